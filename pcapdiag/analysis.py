@@ -1,0 +1,215 @@
+"""Analysis: the frozen bundle of all tables; all that a rule is given.
+
+No files, no command-line options, no output format: a rule that needs more than this module offers needs another
+column, not another input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pcapdiag.codes import CapturePoint, ClosingKind, Direction, ExchangeFlag, Key, Method, Protocol
+
+if TYPE_CHECKING:
+    from pcapdiag.capture.batch import Capture
+    from pcapdiag.columns import ByteStore, Table
+    from pcapdiag.findings import Note
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Address text and port; `str()` gives ``address:port``, ``[address]:port`` for IPv6."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class KeySegment:
+    """One segment a rule needs (a row of columns.KEY_SEGMENTS); `frame` is 0-based."""
+
+    key: Key
+    frame: int
+    ts_ns: int
+    dir: Direction
+    seq: int
+    ack: int
+    payload_len: int
+    flags: int
+    ttl: int
+    window: int
+    ip_id: int
+    fate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What a rule needs of a connection beyond the loss itself. Times are ns, -1 is none."""
+
+    conn: int
+    uid: str
+    orig: Endpoint
+    resp: Endpoint
+    first_ts_ns: int
+    last_ts_ns: int
+    first_frame: int
+    orig_isn: int
+    resp_isn: int
+    orig_max_ack: int
+    resp_max_ack: int
+    handshake_resp_ns: int
+    handshake_orig_ns: int
+    rtt_min_ns: int
+    orig_ttl: int
+    resp_ttl: int
+    syn_frames: int
+    syn_ack_frames: int
+    n_exchanges: int
+    n_holes: int
+    first_closer: Direction
+    closing_kind: ClosingKind
+    closing_frame: int
+    closing_ts_ns: int
+    protocol: Protocol
+    capture_idx: int
+    orig_inferred: bool
+    server: str
+    keep_alive_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """One unanswered request, or one failed connection attempt (`depth` -1), or one truncated response.
+
+    Attributes
+    ----------
+    request_seq, request_end_seq, request_ack : int
+        S, E and rack of the architecture's section 7, modulo 2^32; -1 for a connection attempt.
+    idle_before_ns : int
+        [ns] Idle gap before the request, -1 on a fresh connection.
+    keys : dict of Key to KeySegment
+        The segments seen; a missing key was not seen, which is not "did not happen".
+    """
+
+    connection: Connection
+    depth: int
+    request_frame: int
+    request_ts_ns: int
+    idle_before_ns: int
+    request_seq: int
+    request_end_seq: int
+    request_ack: int
+    request_bytes: int
+    response_bytes: int
+    retransmissions: int
+    method: Method
+    target: str
+    host: str
+    request_id: str
+    status_code: int
+    flags: ExchangeFlag
+    truncated: bool
+    keys: dict[Key, KeySegment]
+
+    @property
+    def is_connect(self) -> bool:
+        """Whether this is a connection attempt that failed."""
+        return self.depth < 0
+
+    @property
+    def is_reused(self) -> bool:
+        """Whether the connection had carried an exchange before, or was already open when the capture began."""
+        return self.depth > 0 or bool(self.flags & ExchangeFlag.MID_STREAM)
+
+    @property
+    def is_acknowledged(self) -> bool:
+        """Whether the upstream's kernel had the whole request."""
+        return bool(self.flags & ExchangeFlag.ACKNOWLEDGED)
+
+
+@dataclass(frozen=True, slots=True)
+class IdleTimeout:
+    """An upstream's idle timeout as measured at closings that no request disturbed.
+
+    `named_as` lists servers with this verified default; it names, it never proves. `confidence` is a
+    findings.Confidence number.
+    """
+
+    value_ns: int
+    spread_ns: int
+    samples: int
+    confidence: int
+    named_as: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One upstream endpoint and what the capture says of it. Times are ns, -1 is none."""
+
+    endpoint: Endpoint
+    connections: int
+    exchanges: int
+    unanswered: int
+    rtt_min_ns: int
+    rtt_p50_ns: int
+    rtt_p99_ns: int
+    server_field: str
+    keep_alive_s: int
+    idle_timeout: IdleTimeout | None
+    requests_per_connection_limit: int
+    race_window_ns: tuple[int, int]
+    near_misses: int
+    reused: int
+    """Exchanges on a reused connection (with a known idle gap)."""
+    longest_answered_gap_ns: int
+    gaps_in_window: int
+    proxy_idle_close_ns: int
+    """Idle age at which the proxy itself closes connections to this upstream (median); -1 if it was not seen to."""
+    idle_closes_by_upstream: int
+    idle_closes_by_proxy: int
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything the input says, as tables and as the few objects that rules read.
+
+    Attributes
+    ----------
+    connections, exchanges, key_segments : Table
+        `columns.CONNECTIONS`, `EXCHANGES`, `KEY_SEGMENTS`; row i of `connections` is connection i.
+    legs : ndarray of int8, shape (n_conn,)
+        codes.Leg of each connection.
+    losses : tuple of Loss
+        Unanswered requests and failed connection attempts of upstream legs, ordered by request frame.
+    truncated : tuple of Loss
+        Exchanges whose response began and was cut off.
+    """
+
+    captures: tuple[Capture, ...]
+    connections: Table
+    exchanges: Table
+    key_segments: Table
+    texts: ByteStore
+    legs: object
+    losses: tuple[Loss, ...]
+    truncated: tuple[Loss, ...]
+    upstreams: tuple[Upstream, ...]
+    capture_points: tuple[CapturePoint, ...]
+    n_frames: int
+    n_undecoded: int
+    n_bytes: int
+    first_ts_ns: int
+    last_ts_ns: int
+    n_retransmissions: int = 0
+    notes: tuple[Note, ...] = ()
+    undecoded_reasons: dict[int, int] = field(default_factory=dict)
+
+    @cached_property
+    def upstream_by_endpoint(self) -> dict[Endpoint, Upstream]:
+        """Upstreams by their endpoint."""
+        return {u.endpoint: u for u in self.upstreams}

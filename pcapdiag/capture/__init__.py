@@ -1,0 +1,1 @@
+"""From bytes to frames: sources, containers and link layers. Knows nothing of TCP connections."""

@@ -1,0 +1,126 @@
+"""What rules say and reports show: plain frozen data, without markup, colour or escaping.
+
+A `Finding` is something to act on; a `Note` says that the input is odd. Notes lower the confidence of findings, they
+are not findings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class Severity(IntEnum):
+    """How bad a finding is for the service, whatever the certainty."""
+
+    INFO = 0
+    WARNING = 1
+    ERROR = 2
+
+
+class Confidence(IntEnum):
+    """How certain a finding is, whatever its severity."""
+
+    POSSIBLE = 0
+    LIKELY = 1
+    CONFIRMED = 2
+
+
+class VerdictKind(IntEnum):
+    """What a rule concluded about the whole input."""
+
+    FOUND = 0
+    CLEAN = 1
+    NOT_EVALUATED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """The input is odd: a capture note.
+
+    `frame` is the 0-based frame it concerns (-1: none), `offset` the byte in its file (-1: none), `file` the path.
+    """
+
+    code: str
+    text: str
+    frame: int = -1
+    offset: int = -1
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One frame of the proof.
+
+    `frame` is 0-based over the capture; `text` says in words what the segment proves; `seq`, `ack` are raw numbers and
+    `rel_seq`, `rel_ack` relative to the stream (-1: none).
+    """
+
+    frame: int
+    ts_ns: int
+    dir: int
+    flags: int
+    seq: int
+    ack: int
+    rel_seq: int
+    rel_ack: int
+    payload_len: int
+    ttl: int
+    label: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """One place where the trouble happened; fields as in the JSON contract. Frames are 0-based, -1 is none."""
+
+    conn: int
+    depth: int
+    uid: str
+    orig: str
+    resp: str
+    request_frame: int
+    request_ts_ns: int
+    idle_before_ns: int
+    method: str
+    target: str
+    closing_frame: int
+    closing_kind: str
+    evidence: tuple[Evidence, ...] = ()
+    host: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One root cause, with every request it explains.
+
+    `subject` is what it is about (an upstream endpoint), `message` the one sentence to show if only one can be shown,
+    `identifier` the key that makes the same trouble the same on two nights, `refuted_by` the observation that would
+    have proved it wrong, `remedy` paragraphs in the proxy's own language.
+    """
+
+    code: str
+    name: str
+    title: str
+    severity: Severity
+    confidence: Confidence
+    subject: str
+    message: str
+    identifier: str
+    count: int
+    first_ts_ns: int
+    last_ts_ns: int
+    refuted_by: str
+    remedy: str
+    occurrences: tuple[Occurrence, ...] = ()
+    details: dict[str, int | str | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A rule's verdict on the whole input; `reason` is never empty when it was not evaluated."""
+
+    code: str
+    kind: VerdictKind
+    reason: str = ""
