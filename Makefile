@@ -1,0 +1,57 @@
+# Everything happens in .venv; a target sets up what it needs. Another interpreter: make PYTHON=python3.13 test
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+DEMO := captures/idle_close_race_65s/proxy.pcap
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint docs bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
+
+demo: $(VENV)/.demo ## analyze a real incident and print the report
+	@$(BIN)/pcapdiag analyze $(DEMO) || test $$? -eq 1 # 1 says that there are findings
+
+test: $(VENV)/.dev ## run the tests: compiled, without the compiler, with bounds checks
+	@$(BIN)/python tests/modes.py
+
+lint: $(VENV)/.dev ## style, types, layers, docstrings; whether generated docs are current
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports > $(VENV)/layers.log || { cat $(VENV)/layers.log; exit 1; }
+	@$(BIN)/python -m pytest -q tests/test_house.py tests/test_docs.py
+	@echo "lint: nothing to complain about"
+
+docs: $(VENV)/.dev ## write the generated docs anew
+	@$(BIN)/python docs/generate.py
+
+bench: $(VENV)/.dev ## measure side by side with other tools; takes minutes and 8 GB in benchmarks/data
+	@$(BIN)/python benchmarks/run.py
+
+clean: ## remove everything that make made
+	rm -rf $(VENV) benchmarks/data build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -f .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "pcapdiag needs Python 3.11 or later; say which: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Setting up $(VENV) ..." >&2
+	@$(PYTHON) -m venv $(VENV) || \
+	    { echo "$(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
+	@$(PIP) install --upgrade "pip>=25.1" # the first that knows dependency groups
+	@touch $@
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/.pip
+	@echo "Installing pcapdiag into $(VENV) ..." >&2
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/.demo
+	@echo "Installing what tests and checks need into $(VENV) ..." >&2
+	@$(PIP) install --editable . --group test --group lint
+	@touch $@
