@@ -2,8 +2,8 @@
 
 Every step looks at one header and returns ``(layer, value, offset)``: which header comes next, what is already known of
 it (an EtherType, an IP protocol number), and where it starts. ``layer`` is `DONE` when nothing follows; ``value`` is
-then what `verdict` packs. A step reads no byte at or beyond ``end``, the end of the captured bytes. This module does not
-know IP headers, TCP, or the rows that results go to.
+then what `verdict` packs. A step reads no byte at or beyond ``end``, the end of the captured bytes. This module does
+not know IP headers, TCP, or the rows that results go to.
 """
 
 import numpy as np
@@ -37,6 +37,7 @@ LINK_RAW = 101
 LINK_C_HDLC = 104
 LINK_LOOP = 108
 LINK_SLL = 113
+LINK_MPLS = 219
 LINK_IPV4 = 228
 LINK_IPV6 = 229
 LINK_SLL2 = 276
@@ -184,6 +185,8 @@ def enter_link(buffer, link_type, offset, end):
         return ETHERTYPE, read_u16(buffer, offset + 2), offset + 4
     if link_type == LINK_PPP_ETHER:
         return PPPOE, 0, offset
+    if link_type == LINK_MPLS:
+        return MPLS, 0, offset
     if link_type == LINK_ATM_RFC1483:
         return LLC, 0, offset
     return DONE, verdict(_UNDECODED, _PENDING), offset
