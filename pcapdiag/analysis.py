@@ -10,12 +10,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pcapdiag.codes import CapturePoint, ClosingKind, Direction, ExchangeFlag, Key, Method, Protocol
+from pcapdiag.codes import CapturePoint, ClosingKind, Direction, ExchangeFlag, Key, Method, Protocol, TcpFlag
 
 if TYPE_CHECKING:
     from pcapdiag.capture.batch import Capture
     from pcapdiag.columns import ByteStore, Table
     from pcapdiag.findings import Note
+
+
+def sequence_difference(a: int, b: int) -> int:
+    """Return a - b as the signed distance of two sequence numbers modulo 2^32 (RFC 9293 section 3.4)."""
+    d = (a - b) & 0xFFFFFFFF
+    return d - ((d & 0x80000000) << 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,16 @@ class KeySegment:
     window: int
     ip_id: int
     fate: int
+
+    @property
+    def next_seq(self) -> int:
+        """Sequence number after this segment, SYN and FIN counted."""
+        length = self.payload_len + bool(self.flags & TcpFlag.SYN) + bool(self.flags & TcpFlag.FIN)
+        return (self.seq + length) & 0xFFFFFFFF
+
+    def acknowledges(self, seq: int) -> bool:
+        """Whether this segment acknowledges everything below `seq`."""
+        return self.ack >= 0 and sequence_difference(self.ack, seq) >= 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +146,31 @@ class Loss:
     def is_acknowledged(self) -> bool:
         """Whether the upstream's kernel had the whole request."""
         return bool(self.flags & ExchangeFlag.ACKNOWLEDGED)
+
+    @property
+    def crossing(self) -> KeySegment | None:
+        """First segment with which the upstream closed while it had no byte of the request, if there is one.
+
+        That is a FIN whose acknowledgement does not reach beyond the request's first byte. TLS says close_notify
+        before it: bytes of the upstream that follow the last response and do not acknowledge the request either.
+        """
+        if self.is_connect or self.request_seq < 0:
+            return None
+        after_request = (self.request_seq + 1) & 0xFFFFFFFF
+        fin = self.keys.get(Key.RESP_FIN)
+        crossing = fin if fin is not None and fin.ack >= 0 and not fin.acknowledges(after_request) else None
+        is_closed = any(key in self.keys for key in (Key.RESP_FIN, Key.RESP_RST, Key.ORIG_FIN, Key.ORIG_RST))
+        if not self.is_reused or not is_closed or self.flags & ExchangeFlag.LATE_ANSWER:
+            return crossing
+        before = self.keys.get(Key.RESPONSE_BEFORE)
+        if (
+            before is not None
+            and self.request_ack >= 0
+            and sequence_difference(self.request_ack, before.next_seq) < 0
+            and not before.acknowledges(after_request)
+        ):
+            return before
+        return self.keys.get(Key.UNSOLICITED, crossing)
 
 
 @dataclass(frozen=True, slots=True)
