@@ -4,7 +4,8 @@ The truth of a scenario is written for `proxy.pcap`. Every other form of the sam
 containers, rotated, cut, taken at an upstream) holds the same packets under other frame numbers: a request is found
 there by its endpoints and its raw sequence number, with a small decoder that shares no code with the package.
 
-``python -m tests.lab_truth [SCENARIO[/FORM]]...`` prints one line per form: expected, got, and every difference.
+``python -m tests.lab_truth [SCENARIO[/FORM]]...`` prints one line per form: expected, got, and every difference;
+``--all`` takes every form instead of `proxy.pcap`, ``--engine`` asks the tables without rules.
 """
 
 import gzip
@@ -229,19 +230,19 @@ def _upstream_legs(scenario):
     return frozenset(frozenset({(s.src, s.sport), (s.dst, s.dport)}) for s in _proxy_segments(scenario))
 
 
+@cache
 def forms_of(scenario):
-    """Return every form of the scenario's capture, `proxy.pcap` first."""
+    """Return every form of the scenario's capture, `proxy.pcap` first; `fill_expected` says what each holds."""
     folder = LAB / scenario
     forms = [Form(scenario, "proxy.pcap", (folder / "proxy.pcap",))]
     single = [p for p in sorted(folder.rglob("*")) if p.name.endswith((".pcap", ".pcapng", ".pcap.gz"))]
     for path in single:
+        # wire_drops.pcap holds what the lab's wire threw away: nobody saw those packets.
         if path.parent.name.startswith("rot") or path == folder / "proxy.pcap" or path.name == "wire_drops.pcap":
             continue
         forms.append(Form(scenario, str(path.relative_to(folder)), (path,)))
     # tcpdump -C numbers, -G and dumpcap stamp: the names sort by time.
     forms += [Form(scenario, series.name, tuple(sorted(series.iterdir()))) for series in sorted(folder.glob("rot*"))]
-    for form in forms:
-        _fill_expected(form)
     return forms
 
 
@@ -255,7 +256,10 @@ class _Leg:
     requests: int = 0
 
 
-def _fill_expected(form):
+def fill_expected(form):
+    """Read the form's files and set what must be found in them: connections, requests, unanswered requests."""
+    form.connections = form.requests = 0
+    form.expected = {}
     is_turns = form.scenario in TURNS
     pairs, lost = _upstream_legs(form.scenario), lost_requests(form.scenario)
     legs = defaultdict(_Leg)
@@ -382,6 +386,27 @@ def _tell(counter):
     return " ".join(f"{code}:{n}" for code, n in sorted(counter.items())) or "none"
 
 
+def compare(form, *, engine=False):
+    """Return (differences, connections, exchanges, unanswered requests as got) for one form; fills `form`."""
+    fill_expected(form)
+    if engine:
+        got, analysis = lost_in_analysis(form.paths)
+        lines = differences(form, got, with_codes=False)
+        counts = [(u.connections, u.exchanges) for u in analysis.upstreams]
+    else:
+        report = run_report(form.paths)
+        got, repeated = lost_in_report(report, form.paths)
+        lines = [f"{name} frame {frame}: in more than one occurrence" for name, frame in repeated]
+        lines += differences(form, got)
+        counts = [(u["connections"], u["exchanges"]) for u in report["upstreams"]]
+    connections, exchanges = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
+    if connections != form.connections:
+        lines.append(f"{connections} connections instead of {form.connections}")
+    if form.requests and exchanges != form.requests:
+        lines.append(f"{exchanges} exchanges instead of {form.requests}")
+    return lines, connections, exchanges, got
+
+
 def main(arguments):
     """Print the comparison; the exit code is the number of forms that differ, at most 100."""
     engine = "--engine" in arguments
@@ -394,20 +419,7 @@ def main(arguments):
                 continue
             if not chosen and "--all" not in arguments and form.name != "proxy.pcap":
                 continue
-            if engine:
-                got, analysis = lost_in_analysis(form.paths)
-                connections = sum(u.connections for u in analysis.upstreams)
-                exchanges = sum(u.exchanges for u in analysis.upstreams)
-            else:
-                report = run_report(form.paths)
-                got, _ = lost_in_report(report, form.paths)
-                connections = sum(u["connections"] for u in report["upstreams"])
-                exchanges = sum(u["exchanges"] for u in report["upstreams"])
-            lines = differences(form, got, with_codes=not engine)
-            if connections != form.connections:
-                lines.insert(0, f"{connections} connections instead of {form.connections}")
-            if form.requests and exchanges != form.requests:
-                lines.insert(0, f"{exchanges} exchanges instead of {form.requests}")
+            lines, connections, exchanges, got = compare(form, engine=engine)
             n_bad += bool(lines)
             n_expected += len(form.expected)
             n_found += len(form.expected.keys() & got.keys())
