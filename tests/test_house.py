@@ -1,0 +1,168 @@
+"""House rules that a script can see."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from numpydoc.docscrape import NumpyDocString
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "pcapdiag"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|farm|root|home)/\w|/root/\.")
+UNFINISHED = re.compile(r"NotImplemented[E]rror|\bTO[D]O\b|\bFIX[M]E\b|\bXX[X]\b")
+MOST_LINES = 800
+
+
+def relative(path):
+    return str(path.relative_to(ROOT))
+
+
+def tracked(*patterns):
+    listing = subprocess.run(["git", "ls-files", "-z", "--", *patterns], cwd=ROOT, capture_output=True, check=False)
+    if listing.returncode:
+        pytest.fail(f"this test wants a git checkout: {listing.stderr.decode()}")
+    return [path for name in listing.stdout.decode().split("\0")[:-1] if (path := ROOT / name).is_file()]
+
+
+def texts():
+    """Yield every tracked text file that people wrote, and its content."""
+    for path in tracked():
+        if relative(path).startswith(("captures/", "tests/golden/", "tests/seeds/")) or path.name == "LICENSE":
+            continue
+        content = path.read_bytes()
+        if b"\0" not in content:
+            yield path, content.decode()
+
+
+def test_the_readme_names_both_commands_of_a_fresh_machine():
+    readme = (ROOT / "README.md").read_text()
+    assert "make demo" in readme
+    assert "make test" in readme
+
+
+def test_every_make_target_says_what_it_does():
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[1].split()
+    explained = re.findall(r"^([a-z]+):.*## \S", makefile, re.MULTILINE)
+    assert sorted(phony) == sorted(explained)
+
+
+def test_make_without_a_target_prints_the_help():
+    done = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for target in ("demo", "test", "lint", "docs", "bench", "clean", "help"):
+        assert f"make {target} " in done.stdout
+
+
+def test_no_tracked_text_holds_a_machine_path():
+    found = [
+        f"{relative(path)}:{n}: {line.strip()}"
+        for path, text in texts()
+        for n, line in enumerate(text.splitlines(), 1)
+        if MACHINE_PATH.search(line)
+    ]
+    assert found == []
+
+
+def test_nothing_is_left_unfinished():
+    found = [relative(path) for path, text in texts() if path.suffix == ".py" and UNFINISHED.search(text)]
+    assert found == []
+
+
+def test_every_exception_to_a_check_gives_its_reason():
+    bare = re.compile(r"# noqa(?!: [A-Z]+\d+(?:, [A-Z]+\d+)* - \w)|# type: ignore(?!\[)|# pragma: no cover")
+    found = [
+        f"{relative(path)}:{n}: {line.strip()}"
+        for path, text in texts()
+        if path.suffix == ".py" and path != Path(__file__).resolve()
+        for n, line in enumerate(text.splitlines(), 1)
+        if bare.search(line)
+    ]
+    assert found == []
+
+
+def test_modules_are_short():
+    lengths = {relative(path): len(path.read_text().splitlines()) for path in MODULES}
+    assert {name: n for name, n in lengths.items() if n > MOST_LINES} == {}
+
+
+def test_every_module_says_what_it_is():
+    python = [p for p in tracked("*.py") if not relative(p).startswith("captures/")]
+    silent = [relative(p) for p in {*MODULES, *python} if not ast.get_docstring(ast.parse(p.read_text()))]
+    assert silent == []
+
+
+def test_the_changelog_has_an_unreleased_section_or_the_present_version():
+    from pcapdiag import __version__
+
+    versions = re.findall(r"^## \[([^]]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert versions[0] in {"Unreleased", __version__}
+
+
+def test_the_version_is_stated_once_and_the_same():
+    import tomllib
+
+    from pcapdiag import __version__
+
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == __version__
+
+
+def public_functions(path):
+    """Yield the public functions and methods of a module: qualified name, node, whether it is a method."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield node.name, node, False
+        elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            for item in node.body:
+                if isinstance(item, ast.FunctionDef) and not item.name.startswith("_"):
+                    yield f"{node.name}.{item.name}", item, True
+
+
+def documented_names(doc):
+    """Return the names of a docstring's Parameters section in order; `a, b : int` counts as two."""
+    return [name.strip(" *") for entry in NumpyDocString(doc)["Parameters"] for name in entry.name.split(",")]
+
+
+def parameters_of(node, *, is_method):
+    arguments = node.args
+    names = [a.arg for a in (*arguments.posonlyargs, *arguments.args)]
+    names += [arguments.vararg.arg] if arguments.vararg else []
+    names += [a.arg for a in arguments.kwonlyargs]
+    names += [arguments.kwarg.arg] if arguments.kwarg else []
+    static = any(isinstance(d, ast.Name) and d.id == "staticmethod" for d in node.decorator_list)
+    return names[1:] if is_method and not static else names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_a_parameters_section_names_the_parameters_in_order(path):
+    wrong = {}
+    for name, node, is_method in public_functions(path):
+        doc = ast.get_docstring(node)
+        documented = documented_names(doc) if doc else []
+        actual = parameters_of(node, is_method=is_method)
+        if documented and documented != actual:
+            wrong[name] = (documented, actual)
+    assert wrong == {}
+
+
+def kernels_called_from_python():
+    """Yield (module path, function) for what the rest of the package imports from `kernels`."""
+    for path in MODULES:
+        if path.parent.name == "kernels":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("pcapdiag.kernels."):
+                yield from ((PACKAGE / "kernels" / f"{node.module.split('.')[-1]}.py", a.name) for a in node.names)
+
+
+def test_the_api_and_the_kernels_that_python_calls_are_documented_in_full():
+    wanted = {*kernels_called_from_python(), *((PACKAGE / "api.py", name) for name in ("analyze",))}
+    missing = []
+    for path in {path for path, _ in wanted}:
+        for name, node, is_method in public_functions(path):
+            doc = ast.get_docstring(node) or ""
+            if (path, name) in wanted and parameters_of(node, is_method=is_method) and not documented_names(doc):
+                missing.append(f"{relative(path)}: {name}")
+    assert sorted(missing) == []

@@ -1,0 +1,93 @@
+"""The layers of docs/architecture.md section 3, as imports show them."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "pcapdiag"
+
+# Third party -> the only places that may import it. What is absent here may be imported anywhere but by name below.
+HOMES = {
+    "numba": ("kernels/",),
+    "click": ("cli/",),
+    "rich": ("cli/", "report/terminal.py"),
+    "pandas": ("columns.py", "api.py", "cli/", "report/"),
+    "pyarrow": ("cli/",),
+    "dpkt": ("capture/", "report/"),
+    "isal": ("capture/",),
+    "lz4": ("capture/",),
+    "zstandard": ("capture/",),
+    "scapy": (),
+    "hypothesis": (),
+    "pytest": (),
+}
+HEAVY = ("numpy", "numba", "pandas", "scapy", "dpkt")
+
+
+def imports_of(path):
+    """Yield every imported module of a file, those inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_each_layer_imports_only_from_the_layers_below_it():
+    lint = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_module_belongs_to_a_layer():
+    import tomllib
+
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    layers = config["tool"]["importlinter"]["contracts"][0]["layers"]
+    known = {name.strip().removeprefix("pcapdiag.") for layer in layers for name in layer.split("|")}
+    present = {p.stem if p.is_file() else p.name for p in PACKAGE.iterdir() if p.suffix == ".py" or p.is_dir()}
+    assert present - {"__pycache__", "__init__", "__main__"} == known
+
+
+@pytest.mark.parametrize("third_party", HOMES)
+def test_a_third_party_is_imported_only_where_it_lives(third_party):
+    strays = [
+        str(path.relative_to(PACKAGE))
+        for path in MODULES
+        if any(name.split(".")[0] == third_party for name in imports_of(path))
+        and not str(path.relative_to(PACKAGE)).startswith(HOMES[third_party] or ("-",))
+    ]
+    assert strays == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--version"], ["analyze", "--help"], ["show", "--help"]])
+def test_help_loads_nothing_heavy(arguments):
+    code = (
+        "import sys\n"
+        f"sys.argv = ['pcapdiag', *{arguments!r}]\n"
+        "from pcapdiag.cli import main\n"
+        "try:\n    main()\n"
+        "except SystemExit as leave:\n    assert not leave.code, leave.code\n"
+        f"loaded = [m for m in {HEAVY!r} if m in sys.modules]\n"
+        "assert not loaded, loaded\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = f"import sys, pcapdiag; assert not [m for m in {HEAVY!r} if m in sys.modules]"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
