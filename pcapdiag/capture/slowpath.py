@@ -21,9 +21,13 @@ from pcapdiag.kernels.decode import decode_frames
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pcapdiag.capture.notes import NoteBook
+
 _RAW: Final = 101
 _MAX_ROUNDS: Final = 4
 """Rare headers inside rare headers (PPI around radiotap), fragments of tunnels around fragments."""
+
+_MAX_NOTED_LINKS: Final = 64
 
 _AS_ON_DISK: Final = ("record_offset", "cap_len", "wire_len", "link_type")
 
@@ -35,10 +39,10 @@ class SlowPath:
 
     def __init__(self) -> None:
         self._reassembler = Reassembler()
-        self._counts: dict[tuple[str, str], int] = {}
-        self._notes: dict[tuple[str, str], Note] = {}
+        self._n_given_up = 0
+        self._unknown_links: set[int] = set()
 
-    def finish(self, buffer: NDArray[np.uint8], used_bytes: int, frames: Rows, notes: list[Note]) -> int:
+    def finish(self, buffer: NDArray[np.uint8], used_bytes: int, frames: Rows, notes: NoteBook) -> int:
         """Finish the rows of one batch, after `decode_frames` has seen them all.
 
         A frame that completes a fragmented datagram becomes the row of that datagram, except for ``record_offset,
@@ -53,8 +57,8 @@ class SlowPath:
             [bytes] Where that room starts.
         frames : ndarray of columns.FRAMES.dtype, shape (n_frame,)
             Rows of the batch in capture order, changed in place.
-        notes : list of Note
-            Notes are appended, one per kind of trouble and link type; later calls bring its count up to date.
+        notes : NoteBook
+            Where notes are appended.
 
         Returns
         -------
@@ -64,24 +68,23 @@ class SlowPath:
         self._finish_links(buffer, frames, notes)
         for index in np.flatnonzero(frames["kind"] == FrameKind.FRAGMENT):
             used_bytes = self._finish_fragment(buffer, used_bytes, frames[index : index + 1], notes)
-        if self._reassembler.n_given_up > self._counts.get(("fragments-incomplete", ""), 0):
-            new = self._reassembler.n_given_up - self._counts.get(("fragments-incomplete", ""), 0)
-            self._count(notes, "fragments-incomplete", "{} fragmented IP datagrams never completed", n_new=new)
+        if self._reassembler.n_given_up > self._n_given_up:
+            _note_incomplete(notes, self._reassembler.n_given_up - self._n_given_up)
+            self._n_given_up = self._reassembler.n_given_up
         return used_bytes
 
-    def close(self, notes: list[Note]) -> None:
+    def close(self, notes: NoteBook) -> None:
         """Note the datagrams that the end of the capture leaves incomplete.
 
         Parameters
         ----------
-        notes : list of Note
+        notes : NoteBook
             As given to `finish`.
         """
         if self._reassembler:
-            text = "{} fragmented IP datagrams never completed"
-            self._count(notes, "fragments-incomplete", text, n_new=len(self._reassembler))
+            _note_incomplete(notes, len(self._reassembler))
 
-    def _finish_links(self, buffer: NDArray[np.uint8], frames: Rows, notes: list[Note]) -> None:
+    def _finish_links(self, buffer: NDArray[np.uint8], frames: Rows, notes: NoteBook) -> None:
         index = np.flatnonzero(frames["undecoded_reason"] == UndecodedReason.PENDING)
         if not len(index):
             return
@@ -100,20 +103,15 @@ class SlowPath:
                 break
         rows["undecoded_reason"][pending] = UndecodedReason.TOO_DEEP
         unknown = rows["undecoded_reason"] == UndecodedReason.LINK_TYPE
-        for link_type in np.unique(rows["link_type"][unknown]):
-            of_type = unknown & (rows["link_type"] == link_type)
-            name = describe_link_type(int(link_type))
-            self._count(
-                notes,
-                "unknown-link-type",
-                f"{{}} frames not decoded: no decoder for {name}",
-                subject=name,
-                n_new=int(of_type.sum()),
-                frame=int(rows["frame"][of_type][0]),
-            )
+        for link_type in {int(n) for n in rows["link_type"][unknown]} - self._unknown_links:
+            if len(self._unknown_links) < _MAX_NOTED_LINKS:
+                self._unknown_links.add(link_type)
+                first = int(rows["frame"][unknown & (rows["link_type"] == link_type)][0])
+                name = describe_link_type(link_type)
+                notes.append(Note("unknown-link-type", f"frames of {name} are not decoded, this is the first", first))
         _copy_results(rows, frames, index)
 
-    def _finish_fragment(self, buffer: NDArray[np.uint8], used_bytes: int, row: Rows, notes: list[Note]) -> int:
+    def _finish_fragment(self, buffer: NDArray[np.uint8], used_bytes: int, row: Rows, notes: NoteBook) -> int:
         """Give one fragment to the reassembler; `row` is the one-row view to finish."""
         frame = int(row["frame"][0])
         scratch = row.copy()
@@ -121,14 +119,13 @@ class SlowPath:
             end = int(scratch["record_offset"][0]) + int(scratch["cap_len"][0])
             fragment = parse_fragment(buffer[int(scratch["payload_offset"][0]) : end].tobytes())
             if fragment is None:
-                self._count(notes, "fragments-malformed", "{} IP fragments that fit no datagram", frame=frame)
+                notes.append(Note("malformed-fragment", "an IP fragment that can belong to no datagram", frame))
                 break
             whole = self._reassembler.add(fragment, int(row["ts_ns"][0]))
             if whole is None:
                 break
             if used_bytes + len(whole.data) > len(buffer):
-                text = "{} reassembled IP datagrams dropped for want of room in the buffer"
-                self._count(notes, "fragments-no-room", text, frame=frame)
+                notes.append(Note("dropped-datagram", "no room in the buffer for a reassembled IP datagram", frame))
                 break
             buffer[used_bytes : used_bytes + len(whole.data)] = np.frombuffer(whole.data, dtype=np.uint8)
             scratch["record_offset"] = used_bytes
@@ -145,19 +142,9 @@ class SlowPath:
         _copy_results(scratch, row, np.zeros(1, dtype=np.int64))
         return used_bytes
 
-    def _count(
-        self, notes: list[Note], code: str, text: str, *, subject: str = "", n_new: int = 1, frame: int = -1
-    ) -> None:
-        """Append a note, or replace the one of an earlier call by one with the new count."""
-        key = code, subject
-        self._counts[key] = count = self._counts.get(key, 0) + n_new
-        old = self._notes.get(key)
-        self._notes[key] = note = Note(code, text.format(count), frame if old is None else old.frame)
-        for i, known in enumerate(notes):
-            if known is old:
-                notes[i] = note
-                return
-        notes.append(note)
+
+def _note_incomplete(notes: NoteBook, n_datagram: int) -> None:
+    notes.append(Note("incomplete-fragments", f"IP datagrams of which some fragment never came: {n_datagram}"))
 
 
 def _enter_link(buffer: NDArray[np.uint8], row: np.void) -> bool:
