@@ -1,0 +1,264 @@
+"""Reads a capture in a thread of its own and hands batches of frames to the consumer, which works meanwhile.
+
+Knows buffers, threads and the order of the stages (read, walk the records, decode); the stages themselves lie in
+`sources`, `walker`, `kernels.decode` and `slowpath`. A fixed number of buffers and row arrays goes round, so memory
+does not depend on the size of the capture.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from pcapdiag.capture.batch import FrameBatch
+from pcapdiag.capture.notes import NoteBook
+from pcapdiag.capture.sources import Source, open_source
+from pcapdiag.capture.walker import Walker
+from pcapdiag.columns import FRAMES
+from pcapdiag.kernels.containers import END, FULL
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pcapdiag.capture.batch import Capture
+    from pcapdiag.findings import Note
+
+BATCH_FRAMES: Final = 65_536
+SLACK_BYTES: Final = 1 << 20
+"""[bytes] Room behind a block's bytes, for datagrams put together from fragments."""
+
+_N_BUFFERS: Final = 3
+_Progress = Callable[[int, int], None]
+
+
+class _Stopped(Exception):  # noqa: N818 - no error: the consumer has gone
+    """The consumer wants no more batches."""
+
+
+@dataclass(slots=True)
+class _Block:
+    """A buffer that goes round; it returns to the producer when every batch that points into it is done with."""
+
+    buffer: NDArray[np.uint8]
+    n_users: int = 0
+
+
+@dataclass(slots=True)
+class _Message:
+    """What the producer hands over: a batch, or notes alone, or the end (perhaps with an error)."""
+
+    batch: FrameBatch | None = None
+    rows: np.ndarray[Any, Any] | None = None
+    block: _Block | None = None
+    notes: list[Note] = field(default_factory=list)
+    error: BaseException | None = None
+    is_last: bool = False
+
+
+def read_batches(
+    capture: Capture,
+    *,
+    decode: bool = True,
+    block_bytes: int = 16 << 20,
+    follow_s: float = 0.0,
+    on_progress: _Progress | None = None,
+) -> Iterator[FrameBatch]:
+    """Yield the frames of all files of `capture`, in order.
+
+    While this runs, the entries of `capture.files` and `capture.notes` are filled in; they are complete when the
+    iterator is exhausted. Closing the iterator early stops the reading thread.
+
+    Parameters
+    ----------
+    capture : Capture
+        What to read.
+    decode : bool
+        Fill all columns; without, only those that the container knows (frame, ts_ns, record_offset, cap_len,
+        wire_len, link_type, interface, packet_direction) hold values.
+    block_bytes : int
+        [bytes] How much to read at a time; it never changes the result.
+    follow_s : float
+        [s] Wait for a growing file until nothing was added for so long; 0 reads what is there.
+    on_progress : callable, optional
+        Called with the bytes read so far (as stored, so compressed where compressed) and their total, -1 if unknown.
+
+    Yields
+    ------
+    FrameBatch
+        At most 65,536 frames; valid until the next batch is asked for.
+
+    Raises
+    ------
+    CaptureError
+        A file cannot be opened, or is not a capture.
+    """
+    producer = _Producer(capture, decode=decode, block_bytes=block_bytes, follow_s=follow_s)
+    thread = threading.Thread(target=producer.run, name="pcapdiag-reader", daemon=True)
+    thread.start()
+    sizes = [file.size for file in capture.files]
+    try:
+        while True:
+            message = producer.output.get()
+            capture.notes.extend(message.notes)
+            if message.error is not None:
+                raise message.error
+            if message.batch is not None:
+                if on_progress is not None:
+                    if min(sizes, default=-1) < 0:
+                        sizes = [file.size for file in capture.files]
+                    on_progress(message.batch.bytes_read, sum(sizes) if min(sizes, default=-1) >= 0 else -1)
+                yield message.batch
+                producer.give_back(message)
+            if message.is_last:
+                return
+    finally:
+        producer.stop()
+        thread.join()
+
+
+class _Producer:
+    """The reading thread and the queues around it."""
+
+    def __init__(self, capture: Capture, *, decode: bool, block_bytes: int, follow_s: float) -> None:
+        self.output: SimpleQueue[_Message] = SimpleQueue()
+        self._capture = capture
+        self._decode = decode
+        self._block_bytes = max(1, block_bytes)
+        self._follow_s = follow_s
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        # None wakes a producer that waits for something to come back and tells it to stop.
+        self._blocks: SimpleQueue[_Block | None] = SimpleQueue()
+        self._rows: SimpleQueue[np.ndarray[Any, Any] | None] = SimpleQueue()
+        for _ in range(_N_BUFFERS):
+            self._blocks.put(_Block(np.empty(0, dtype=np.uint8)))
+            self._rows.put(FRAMES.empty(0))
+        self._notes = NoteBook()
+        self._walker = Walker(self._notes)
+        self._bytes_before = 0
+        self._source: Source | None = None
+
+    def stop(self) -> None:
+        """Make the thread end soon, whatever it waits for."""
+        self._stopped.set()
+        self._blocks.put(None)
+        self._rows.put(None)
+
+    def give_back(self, message: _Message) -> None:
+        """Let the buffer and the rows of a batch go round again."""
+        if message.rows is not None:
+            self._rows.put(message.rows)
+        if message.block is not None:
+            self._release(message.block)
+
+    def _release(self, block: _Block) -> None:
+        with self._lock:
+            block.n_users -= 1
+            is_free = block.n_users == 0
+        if is_free:
+            self._blocks.put(block)
+
+    def run(self) -> None:
+        """Read everything; the body of the thread."""
+        try:
+            self._read_capture()
+        except _Stopped:
+            return
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the batches are consumed
+            self.output.put(_Message(notes=self._notes.take_rest(), error=error, is_last=True))
+            return
+        self.output.put(_Message(notes=self._notes.take_rest(), is_last=True))
+
+    def _read_capture(self) -> None:
+        finish = self._load_decoder() if self._decode else None
+        for i, file in enumerate(self._capture.files):
+            is_last = i == len(self._capture.files) - 1
+            with open_source(file.path, follow_s=self._follow_s if is_last else 0.0, stopped=self._stopped) as source:
+                self._source = source
+                file.size = source.size
+                self._walker.begin_file(file, source.compression)
+                self._read_file(source, finish)
+                file.n_bytes = source.n_bytes
+                file.sha256 = source.sha256 or file.sha256
+                if source.compression:
+                    file.format += f"+{source.compression}"
+                self._bytes_before += source.bytes_read
+
+    @staticmethod
+    def _load_decoder() -> Callable[[NDArray[np.uint8], int, np.ndarray[Any, Any], NoteBook], int]:
+        from pcapdiag.capture.slowpath import SlowPath  # noqa: PLC0415 - not needed to look at containers only
+        from pcapdiag.kernels.decode import decode_frames  # noqa: PLC0415
+
+        slow_path = SlowPath()
+
+        def finish(buffer: NDArray[np.uint8], used: int, frames: np.ndarray[Any, Any], notes: NoteBook) -> int:
+            if decode_frames(buffer, frames, 0, len(frames)):
+                used = slow_path.finish(buffer, used, frames, notes)
+            return used
+
+        return finish
+
+    def _take_block(self, n_bytes: int) -> _Block:
+        block = self._blocks.get()
+        if block is None or self._stopped.is_set():
+            raise _Stopped
+        if len(block.buffer) < n_bytes:
+            block.buffer = np.empty(n_bytes, dtype=np.uint8)
+        block.n_users = 1
+        return block
+
+    def _take_rows(self) -> np.ndarray[Any, Any]:
+        rows = self._rows.get()
+        if rows is None or self._stopped.is_set():
+            raise _Stopped
+        return rows if len(rows) else FRAMES.empty(BATCH_FRAMES)
+
+    def _read_file(self, source: Source, finish: Callable[..., int] | None) -> None:
+        walker = self._walker
+        old: _Block | None = None
+        stop = 0
+        at_end = False
+        while not at_end:
+            # What the last block left over moves to the front of the next one.
+            keep_from = walker.position
+            n_kept = stop - keep_from
+            block = self._take_block(n_kept + self._block_bytes + SLACK_BYTES)
+            if old is not None:
+                block.buffer[:n_kept] = old.buffer[keep_from:stop]
+                walker.shift(keep_from)
+                self._release(old)
+            old = block
+            n_read = source.fill(block.buffer.data[n_kept : n_kept + self._block_bytes])
+            at_end = source.at_end
+            stop = n_kept + n_read
+            self._walk_block(source, block, stop, finish, at_end=at_end)
+        if old is not None:
+            self._release(old)
+
+    def _walk_block(
+        self, source: Source, block: _Block, stop: int, finish: Callable[..., int] | None, *, at_end: bool
+    ) -> None:
+        used = stop
+        status = FULL
+        while status == FULL:
+            rows = self._take_rows()
+            status = self._walker.walk(block.buffer, stop, rows, at_end=at_end, eager=source.is_live)
+            n_rows = self._walker.n_rows
+            if status == END:
+                for note in source.notes():
+                    self._notes.append(note)
+            if n_rows == 0:
+                self._rows.put(rows)
+                continue
+            frames = rows[:n_rows]
+            if finish is not None:
+                used = finish(block.buffer, used, frames, self._notes)
+            with self._lock:
+                block.n_users += 1
+            batch = FrameBatch(block.buffer[:used], frames, self._bytes_before + source.bytes_read)
+            self.output.put(_Message(batch, rows, block, self._notes.take()))
