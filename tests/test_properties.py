@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdiag.codes import Direction, FrameKind, Method, Outcome
+from pcapdiag.codes import Direction, Method, Outcome
 from tests.lab_truth import run_report
 from tests.scenario import Form, parse, write_capture
 from tests.strategies import FIN, LOST, Ending, conversations, facts_of, piece_sizes, render
@@ -333,13 +333,14 @@ def test_hostile_text_is_never_printed_raw(folder, form, text):
 def test_any_bytes_are_read_or_refused_and_never_raise(folder, body, head):
     from pcapdiag.errors import PcapdiagError
 
+    if head:
+        assert analyse(folder, head + body, "bytes.bin").n_frames >= 0
+        return
     try:
-        analysis = analyse(folder, head + body, "bytes.bin")
+        analyse(folder, body, "bytes.bin")
     except PcapdiagError as error:
-        assert not head  # noqa: PT017 - a capture header makes it a capture, whatever follows
-        assert str(error)
-    else:
-        assert analysis.n_frames >= 0
+        message = str(error)
+        assert "bytes.bin" in message
 
 
 @given(conversations(max_connections=2), piece_sizes, st.integers(1, 400), st.integers(0, 2**32))
@@ -351,4 +352,3 @@ def test_damage_inside_a_file_never_raises(folder, drawn, sizes, n_byte, seed):
     analysis = analyse(folder, bytes(data), "damaged.pcap")
     kinds = np.asarray(analysis.exchanges["outcome"])
     assert set(kinds.tolist()) <= {int(o) for o in Outcome}
-    assert int(FrameKind.TCP) == 1
