@@ -1,0 +1,45 @@
+"""pcapdiag: tells from a packet capture why a reverse proxy answered 502, and proves it.
+
+The public names are loaded when they are first used: importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pcapdiag.api import CaptureReport, analyze
+    from pcapdiag.errors import CaptureError, MissingExtraError, PcapdiagError, UsageError
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "CaptureError": "pcapdiag.errors",
+    "CaptureReport": "pcapdiag.api",
+    "MissingExtraError": "pcapdiag.errors",
+    "PcapdiagError": "pcapdiag.errors",
+    "UsageError": "pcapdiag.errors",
+    "analyze": "pcapdiag.api",
+}
+
+__all__ = [
+    "CaptureError",
+    "CaptureReport",
+    "MissingExtraError",
+    "PcapdiagError",
+    "UsageError",
+    "__version__",
+    "analyze",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

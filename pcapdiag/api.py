@@ -1,0 +1,189 @@
+"""The Python API: the same report as on the command line, with every table as a pandas DataFrame.
+
+import pcapdiag
+
+result = pcapdiag.analyze("proxy.pcap")
+result.findings[["code", "subject", "count", "message"]]
+result.exchanges.query("outcome == 'unanswered'")[["request_frame", "idle_before_ns", "target"]]
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pcapdiag import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from os import PathLike
+
+    import pandas as pd
+
+    from pcapdiag.analysis import Analysis
+    from pcapdiag.report.model import Report
+    from pcapdiag.report.tables import TableBuilder
+
+
+class CaptureReport:
+    """What one run found.
+
+    Parameters
+    ----------
+    report : Report
+        Plain data, as in the JSON report.
+    analysis : Analysis
+        The tables behind it.
+    redact : bool
+        Whether targets in the tables are masked as in the report.
+    """
+
+    def __init__(self, report: Report, analysis: Analysis, *, redact: bool = True) -> None:
+        self.report = report
+        self.analysis = analysis
+        self._redact = redact
+
+    def __repr__(self) -> str:
+        return f"<CaptureReport: {self.headline}>"
+
+    @property
+    def headline(self) -> str:
+        """The verdict in one sentence."""
+        from pcapdiag.report.escape import visible  # noqa: PLC0415 - with the next
+        from pcapdiag.report.summary import headline  # noqa: PLC0415 - renderers load when something is rendered
+
+        return visible(headline(self.report))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON report as dicts and lists."""
+        return self.report.to_json()
+
+    def to_markdown(self) -> str:
+        """Return the report as Markdown."""
+        from pcapdiag.report.markdown import render  # noqa: PLC0415
+
+        return render(self.report)
+
+    def to_text(self, *, width: int = 100) -> str:
+        """Return the report as on a terminal of `width` columns, without colours."""
+        from pcapdiag.report.terminal import render  # noqa: PLC0415 - rich loads only here
+
+        return render(self.report, width=width)
+
+    @cached_property
+    def exchanges(self) -> pd.DataFrame:
+        """One row per exchange, `idle_before_ns` among its columns."""
+        import pandas as pd  # noqa: PLC0415 - half a second that a report does not need
+
+        chunks = list(self._tables.exchanges())
+        return pd.concat(chunks, ignore_index=True) if chunks else pd.DataFrame()
+
+    @cached_property
+    def connections(self) -> pd.DataFrame:
+        """One row per connection."""
+        return self._tables.connections()
+
+    @cached_property
+    def closings(self) -> pd.DataFrame:
+        """One row per connection that was closed: who closed, how, at which idle age."""
+        return self._tables.closings()
+
+    @cached_property
+    def findings(self) -> pd.DataFrame:
+        """One row per finding, without its occurrences."""
+        return self._records("findings", drop="occurrences")
+
+    @cached_property
+    def occurrences(self) -> pd.DataFrame:
+        """One row per occurrence of a finding, without its evidence."""
+        import pandas as pd  # noqa: PLC0415
+
+        rows = [
+            {"code": f["code"], **{k: v for k, v in o.items() if k != "evidence"}}
+            for f in self.to_json()["findings"]
+            for o in f["occurrences"]
+        ]
+        return pd.DataFrame(rows)
+
+    @cached_property
+    def upstreams(self) -> pd.DataFrame:
+        """One row per upstream, nested measurements as columns such as `idle_timeout_ns.value`."""
+        import pandas as pd  # noqa: PLC0415
+
+        return pd.json_normalize(self.to_json()["upstreams"])
+
+    @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        """One row per rule."""
+        return self._records("verdicts")
+
+    @cached_property
+    def _tables(self) -> TableBuilder:
+        from pcapdiag.report.tables import TableBuilder  # noqa: PLC0415 - pandas loads only here
+
+        return TableBuilder(self.analysis, redact=self._redact)
+
+    def _records(self, name: str, drop: str = "") -> pd.DataFrame:
+        import pandas as pd  # noqa: PLC0415
+
+        return pd.DataFrame([{k: v for k, v in row.items() if k != drop} for row in self.to_json()[name]])
+
+
+def analyze(
+    *captures: str | PathLike[str],
+    proxies: Sequence[str] = (),
+    upstreams: Sequence[str] = (),
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    redact: bool = True,
+    on_progress: Callable[[int, int, int], None] | None = None,
+    on_compile: Callable[[int, int], None] | None = None,
+) -> CaptureReport:
+    """Say why requests failed, from one or several captures.
+
+    Parameters
+    ----------
+    captures : str or path
+        Files, folders, globs, or ``-`` for standard input; the files of one rotation series are one capture.
+    proxies : sequence of str
+        Addresses of the proxy; found by itself if empty.
+    upstreams : sequence of str
+        Upstreams, ``address`` or ``address:port``; found by themselves if empty.
+    select, ignore : sequence of str
+        Codes (or beginnings of codes) to report only, or not to report.
+    redact : bool
+        Whether credentials and query values in request targets are masked.
+    on_progress : callable, optional
+        Called with bytes done, bytes in total and frames.
+    on_compile : callable, optional
+        Called with kernels done and in total while kernels are compiled (first run on a machine).
+
+    Returns
+    -------
+    CaptureReport
+        The report and its tables.
+
+    Raises
+    ------
+    CaptureError
+        An input cannot be read as a capture.
+    UsageError
+        An address or code makes no sense.
+    """
+    # The digests are computed in a thread of their own, while the engine is still being imported.
+    from pcapdiag.capture.digest import start_digest  # noqa: PLC0415
+    from pcapdiag.capture.series import group_captures  # noqa: PLC0415
+
+    grouped = group_captures([str(c) for c in captures])
+    digest = start_digest([f.path for c in grouped for f in c.files])
+
+    from pcapdiag.diagnose import diagnose  # noqa: PLC0415 - the engine, after the digests have begun
+    from pcapdiag.pipeline import build_analysis, warm_up  # noqa: PLC0415
+    from pcapdiag.report.build import build_report  # noqa: PLC0415
+
+    warm_up(on_compile)
+    analysis = build_analysis(grouped, proxies=proxies, upstreams=upstreams, on_progress=on_progress)
+    diagnosis = diagnose(analysis, select=select, ignore=ignore)
+    digest.store(grouped)
+    report = build_report(analysis, diagnosis.findings, diagnosis.verdicts, version=__version__, redact=redact)
+    return CaptureReport(report, analysis, redact=redact)

@@ -1,0 +1,97 @@
+"""The command line: one module per command, loaded when it is called; stdout holds the report and nothing else.
+
+Exit codes: 0 nothing at or above ``--fail-on``, 1 findings, 2 the job could not be done, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+import click
+from click.utils import PacifyFlushWrapper
+
+from pcapdiag import __version__
+from pcapdiag.cli.config import load_defaults
+from pcapdiag.errors import PcapdiagError
+
+EXIT_FAILED = 2
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
+
+_COMMANDS = {
+    "analyze": "Say why requests failed, and prove it.",
+    "show": "Print frames, segments, connections, exchanges or closings as a table.",
+    "rule": "List the root causes that are looked for, or explain one.",
+}
+
+
+class _Program(click.Group):
+    """Commands that are imported when they are called, so that help and completion are instant; and the exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"pcapdiag.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list of commands without loading them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command and turn every failure into one line on stderr and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(_fail("interrupted", EXIT_INTERRUPTED))
+        except BrokenPipeError:
+            # The reader of our output has gone (`| head`); Python would complain once more when it flushes at exit.
+            sys.stdout = PacifyFlushWrapper(sys.stdout)
+            ctx.exit(EXIT_BROKEN_PIPE)
+        except (PcapdiagError, OSError) as error:
+            ctx.exit(_fail(str(error), EXIT_FAILED))
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception:  # noqa: BLE001 - Python's own exit code would be 1, which says "findings"
+            traceback.print_exc()
+            ctx.exit(_fail("this is a bug in pcapdiag; please report the lines above", EXIT_FAILED))
+
+
+def _fail(text: str, exit_code: int) -> int:
+    from pcapdiag.report.escape import visible  # noqa: PLC0415 - help needs no unicodedata
+
+    click.echo(f"pcapdiag: {visible(text.replace(chr(10), ' '))}", err=True)
+    return exit_code
+
+
+@click.group(
+    cls=_Program,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "PCAPDIAG",
+        "max_content_width": 100,
+    },
+    epilog="""\b
+Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 the job could not be done.
+Defaults:   pcapdiag.toml here or in ~/.config/pcapdiag/, and PCAPDIAG_... variables.
+Completion: eval "$(_PCAPDIAG_COMPLETE=bash_source pcapdiag)"; also zsh_source, fish_source.""",
+)
+@click.version_option(__version__, "-V", "--version", prog_name="pcapdiag", message="%(prog)s %(version)s")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Tell from a packet capture why a reverse proxy answered 502, and prove it.
+
+    \b
+      pcapdiag analyze proxy.pcap          the verdict, its proof and the remedy
+      pcapdiag show exchanges proxy.pcap   every request with the idle gap before it
+      pcapdiag rule PD101                  one root cause in full
+    """  # noqa: D301 - click reads the character \b
+    ctx.default_map = load_defaults(main)

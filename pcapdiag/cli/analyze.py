@@ -1,0 +1,120 @@
+"""``pcapdiag analyze``: why requests failed, and the proof."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from pcapdiag.cli.options import captures_argument, output_options, role_options
+from pcapdiag.cli.output import STDOUT, open_output
+from pcapdiag.cli.progress import ProgressMeter
+
+if TYPE_CHECKING:
+    from pcapdiag.report.model import Report
+
+EXIT_FINDINGS = 1
+
+
+@click.command()
+@captures_argument
+@role_options
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["terminal", "markdown", "json"]),
+    default="terminal",
+    show_default=True,
+    envvar="PCAPDIAG_FORMAT",
+    help="For people at a terminal, for a ticket, or for programs.",
+)
+@click.option(
+    "--select", multiple=True, metavar="CODES", envvar="PCAPDIAG_SELECT", help="Report only these codes (PD101,PD2)."
+)
+@click.option("--ignore", multiple=True, metavar="CODES", envvar="PCAPDIAG_IGNORE", help="Report all but these codes.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["error", "warning", "info", "never"]),
+    default="warning",
+    show_default=True,
+    envvar="PCAPDIAG_FAIL_ON",
+    help="Lowest severity that makes the exit code 1.",
+)
+@click.option("--width", type=click.IntRange(min=60, max=400), help="Columns of the terminal report.")
+@output_options
+@click.pass_context
+def analyze(
+    ctx: click.Context,
+    *,
+    captures: tuple[str, ...],
+    proxies: tuple[str, ...],
+    upstreams: tuple[str, ...],
+    format_: str,
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    fail_on: str,
+    width: int | None,
+    output: str,
+    force: bool,
+    no_redact: bool,
+    quiet: bool,
+) -> None:
+    """Say why requests failed, and prove it.
+
+    CAPTURE is a file (pcap or pcapng, plain or compressed), a folder, a glob, or - for standard input. The files of
+    one rotation series are read as one capture.
+
+    \b
+      pcapdiag analyze proxy.pcap
+      pcapdiag analyze proxy.pcap --format markdown -o report.md
+      tcpdump -i eth0 -c 100000 -w - tcp port 8080 | pcapdiag analyze -
+    """  # noqa: D301 - click reads the character \b
+    with open_output(output, force=force) as file:
+        from pcapdiag.api import analyze as run  # noqa: PLC0415 - the engine loads when there is work
+
+        with ProgressMeter(quiet=quiet) as meter:
+            result = run(
+                *captures,
+                proxies=proxies,
+                upstreams=upstreams,
+                select=_codes(select),
+                ignore=_codes(ignore),
+                redact=not no_redact,
+                on_progress=meter.on_progress,
+                on_compile=meter.announce_compilation,
+            )
+        file.write(_render(result.report, format_, width=width, to_stdout=output == STDOUT).encode())
+    ctx.exit(EXIT_FINDINGS if _has_findings(result.report, fail_on) else 0)
+
+
+def _codes(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(code.strip() for value in values for code in value.split(",") if code.strip())
+
+
+def _has_findings(report: Report, fail_on: str) -> bool:
+    return fail_on != "never" and any(f.severity.name.lower() in _AT_OR_ABOVE[fail_on] for f in report.findings)
+
+
+_AT_OR_ABOVE = {"error": {"error"}, "warning": {"error", "warning"}, "info": {"error", "warning", "info"}}
+
+
+def _render(report: Report, format_: str, *, width: int | None, to_stdout: bool) -> str:
+    # Each renderer is imported alone: JSON must not wait for rich.
+    if format_ == "json":
+        from pcapdiag.report import json  # noqa: PLC0415
+
+        return json.render(report)
+    if format_ == "markdown":
+        from pcapdiag.report import markdown  # noqa: PLC0415
+
+        return markdown.render(report)
+    from pcapdiag.report import terminal  # noqa: PLC0415
+
+    is_tty = to_stdout and sys.stdout.isatty()
+    if width is None:
+        width = shutil.get_terminal_size((terminal.WIDTH, 24)).columns if is_tty else terminal.WIDTH
+    color = is_tty and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return terminal.render(report, width=width, color=color)

@@ -1,0 +1,54 @@
+"""Options that several commands share: the same word means the same everywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    F = TypeVar("F", bound=Callable[..., Any])
+
+
+def captures_argument(function: F) -> F:
+    """Add CAPTURE..."""
+    return click.argument("captures", nargs=-1, required=True, metavar="CAPTURE...", type=click.Path())(function)
+
+
+def role_options(function: F) -> F:
+    """Add --proxy and --upstream."""
+    function = click.option(
+        "--upstream",
+        "upstreams",
+        multiple=True,
+        metavar="ADDR[:PORT]",
+        envvar="PCAPDIAG_UPSTREAM",
+        help="An upstream of the proxy; repeat for several. Found by itself if not given.",
+    )(function)
+    return click.option(
+        "--proxy",
+        "proxies",
+        multiple=True,
+        metavar="ADDR",
+        envvar="PCAPDIAG_PROXY",
+        help="An address of the proxy; repeat for several. Found by itself if not given.",
+    )(function)
+
+
+def output_options(function: F) -> F:
+    """Add -o, --force, --no-redact and --quiet."""
+    function = click.option("-q", "--quiet", is_flag=True, help="No progress and no remarks on stderr.")(function)
+    function = click.option(
+        "--no-redact", is_flag=True, help="Leave credentials and query values in request targets as captured."
+    )(function)
+    function = click.option("--force", is_flag=True, help="Overwrite the file of -o.")(function)
+    return click.option(
+        "-o",
+        "--output",
+        default="-",
+        metavar="FILE",
+        type=click.Path(dir_okay=False),
+        help="Write to FILE (readable by you alone) instead of stdout.",
+    )(function)

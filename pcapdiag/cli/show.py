@@ -1,0 +1,150 @@
+"""``pcapdiag show``: the tables behind the verdict."""
+
+from __future__ import annotations
+
+import sys
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from pcapdiag.cli.options import captures_argument, output_options, role_options
+from pcapdiag.cli.output import STDOUT, open_output
+from pcapdiag.cli.progress import ProgressMeter
+from pcapdiag.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pandas as pd
+
+    from pcapdiag.capture.batch import Capture
+
+# What a person wants to see of each table within some 120 columns; the other formats show all columns.
+_FOR_PEOPLE = {
+    "frames": ("frame", "ts", "kind", "src", "dst", "flags", "seq", "ack", "payload_len", "undecoded_reason"),
+    "segments": ("frame", "ts", "conn", "src", "dst", "flags", "seq", "ack", "payload_len", "fate"),
+    "connections": (
+        *("conn", "first_ts", "orig", "resp", "leg", "n_exchanges", "n_unanswered", "first_closer", "closing_kind"),
+        *("idle_at_close_ns", "conn_state", "conn_state_words"),
+    ),
+    "exchanges": (
+        *("request_frame", "request_ts", "orig", "resp", "depth", "idle_before_ns", "method", "target"),
+        *("status_code", "outcome", "first_byte_ns", "duration_ns"),
+    ),
+    "closings": (
+        *("closing_frame", "closing_ts", "orig", "resp", "first_closer", "closing_kind", "idle_at_close_ns"),
+        *("n_exchanges", "open_exchange", "conn_state_words"),
+    ),
+}
+
+
+@click.command()
+@click.argument("table", type=click.Choice(list(_FOR_PEOPLE)))
+@captures_argument
+@role_options
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    default="table",
+    show_default=True,
+    help="Some columns for people, or all columns, exact to the nanosecond.",
+)
+@click.option("--where", metavar="EXPR", help="Only rows for which EXPR is true.")
+@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most N rows.")
+@output_options
+def show(
+    *,
+    table: str,
+    captures: tuple[str, ...],
+    proxies: tuple[str, ...],
+    upstreams: tuple[str, ...],
+    format_: str,
+    where: str | None,
+    limit: int | None,
+    output: str,
+    force: bool,
+    no_redact: bool,
+    quiet: bool,
+) -> None:
+    """Print frames, segments, connections, exchanges or closings.
+
+    Frames are numbered from 1 within their file, as in Wireshark. No index and no time are -1. EXPR compares columns
+    with numbers and strings, as in Python: == != < <= > >= in, and or not, + - * / // %.
+
+    \b
+      pcapdiag show exchanges proxy.pcap --format csv
+      pcapdiag show exchanges proxy.pcap --where 'outcome == "unanswered" and idle_before_ns > 3.8e9'
+      pcapdiag show closings proxy.pcap --where 'first_closer == "resp"'
+      pcapdiag show frames proxy.pcap --where 'kind == "undecoded"' --format json
+    """  # noqa: D301 - click reads the character \b
+    if format_ == "parquet" and output == STDOUT and sys.stdout.isatty():
+        msg = "Parquet is binary: name a file with -o"
+        raise UsageError(msg)
+    with open_output(output, force=force) as file, ProgressMeter(quiet=quiet) as meter:
+        from pcapdiag.capture.series import group_captures  # noqa: PLC0415 - help must not wait for the engine
+
+        grouped = group_captures(list(captures))
+        if table == "frames":
+            chunks = _frames(grouped, meter)
+        else:
+            chunks = _tables(table, grouped, proxies, upstreams, meter, redact=not no_redact)
+        _write(chunks, table, format_, file, where, limit)
+
+
+def _write(
+    chunks: Iterator[pd.DataFrame], table: str, format_: str, file: IO[bytes], where: str | None, limit: int | None
+) -> None:
+    from pcapdiag.cli.where import Where  # noqa: PLC0415 - numpy
+    from pcapdiag.cli.writers import limited, open_writer  # noqa: PLC0415 - pandas
+
+    if where is not None:
+        condition = Where(where)
+        chunks = (condition.select(chunk) for chunk in chunks)
+    writer = open_writer(format_, file, _FOR_PEOPLE[table])
+    for chunk in limited(chunks, limit):
+        writer.write(chunk)
+    writer.close()
+
+
+def _frames(captures: list[Capture], meter: ProgressMeter) -> Iterator[pd.DataFrame]:
+    from pcapdiag.capture.reader import read_batches  # noqa: PLC0415
+    from pcapdiag.report.tables import FrameNumbers, frames_frame  # noqa: PLC0415
+
+    n_frames = 0
+    for idx, capture in enumerate(captures):
+        for batch in read_batches(capture):
+            n_frames += len(batch.frames)
+            meter.on_progress(batch.bytes_read, sum(f.size for f in capture.files), n_frames)
+            yield frames_frame(batch.frames, idx, FrameNumbers(captures))
+
+
+def _tables(
+    table: str,
+    captures: list[Capture],
+    proxies: Sequence[str],
+    upstreams: Sequence[str],
+    meter: ProgressMeter,
+    *,
+    redact: bool,
+) -> Iterator[pd.DataFrame]:
+    from pcapdiag.columns import SEGMENTS, RowStore  # noqa: PLC0415
+    from pcapdiag.pipeline import build_analysis, warm_up  # noqa: PLC0415
+    from pcapdiag.report.tables import TableBuilder  # noqa: PLC0415
+
+    warm_up(meter.announce_compilation)
+    segments = RowStore(SEGMENTS)
+    analysis = build_analysis(
+        captures,
+        proxies=proxies,
+        upstreams=upstreams,
+        on_progress=meter.on_progress,
+        segment_sink=segments.append if table == "segments" else None,
+    )
+    tables = TableBuilder(analysis, redact=redact)
+    if table == "segments":
+        yield from tables.segments(segments.table())
+    elif table == "exchanges":
+        yield from tables.exchanges()
+    else:
+        yield tables.connections() if table == "connections" else tables.closings()

@@ -1,0 +1,236 @@
+"""From `Analysis`, findings and verdicts to `Report`: here frames become 1-based and targets are redacted."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING
+
+from pcapdiag.codes import CapturePoint, Direction
+from pcapdiag.findings import Confidence
+from pcapdiag.report.model import (
+    SCHEMA_VERSION,
+    CaptureSummary,
+    EvidenceFrame,
+    FindingDetail,
+    IdleTimeoutSummary,
+    InputFile,
+    OccurrenceDetail,
+    Report,
+    ReportNote,
+    Rtt,
+    RuleVerdict,
+    Tool,
+    Totals,
+    UpstreamSummary,
+)
+from pcapdiag.report.redact import redact_target
+from pcapdiag.report.words import flag_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pcapdiag.analysis import Analysis, Upstream
+    from pcapdiag.capture.batch import Capture
+    from pcapdiag.findings import Evidence, Finding, Note, Occurrence, Verdict
+
+
+class FrameLocator:
+    """Where a frame lies: from a 0-based frame of a capture to a file and the 1-based number within it.
+
+    Parameters
+    ----------
+    captures : sequence of Capture
+        The captures of the run, each with its files in order.
+    """
+
+    def __init__(self, captures: Sequence[Capture]) -> None:
+        self._paths = [[f.path for f in c.files] for c in captures]
+        self._starts = [[f.first_frame for f in c.files] for c in captures]
+
+    def locate(self, capture_idx: int, frame: int) -> tuple[str, int]:
+        """Return path and 1-based frame number; ``("", -1)`` for no frame."""
+        if frame < 0 or not self._paths[capture_idx]:
+            return "", -1
+        file_idx = max(bisect_right(self._starts[capture_idx], frame) - 1, 0)
+        return self._paths[capture_idx][file_idx], frame - self._starts[capture_idx][file_idx] + 1
+
+
+def build_report(
+    analysis: Analysis,
+    findings: Iterable[Finding],
+    verdicts: Iterable[Verdict],
+    *,
+    version: str,
+    redact: bool = True,
+) -> Report:
+    """Return the report of one run.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        All tables.
+    findings : iterable of Finding
+        In report order.
+    verdicts : iterable of Verdict
+        One per rule.
+    version : str
+        Version of this program.
+    redact : bool
+        Whether credentials and query values in targets are masked.
+
+    Returns
+    -------
+    Report
+        Plain data, ready for any renderer.
+    """
+    builder = _Builder(analysis, redact=redact)
+    return Report(
+        schema_version=SCHEMA_VERSION,
+        tool=Tool("pcapdiag", version),
+        inputs=tuple(
+            InputFile(f.path, "capture", f.size if f.size >= 0 else f.n_bytes, f.sha256)
+            for c in analysis.captures
+            for f in c.files
+        ),
+        captures=tuple(builder.capture(idx, capture) for idx, capture in enumerate(analysis.captures)),
+        totals=Totals(
+            frames=analysis.n_frames,
+            undecoded_frames=analysis.n_undecoded,
+            connections=len(analysis.connections),
+            exchanges=len(analysis.exchanges),
+            unanswered=len(analysis.losses),
+            retransmissions=analysis.n_retransmissions,
+        ),
+        upstreams=tuple(_upstream(u) for u in analysis.upstreams),
+        findings=tuple(builder.finding(f) for f in findings),
+        verdicts=tuple(RuleVerdict(v.code, v.kind, v.reason) for v in verdicts),
+        notes=tuple(builder.note(0, n) for n in analysis.notes),
+    )
+
+
+class _Builder:
+    def __init__(self, analysis: Analysis, *, redact: bool) -> None:
+        self._analysis = analysis
+        self._locator = FrameLocator(analysis.captures)
+        self._redact = redact
+        self._capture_idx = analysis.connections["capture_idx"]
+
+    def capture(self, idx: int, capture: Capture) -> CaptureSummary:
+        files = capture.files
+        times = [t for f in files for t in (f.first_ts_ns, f.last_ts_ns) if t >= 0]
+        points = self._analysis.capture_points
+        drops = [f.dropped for f in files if f.dropped >= 0]
+        return CaptureSummary(
+            paths=tuple(f.path for f in files),
+            format=", ".join(dict.fromkeys(f.format for f in files if f.format)),
+            link_types=tuple(sorted({t for f in files for t in f.link_types})),
+            frames=sum(f.n_frames for f in files),
+            bytes=sum(f.n_bytes for f in files),
+            first_ts_ns=min(times, default=-1),
+            last_ts_ns=max(times, default=-1),
+            capture_point=points[idx] if idx < len(points) else CapturePoint.UNKNOWN,
+            dropped=sum(drops) if drops else -1,
+            notes=tuple(self.note(idx, n) for n in capture.notes),
+        )
+
+    def note(self, capture_idx: int, note: Note) -> ReportNote:
+        path, frame = ("", -1) if note.frame < 0 else self._locator.locate(capture_idx, note.frame)
+        return ReportNote(note.code, note.text, frame, note.offset, path or note.file)
+
+    def finding(self, finding: Finding) -> FindingDetail:
+        return FindingDetail(
+            code=finding.code,
+            name=finding.name,
+            title=finding.title,
+            severity=finding.severity,
+            confidence=finding.confidence,
+            subject=finding.subject,
+            message=finding.message,
+            identifier=finding.identifier,
+            count=finding.count,
+            first_ts_ns=finding.first_ts_ns,
+            last_ts_ns=finding.last_ts_ns,
+            refuted_by=finding.refuted_by,
+            remedy=finding.remedy,
+            details=dict(finding.details),
+            occurrences=tuple(self._occurrence(o) for o in finding.occurrences),
+        )
+
+    def _occurrence(self, occurrence: Occurrence) -> OccurrenceDetail:
+        capture_idx = int(self._capture_idx[occurrence.conn]) if occurrence.conn >= 0 else 0
+        capture, request_frame = self._locator.locate(capture_idx, occurrence.request_frame)
+        closing_capture, closing_frame = self._locator.locate(capture_idx, occurrence.closing_frame)
+        evidence = tuple(self._evidence(capture_idx, e) for e in occurrence.evidence)
+        target = redact_target(occurrence.target) if self._redact else occurrence.target
+        return OccurrenceDetail(
+            uid=occurrence.uid,
+            orig=occurrence.orig,
+            resp=occurrence.resp,
+            depth=occurrence.depth,
+            capture=capture,
+            request_frame=request_frame,
+            request_ts_ns=occurrence.request_ts_ns,
+            idle_before_ns=occurrence.idle_before_ns,
+            method=occurrence.method,
+            target=target,
+            host=occurrence.host,
+            request_id=occurrence.request_id,
+            closing_frame=closing_frame,
+            closing_kind=occurrence.closing_kind,
+            closing_capture=closing_capture,
+            display_filter=_display_filter(capture, request_frame, evidence),
+            log_lines=(),
+            evidence=evidence,
+        )
+
+    def _evidence(self, capture_idx: int, evidence: Evidence) -> EvidenceFrame:
+        capture, frame = self._locator.locate(capture_idx, evidence.frame)
+        return EvidenceFrame(
+            frame=frame,
+            capture=capture,
+            ts_ns=evidence.ts_ns,
+            dir=Direction(evidence.dir),
+            flags=flag_names(evidence.flags),
+            seq=evidence.seq,
+            ack=evidence.ack,
+            rel_seq=evidence.rel_seq,
+            rel_ack=evidence.rel_ack,
+            payload_len=evidence.payload_len,
+            ttl=evidence.ttl,
+            label=evidence.label,
+            text=evidence.text,
+        )
+
+
+def _display_filter(capture: str, request_frame: int, evidence: tuple[EvidenceFrame, ...]) -> str:
+    """Return the Wireshark filter that selects the evidence in the request's file (frames of other files: none)."""
+    frames = {e.frame for e in evidence if e.capture == capture and e.frame > 0}
+    if request_frame > 0:
+        frames.add(request_frame)
+    return f"frame.number in {{{', '.join(map(str, sorted(frames)))}}}" if frames else ""
+
+
+def _upstream(upstream: Upstream) -> UpstreamSummary:
+    timeout = upstream.idle_timeout
+    return UpstreamSummary(
+        endpoint=str(upstream.endpoint),
+        name="",
+        connections=upstream.connections,
+        exchanges=upstream.exchanges,
+        unanswered=upstream.unanswered,
+        reused=upstream.reused,
+        rtt_ns=Rtt(upstream.rtt_min_ns, upstream.rtt_p50_ns, upstream.rtt_p99_ns),
+        server_field=upstream.server_field,
+        idle_timeout_ns=IdleTimeoutSummary(-1, -1, 0, None, ())
+        if timeout is None
+        else IdleTimeoutSummary(
+            timeout.value_ns, timeout.spread_ns, timeout.samples, Confidence(timeout.confidence), timeout.named_as
+        ),
+        requests_per_connection_limit=upstream.requests_per_connection_limit,
+        race_window_ns=upstream.race_window_ns,
+        near_misses=upstream.near_misses,
+        longest_answered_gap_ns=upstream.longest_answered_gap_ns,
+        idle_closes_by_upstream=upstream.idle_closes_by_upstream,
+        idle_closes_by_proxy=upstream.idle_closes_by_proxy,
+        proxy_idle_close_ns=upstream.proxy_idle_close_ns,
+    )

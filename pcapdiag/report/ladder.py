@@ -1,0 +1,106 @@
+"""The ladder: the frames of one occurrence as lines between two ends, proxy left, upstream right.
+
+Plain text lines, built once, shown by every renderer that has a fixed-width font. ASCII only: arrows and box characters
+have no agreed width in East Asian terminals, and a ladder that does not line up proves nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pcapdiag.codes import Direction
+from pcapdiag.units import format_duration_ns
+
+if TYPE_CHECKING:
+    from pcapdiag.report.model import EvidenceFrame, OccurrenceDetail
+
+_MIN_ARROW = 42
+
+
+@dataclass(frozen=True, slots=True)
+class LadderLine:
+    """One frame: `time` relative to the request, `arrow` drawn between the two ends, `frame` as Wireshark counts."""
+
+    time: str
+    arrow: str
+    frame: str
+    text: str
+    dir: Direction
+    is_closing: bool
+    is_request: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """All lines of one occurrence; `header` names the two ends above the arrows and is as wide as they are."""
+
+    header: str
+    lines: tuple[LadderLine, ...]
+
+
+def build_ladder(occurrence: OccurrenceDetail) -> Ladder:
+    """Return the ladder of `occurrence`, in capture order.
+
+    Parameters
+    ----------
+    occurrence : OccurrenceDetail
+        With its evidence; none gives a ladder without lines.
+
+    Returns
+    -------
+    Ladder
+        Text that still needs the renderer's escaping where it quotes a rule's words.
+    """
+    frames = sorted(occurrence.evidence, key=lambda e: (e.ts_ns, e.capture, e.frame))
+    segments = [_segment_text(e) for e in frames]
+    inner = max([_MIN_ARROW, *(len(s) + 8 for s in segments)])
+    left, right = _ends(occurrence, inner + 4)
+    header = left + " " * (inner + 4 - len(left) - len(right)) + right
+    lines = tuple(_line(occurrence, frame, segment, inner) for frame, segment in zip(frames, segments, strict=True))
+    return Ladder(header, lines)
+
+
+def _ends(occurrence: OccurrenceDetail, width: int) -> tuple[str, str]:
+    left, right = f"proxy {occurrence.orig}", f"{occurrence.resp} upstream"
+    return (left, right) if len(left) + len(right) + 2 <= width else ("proxy", "upstream")
+
+
+def _line(occurrence: OccurrenceDetail, evidence: EvidenceFrame, segment: str, inner: int) -> LadderLine:
+    elsewhere = f" (in {evidence.capture})" if evidence.capture != occurrence.capture else ""
+    return LadderLine(
+        time=_relative_time(evidence.ts_ns - occurrence.request_ts_ns),
+        arrow=f"| {_arrow(segment, inner, to_right=evidence.dir == Direction.ORIG)} |",
+        frame=str(evidence.frame),
+        text=evidence.text + elsewhere,
+        dir=evidence.dir,
+        is_closing=bool({"FIN", "RST"} & set(evidence.flags)),
+        is_request=evidence.frame == occurrence.request_frame and evidence.capture == occurrence.capture,
+    )
+
+
+def _relative_time(delta_ns: int) -> str:
+    if delta_ns == 0:
+        return "0"
+    sign = "+" if delta_ns > 0 else "-"
+    return f"{sign}{format_duration_ns(abs(delta_ns))}"
+
+
+def _segment_text(evidence: EvidenceFrame) -> str:
+    parts = [",".join(evidence.flags)]
+    if evidence.rel_seq >= 0:
+        parts.append(f"{evidence.rel_seq}:{evidence.rel_seq + evidence.payload_len}({evidence.payload_len})")
+    elif evidence.payload_len:
+        parts.append(f"({evidence.payload_len})")
+    if evidence.rel_ack >= 0:
+        parts.append(f"ack {evidence.rel_ack}")
+    return " ".join(p for p in parts if p)
+
+
+def _arrow(segment: str, inner: int, *, to_right: bool) -> str:
+    dashes = inner - len(segment) - 3
+    before = dashes // 2
+    after = dashes - before
+    if to_right:
+        return f"{'-' * before} {segment} {'-' * after}>"
+    return f"<{'-' * before} {segment} {'-' * after}"

@@ -1,0 +1,268 @@
+"""What every human-readable report says, in the order in which it says it: plain text and rows, no markup.
+
+A renderer decides how a heading or a table looks; this module decides what is worth a tired engineer's attention.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from pcapdiag.capture.link_types import describe_link_type
+from pcapdiag.findings import Severity, VerdictKind
+from pcapdiag.report.escape import shorten
+from pcapdiag.report.words import CAPTURE_POINTS, count_of
+from pcapdiag.units import format_bytes, format_duration_ns, format_ts_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pcapdiag.report.model import (
+        CaptureSummary,
+        FindingDetail,
+        OccurrenceDetail,
+        Report,
+        ReportNote,
+        UpstreamSummary,
+    )
+
+MAX_OCCURRENCES = 10
+"""Rows of a table of occurrences; the JSON report holds them all."""
+
+_MAX_TARGET = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table as text: one header per column, rows of the same length; `right` are columns aligned to the right."""
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    right: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class FindingGroup:
+    """All findings of one code: shown under one heading, with one ladder."""
+
+    findings: tuple[FindingDetail, ...]
+
+    @property
+    def head(self) -> FindingDetail:
+        """The finding that speaks for the group."""
+        return self.findings[0]
+
+    @property
+    def count(self) -> int:
+        """How often it happened."""
+        return sum(f.count for f in self.findings)
+
+    @property
+    def occurrences(self) -> tuple[OccurrenceDetail, ...]:
+        """All occurrences; the one that the ladder shows first, the others by time."""
+        shown = next((o for f in self.findings for o in f.occurrences if o.evidence), None)
+        rest = [o for f in self.findings for o in f.occurrences if o is not shown]
+        rest.sort(key=lambda o: (o.request_ts_ns, o.capture, o.request_frame))
+        return (*([shown] if shown else []), *rest)
+
+    @property
+    def remedies(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of subjects and remedy, each remedy once."""
+        subjects: dict[str, list[str]] = {}
+        for finding in self.findings:
+            subjects.setdefault(finding.remedy, []).append(finding.subject)
+        return tuple((", ".join(names), remedy) for remedy, names in subjects.items() if remedy)
+
+
+def finding_groups(report: Report) -> tuple[FindingGroup, ...]:
+    """Return the findings by code, in report order."""
+    order = list(dict.fromkeys(f.code for f in report.findings))
+    ordered = sorted(report.findings, key=lambda f: order.index(f.code))
+    return tuple(FindingGroup(tuple(group)) for _, group in groupby(ordered, key=lambda f: f.code))
+
+
+def headline(report: Report) -> str:
+    """Return the verdict in one sentence."""
+    groups = finding_groups(report)
+    totals = report.totals
+    if not totals.connections:
+        return f"There is nothing to judge: {count_of(totals.frames, 'frame')}, but no TCP connection among them."
+    if totals.unanswered:
+        return f"{_lost(report)}: {_causes(groups)}." if groups else f"{_lost(report)}."
+    acting = [g for g in groups if g.head.severity >= Severity.WARNING]
+    if acting:
+        return f"No request was left without an answer, but: {_first_lower(acting[0].head.message)}"
+    if not totals.exchanges:
+        return f"There is nothing to judge: {count_of(totals.connections, 'connection')}, but not one request on them."
+    return (
+        f"No request was lost: {count_of(totals.exchanges, 'exchange')} "
+        f"on {count_of(totals.connections, 'connection')}, none unanswered."
+    )
+
+
+def _lost(report: Report) -> str:
+    attempts = sum(1 for f in report.findings for o in f.occurrences if o.depth < 0 and f.code.startswith("PD3"))
+    attempts = min(attempts, report.totals.unanswered)
+    requests = report.totals.unanswered - attempts
+    parts = []
+    if requests:
+        parts.append(f"{requests:,} of {count_of(report.totals.exchanges, 'request')} got no answer")
+    if attempts:
+        parts.append(f"{count_of(attempts, 'connection attempt')} failed")
+    return " and ".join(parts)
+
+
+def _causes(groups: Sequence[FindingGroup]) -> str:
+    causes = [g for g in groups if g.head.severity >= Severity.WARNING and g.occurrences] or list(groups)
+    first, *others = sorted(causes, key=lambda g: -g.count)
+    head = first.head
+    text = f"{_first_lower(head.title.rstrip('.'))} ({head.code} {head.name}, {head.confidence.name.lower()}"
+    text += f", {first.count:,} times)" if others else ")"
+    if others:
+        text += "; besides " + ", ".join(f"{g.count:,} x {g.head.code} {g.head.name}" for g in others)
+    return text
+
+
+def _first_lower(text: str) -> str:
+    """Lower the first letter unless the word is a name or an abbreviation."""
+    return text[0].lower() + text[1:] if len(text) > 1 and text[1].islower() else text
+
+
+def occurrence_title(occurrence: OccurrenceDetail) -> str:
+    """Return one line that says which request it was, when and after how much idling."""
+    what = f"{occurrence.method} {shorten(occurrence.target, _MAX_TARGET)}".strip() or "request"
+    if occurrence.depth < 0:
+        what = "connection attempt"
+    parts = [f"{what} on {occurrence.orig} -> {occurrence.resp}"]
+    if occurrence.depth > 0:
+        parts.append(f"request {occurrence.depth + 1} of this connection")
+    if occurrence.idle_before_ns >= 0:
+        parts.append(f"after {format_duration_ns(occurrence.idle_before_ns)} idle")
+    parts.append(f"{_clock(occurrence.request_ts_ns)} UTC")
+    return ", ".join(parts)
+
+
+def _clock(ts_ns: int) -> str:
+    """Return date and time to the millisecond: enough to find the line of a log."""
+    if ts_ns < 0:
+        return "unknown time"
+    date, _, time = format_ts_ns(ts_ns).partition("T")
+    return f"{date} {time[:12]}"
+
+
+def occurrence_grid(occurrences: Sequence[OccurrenceDetail]) -> Grid:
+    """Return a compact table of occurrences, at most `MAX_OCCURRENCES` rows; a date or file they share is said once."""
+    shown = occurrences[:MAX_OCCURRENCES]
+    clocks = [_clock(o.request_ts_ns) for o in shown]
+    dates = {clock[:10] for clock in clocks}
+    has_files = len({o.capture for o in occurrences}) > 1
+    rows = []
+    for o, clock in zip(shown, clocks, strict=True):
+        what = "(connect)" if o.depth < 0 else f"{o.method} {shorten(o.target, _MAX_TARGET)}".strip()
+        idle = format_duration_ns(o.idle_before_ns) if o.idle_before_ns >= 0 else "-"
+        file = (o.capture,) if has_files else ()
+        time = clock if len(dates) > 1 else clock[11:]
+        rows.append((*file, str(o.request_frame), time, idle, f"{o.orig} -> {o.resp}", what))
+    date = "time (UTC)" if len(dates) > 1 else f"{dates.pop()} UTC"
+    headers = (*(("file",) if has_files else ()), "frame", date, "idle gap", "connection", "request")
+    first = int(has_files)
+    return Grid(headers, tuple(rows), frozenset({first, first + 2}))
+
+
+def upstream_grid(upstreams: Sequence[UpstreamSummary]) -> Grid:
+    """Return what was measured of each upstream."""
+    rows = tuple(
+        (
+            u.endpoint,
+            f"{u.exchanges:,}",
+            f"{u.unanswered:,}",
+            f"{u.reused:,}",
+            _duration(u.rtt_ns.p50),
+            _timeout(u),
+            _window(u),
+            f"{u.near_misses:,}",
+        )
+        for u in upstreams
+    )
+    headers = ("upstream", "requests", "lost", "reused", "RTT", "idle timeout T", "race window", "near misses")
+    return Grid(headers, rows, frozenset({1, 2, 3, 4, 7}))
+
+
+def upstream_remarks(upstreams: Sequence[UpstreamSummary]) -> tuple[str, ...]:
+    """Return sentences about upstreams that do not fit into a table."""
+    remarks: list[str] = []
+    servers: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for u in upstreams:
+        servers.setdefault((u.server_field, u.idle_timeout_ns.named_as), []).append(u.endpoint)
+    for (server, named_as), endpoints in servers.items():
+        if server:
+            remarks.append(f"{', '.join(endpoints)}: the Server field says {shorten(server, 60)}.")
+        if named_as:
+            remarks.append(f"{', '.join(endpoints)}: T is the default of {', '.join(named_as)}; a name, not a proof.")
+    return tuple(remarks)
+
+
+def _duration(ns: int) -> str:
+    return format_duration_ns(ns) if ns >= 0 else "-"
+
+
+def _timeout(upstream: UpstreamSummary) -> str:
+    timeout = upstream.idle_timeout_ns
+    if timeout.value < 0:
+        return "not measured"
+    confidence = timeout.confidence.name.lower() if timeout.confidence is not None else "possible"
+    return f"{format_duration_ns(timeout.value)} ({timeout.samples:,} closes, {confidence})"
+
+
+def _window(upstream: UpstreamSummary) -> str:
+    low, high = upstream.race_window_ns
+    return f"{format_duration_ns(max(low, 0))} .. {format_duration_ns(high)}" if high >= 0 else "-"
+
+
+def note_line(note: ReportNote) -> str:
+    """Return a note in one line with the place it concerns."""
+    place = f"frame {note.frame:,}" if note.frame > 0 else ""
+    if note.offset >= 0:
+        place += f"{', ' if place else ''}byte {note.offset:,}"
+    if note.capture:
+        place += f" of {note.capture}" if place else note.capture
+    return f"{note.text} ({place}) [{note.code}]" if place else f"{note.text} [{note.code}]"
+
+
+def all_notes(report: Report) -> tuple[ReportNote, ...]:
+    """Return the notes of all captures and of the whole input."""
+    return (*(n for c in report.captures for n in c.notes), *report.notes)
+
+
+def verdict_lines(report: Report) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Return the codes found clean, and the codes not evaluated with their reasons."""
+    clean = tuple(v.code for v in report.verdicts if v.verdict == VerdictKind.CLEAN)
+    skipped = tuple((v.code, v.reason) for v in report.verdicts if v.verdict == VerdictKind.NOT_EVALUATED)
+    return clean, skipped
+
+
+def input_lines(report: Report) -> tuple[str, ...]:
+    """Return what was read, one line per capture, and what it held."""
+    lines = [_capture_line(c) for c in report.captures]
+    totals = report.totals
+    text = f"{count_of(totals.connections, 'connection')}, {count_of(totals.exchanges, 'exchange')}"
+    text += f", {totals.unanswered:,} unanswered, {count_of(totals.retransmissions, 'retransmission')}"
+    text += f", {count_of(totals.undecoded_frames, 'frame')} not decoded."
+    return (*lines, text)
+
+
+def _capture_line(capture: CaptureSummary) -> str:
+    names = ", ".join(capture.paths[:3])
+    if len(capture.paths) > 3:
+        names += f" and {len(capture.paths) - 3:,} more files"
+    links = ", ".join(describe_link_type(t) for t in capture.link_types)
+    kind = f"{capture.format}, {links}" if links else capture.format
+    text = f"{names} ({kind}): {count_of(capture.frames, 'frame')}, {format_bytes(capture.bytes)}"
+    if capture.first_ts_ns >= 0:
+        lasted = format_duration_ns(capture.last_ts_ns - capture.first_ts_ns)
+        text += f", {lasted} from {_clock(capture.first_ts_ns)} UTC"
+    text += f", taken {CAPTURE_POINTS[capture.capture_point]}"
+    if capture.dropped > 0:
+        text += f", {capture.dropped:,} packets dropped while capturing"
+    return text + "."

@@ -1,0 +1,345 @@
+"""Tables for people and spreadsheets: the columns of `columns.py` with endpoints, words and texts instead of codes.
+
+Times stay exact (ns), absolute times get ISO 8601 text beside them, frames are 1-based within their file. Text from the
+capture stays as captured here; whoever prints it escapes it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from pcapdiag.codes import (
+    ClosingKind,
+    ConnEnd,
+    ConnState,
+    Direction,
+    ExchangeFlag,
+    Fate,
+    FrameKind,
+    Framing,
+    Leg,
+    Method,
+    Outcome,
+    PacketDirection,
+    Protocol,
+    UndecodedReason,
+)
+from pcapdiag.report import words
+from pcapdiag.report.escape import storable
+from pcapdiag.report.redact import redact_target
+from pcapdiag.units import format_address, format_ts_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from enum import IntEnum
+
+    from numpy.typing import NDArray
+
+    from pcapdiag.analysis import Analysis
+    from pcapdiag.capture.batch import Capture
+    from pcapdiag.columns import Table
+
+_TEXT_COLUMNS = ("text_offset", "target_len", "host_len", "request_id_len")
+
+
+class TableBuilder:
+    """Makes the readable tables of one analysis.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        All tables.
+    redact : bool
+        Whether credentials and query values in targets are masked.
+    """
+
+    def __init__(self, analysis: Analysis, *, redact: bool = True) -> None:
+        self._analysis = analysis
+        self._redact = redact
+        rows = analysis.connections
+        self._orig = _endpoints(rows["orig_hi"], rows["orig_lo"], rows["orig_port"])
+        self._resp = _endpoints(rows["resp_hi"], rows["resp_lo"], rows["resp_port"])
+        self._capture_idx = rows["capture_idx"]
+        self._frames = FrameNumbers(analysis.captures)
+
+    def connections(self) -> pd.DataFrame:
+        """Return one row per connection."""
+        rows = self._analysis.connections
+        file, frame = self._frames.number(self._capture_idx, rows["first_frame"])
+        data = {
+            "conn": rows["conn"],
+            "uid": self._analysis.uids,
+            "first_frame": frame,
+            "last_frame": self._frames.number(self._capture_idx, rows["last_frame"])[1],
+            **_times("first_ts", rows["first_ts_ns"]),
+            **_times("last_ts", rows["last_ts_ns"]),
+            "orig": self._orig,
+            "resp": self._resp,
+            "leg": _lookup(np.asarray(self._analysis.legs), Leg),
+            "protocol": _lookup(rows["protocol"], Protocol),
+            "conn_state": _lookup(rows["conn_state"], ConnState, {s: s.name for s in ConnState}),
+            "conn_state_words": _lookup(rows["conn_state"], ConnState, words.CONN_STATES),
+            "history": _ascii(rows["history"]),
+            "history_words": _map_unique(_ascii(rows["history"]), words.history_words),
+            "end": _lookup(rows["end"], ConnEnd),
+            "first_closer": _lookup(rows["first_closer"], Direction, {Direction.NONE: ""}),
+            "closing_kind": _lookup(rows["closing_kind"], ClosingKind, {ClosingKind.NONE: "", **_UPPER_CLOSING}),
+            "idle_at_close_ns": rows["idle_at_close_ns"],
+            "n_exchanges": rows["n_exchanges"],
+            "n_unanswered": rows["n_unanswered"],
+            **{name: rows[name] for name in _CONNECTION_NUMBERS},
+            "server": self._texts(rows["server_offset"], rows["server_len"]),
+            "capture": file,
+        }
+        return pd.DataFrame(data)
+
+    def closings(self) -> pd.DataFrame:
+        """Return one row per connection that was closed: who, how, at which idle age."""
+        table = self._analysis.connections
+        index = np.flatnonzero(table["closing_kind"] != ClosingKind.NONE)
+        rows = table.take(index)
+        file, frame = self._frames.number(rows["capture_idx"], rows["closing_frame"])
+        data = {
+            "closing_frame": frame,
+            **_times("closing_ts", rows["closing_ts_ns"]),
+            "conn": rows["conn"],
+            "uid": self._analysis.uids[index],
+            "orig": self._orig[index],
+            "resp": self._resp[index],
+            "first_closer": _lookup(rows["first_closer"], Direction),
+            "closing_kind": _lookup(rows["closing_kind"], ClosingKind, _UPPER_CLOSING),
+            "idle_at_close_ns": rows["idle_at_close_ns"],
+            "open_exchange": rows["closing_open_exchange"].astype(np.bool_),
+            "n_exchanges": rows["n_exchanges"],
+            "n_unanswered": rows["n_unanswered"],
+            "conn_state": _lookup(rows["conn_state"], ConnState, {s: s.name for s in ConnState}),
+            "conn_state_words": _lookup(rows["conn_state"], ConnState, words.CONN_STATES),
+            "capture": file,
+        }
+        return pd.DataFrame(data)
+
+    def exchanges(self) -> Iterator[pd.DataFrame]:
+        """Yield the exchanges a chunk at a time; one empty chunk if there are none."""
+        yield from (self._exchanges(chunk) for chunk in _chunks(self._analysis.exchanges))
+
+    def _exchanges(self, rows: Table) -> pd.DataFrame:
+        conn = rows["conn"]
+        capture_idx = self._capture_idx[conn]
+        file, frame = self._frames.number(capture_idx, rows["request_frame"])
+        response_file, response_frame = self._frames.number(capture_idx, rows["response_frame"])
+        target, host, request_id = self._exchange_texts(rows)
+        data = {
+            "request_frame": frame,
+            **_times("request_ts", rows["request_ts_ns"]),
+            "orig": self._orig[conn],
+            "resp": self._resp[conn],
+            "depth": rows["depth"],
+            "idle_before_ns": rows["idle_before_ns"],
+            "method": _lookup(rows["method"], Method, {m: m.name for m in Method} | {Method.NONE: ""}),
+            "target": target,
+            "host": host,
+            "status_code": rows["status_code"],
+            "outcome": _lookup(rows["outcome"], Outcome, words.OUTCOMES),
+            "first_byte_ns": rows["first_byte_ns"],
+            "duration_ns": rows["duration_ns"],
+            "request_bytes": rows["request_bytes"],
+            "response_bytes": rows["response_bytes"],
+            "retransmissions": rows["retransmissions"],
+            "response_frame": response_frame,
+            "protocol": _lookup(rows["protocol"], Protocol),
+            "request_framing": _lookup(rows["request_framing"], Framing),
+            "response_framing": _lookup(rows["response_framing"], Framing),
+            "flags": _map_unique(rows["flags"], _exchange_flags),
+            "request_id": request_id,
+            "conn": conn,
+            "uid": self._analysis.uids[conn],
+            "leg": _lookup(np.asarray(self._analysis.legs)[conn], Leg),
+            "capture": np.where(file == "", response_file, file),
+        }
+        return pd.DataFrame(data)
+
+    def segments(self, table: Table) -> Iterator[pd.DataFrame]:
+        """Yield `table` (columns.SEGMENTS) in readable form, a chunk at a time; one empty chunk if it is empty."""
+        yield from (self._segments(chunk) for chunk in _chunks(table))
+
+    def _segments(self, rows: Table) -> pd.DataFrame:
+        conn = rows["conn"]
+        orig = rows["dir"] == Direction.ORIG
+        file, frame = self._frames.number(self._capture_idx[conn], rows["frame"])
+        data = {
+            "frame": frame,
+            **_times("ts", rows["ts_ns"]),
+            "conn": conn,
+            "dir": _lookup(rows["dir"], Direction),
+            "src": np.where(orig, self._orig[conn], self._resp[conn]),
+            "dst": np.where(orig, self._resp[conn], self._orig[conn]),
+            "fate": _lookup(rows["fate"], Fate, words.FATES),
+            "flags": _map_unique(rows["flags"], _flags),
+            **{name: rows[name] for name in ("seq", "ack", "payload_len", "window", "ttl", "ip_id")},
+            "capture": file,
+        }
+        return pd.DataFrame(data)
+
+    def _exchange_texts(self, rows: Table) -> tuple[list[str], list[str], list[str]]:
+        offsets, *lengths = (rows[name].tolist() for name in _TEXT_COLUMNS)
+        targets: list[str] = []
+        hosts: list[str] = []
+        request_ids: list[str] = []
+        for offset, target_len, host_len, request_id_len in zip(offsets, *lengths, strict=True):
+            text = self._analysis.texts.read(offset, target_len + host_len + request_id_len)
+            target = _decode(text[:target_len])
+            targets.append(redact_target(target) if self._redact else target)
+            hosts.append(_decode(text[target_len : target_len + host_len]))
+            request_ids.append(_decode(text[target_len + host_len :]))
+        return targets, hosts, request_ids
+
+    def _texts(self, offsets: NDArray[Any], lengths: NDArray[Any]) -> list[str]:
+        read = self._analysis.texts.read
+        return [_decode(read(o, n)) for o, n in zip(offsets.tolist(), lengths.tolist(), strict=True)]
+
+
+_UPPER_CLOSING: dict[ClosingKind, str] = {ClosingKind.FIN: "FIN", ClosingKind.RST: "RST"}
+
+_CONNECTION_NUMBERS = (
+    *("orig_bytes", "resp_bytes", "orig_frames", "resp_frames", "orig_retransmissions", "resp_retransmissions"),
+    *("n_holes", "hole_bytes", "handshake_resp_ns", "handshake_orig_ns", "rtt_min_ns", "orig_ttl", "resp_ttl"),
+    "orig_inferred",
+)
+
+
+class FrameNumbers:
+    """File and 1-based number of many frames at once.
+
+    Parameters
+    ----------
+    captures : sequence of Capture
+        The captures of the run, each with its files in order.
+    """
+
+    def __init__(self, captures: Sequence[Capture]) -> None:
+        self._paths = [np.array([storable(f.path) for f in c.files], dtype=object) for c in captures]
+        self._starts = [np.array([f.first_frame for f in c.files], dtype=np.int64) for c in captures]
+
+    def number(self, capture_idx: NDArray[Any], frames: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return the paths and 1-based numbers of 0-based `frames`; an empty path and -1 for no frame."""
+        paths = np.full(len(frames), "", dtype=object)
+        numbers = np.full(len(frames), -1, dtype=np.int64)
+        for idx, (names, starts) in enumerate(zip(self._paths, self._starts, strict=True)):
+            here = np.flatnonzero((capture_idx == idx) & (frames >= 0))
+            file_idx = np.maximum(np.searchsorted(starts, frames[here], side="right") - 1, 0)
+            paths[here] = names[file_idx]
+            numbers[here] = frames[here] - starts[file_idx] + 1
+        return paths, numbers
+
+
+def frames_frame(rows: np.ndarray[Any, Any], capture_idx: int, numbers: FrameNumbers) -> pd.DataFrame:
+    """Return a batch of columns.FRAMES in readable form.
+
+    Parameters
+    ----------
+    rows : ndarray of columns.FRAMES.dtype, shape (n_frame,)
+        As decoded.
+    capture_idx : int
+        Which capture of the run they are from.
+    numbers : FrameNumbers
+        To number them within their files.
+
+    Returns
+    -------
+    DataFrame
+        One row per frame.
+    """
+    file, frame = numbers.number(np.full(len(rows), capture_idx), rows["frame"])
+    data = {
+        "frame": frame,
+        **_times("ts", rows["ts_ns"]),
+        "kind": _lookup(rows["kind"], FrameKind, words.FRAME_KINDS),
+        "src": _endpoints(rows["src_hi"], rows["src_lo"], rows["src_port"]),
+        "dst": _endpoints(rows["dst_hi"], rows["dst_lo"], rows["dst_port"]),
+        "flags": _map_unique(rows["flags"], _flags),
+        **{name: rows[name].copy() for name in _FRAME_NUMBERS},
+        "packet_direction": _lookup(rows["packet_direction"], PacketDirection, words.PACKET_DIRECTIONS),
+        "undecoded_reason": _lookup(rows["undecoded_reason"], UndecodedReason, words.UNDECODED_REASONS),
+        "capture": file,
+    }
+    return pd.DataFrame(data)
+
+
+_FRAME_NUMBERS = (
+    *("seq", "ack", "payload_len", "cap_len", "wire_len", "window", "ttl", "ip_id", "ip_proto", "ts_val", "mss"),
+    *("wscale", "link_type", "interface"),
+)
+
+
+def _chunks(table: Table) -> Iterator[Table]:
+    return table.chunks() if len(table) else iter((table,))
+
+
+def _decode(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")
+
+
+def _ascii(values: NDArray[Any]) -> NDArray[Any]:
+    return values.astype("U").astype(object)
+
+
+def _flags(value: int) -> str:
+    return ",".join(words.flag_names(value))
+
+
+def _exchange_flags(value: int) -> str:
+    return ",".join(flag.name.lower() for flag in ExchangeFlag if value & flag)
+
+
+def _lookup(values: NDArray[Any], enum: type[IntEnum], texts: dict[Any, str] | None = None) -> NDArray[Any]:
+    """Return the words of an enumeration column; members without words of their own by their name."""
+    texts = {m: m.name.lower().replace("_", " ") for m in enum} | (texts or {})
+    lowest = min(enum)
+    table = np.array([texts.get(n, str(n)) for n in range(lowest, max(enum) + 1)], dtype=object)
+    result: NDArray[Any] = table[values.astype(np.int64) - int(lowest)]
+    return result
+
+
+def _map_unique(values: NDArray[Any], function: Callable[[Any], str]) -> NDArray[Any]:
+    """Return `function` of each value, called once per different value."""
+    unique, inverse = np.unique(values, return_inverse=True)
+    texts = np.array([function(v) for v in unique.tolist()], dtype=object)
+    result: NDArray[Any] = texts[inverse] if len(texts) else np.empty(0, dtype=object)
+    return result
+
+
+def _times(name: str, ts_ns: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Return two columns: nanoseconds, and ISO 8601 text (empty for no time)."""
+    text = np.array([format_ts_ns(t) if t >= 0 else "" for t in ts_ns.tolist()], dtype=object)
+    return {f"{name}_ns": np.ascontiguousarray(ts_ns), name: text}
+
+
+def _endpoints(hi: NDArray[Any], lo: NDArray[Any], port: NDArray[Any]) -> NDArray[Any]:
+    """Return `address:port` of each row, formatted once per different endpoint; empty without an address."""
+    order = np.lexsort((port, lo, hi))
+    ordered_hi, ordered_lo, ordered_port = hi[order], lo[order], port[order]
+    first = np.ones(len(order), dtype=np.bool_)
+    first[1:] = (
+        (ordered_hi[1:] != ordered_hi[:-1])
+        | (ordered_lo[1:] != ordered_lo[:-1])
+        | (ordered_port[1:] != ordered_port[:-1])
+    )
+    starts = np.flatnonzero(first)
+    distinct = zip(ordered_hi[starts].tolist(), ordered_lo[starts].tolist(), ordered_port[starts].tolist(), strict=True)
+    texts = np.array([_endpoint(h, low, p) for h, low, p in distinct], dtype=object)
+    result = np.empty(len(order), dtype=object)
+    if len(texts):
+        result[order] = texts[np.cumsum(first) - 1]
+    return result
+
+
+def _endpoint(hi: int, lo: int, port: int) -> str:
+    if hi == 0 and lo == 0:
+        return ""
+    address = format_address(hi, lo)
+    if port < 0:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

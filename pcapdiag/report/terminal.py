@@ -1,0 +1,226 @@
+"""The report for a terminal: the verdict first, the proof as a ladder, then what to do about it.
+
+Text of captures and of rules goes through `_text`, which escapes it; rich never sees markup. The only module of this
+package that knows rich.
+"""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from pcapdiag.findings import Severity
+from pcapdiag.report import summary
+from pcapdiag.report.escape import visible
+from pcapdiag.report.ladder import build_ladder
+from pcapdiag.report.remedy import split_blocks
+from pcapdiag.report.words import count_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import RenderableType
+
+    from pcapdiag.report.ladder import Ladder, LadderLine
+    from pcapdiag.report.model import OccurrenceDetail, Report
+
+WIDTH = 100
+"""Columns where nobody says how wide the terminal is: reports in files and pipes look the same everywhere."""
+
+MIN_WIDTH = 60
+_WIDE = 112
+"""From this width on the words of a ladder stand beside its arrows, below it under them."""
+
+_LAST_COLUMN = 20
+"""Least width of the column that holds free text: other columns wrap before it becomes a chimney."""
+
+_SEVERITY_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.INFO: "bold cyan"}
+
+
+def render(report: Report, *, width: int = WIDTH, color: bool = False) -> str:
+    """Return the report as text for a terminal.
+
+    Parameters
+    ----------
+    report : Report
+        What to show.
+    width : int
+        Columns; the smallest is `MIN_WIDTH`.
+    color : bool
+        Whether to write ANSI colours.
+
+    Returns
+    -------
+    str
+        Lines without trailing blanks.
+    """
+    width = max(width, MIN_WIDTH)
+    buffer = StringIO()
+    console = Console(
+        file=buffer,
+        width=width,
+        force_terminal=color,
+        color_system="standard" if color else None,
+        no_color=not color,
+        legacy_windows=False,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=False,
+        _environ={},
+    )
+    console.print(_report(report, wide=width >= _WIDE))
+    return "\n".join(line.rstrip() for line in buffer.getvalue().split("\n"))
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(visible(text), style=style, overflow="fold")
+
+
+def _report(report: Report, *, wide: bool) -> Group:
+    parts: list[RenderableType] = [_headline(report)]
+    for group in summary.finding_groups(report):
+        parts += ["", *_finding_group(group, wide=wide)]
+    parts += _upstreams(report)
+    parts += _section("Notes on the input", (summary.note_line(n) for n in summary.all_notes(report)))
+    parts += _verdicts(report)
+    parts += _section("Input", summary.input_lines(report))
+    return Group(*parts)
+
+
+def _headline(report: Report) -> Text:
+    worst = max((f.severity for f in report.findings), default=None)
+    style = "bold green" if worst is None else _SEVERITY_STYLES[worst]
+    return _text(summary.headline(report), style)
+
+
+def _heading(text: str) -> Text:
+    return _text(text, "bold")
+
+
+def _indented(item: RenderableType, by: int = 2) -> Padding:
+    return Padding(item, (0, 0, 0, by))
+
+
+def _finding_group(group: summary.FindingGroup, *, wide: bool) -> Iterable[RenderableType]:
+    head = group.head
+    title = Text.assemble(
+        _text(f"{head.code} {head.name}", _SEVERITY_STYLES[head.severity]),
+        _text(f"  {head.severity.name.lower()}, {head.confidence.name.lower()}, {count_of(group.count, 'time')}"),
+    )
+    yield title
+    for finding in group.findings:
+        yield _indented(_text(finding.message))
+    shown, *others = group.occurrences or (None,)
+    if shown is not None and shown.evidence:
+        yield ""
+        yield _indented(_text(summary.occurrence_title(shown)))
+        yield ""
+        yield _indented(_ladder(build_ladder(shown), wide=wide))
+        yield ""
+        yield _indented(_labelled("Wireshark filter", shown.display_filter))
+    elif shown is not None:
+        others = [shown, *others]
+    if others:
+        yield from _others(others, has_shown=shown is not others[0])
+    yield from _remedies(group)
+    refutations = dict.fromkeys(f.refuted_by for f in group.findings if f.refuted_by)
+    if refutations:
+        yield ""
+        yield _indented(_heading("What would have refuted it"))
+    for refutation in refutations:
+        yield _indented(_text(refutation), 4)
+
+
+def _labelled(label: str, text: str) -> Text:
+    return Text.assemble(_text(f"{label}: ", "bold"), _text(text))
+
+
+def _others(others: list[OccurrenceDetail], *, has_shown: bool) -> Iterable[RenderableType]:
+    yield ""
+    yield _indented(_heading(f"{count_of(len(others), 'more', 'more')}" if has_shown else "Where"))
+    yield _indented(_grid(summary.occurrence_grid(others)))
+    hidden = len(others) - summary.MAX_OCCURRENCES
+    if hidden > 0:
+        yield _indented(_text(f"and {hidden:,} more: --format json lists them all", "dim"), 4)
+
+
+def _remedies(group: summary.FindingGroup) -> Iterable[RenderableType]:
+    for subject, remedy in group.remedies:
+        yield ""
+        yield _indented(_heading(f"Remedy for {subject}" if len(group.remedies) > 1 and subject else "Remedy"))
+        for block in split_blocks(remedy):
+            if block.is_code:
+                for line in block.lines:
+                    yield _indented(_text(line, "cyan"), 8)
+            else:
+                yield _indented(_text(" ".join(block.lines)), 4)
+
+
+def _ladder(ladder: Ladder, *, wide: bool) -> RenderableType:
+    time_width = max([len("time"), *(len(line.time) for line in ladder.lines)])
+    frame_width = max([len("frame"), *(len(line.frame) for line in ladder.lines)])
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1)
+    rows: list[RenderableType] = []
+    head = _text(f"{'time':>{time_width}}  {ladder.header}  {'frame':>{frame_width}}", "dim")
+    table.add_row(head, "")
+    rows.append(head)
+    for line in ladder.lines:
+        drawn = Text.assemble(
+            _text(f"{line.time:>{time_width}}  "),
+            _text(line.arrow, _line_style(line)),
+            _text(f"  {line.frame:>{frame_width}}"),
+        )
+        words = _text(line.text, "italic")
+        table.add_row(drawn, words)
+        rows += [drawn, _indented(words, time_width + 4)] if line.text else [drawn]
+    return table if wide else Group(*rows)
+
+
+def _line_style(line: LadderLine) -> str:
+    if line.is_closing:
+        return "red"
+    return "bold" if line.is_request else ""
+
+
+def _grid(grid: summary.Grid) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for idx, header in enumerate(grid.headers):
+        table.add_column(
+            _text(header),
+            justify="right" if idx in grid.right else "left",
+            overflow="fold",
+            no_wrap=idx in grid.right,
+            min_width=_LAST_COLUMN if idx == len(grid.headers) - 1 and idx not in grid.right else None,
+        )
+    for row in grid.rows:
+        table.add_row(*(_text(cell) for cell in row))
+    return table
+
+
+def _upstreams(report: Report) -> list[RenderableType]:
+    if not report.upstreams:
+        return []
+    parts: list[RenderableType] = ["", _heading("Upstreams"), _indented(_grid(summary.upstream_grid(report.upstreams)))]
+    parts += [_indented(_text(remark)) for remark in summary.upstream_remarks(report.upstreams)]
+    return parts
+
+
+def _verdicts(report: Report) -> list[RenderableType]:
+    clean, skipped = summary.verdict_lines(report)
+    parts: list[RenderableType] = []
+    parts += _section("Not evaluated", (f"{code}: {reason}" for code, reason in skipped))
+    parts += _section("Looked for and not found", [", ".join(clean)] if clean else [])
+    return parts
+
+
+def _section(heading: str, lines: Iterable[str]) -> list[RenderableType]:
+    body = [_indented(_text(line)) for line in lines]
+    return ["", _heading(heading), *body] if body else []
