@@ -1,0 +1,152 @@
+"""Write the pages of this folder that are made from the code; with --check, only say which have drifted.
+
+The command line comes from click, the JSON report from its dataclasses, the rules from their docstrings: whoever
+changes one of these changes its page with `make docs`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+import types
+import typing
+from enum import Enum
+from pathlib import Path
+
+import click
+
+from pcapdiag.cli import cli
+from pcapdiag.report import model
+from pcapdiag.rules import RULES
+
+DOCS = Path(__file__).resolve().parent
+MADE = "<!-- Made from the code by `make docs`; edit the code instead. -->\n\n"
+JSON_PREFACE = f"""\
+`pcapdiag analyze --format json`, `schema_version` {model.SCHEMA_VERSION}. Fields may be added; what is here keeps its
+name and meaning. A name that holds a quantity ends in its unit. Beside every field `..._ts_ns` stands `..._ts`, the
+same time in ISO 8601 (UTC), null when the time is -1. Frames are numbered from 1 within the file named by `capture`, as in
+Wireshark. No index and no time are -1.
+"""
+HELP_WIDTH = 100
+SIMPLE = {int: "integer", str: "string", float: "number", bool: "boolean", typing.Any: "any"}
+
+
+def make_cli_page() -> str:
+    """Return the help of every command."""
+    text = "# Command line\n\n" + MADE
+    with click.Context(cli, info_name="pcapdiag", terminal_width=HELP_WIDTH) as top:
+        text += fence(cli.get_help(top))
+        for name in cli.list_commands(top):
+            command = cli.get_command(top, name)
+            with click.Context(command, info_name=name, parent=top, terminal_width=HELP_WIDTH) as context:
+                text += f"\n## {name}\n\n" + fence(command.get_help(context))
+    return text
+
+
+def fence(text: str) -> str:
+    """Return `text` as a block that Markdown leaves alone."""
+    return f"```\n{text.rstrip()}\n```\n"
+
+
+def make_json_page() -> str:
+    """Return every object of the JSON report with its fields, the report itself first."""
+    text = f"# JSON report\n\n{MADE}{JSON_PREFACE}"
+    for name, cls in list_objects(model.Report):
+        text += f"\n## {name}\n\n{describe(cls)}\n\n| field | type |\n|-------|------|\n"
+        hints = typing.get_type_hints(cls)
+        text += "".join(f"| `{field.name}` | {name_type(hints[field.name])} |\n" for field in dataclasses.fields(cls))
+    return text
+
+
+def list_objects(root: type) -> list[tuple[str, type]]:
+    """Return the dataclasses that `root` is made of, each before those that it holds, and their names."""
+    found = [root]
+    for cls in found:  # grows while it is read
+        for field_type in typing.get_type_hints(cls).values():
+            for part in (field_type, *typing.get_args(field_type)):
+                if dataclasses.is_dataclass(part) and part not in found:
+                    found.append(part)
+    return [(cls.__name__, cls) for cls in found]
+
+
+def describe(cls: type) -> str:
+    """Return what a class says of itself, without the sections on its attributes."""
+    return inspect.cleandoc(cls.__doc__ or "").split("\n\nAttributes\n")[0]
+
+
+def name_type(hint: object) -> str:
+    """Return a type in the words of JSON."""
+    if hint in SIMPLE:
+        return SIMPLE[hint]
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        words = dict.fromkeys(model._plain(member) for member in hint)  # noqa: SLF001 - the words that reports have
+        return " / ".join(f"`{word}`" for word in words)
+    if dataclasses.is_dataclass(hint):
+        return f"[{hint.__name__}](#{hint.__name__.lower()})"
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType or origin is typing.Union:
+        return " or ".join("null" if part is types.NoneType else name_type(part) for part in parts)
+    if origin is tuple and parts[-1] is Ellipsis:
+        return f"array of {name_type(parts[0])}"
+    if origin is tuple:
+        return f"array of {len(parts)}: {', '.join(name_type(part) for part in parts)}"
+    if origin is dict:
+        return "object"
+    msg = f"no JSON words for {hint}"
+    raise TypeError(msg)
+
+
+def make_rule_index() -> str:
+    """Return the catalogue."""
+    text = (
+        f"# Root causes\n\n{MADE}In the order of reports.\n\n| code | name | severity | headline |\n|---|---|---|---|\n"
+    )
+    for rule in RULES:
+        text += f"| [{rule.code}]({rule.code}.md) | {rule.name} | {rule.severity.name.lower()} | {rule.title} |\n"
+    return text
+
+
+def make_rule_page(rule: type) -> str:
+    """Return the page of one rule."""
+    text = f"# {rule.code} {rule.name}\n\n{MADE}**{rule.title}.** {rule.summary()}\n\n"
+    text += f"Severity: {rule.severity.name.lower()}. Since {rule.since}. Needs {', '.join(rule.needs)}."
+    text += f" Helped by {', '.join(rule.helped_by)}.\n" if rule.helped_by else "\n"
+    for heading, section in rule.sections().items():
+        text += f"\n## {heading}\n\n{section}\n"
+    return text
+
+
+def make_pages() -> dict[str, str]:
+    """Return all pages by their path below this folder."""
+    pages = {"cli.md": make_cli_page(), "json.md": make_json_page(), "rules/README.md": make_rule_index()}
+    return pages | {f"rules/{rule.code}.md": make_rule_page(rule) for rule in RULES}
+
+
+def find_drift(pages: dict[str, str]) -> list[str]:
+    """Return the pages that differ from what the code says, and pages of rules that are gone."""
+    stray = {f"rules/{path.name}" for path in (DOCS / "rules").glob("*.md")} - set(pages)
+    changed = {p for p, text in pages.items() if not (DOCS / p).exists() or (DOCS / p).read_text() != text}
+    return sorted(stray | changed)
+
+
+def main() -> None:
+    """Write, or check; leave with 1 if a check found drift."""
+    pages = make_pages()
+    drift = find_drift(pages)
+    if "--check" in sys.argv[1:]:
+        for page in drift:
+            sys.stderr.write(f"docs/{page} is not what the code says; run make docs\n")
+        sys.exit(1 if drift else 0)
+    for page in drift:
+        path = DOCS / page
+        if page in pages:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(pages[page])
+        else:
+            path.unlink()
+        sys.stderr.write(f"docs/{page}\n")
+
+
+if __name__ == "__main__":
+    main()

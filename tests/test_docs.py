@@ -1,0 +1,51 @@
+"""Documentation that is made from the code is what the code says, and links lead somewhere."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "captures").glob("*/README.md")])
+
+
+@pytest.fixture(scope="module")
+def generate():
+    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "docs" / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_made_pages_are_what_the_code_says(generate):
+    assert generate.find_drift(generate.make_pages()) == []
+
+
+def test_every_rule_has_a_page(generate):
+    from pcapdiag.rules import RULES
+
+    assert {f"rules/{rule.code}.md" for rule in RULES} < set(generate.make_pages())
+
+
+def test_every_heading_of_a_rule_stands_on_its_page(generate):
+    from pcapdiag.rules import RULES
+
+    for rule in RULES:
+        page = generate.make_rule_page(rule)
+        assert [h for h in rule.sections() if f"\n## {h}\n" not in page] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page):
+    targets = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text())
+    assert [t for t in targets if not (page.parent / t).exists()] == []
+
+
+def test_the_readme_names_only_options_that_exist(generate):
+    known = set(re.findall(r"--[a-z][a-z-]+", generate.make_cli_page()))
+    readme = (ROOT / "README.md").read_text()
+    commands = [line for line in readme.splitlines() if "pcapdiag " in line]
+    used = {option for line in commands for option in re.findall(r"--[a-z][a-z-]+", line)}
+    assert used
+    assert used <= known
