@@ -25,8 +25,8 @@ MADE = "<!-- Made from the code by `make docs`; edit the code instead. -->\n\n"
 JSON_PREFACE = f"""\
 `pcapdiag analyze --format json`, `schema_version` {model.SCHEMA_VERSION}. Fields may be added; what is here keeps its
 name and meaning. A name that holds a quantity ends in its unit. Beside every field `..._ts_ns` stands `..._ts`, the
-same time in ISO 8601 (UTC), null when the time is -1. Frames are numbered from 1 within the file named by `capture`, as in
-Wireshark. No index and no time are -1.
+same time in ISO 8601 (UTC), null when the time is -1. Frames are numbered from 1 within the file named by `capture`.
+No index and no time are -1.
 """
 HELP_WIDTH = 100
 SIMPLE = {int: "integer", str: "string", float: "number", bool: "boolean", typing.Any: "any"}
