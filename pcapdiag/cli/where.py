@@ -117,7 +117,7 @@ class Where:
                 return _ARITHMETIC[type(op)](*numbers)
             case ast.Compare(left=left, ops=ops, comparators=comparators):
                 return self._compare(left, ops, comparators, frame)
-        self._refuse(f"{ast.unparse(node)!r} is not allowed; see pcapdiag show --help")
+        return self._refuse(f"{ast.unparse(node)!r} is not allowed; see pcapdiag show --help")
 
     def _column(self, name: str, frame: pd.DataFrame) -> Any:
         if name not in frame.columns:

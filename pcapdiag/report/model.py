@@ -13,13 +13,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from pcapdiag.codes import CapturePoint, Direction
+from pcapdiag.findings import Confidence, Severity, VerdictKind  # noqa: TC001 - docs/generate.py reads the types
 from pcapdiag.report.escape import storable
 from pcapdiag.units import format_ts_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from pcapdiag.findings import Confidence, Severity, VerdictKind
 
 SCHEMA_VERSION = 1
 
@@ -230,11 +229,12 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON-ready dicts and lists, absolute times in ISO 8601 beside their nanoseconds."""
-        plain: dict[str, Any] = _plain(self)
+        plain: dict[str, Any] = to_plain(self)
         return plain
 
 
-def _plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
+    """Return a value of the report as JSON has it: dataclasses as dicts, enumerations by their names."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dict(_fields(value))
     if isinstance(value, CapturePoint):
@@ -244,16 +244,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return storable(value)
     if isinstance(value, dict):
-        return {storable(str(key)): _plain(value[key]) for key in sorted(value)}
+        return {storable(str(key)): to_plain(value[key]) for key in sorted(value)}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [to_plain(item) for item in value]
     return value
 
 
 def _fields(value: Any) -> Iterator[tuple[str, Any]]:
     for item in dataclasses.fields(value):
         content = getattr(value, item.name)
-        yield item.name, _plain(content)
+        yield item.name, to_plain(content)
         if item.name == "ts_ns" or item.name.endswith("_ts_ns"):
             yield item.name.removesuffix("_ns"), format_ts_ns(content) if content >= 0 else None
 

@@ -1,0 +1,71 @@
+"""The ladder: one line per frame, in time, between two ends that line up."""
+
+import dataclasses
+
+from pcapdiag.codes import Direction, TcpFlag
+from pcapdiag.report.build import build_report
+from pcapdiag.report.ladder import build_ladder
+from tests.report import builders
+
+
+def ladder_of(**changes):
+    report = builders.report(builders.finding(occurrences=(builders.occurrence(**changes),)))
+    return build_ladder(report.findings[0].occurrences[0])
+
+
+def test_every_frame_of_the_evidence_is_one_line():
+    ladder = ladder_of()
+    assert [line.frame for line in ladder.lines] == ["98", "106", "109", "116"]
+    assert [line.is_request for line in ladder.lines] == [False, True, False, False]
+    assert [line.is_closing for line in ladder.lines] == [False, False, True, True]
+
+
+def test_times_are_relative_to_the_request():
+    assert [line.time for line in ladder_of().lines] == ["-3.877 s", "0", "+127 ms", "+160 ms"]
+
+
+def test_arrows_say_flags_and_relative_numbers_and_point_where_the_segment_went():
+    lines = ladder_of().lines
+    assert " PSH,ACK 640:852(212) ack 716 " in lines[0].arrow
+    assert lines[0].arrow.startswith("| <-")
+    assert " PSH,ACK 716:895(179) ack 852 " in lines[1].arrow
+    assert lines[1].arrow.endswith("-> |")
+    assert " RST 852:852(0) " in lines[3].arrow
+    assert "ack" not in lines[3].arrow
+
+
+def test_all_lines_and_the_header_are_equally_wide():
+    ladder = ladder_of()
+    assert {len(line.arrow) for line in ladder.lines} == {len(ladder.header)}
+
+
+def test_long_numbers_widen_every_line():
+    big = builders.evidence(100, 1, Direction.ORIG, TcpFlag.ACK, 4_000_000_000, 4_100_000_000, 1448, "")
+    ladder = ladder_of(evidence=(*builders.race_evidence(), big))
+    assert "4000000000:4000001448(1448) ack 4100000000" in ladder.lines[2].arrow
+    assert {len(line.arrow) for line in ladder.lines} == {len(ladder.header)}
+
+
+def test_the_header_names_the_ends_and_shortens_to_roles_where_they_do_not_fit():
+    assert ladder_of().header.startswith("proxy 10.1.1.100:45986 ")
+    assert ladder_of().header.endswith(" 10.1.1.2:80 upstream")
+    long = ladder_of(orig="[2001:db8:1111:2222:3333:4444:5555:6666]:45986").header
+    assert long.startswith("proxy ")
+    assert "2001" not in long
+
+
+def test_lines_are_in_capture_order_however_they_come():
+    ladder = ladder_of(evidence=builders.race_evidence()[::-1])
+    assert [line.frame for line in ladder.lines] == ["98", "106", "109", "116"]
+
+
+def test_a_frame_of_another_file_says_so():
+    files = [
+        builders.capture_file(path="a.pcap", n_frames=108),
+        builders.capture_file(path="b.pcap", first_frame=108, n_frames=99),
+    ]
+    base = builders.analysis()
+    analysis = dataclasses.replace(base, captures=(dataclasses.replace(base.captures[0], files=files),))
+    report = build_report(analysis, [builders.finding()], [], version="0")
+    texts = [line.text for line in build_ladder(report.findings[0].occurrences[0]).lines]
+    assert ["(in b.pcap)" in text for text in texts] == [False, False, True, True]
