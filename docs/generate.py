@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from pcapdiag.cli import cli
+from pcapdiag.cli import main as cli
 from pcapdiag.report import model
 from pcapdiag.rules import RULES
 
