@@ -4,7 +4,7 @@ This module knows names and numbers, nothing else: kernels, tables, rules and re
 the standard library. Numbers are part of the stored formats: never renumber, only append.
 """
 
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 
 class Direction(IntEnum):
@@ -63,7 +63,7 @@ class PacketDirection(IntEnum):
     """Seen in promiscuous mode, broadcast or multicast."""
 
 
-class TcpFlag(IntEnum):
+class TcpFlag(IntFlag):
     """Bits of the TCP control field (RFC 9293 section 3.1)."""
 
     FIN = 0x01
@@ -213,7 +213,7 @@ class Outcome(IntEnum):
     """The capture ended inside the response."""
 
 
-class ExchangeFlag(IntEnum):
+class ExchangeFlag(IntFlag):
     """Bits of an exchange's `flags`."""
 
     LATE_ANSWER = 0x01

@@ -195,7 +195,7 @@ def _walk(buffer, row, layer, value, offset, end, wire_end):
             if value == verdict(_FRAGMENT, 0):
                 row["payload_offset"] = ip_offset
             elif ip_version and (value == verdict(_NON_IP, 0) or value == verdict(_UNDECODED, _LINK_HEADER_CUT)):
-                # A tunnel whose content is not IP is known by the header that carries it.
+                # Nothing more inside, or a tunnel that carries something else: the last IP header says what it is.
                 return verdict(_UDP if row["ip_proto"] == _PROTO_UDP else _OTHER_IP, 0)
             return value
     return verdict(_UNDECODED, _TOO_DEEP)
@@ -336,31 +336,33 @@ def _fill_tcp(buffer, row, offset, end, wire_end):
         row["payload_offset"] = payload
         row["payload_cap"] = end - payload
         if header_len > 20:
-            _read_options(buffer, row, offset + 20, payload)
+            _read_options(buffer, row, offset + 20, payload, end)
     else:  # the snap length fell into the options
         row["payload_offset"] = end
-        _read_options(buffer, row, offset + 20, end)
+        _read_options(buffer, row, offset + 20, payload, end)
     return verdict(_TCP, 0)
 
 
 @kernel
-def _read_options(buffer, row, at, end):
-    """Read the options in ``[at, end)``, as far as their lengths make sense. Each step is at least one byte."""
-    while at < end:
+def _read_options(buffer, row, at, stop, end):
+    """Read the options in ``[at, stop)`` as far as they were captured and their lengths make sense."""
+    # The layout of RFC 7323 appendix A, which nearly every segment of a connection with timestamps has
+    if stop == at + 12 and stop <= end and read_u32(buffer, at) == 0x0101080A:
+        row["ts_val"] = read_u32(buffer, at + 4)
+        return
+    while at + 1 < stop and at + 1 < end:  # each round takes at least one byte
         option = buffer[at]
         if option == 1:
             at += 1
             continue
-        if option == 0 or at + 2 > end:
-            return
         length = np.int64(buffer[at + 1])
-        if length < 2 or at + length > end:
+        if option == 0 or length < 2 or at + length > stop:
             return
-        if option == 8 and length == 10:
+        if option == 8 and length == 10 and at + 6 <= end:
             row["ts_val"] = read_u32(buffer, at + 2)
-        elif option == 2 and length == 4:
+        elif option == 2 and length == 4 and at + 4 <= end:
             row["mss"] = read_u16(buffer, at + 2)
-        elif option == 3 and length == 3:
+        elif option == 3 and length == 3 and at + 3 <= end:
             # RFC 7323 section 2.3: a larger shift must be taken for 14.
             row["wscale"] = min(np.int64(buffer[at + 2]), _MAX_WSCALE)
         at += length

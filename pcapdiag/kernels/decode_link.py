@@ -262,6 +262,10 @@ def step_ethertype(buffer, ethertype, offset, end):
         return PPP, 0, offset
     if ethertype == 0x88E7:  # 802.1ah: a service tag of 4 bytes, then the customer's Ethernet header
         return ETHERNET, 0, offset + 4
+    if ethertype == 0x893F:  # 802.1BR: an E-tag of 6 bytes, then the next EtherType
+        if offset + 8 > end:
+            return _cut(offset)
+        return ETHERTYPE, read_u16(buffer, offset + 6), offset + 8
     return _non_ip(offset)
 
 

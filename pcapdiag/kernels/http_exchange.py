@@ -1,0 +1,374 @@
+"""Exchanges: opened by a request, closed by a response or by the end; and the key segments of lost ones.
+
+Knows requests and responses as byte ranges with times and acknowledgements; nothing of how they are framed.
+"""
+
+import numpy as np
+
+from pcapdiag.codes import ExchangeFlag, Framing, Key, Outcome, Protocol
+from pcapdiag.kernels._kernel import kernel
+from pcapdiag.kernels.http_state import (
+    C_FREE_OPEN,
+    C_FREE_SCRATCH,
+    C_N_EMITTED,
+    C_N_EXCHANGES,
+    C_N_FREE_OPEN,
+    C_N_FREE_SCRATCH,
+    C_N_KEYS,
+    C_N_TEXT,
+    C_N_UNANSWERED,
+    C_TEXT_BASE,
+    HOST_AT,
+    N_KEYS,
+    REQUEST_ID_AT,
+    SCRATCH_BYTES,
+    TARGET_AT,
+)
+from pcapdiag.kernels.sequence import sequence_difference
+
+ACKNOWLEDGED = int(ExchangeFlag.ACKNOWLEDGED)
+ACKNOWLEDGED_PART = int(ExchangeFlag.ACKNOWLEDGED_PART)
+LATE_ANSWER = int(ExchangeFlag.LATE_ANSWER)
+REQUEST_OPEN = int(ExchangeFlag.REQUEST_OPEN)
+MID_STREAM = int(ExchangeFlag.MID_STREAM)
+
+# A last segment that is also the first one is listed once, as the first.
+_FIRST_OF = np.full(N_KEYS, -1, dtype=np.int64)
+_FIRST_OF[Key.REQUEST_END.value] = Key.REQUEST.value
+_FIRST_OF[Key.LAST_RETRANSMISSION.value] = Key.RETRANSMISSION.value
+_FIRST_OF[Key.RESPONSE_END.value] = Key.RESPONSE.value
+
+
+@kernel
+def set_key(keys, slot, key, event, replace):
+    """Remember the segment of an event as a key segment of its connection.
+
+    Parameters
+    ----------
+    keys : ndarray of columns.KEY_SEGMENTS.dtype, shape (n_slot, N_KEYS)
+    slot : int
+    key : int
+        Key number.
+    event : record of columns.STREAM_EVENTS.dtype
+        Its segment.
+    replace : bool
+        Whether a later segment takes the place of an earlier one.
+    """
+    k = keys[slot, key]
+    if k["frame"] >= 0 and not replace:
+        return
+    k["frame"] = event["frame"]
+    k["ts_ns"] = event["ts_ns"]
+    k["seq"] = event["seq"]
+    k["ack"] = event["ack"]
+    k["payload_len"] = event["payload_len"]
+    k["window"] = event["window"]
+    k["ip_id"] = event["ip_id"]
+    k["flags"] = event["flags"]
+    k["ttl"] = event["ttl"]
+    k["dir"] = event["dir"]
+    k["fate"] = event["fate"]
+    k["key"] = key
+
+
+@kernel
+def reset_request_keys(keys, slot):
+    """Forget the key segments of the previous request; those of the connection stay.
+
+    Parameters
+    ----------
+    keys : ndarray of columns.KEY_SEGMENTS.dtype, shape (n_slot, N_KEYS)
+    slot : int
+    """
+    keys[slot, Key.REQUEST.value]["frame"] = -1
+    keys[slot, Key.REQUEST_END.value]["frame"] = -1
+    keys[slot, Key.RETRANSMISSION.value]["frame"] = -1
+    keys[slot, Key.LAST_RETRANSMISSION.value]["frame"] = -1
+    keys[slot, Key.ACK.value]["frame"] = -1
+    keys[slot, Key.RESPONSE.value]["frame"] = -1
+    keys[slot, Key.RESPONSE_END.value]["frame"] = -1
+    keys[slot, Key.UNSOLICITED.value]["frame"] = -1
+
+
+@kernel
+def _follow_with(row, keys, slot):
+    """Make the next pipelined exchange the one whose key segments are kept; its row knows where it began."""
+    reset_request_keys(keys, slot)
+    k = keys[slot, Key.REQUEST.value]
+    k["frame"] = row["request_frame"]
+    k["ts_ns"] = row["request_ts_ns"]
+    k["seq"] = row["request_seq"]
+    k["ack"] = row["request_ack"]
+
+
+@kernel
+def take_open(conns, opened, rows, slot, conn, ctl):
+    """Take an exchange from the pool and append it to the connection's queue; return its index.
+
+    Parameters
+    ----------
+    conns : ndarray of http_state.CONN, shape (n_slot,)
+    opened : ndarray of http_state.OPEN, shape (n_open,)
+    rows : ndarray of columns.EXCHANGES.dtype, shape (n_open,)
+    slot, conn : int
+    ctl : ndarray of int64, shape (CONTROL_WORDS,)
+
+    Returns
+    -------
+    int
+        Index in the pool; the row is blank but for its place on the connection.
+    """
+    c = conns[slot]
+    i = ctl[C_FREE_OPEN]
+    extra = opened[i]
+    ctl[C_FREE_OPEN] = extra["next"]
+    ctl[C_N_FREE_OPEN] -= 1
+    extra["next"] = -1
+    extra["request_last_ns"] = -1
+    extra["response_last_ns"] = -1
+    extra["has_response"] = 0
+    extra["request_done"] = 0
+    extra["response_done"] = 0
+    extra["text_done"] = 0
+    row = rows[i]
+    row["request_frame"] = -1
+    row["request_ts_ns"] = -1
+    row["response_frame"] = -1
+    row["idle_before_ns"] = -1
+    row["first_byte_ns"] = -1
+    row["duration_ns"] = -1
+    row["request_bytes"] = 0
+    row["response_bytes"] = 0
+    row["request_seq"] = -1
+    row["request_end_seq"] = -1
+    row["request_ack"] = -1
+    row["response_seq"] = -1
+    row["text_offset"] = -1
+    row["conn"] = conn
+    row["depth"] = c["n_exchanges"]
+    row["retransmissions"] = 0
+    row["target_len"] = 0
+    row["host_len"] = 0
+    row["request_id_len"] = 0
+    row["status_code"] = -1
+    row["flags"] = 0
+    if c["mid_stream"] and c["n_exchanges"] == 0:
+        row["flags"] = MID_STREAM
+    row["protocol"] = c["protocol"]
+    row["method"] = -1
+    row["outcome"] = Outcome.UNANSWERED.value
+    row["request_framing"] = Framing.UNKNOWN.value
+    row["response_framing"] = Framing.UNKNOWN.value
+    if c["tail"] >= 0:
+        opened[c["tail"]]["next"] = i
+    else:
+        c["head"] = i
+    c["tail"] = i
+    c["n_open"] += 1
+    c["n_exchanges"] += 1
+    return i
+
+
+@kernel
+def store_text(row, flow, scratch, text, ctl):
+    """Write target, host and request identifier of a request head to the text store.
+
+    Parameters
+    ----------
+    row : record of columns.EXCHANGES.dtype
+        Gets `text_offset` and the three lengths.
+    flow : record of http_state.FLOW
+        The originator's flow, with a scratch row.
+    scratch : ndarray of uint8, shape (n_scratch * SCRATCH_BYTES,)
+    text : ndarray of uint8, shape (n_byte,)
+    ctl : ndarray of int64, shape (CONTROL_WORDS,)
+    """
+    at = ctl[C_N_TEXT]
+    row["text_offset"] = ctl[C_TEXT_BASE] + at
+    base = int(flow["scratch"]) * SCRATCH_BYTES
+    n = int(flow["target_len"])
+    for k in range(n):
+        text[at + k] = scratch[base + TARGET_AT + k]
+    at += n
+    row["target_len"] = n
+    n = int(flow["host_len"])
+    for k in range(n):
+        text[at + k] = scratch[base + HOST_AT + k]
+    at += n
+    row["host_len"] = n
+    n = int(flow["request_id_len"])
+    for k in range(n):
+        text[at + k] = scratch[base + REQUEST_ID_AT + k]
+    at += n
+    row["request_id_len"] = n
+    ctl[C_N_TEXT] = at
+
+
+@kernel
+def free_scratch(flow, free_next, ctl):
+    """Return the flow's scratch row to the pool, if it has one.
+
+    Parameters
+    ----------
+    flow : record of http_state.FLOW
+    free_next : ndarray of int32, shape (n_scratch,)
+        Free list of scratch rows.
+    ctl : ndarray of int64, shape (CONTROL_WORDS,)
+    """
+    i = int(flow["scratch"])
+    if i >= 0:
+        free_next[i] = ctl[C_FREE_SCRATCH]
+        ctl[C_FREE_SCRATCH] = i
+        ctl[C_N_FREE_SCRATCH] += 1
+        flow["scratch"] = -1
+    flow["line_len"] = 0
+
+
+@kernel
+def _is_late(conn, row, orig_max_ack):
+    """Whether the originator had closed without this response and never acknowledged a byte of it.
+
+    A half-closed originator acknowledges the response; one that is gone answers RST or nothing.
+    """
+    if not conn["orig_closed"] or row["response_seq"] < 0:
+        return False
+    close_ack = conn["orig_close_ack"]
+    if close_ack >= 0 and sequence_difference(row["response_seq"], close_ack) < 0:
+        return False
+    return orig_max_ack < 0 or sequence_difference(orig_max_ack, row["response_seq"]) <= 0
+
+
+@kernel
+def emit_exchange(
+    conns, opened, rows, keys, slot, orig_max_ack, ending, out_rows, out_keys, ctl
+):
+    """Take the first exchange of the connection's queue out of it and write its final row.
+
+    Parameters
+    ----------
+    conns : ndarray of http_state.CONN, shape (n_slot,)
+    opened : ndarray of http_state.OPEN, shape (n_open,)
+    rows : ndarray of columns.EXCHANGES.dtype, shape (n_open,)
+    keys : ndarray of columns.KEY_SEGMENTS.dtype, shape (n_slot, N_KEYS)
+    slot : int
+    orig_max_ack : int
+        Highest acknowledgement number the originator ever sent; -1 if unknown or the connection goes on.
+    ending : int
+        0 the connection goes on, 1 it was closed, 2 the capture ended with it open.
+    out_rows : ndarray of columns.EXCHANGES.dtype, shape (n_row,)
+    out_keys : ndarray of columns.KEY_SEGMENTS.dtype, shape (n_key,)
+    ctl : ndarray of int64, shape (CONTROL_WORDS,)
+    """
+    c = conns[slot]
+    i = int(c["head"])
+    extra = opened[i]
+    row = rows[i]
+    protocol = int(c["protocol"])
+    framing = int(row["response_framing"])
+    if row["protocol"] == Protocol.UNKNOWN.value:
+        row["protocol"] = protocol
+    if extra["has_response"]:
+        row["outcome"] = Outcome.ANSWERED.value
+        if not extra["response_done"] and ending > 0:
+            if framing == Framing.UNTIL_CLOSE.value:
+                if c["resp_reset"]:
+                    row["outcome"] = Outcome.TRUNCATED.value
+                elif ending == 2:
+                    row["outcome"] = Outcome.PENDING.value
+            elif framing != Framing.TURN.value:
+                row["outcome"] = Outcome.TRUNCATED.value if ending == 1 else Outcome.PENDING.value
+        if ending > 0 and row["request_frame"] >= 0 and _is_late(c, row, orig_max_ack):
+            row["outcome"] = Outcome.UNANSWERED.value
+            row["flags"] = int(row["flags"]) | LATE_ANSWER
+        row["duration_ns"] = (
+            extra["response_last_ns"] - row["request_ts_ns"] if row["request_ts_ns"] >= 0 else -1
+        )
+    if row["request_frame"] < 0:
+        row["outcome"] = Outcome.RESPONSE_ONLY.value
+    elif not extra["request_done"] and row["request_framing"] != Framing.TURN.value and not extra["response_done"]:
+        row["flags"] = int(row["flags"]) | REQUEST_OPEN
+    outcome = int(row["outcome"])
+    n = ctl[C_N_EXCHANGES]
+    out_rows[n] = row
+    ctl[C_N_EXCHANGES] = n + 1
+    ctl[C_N_EMITTED] += 1
+    if outcome == Outcome.UNANSWERED.value or outcome == Outcome.TRUNCATED.value:
+        if outcome == Outcome.UNANSWERED.value:
+            c["n_unanswered"] += 1
+            ctl[C_N_UNANSWERED] += 1
+        m = ctl[C_N_KEYS]
+        for k in range(N_KEYS):
+            frame = keys[slot, k]["frame"]
+            if frame < 0 or (_FIRST_OF[k] >= 0 and frame == keys[slot, _FIRST_OF[k]]["frame"]):
+                continue
+            out_keys[m] = keys[slot, k]
+            out_keys[m]["conn"] = row["conn"]
+            out_keys[m]["depth"] = row["depth"]
+            m += 1
+        ctl[C_N_KEYS] = m
+    c["head"] = extra["next"]
+    if c["head"] < 0:
+        c["tail"] = -1
+    else:
+        _follow_with(rows[c["head"]], keys, slot)
+    c["n_open"] -= 1
+    extra["next"] = ctl[C_FREE_OPEN]
+    ctl[C_FREE_OPEN] = i
+    ctl[C_N_FREE_OPEN] += 1
+
+
+@kernel
+def note_acknowledgement(row, keys, slot, event):
+    """Take in that the responder acknowledged up to `event["ack"]`.
+
+    Parameters
+    ----------
+    row : record of columns.EXCHANGES.dtype
+        The first open exchange.
+    keys : ndarray of columns.KEY_SEGMENTS.dtype, shape (n_slot, N_KEYS)
+    slot : int
+    event : record of columns.STREAM_EVENTS.dtype
+        A segment of the responder with an acknowledgement number.
+    """
+    if row["request_seq"] < 0:
+        return
+    if sequence_difference(event["ack"], row["request_end_seq"]) >= 0:
+        row["flags"] = int(row["flags"]) | ACKNOWLEDGED
+        set_key(keys, slot, Key.ACK.value, event, False)
+    elif sequence_difference(event["ack"], row["request_seq"]) > 0:
+        row["flags"] = int(row["flags"]) | ACKNOWLEDGED_PART
+
+
+@kernel
+def data_sequence(event):
+    """Return the sequence number of the first byte an event delivers.
+
+    Parameters
+    ----------
+    event : record of columns.STREAM_EVENTS.dtype
+
+    Returns
+    -------
+    int
+        Sequence number; the delivered bytes are the last ones of a segment's payload.
+    """
+    seq = event["seq"]
+    if event["source"] == 1 or event["frame"] < 0:
+        return seq
+    skip = int(event["payload_len"]) - int(event["data_len"]) + ((int(event["flags"]) >> 1) & 1)
+    return (seq + skip) & 0xFFFFFFFF
+
+
+@kernel
+def blank_keys(keys, slot):
+    """Forget all key segments of a slot.
+
+    Parameters
+    ----------
+    keys : ndarray of columns.KEY_SEGMENTS.dtype, shape (n_slot, N_KEYS)
+    slot : int
+    """
+    for k in range(N_KEYS):
+        keys[slot, k]["frame"] = -1
+
+

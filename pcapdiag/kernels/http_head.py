@@ -1,0 +1,438 @@
+"""HTTP/1.x heads, line by line (RFC 9112 sections 2-6): start lines and the few fields that framing needs.
+
+Knows bytes and one flow's state; nothing of exchanges. Lenient where RFC 9112 section 2.2 allows it: a bare LF ends a
+line. A line longer than the scratch row keeps its beginning only.
+"""
+
+import numpy as np
+
+from pcapdiag.codes import Method
+from pcapdiag.kernels._kernel import kernel
+from pcapdiag.kernels.http_state import (
+    HOST_AT,
+    HOST_BYTES,
+    LINE_BYTES,
+    REQUEST_ID_AT,
+    REQUEST_ID_BYTES,
+    TARGET_AT,
+    TARGET_BYTES,
+)
+
+
+def _name(text):
+    return np.frombuffer(text, dtype=np.uint8).copy()
+
+
+CONTENT_LENGTH = _name(b"content-length")
+TRANSFER_ENCODING = _name(b"transfer-encoding")
+CONNECTION = _name(b"connection")
+HOST = _name(b"host")
+REQUEST_ID = _name(b"x-request-id")
+SERVER = _name(b"server")
+KEEP_ALIVE = _name(b"keep-alive")
+CLOSE = _name(b"close")
+CHUNKED = _name(b"chunked")
+TIMEOUT = _name(b"timeout=")
+MAX = _name(b"max=")
+M_GET = _name(b"get")
+M_HEAD = _name(b"head")
+M_POST = _name(b"post")
+M_PUT = _name(b"put")
+M_DELETE = _name(b"delete")
+M_CONNECT = _name(b"connect")
+M_OPTIONS = _name(b"options")
+M_TRACE = _name(b"trace")
+M_PATCH = _name(b"patch")
+HTTP_SLASH = _name(b"http/")
+
+SPACE = ord(" ")
+TAB = ord("\t")
+CR = ord("\r")
+LF = ord("\n")
+COLON = ord(":")
+
+# RFC 9110 section 5.6.2: the characters of a token.
+_TOKEN = np.zeros(256, dtype=np.uint8)
+for _character in b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz":
+    _TOKEN[_character] = 1
+TOKEN = _TOKEN
+
+LINE_CONTINUES = -1
+LINE_BAD = -2
+
+
+@kernel
+def equals_folded(buf, at, length, name):
+    """Return whether `length` bytes at `at` equal `name` (lower case), ignoring ASCII case.
+
+    Parameters
+    ----------
+    buf : ndarray of uint8, shape (n_byte,)
+    at, length : int
+        [bytes] Where; the caller guarantees that they lie inside.
+    name : ndarray of uint8
+        Lower-case name.
+
+    Returns
+    -------
+    bool
+    """
+    if length != name.shape[0]:
+        return False
+    for k in range(length):
+        c = int(buf[at + k])
+        if ord("A") <= c <= ord("Z"):
+            c += 32
+        if c != name[k]:
+            return False
+    return True
+
+
+@kernel
+def _has_token(buf, at, length, name):
+    """Whether a comma-separated list holds `name` as an element (RFC 9110 section 5.6.1), parameters ignored."""
+    start = at
+    stop = at + length
+    while start < stop:
+        end = start
+        while end < stop and buf[end] != ord(","):
+            end += 1
+        a = start
+        b = end
+        while a < b and (buf[a] == SPACE or buf[a] == TAB):
+            a += 1
+        k = a
+        while k < b and buf[k] != ord(";") and buf[k] != SPACE and buf[k] != TAB:
+            k += 1
+        if equals_folded(buf, a, k - a, name):
+            return True
+        start = end + 1
+    return False
+
+
+@kernel
+def _parse_number(buf, at, length):
+    """Decimal number at `at`, -1 if there is none, -2 if it does not fit (RFC 9110 section 8.6)."""
+    value = 0
+    n = 0
+    for k in range(length):
+        c = int(buf[at + k])
+        if c < ord("0") or c > ord("9"):
+            break
+        if value > 900_000_000_000_000_000:
+            return -2
+        value = value * 10 + (c - ord("0"))
+        n += 1
+    return value if n > 0 else -1
+
+
+@kernel
+def _parse_parameter(buf, at, length, name):
+    """Number behind `name` (as in ``timeout=5``), -1 if there is none."""
+    n = name.shape[0]
+    for k in range(length - n):
+        if equals_folded(buf, at + k, n, name):
+            value = _parse_number(buf, at + k + n, length - k - n)
+            return value if 0 <= value <= 0x7FFFFFFF else -1
+    return -1
+
+
+@kernel
+def method_code(buf, at, length):
+    """Return the Method of a token.
+
+    Parameters
+    ----------
+    buf : ndarray of uint8, shape (n_byte,)
+    at, length : int
+        [bytes] The token.
+
+    Returns
+    -------
+    int
+        Method number; OTHER for a token that is no known method.
+    """
+    if length == 3:
+        if equals_folded(buf, at, 3, M_GET):
+            return Method.GET.value
+        if equals_folded(buf, at, 3, M_PUT):
+            return Method.PUT.value
+    elif length == 4:
+        if equals_folded(buf, at, 4, M_POST):
+            return Method.POST.value
+        if equals_folded(buf, at, 4, M_HEAD):
+            return Method.HEAD.value
+    elif length == 5:
+        if equals_folded(buf, at, 5, M_PATCH):
+            return Method.PATCH.value
+        if equals_folded(buf, at, 5, M_TRACE):
+            return Method.TRACE.value
+    elif length == 6:
+        if equals_folded(buf, at, 6, M_DELETE):
+            return Method.DELETE.value
+    elif length == 7:
+        if equals_folded(buf, at, 7, M_OPTIONS):
+            return Method.OPTIONS.value
+        if equals_folded(buf, at, 7, M_CONNECT):
+            return Method.CONNECT.value
+    return Method.OTHER.value
+
+
+@kernel
+def looks_like_request(buf, at, captured):
+    """Return whether bytes begin like a request: a token, a space, and no doubt as far as one can see.
+
+    Parameters
+    ----------
+    buf : ndarray of uint8, shape (n_byte,)
+    at, captured : int
+        [bytes] Where, and how many bytes may be read.
+
+    Returns
+    -------
+    bool
+        True for a known method and a space, or for a whole line that ends in ``HTTP/1.x``; cut short, for a beginning
+        of a known method.
+    """
+    k = 0
+    while k < captured and k < 32 and TOKEN[buf[at + k]]:
+        k += 1
+    if k == 0:
+        return False
+    if k == captured and k < 8:
+        return _is_method_prefix(buf, at, k)
+    if k >= captured or buf[at + k] != SPACE:
+        return False
+    if method_code(buf, at, k) != Method.OTHER.value:
+        return True
+    # Another token: only a whole line that names its version is believed.
+    end = k + 1
+    while end < captured and end < LINE_BYTES and buf[at + end] != LF:
+        end += 1
+    if end >= captured or buf[at + end] != LF:
+        return False
+    if buf[at + end - 1] == CR:
+        end -= 1
+    return end - 9 > k and equals_folded(buf, at + end - 8, 5, HTTP_SLASH) and buf[at + end - 9] == SPACE
+
+
+@kernel
+def _is_prefix(buf, at, length, name):
+    if length > name.shape[0]:
+        return False
+    return equals_folded(buf, at, length, name[:length])
+
+
+@kernel
+def _is_method_prefix(buf, at, length):
+    return (
+        _is_prefix(buf, at, length, M_GET)
+        or _is_prefix(buf, at, length, M_POST)
+        or _is_prefix(buf, at, length, M_PUT)
+        or _is_prefix(buf, at, length, M_HEAD)
+        or _is_prefix(buf, at, length, M_DELETE)
+        or _is_prefix(buf, at, length, M_PATCH)
+        or _is_prefix(buf, at, length, M_OPTIONS)
+        or _is_prefix(buf, at, length, M_CONNECT)
+        or _is_prefix(buf, at, length, M_TRACE)
+    )
+
+
+@kernel
+def looks_like_response(buf, at, captured):
+    """Return whether bytes begin like a status line: ``HTTP/``, as far as captured.
+
+    Parameters
+    ----------
+    buf : ndarray of uint8, shape (n_byte,)
+    at, captured : int
+        [bytes] Where, and how many bytes may be read.
+
+    Returns
+    -------
+    bool
+    """
+    n = min(captured, 5)
+    return n > 0 and equals_folded(buf, at, n, HTTP_SLASH[:n])
+
+
+@kernel
+def parse_request_line(buf, at, length, flow, scratch, scratch_at):
+    """Take method, target and version from a request line (RFC 9112 section 3).
+
+    Parameters
+    ----------
+    buf : ndarray of uint8, shape (n_byte,)
+    at, length : int
+        [bytes] The line without its end.
+    flow : record of http_state.FLOW
+        Gets `method`, `minor`, `target_len`.
+    scratch : ndarray of uint8, shape (n_byte,)
+        Gets the target at `scratch_at` + TARGET_AT.
+    scratch_at : int
+        [bytes] Where the flow's scratch row begins.
+
+    Returns
+    -------
+    bool
+        False if this is no request line.
+    """
+    k = 0
+    while k < length and TOKEN[buf[at + k]]:
+        k += 1
+    if k == 0 or k >= length or buf[at + k] != SPACE:
+        return False
+    flow["method"] = method_code(buf, at, k)
+    start = k + 1
+    end = length
+    flow["minor"] = 0
+    if length - start >= 9 and equals_folded(buf, at + length - 8, 5, HTTP_SLASH) and buf[at + length - 9] == SPACE:
+        end = length - 9
+        flow["minor"] = max(0, min(9, int(buf[at + length - 1]) - ord("0")))
+        if buf[at + length - 3] != ord("1"):
+            flow["minor"] = 0
+    n = min(max(0, end - start), TARGET_BYTES)
+    for i in range(n):
+        scratch[scratch_at + TARGET_AT + i] = buf[at + start + i]
+    flow["target_len"] = n
+    return True
+
+
+@kernel
+def parse_status_line(buf, at, length, flow):
+    """Take version and status code from a status line (RFC 9112 section 4).
+
+    Parameters
+    ----------
+    buf : ndarray of uint8, shape (n_byte,)
+    at, length : int
+        [bytes] The line without its end.
+    flow : record of http_state.FLOW
+        Gets `minor` and `status_code`.
+
+    Returns
+    -------
+    bool
+        False if this is no status line.
+    """
+    if length < 12 or not equals_folded(buf, at, 5, HTTP_SLASH):
+        return False
+    k = 5
+    while k < length and buf[at + k] != SPACE:
+        k += 1
+    if k + 3 >= length:
+        return False
+    flow["minor"] = 1
+    if buf[at + 5] == ord("1") and k >= 8 and buf[at + 7] == ord("0"):
+        flow["minor"] = 0
+    while k < length and buf[at + k] == SPACE:
+        k += 1
+    if k + 3 > length:
+        return False
+    code = 0
+    for i in range(3):
+        c = int(buf[at + k + i])
+        if c < ord("0") or c > ord("9"):
+            return False
+        code = code * 10 + (c - ord("0"))
+    flow["status_code"] = code
+    return True
+
+
+@kernel
+def parse_field(buf, at, length, flow, scratch, scratch_at, is_request, conn, text, text_at):
+    """Take in one field line (RFC 9112 section 5), if it is one that framing or joining needs.
+
+    Parameters
+    ----------
+    buf : ndarray of uint8, shape (n_byte,)
+    at, length : int
+        [bytes] The line without its end.
+    flow : record of http_state.FLOW
+        Gets `content_length`, `chunked`, `close`, `keep_alive`, `host_len`, `request_id_len`.
+    scratch : ndarray of uint8, shape (n_byte,)
+        Gets Host and X-Request-Id of a request.
+    scratch_at : int
+        [bytes] Where the flow's scratch row begins; -1 for a response without one.
+    is_request : bool
+    conn : record of http_state.CONN
+        Gets `keep_alive_s`, `keep_alive_max`.
+    text : ndarray of uint8, shape (n_byte,)
+        Gets the first Server field of the connection at `text_at`.
+    text_at : int
+        [bytes] Free place in `text`.
+
+    Returns
+    -------
+    int
+        [bytes] How many bytes of `text` were used.
+    """
+    k = 0
+    while k < length and buf[at + k] != COLON:
+        k += 1
+    if k == length or k < 4 or k > 17:
+        return 0
+    v = at + k + 1
+    end = at + length
+    while v < end and (buf[v] == SPACE or buf[v] == TAB):
+        v += 1
+    while end > v and (buf[end - 1] == SPACE or buf[end - 1] == TAB):
+        end -= 1
+    n = end - v
+    if k == 14:
+        if equals_folded(buf, at, k, CONTENT_LENGTH):
+            flow["content_length"] = _parse_number(buf, v, n)
+    elif k == 17:
+        if equals_folded(buf, at, k, TRANSFER_ENCODING) and _has_token(buf, v, n, CHUNKED):
+            flow["chunked"] = 1
+    elif k == 10:
+        if equals_folded(buf, at, k, CONNECTION):
+            if _has_token(buf, v, n, CLOSE):
+                flow["close"] = 1
+            if _has_token(buf, v, n, KEEP_ALIVE):
+                flow["keep_alive"] = 1
+        elif not is_request and equals_folded(buf, at, k, KEEP_ALIVE):
+            conn["keep_alive_s"] = _parse_parameter(buf, v, n, TIMEOUT)
+            conn["keep_alive_max"] = _parse_parameter(buf, v, n, MAX)
+    elif is_request and k == 4:
+        if scratch_at >= 0 and equals_folded(buf, at, k, HOST):
+            n = min(n, HOST_BYTES)
+            for i in range(n):
+                scratch[scratch_at + HOST_AT + i] = buf[v + i]
+            flow["host_len"] = n
+    elif is_request and k == 12:
+        if scratch_at >= 0 and equals_folded(buf, at, k, REQUEST_ID):
+            n = min(n, REQUEST_ID_BYTES)
+            for i in range(n):
+                scratch[scratch_at + REQUEST_ID_AT + i] = buf[v + i]
+            flow["request_id_len"] = n
+    elif not is_request and k == 6 and conn["server_offset"] == -1:
+        if equals_folded(buf, at, k, SERVER):
+            n = min(n, 128)
+            for i in range(n):
+                text[text_at + i] = buf[v + i]
+            conn["server_len"] = n
+            return n
+    return 0
+
+
+@kernel
+def keep_line_part(buf, at, length, flow, scratch, scratch_at):
+    """Append bytes of an incomplete line to the flow's scratch row; what does not fit is dropped.
+
+    Parameters
+    ----------
+    buf : ndarray of uint8, shape (n_byte,)
+    at, length : int
+        [bytes] The part.
+    flow : record of http_state.FLOW
+        `line_len` grows.
+    scratch : ndarray of uint8, shape (n_byte,)
+    scratch_at : int
+        [bytes] Where the flow's scratch row begins.
+    """
+    have = int(flow["line_len"])
+    n = min(length, LINE_BYTES - have)
+    for i in range(n):
+        scratch[scratch_at + have + i] = buf[at + i]
+    flow["line_len"] = have + max(0, n)

@@ -1,0 +1,127 @@
+"""The live state of the framer: dtypes, control words and limits.
+
+Slots are those of the TCP tracker; flow `2 * slot + dir` is one direction. Open exchanges live in a pool of their own,
+because a connection may have none or many (pipelining).
+"""
+
+import numpy as np
+
+CONN = np.dtype(
+    [
+        ("last_payload_ns", "i8"),  # last stream byte that ends an idle gap; -1 if none
+        ("idle_at_close_ns", "i8"),
+        ("orig_close_ack", "i8"),  # acknowledgement number of the originator's FIN or RST; -1 if none
+        ("server_offset", "i8"),
+        ("head", "i4"),  # first open exchange; -1 if none
+        ("tail", "i4"),  # last one, whose request may still be on its way
+        ("n_open", "i4"),
+        ("n_exchanges", "i4"),
+        ("n_unanswered", "i4"),
+        ("keep_alive_s", "i4"),
+        ("keep_alive_max", "i4"),
+        ("server_len", "i2"),
+        ("in_use", "i1"),
+        ("protocol", "i1"),
+        ("mid_stream", "i1"),
+        ("closing_seen", "i1"),
+        ("closing_open", "i1"),
+        ("close_announced", "i1"),  # the last response said that the connection ends with it
+        ("orig_closed", "i1"),
+        ("resp_closed", "i1"),
+        ("resp_reset", "i1"),
+        ("tls_application", "i1"),  # the handshake is over
+        ("tls_13", "i1"),  # the responder sent application-data records inside the handshake
+        ("n_syn", "i4"),
+    ],
+    align=True,
+)
+
+FLOW = np.dtype(
+    [
+        ("remaining", "i8"),  # body or chunk or TLS record bytes still to come
+        ("content_length", "i8"),  # -1 if the head did not say
+        ("scratch", "i4"),  # row of the scratch pool while a head is incomplete; -1 if none
+        ("line_len", "i4"),  # bytes of the incomplete line, in the scratch row
+        ("target_len", "i4"),
+        ("host_len", "i4"),
+        ("request_id_len", "i4"),
+        ("n_fields", "i4"),
+        ("status_code", "i4"),
+        ("tls_header", "i4"),  # bytes of a TLS record header seen so far
+        ("tls_type", "i4"),
+        ("state", "i1"),
+        ("chunked", "i1"),
+        ("close", "i1"),
+        ("keep_alive", "i1"),
+        ("minor", "i1"),
+        ("method", "i1"),
+        ("line_empty", "i1"),  # chunk trailers: nothing on this line yet
+        ("tls_counts", "i1"),  # the present TLS record is application data of an exchange
+    ],
+    align=True,
+)
+
+OPEN = np.dtype(
+    [
+        ("request_last_ns", "i8"),
+        ("response_last_ns", "i8"),
+        ("next", "i4"),
+        ("has_response", "i1"),
+        ("request_done", "i1"),
+        ("response_done", "i1"),
+        ("text_done", "i1"),
+    ],
+    align=True,
+)
+"""What an open exchange needs beside its row."""
+
+# States of a flow.
+ST_START = 0  # a message may begin
+ST_HEAD = 1
+ST_BODY = 2  # Content-Length bytes
+ST_CHUNK_SIZE = 3
+ST_CHUNK_EXTENSION = 4
+ST_CHUNK_DATA = 5
+ST_CHUNK_END = 6
+ST_TRAILER = 7
+ST_UNTIL_CLOSE = 8
+ST_TURN = 9  # opaque bytes until the other side speaks
+ST_LOST = 10  # bytes that belong to no message we know; try again with the next segment
+
+# One scratch row: the incomplete line, then what is kept of the request head.
+LINE_BYTES = 2048
+TARGET_AT = LINE_BYTES
+TARGET_BYTES = 1536
+HOST_AT = TARGET_AT + TARGET_BYTES
+HOST_BYTES = 256
+REQUEST_ID_AT = HOST_AT + HOST_BYTES
+REQUEST_ID_BYTES = 128
+SCRATCH_BYTES = REQUEST_ID_AT + REQUEST_ID_BYTES
+SERVER_BYTES = 128
+
+N_KEYS = 15
+MAX_OPEN_PER_CONNECTION = 256
+MAX_HEAD_FIELDS = 4096
+
+C_STATUS = 0
+C_N_EXCHANGES = 1
+C_N_KEYS = 2
+C_N_TEXT = 3
+C_TEXT_BASE = 4
+C_FREE_OPEN = 5
+C_N_FREE_OPEN = 6
+C_FREE_SCRATCH = 7
+C_N_FREE_SCRATCH = 8
+C_N_EMITTED = 9
+C_N_UNANSWERED = 10
+CONTROL_WORDS = 16
+
+F_DONE = 0
+F_OUTPUT_FULL = 1
+F_NEED_OPEN = 2
+F_NEED_SCRATCH = 3
+
+OPEN_MARGIN = MAX_OPEN_PER_CONNECTION + 4
+"""Exchanges that one event may begin or end at most."""
+KEY_MARGIN = N_KEYS * OPEN_MARGIN
+TEXT_MARGIN = OPEN_MARGIN * (TARGET_BYTES + HOST_BYTES + REQUEST_ID_BYTES) + SERVER_BYTES

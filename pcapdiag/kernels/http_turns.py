@@ -1,0 +1,391 @@
+"""Exchanges of what is not HTTP/1: turns of bytes, and TLS records far enough to tell application data from alerts.
+
+Knows record headers (RFC 8446 section 5.1) and turns; nothing of HTTP.
+"""
+
+from pcapdiag.codes import ExchangeFlag, Framing, Key, Protocol
+from pcapdiag.kernels._kernel import kernel
+from pcapdiag.kernels.http_exchange import (
+    data_sequence,
+    emit_exchange,
+    reset_request_keys,
+    set_key,
+    take_open,
+)
+from pcapdiag.kernels.http_state import ST_LOST, ST_START, ST_TURN
+from pcapdiag.kernels.sequence import sequence_difference
+
+HOLE = int(ExchangeFlag.HOLE)
+EARLY_RESPONSE = int(ExchangeFlag.EARLY_RESPONSE)
+PIPELINED = int(ExchangeFlag.PIPELINED)
+ACKNOWLEDGED = int(ExchangeFlag.ACKNOWLEDGED)
+ACKNOWLEDGED_PART = int(ExchangeFlag.ACKNOWLEDGED_PART)
+
+TLS_ALERT = 21
+TLS_HANDSHAKE = 22
+TLS_APPLICATION = 23
+TLS_13_ALERT_BYTES = 24
+"""An encrypted TLS 1.3 alert is a record of 2 + 1 + 16 bytes (RFC 8446 section 5.2); no response is that short."""
+
+
+@kernel
+def finish_turn(conns, flows, opened, slot):
+    """End a response that lasts until the other side speaks.
+
+    Parameters
+    ----------
+    conns, flows, opened
+        As in `http.frame_exchanges`.
+    slot : int
+    """
+    i = int(conns[slot]["head"])
+    if i >= 0 and opened[i]["has_response"] and flows[2 * slot + 1]["state"] == ST_TURN:
+        opened[i]["response_done"] = 1
+        flows[2 * slot + 1]["state"] = ST_START
+
+
+@kernel
+def begin_request(conns, flows, opened, rows, keys, slot, event, pos, framing, out_rows, out_keys, ctl):
+    """Open an exchange whose request begins `pos` bytes into an event's data; return its index.
+
+    Parameters
+    ----------
+    conns, flows, opened, rows, keys, slot, out_rows, out_keys, ctl
+        As in `http.frame_exchanges`.
+    event : record of columns.STREAM_EVENTS.dtype
+    pos : int
+        [bytes] Position in the delivered data.
+    framing : int
+        Framing of the request as far as known.
+
+    Returns
+    -------
+    int
+        Index in the pool of open exchanges.
+    """
+    c = conns[slot]
+    finish_turn(conns, flows, opened, slot)
+    if c["head"] >= 0 and opened[c["head"]]["response_done"]:
+        emit_exchange(conns, opened, rows, keys, slot, -1, 0, out_rows, out_keys, ctl)
+    pipelined = c["head"] >= 0
+    i = take_open(conns, opened, rows, slot, event["conn"], ctl)
+    row = rows[i]
+    row["request_frame"] = event["frame"]
+    row["request_ts_ns"] = event["ts_ns"]
+    row["request_seq"] = (data_sequence(event) + pos) & 0xFFFFFFFF
+    row["request_end_seq"] = row["request_seq"]
+    row["request_ack"] = event["ack"]
+    row["request_framing"] = framing
+    if pipelined:
+        row["flags"] = int(row["flags"]) | PIPELINED
+    else:
+        if c["last_payload_ns"] >= 0 and (row["depth"] > 0 or c["mid_stream"]):
+            row["idle_before_ns"] = max(0, event["ts_ns"] - c["last_payload_ns"])
+        key = keys[slot, Key.RESPONSE_END.value]
+        if key["frame"] >= 0:
+            keys[slot, Key.RESPONSE_BEFORE.value] = key
+            keys[slot, Key.RESPONSE_BEFORE.value]["key"] = Key.RESPONSE_BEFORE.value
+        reset_request_keys(keys, slot)
+        set_key(keys, slot, Key.REQUEST.value, event, True)
+    return i
+
+
+@kernel
+def extend_request(opened, rows, keys, conns, slot, i, event, length):
+    """Add bytes of an event to a request.
+
+    Parameters
+    ----------
+    opened, rows, keys, conns, slot
+        As in `http.frame_exchanges`.
+    i : int
+        The exchange.
+    event : record of columns.STREAM_EVENTS.dtype
+    length : int
+        [bytes] How many more.
+    """
+    if length <= 0:
+        return
+    row = rows[i]
+    row["request_bytes"] += length
+    row["request_end_seq"] = (row["request_end_seq"] + length) & 0xFFFFFFFF
+    flags = int(row["flags"])
+    if flags & ACKNOWLEDGED:
+        # More of the request came after its beginning was acknowledged.
+        row["flags"] = (flags & ~ACKNOWLEDGED) | ACKNOWLEDGED_PART
+        keys[slot, Key.ACK.value]["frame"] = -1
+    opened[i]["request_last_ns"] = event["ts_ns"]
+    if conns[slot]["head"] == i:
+        set_key(keys, slot, Key.REQUEST_END.value, event, True)
+
+
+@kernel
+def begin_response(conns, opened, rows, keys, slot, i, event, pos, framing):
+    """Note the first byte of a response, `pos` bytes into an event's data.
+
+    Parameters
+    ----------
+    conns, opened, rows, keys, slot
+        As in `http.frame_exchanges`.
+    i : int
+        The exchange.
+    event : record of columns.STREAM_EVENTS.dtype
+    pos : int
+        [bytes] Position in the delivered data.
+    framing : int
+        Framing of the response as far as known.
+    """
+    row = rows[i]
+    extra = opened[i]
+    extra["has_response"] = 1
+    row["response_frame"] = event["frame"]
+    row["response_seq"] = (data_sequence(event) + pos) & 0xFFFFFFFF
+    row["response_framing"] = framing
+    if extra["request_last_ns"] >= 0:
+        row["first_byte_ns"] = max(0, event["ts_ns"] - extra["request_last_ns"])
+    if row["request_framing"] == Framing.TURN.value:
+        extra["request_done"] = 1
+    elif not extra["request_done"] and row["request_frame"] >= 0:
+        row["flags"] = int(row["flags"]) | EARLY_RESPONSE
+    set_key(keys, slot, Key.RESPONSE.value, event, True)
+
+
+@kernel
+def extend_response(opened, rows, keys, slot, i, event, length):
+    """Add bytes of an event to a response.
+
+    Parameters
+    ----------
+    opened, rows, keys, slot
+        As in `http.frame_exchanges`.
+    i : int
+        The exchange.
+    event : record of columns.STREAM_EVENTS.dtype
+    length : int
+        [bytes] How many more.
+    """
+    if length <= 0:
+        return
+    rows[i]["response_bytes"] += length
+    opened[i]["response_last_ns"] = event["ts_ns"]
+    set_key(keys, slot, Key.RESPONSE_END.value, event, True)
+
+
+@kernel
+def response_target(conns, opened, slot):
+    """Return the exchange that responder bytes belong to, -1 if none is open.
+
+    Parameters
+    ----------
+    conns, opened, slot
+        As in `http.frame_exchanges`.
+
+    Returns
+    -------
+    int
+    """
+    i = int(conns[slot]["head"])
+    if i >= 0 and opened[i]["response_done"]:
+        return -1
+    return i
+
+
+@kernel
+def add_request_turn(conns, flows, opened, rows, keys, slot, event, pos, length, out_rows, out_keys, ctl):
+    """Count originator bytes as a request that lasts until the responder speaks.
+
+    Parameters
+    ----------
+    conns, flows, opened, rows, keys, slot, out_rows, out_keys, ctl
+        As in `http.frame_exchanges`.
+    event : record of columns.STREAM_EVENTS.dtype
+    pos, length : int
+        [bytes] Which part of the delivered data.
+    """
+    i = int(conns[slot]["tail"])
+    if i < 0 or opened[i]["has_response"]:
+        i = begin_request(
+            conns, flows, opened, rows, keys, slot, event, pos, Framing.TURN.value, out_rows, out_keys, ctl
+        )
+    extend_request(opened, rows, keys, conns, slot, i, event, length)
+    conns[slot]["last_payload_ns"] = event["ts_ns"]
+
+
+@kernel
+def add_response_turn(conns, flows, opened, rows, keys, slot, event, pos, length):
+    """Count responder bytes as (part of) a response, unless they cannot be an answer.
+
+    Bytes sent by an endpoint that had not received any of the request do not answer it: a TLS close_notify or a
+    session ticket that crosses the request.
+
+    Parameters
+    ----------
+    conns, flows, opened, rows, keys, slot
+        As in `http.frame_exchanges`.
+    event : record of columns.STREAM_EVENTS.dtype
+    pos, length : int
+        [bytes] Which part of the delivered data.
+    """
+    i = response_target(conns, opened, slot)
+    if i < 0:
+        return
+    row = rows[i]
+    if not opened[i]["has_response"]:
+        if event["ack"] >= 0 and sequence_difference(event["ack"], row["request_seq"]) <= 0:
+            set_key(keys, slot, Key.UNSOLICITED.value, event, False)
+            return
+        begin_response(conns, opened, rows, keys, slot, i, event, pos, Framing.TURN.value)
+        if event["frame"] < 0:
+            row["flags"] = int(row["flags"]) | HOLE
+    flows[2 * slot + 1]["state"] = ST_TURN
+    extend_response(opened, rows, keys, slot, i, event, length)
+    conns[slot]["last_payload_ns"] = event["ts_ns"]
+
+
+@kernel
+def _is_tls_header(data, at, captured):
+    return captured >= 3 and 20 <= data[at] <= 24 and data[at + 1] == 3 and data[at + 2] <= 4
+
+
+@kernel
+def looks_like_tls(data, at, captured):
+    """Return whether bytes begin with a TLS record header.
+
+    Parameters
+    ----------
+    data : ndarray of uint8, shape (n_byte,)
+    at, captured : int
+        [bytes] Where, and how many bytes may be read.
+
+    Returns
+    -------
+    bool
+    """
+    return _is_tls_header(data, at, captured)
+
+
+@kernel
+def _record_counts(conn, flow, direction):
+    """Whether the record that begins is application data of an exchange; keeps the state of the handshake."""
+    kind = int(flow["tls_type"])
+    if kind != TLS_APPLICATION:
+        return 0
+    if conn["tls_application"]:
+        if direction == 1 and flow["remaining"] <= TLS_13_ALERT_BYTES - 5:
+            return 0
+        return 1
+    if direction == 1:
+        # TLS 1.3 encrypts the rest of the handshake into application-data records.
+        conn["tls_13"] = 1
+        return 0
+    conn["tls_application"] = 1
+    # In TLS 1.3 the first such record of the originator is its Finished; in TLS 1.2 it is data.
+    return 0 if conn["tls_13"] else 1
+
+
+@kernel
+def feed_tls(conns, flows, opened, rows, keys, slot, direction, event, data, start, out_rows, out_keys, ctl):
+    """Walk the TLS records of an event and count application data as turns.
+
+    Parameters
+    ----------
+    conns, flows, opened, rows, keys, slot, out_rows, out_keys, ctl
+        As in `http.frame_exchanges`.
+    direction : int
+        Direction of the event.
+    event : record of columns.STREAM_EVENTS.dtype
+    data : ndarray of uint8, shape (n_byte,)
+        Where the delivered bytes lie.
+    start : int
+        [bytes] Where to begin in the delivered data.
+    """
+    c = conns[slot]
+    f = flows[2 * slot + direction]
+    at = event["data_offset"]
+    length = int(event["data_len"])
+    captured = int(event["data_cap"])
+    pos = start
+    if f["state"] == ST_LOST:
+        # Records usually begin with a segment: try again here, and count blindly if this one does not.
+        if pos < captured and _is_tls_header(data, at + pos, captured - pos):
+            f["state"] = ST_START
+            f["remaining"] = 0
+            f["tls_header"] = 0
+        else:
+            if c["tls_application"]:
+                if direction == 0:
+                    add_request_turn(
+                        conns, flows, opened, rows, keys, slot, event, pos, length - pos, out_rows, out_keys, ctl
+                    )
+                else:
+                    add_response_turn(conns, flows, opened, rows, keys, slot, event, pos, length - pos)
+                    f["state"] = ST_LOST
+            return
+    while pos < length:
+        if f["remaining"] > 0 and f["tls_header"] == 0:
+            n = min(f["remaining"], length - pos)
+            f["remaining"] -= n
+            if f["tls_counts"]:
+                if direction == 0:
+                    add_request_turn(
+                        conns, flows, opened, rows, keys, slot, event, pos, n, out_rows, out_keys, ctl
+                    )
+                else:
+                    add_response_turn(conns, flows, opened, rows, keys, slot, event, pos, n)
+            elif direction == 1 and c["tls_application"]:
+                i = response_target(conns, opened, slot)
+                if i >= 0 and not opened[i]["has_response"]:
+                    set_key(keys, slot, Key.UNSOLICITED.value, event, False)
+            pos += n
+            continue
+        if pos >= captured:
+            f["state"] = ST_LOST
+            f["tls_header"] = 0
+            f["remaining"] = 0
+            return
+        byte = int(data[at + pos])
+        have = int(f["tls_header"])
+        if have == 0:
+            if byte < 20 or byte > 24:
+                f["state"] = ST_LOST
+                return
+            f["tls_type"] = byte
+            f["remaining"] = 0
+        elif have == 3:
+            f["remaining"] = byte << 8
+        elif have == 4:
+            f["remaining"] += byte
+        have += 1
+        pos += 1
+        if have == 5:
+            have = 0
+            f["tls_counts"] = _record_counts(c, f, direction)
+        f["tls_header"] = have
+
+
+@kernel
+def detect_protocol(data, at, captured):
+    """Return the Protocol of an originator's first bytes that are not an HTTP/1 request.
+
+    Parameters
+    ----------
+    data : ndarray of uint8, shape (n_byte,)
+    at, captured : int
+        [bytes] Where, and how many bytes may be read.
+
+    Returns
+    -------
+    int
+        Protocol number; UNKNOWN if nothing fits.
+    """
+    if _is_tls_header(data, at, captured):
+        return Protocol.TLS.value
+    if captured >= 8 and data[at] == 1 and data[at + 1] == 1 and data[at + 4] == 0 and data[at + 5] == 8:
+        # FastCGI 1.0 section 8: version 1, FCGI_BEGIN_REQUEST with its 8 bytes of content.
+        return Protocol.FASTCGI.value
+    if captured >= 4 and data[at] == 0 and data[at + 3] == 0 and int(data[at + 1]) + int(data[at + 2]) > 0:
+        # uwsgi: modifier1 0 (WSGI), the size of the variables, modifier2 0, then a key of plausible length.
+        size = int(data[at + 1]) + (int(data[at + 2]) << 8)
+        if captured >= 6 and 0 < int(data[at + 4]) + (int(data[at + 5]) << 8) < min(size, 256):
+            return Protocol.UWSGI.value
+    return Protocol.UNKNOWN.value

@@ -1,0 +1,436 @@
+"""The connection table: endpoints to slots, the beginning and the end of a connection.
+
+Knows endpoints, slots and the finished row; the life between is `tcp.py`.
+"""
+
+import numpy as np
+
+from pcapdiag.codes import ConnState, Direction, StreamEventKind, TcpFlag
+from pcapdiag.kernels._kernel import kernel
+from pcapdiag.kernels.tcp_pending import declare_hole, deliver_pending, emit_event, flush_pending
+from pcapdiag.kernels.tcp_state import (
+    C_CAPTURE,
+    C_FREE_SLOT,
+    C_N_LIVE,
+    C_N_ROWS,
+    C_NEXT_CONN,
+    C_SEED,
+    RING,
+)
+
+FIN = int(TcpFlag.FIN)
+SYN = int(TcpFlag.SYN)
+RST = int(TcpFlag.RST)
+ACK = int(TcpFlag.ACK)
+LOW_32 = np.uint64(0xFFFFFFFF)
+SHIFT_32 = np.uint64(32)
+HISTORY_LIMIT = 24
+
+
+@kernel
+def _mix(h, value):
+    """Mix 32 bits into a 32-bit hash; the multiplier keeps the product within int64."""
+    h = ((h ^ value) * 0x5BD1E995) & 0xFFFFFFFF
+    return h ^ (h >> 15)
+
+
+@kernel
+def _hash_endpoint(hi, lo, port, seed):
+    h = _mix(seed, int(hi >> SHIFT_32))
+    h = _mix(h, int(hi & LOW_32))
+    h = _mix(h, int(lo >> SHIFT_32))
+    h = _mix(h, int(lo & LOW_32))
+    return _mix(h, port)
+
+
+@kernel
+def _hash_pair(a_hi, a_lo, a_port, b_hi, b_lo, b_port, seed):
+    """Hash two endpoints so that their order does not matter.
+
+    The seed differs from process to process: a hostile capture cannot aim at one bucket.
+    """
+    both = _hash_endpoint(a_hi, a_lo, a_port, seed) + _hash_endpoint(b_hi, b_lo, b_port, seed)
+    return _mix(seed, both & 0xFFFFFFFF)
+
+
+@kernel
+def find_slot(frame, live, table, ctl):
+    """Return ``2 * slot + direction`` of the frame's connection, or -1.
+
+    Parameters
+    ----------
+    frame : record of columns.FRAMES.dtype
+        A TCP frame.
+    live, table, ctl
+        As in `tcp.track_segments`.
+
+    Returns
+    -------
+    int
+        The flow, or -1 if the endpoints are unknown.
+    """
+    src_hi = frame["src_hi"]
+    src_lo = frame["src_lo"]
+    dst_hi = frame["dst_hi"]
+    dst_lo = frame["dst_lo"]
+    src_port = int(frame["src_port"])
+    dst_port = int(frame["dst_port"])
+    mask = table.shape[0] - 1
+    at = _hash_pair(src_hi, src_lo, src_port, dst_hi, dst_lo, dst_port, ctl[C_SEED]) & mask
+    while table[at] != 0:
+        slot = int(table[at]) - 1
+        c = live[slot]
+        if (
+            c["orig_lo"] == src_lo
+            and c["orig_port"] == src_port
+            and c["resp_port"] == dst_port
+            and c["resp_lo"] == dst_lo
+            and c["orig_hi"] == src_hi
+            and c["resp_hi"] == dst_hi
+        ):
+            return 2 * slot
+        if (
+            c["orig_lo"] == dst_lo
+            and c["orig_port"] == dst_port
+            and c["resp_port"] == src_port
+            and c["resp_lo"] == src_lo
+            and c["orig_hi"] == dst_hi
+            and c["resp_hi"] == src_hi
+        ):
+            return 2 * slot + 1
+        at = (at + 1) & mask
+    return -1
+
+
+@kernel
+def _bucket_of(live, slot, mask, seed):
+    c = live[slot]
+    return (
+        _hash_pair(
+            c["orig_hi"], c["orig_lo"], int(c["orig_port"]), c["resp_hi"], c["resp_lo"], int(c["resp_port"]), seed
+        )
+        & mask
+    )
+
+
+@kernel
+def insert_slot(live, table, slot, ctl):
+    """Enter a slot into the hash table; there is always a free bucket."""
+    mask = table.shape[0] - 1
+    at = _bucket_of(live, slot, mask, ctl[C_SEED])
+    while table[at] != 0:
+        at = (at + 1) & mask
+    table[at] = slot + 1
+
+
+@kernel
+def _remove_slot(live, table, slot, ctl):
+    """Take a slot out of the hash table, closing the gap in its probe sequence."""
+    mask = table.shape[0] - 1
+    seed = ctl[C_SEED]
+    at = _bucket_of(live, slot, mask, seed)
+    while table[at] != slot + 1:
+        if table[at] == 0:
+            return
+        at = (at + 1) & mask
+    table[at] = 0
+    hole = at
+    at = (at + 1) & mask
+    while table[at] != 0:
+        home = _bucket_of(live, int(table[at]) - 1, mask, seed)
+        # Move an entry back when its home bucket does not lie between the hole and where it stands.
+        if ((at - home) & mask) >= ((at - hole) & mask):
+            table[hole] = table[at]
+            table[at] = 0
+            hole = at
+        at = (at + 1) & mask
+
+
+@kernel
+def rehash(live, table, ctl):
+    """Enter every live slot into an empty table.
+
+    Parameters
+    ----------
+    live, table, ctl
+        As in `tcp.track_segments`; `table` is zeroed.
+    """
+    for slot in range(live.shape[0]):
+        if live[slot]["in_use"]:
+            insert_slot(live, table, slot, ctl)
+
+
+@kernel
+def _looks_like_server(buffer, at, captured):
+    """Whether payload begins as a server's first words do: ``HTTP/``."""
+    return (
+        captured >= 5
+        and buffer[at] == ord("H")
+        and buffer[at + 1] == ord("T")
+        and buffer[at + 2] == ord("T")
+        and buffer[at + 3] == ord("P")
+        and buffer[at + 4] == ord("/")
+    )
+
+
+@kernel
+def _sender_is_responder(frame, buffer, flags):
+    """Guess from the first segment seen, one without SYN, whether its sender is the responder."""
+    if _looks_like_server(buffer, frame["payload_offset"], int(frame["payload_cap"])):
+        return True
+    src_port = int(frame["src_port"])
+    dst_port = int(frame["dst_port"])
+    if (src_port < 1024) != (dst_port < 1024):
+        return src_port < 1024
+    # Ephemeral ports begin at 32768 on Linux, at 49152 by RFC 6335; a server listens below.
+    if (src_port < 32768) != (dst_port < 32768):
+        return src_port < 32768
+    return False
+
+
+@kernel
+def open_connection(frame, buffer, live, flows, rings, history, flags, ctl):
+    """Begin a connection in a free slot; return ``2 * slot + direction`` of the frame.
+
+    Parameters
+    ----------
+    frame : record of columns.FRAMES.dtype
+        Its first segment.
+    buffer : ndarray of uint8, shape (n_byte,)
+        Payload bytes, to tell a server's words.
+    live, flows, rings, history, ctl
+        As in `tcp.track_segments`; a free slot exists.
+    flags : int
+        TCP control bits of the frame.
+
+    Returns
+    -------
+    int
+        The flow of the frame.
+    """
+    slot = ctl[C_FREE_SLOT]
+    c = live[slot]
+    ctl[C_FREE_SLOT] = c["next_free"]
+    ctl[C_N_LIVE] += 1
+    if flags & SYN:
+        reverse = bool(flags & ACK)
+        c["orig_inferred"] = 0
+    else:
+        reverse = _sender_is_responder(frame, buffer, flags)
+        c["orig_inferred"] = 1
+    if reverse:
+        c["orig_hi"] = frame["dst_hi"]
+        c["orig_lo"] = frame["dst_lo"]
+        c["orig_port"] = frame["dst_port"]
+        c["resp_hi"] = frame["src_hi"]
+        c["resp_lo"] = frame["src_lo"]
+        c["resp_port"] = frame["src_port"]
+    else:
+        c["orig_hi"] = frame["src_hi"]
+        c["orig_lo"] = frame["src_lo"]
+        c["orig_port"] = frame["src_port"]
+        c["resp_hi"] = frame["dst_hi"]
+        c["resp_lo"] = frame["dst_lo"]
+        c["resp_port"] = frame["dst_port"]
+    c["in_use"] = 1
+    c["conn"] = ctl[C_NEXT_CONN]
+    ctl[C_NEXT_CONN] += 1
+    c["first_ts_ns"] = frame["ts_ns"]
+    c["last_ts_ns"] = frame["ts_ns"]
+    c["first_frame"] = frame["frame"]
+    c["last_frame"] = frame["frame"]
+    c["syn_ts_ns"] = -1
+    c["syn_ack_ts_ns"] = -1
+    c["handshake_resp_ns"] = -1
+    c["handshake_orig_ns"] = -1
+    c["rtt_min_ns"] = -1
+    c["closing_ts_ns"] = -1
+    c["closing_frame"] = -1
+    c["closing_seq"] = -1
+    c["closing_ack"] = -1
+    c["hole_bytes"] = 0
+    c["n_holes"] = 0
+    c["syn_frames"] = 0
+    c["syn_ack_frames"] = 0
+    c["n_history"] = 0
+    c["orig_local"] = -1
+    c["first_closer"] = -1
+    c["closing_kind"] = 0
+    for direction in range(2):
+        flow_idx = 2 * slot + direction
+        flow = flows[flow_idx]
+        flow["base_seq"] = 0
+        flow["isn"] = -1
+        flow["next_offset"] = 0
+        flow["max_offset"] = 0
+        flow["acked_offset"] = -1
+        flow["acked_seq"] = -1
+        flow["fin_offset"] = -1
+        flow["unseen_ts_ns"] = -1
+        flow["timed_offset"] = -1
+        flow["timed_ts_ns"] = -1
+        flow["pending_head"] = -1
+        flow["n_pending"] = 0
+        flow["n_frames"] = 0
+        flow["n_retransmissions"] = 0
+        flow["last_window"] = -1
+        flow["history_bits"] = 0
+        flow["ring_next"] = 0
+        flow["ttl"] = -1
+        flow["anchored"] = 0
+        flow["seen"] = 0
+        flow["syn"] = 0
+        flow["fin"] = 0
+        flow["rst"] = 0
+        flow["keep_alive_last"] = 0
+        for k in range(RING):
+            rings[flow_idx, k, 0] = -1
+    for k in range(HISTORY_LIMIT):
+        history[slot, k] = 0
+    return 2 * slot + (1 if reverse else 0)
+
+
+@kernel
+def note_history(live, flows, history, slot, direction, letter):
+    """Append a letter to Zeek's history, once per letter and direction; upper case for the originator."""
+    flow = flows[2 * slot + direction]
+    bit = 1 << (letter - ord("a"))
+    if flow["history_bits"] & bit:
+        return
+    flow["history_bits"] |= bit
+    n = int(live[slot]["n_history"])
+    if n < HISTORY_LIMIT:
+        history[slot, n] = letter - 32 if direction == Direction.ORIG.value else letter
+        live[slot]["n_history"] = n + 1
+
+
+@kernel
+def _conn_state(orig, resp, syn_frames, syn_ack_frames):
+    """Zeek's conn_state from what each side sent (zeek base/protocols/conn/main.zeek)."""
+    if syn_frames > 0 and syn_ack_frames == 0 and resp["max_offset"] == 0:
+        if resp["rst"]:
+            return ConnState.REJ.value
+        if orig["rst"]:
+            return ConnState.RSTOS0.value
+        if orig["fin"]:
+            return ConnState.SH.value
+        return ConnState.S0.value
+    if syn_frames == 0 and syn_ack_frames > 0 and orig["n_frames"] == 0:
+        if resp["rst"]:
+            return ConnState.RSTRH.value
+        if resp["fin"]:
+            return ConnState.SHR.value
+        return ConnState.OTH.value
+    if syn_frames == 0:
+        return ConnState.OTH.value
+    if orig["rst"] and not resp["rst"]:
+        return ConnState.RSTO.value
+    if resp["rst"]:
+        return ConnState.RSTR.value
+    if orig["fin"] and resp["fin"]:
+        return ConnState.SF.value
+    if orig["fin"]:
+        return ConnState.S2.value
+    if resp["fin"]:
+        return ConnState.S3.value
+    return ConnState.S1.value
+
+
+@kernel
+def end_connection(
+    live, flows, pieces, events, table, conn_rows, row_bytes, history, history_at, slot, end, ts_ns, ctl
+):  # fmt: skip
+    """Finish a connection: flush what is pending, write its row, tell the layer above, free the slot.
+
+    Parameters
+    ----------
+    live, flows, pieces, events, table, conn_rows, row_bytes, history, history_at, ctl
+        As in `tcp.track_segments`; there is room for a row and EVENT_MARGIN events.
+    slot : int
+        The connection.
+    end : int
+        ConnEnd.
+    ts_ns : int
+        [ns] Capture time of the ending, for the events.
+    """
+    c = live[slot]
+    for direction in range(2):
+        flow = flows[2 * slot + direction]
+        flush_pending(live, flows, pieces, events, slot, direction, ts_ns, ctl)
+        # Bytes the receiver acknowledged exist, captured or not; a last single one may be an unseen FIN.
+        target = flow["acked_offset"]
+        if flow["fin_offset"] >= 0:
+            target = min(target, flow["fin_offset"])
+        elif target == flow["next_offset"] + 1:
+            target = flow["next_offset"]
+        if flow["unseen_ts_ns"] >= 0 and target > flow["next_offset"]:
+            declare_hole(live, flows, events, slot, direction, target, ts_ns, ctl)
+            deliver_pending(flows, pieces, events, slot, direction, c["conn"], ctl)
+    n = ctl[C_N_ROWS]
+    ctl[C_N_ROWS] = n + 1
+    row = conn_rows[n]
+    orig = flows[2 * slot]
+    resp = flows[2 * slot + 1]
+    row["first_ts_ns"] = c["first_ts_ns"]
+    row["last_ts_ns"] = c["last_ts_ns"]
+    row["first_frame"] = c["first_frame"]
+    row["last_frame"] = c["last_frame"]
+    row["orig_hi"] = c["orig_hi"]
+    row["orig_lo"] = c["orig_lo"]
+    row["resp_hi"] = c["resp_hi"]
+    row["resp_lo"] = c["resp_lo"]
+    row["orig_bytes"] = orig["max_offset"]
+    row["resp_bytes"] = resp["max_offset"]
+    row["orig_isn"] = orig["isn"]
+    row["resp_isn"] = resp["isn"]
+    row["orig_max_ack"] = resp["acked_seq"]
+    row["resp_max_ack"] = orig["acked_seq"]
+    row["handshake_resp_ns"] = c["handshake_resp_ns"]
+    row["handshake_orig_ns"] = c["handshake_orig_ns"]
+    row["rtt_min_ns"] = c["rtt_min_ns"]
+    row["closing_ts_ns"] = c["closing_ts_ns"]
+    row["closing_frame"] = c["closing_frame"]
+    row["closing_seq"] = c["closing_seq"]
+    row["closing_ack"] = c["closing_ack"]
+    row["idle_at_close_ns"] = -1
+    row["server_offset"] = -1
+    row["conn"] = c["conn"]
+    row["orig_port"] = c["orig_port"]
+    row["resp_port"] = c["resp_port"]
+    row["orig_frames"] = orig["n_frames"]
+    row["resp_frames"] = resp["n_frames"]
+    row["orig_retransmissions"] = orig["n_retransmissions"]
+    row["resp_retransmissions"] = resp["n_retransmissions"]
+    row["n_holes"] = c["n_holes"]
+    row["hole_bytes"] = c["hole_bytes"]
+    row["n_exchanges"] = 0
+    row["n_unanswered"] = 0
+    row["keep_alive_s"] = -1
+    row["keep_alive_max"] = -1
+    row["server_len"] = 0
+    row["capture_idx"] = ctl[C_CAPTURE]
+    row["syn_frames"] = min(int(c["syn_frames"]), 32767)
+    row["syn_ack_frames"] = min(int(c["syn_ack_frames"]), 32767)
+    row["orig_ttl"] = orig["ttl"]
+    row["resp_ttl"] = resp["ttl"]
+    row["orig_inferred"] = c["orig_inferred"]
+    row["orig_local"] = c["orig_local"]
+    row["end"] = end
+    row["conn_state"] = _conn_state(orig, resp, c["syn_frames"], c["syn_ack_frames"])
+    row["protocol"] = 0
+    row["first_closer"] = c["first_closer"]
+    row["closing_kind"] = c["closing_kind"]
+    row["closing_open_exchange"] = 0
+    row["closing_rst_seen"] = 1 if orig["rst"] or resp["rst"] else 0
+    row["orig_fin"] = orig["fin"]
+    row["resp_fin"] = resp["fin"]
+    row["orig_rst"] = orig["rst"]
+    row["resp_rst"] = resp["rst"]
+    for k in range(HISTORY_LIMIT):
+        row_bytes[n, history_at + k] = history[slot, k]
+    emit_event(events, StreamEventKind.END.value, slot, c["conn"], Direction.NONE.value, ts_ns, n, ctl)
+    _remove_slot(live, table, slot, ctl)
+    c["in_use"] = 0
+    c["next_free"] = ctl[C_FREE_SLOT]
+    ctl[C_FREE_SLOT] = slot
+    ctl[C_N_LIVE] -= 1

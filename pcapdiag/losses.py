@@ -1,0 +1,201 @@
+"""From tables to the objects that rules read: one `Loss` per unanswered request, failed attempt or cut response.
+
+Decides what counts as a loss of the upstream leg; why it was lost is the rules' affair.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcapdiag.analysis import Connection, Endpoint, KeySegment, Loss
+from pcapdiag.codes import ClosingKind, ConnState, Direction, ExchangeFlag, Key, Leg, Method, Outcome, Protocol
+from pcapdiag.tcp.uid import connection_uid
+from pcapdiag.units import format_address
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pcapdiag.columns import ByteStore, Table
+
+Rows = np.ndarray[Any, Any]
+_Keys = dict[tuple[int, int], dict[Key, KeySegment]]
+
+# One-way or freely interleaved protocols: a turn without an answer means nothing there.
+_WITHOUT_TURNS = (Protocol.HTTP2, Protocol.UPGRADED)
+
+
+def build_losses(
+    connections: Table, exchanges: Table, key_segments: Table, texts: ByteStore, legs: NDArray[np.int8]
+) -> tuple[tuple[Loss, ...], tuple[Loss, ...]]:
+    """Return the losses of the upstream leg, and its truncated responses.
+
+    Parameters
+    ----------
+    connections, exchanges, key_segments : Table
+        `columns.CONNECTIONS` (row i is connection i), `EXCHANGES` and `KEY_SEGMENTS`.
+    texts : ByteStore
+        What `text_offset` points into.
+    legs : ndarray of int8, shape (n_conn,)
+        `codes.Leg`.
+
+    Returns
+    -------
+    losses, truncated : tuple of Loss
+        Each ordered by capture and request frame.
+    """
+    keys = _group_keys(key_segments)
+    known: dict[int, Connection] = {}
+
+    def connection_of(conn: int) -> Connection:
+        if conn not in known:
+            known[conn] = _to_connection(connections.rows[conn], texts)
+        return known[conn]
+
+    losses = []
+    truncated = []
+    for chunk in exchanges.chunks():
+        outcome = chunk["outcome"]
+        index = np.flatnonzero((outcome == Outcome.UNANSWERED) | (outcome == Outcome.TRUNCATED))
+        for row in chunk.rows[index[legs[chunk["conn"][index]] == Leg.UPSTREAM]]:
+            if int(row["protocol"]) in _WITHOUT_TURNS:
+                continue
+            loss = _to_loss(row, connection_of(int(row["conn"])), keys, texts)
+            if loss.truncated:
+                truncated.append(loss)
+            elif row["protocol"] != Protocol.UNKNOWN or _was_cut_off(loss):
+                losses.append(loss)
+    state = connections["conn_state"]
+    attempts = ((state == ConnState.S0) | (state == ConnState.REJ)) & (connections["orig_bytes"] == 0)
+    for conn in np.flatnonzero(attempts & (legs == Leg.UPSTREAM)).tolist():
+        losses.append(_to_attempt(connection_of(conn), keys.get((conn, -1), {})))
+
+    def order(loss: Loss) -> tuple[int, int]:
+        return loss.connection.capture_idx, loss.request_frame
+
+    return tuple(sorted(losses, key=order)), tuple(sorted(truncated, key=order))
+
+
+def _was_cut_off(loss: Loss) -> bool:
+    """Whether an unknown protocol's last turn was ended by the responder or by silence, not by its own sender."""
+    keys = loss.keys
+    if Key.RESP_FIN in keys or Key.RESP_RST in keys:
+        return loss.connection.first_closer == Direction.RESP
+    return loss.retransmissions > 0 and not loss.is_acknowledged
+
+
+def _group_keys(key_segments: Table) -> _Keys:
+    grouped: _Keys = defaultdict(dict)
+    for row in key_segments.rows.tolist():
+        values = dict(zip(key_segments.schema.names, row, strict=True))
+        segment = KeySegment(
+            key=Key(values["key"]),
+            frame=values["frame"],
+            ts_ns=values["ts_ns"],
+            dir=Direction(values["dir"]),
+            seq=values["seq"],
+            ack=values["ack"],
+            payload_len=values["payload_len"],
+            flags=values["flags"],
+            ttl=values["ttl"],
+            window=values["window"],
+            ip_id=values["ip_id"],
+            fate=values["fate"],
+        )
+        grouped[values["conn"], values["depth"]][segment.key] = segment
+    return dict(grouped)
+
+
+def _read_text(texts: ByteStore, offset: int, length: int) -> str:
+    """Decode text of a capture so that every byte survives; it stays hostile until a renderer escapes it."""
+    return texts.read(offset, length).decode("utf-8", errors="backslashreplace")
+
+
+def _to_connection(row: Rows, texts: ByteStore) -> Connection:
+    orig = (int(row["orig_hi"]), int(row["orig_lo"]), int(row["orig_port"]))
+    resp = (int(row["resp_hi"]), int(row["resp_lo"]), int(row["resp_port"]))
+    return Connection(
+        conn=int(row["conn"]),
+        uid=connection_uid(orig, resp, int(row["first_ts_ns"])),
+        orig=Endpoint(format_address(orig[0], orig[1]), orig[2]),
+        resp=Endpoint(format_address(resp[0], resp[1]), resp[2]),
+        first_ts_ns=int(row["first_ts_ns"]),
+        last_ts_ns=int(row["last_ts_ns"]),
+        first_frame=int(row["first_frame"]),
+        orig_isn=int(row["orig_isn"]),
+        resp_isn=int(row["resp_isn"]),
+        orig_max_ack=int(row["orig_max_ack"]),
+        resp_max_ack=int(row["resp_max_ack"]),
+        handshake_resp_ns=int(row["handshake_resp_ns"]),
+        handshake_orig_ns=int(row["handshake_orig_ns"]),
+        rtt_min_ns=int(row["rtt_min_ns"]),
+        orig_ttl=int(row["orig_ttl"]),
+        resp_ttl=int(row["resp_ttl"]),
+        syn_frames=int(row["syn_frames"]),
+        syn_ack_frames=int(row["syn_ack_frames"]),
+        n_exchanges=int(row["n_exchanges"]),
+        n_holes=int(row["n_holes"]),
+        first_closer=Direction(int(row["first_closer"])),
+        closing_kind=ClosingKind(int(row["closing_kind"])),
+        closing_frame=int(row["closing_frame"]),
+        closing_ts_ns=int(row["closing_ts_ns"]),
+        protocol=Protocol(int(row["protocol"])),
+        capture_idx=int(row["capture_idx"]),
+        orig_inferred=bool(row["orig_inferred"]),
+        server=_read_text(texts, int(row["server_offset"]), int(row["server_len"])),
+        keep_alive_s=int(row["keep_alive_s"]),
+    )
+
+
+def _to_loss(row: Rows, connection: Connection, keys: _Keys, texts: ByteStore) -> Loss:
+    target_len, host_len = int(row["target_len"]), int(row["host_len"])
+    at = int(row["text_offset"])
+    has_text = at >= 0
+    return Loss(
+        connection=connection,
+        depth=int(row["depth"]),
+        request_frame=int(row["request_frame"]),
+        request_ts_ns=int(row["request_ts_ns"]),
+        idle_before_ns=int(row["idle_before_ns"]),
+        request_seq=int(row["request_seq"]),
+        request_end_seq=int(row["request_end_seq"]),
+        request_ack=int(row["request_ack"]),
+        request_bytes=int(row["request_bytes"]),
+        response_bytes=int(row["response_bytes"]),
+        retransmissions=int(row["retransmissions"]),
+        method=Method(int(row["method"])),
+        target=_read_text(texts, at, target_len) if has_text else "",
+        host=_read_text(texts, at + target_len, host_len) if has_text else "",
+        request_id=_read_text(texts, at + target_len + host_len, int(row["request_id_len"])) if has_text else "",
+        status_code=int(row["status_code"]),
+        flags=ExchangeFlag(int(row["flags"])),
+        truncated=int(row["outcome"]) == Outcome.TRUNCATED,
+        keys=keys.get((int(row["conn"]), int(row["depth"])), {}),
+    )
+
+
+def _to_attempt(connection: Connection, keys: dict[Key, KeySegment]) -> Loss:
+    syn = keys.get(Key.SYN)
+    return Loss(
+        connection=connection,
+        depth=-1,
+        request_frame=syn.frame if syn else connection.first_frame,
+        request_ts_ns=syn.ts_ns if syn else connection.first_ts_ns,
+        idle_before_ns=-1,
+        request_seq=-1,
+        request_end_seq=-1,
+        request_ack=-1,
+        request_bytes=0,
+        response_bytes=0,
+        retransmissions=max(0, connection.syn_frames - 1),
+        method=Method.NONE,
+        target="",
+        host="",
+        request_id="",
+        status_code=-1,
+        flags=ExchangeFlag(0),
+        truncated=False,
+        keys=keys,
+    )

@@ -1,0 +1,298 @@
+"""The pipeline: captures in, Analysis out; one pass, memory bounded.
+
+Knows the order of the stages and hands each what the one before made; the stages know nothing of it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pcapdiag.analysis import Analysis
+from pcapdiag.capture.batch import Capture, CaptureFile
+from pcapdiag.capture.reader import read_batches
+from pcapdiag.codes import FrameKind, StreamEventKind, UndecodedReason
+from pcapdiag.columns import CONNECTIONS, EXCHANGES, KEY_SEGMENTS, SEGMENTS, ByteStore, RowStore, Table
+from pcapdiag.findings import Note
+from pcapdiag.http.framer import Framer
+from pcapdiag.kernels._kernel import is_warm, mark_warm
+from pcapdiag.losses import build_losses
+from pcapdiag.roles import assign_legs, find_capture_point
+from pcapdiag.tcp.tracker import Tracker
+from pcapdiag.upstreams import measure_upstreams
+
+if TYPE_CHECKING:
+    from pcapdiag.tcp.tracker import TrackedBatch
+
+Progress = Callable[[int, int, int], None]
+"""Called with bytes read, bytes in all (-1 if unknown) and frames so far."""
+
+
+@dataclass(slots=True)
+class _Totals:
+    """Counts over all captures of a run; times in ns, -1 for none."""
+
+    frames: int = 0
+    undecoded: int = 0
+    retransmissions: int = 0
+    first_ts_ns: int = -1
+    last_ts_ns: int = -1
+
+
+class _Run:
+    """The stores and totals of one run over one or more captures."""
+
+    def __init__(self, *, follow_s: float, max_live: int, on_progress: Progress | None) -> None:
+        self.connections = RowStore(CONNECTIONS, memory_bytes=64 << 20)
+        self.exchanges = RowStore(EXCHANGES)
+        self.key_segments = RowStore(KEY_SEGMENTS, memory_bytes=64 << 20)
+        self.texts = ByteStore()
+        self.totals = _Totals()
+        self.reasons = np.zeros(max(UndecodedReason) + 1, dtype=np.int64)
+        self.n_connections = 0
+        self._follow_s = follow_s
+        self._max_live = max_live
+        self._on_progress = on_progress
+        self._bytes_before = 0
+
+    def read(self, capture: Capture, capture_idx: int, segment_sink: Callable[[Table], None] | None) -> None:
+        """Take one capture through all stages."""
+        tracker = Tracker(capture_idx=capture_idx, first_conn=self.n_connections, max_live=self._max_live)
+        framer = Framer(self.exchanges, self.key_segments, self.texts)
+        n_fragments = 0
+
+        def take(tracked: TrackedBatch) -> None:
+            framer.update(tracked)
+            self.connections.append(tracked.conn_rows)
+            if segment_sink is not None:
+                segment_sink(_to_segments(tracked))
+
+        total = sum(f.size for f in capture.files) if all(f.size >= 0 for f in capture.files) else -1
+        n_frames = 0
+        for batch in read_batches(capture, follow_s=self._follow_s):
+            n_frames += len(batch.frames)
+            kinds = np.bincount(batch.frames["kind"], minlength=len(FrameKind))
+            n_fragments += int(kinds[FrameKind.FRAGMENT])
+            if kinds[FrameKind.UNDECODED]:
+                self.totals.undecoded += int(kinds[FrameKind.UNDECODED])
+                reasons = batch.frames["undecoded_reason"][batch.frames["kind"] == FrameKind.UNDECODED]
+                self.reasons += np.bincount(reasons, minlength=len(self.reasons))
+            for tracked in tracker.update(batch):
+                take(tracked)
+            if self._on_progress is not None:
+                if total < 0 and all(f.size >= 0 for f in capture.files):
+                    total = sum(f.size for f in capture.files)
+                self._on_progress(self._bytes_before + batch.bytes_read, total, self.totals.frames + n_frames)
+        for tracked in tracker.finish():
+            take(tracked)
+        self._bytes_before += max(0, total)
+        self.totals.frames += n_frames
+        self.totals.retransmissions += tracker.n_retransmissions
+        self._note_times(capture)
+        capture.notes.extend(_tracker_notes(tracker, n_fragments))
+        self.n_connections = tracker.n_connections
+
+    def _note_times(self, capture: Capture) -> None:
+        firsts = [f.first_ts_ns for f in capture.files if f.first_ts_ns != -1]
+        lasts = [f.last_ts_ns for f in capture.files if f.last_ts_ns != -1]
+        if firsts:
+            first = min(firsts)
+            self.totals.first_ts_ns = first if self.totals.first_ts_ns == -1 else min(self.totals.first_ts_ns, first)
+            self.totals.last_ts_ns = max(self.totals.last_ts_ns, *lasts)
+
+    def sorted_connections(self) -> Table:
+        """Return the connections so that row i is connection i."""
+        parts = list(self.connections.read_chunks())
+        rows = CONNECTIONS.empty(self.n_connections)
+        for part in parts:
+            rows[part["conn"]] = part
+        return Table(CONNECTIONS, rows)
+
+
+def build_analysis(
+    captures: Sequence[Capture],
+    *,
+    proxies: Sequence[tuple[int, int]] = (),
+    upstreams: Sequence[tuple[int, int, int]] = (),
+    follow_s: float = 0.0,
+    max_live: int = 1 << 18,
+    on_progress: Progress | None = None,
+    segment_sink: Callable[[Table], None] | None = None,
+) -> Analysis:
+    """Read captures and return everything they say.
+
+    Parameters
+    ----------
+    captures : sequence of Capture
+        From `capture.series.group_captures`; their files and notes are filled in.
+    proxies : sequence of (int, int)
+        Addresses (halves) that the operator names as proxies.
+    upstreams : sequence of (int, int, int)
+        Addresses and ports (-1 for any) that the operator names as upstreams.
+    follow_s : float
+        [s] Wait for a growing file until it was quiet so long.
+    max_live : int
+        Bound on live connections; beyond it the longest idle ones are given up, with a note.
+    on_progress : callable, optional
+        See `Progress`.
+    segment_sink : callable, optional
+        Gets the segments (`columns.SEGMENTS`) batch by batch.
+
+    Returns
+    -------
+    Analysis
+
+    Raises
+    ------
+    CaptureError
+        A file cannot be opened, or is not a capture.
+    """
+    run = _Run(follow_s=follow_s, max_live=max_live, on_progress=on_progress)
+    for capture_idx, capture in enumerate(captures):
+        run.read(capture, capture_idx, segment_sink)
+    connections = run.sorted_connections()
+    exchanges = run.exchanges.table()
+    key_segments = run.key_segments.table()
+    legs = assign_legs(connections, exchanges, proxies=proxies, upstreams=upstreams)
+    losses, truncated = build_losses(connections, exchanges, key_segments, run.texts, legs)
+    points = []
+    for capture_idx in range(len(captures)):
+        mine = np.flatnonzero(connections["capture_idx"] == capture_idx)
+        points.append(find_capture_point(connections.take(mine), legs[mine]))
+    totals = run.totals
+    return Analysis(
+        captures=tuple(captures),
+        connections=connections,
+        exchanges=exchanges,
+        key_segments=key_segments,
+        texts=run.texts,
+        legs=legs,
+        losses=losses,
+        truncated=truncated,
+        upstreams=measure_upstreams(connections, exchanges, legs, losses, run.texts),
+        capture_points=tuple(points),
+        n_frames=totals.frames,
+        n_undecoded=totals.undecoded,
+        n_bytes=sum(max(0, f.n_bytes) for c in captures for f in c.files),
+        first_ts_ns=totals.first_ts_ns,
+        last_ts_ns=totals.last_ts_ns,
+        n_retransmissions=totals.retransmissions,
+        notes=tuple(_connection_notes(connections)),
+        undecoded_reasons={i: int(n) for i, n in enumerate(run.reasons) if n},
+    )
+
+
+def _to_segments(tracked: TrackedBatch) -> Table:
+    """Return the segment events as `columns.SEGMENTS` rows."""
+    events = tracked.events[tracked.events["kind"] == StreamEventKind.SEGMENT]
+    rows = SEGMENTS.empty(len(events))
+    for name in SEGMENTS.names:
+        rows[name] = events[name]
+    return Table(SEGMENTS, rows)
+
+
+def _tracker_notes(tracker: Tracker, n_fragments: int) -> list[Note]:
+    """Return what was odd about a capture's segments."""
+    notes = []
+    if tracker.n_evicted:
+        notes.append(
+            Note(
+                "connections-evicted",
+                f"{tracker.n_evicted} idle connections were given up early to keep memory bounded; requests on them "
+                "may appear on connections that seem to begin in the middle",
+            )
+        )
+    if tracker.n_duplicates:
+        notes.append(
+            Note(
+                "duplicate-segments",
+                f"{tracker.n_duplicates} segments were captured twice (-i any, a bridge or a mirror port); the second "
+                "sight of each is ignored",
+            )
+        )
+    if tracker.n_outside:
+        notes.append(
+            Note("segments-outside-window", f"{tracker.n_outside} segments fit no window of their connection")
+        )
+    if n_fragments:
+        notes.append(Note("fragments", f"{n_fragments} IP fragments belong to datagrams completed elsewhere or never"))
+    return notes
+
+
+def _connection_notes(connections: Table) -> list[Note]:
+    """Return what was odd about the connections as a whole."""
+    notes = []
+    n_conn = len(connections)
+    n_middle = int(np.count_nonzero(connections["orig_inferred"]))
+    if n_middle:
+        notes.append(
+            Note(
+                "mid-stream",
+                f"{n_middle} of {n_conn} connections were already open when the capture began; who opened them is "
+                "inferred",
+            )
+        )
+    n_holes = int(connections["n_holes"].sum())
+    if n_holes:
+        n_bytes = int(connections["hole_bytes"].sum())
+        notes.append(
+            Note(
+                "holes",
+                f"the capture lacks {n_bytes} stream bytes in {n_holes} holes that the receiver acknowledged: packets "
+                "were lost by the capture, not by the network",
+            )
+        )
+    orig, resp = connections["orig_frames"], connections["resp_frames"]
+    one_sided = int(np.count_nonzero(((orig == 0) & (resp > 2)) | ((resp == 0) & (orig > connections["syn_frames"]))))
+    if one_sided:
+        notes.append(
+            Note(
+                "one-sided",
+                f"{one_sided} of {n_conn} connections were captured in one direction only; their answers are unknown",
+            )
+        )
+    return notes
+
+
+_TINY_PCAP = (
+    bytes.fromhex("d4c3b2a1 02000400 00000000 00000000 00000400 01000000")
+    + bytes.fromhex("00000000 00000000 38000000 38000000")
+    + bytes.fromhex("000000000001 000000000002 0800 4500002a 0001 0000 40 06 0000 7f000001 7f000001")
+    + bytes.fromhex("c000 0050 00000001 00000000 5018 0100 0000 0000 4745")
+)
+
+
+def warm_up(announce: Callable[[int, int], None] | None = None) -> None:
+    """Compile the kernels if this machine has not done so yet; later processes load them from the cache.
+
+    Parameters
+    ----------
+    announce : callable, optional
+        Called with steps done and steps in all, only when there is something to compile.
+    """
+    if is_warm():
+        return
+    report = announce or (lambda _done, _total: None)
+    total = 4
+    report(0, total)
+    with tempfile.TemporaryDirectory(prefix="pcapdiag-") as folder:
+        path = Path(folder) / "tiny.pcap"
+        path.write_bytes(_TINY_PCAP)
+        exchanges, keys, texts = RowStore(EXCHANGES), RowStore(KEY_SEGMENTS), ByteStore()
+        tracker, framer = Tracker(), Framer(exchanges, keys, texts)
+        for batch in read_batches(Capture([CaptureFile(str(path))])):
+            report(1, total)
+            for tracked in tracker.update(batch):
+                report(2, total)
+                framer.update(tracked)
+        for tracked in tracker.finish():
+            framer.update(tracked)
+        report(3, total)
+        tracker.warm_up()
+    report(total, total)
+    mark_warm()

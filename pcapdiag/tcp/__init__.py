@@ -1,0 +1,1 @@
+"""From frames to connections: one fate per segment, streams in order, closings. Knows nothing of what streams carry."""
