@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdiag.codes import Direction, Method, Outcome
+from pcapdiag.codes import Direction, Fate, Method, Outcome
 from tests.lab_truth import run_report
 from tests.scenario import Form, parse, write_capture
 from tests.strategies import FIN, LOST, Ending, conversations, facts_of, piece_sizes, render
@@ -31,13 +31,13 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("properties")
 
 
-def analyse(folder, data, name="x.pcap"):
+def analyse(folder, data, name="x.pcap", **options):
     from pcapdiag.capture.series import group_captures
     from pcapdiag.pipeline import build_analysis
 
     path = folder / name
     path.write_bytes(data)
-    return build_analysis(group_captures([str(path)]))
+    return build_analysis(group_captures([str(path)]), **options)
 
 
 def tables(analysis, form=FORM):
@@ -268,12 +268,19 @@ def test_a_truncated_file_gives_the_tables_of_its_whole_records(folder, drawn, s
     assert len(one.captures[0].notes) - len(two.captures[0].notes) == (0 if is_clean_cut else 1)
 
 
-@given(conversations(), piece_sizes)
-def test_every_frame_is_counted_once(folder, drawn, sizes):
-    segments = render(drawn, sizes=sizes)
-    analysis = analyse(folder, write_capture(segments))
+@given(conversations(), piece_sizes, st.randoms(use_true_random=False))
+def test_every_frame_has_exactly_one_fate(folder, drawn, sizes, rng):
+    """Repeated and reordered as they may be."""
+    segments = [s for segment in render(drawn, sizes=sizes) for s in [segment] * (1 + (rng.random() < 0.2))]
+    for _ in range(3):
+        i = rng.randrange(len(segments) - 1)
+        segments[i], segments[i + 1] = segments[i + 1], segments[i]
+    seen = []
+    analysis = analyse(folder, write_capture(segments), segment_sink=lambda table: seen.append(table.rows.copy()))
+    rows = np.concatenate(seen)
+    assert sorted(rows["frame"].tolist()) == list(range(len(segments)))
+    assert np.isin(rows["fate"], [int(fate) for fate in Fate]).all()
     assert analysis.n_frames == len(segments)
-    assert analysis.n_undecoded == 0
     counted = analysis.connections["orig_frames"].sum() + analysis.connections["resp_frames"].sum()
     assert int(counted) == len(segments)
 
