@@ -30,7 +30,7 @@ def tracked(*patterns):
 def texts():
     """Yield every tracked text file that people wrote, and its content."""
     for path in tracked():
-        if relative(path).startswith(("captures/", "tests/golden/", "tests/seeds/")) or path.name == "LICENSE":
+        if relative(path).startswith(("captures/", "tests/golden/", "tests/fuzz/seeds/")) or path.name == "LICENSE":
             continue
         content = path.read_bytes()
         if b"\0" not in content:
