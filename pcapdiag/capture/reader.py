@@ -20,13 +20,13 @@ from pcapdiag.capture.notes import NoteBook
 from pcapdiag.capture.sources import Source, open_source
 from pcapdiag.capture.walker import Walker
 from pcapdiag.columns import FRAMES
+from pcapdiag.findings import Note
 from pcapdiag.kernels.containers import END, FULL
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pcapdiag.capture.batch import Capture
-    from pcapdiag.findings import Note
 
 BATCH_FRAMES: Final = 65_536
 SLACK_BYTES: Final = 1 << 20
@@ -121,6 +121,27 @@ def read_batches(
         thread.join()
 
 
+class _Decoder:
+    """Fills the columns that lie behind the container: the kernels first, then the slow path for what they left."""
+
+    def __init__(self) -> None:
+        from pcapdiag.capture.slowpath import SlowPath  # noqa: PLC0415 - looking at containers alone needs neither
+        from pcapdiag.kernels.decode import decode_frames  # noqa: PLC0415
+
+        self._decode_frames = decode_frames
+        self._slow_path = SlowPath()
+
+    def decode(self, buffer: NDArray[np.uint8], used: int, frames: np.ndarray[Any, Any], notes: NoteBook) -> int:
+        """Finish `frames` and return where the buffer's free room begins now."""
+        if self._decode_frames(buffer, frames, 0, len(frames)):
+            used = self._slow_path.finish(buffer, used, frames, notes)
+        return used
+
+    def close(self, notes: NoteBook) -> None:
+        """Say what was still open at the end of the capture."""
+        self._slow_path.close(notes)
+
+
 class _Producer:
     """The reading thread and the queues around it."""
 
@@ -175,33 +196,23 @@ class _Producer:
         self.output.put(_Message(notes=self._notes.take_rest(), is_last=True))
 
     def _read_capture(self) -> None:
-        finish = self._load_decoder() if self._decode else None
+        decoder = _Decoder() if self._decode else None
         for i, file in enumerate(self._capture.files):
             is_last = i == len(self._capture.files) - 1
             with open_source(file.path, follow_s=self._follow_s if is_last else 0.0, stopped=self._stopped) as source:
                 self._source = source
                 file.size = source.size
                 self._walker.begin_file(file, source.compression)
-                self._read_file(source, finish)
+                self._read_file(source, decoder)
                 file.n_bytes = source.n_bytes
                 file.sha256 = source.sha256 or file.sha256
                 if source.compression:
                     file.format += f"+{source.compression}"
                 self._bytes_before += source.bytes_read
-
-    @staticmethod
-    def _load_decoder() -> Callable[[NDArray[np.uint8], int, np.ndarray[Any, Any], NoteBook], int]:
-        from pcapdiag.capture.slowpath import SlowPath  # noqa: PLC0415 - not needed to look at containers only
-        from pcapdiag.kernels.decode import decode_frames  # noqa: PLC0415
-
-        slow_path = SlowPath()
-
-        def finish(buffer: NDArray[np.uint8], used: int, frames: np.ndarray[Any, Any], notes: NoteBook) -> int:
-            if decode_frames(buffer, frames, 0, len(frames)):
-                used = slow_path.finish(buffer, used, frames, notes)
-            return used
-
-        return finish
+        if decoder is not None:
+            decoder.close(self._notes)
+        if not any(file.n_frames for file in self._capture.files):
+            self._notes.append(Note("no-frames", "the capture holds no frame", file=self._capture.files[0].path))
 
     def _take_block(self, n_bytes: int) -> _Block:
         block = self._blocks.get()
@@ -218,7 +229,7 @@ class _Producer:
             raise _Stopped
         return rows if len(rows) else FRAMES.empty(BATCH_FRAMES)
 
-    def _read_file(self, source: Source, finish: Callable[..., int] | None) -> None:
+    def _read_file(self, source: Source, decoder: _Decoder | None) -> None:
         walker = self._walker
         old: _Block | None = None
         stop = 0
@@ -236,13 +247,11 @@ class _Producer:
             n_read = source.fill(block.buffer.data[n_kept : n_kept + self._block_bytes])
             at_end = source.at_end
             stop = n_kept + n_read
-            self._walk_block(source, block, stop, finish, at_end=at_end)
+            self._walk_block(source, block, stop, decoder, at_end=at_end)
         if old is not None:
             self._release(old)
 
-    def _walk_block(
-        self, source: Source, block: _Block, stop: int, finish: Callable[..., int] | None, *, at_end: bool
-    ) -> None:
+    def _walk_block(self, source: Source, block: _Block, stop: int, decoder: _Decoder | None, *, at_end: bool) -> None:
         used = stop
         status = FULL
         while status == FULL:
@@ -256,8 +265,8 @@ class _Producer:
                 self._rows.put(rows)
                 continue
             frames = rows[:n_rows]
-            if finish is not None:
-                used = finish(block.buffer, used, frames, self._notes)
+            if decoder is not None:
+                used = decoder.decode(block.buffer, used, frames, self._notes)
             with self._lock:
                 block.n_users += 1
             batch = FrameBatch(block.buffer[:used], frames, self._bytes_before + source.bytes_read)

@@ -91,6 +91,36 @@ def describe(head: bytes) -> str:
     return _describe_text(head) or f"unknown data (it begins with {head[:8].hex(' ')})"
 
 
+def not_a_capture(path: str, head: bytes, compression: str = "") -> str:
+    """Return what to tell the user about bytes that are no capture.
+
+    Parameters
+    ----------
+    path : str
+        As given, ``-`` for standard input.
+    head : bytes
+        What it begins with, unpacked.
+    compression : str
+        How it was packed, empty if it was not.
+
+    Returns
+    -------
+    str
+        A sentence that says what it looks like and what to do.
+    """
+    name = "standard input" if path == "-" else path
+    if compression and not head:
+        return f"{name} is not a capture: nothing could be unpacked from its {compression} data"
+    if not head:
+        if path == "-":
+            return "standard input held no data: is the command before the pipe writing a capture (tcpdump -w -)?"
+        return f"{name} is empty: if a capture is running, wait until the first packets are written (tcpdump -U)"
+    packed = f"{compression} of " if compression else ""
+    return (
+        f"{name} is not a capture, it looks like {packed}{describe(head)}; pcap and pcapng can be read, also compressed"
+    )
+
+
 def _describe_text(head: bytes) -> str:
     """Return in words what kind of text this is; empty if it is not text."""
     n_control = sum(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from pcapdiag.capture.sniff import HEAD_BYTES, PCAP_MAGICS, container_of, describe
+from pcapdiag.capture.sniff import HEAD_BYTES, PCAP_MAGICS, container_of, not_a_capture
 from pcapdiag.errors import CaptureError
 from pcapdiag.findings import Note
 from pcapdiag.kernels import containers as kernels
@@ -75,6 +75,17 @@ class Walker:
         self._state["position"] = 0
         self._state["searching"] = 0
         file.first_frame = int(self._state["frame"][0])
+
+    def begin_tail(self) -> None:
+        """Go on somewhere further in the same file, at offset 0 of the buffer: the next record is searched for.
+
+        The interfaces are those of the file's beginning; times may be anywhere.
+        """
+        self._state["first_ts_ns"] = -1
+        self._state["last_ts_ns"] = -1
+        self._state["position"] = 0
+        self._state["searching"] = 1
+        self._state["skipped"] = 0
 
     def shift(self, n_bytes: int) -> None:
         """Take note that the first `n_bytes` of the buffer are gone and the rest has moved to its start."""
@@ -335,36 +346,6 @@ class Walker:
         for name in ("n_steps_back", "step_back_ns", "n_drops"):
             state[name] = 0
         self._section_drops = -1
-
-
-def not_a_capture(path: str, head: bytes, compression: str = "") -> str:
-    """Return what to tell the user about bytes that are no capture.
-
-    Parameters
-    ----------
-    path : str
-        As given, ``-`` for standard input.
-    head : bytes
-        What it begins with, unpacked.
-    compression : str
-        How it was packed, empty if it was not.
-
-    Returns
-    -------
-    str
-        A sentence that says what it looks like and what to do.
-    """
-    name = "standard input" if path == "-" else path
-    if compression and not head:
-        return f"{name} is not a capture: nothing could be unpacked from its {compression} data"
-    if not head:
-        if path == "-":
-            return "standard input held no data: is the command before the pipe writing a capture (tcpdump -w -)?"
-        return f"{name} is empty: if a capture is running, wait until the first packets are written (tcpdump -U)"
-    packed = f"{compression} of " if compression else ""
-    return (
-        f"{name} is not a capture, it looks like {packed}{describe(head)}; pcap and pcapng can be read, also compressed"
-    )
 
 
 def _time_unit(resolution: int) -> tuple[int, int]:

@@ -1,0 +1,97 @@
+"""Checksums of input files, computed beside everything else.
+
+Hashing releases the GIL, so one thread of its own costs the analysis nothing. Knows files only; imports nothing heavy,
+so that it can start before numpy is even loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_PIECE_BYTES: Final = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FileDigest:
+    """SHA-256 of a file as stored.
+
+    `sha256` is empty where there is none to give: a pipe, or a file that could not be read, in which case `error` says
+    why. `n_bytes` is how much was hashed; of a growing file that is its size when hashing began.
+    """
+
+    sha256: str = ""
+    n_bytes: int = 0
+    error: str = ""
+
+
+class DigestRun:
+    """Digests on their way; `start_digest` makes one."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = list(dict.fromkeys(paths))
+        self._digests: dict[str, FileDigest] = {}
+        self._cancelled = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pcapdiag-digest", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        for path in self._paths:
+            self._digests[path] = _digest(path, self._cancelled)
+
+    def result(self) -> dict[str, FileDigest]:
+        """Wait for the digests and return them by path."""
+        self._thread.join()
+        return dict(self._digests)
+
+    def cancel(self) -> None:
+        """Stop soon; files not finished then have no digest."""
+        self._cancelled.set()
+
+
+def start_digest(paths: Sequence[str]) -> DigestRun:
+    """Begin to compute the SHA-256 of files in a thread of its own.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Files; ``-`` and pipes get an empty digest (the reader hashes what it reads from them).
+
+    Returns
+    -------
+    DigestRun
+        Ask it for the `result` when everything else is done.
+    """
+    return DigestRun(paths)
+
+
+def _digest(path: str, cancelled: threading.Event) -> FileDigest:
+    if path == "-":
+        return FileDigest()
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - not worth pathlib's import time
+            return FileDigest()
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - the same
+            n_left = os.fstat(file.fileno()).st_size
+            digest = hashlib.sha256()
+            n_bytes = 0
+            buffer = memoryview(bytearray(min(_PIECE_BYTES, max(n_left, 1))))
+            while n_left > 0 and not cancelled.is_set():
+                n_read = file.readinto(buffer[: min(len(buffer), n_left)])
+                if not n_read:
+                    break
+                digest.update(buffer[:n_read])
+                n_bytes += n_read
+                n_left -= n_read
+    except OSError as error:
+        return FileDigest(error=error.strerror or str(error))
+    if cancelled.is_set():
+        return FileDigest(error="cancelled")
+    return FileDigest(digest.hexdigest(), n_bytes)
