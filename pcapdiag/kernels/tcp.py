@@ -83,7 +83,7 @@ def _is_duplicate(rings, flow_idx, frame, flags, payload_len):
             if ip_id > 0:
                 # A retransmission gets an identification of its own, so the same one means the same packet.
                 return -DUPLICATE_WINDOW_NS <= age <= DUPLICATE_WINDOW_NS
-            if payload_len > 0 or flags & (SYN | FIN | RST):
+            if payload_len > 0 or flags & (SYN | FIN):
                 return -DUPLICATE_WINDOW_NO_ID_NS <= age <= DUPLICATE_WINDOW_NO_ID_NS
     return False
 
