@@ -25,6 +25,8 @@ IP_PROTO = 10
 GRE = 11
 UDP_TUNNEL = 12
 
+ETHERTYPE_IPV4 = 0x0800
+
 LINK_NULL = 0
 LINK_ETHERNET = 1
 LINK_PPP = 9
@@ -154,7 +156,7 @@ def enter_link(buffer, link_type, offset, end):
         ``(layer, value, offset)``.
     """
     if link_type == LINK_ETHERNET:
-        return ETHERNET, 0, offset
+        return step_ethernet(buffer, offset, end)
     if link_type in (LINK_RAW, LINK_RAW_BSD, LINK_RAW_OPENBSD):
         return RAW_IP, 0, offset
     if link_type == LINK_IPV4:
@@ -242,7 +244,7 @@ def step_ethertype(buffer, ethertype, offset, end):
     tuple of int
         ``(layer, value, offset)``.
     """
-    if ethertype == 0x0800:
+    if ethertype == ETHERTYPE_IPV4:
         return IPV4, 0, offset
     if ethertype == 0x86DD:
         return IPV6, 0, offset
