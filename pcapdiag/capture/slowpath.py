@@ -93,10 +93,7 @@ class SlowPath:
         for _ in range(_MAX_ROUNDS):
             pending = np.array([i for i in pending if _enter_link(buffer, rows[i])], dtype=np.int64)
             entered = rows[pending]
-            directions = entered["packet_direction"].copy()
             decode_frames(buffer, entered, 0, len(entered))
-            unsaid = entered["packet_direction"] == PacketDirection.UNKNOWN
-            entered["packet_direction"][unsaid] = directions[unsaid]
             rows[pending] = entered
             pending = pending[entered["undecoded_reason"] == UndecodedReason.PENDING]
             if not len(pending):
@@ -138,7 +135,6 @@ class SlowPath:
                 break
         if scratch["kind"][0] == FrameKind.FRAGMENT:
             scratch["payload_offset"] = -1
-        scratch["packet_direction"] = row["packet_direction"]
         _copy_results(scratch, row, np.zeros(1, dtype=np.int64))
         return used_bytes
 

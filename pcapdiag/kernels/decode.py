@@ -7,7 +7,7 @@ This module knows headers of single frames, not connections.
 
 import numpy as np
 
-from pcapdiag.codes import FrameKind, PacketDirection, UndecodedReason
+from pcapdiag.codes import FrameKind, UndecodedReason
 from pcapdiag.kernels._kernel import kernel
 from pcapdiag.kernels.decode_ip import (
     PROTO_TCP,
@@ -28,6 +28,8 @@ from pcapdiag.kernels.decode_link import (
     IP_PROTO,
     IPV4,
     IPV6,
+    LINK_SLL,
+    LINK_SLL2,
     LLC,
     MPLS,
     PPP,
@@ -59,7 +61,6 @@ _LINK_HEADER_CUT = int(UndecodedReason.LINK_HEADER_CUT)
 _TOO_DEEP = int(UndecodedReason.TOO_DEEP)
 _EMPTY = int(UndecodedReason.EMPTY)
 _PENDING = int(UndecodedReason.PENDING)
-_UNKNOWN = int(PacketDirection.UNKNOWN)
 
 
 @kernel
@@ -71,8 +72,9 @@ def decode_frames(buffer, frames, start, stop):
     buffer : ndarray of uint8, shape (n_byte,)
         Captured bytes.
     frames : ndarray of columns.FRAMES.dtype, shape (n_frame,)
-        Rows; ``frame, ts_ns, record_offset, cap_len, wire_len, link_type, interface`` are read, every other column of
-        the rows is overwritten. In a FRAGMENT row ``payload_offset`` is where its IP header starts, until
+        Rows; the columns that the container fills (``frame, ts_ns, record_offset, cap_len, wire_len, link_type,
+        interface, packet_direction``) are read, every other column is overwritten, and ``packet_direction`` where a
+        Linux cooked header states it. In a FRAGMENT row ``payload_offset`` is where its IP header starts, until
         `SlowPath.finish` has seen it.
     start, stop : int
         Rows to decode.
@@ -90,12 +92,12 @@ def decode_frames(buffer, frames, start, stop):
         end = min(offset + cap_len, np.int64(len(buffer)))
         if end <= offset:
             _clear(row)
-            row["packet_direction"] = _UNKNOWN
             row["undecoded_reason"] = _EMPTY
             continue
         wire_end = offset + max(cap_len, np.int64(row["wire_len"]))
         link_type = np.int64(row["link_type"])
-        row["packet_direction"] = packet_direction(buffer, link_type, offset, end)
+        if link_type in (LINK_SLL, LINK_SLL2):
+            row["packet_direction"] = packet_direction(buffer, link_type, offset, end)
         layer, value, offset = enter_link(buffer, link_type, offset, end)
         if layer == ETHERTYPE and value == ETHERTYPE_IPV4 and decode_plain_tcp(buffer, row, offset, end):
             continue
