@@ -5,6 +5,7 @@ Exit codes: 0 nothing at or above ``--fail-on``, 1 findings, 2 the job could not
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -12,7 +13,6 @@ from importlib import import_module
 from typing import Any
 
 import click
-from click.utils import PacifyFlushWrapper
 
 from pcapdiag import __version__
 from pcapdiag.cli.config import load_defaults
@@ -54,7 +54,7 @@ class _Program(click.Group):
             ctx.exit(_fail("interrupted", EXIT_INTERRUPTED))
         except BrokenPipeError:
             # The reader of our output has gone (`| head`); Python would complain once more when it flushes at exit.
-            sys.stdout = PacifyFlushWrapper(sys.stdout)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(EXIT_BROKEN_PIPE)
         except (PcapdiagError, OSError) as error:
             ctx.exit(_fail(str(error), EXIT_FAILED))

@@ -139,7 +139,7 @@ def _tables(
         proxies=proxies,
         upstreams=upstreams,
         on_progress=meter.on_progress,
-        segment_sink=segments.append if table == "segments" else None,
+        segment_sink=(lambda part: segments.append(part.rows)) if table == "segments" else None,
     )
     tables = TableBuilder(analysis, redact=redact)
     if table == "segments":

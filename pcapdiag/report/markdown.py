@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pcapdiag.report.model import Report
 
 _PUNCTUATION = re.compile(r"([\\`*_{}\[\]()|~^$])")
-_LINE_START = re.compile(r"^(\s*)([-+=]|\d+[.)])(?=\s|$)")
+_LINE_START = re.compile(r"^(\s*)([-+=]|\d+[.)](?=\s|$))")
 # GitHub makes links of these after rendering, so that a backslash does not help; an empty comment splits them.
 _AUTOLINK = re.compile(r"(?i)(@|#|://|\bwww\.|\bGH-)(?=\S)")
 
@@ -115,10 +115,11 @@ def _finding_group(group: summary.FindingGroup) -> Iterator[str]:
         yield _grid(summary.occurrence_grid(others))
         hidden = len(others) - summary.MAX_OCCURRENCES
         yield f"and {hidden:,} more: `--format json` lists them all" if hidden > 0 else ""
-    for subject, remedy in group.remedies:
-        yield f"### Remedy for {prose(subject)}" if len(group.remedies) > 1 and subject else "### Remedy"
+    for subjects, remedy in group.remedies:
+        yield f"### {prose(summary.remedy_title(subjects, len(group.remedies)))}"
         for block in split_blocks(remedy):
             yield code_block(block.lines) if block.is_code else prose(" ".join(block.lines))
+        yield prose(summary.remedy_of_others(subjects))
     refutations = list(dict.fromkeys(f.refuted_by for f in group.findings if f.refuted_by))
     yield from (f"### What would have refuted it\n\n{prose(text)}" for text in refutations[:1])
     yield from (prose(text) for text in refutations[1:])

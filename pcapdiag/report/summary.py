@@ -5,6 +5,7 @@ A renderer decides how a heading or a table looks; this module decides what is w
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -31,6 +32,9 @@ MAX_OCCURRENCES = 10
 """Rows of a table of occurrences; the JSON report holds them all."""
 
 _MAX_TARGET = 48
+
+# Numbers, addresses and times within a remedy.
+_NUMBER = re.compile(r"[0-9a-f]*[:.\[\]0-9]*\d[\w:.\]]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +71,14 @@ class FindingGroup:
         return (*([shown] if shown else []), *rest)
 
     @property
-    def remedies(self) -> tuple[tuple[str, str], ...]:
-        """Pairs of subjects and remedy, each remedy once."""
-        subjects: dict[str, list[str]] = {}
+    def remedies(self) -> tuple[tuple[tuple[str, ...], str], ...]:
+        """Subjects and remedy; where remedies differ in their numbers only, the first one speaks for all."""
+        alike: dict[str, tuple[list[str], str]] = {}
         for finding in self.findings:
-            subjects.setdefault(finding.remedy, []).append(finding.subject)
-        return tuple((", ".join(names), remedy) for remedy, names in subjects.items() if remedy)
+            if finding.remedy:
+                subjects, _ = alike.setdefault(_NUMBER.sub("0", finding.remedy), ([], finding.remedy))
+                subjects.append(finding.subject)
+        return tuple((tuple(dict.fromkeys(subjects)), remedy) for subjects, remedy in alike.values())
 
 
 def finding_groups(report: Report) -> tuple[FindingGroup, ...]:
@@ -127,6 +133,17 @@ def _causes(groups: Sequence[FindingGroup]) -> str:
 def _first_lower(text: str) -> str:
     """Lower the first letter unless the word is a name or an abbreviation."""
     return text[0].lower() + text[1:] if len(text) > 1 and text[1].islower() else text
+
+
+def remedy_title(subjects: Sequence[str], n_remedies: int) -> str:
+    """Return the heading of a remedy; whom it is for matters only where there are several."""
+    return f"Remedy for {subjects[0]}" if n_remedies > 1 and subjects[0] else "Remedy"
+
+
+def remedy_of_others(subjects: Sequence[str]) -> str:
+    """Return the sentence that spares the reader the same remedy with other numbers; empty if there is no other."""
+    others = ", ".join(subjects[1:])
+    return f"The same goes for {others}, with their own numbers (--format json)." if others else ""
 
 
 def occurrence_title(occurrence: OccurrenceDetail) -> str:

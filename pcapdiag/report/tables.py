@@ -6,6 +6,7 @@ capture stays as captured here; whoever prints it escapes it.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from pcapdiag.codes import (
 from pcapdiag.report import words
 from pcapdiag.report.escape import storable
 from pcapdiag.report.redact import redact_target
+from pcapdiag.tcp.uid import connection_uid
 from pcapdiag.units import format_address, format_ts_ns
 
 if TYPE_CHECKING:
@@ -65,13 +67,23 @@ class TableBuilder:
         self._capture_idx = rows["capture_idx"]
         self._frames = FrameNumbers(analysis.captures)
 
+    @cached_property
+    def _uids(self) -> NDArray[Any]:
+        rows = self._analysis.connections
+        orig, resp = (
+            zip(*(rows[f"{side}_{part}"].tolist() for part in ("hi", "lo", "port")), strict=True)
+            for side in ("orig", "resp")
+        )
+        uids = map(connection_uid, orig, resp, rows["first_ts_ns"].tolist())
+        return np.array(list(uids), dtype=object)
+
     def connections(self) -> pd.DataFrame:
         """Return one row per connection."""
         rows = self._analysis.connections
         file, frame = self._frames.number(self._capture_idx, rows["first_frame"])
         data = {
             "conn": rows["conn"],
-            "uid": self._analysis.uids,
+            "uid": self._uids,
             "first_frame": frame,
             "last_frame": self._frames.number(self._capture_idx, rows["last_frame"])[1],
             **_times("first_ts", rows["first_ts_ns"]),
@@ -106,7 +118,7 @@ class TableBuilder:
             "closing_frame": frame,
             **_times("closing_ts", rows["closing_ts_ns"]),
             "conn": rows["conn"],
-            "uid": self._analysis.uids[index],
+            "uid": self._uids[index],
             "orig": self._orig[index],
             "resp": self._resp[index],
             "first_closer": _lookup(rows["first_closer"], Direction),
@@ -155,7 +167,7 @@ class TableBuilder:
             "flags": _map_unique(rows["flags"], _exchange_flags),
             "request_id": request_id,
             "conn": conn,
-            "uid": self._analysis.uids[conn],
+            "uid": self._uids[conn],
             "leg": _lookup(np.asarray(self._analysis.legs)[conn], Leg),
             "capture": np.where(file == "", response_file, file),
         }

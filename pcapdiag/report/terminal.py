@@ -151,15 +151,17 @@ def _others(others: list[OccurrenceDetail], *, has_shown: bool) -> Iterable[Rend
 
 
 def _remedies(group: summary.FindingGroup) -> Iterable[RenderableType]:
-    for subject, remedy in group.remedies:
+    for subjects, remedy in group.remedies:
         yield ""
-        yield _indented(_heading(f"Remedy for {subject}" if len(group.remedies) > 1 and subject else "Remedy"))
+        yield _indented(_heading(summary.remedy_title(subjects, len(group.remedies))))
         for block in split_blocks(remedy):
             if block.is_code:
-                for line in block.lines:
-                    yield _indented(_text(line, "cyan"), 8)
+                yield from (_indented(_text(line, "cyan"), 8) for line in block.lines)
             else:
                 yield _indented(_text(" ".join(block.lines)), 4)
+        others = summary.remedy_of_others(subjects)
+        if others:
+            yield _indented(_text(others), 4)
 
 
 def _ladder(ladder: Ladder, *, wide: bool) -> RenderableType:

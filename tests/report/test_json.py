@@ -1,8 +1,9 @@
-"""The JSON report: every name of the contract, times in two forms, frames as Wireshark shows them, bytes that repeat."""
+"""The JSON report: every name of the contract, times in two forms, frames as Wireshark counts, bytes that repeat."""
 
 import json
 
 import pytest
+
 from pcapdiag.capture.batch import Capture
 from pcapdiag.codes import CapturePoint
 from pcapdiag.findings import Note

@@ -127,3 +127,13 @@ def test_different_remedies_name_their_subjects():
 def test_a_rule_that_could_not_judge_gives_its_reason():
     verdicts = (Verdict("PD105", VerdictKind.NOT_EVALUATED, "no TTL in this capture"),)
     assert "PD105: no TTL in this capture" in render(builders.report(verdicts=verdicts))
+
+
+def test_remedies_that_differ_in_numbers_only_are_told_once():
+    first = builders.finding(remedy="At the proxy, for 10.1.1.2:80: keepalive_timeout 3s; below 3.844 s.")
+    other = builders.finding(
+        subject="[2001:db8::1]:80", remedy="At the proxy, for [2001:db8::1]:80: keepalive_timeout 9s; below 9.9 s."
+    )
+    text = render(builders.report(first, other, n_unanswered=26))
+    assert text.count("At the proxy") == 1
+    assert "The same goes for [2001:db8::1]:80, with their own numbers (--format json)." in text
