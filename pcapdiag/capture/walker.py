@@ -15,6 +15,7 @@ from pcapdiag.capture.sniff import HEAD_BYTES, PCAP_MAGICS, container_of, not_a_
 from pcapdiag.errors import CaptureError
 from pcapdiag.findings import Note
 from pcapdiag.kernels import containers as kernels
+from pcapdiag.kernels import pcapng
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +49,7 @@ class Walker:
         self._state = np.zeros(1, dtype=kernels.STATE)
         self._state["first_ts_ns"] = -1
         self._state["last_ts_ns"] = -1
-        self._interfaces = np.zeros(8, dtype=kernels.INTERFACE)
+        self._interfaces = np.zeros(8, dtype=pcapng.INTERFACE)
         self._drops: dict[int, int] = {}
         self._section_drops = -1
         self._container = ""
@@ -162,11 +163,11 @@ class Walker:
             if self._container == "pcap":
                 status = int(kernels.scan_pcap(buffer, stop, at_end, eager, state, frames))
             else:
-                status = int(kernels.scan_pcapng(buffer, stop, at_end, state, self._interfaces, frames))
+                status = int(pcapng.scan_pcapng(buffer, stop, at_end, state, self._interfaces, frames))
             if status in {kernels.FULL, kernels.MORE, kernels.END}:
                 return status
             position = self.position
-            if status == kernels.BLOCK:
+            if status == pcapng.BLOCK:
                 state["position"] += self._read_block(buffer, position)
             elif status == kernels.CUT:
                 self._note_at(
@@ -283,7 +284,7 @@ class Walker:
         if index >= len(self._interfaces):
             self._interfaces = np.concatenate([self._interfaces, np.zeros_like(self._interfaces)])
         link_type, _, snaplen = struct.unpack_from(order + "HHI", block, 8)
-        kind, factor = kernels.TIME_MULTIPLY, 1000
+        kind, factor = pcapng.TIME_MULTIPLY, 1000
         offset_s = 0
         for code, value in _options(block, 16, order):
             if code == _IF_TSRESOL and len(value) == 1:
@@ -292,7 +293,7 @@ class Walker:
                 (offset_s,) = struct.unpack(order + "q", value)
         if abs(offset_s) > _MAX_SECONDS:
             self._note_at("odd-interface", f"interface {index}: time offset of {offset_s} s", position)
-            kind, offset_s = kernels.TIME_UNKNOWN, 0
+            kind, offset_s = pcapng.TIME_UNKNOWN, 0
         self._interfaces[index] = (factor, offset_s * 10**9, snaplen, link_type, kind)
         self._state["n_interfaces"] = index + 1
         self._here.snaplen = max(self._here.snaplen, snaplen)
@@ -351,11 +352,11 @@ class Walker:
 def _time_unit(resolution: int) -> tuple[int, int]:
     """Return (kind, factor) for an if_tsresol value: a negative power of ten or, with the high bit set, of two."""
     if resolution & 0x80:
-        return kernels.TIME_SHIFT, resolution & 0x7F
+        return pcapng.TIME_SHIFT, resolution & 0x7F
     if resolution <= 9:
-        return kernels.TIME_MULTIPLY, 10 ** (9 - resolution)
+        return pcapng.TIME_MULTIPLY, 10 ** (9 - resolution)
     divisor = 10 ** (resolution - 9)
-    return kernels.TIME_DIVIDE, divisor if divisor < 2**64 else 0
+    return pcapng.TIME_DIVIDE, divisor if divisor < 2**64 else 0
 
 
 def _options(block: bytes, position: int, order: str) -> list[tuple[int, bytes]]:

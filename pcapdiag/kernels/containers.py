@@ -1,7 +1,7 @@
-"""Walks the records of pcap and pcapng files and writes one row per frame.
+"""Walks the records of pcap files and writes one row per frame; holds what it shares with `pcapng`.
 
-Knows the two containers byte by byte, and how to find the next record after damage. It must not know files, text or
-link layers: what is rare (headers, interface descriptions, statistics) it leaves to Python by stopping in front of it.
+Knows the record headers byte by byte, and how to find the next record after damage. It must not know files, text or
+link layers; the file header is Python's business.
 
 Damage is recognized by position: the bytes after a record must look like another record. Where they do not, or where a
 record itself looks odd, the bytes that it claims are searched for a chain of records that are beyond doubt. A chain
@@ -28,44 +28,20 @@ NO_RECORD = 4
 """What stands at `position` is no record; the caller may know better, else sets `searching`."""
 RESUMED = 5
 """After damage, a record was found at `position`; `skipped` bytes before it were passed over."""
-BLOCK = 6
-"""A whole pcapng block that the caller reads: section header, interface description or interface statistics."""
 
 MAX_RECORD_BYTES = 16 << 20
 """[bytes] Longer records and blocks are taken for damage (Wireshark's bound on blocks; 64 times tcpdump's snaplen)."""
 
 _MAX_SURE_BYTES = 262_144  # tcpdump's MAXIMUM_SNAPLEN: a longer frame is possible, but nothing to resume at
-_MAX_SURE_BLOCK_BYTES = 1 << 20
 _MAX_SURE_STEP_S = 7 * 86_400  # a record to resume at lies within a week of its neighbours
 _CHAIN = 3  # that many records in a row are beyond doubt
-_FOUND = 0
-_NOT_FOUND = 1
-_UNDECIDED = 2
-_INT32_MAX = 0x7FFFFFFF
-_INT64_MAX = 0x7FFFFFFFFFFFFFFF
+FOUND = 0
+NOT_FOUND = 1
+UNDECIDED = 2
+INT32_MAX = 0x7FFFFFFF
 _STEP_BACK_NS = 1_000_000_000
 
 _PCAP_MAGICS = (0xA1B2C3D4, 0xD4C3B2A1, 0xA1B23C4D, 0x4D3CB2A1, 0xA1B2CD34, 0x34CDB2A1)
-
-_SHB = 0x0A0D0D0A
-_IDB = 1
-_PACKET_BLOCK = 2
-_SIMPLE_PACKET_BLOCK = 3
-_ISB = 5
-_EPB = 6
-_BYTE_ORDER_MAGIC = 0x1A2B3C4D
-_BYTE_ORDER_MAGIC_SWAPPED = 0x4D3C2B1A
-_OPTION_FLAGS = 2
-_OPTION_DROP_COUNT = 4
-
-TIME_MULTIPLY = 0
-"""Nanoseconds are ticks times `time_factor`."""
-TIME_DIVIDE = 1
-"""Nanoseconds are ticks divided by `time_factor`; a factor of 0 stands for one too large for 64 bits."""
-TIME_SHIFT = 2
-"""Seconds are ticks shifted right by `time_factor`."""
-TIME_UNKNOWN = 3
-"""The interface's offset lies outside of the years that nanoseconds in 64 bits can count."""
 
 STATE = np.dtype(
     [
@@ -98,21 +74,9 @@ STATE = np.dtype(
 )
 """What a scan must remember between calls, one row."""
 
-INTERFACE = np.dtype(
-    [
-        ("time_factor", "u8"),
-        ("ts_offset_ns", "i8"),
-        ("snaplen", "i8"),  # 0: no limit
-        ("link_type", "i4"),
-        ("time_kind", "i4"),
-    ],
-    align=True,
-)
-"""One interface of a pcapng section."""
-
 
 @kernel
-def _u16(buffer, position, big_endian):
+def u16(buffer, position, big_endian):
     a = np.int64(buffer[position])
     b = np.int64(buffer[position + 1])
     if big_endian:
@@ -121,7 +85,7 @@ def _u16(buffer, position, big_endian):
 
 
 @kernel
-def _u32(buffer, position, big_endian):
+def u32(buffer, position, big_endian):
     a = np.int64(buffer[position])
     b = np.int64(buffer[position + 1])
     c = np.int64(buffer[position + 2])
@@ -132,7 +96,7 @@ def _u32(buffer, position, big_endian):
 
 
 @kernel
-def _start_row(state, frames, ts_ns, record_offset, cap_len, wire_len, link_type, interface, direction):
+def start_row(state, frames, ts_ns, record_offset, cap_len, wire_len, link_type, interface, direction):
     """Write the next row and keep count of the clock's steps back."""
     s = state[0]
     frame = np.int64(s["frame"])
@@ -147,8 +111,8 @@ def _start_row(state, frames, ts_ns, record_offset, cap_len, wire_len, link_type
         if s["first_ts_ns"] < 0:
             s["first_ts_ns"] = ts_ns
         s["last_ts_ns"] = ts_ns
-    if wire_len > _INT32_MAX:
-        wire_len = _INT32_MAX
+    if wire_len > INT32_MAX:
+        wire_len = INT32_MAX
     row = frames[s["n_rows"]]
     row["frame"] = frame
     row["ts_ns"] = ts_ns
@@ -197,48 +161,48 @@ def _is_chain(buffer, position, stop, at_end, big_endian, header_bytes, ticks_ns
     Returns
     -------
     int
-        _FOUND, _NOT_FOUND, or _UNDECIDED when bytes beyond `stop` are needed.
+        FOUND, NOT_FOUND, or UNDECIDED when bytes beyond `stop` are needed.
     """
     n_sure = 0
     while n_sure < _CHAIN:
         if position + header_bytes > stop:
             if not at_end:
-                return _UNDECIDED
+                return UNDECIDED
             # The file ends with these records, the last of them perhaps cut short.
             if position == stop or n_sure == _CHAIN - 1:
-                return _FOUND if n_sure > 0 else _NOT_FOUND
-            return _NOT_FOUND
-        cap_len = _u32(buffer, position + 8, big_endian)
+                return FOUND if n_sure > 0 else NOT_FOUND
+            return NOT_FOUND
+        cap_len = u32(buffer, position + 8, big_endian)
         if cap_len > _MAX_SURE_BYTES:
-            return _NOT_FOUND
-        sec = _u32(buffer, position, big_endian)
+            return NOT_FOUND
+        sec = u32(buffer, position, big_endian)
         if n_sure == 0:
             if last_s >= 0 and not _is_near(sec, last_s) and not _is_near(sec, first_s):
-                return _NOT_FOUND
+                return NOT_FOUND
         elif not _is_near(sec, last_s):
-            return _NOT_FOUND
-        fraction = _u32(buffer, position + 4, big_endian)
-        wire_len = _u32(buffer, position + 12, big_endian)
+            return NOT_FOUND
+        fraction = u32(buffer, position + 4, big_endian)
+        wire_len = u32(buffer, position + 12, big_endian)
         if not _is_sure_record(fraction, cap_len, wire_len, ticks_ns):
-            return _NOT_FOUND
+            return NOT_FOUND
         last_s = sec
         n_sure += 1
         position += header_bytes + cap_len
-    return _FOUND
+    return FOUND
 
 
 @kernel
 def _find_chain(buffer, position, limit, stop, at_end, big_endian, header_bytes, ticks_ns, first_s, last_s):
     """Return (what, where): the first position below `limit` at which a chain of records begins.
 
-    For _UNDECIDED `where` is the candidate that needs more bytes; for _NOT_FOUND it is `limit`.
+    For UNDECIDED `where` is the candidate that needs more bytes; for NOT_FOUND it is `limit`.
     """
     while position < limit:
         verdict = _is_chain(buffer, position, stop, at_end, big_endian, header_bytes, ticks_ns, first_s, last_s)
-        if verdict != _NOT_FOUND:
+        if verdict != NOT_FOUND:
             return verdict, position
         position += 1
-    return _NOT_FOUND, position
+    return NOT_FOUND, position
 
 
 @kernel
@@ -283,7 +247,7 @@ def scan_pcap(buffer, stop, at_end, eager, state, frames):
             )
             s["skipped"] += where - position
             s["position"] = where
-            if what == _UNDECIDED or (what == _NOT_FOUND and not at_end):
+            if what == UNDECIDED or (what == NOT_FOUND and not at_end):
                 return MORE
             s["searching"] = 0
             return RESUMED
@@ -295,10 +259,10 @@ def scan_pcap(buffer, stop, at_end, eager, state, frames):
             if not at_end:
                 return MORE
             return END if position == stop else CUT
-        sec = _u32(buffer, position, big_endian)
-        fraction = _u32(buffer, position + 4, big_endian)
-        cap_len = _u32(buffer, position + 8, big_endian)
-        wire_len = _u32(buffer, position + 12, big_endian)
+        sec = u32(buffer, position, big_endian)
+        fraction = u32(buffer, position + 4, big_endian)
+        cap_len = u32(buffer, position + 8, big_endian)
+        wire_len = u32(buffer, position + 12, big_endian)
         if not _is_record(sec, fraction, cap_len, wire_len):
             s["position"] = position
             s["skipped"] = 0
@@ -315,10 +279,10 @@ def scan_pcap(buffer, stop, at_end, eager, state, frames):
         if is_sure:
             if end + header_bytes <= stop:
                 is_sure = _is_record(
-                    _u32(buffer, end, big_endian),
-                    _u32(buffer, end + 4, big_endian),
-                    _u32(buffer, end + 8, big_endian),
-                    _u32(buffer, end + 12, big_endian),
+                    u32(buffer, end, big_endian),
+                    u32(buffer, end + 4, big_endian),
+                    u32(buffer, end + 8, big_endian),
+                    u32(buffer, end + 12, big_endian),
                 )
             elif not at_end and not eager:
                 s["position"] = position
@@ -336,17 +300,17 @@ def scan_pcap(buffer, stop, at_end, eager, state, frames):
                 first_s,
                 last_s,
             )
-            if what == _UNDECIDED:
+            if what == UNDECIDED:
                 s["position"] = position
                 return MORE
-            if what == _FOUND:
+            if what == FOUND:
                 s["skipped"] = where - position
                 s["position"] = where
                 return RESUMED
             if end > stop:
                 s["position"] = position
                 return CUT
-        _start_row(
+        start_row(
             state,
             frames,
             sec * 1_000_000_000 + fraction * ticks_ns,
@@ -357,268 +321,4 @@ def scan_pcap(buffer, stop, at_end, eager, state, frames):
             0,
             PacketDirection.UNKNOWN,
         )
-        position = end
-
-
-@kernel
-def ticks_to_ns(high, low, kind, factor, offset_ns):
-    """Return the nanoseconds since 1970 of a pcapng timestamp, rounded down.
-
-    Parameters
-    ----------
-    high, low : int
-        The two 32-bit halves of the timestamp.
-    kind : int
-        TIME_MULTIPLY, TIME_DIVIDE, TIME_SHIFT or TIME_UNKNOWN.
-    factor : uint64
-        What the kind says.
-    offset_ns : int
-        [ns] The interface's offset, within plus or minus 2**62.
-
-    Returns
-    -------
-    int
-        [ns] The time; -1 if it does not fit or lies before 1970.
-    """
-    ticks = np.uint64(high) << np.uint64(32) | np.uint64(low)
-    if kind == TIME_MULTIPLY:
-        if ticks > np.uint64(_INT64_MAX) // factor:
-            return np.int64(-1)
-        ns = np.int64(ticks * factor)
-    elif kind == TIME_DIVIDE:
-        ns = np.int64(ticks // factor) if factor > np.uint64(0) else np.int64(0)
-    elif kind == TIME_SHIFT:
-        shift = np.int64(factor)
-        sec = np.uint64(0)
-        rest = ticks
-        if shift < 64:
-            sec = ticks >> np.uint64(shift)
-            rest = ticks - (sec << np.uint64(shift))
-        if sec > np.uint64(_INT64_MAX // 1_000_000_000 - 1):
-            return np.int64(-1)
-        # rest * 10**9 >> shift, in two halves because the product has up to 94 bits.
-        upper = (rest >> np.uint64(32)) * np.uint64(1_000_000_000)
-        lower = (rest & np.uint64(0xFFFFFFFF)) * np.uint64(1_000_000_000)
-        if shift >= 32:
-            upper += lower >> np.uint64(32)
-            part = upper >> np.uint64(shift - 32) if shift < 96 else np.uint64(0)
-        else:
-            part = lower >> np.uint64(shift)  # rest is below 2**shift, so `upper` is 0
-        ns = np.int64(sec * np.uint64(1_000_000_000) + part)
-    else:
-        return np.int64(-1)
-    if offset_ns > 0 and ns > _INT64_MAX - offset_ns:
-        return np.int64(-1)
-    ns += offset_ns
-    return ns if ns >= 0 else np.int64(-1)
-
-
-@kernel
-def _block_bytes(buffer, position, stop, big_endian):
-    """Return the padded length of the block at `position`, whose first 12 bytes are there; -1 if it is none."""
-    block_type = _u32(buffer, position, big_endian)
-    if block_type == _SHB:
-        magic = _u32(buffer, position + 8, False)
-        if magic not in (_BYTE_ORDER_MAGIC, _BYTE_ORDER_MAGIC_SWAPPED):
-            return -1
-        big_endian = magic == _BYTE_ORDER_MAGIC_SWAPPED
-    total = _u32(buffer, position + 4, big_endian)
-    if total < 12 or total > MAX_RECORD_BYTES:
-        return -1
-    # Writers that forget to count the padding exist; Wireshark rounds up as well.
-    padded = total + 3 & ~3
-    if position + padded <= stop:
-        trailer = _u32(buffer, position + padded - 4, big_endian)
-        if trailer not in (total, padded):
-            return -1
-    if block_type == _SHB:
-        return padded if padded >= 28 else -1
-    if block_type == _IDB:
-        return padded if padded >= 20 else -1
-    if block_type in (_PACKET_BLOCK, _EPB):
-        return padded if padded >= 32 else -1
-    if block_type == _SIMPLE_PACKET_BLOCK:
-        return padded if padded >= 16 else -1
-    if block_type == _ISB:
-        return padded if padded >= 24 else -1
-    return padded
-
-
-@kernel
-def _find_block(buffer, position, limit, stop, at_end, big_endian):
-    """Return (what, where) as `_find_chain`: a known block, whole, followed by a block or by the end."""
-    while position < limit:
-        if position + 12 > stop:
-            if at_end:
-                return _NOT_FOUND, limit
-            return _UNDECIDED, position
-        block_type = _u32(buffer, position, big_endian)
-        if block_type == _SHB or 1 <= block_type <= 6:
-            n_bytes = _block_bytes(buffer, position, stop, big_endian)
-            if 12 < n_bytes <= _MAX_SURE_BLOCK_BYTES:
-                end = position + n_bytes
-                if end + 12 <= stop:
-                    if block_type == _SHB or _block_bytes(buffer, end, stop, big_endian) > 0:
-                        return _FOUND, position
-                elif not at_end:
-                    return _UNDECIDED, position
-                elif end <= stop:
-                    return _FOUND, position
-        position += 1
-    return _NOT_FOUND, position
-
-
-@kernel
-def _read_options(buffer, position, end, big_endian, state):
-    """Return the PacketDirection that a packet block's options name; drop counts are added to the state."""
-    direction = np.int64(PacketDirection.UNKNOWN)
-    while position + 4 <= end:
-        code = _u16(buffer, position, big_endian)
-        n_bytes = _u16(buffer, position + 2, big_endian)
-        position += 4
-        if code == 0 or position + n_bytes > end:
-            break
-        if code == _OPTION_FLAGS and n_bytes == 4:
-            way = _u32(buffer, position, big_endian) & 3
-            if way == 1:
-                direction = np.int64(PacketDirection.INBOUND)
-            elif way == 2:
-                direction = np.int64(PacketDirection.OUTBOUND)
-        elif code == _OPTION_DROP_COUNT and n_bytes == 8:
-            # Counts beyond 32 bits are nonsense; the lower half is enough.
-            state[0]["n_drops"] += _u32(buffer, position + (4 if big_endian else 0), big_endian)
-        position += n_bytes + 3 & ~3
-    return direction
-
-
-@kernel
-def _read_packet_block(buffer, position, end, block_type, big_endian, state, interfaces, frames):
-    """Write the row of one packet block; the block is whole and long enough for its fixed part."""
-    s = state[0]
-    frame = np.int64(s["frame"])
-    interface = np.int64(0)
-    ts_ns = np.int64(-1)
-    if block_type == _SIMPLE_PACKET_BLOCK:
-        data = position + 12
-        wire_len = _u32(buffer, position + 8, big_endian)
-        cap_len = wire_len
-        if cap_len > end - 4 - data:
-            cap_len = end - 4 - data  # the block holds less than the packet: that is how this block says it
-        if s["n_interfaces"] > 0:
-            snaplen = np.int64(interfaces[0]["snaplen"])
-            if 0 < snaplen < cap_len:
-                cap_len = snaplen
-    else:
-        data = position + 28
-        if block_type == _EPB:
-            interface = _u32(buffer, position + 8, big_endian)
-        else:
-            interface = _u16(buffer, position + 8, big_endian)
-            drops = _u16(buffer, position + 10, big_endian)
-            if drops != 0xFFFF:
-                s["n_drops"] += drops
-        cap_len = _u32(buffer, position + 20, big_endian)
-        wire_len = _u32(buffer, position + 24, big_endian)
-        if cap_len > end - 4 - data:
-            cap_len = end - 4 - data
-            if s["n_clipped"] == 0:
-                s["clipped_frame"] = frame
-            s["n_clipped"] += 1
-    direction = np.int64(PacketDirection.UNKNOWN)
-    if block_type != _SIMPLE_PACKET_BLOCK:
-        direction = _read_options(buffer, data + (cap_len + 3 & ~3), end - 4, big_endian, state)
-
-    link_type = np.int64(-1)
-    if interface < s["n_interfaces"]:
-        described = interfaces[interface]
-        link_type = np.int64(described["link_type"])
-        kind = np.int64(described["time_kind"])
-        factor = described["time_factor"]
-        offset_ns = np.int64(described["ts_offset_ns"])
-    else:
-        if s["n_no_interface"] == 0:
-            s["no_interface_frame"] = frame
-        s["n_no_interface"] += 1
-        kind = np.int64(TIME_MULTIPLY)
-        factor = np.uint64(1000)
-        offset_ns = np.int64(0)
-    if block_type == _SIMPLE_PACKET_BLOCK:
-        if s["n_no_time"] == 0:
-            s["no_time_frame"] = frame
-        s["n_no_time"] += 1
-    else:
-        high = _u32(buffer, position + 12, big_endian)
-        low = _u32(buffer, position + 16, big_endian)
-        ts_ns = ticks_to_ns(high, low, kind, factor, offset_ns)
-        if ts_ns < 0:
-            if s["n_bad_time"] == 0:
-                s["bad_time_frame"] = frame
-            s["n_bad_time"] += 1
-    if interface > _INT32_MAX:
-        interface = np.int64(_INT32_MAX)
-    _start_row(state, frames, ts_ns, data, cap_len, wire_len, link_type, interface, direction)
-
-
-@kernel
-def scan_pcapng(buffer, stop, at_end, state, interfaces, frames):
-    """Write a row for every whole packet block from `state.position` on; pass over blocks of other types.
-
-    Parameters
-    ----------
-    buffer : ndarray of uint8, shape (n_byte,)
-        [bytes] A piece of the file.
-    stop : int
-        [bytes] End of the valid bytes.
-    at_end : bool
-        Whether the file ends at `stop`.
-    state : ndarray of STATE, shape (1,)
-        Read and updated.
-    interfaces : ndarray of INTERFACE, shape (n_interface,)
-        The first `state.n_interfaces` are those of the present section.
-    frames : ndarray of columns.FRAMES.dtype, shape (n_row,)
-        As for `scan_pcap`.
-
-    Returns
-    -------
-    int
-        FULL, MORE, END, CUT, NO_RECORD, RESUMED or BLOCK.
-    """
-    s = state[0]
-    big_endian = s["big_endian"] != 0
-    position = np.int64(s["position"])
-    if s["searching"]:
-        what, where = _find_block(buffer, position, stop, stop, at_end, big_endian)
-        s["skipped"] += where - position
-        s["position"] = where
-        if what == _UNDECIDED or (what == _NOT_FOUND and not at_end):
-            return MORE
-        s["searching"] = 0
-        return RESUMED
-    while True:
-        s["position"] = position
-        if s["n_rows"] >= len(frames):
-            return FULL
-        if position + 12 > stop:
-            if not at_end:
-                return MORE
-            return END if position == stop else CUT
-        n_bytes = _block_bytes(buffer, position, stop, big_endian)
-        if n_bytes < 0:
-            s["skipped"] = 0
-            return NO_RECORD
-        end = position + n_bytes
-        if end > stop:
-            if not at_end:
-                return MORE
-            what, where = _find_block(buffer, position + 1, stop, stop, at_end, big_endian)
-            if what == _FOUND:
-                s["skipped"] = where - position
-                s["position"] = where
-                return RESUMED
-            return CUT
-        block_type = _u32(buffer, position, big_endian)
-        if block_type in (_SHB, _IDB, _ISB):
-            return BLOCK
-        if block_type in (_EPB, _SIMPLE_PACKET_BLOCK, _PACKET_BLOCK):
-            _read_packet_block(buffer, position, end, block_type, big_endian, state, interfaces, frames)
         position = end
