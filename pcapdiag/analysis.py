@@ -58,6 +58,13 @@ class KeySegment:
         length = self.payload_len + bool(self.flags & TcpFlag.SYN) + bool(self.flags & TcpFlag.FIN)
         return (self.seq + length) & 0xFFFFFFFF
 
+    @property
+    def kind_name(self) -> str:
+        """``RST`` or ``FIN``; empty for a segment that closes nothing."""
+        if self.flags & TcpFlag.RST:
+            return "RST"
+        return "FIN" if self.flags & TcpFlag.FIN else ""
+
     def acknowledges(self, seq: int) -> bool:
         """Whether this segment acknowledges everything below `seq`."""
         return self.ack >= 0 and sequence_difference(self.ack, seq) >= 0
@@ -131,6 +138,11 @@ class Loss:
     flags: ExchangeFlag
     truncated: bool
     keys: dict[Key, KeySegment]
+
+    @property
+    def method_name(self) -> str:
+        """Method as text; empty if it is not known."""
+        return "" if self.method is Method.NONE else self.method.name
 
     @property
     def is_connect(self) -> bool:

@@ -1,0 +1,44 @@
+"""The registry: every rule, in report order. Codes are never reused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pcapdiag.rules.pd101_idle_close_race import IdleCloseRace
+from pcapdiag.rules.pd102_reuse_after_fin import ReuseAfterFin
+from pcapdiag.rules.pd103_idle_close_race_in_server import IdleCloseRaceInServer
+from pcapdiag.rules.pd104_silent_drop_on_reuse import SilentDropOnReuse
+from pcapdiag.rules.pd105_middlebox_reset_on_reuse import MiddleboxResetOnReuse
+from pcapdiag.rules.pd106_reset_on_reuse import ResetOnReuse
+from pcapdiag.rules.pd110_idle_close_risk import IdleCloseRisk
+from pcapdiag.rules.pd201_close_before_response import CloseBeforeResponse
+from pcapdiag.rules.pd202_reset_before_response import ResetBeforeResponse
+from pcapdiag.rules.pd203_truncated_response import TruncatedResponse
+from pcapdiag.rules.pd204_slow_upstream import SlowUpstream
+from pcapdiag.rules.pd206_proxy_abort import ProxyAbort
+from pcapdiag.rules.pd301_connect_refused import ConnectRefused
+from pcapdiag.rules.pd302_connect_timeout import ConnectTimeout
+from pcapdiag.rules.pd999_undetermined import Undetermined
+
+if TYPE_CHECKING:
+    from pcapdiag.rules._rule import Rule
+
+RULES: tuple[type[Rule], ...] = (
+    IdleCloseRace,
+    ReuseAfterFin,
+    IdleCloseRaceInServer,
+    SilentDropOnReuse,
+    MiddleboxResetOnReuse,
+    ResetOnReuse,
+    IdleCloseRisk,
+    CloseBeforeResponse,
+    ResetBeforeResponse,
+    TruncatedResponse,
+    SlowUpstream,
+    ProxyAbort,
+    ConnectRefused,
+    ConnectTimeout,
+    Undetermined,
+)
+
+__all__ = ["RULES"]

@@ -1,0 +1,129 @@
+"""The frames of a proof, in words: one `Evidence` per key segment of a lost request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pcapdiag.analysis import sequence_difference
+from pcapdiag.codes import Direction, Key
+from pcapdiag.findings import Evidence
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pcapdiag.analysis import KeySegment, Loss
+
+_LABELS = {
+    Key.SYN: "SYN",
+    Key.SYN_ACK: "SYN-ACK",
+    Key.RESPONSE_BEFORE: "last response before",
+    Key.REQUEST: "request",
+    Key.REQUEST_END: "end of request",
+    Key.RETRANSMISSION: "retransmission",
+    Key.LAST_RETRANSMISSION: "last retransmission",
+    Key.ACK: "acknowledgement",
+    Key.RESP_FIN: "FIN of the upstream",
+    Key.ORIG_FIN: "FIN of the proxy",
+    Key.RESP_RST: "RST from the upstream's side",
+    Key.ORIG_RST: "RST of the proxy",
+    Key.RESPONSE: "response",
+    Key.UNSOLICITED: "unasked bytes of the upstream",
+    Key.RESPONSE_END: "last of the response",
+}
+
+_TEXTS = {
+    Key.SYN: "the proxy asks for a connection",
+    Key.SYN_ACK: "the upstream accepts the connection",
+    Key.RESPONSE_BEFORE: "end of the response before: from here on the connection is idle",
+    Key.REQUEST: "the request is sent",
+    Key.REQUEST_END: "the last byte of the request is sent",
+    Key.RETRANSMISSION: "the request is sent again, because nothing acknowledged it",
+    Key.LAST_RETRANSMISSION: "and again, for the last time in this capture",
+    Key.ACK: "the upstream's kernel has the whole request",
+    Key.ORIG_FIN: "the proxy closes",
+    Key.ORIG_RST: "the proxy resets the connection",
+    Key.RESPONSE: "response bytes",
+    Key.RESPONSE_END: "the last response bytes that came",
+    Key.UNSOLICITED: "bytes that answer no request (in TLS: close_notify); none of the request is acknowledged",
+}
+
+
+def build_evidence(loss: Loss, texts: Mapping[Key, str]) -> tuple[Evidence, ...]:
+    """Return the frames of a proof in capture order.
+
+    Parameters
+    ----------
+    loss : Loss
+        The request with its key segments.
+    texts : mapping of Key to str
+        What a rule says of single segments; the others get the usual words.
+
+    Returns
+    -------
+    tuple of Evidence
+        With sequence numbers as Wireshark shows them: 0 is the SYN, 1 the first byte.
+    """
+    bases = _relative_bases(loss)
+    evidence: list[Evidence] = []
+    by_frame: dict[int, list[KeySegment]] = {}
+    for segment in sorted(loss.keys.values(), key=lambda s: (s.ts_ns, s.frame, s.key)):
+        by_frame.setdefault(segment.frame, []).append(segment)
+    for segments in by_frame.values():
+        # One frame may be several things, such as the end of a response and its FIN.
+        segment = segments[0]
+        base_seq, base_ack = bases[segment.dir], bases[1 - segment.dir]
+        evidence.append(
+            Evidence(
+                frame=segment.frame,
+                ts_ns=segment.ts_ns,
+                dir=int(segment.dir),
+                flags=segment.flags,
+                seq=segment.seq,
+                ack=segment.ack,
+                rel_seq=_relative(segment.seq, base_seq),
+                rel_ack=_relative(segment.ack, base_ack),
+                payload_len=segment.payload_len,
+                ttl=segment.ttl,
+                label=", ".join(_LABELS[s.key] for s in segments),
+                text="; ".join(texts.get(s.key) or _usual_text(loss, s) for s in segments),
+            )
+        )
+    return tuple(evidence)
+
+
+def _relative(seq: int, base: int) -> int:
+    return (seq - base) & 0xFFFFFFFF if seq >= 0 and base >= 0 else -1
+
+
+def _usual_text(loss: Loss, segment: KeySegment) -> str:
+    if segment.key in (Key.RESP_FIN, Key.RESP_RST):
+        kind = "closes" if segment.key is Key.RESP_FIN else "resets"
+        if loss.request_seq < 0:
+            return f"the upstream {kind} the connection"
+        if segment.ack < 0:
+            return f"the upstream {kind} the connection and acknowledges nothing"
+        if segment.acknowledges(loss.request_end_seq):
+            return f"the upstream {kind} the connection and acknowledges the whole request"
+        if segment.acknowledges((loss.request_seq + 1) & 0xFFFFFFFF):
+            return f"the upstream {kind} the connection with a part of the request acknowledged"
+        return f"the upstream {kind} the connection and acknowledges none of the request"
+    return _TEXTS[segment.key]
+
+
+def _relative_bases(loss: Loss) -> tuple[int, int]:
+    """Return the sequence number that counts as 0 in each direction; -1 if nothing of that direction is known."""
+    connection = loss.connection
+    bases = [connection.orig_isn, connection.resp_isn]
+    for direction in (Direction.ORIG, Direction.RESP):
+        if bases[direction] >= 0:
+            continue
+        known = [s.seq for s in loss.keys.values() if s.dir == direction]
+        known += [s.ack for s in loss.keys.values() if s.dir != direction and s.ack >= 0]
+        if known:
+            # The earliest of numbers that lie within half the sequence space of each other.
+            earliest = known[0]
+            for seq in known[1:]:
+                if sequence_difference(seq, earliest) < 0:
+                    earliest = seq
+            bases[direction] = (earliest - 1) & 0xFFFFFFFF
+    return bases[0], bases[1]

@@ -1,0 +1,141 @@
+"""Who lost patience: requests that the proxy gave up, and whether it did so at a timeout of its own.
+
+nginx's timers have a resolution of a millisecond and its directives are usually whole seconds, counted from the last
+byte sent. A client that goes away counts from its own start: on a fresh upstream connection the proxy's wait is then
+shorter by the time the connection took to open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pcapdiag.codes import Direction, Leg
+from pcapdiag.findings import Confidence
+from pcapdiag.rules._wire import (
+    is_acknowledged,
+    is_closed_by_proxy,
+    is_partly_acknowledged,
+    last_sent_ns,
+    proxy_closing,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from pcapdiag.analysis import Analysis, KeySegment, Loss
+
+    Ints = NDArray[np.int64]
+
+_S = 1_000_000_000
+_LATE_NS = 20_000_000
+"""How late an event loop may look at its timers."""
+_EARLY_NS = 2_000_000
+_SAME_NS = 15_000_000
+_NGINX_DEFAULT_S = 60
+_MAX_COMPARED = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """One request that the proxy gave up while it waited.
+
+    `wait_ns` counts from the last request byte sent, `opening_ns` is the time its fresh connection took to open (0 on
+    a reused one). `timeout_ns` is the proxy's timeout that ran out, -1 if it was none.
+    """
+
+    loss: Loss
+    closing: KeySegment
+    wait_ns: int
+    opening_ns: int
+    timeout_ns: int
+    client_left: bool
+    confidence: Confidence
+
+
+def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
+    """Yield the requests that the proxy gave up, each with the timeout that ran out if one did.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        All tables.
+
+    Yields
+    ------
+    GiveUp
+        In the order of the losses.
+    """
+    losses = [loss for loss in analysis.losses if _is_given_up(loss)]
+    if not losses:
+        return
+    closings = [closing for loss in losses if (closing := proxy_closing(loss)) is not None]
+    waits = np.array([c.ts_ns - last_sent_ns(loss) for loss, c in zip(losses, closings, strict=True)], dtype=np.int64)
+    openings = np.array([_opening_ns(loss) for loss in losses], dtype=np.int64)
+    departures = _client_departures(analysis)
+    for loss, closing, wait, opening in zip(losses, closings, waits.tolist(), openings.tolist(), strict=True):
+        if _left_just_before(departures, closing.ts_ns):
+            yield GiveUp(loss, closing, wait, opening, -1, client_left=True, confidence=Confidence.CONFIRMED)
+            continue
+        timeout, confidence = _timeout_of(wait, opening, waits[:_MAX_COMPARED], openings[:_MAX_COMPARED])
+        yield GiveUp(loss, closing, wait, opening, timeout, client_left=False, confidence=confidence)
+
+
+def _is_given_up(loss: Loss) -> bool:
+    """Tell whether the proxy closed first while it waited for a response to a request that was not lost on the way."""
+    if loss.is_connect or loss.crossing is not None or not is_closed_by_proxy(loss):
+        return False
+    return is_acknowledged(loss) or (not loss.retransmissions and not is_partly_acknowledged(loss))
+
+
+def _opening_ns(loss: Loss) -> int:
+    connection = loss.connection
+    if loss.is_reused or connection.orig_isn < 0:
+        return 0
+    return max(loss.request_ts_ns - connection.first_ts_ns, 0)
+
+
+def _timeout_of(wait: int, opening: int, waits: Ints, openings: Ints) -> tuple[int, Confidence]:
+    """Return the timeout of the proxy that `wait` shows, -1 if it shows none, and how certain that is.
+
+    Waits that agree although their connections took different times to open were measured by the proxy's clock; those
+    that agree only with the opening added, by a clock that started before: the client's.
+    """
+    width = max(_SAME_NS, wait // 300)
+    tells = np.abs(openings - opening) > 2 * width
+    same = np.abs(waits - wait) <= width
+    by_proxy = int((tells & same).sum())
+    by_client = int((tells & (np.abs(waits + openings - wait - opening) <= width)).sum())
+    if by_client and by_client >= by_proxy:
+        return -1, Confidence.CONFIRMED
+    value = int(min(waits[same].min(initial=wait), wait))
+    seconds = (value + _EARLY_NS) // _S
+    if seconds >= 1 and value - seconds * _S <= _LATE_NS:
+        is_certain = by_proxy > 0 or seconds == _NGINX_DEFAULT_S
+        return seconds * _S, Confidence.CONFIRMED if is_certain else Confidence.LIKELY
+    if by_proxy and int(same.sum()) >= 3:
+        return value, Confidence.LIKELY
+    return -1, Confidence.LIKELY
+
+
+def _client_departures(analysis: Analysis) -> Ints:
+    """Return the sorted times at which a client left while its request was open, where the client leg was captured."""
+    connections = analysis.connections
+    if not len(connections):
+        return np.empty(0, dtype=np.int64)
+    left = (
+        (np.asarray(analysis.legs) == Leg.CLIENT)
+        & (connections["first_closer"] == Direction.ORIG)
+        & (connections["closing_open_exchange"] == 1)
+    )
+    departures: Ints = np.sort(connections["closing_ts_ns"][left])
+    return departures
+
+
+def _left_just_before(departures: Ints, ts_ns: int) -> bool:
+    index = int(np.searchsorted(departures, ts_ns, side="right")) - 1
+    return index >= 0 and ts_ns - int(departures[index]) <= _LATE_NS

@@ -1,0 +1,216 @@
+"""What every rule is: a documented class with a code, and a pure check of the whole analysis.
+
+The class docstring is the rule's page: its first line the summary, then fixed headings. The same text feeds
+`docs/rules/`, `pcapdiag rule` and the report.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from pcapdiag.findings import Confidence, Finding, Occurrence, Severity
+from pcapdiag.rules._evidence import build_evidence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pcapdiag.analysis import Analysis, KeySegment, Loss
+    from pcapdiag.codes import Key
+
+HEADINGS = (
+    "What it looks for",
+    "Why it matters",
+    "Evidence",
+    "When it is wrong",
+    "Remedy",
+    "References",
+)
+
+_MAX_WITH_EVIDENCE = 500
+
+
+class Rule(ABC):
+    """One root cause.
+
+    Attributes
+    ----------
+    code, name, title : str
+        ``PD101``, ``idle-close-race``, and the headline of a finding. Codes are never reused.
+    severity : Severity
+        How bad it is for the service; a finding may lower it.
+    needs, helped_by : tuple of str
+        What must be in the capture for a verdict, and what makes it more certain.
+    supersedes : tuple of str
+        Codes that give way where both would explain the same request.
+    since : str
+        Version that brought the rule.
+    """
+
+    code: ClassVar[str]
+    name: ClassVar[str]
+    title: ClassVar[str]
+    severity: ClassVar[Severity]
+    needs: ClassVar[tuple[str, ...]]
+    helped_by: ClassVar[tuple[str, ...]] = ()
+    supersedes: ClassVar[tuple[str, ...]] = ()
+    since: ClassVar[str] = "0.1"
+
+    @abstractmethod
+    def check(self, analysis: Analysis) -> Iterator[Finding]:
+        """Yield what this rule finds, looking at nothing but `analysis`."""
+
+    def missing(self, analysis: Analysis) -> str:  # noqa: ARG002 - most rules need nothing special
+        """Return what the capture lacks for a verdict; empty if nothing."""
+        return ""
+
+    @classmethod
+    def summary(cls) -> str:
+        """Return the first line of the rule's page."""
+        return inspect.cleandoc(cls.__doc__ or "").split("\n", 1)[0]
+
+    @classmethod
+    def sections(cls) -> dict[str, str]:
+        """Return the text under each heading of the rule's page."""
+        sections: dict[str, str] = {}
+        heading = ""
+        lines = inspect.cleandoc(cls.__doc__ or "").split("\n")
+        for line, below in zip(lines, [*lines[1:], ""], strict=True):
+            if line and below and set(below) == {"-"}:
+                heading = line
+                sections[heading] = ""
+            elif heading and not (line and set(line) == {"-"}):
+                sections[heading] += line + "\n"
+        return {heading: text.strip() for heading, text in sections.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One rule's explanation of one unanswered request.
+
+    Attributes
+    ----------
+    confidence : Confidence
+        How certain, before the capture's own defects are taken into account.
+    group : str
+        Claims with equal group and upstream become one finding.
+    closing : KeySegment or None
+        The segment that ended the connection, if one did.
+    texts : dict of Key to str
+        What single segments prove, in words; the others get the usual words.
+    """
+
+    confidence: Confidence
+    group: str = ""
+    closing: KeySegment | None = None
+    texts: dict[Key, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """All requests that one finding explains."""
+
+    subject: str
+    group: str
+    losses: tuple[Loss, ...]
+    claims: tuple[Claim, ...]
+
+    @property
+    def confidence(self) -> Confidence:
+        """Confidence of most of the claims: the median, the lower one of two."""
+        return Confidence(sorted(c.confidence for c in self.claims)[(len(self.claims) - 1) // 2])
+
+
+class CauseRule(Rule):
+    """A rule that explains single unanswered requests."""
+
+    @abstractmethod
+    def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
+        """Yield the requests that this rule explains."""
+
+    @abstractmethod
+    def describe(self, analysis: Analysis, group: Group) -> Words:
+        """Return the words of a finding."""
+
+    def check(self, analysis: Analysis) -> Iterator[Finding]:
+        """Yield one finding per upstream and group of claims."""
+        yield from self.findings(analysis, self.claims(analysis))
+
+    def findings(self, analysis: Analysis, claims: Iterable[tuple[Loss, Claim]]) -> Iterator[Finding]:
+        """Yield the findings for `claims`, in order of their first request.
+
+        Parameters
+        ----------
+        analysis : Analysis
+            All tables.
+        claims : iterable of (Loss, Claim)
+            Requests whose cause this rule is.
+
+        Yields
+        ------
+        Finding
+            One per upstream and group.
+        """
+        groups: dict[tuple[str, str], list[tuple[Loss, Claim]]] = defaultdict(list)
+        for loss, claim in claims:
+            groups[str(loss.connection.resp), claim.group].append((loss, claim))
+        for (subject, name), members in groups.items():
+            losses, its_claims = zip(*members, strict=True)
+            group = Group(subject, name, losses, its_claims)
+            words = self.describe(analysis, group)
+            times = [loss.request_ts_ns for loss in losses]
+            yield Finding(
+                code=self.code,
+                name=self.name,
+                title=self.title,
+                severity=self.severity if words.severity is None else words.severity,
+                confidence=min(group.confidence, words.confidence_at_most),
+                subject=subject,
+                message=words.message,
+                identifier="/".join(part for part in (self.code, subject, name) if part),
+                count=len(members),
+                first_ts_ns=min(times),
+                last_ts_ns=max(times),
+                refuted_by=words.refuted_by,
+                remedy=words.remedy,
+                occurrences=tuple(_occurrences(losses, its_claims)),
+                details=words.details,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a finding says, and what it says otherwise than its rule."""
+
+    message: str
+    refuted_by: str
+    remedy: str
+    severity: Severity | None = None
+    confidence_at_most: Confidence = Confidence.CONFIRMED
+    details: dict[str, int | str | float] = field(default_factory=dict)
+
+
+def _occurrences(losses: Sequence[Loss], claims: Sequence[Claim]) -> Iterator[Occurrence]:
+    for number, (loss, claim) in enumerate(zip(losses, claims, strict=True)):
+        closing = claim.closing
+        yield Occurrence(
+            conn=loss.connection.conn,
+            depth=loss.depth,
+            uid=loss.connection.uid,
+            orig=str(loss.connection.orig),
+            resp=str(loss.connection.resp),
+            request_frame=loss.request_frame,
+            request_ts_ns=loss.request_ts_ns,
+            idle_before_ns=loss.idle_before_ns,
+            method=loss.method_name,
+            target=loss.target,
+            closing_frame=closing.frame if closing is not None else -1,
+            closing_kind=closing.kind_name if closing is not None else "",
+            # A flood of failures needs no flood of proofs.
+            evidence=build_evidence(loss, claim.texts) if number < _MAX_WITH_EVIDENCE else (),
+            host=loss.host,
+            request_id=loss.request_id,
+        )

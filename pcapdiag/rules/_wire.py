@@ -1,0 +1,225 @@
+"""What the wire says of a lost request, as predicates that the rules share.
+
+Acknowledgement numbers decide who had what; times only measure how long something took. All functions are pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pcapdiag.analysis import sequence_difference
+from pcapdiag.codes import CapturePoint, ExchangeFlag, Key
+from pcapdiag.findings import Confidence
+
+if TYPE_CHECKING:
+    from pcapdiag.analysis import Analysis, KeySegment, Loss, Upstream
+    from pcapdiag.findings import Note
+
+READ_LAG_NS = 1_000_000
+"""A FIN that reached the proxy this shortly before the request had not been read yet: still the race."""
+
+_CLEAR_RTT_NS = 2_000_000
+"""Below this RTT, "faster than the path" cannot be told from a fast answer."""
+
+_PRECONNECTED_NS = 1_000_000_000
+"""A fresh connection without request for so long was opened ahead of need and can go stale."""
+
+_DOUBTFUL_NOTES = ("interface-drops", "one-sided", "holes", "connections-evicted")
+"""Capture notes that say segments are missing: what was not seen may have happened."""
+
+
+def upstream_of(analysis: Analysis, loss: Loss) -> Upstream | None:
+    """Return the upstream that a request was sent to."""
+    return analysis.upstream_by_endpoint.get(loss.connection.resp)
+
+
+def is_acknowledged(loss: Loss) -> bool:
+    """Tell whether the upstream's kernel had the whole request, by any segment of it."""
+    return loss.is_acknowledged or any(
+        segment is not None and segment.acknowledges(loss.request_end_seq)
+        for segment in (loss.keys.get(Key.RESP_FIN), loss.keys.get(Key.RESP_RST))
+    )
+
+
+def is_partly_acknowledged(loss: Loss) -> bool:
+    """Tell whether the upstream's kernel had some bytes of the request, but not all."""
+    if is_acknowledged(loss):
+        return False
+    after_request = (loss.request_seq + 1) & 0xFFFFFFFF
+    return bool(loss.flags & ExchangeFlag.ACKNOWLEDGED_PART) or any(
+        segment is not None and segment.acknowledges(after_request)
+        for segment in (loss.keys.get(Key.RESP_FIN), loss.keys.get(Key.RESP_RST))
+    )
+
+
+def upstream_closing(loss: Loss) -> KeySegment | None:
+    """Return the first FIN or RST of the upstream's side."""
+    return _first(loss.keys.get(Key.RESP_FIN), loss.keys.get(Key.RESP_RST))
+
+
+def proxy_closing(loss: Loss) -> KeySegment | None:
+    """Return the first FIN or RST of the proxy."""
+    return _first(loss.keys.get(Key.ORIG_FIN), loss.keys.get(Key.ORIG_RST))
+
+
+def is_closed_by_proxy(loss: Loss) -> bool:
+    """Tell whether the proxy closed before it had heard of any closing of the upstream."""
+    of_proxy, of_upstream = proxy_closing(loss), upstream_closing(loss)
+    if of_proxy is None or of_upstream is None:
+        return of_proxy is not None
+    if of_proxy.acknowledges(of_upstream.next_seq) and of_upstream.kind_name == "FIN":
+        return False
+    if of_upstream.acknowledges(of_proxy.next_seq) and of_proxy.kind_name == "FIN":
+        return True
+    return (of_proxy.ts_ns, of_proxy.frame) < (of_upstream.ts_ns, of_upstream.frame)
+
+
+def is_closed_by_upstream(loss: Loss) -> bool:
+    """Tell whether the upstream closed, and did so first."""
+    return upstream_closing(loss) is not None and not is_closed_by_proxy(loss)
+
+
+def was_idle(loss: Loss) -> bool:
+    """Tell whether the connection was idle before the request: used before, or opened a good while ahead of need."""
+    connection = loss.connection
+    if loss.is_reused:
+        return True
+    handshake = max(connection.handshake_resp_ns, 0) + max(connection.handshake_orig_ns, 0)
+    return connection.orig_isn >= 0 and loss.request_ts_ns - connection.first_ts_ns - handshake >= _PRECONNECTED_NS
+
+
+def fin_lag_ns(loss: Loss) -> int:
+    """Return how long the proxy had the upstream's FIN before it sent the request; -1 if it had not.
+
+    It had it if the request's own acknowledgement number covers the FIN. At another capture point than the proxy the
+    way from there to the proxy and back is taken off.
+    """
+    fin = loss.keys.get(Key.RESP_FIN)
+    if fin is None or loss.request_ack < 0 or sequence_difference(loss.request_ack, fin.next_seq) < 0:
+        return -1
+    return max(loss.request_ts_ns - fin.ts_ns - max(loss.connection.handshake_orig_ns, 0), 0)
+
+
+def last_sent_ns(loss: Loss) -> int:
+    """Return when the last byte of the request was first sent."""
+    end = loss.keys.get(Key.REQUEST_END)
+    return loss.request_ts_ns if end is None else max(end.ts_ns, loss.request_ts_ns)
+
+
+def last_seen_ns(analysis: Analysis, loss: Loss) -> int:
+    """Return until when this request could be watched: the end of the capture."""
+    return max(analysis.last_ts_ns, loss.connection.last_ts_ns)
+
+
+def known_timeout(upstream: Upstream | None) -> tuple[int, int]:
+    """Return the upstream's idle timeout and its spread [ns]: measured, or else as its Keep-Alive field announces.
+
+    Both are -1 where neither says anything, or a measurement is no more than possible.
+    """
+    if upstream is None:
+        return -1, -1
+    timeout = upstream.idle_timeout
+    if timeout is not None and timeout.confidence >= Confidence.LIKELY:
+        return timeout.value_ns, timeout.spread_ns
+    if upstream.keep_alive_s > 0:
+        # Node closes up to a second later than it announces.
+        return upstream.keep_alive_s * 1_000_000_000, 1_000_000_000
+    return -1, -1
+
+
+def is_gap_at_timeout(loss: Loss, upstream: Upstream | None) -> bool:
+    """Tell whether the idle gap lies in the race window of a known idle timeout, or as close as clocks allow."""
+    timeout, spread = known_timeout(upstream)
+    if upstream is None or timeout < 0 or loss.idle_before_ns < 0:
+        return False
+    rtt = max(upstream.rtt_p50_ns, upstream.rtt_p99_ns, 0)
+    tolerance = max(timeout // 50, 10_000_000)
+    return timeout - rtt - tolerance <= loss.idle_before_ns <= timeout + spread + tolerance
+
+
+def is_idle_close_in_server(loss: Loss, upstream: Upstream | None) -> bool:
+    """Tell whether an acknowledged request met the idle timer: closed at once, at an idle gap that equals it."""
+    closing = upstream_closing(loss)
+    if upstream is None or closing is None or not loss.is_reused or not is_failed_in_upstream(loss):
+        return False
+    at_once = 2 * max(upstream.rtt_p50_ns, upstream.rtt_p99_ns, 0) + 50_000_000
+    return closing.ts_ns - last_sent_ns(loss) <= at_once and is_gap_at_timeout(loss, upstream)
+
+
+def is_failed_in_upstream(loss: Loss) -> bool:
+    """Tell whether the upstream closed, before the proxy did, with the whole request in its kernel."""
+    return (
+        not loss.is_connect
+        and not loss.truncated
+        and loss.crossing is None
+        and is_closed_by_upstream(loss)
+        and is_acknowledged(loss)
+    )
+
+
+def hop_count(ttl: int) -> int:
+    """Return how many routers a packet passed, from the usual initial values of the TTL; -1 if it is not known."""
+    if ttl < 0:
+        return -1
+    return next(initial for initial in (64, 128, 255) if initial >= ttl) - ttl
+
+
+def has_foreign_hops(loss: Loss) -> bool:
+    """Tell whether the RST came over another number of hops than what the upstream itself sent."""
+    rst = loss.keys.get(Key.RESP_RST)
+    if rst is None:
+        return False
+    of_rst, of_upstream = hop_count(rst.ttl), hop_count(loss.connection.resp_ttl)
+    return of_rst >= 0 <= of_upstream and of_rst != of_upstream
+
+
+def is_rst_too_fast(analysis: Analysis, loss: Loss, upstream: Upstream | None) -> bool:
+    """Tell whether the RST answers the request sooner than the path to the upstream allows.
+
+    Only a RST that answers says anything: one of the upstream's own accord carries an acknowledgement number from
+    before the request and may come at any time.
+    """
+    rst = loss.keys.get(Key.RESP_RST)
+    if rst is None or upstream is None or upstream.rtt_min_ns < _CLEAR_RTT_NS:
+        return False
+    points = analysis.capture_points
+    capture = loss.connection.capture_idx
+    if capture >= len(points) or points[capture] is not CapturePoint.PROXY:
+        return False
+    answers = rst.ack < 0 or rst.acknowledges(loss.request_end_seq)
+    return answers and 0 <= rst.ts_ns - loss.request_ts_ns < upstream.rtt_min_ns // 2
+
+
+def is_from_middlebox(analysis: Analysis, loss: Loss, upstream: Upstream | None) -> bool:
+    """Tell whether the RST was sent by something on the path that is not the upstream."""
+    return has_foreign_hops(loss) or is_rst_too_fast(analysis, loss, upstream)
+
+
+def is_lone_rst(loss: Loss) -> bool:
+    """Tell whether a RST without FIN ended the connection and nothing before it acknowledged the request."""
+    return (
+        Key.RESP_RST in loss.keys
+        and Key.RESP_FIN not in loss.keys
+        and not loss.is_acknowledged
+        and is_closed_by_upstream(loss)
+    )
+
+
+def certainty(analysis: Analysis, loss: Loss, confidence: Confidence) -> Confidence:
+    """Return `confidence`, lowered where segments of this connection or of the whole capture are missing."""
+    is_doubtful = loss.connection.n_holes > 0 or any(
+        note.code in _DOUBTFUL_NOTES for note in (*analysis.notes, *_capture_notes(analysis, loss))
+    )
+    return min(confidence, Confidence.LIKELY) if is_doubtful else confidence
+
+
+def _capture_notes(analysis: Analysis, loss: Loss) -> tuple[Note, ...]:
+    captures = analysis.captures
+    index = loss.connection.capture_idx
+    return tuple(captures[index].notes) if index < len(captures) else ()
+
+
+def _first(a: KeySegment | None, b: KeySegment | None) -> KeySegment | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return a if (a.ts_ns, a.frame) <= (b.ts_ns, b.frame) else b

@@ -1,0 +1,37 @@
+"""Small words that several messages need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pcapdiag.units import format_duration_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pcapdiag.analysis import Loss
+
+
+def about(duration_ns: int) -> str:
+    """Return a duration with four significant digits: a sentence needs no more."""
+    unit = 10 ** max(len(str(abs(duration_ns))) - 4, 0)
+    return format_duration_ns(round(duration_ns / unit) * unit)
+
+
+def count(n: int, noun: str) -> str:
+    """Return a number and its noun, in the plural where it must be."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def duration_range(values_ns: Iterable[int]) -> str:
+    """Return the range of some durations in words; "unknown" if none is known."""
+    known = sorted(v for v in values_ns if v >= 0)
+    if not known:
+        return "unknown"
+    low, high = about(known[0]), about(known[-1])
+    return low if low == high else f"{low} to {high}"
+
+
+def idle_gaps(losses: Sequence[Loss]) -> str:
+    """Return the range of the idle gaps of some requests in words."""
+    return duration_range(loss.idle_before_ns for loss in losses)

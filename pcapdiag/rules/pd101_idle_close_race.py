@@ -1,0 +1,183 @@
+"""PD101: the upstream closed an idle connection while a request was on its way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pcapdiag.codes import Key
+from pcapdiag.findings import Confidence, Severity
+from pcapdiag.rules._remedy import keepalive_remedy
+from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._wire import (
+    READ_LAG_NS,
+    certainty,
+    fin_lag_ns,
+    is_from_middlebox,
+    is_gap_at_timeout,
+    is_lone_rst,
+    known_timeout,
+    upstream_of,
+    was_idle,
+)
+from pcapdiag.rules._words import about, count, idle_gaps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pcapdiag.analysis import Analysis, KeySegment, Loss, Upstream
+
+_OTHER_AGE = "other-age"
+_UNKNOWN_AGE = "unknown-age"
+
+
+class IdleCloseRace(CauseRule):
+    """The upstream's FIN of an idle connection and the request crossed on the wire.
+
+    What it looks for
+    -----------------
+    A request on a connection that was idle, and a FIN of the upstream that acknowledges none of it, while the
+    request's own acknowledgement number does not cover the FIN: neither side had the other's segment when it sent its
+    own. With TLS the close_notify comes before the FIN and counts in its place. If the FIN was lost, a RST alone at an
+    idle gap in the race window.
+
+    Why it matters
+    --------------
+    The request was not processed and nobody is to blame for it: the upstream may close an idle connection, the proxy
+    may use it. nginx logs `upstream prematurely closed connection while reading response header from upstream` and
+    answers 502, or retries; each such failure also counts against the peer (`max_fails`), so that a few of them
+    together can leave `no live upstreams` behind.
+
+    Evidence
+    --------
+    The acknowledgement numbers of the request and of the FIN. The order in the capture proves nothing: it depends on
+    where one captured. The race window is (T - RTT, T) of idle gap, T the upstream's idle timeout. A FIN that reached
+    the proxy less than a millisecond before the request had not been read by the proxy: that is still the race.
+
+    When it is wrong
+    ----------------
+    Where a lone RST is the only sign, a restart of the upstream at just that idle gap looks the same; such a finding is
+    no more than likely. A FIN at another age than the idle timeout is a reload, a limit or a shutdown of the upstream;
+    the request crossed it all the same, but another timeout does not help, and the finding says so.
+
+    Remedy
+    ------
+    Let the proxy give up idle connections first: `keepalive_timeout` in nginx's upstream block below T - RTT with a
+    margin, or raise the upstream's own idle timeout well above the proxy's. `max_fails=0` or a backup peer only change
+    who sees the failure.
+
+    References
+    ----------
+    RFC 9112 section 9.5 (a request may cross the close of an idle connection), RFC 9110 section 9.2.2 (what may be
+    retried), nginx ngx_http_upstream_module `keepalive_timeout`.
+    """
+
+    code = "PD101"
+    name = "idle-close-race"
+    title = "The upstream closed an idle connection while a request was on its way"
+    severity = Severity.ERROR
+    needs = ("both directions",)
+    helped_by = ("idle closings of the same upstream", "the handshake", "a capture at the proxy")
+    supersedes = ("PD106", "PD201")
+
+    def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
+        """Yield requests that crossed the closing of their idle connection."""
+        for loss in analysis.losses:
+            if loss.is_connect or not was_idle(loss):
+                continue
+            upstream = upstream_of(analysis, loss)
+            crossing = loss.crossing
+            if crossing is not None:
+                lag = fin_lag_ns(loss)
+                if lag > READ_LAG_NS:
+                    continue
+                confidence = Confidence.CONFIRMED if loss.request_ack >= 0 else Confidence.LIKELY
+                texts = {crossing.key: _crossing_text(crossing, lag), Key.REQUEST: _request_text(crossing, lag)}
+                group = _group_of_age(loss, crossing, upstream)
+                yield loss, Claim(certainty(analysis, loss, confidence), group, crossing, texts)
+            elif (
+                loss.is_reused
+                and is_lone_rst(loss)
+                and is_gap_at_timeout(loss, upstream)
+                and not is_from_middlebox(analysis, loss, upstream)
+            ):
+                rst = loss.keys[Key.RESP_RST]
+                texts = {Key.RESP_RST: "the upstream knows the connection no more; its FIN was lost on the way"}
+                yield loss, Claim(certainty(analysis, loss, Confidence.LIKELY), _group_of_timeout(upstream), rst, texts)
+
+    def describe(self, analysis: Analysis, group: Group) -> Words:
+        """Return the words of a finding."""
+        upstream = upstream_of(analysis, group.losses[0])
+        n = len(group.losses)
+        timeout, _ = known_timeout(upstream)
+        details: dict[str, int | str | float] = {}
+        gaps = [loss.idle_before_ns for loss in group.losses if loss.idle_before_ns >= 0]
+        if gaps:
+            details |= {"shortest_raced_gap_ns": min(gaps), "longest_raced_gap_ns": max(gaps)}
+        crossed = (
+            f"{count(n, 'request')} crossed its FIN on the wire and got no answer (idle gap {idle_gaps(group.losses)})"
+        )
+        refuted_by = (
+            "A FIN whose acknowledgement number covers the request (the upstream had it), or a request whose"
+            " acknowledgement number covers a FIN that came long before."
+        )
+        if upstream is None or group.group in (_OTHER_AGE, _UNKNOWN_AGE):
+            remedy, at = _remedy_of_reload(), "at no constant idle age"
+            if upstream is not None and group.group == _OTHER_AGE:
+                at = f"before its idle timeout of {about(timeout)} was up"
+            elif n == 1:
+                at, remedy = "and how long it waits is not known", f"{keepalive_remedy(upstream, group.losses)[0]}"
+            return Words(
+                f"{group.subject} closed idle connections {at}: {crossed}.", refuted_by, remedy, details=details
+            )
+        remedy, numbers = keepalive_remedy(upstream, group.losses)
+        details |= {"idle_timeout_ns": timeout, "rtt_ns": upstream.rtt_p50_ns} | numbers
+        if upstream.longest_answered_gap_ns >= 0:
+            details["longest_answered_gap_ns"] = upstream.longest_answered_gap_ns
+        message = (
+            f"{group.subject} closes idle connections after {about(timeout)}, the proxy keeps them longer: {crossed}."
+        )
+        return Words(message, refuted_by, remedy, details=details)
+
+
+def _crossing_text(crossing: KeySegment, lag: int) -> str:
+    kind = "FIN" if crossing.key is Key.RESP_FIN else "close_notify"
+    if lag >= 0:
+        return f"{kind} of the idle connection: it acknowledges none of the request, and the proxy had not read it yet"
+    return f"{kind} of the idle connection: it acknowledges none of the request"
+
+
+def _request_text(crossing: KeySegment, lag: int) -> str:
+    kind = "FIN" if crossing.key is Key.RESP_FIN else "close_notify"
+    if lag >= 0:
+        return f"the request is sent {about(lag)} after the {kind} came in: too short to have been read"
+    return f"the request is sent; its acknowledgement number does not cover the {kind}"
+
+
+def _group_of_timeout(upstream: Upstream | None) -> str:
+    timeout, _ = known_timeout(upstream)
+    if timeout < 0:
+        return _UNKNOWN_AGE
+    # Rounded, so that two nights give the same name: half seconds below ten seconds, whole seconds above.
+    half_seconds = max(round(timeout / 500_000_000), 1)
+    return f"idle-{half_seconds / 2:g}s" if half_seconds < 20 else f"idle-{round(timeout / 1_000_000_000)}s"
+
+
+def _group_of_age(loss: Loss, crossing: KeySegment, upstream: Upstream | None) -> str:
+    """Return which closings of this upstream this one belongs to: those of its idle timer, or others."""
+    timeout, spread = known_timeout(upstream)
+    if timeout < 0 or loss.idle_before_ns < 0:
+        return _group_of_timeout(upstream)
+    age = crossing.ts_ns - (loss.request_ts_ns - loss.idle_before_ns)
+    tolerance = max(timeout // 50, 100_000_000)
+    return _group_of_timeout(upstream) if timeout - tolerance <= age <= timeout + spread + tolerance else _OTHER_AGE
+
+
+def _remedy_of_reload() -> str:
+    return (
+        "Closings at such ages are no idle timer: look in the upstream's log for reloads, deployments, scale-in, worker"
+        " restarts (gunicorn max_requests) or a limit of connections at these times. A shorter keepalive_timeout at the"
+        " proxy makes them rarer, not impossible. Let the upstream drain: take it out of the proxy's upstream block"
+        " before a restart; nginx as upstream has keepalive_min_timeout for this.\n\n"
+        "Requests that may be sent twice can be retried: proxy_next_upstream error timeout (the default) does so for"
+        " all but POST, LOCK and PATCH."
+    )

@@ -1,0 +1,110 @@
+"""PD104: the path forgot an idle connection and drops what is sent on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pcapdiag.codes import Key
+from pcapdiag.findings import Confidence, Severity
+from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._wire import (
+    certainty,
+    is_acknowledged,
+    is_partly_acknowledged,
+    upstream_closing,
+    upstream_of,
+)
+from pcapdiag.rules._words import about, count, idle_gaps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pcapdiag.analysis import Analysis, Loss
+
+
+class SilentDropOnReuse(CauseRule):
+    """A request on an idle connection was never acknowledged, however often it was sent.
+
+    What it looks for
+    -----------------
+    A request on a reused connection and its retransmissions, without acknowledgement, FIN or RST from the upstream.
+
+    Why it matters
+    --------------
+    A NAT, firewall or load balancer between proxy and upstream forgot the idle connection and drops its segments. The
+    proxy waits for `proxy_read_timeout` (60 s by default), then the client gets 504; a retry comes only after that.
+
+    Evidence
+    --------
+    The idle gap, the request, and its retransmissions at growing intervals. The longest idle gap that was still
+    answered and the shortest that was not enclose the middlebox's timeout (often 240, 350 or 3600 s).
+
+    When it is wrong
+    ----------------
+    A host that went down at that moment looks the same, but then new connections to it fail too (PD302). A capture
+    without the upstream's direction shows it for every request.
+
+    Remedy
+    ------
+    Let the proxy give up idle connections before the middlebox forgets them (`keepalive_timeout` in the upstream
+    block), or keep them known with `proxy_socket_keepalive on` and a kernel keep-alive time below that timeout.
+
+    References
+    ----------
+    RFC 9293 section 3.8.1 (retransmission), RFC 5382 section 5 (how long a NAT should keep a connection).
+    """
+
+    code = "PD104"
+    name = "silent-drop-on-reuse"
+    title = "A request on an idle connection vanished on the path"
+    severity = Severity.ERROR
+    needs = ("both directions",)
+    helped_by = ("a capture at the upstream",)
+
+    def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
+        """Yield requests on reused connections that nothing ever acknowledged."""
+        for loss in analysis.losses:
+            if (
+                loss.is_connect
+                or not loss.is_reused
+                or not loss.retransmissions
+                or loss.crossing is not None
+                or upstream_closing(loss) is not None
+                or is_acknowledged(loss)
+                or is_partly_acknowledged(loss)
+            ):
+                continue
+            confidence = Confidence.CONFIRMED if loss.retransmissions >= 3 else Confidence.LIKELY
+            closing = loss.keys.get(Key.ORIG_FIN, loss.keys.get(Key.ORIG_RST))
+            yield loss, Claim(certainty(analysis, loss, confidence), closing=closing)
+
+    def describe(self, analysis: Analysis, group: Group) -> Words:
+        """Return the words of a finding."""
+        upstream = upstream_of(analysis, group.losses[0])
+        gaps = [loss.idle_before_ns for loss in group.losses if loss.idle_before_ns >= 0]
+        repeats = sum(loss.retransmissions for loss in group.losses)
+        details: dict[str, int | str | float] = {}
+        bracket, below = "", "the middlebox's idle timeout"
+        if gaps:
+            details["shortest_lost_gap_ns"] = min(gaps)
+            longest = upstream.longest_answered_gap_ns if upstream is not None else -1
+            details["longest_answered_gap_ns"] = longest
+            below = about(min(gaps))
+            if 0 <= longest < min(gaps):
+                below = about(longest)
+                bracket = f" The longest idle gap that was still answered was {below}: the timeout lies in between."
+        return Words(
+            message=(
+                f"{count(len(group.losses), 'request')} to {group.subject} on idle connections (idle gap"
+                f" {idle_gaps(group.losses)}) and {count(repeats, 'retransmission')} of them were never"
+                f" acknowledged.{bracket}"
+            ),
+            refuted_by="The request, or any acknowledgement of it, in a capture at the upstream.",
+            remedy=(
+                f"Find the device between proxy and {group.subject} that tracks connections (NAT gateway, firewall,"
+                " load balancer, conntrack on either host) and its idle timeout. Then either set keepalive_timeout in"
+                f" nginx's upstream block below {below}, or proxy_socket_keepalive on; with"
+                " net.ipv4.tcp_keepalive_time below it.\n\nA lower proxy_read_timeout only shortens the wait of each lost request."
+            ),
+            details=details,
+        )

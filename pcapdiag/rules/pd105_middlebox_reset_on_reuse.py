@@ -1,0 +1,119 @@
+"""PD105: something on the path, not the upstream, reset a reused connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pcapdiag.codes import Key
+from pcapdiag.findings import Confidence, Severity
+from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._wire import (
+    certainty,
+    has_foreign_hops,
+    hop_count,
+    is_from_middlebox,
+    is_lone_rst,
+    is_rst_too_fast,
+    upstream_of,
+)
+from pcapdiag.rules._words import about, count, idle_gaps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pcapdiag.analysis import Analysis, Loss
+
+
+class MiddleboxResetOnReuse(CauseRule):
+    """A request on an idle connection was answered by a RST that the upstream did not send.
+
+    What it looks for
+    -----------------
+    A request on a reused connection, not acknowledged, answered by a RST that came over another number of hops than
+    the upstream's own segments on this connection, or sooner than the path to the upstream allows.
+
+    Why it matters
+    --------------
+    A NAT, firewall or load balancer forgot the idle connection and says so with a RST in the upstream's name. The
+    upstream never saw the request. nginx logs `recv() failed (104: Connection reset by peer)`; the client gets 502 or
+    a retry.
+
+    Evidence
+    --------
+    The TTL of the RST against the TTL of the upstream's own segments, counted as hops from 64, 128 or 255, so that
+    stacks which start a RST at another value are not accused; the time to the RST against the shortest RTT.
+
+    When it is wrong
+    ----------------
+    A path that changed between the last response and the RST changes the hop count too. A middlebox that copies the
+    upstream's TTL is not recognised: then it looks like PD106.
+
+    Remedy
+    ------
+    As for PD104: the proxy's `keepalive_timeout` below the device's idle timeout, or TCP keep-alive probes.
+
+    References
+    ----------
+    RFC 9293 section 3.5.2; Weaver, Sommer, Paxson, "Detecting Forged TCP Reset Packets", NDSS 2009.
+    """
+
+    code = "PD105"
+    name = "middlebox-reset-on-reuse"
+    title = "Something on the path reset an idle connection"
+    severity = Severity.ERROR
+    needs = ("TTL of the RST and of the upstream's own segments, or the handshake's RTT",)
+    helped_by = ("a capture at the upstream",)
+    supersedes = ("PD106", "PD101")
+
+    def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
+        """Yield requests that a foreign RST ended."""
+        for loss in analysis.losses:
+            upstream = upstream_of(analysis, loss)
+            if not (loss.is_reused and is_lone_rst(loss) and is_from_middlebox(analysis, loss, upstream)):
+                continue
+            rst = loss.keys[Key.RESP_RST]
+            signs: list[str] = []
+            if has_foreign_hops(loss):
+                signs.append(
+                    f"its TTL {rst.ttl} means {count(hop_count(rst.ttl), 'hop')}, the upstream's own segments have"
+                    f" TTL {loss.connection.resp_ttl}, {count(hop_count(loss.connection.resp_ttl), 'hop')}"
+                )
+            if is_rst_too_fast(analysis, loss, upstream) and upstream is not None:
+                after = about(rst.ts_ns - loss.request_ts_ns)
+                signs.append(f"it came {after} after the request, the path takes {about(upstream.rtt_min_ns)}")
+            texts = {Key.RESP_RST: f"RST, but not of the upstream: {' and '.join(signs)}"}
+            # A hop count is a fact about the sender; a fast answer alone may be a lucky path.
+            confidence = Confidence.CONFIRMED if has_foreign_hops(loss) else Confidence.LIKELY
+            yield loss, Claim(certainty(analysis, loss, confidence), closing=rst, texts=texts)
+
+    def describe(self, analysis: Analysis, group: Group) -> Words:
+        """Return the words of a finding."""
+        upstream = upstream_of(analysis, group.losses[0])
+        longest = upstream.longest_answered_gap_ns if upstream is not None else -1
+        gaps = [loss.idle_before_ns for loss in group.losses if loss.idle_before_ns >= 0]
+        bracket = ""
+        if gaps and 0 <= longest < min(gaps):
+            bracket = f" The longest idle gap that was still answered was {about(longest)}."
+        below = about(min(gaps)) if gaps else "the device's idle timeout"
+        return Words(
+            message=(
+                f"{count(len(group.losses), 'request')} to {group.subject} on idle connections (idle gap"
+                f" {idle_gaps(group.losses)}) met a RST that did not come from the upstream.{bracket}"
+            ),
+            refuted_by="The RST leaving the upstream in a capture taken there.",
+            remedy=(
+                f"Find the device between proxy and {group.subject} that tracks connections and forgets idle ones, and"
+                " its idle timeout. Until then set keepalive_timeout in nginx's upstream block below"
+                f" {below}, or proxy_socket_keepalive on; with net.ipv4.tcp_keepalive_time below it."
+            ),
+            details={"shortest_lost_gap_ns": min(gaps), "longest_answered_gap_ns": longest} if gaps else {},
+        )
+
+    def missing(self, analysis: Analysis) -> str:
+        """Return why the sender of resets could not be told."""
+        resets = [loss for loss in analysis.losses if loss.is_reused and is_lone_rst(loss)]
+        if not resets or any(
+            hop_count(loss.keys[Key.RESP_RST].ttl) >= 0 <= hop_count(loss.connection.resp_ttl) for loss in resets
+        ):
+            return ""
+        return "the TTL of the upstream's own segments is not in the capture: who sent the RST cannot be told"

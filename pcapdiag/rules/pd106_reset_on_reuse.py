@@ -1,0 +1,107 @@
+"""PD106: the upstream reset a connection that it had never closed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pcapdiag.codes import Key
+from pcapdiag.findings import Confidence, Severity
+from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._wire import (
+    certainty,
+    hop_count,
+    is_from_middlebox,
+    is_gap_at_timeout,
+    is_lone_rst,
+    upstream_of,
+)
+from pcapdiag.rules._words import about, count, idle_gaps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pcapdiag.analysis import Analysis, Loss
+
+
+class ResetOnReuse(CauseRule):
+    """A request on an idle connection was answered by a RST of the upstream, without a FIN before.
+
+    What it looks for
+    -----------------
+    A request on a reused connection, not acknowledged, then a RST and no FIN; nothing says that the RST came from
+    elsewhere (PD105), and the idle gap is not at the upstream's idle timeout (PD101).
+
+    Why it matters
+    --------------
+    The upstream's machine no longer knows the connection: it was restarted, failed over, moved, or lost its state
+    without saying so. nginx logs `recv() failed (104: Connection reset by peer)`; the client gets 502 or a retry.
+
+    Evidence
+    --------
+    The RST, its TTL against the upstream's other segments, and the absence of any FIN before it.
+
+    When it is wrong
+    ----------------
+    A FIN that was lost on the way, at an upstream whose idle timeout the capture does not show, is PD101. A middlebox
+    that copies the upstream's TTL is PD105.
+
+    Remedy
+    ------
+    Look at the upstream at these times: reboot, restart with `kill -9`, failover of an address, connections killed
+    by `ss -K` or by an orchestrator. Behind a balancer in between, its idle timeout.
+
+    References
+    ----------
+    RFC 9293 section 3.5.1 (half-open connections and their discovery).
+    """
+
+    code = "PD106"
+    name = "reset-on-reuse"
+    title = "The upstream reset a connection that it had never closed"
+    severity = Severity.ERROR
+    needs = ("both directions",)
+    helped_by = ("TTL of the RST and of the upstream's own segments", "idle closings of the same upstream")
+
+    def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
+        """Yield requests that a RST of the upstream ended."""
+        for loss in analysis.losses:
+            upstream = upstream_of(analysis, loss)
+            if (
+                loss.is_reused
+                and is_lone_rst(loss)
+                and not is_from_middlebox(analysis, loss, upstream)
+                and not is_gap_at_timeout(loss, upstream)
+            ):
+                rst = loss.keys[Key.RESP_RST]
+                same_hops = hop_count(rst.ttl) >= 0 <= hop_count(loss.connection.resp_ttl)
+                text = "the upstream resets a connection that it had never closed"
+                if same_hops:
+                    text += f" (TTL {rst.ttl}, as its other segments)"
+                confidence = Confidence.CONFIRMED if same_hops else Confidence.LIKELY
+                yield loss, Claim(certainty(analysis, loss, confidence), closing=rst, texts={Key.RESP_RST: text})
+
+    def describe(self, analysis: Analysis, group: Group) -> Words:
+        """Return the words of a finding."""
+        upstream = upstream_of(analysis, group.losses[0])
+        after = [loss.keys[Key.RESP_RST].ts_ns - loss.request_ts_ns for loss in group.losses]
+        rtt = f", one RTT is {about(upstream.rtt_p50_ns)}" if upstream and upstream.rtt_p50_ns >= 0 else ""
+        gaps = [loss.idle_before_ns for loss in group.losses if loss.idle_before_ns >= 0]
+        return Words(
+            message=(
+                f"{group.subject} answered {count(len(group.losses), 'request')} on idle connections (idle gap"
+                f" {idle_gaps(group.losses)}) with a RST, without having closed them (median"
+                f" {about(sorted(after)[len(after) // 2])} after the request{rtt})."
+            ),
+            refuted_by=(
+                "A FIN of the upstream before the request in a capture taken there (then it is PD101), or no RST"
+                " leaving it at all (then it is PD105)."
+            ),
+            remedy=(
+                f"Find out what made {group.subject} forget its connections: a restart without orderly close, a"
+                " failover, an address that moved, a process killed with -9, a balancer that switched peers. If a"
+                " balancer stands in between, set keepalive_timeout in nginx's upstream block below its idle timeout."
+                "\n\nRequests that may be sent twice are retried by proxy_next_upstream error timeout (the default),"
+                " but not POST, LOCK and PATCH."
+            ),
+            details={"shortest_lost_gap_ns": min(gaps)} if gaps else {},
+        )

@@ -1,0 +1,149 @@
+"""PD110: no request was lost yet, but the proxy keeps connections into the race window."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import TYPE_CHECKING
+
+from pcapdiag.findings import Confidence, Finding, Severity
+from pcapdiag.rules._remedy import keepalive_remedy
+from pcapdiag.rules._rule import Rule
+from pcapdiag.rules._wire import is_idle_close_in_server, upstream_of
+from pcapdiag.rules._words import about, count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pcapdiag.analysis import Analysis, Upstream
+
+_DAY_NS = 86_400 * 1_000_000_000
+
+
+class IdleCloseRisk(Rule):
+    """The upstream closes idle connections before the proxy does: a request will be lost to it sooner or later.
+
+    What it looks for
+    -----------------
+    An upstream whose idle timeout T was measured, that lost no request to the race, and whose idle connections the
+    proxy still holds when T is up: the upstream closed some of them, or answered requests came near the race window
+    (T - RTT, T).
+
+    Why it matters
+    --------------
+    Whether a request falls into the window is a matter of chance and of traffic. What is a near miss in a quiet hour is
+    a 502 in a busy one.
+
+    Evidence
+    --------
+    The closings by the upstream, the near misses, the longest idle gap that was still answered. The expected losses
+    per day are the density of idle gaps near T times one RTT, with the interval that so few observations allow (with
+    none, at most three in as many requests as were seen).
+
+    When it is wrong
+    ----------------
+    Where idle gaps have a rhythm (health checks, batch jobs) the density near T says little about the window itself.
+
+    Remedy
+    ------
+    As for PD101, before it happens: the proxy's `keepalive_timeout` below T - RTT with a margin.
+
+    References
+    ----------
+    RFC 9112 section 9.5.
+    """
+
+    code = "PD110"
+    name = "idle-close-risk"
+    title = "The proxy keeps idle connections longer than the upstream does"
+    severity = Severity.WARNING
+    needs = ("idle closings of the upstream",)
+    helped_by = ("a longer capture", "the handshake")
+
+    def check(self, analysis: Analysis) -> Iterator[Finding]:
+        """Yield one finding per upstream that is at risk."""
+        raced = {
+            loss.connection.resp
+            for loss in analysis.losses
+            if loss.crossing is not None or is_idle_close_in_server(loss, upstream_of(analysis, loss))
+        }
+        for upstream in analysis.upstreams:
+            if upstream.endpoint not in raced and _is_measured(upstream) and _is_exposed(upstream):
+                yield self._finding(analysis, upstream)
+
+    def missing(self, analysis: Analysis) -> str:
+        """Return why no idle timeout could be compared."""
+        if any(_is_measured(u) for u in analysis.upstreams):
+            return ""
+        if any(u.idle_closes_by_proxy for u in analysis.upstreams) and not any(
+            u.idle_closes_by_upstream for u in analysis.upstreams
+        ):
+            return "no upstream's idle timeout is known: the proxy closed every idle connection first"
+        return "no upstream's idle timeout is known: no upstream was seen to close idle connections at a constant age"
+
+    def _finding(self, analysis: Analysis, upstream: Upstream) -> Finding:
+        timeout = upstream.idle_timeout
+        value = timeout.value_ns if timeout is not None else -1
+        per_day, low, high = _expected_per_day(analysis, upstream)
+        remedy, details = keepalive_remedy(upstream, ())
+        near = count(upstream.near_misses, "answered request")
+        came = (
+            f"{near} came near the race window" if upstream.near_misses else "no request came near the race window yet"
+        )
+        closes = count(upstream.idle_closes_by_upstream, "idle connection")
+        # Without handshakes there is no RTT, and without RTT no window to multiply the density with.
+        rate = f"; about {per_day:.2g} lost requests per day at this traffic ({low:.2g} to {high:.2g})" if high else ""
+        return Finding(
+            code=self.code,
+            name=self.name,
+            title=self.title,
+            severity=Severity.WARNING if upstream.near_misses else Severity.INFO,
+            confidence=Confidence.LIKELY if upstream.near_misses else Confidence.POSSIBLE,
+            subject=str(upstream.endpoint),
+            message=(
+                f"{upstream.endpoint} closed {closes} after {about(value)} while the proxy still held"
+                f" them; {came}{rate}."
+            ),
+            identifier=f"{self.code}/{upstream.endpoint}",
+            count=upstream.near_misses,
+            first_ts_ns=analysis.first_ts_ns,
+            last_ts_ns=analysis.last_ts_ns,
+            refuted_by="Idle closings by the proxy before T - RTT throughout a longer capture.",
+            remedy=remedy,
+            details=details
+            | {
+                "idle_timeout_ns": value,
+                "rtt_ns": upstream.rtt_p50_ns,
+                "near_misses": upstream.near_misses,
+                "longest_answered_gap_ns": upstream.longest_answered_gap_ns,
+                "expected_losses_per_day": round(per_day, 3),
+                "expected_losses_per_day_low": round(low, 3),
+                "expected_losses_per_day_high": round(high, 3),
+            },
+        )
+
+
+def _is_measured(upstream: Upstream) -> bool:
+    return upstream.idle_timeout is not None and upstream.idle_timeout.confidence >= Confidence.LIKELY
+
+
+def _is_exposed(upstream: Upstream) -> bool:
+    """Tell whether the proxy still holds connections when the upstream's timer is up."""
+    window_start = upstream.race_window_ns[0]
+    closes_first = 0 <= upstream.proxy_idle_close_ns < window_start
+    return upstream.near_misses > 0 or (upstream.idle_closes_by_upstream > 0 and not closes_first)
+
+
+def _expected_per_day(analysis: Analysis, upstream: Upstream) -> tuple[float, float, float]:
+    """Return the expected losses per day and their 95 % interval: the density of gaps near T times one RTT."""
+    rtt, span = upstream.rtt_p50_ns, analysis.last_ts_ns - analysis.first_ts_ns
+    if rtt <= 0 or span <= 0 or upstream.idle_timeout is None:
+        return 0.0, 0.0, 0.0
+    n = upstream.near_misses
+    observed_width = rtt + max(rtt, upstream.idle_timeout.value_ns // 50)
+    scale = rtt / observed_width * _DAY_NS / span
+    if n == 0:
+        return 0.0, 0.0, 3.0 * scale
+    # Limits of a Poisson mean (Byar): exact enough for a sentence, and no table is needed.
+    low = n * (1 - 1 / (9 * n) - 1.96 / (3 * sqrt(n))) ** 3
+    high = (n + 1) * (1 - 1 / (9 * (n + 1)) + 1.96 / (3 * sqrt(n + 1))) ** 3
+    return n * scale, max(low, 0.0) * scale, high * scale

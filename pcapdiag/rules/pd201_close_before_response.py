@@ -1,0 +1,92 @@
+"""PD201: the upstream closed with the request in hand and no response."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pcapdiag.codes import Key
+from pcapdiag.findings import Confidence, Severity
+from pcapdiag.rules._failure import failure_message, failure_remedy
+from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._wire import (
+    certainty,
+    is_closed_by_upstream,
+    is_failed_in_upstream,
+    is_idle_close_in_server,
+    upstream_closing,
+    upstream_of,
+    was_idle,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pcapdiag.analysis import Analysis, Loss
+
+
+class CloseBeforeResponse(CauseRule):
+    """The upstream acknowledged the request and then sent a FIN instead of a response.
+
+    What it looks for
+    -----------------
+    A FIN of the upstream whose acknowledgement number covers the whole request, no response byte before it, and an idle
+    gap before the request that has nothing to do with the upstream's idle timeout. On a fresh connection also a FIN
+    that does not cover the request: there was no idle time that could have run out.
+
+    Why it matters
+    --------------
+    The request was handed to a process that ended, was killed or gave up. nginx logs `upstream prematurely closed
+    connection while reading response header from upstream`, the same words as for the idle race (PD101), but no
+    timer at the proxy helps. A request that was retried may have run twice.
+
+    Evidence
+    --------
+    The acknowledgement of the request, the FIN, and the time between them: constant times are a timeout of the server,
+    equal moments on several connections the end of a process.
+
+    When it is wrong
+    ----------------
+    A server that was closing an idle connection when the request came in looks the same at an idle gap that equals its
+    idle timeout; where the capture shows that timeout it is PD103.
+
+    Remedy
+    ------
+    The upstream's own log at these times: exceptions, worker timeouts (gunicorn `--timeout`), out-of-memory kills,
+    restarts.
+
+    References
+    ----------
+    RFC 9112 section 9.5, RFC 9110 section 9.2.2 (a retry may run a request twice).
+    """
+
+    code = "PD201"
+    name = "close-before-response"
+    title = "The upstream took the request and closed without a response"
+    severity = Severity.ERROR
+    needs = ("both directions",)
+    helped_by = ("idle closings of the same upstream",)
+
+    def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
+        """Yield requests that the upstream took and answered with a FIN."""
+        for loss in analysis.losses:
+            closing = upstream_closing(loss)
+            if loss.is_connect or closing is None or closing.key is not Key.RESP_FIN:
+                continue
+            if is_failed_in_upstream(loss) and not is_idle_close_in_server(loss, upstream_of(analysis, loss)):
+                text = "FIN instead of a response: the upstream had the whole request"
+                confidence = Confidence.CONFIRMED
+            elif loss.crossing is not None and not was_idle(loss) and is_closed_by_upstream(loss):
+                text = "FIN on a fresh connection, without any of the request: closed as soon as it was accepted"
+                confidence = Confidence.LIKELY
+            else:
+                continue
+            claim = Claim(certainty(analysis, loss, confidence), closing=closing, texts={Key.RESP_FIN: text})
+            yield loss, claim
+
+    def describe(self, analysis: Analysis, group: Group) -> Words:
+        """Return the words of a finding."""
+        return Words(
+            message=failure_message(analysis, group, "closed the connection (FIN)"),
+            refuted_by="A response to such a request in the upstream's log, or idle gaps that equal its idle timeout.",
+            remedy=failure_remedy(group),
+        )

@@ -1,0 +1,96 @@
+"""PD202: the upstream reset the connection with the request in hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pcapdiag.codes import Key
+from pcapdiag.findings import Confidence, Severity
+from pcapdiag.rules._failure import failure_message, failure_remedy
+from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._wire import (
+    certainty,
+    has_foreign_hops,
+    is_failed_in_upstream,
+    is_from_middlebox,
+    is_idle_close_in_server,
+    is_lone_rst,
+    upstream_closing,
+    upstream_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pcapdiag.analysis import Analysis, Loss
+
+
+class ResetBeforeResponse(CauseRule):
+    """The upstream acknowledged the request and then sent a RST instead of a response.
+
+    What it looks for
+    -----------------
+    A RST of the upstream after the whole request was acknowledged, or with an acknowledgement number that covers it,
+    no response byte before it, and an idle gap unrelated to the upstream's idle timeout. On a fresh connection the
+    acknowledgement is not asked for: nothing could have gone stale there.
+
+    Why it matters
+    --------------
+    A process that dies or closes with unread bytes makes its kernel send a RST. nginx logs `recv() failed (104:
+    Connection reset by peer) while reading response header from upstream`; the client gets 502. A request that was
+    retried may have run twice.
+
+    Evidence
+    --------
+    The acknowledgement of the request, the RST, and the time between them.
+
+    When it is wrong
+    ----------------
+    A middlebox that resets busy connections looks the same if its RST comes over as many hops. At an idle gap that
+    equals the upstream's idle timeout it is PD103.
+
+    Remedy
+    ------
+    The upstream's own log at these times: crashes, kills, worker restarts, an application that closes without reading.
+
+    References
+    ----------
+    RFC 1122 section 4.2.2.13 (closing with unread data sends a RST), RFC 9112 section 9.6.
+    """
+
+    code = "PD202"
+    name = "reset-before-response"
+    title = "The upstream took the request and reset the connection"
+    severity = Severity.ERROR
+    needs = ("both directions",)
+    helped_by = ("idle closings of the same upstream", "TTL of the RST")
+
+    def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
+        """Yield requests that the upstream took and answered with a RST."""
+        for loss in analysis.losses:
+            closing = upstream_closing(loss)
+            if loss.is_connect or closing is None or closing.key is not Key.RESP_RST:
+                continue
+            upstream = upstream_of(analysis, loss)
+            if is_failed_in_upstream(loss):
+                if is_idle_close_in_server(loss, upstream) or (
+                    is_lone_rst(loss) and loss.is_reused and is_from_middlebox(analysis, loss, upstream)
+                ):
+                    continue
+                text = "RST instead of a response: the upstream's kernel had the whole request"
+                confidence = Confidence.LIKELY if has_foreign_hops(loss) else Confidence.CONFIRMED
+            elif not loss.is_reused and is_lone_rst(loss) and not is_from_middlebox(analysis, loss, upstream):
+                text = "RST instead of a response, on a fresh connection"
+                confidence = Confidence.LIKELY
+            else:
+                continue
+            claim = Claim(certainty(analysis, loss, confidence), closing=closing, texts={Key.RESP_RST: text})
+            yield loss, claim
+
+    def describe(self, analysis: Analysis, group: Group) -> Words:
+        """Return the words of a finding."""
+        return Words(
+            message=failure_message(analysis, group, "reset the connection (RST)"),
+            refuted_by="A response to such a request in the upstream's log, or no RST in a capture taken there.",
+            remedy=failure_remedy(group),
+        )

@@ -1,0 +1,78 @@
+"""PD203: the upstream closed inside a response."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pcapdiag.findings import Confidence, Severity
+from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._wire import certainty, is_closed_by_upstream, upstream_closing
+from pcapdiag.rules._words import count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pcapdiag.analysis import Analysis, Loss
+
+
+class TruncatedResponse(CauseRule):
+    """The upstream closed or reset the connection in the middle of a response.
+
+    What it looks for
+    -----------------
+    A response that began and then a FIN or RST of the upstream before the length that Content-Length or the chunks
+    announced; a RST also where only the close would have marked the end.
+
+    Why it matters
+    --------------
+    The proxy has already passed the status on: the client gets 200 and a body that ends too early, the access log
+    shows 200, and only the error log says `upstream prematurely closed connection while reading upstream`.
+
+    Evidence
+    --------
+    The response bytes that came and the closing segment. Such a request was answered, so it is not counted among the
+    unanswered.
+
+    When it is wrong
+    ----------------
+    Where the capture lost segments of the response, the missing bytes may have arrived after all.
+
+    Remedy
+    ------
+    The upstream's log at these times: a worker that died or was stopped while sending, a write timeout, a disk that ran
+    full, a reload that does not wait.
+
+    References
+    ----------
+    RFC 9112 section 8 (incomplete messages) and section 6.3 (where a message ends).
+    """
+
+    code = "PD203"
+    name = "truncated-response"
+    title = "The upstream closed inside a response"
+    severity = Severity.ERROR
+    needs = ("both directions", "HTTP/1 in the clear")
+
+    def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
+        """Yield responses that the upstream cut off."""
+        for loss in analysis.truncated:
+            if is_closed_by_upstream(loss):
+                closing = upstream_closing(loss)
+                yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), closing=closing)
+
+    def describe(self, analysis: Analysis, group: Group) -> Words:  # noqa: ARG002 - the same signature for all
+        """Return the words of a finding."""
+        by_rst = sum(c.closing is not None and c.closing.kind_name == "RST" for c in group.claims)
+        return Words(
+            message=(
+                f"{group.subject} cut off {count(len(group.losses), 'response')} ({by_rst} by RST,"
+                f" {len(group.losses) - by_rst} by FIN) before the announced end."
+            ),
+            refuted_by="The missing bytes in a capture without drops, or in the client's own log.",
+            remedy=(
+                f"Read the log of {group.subject} at these times for what ended the response: a worker that died or was"
+                " stopped, a write timeout, a reload. At the proxy no setting brings the rest back; proxy_buffering on"
+                " only hides short stalls."
+            ),
+            details={"by_rst": by_rst},
+        )

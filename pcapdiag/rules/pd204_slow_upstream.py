@@ -1,0 +1,91 @@
+"""PD204: the proxy's timeout ran out before the upstream answered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pcapdiag.codes import ExchangeFlag
+from pcapdiag.findings import Severity
+from pcapdiag.rules._patience import give_ups
+from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._wire import certainty
+from pcapdiag.rules._words import about, count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pcapdiag.analysis import Analysis, Loss
+
+
+class SlowUpstream(CauseRule):
+    """The upstream had the request and said nothing until the proxy's timeout ran out.
+
+    What it looks for
+    -----------------
+    A request that was acknowledged, no response byte, and a FIN or RST of the proxy first, after a wait that is a
+    timeout of the proxy: the same on connections that opened fast and slow, or a whole number of seconds.
+
+    Why it matters
+    --------------
+    The client gets 504 after `proxy_read_timeout` (60 s by default). nginx logs `upstream timed out (110: Connection
+    timed out) while reading response header from upstream`. The upstream may still be working on the request: a retry
+    runs it twice.
+
+    Evidence
+    --------
+    The acknowledgement, the proxy's closing, the wait between the last request byte and that closing, and the answer
+    that came too late, if one came.
+
+    When it is wrong
+    ----------------
+    A client with a timeout of its own in whole seconds, seen through a proxy whose upstreams are too near to tell the
+    two clocks apart, looks the same (PD206). The client leg in the same capture, or the access log (499 or 504),
+    decides.
+
+    Remedy
+    ------
+    Make the slow request faster, or give its location a longer `proxy_read_timeout`. Where late answers were seen,
+    their delay says how long would have been enough.
+
+    References
+    ----------
+    nginx ngx_http_proxy_module `proxy_read_timeout`: the time between two reads, not for the whole response.
+    """
+
+    code = "PD204"
+    name = "slow-upstream"
+    title = "The upstream was silent until the proxy's timeout"
+    severity = Severity.ERROR
+    needs = ("both directions",)
+    helped_by = ("the client leg in the same capture", "several such requests")
+
+    def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
+        """Yield requests that the proxy gave up at a timeout of its own."""
+        for given_up in give_ups(analysis):
+            if given_up.timeout_ns >= 0:
+                loss, closing = given_up.loss, given_up.closing
+                waited = about(given_up.wait_ns)
+                texts = {closing.key: f"the proxy gives up after {waited}: its timeout ran out"}
+                confidence = certainty(analysis, loss, given_up.confidence)
+                yield loss, Claim(confidence, f"timeout-{given_up.timeout_ns / 1e9:g}s", closing, texts)
+
+    def describe(self, analysis: Analysis, group: Group) -> Words:  # noqa: ARG002 - the same signature for all
+        """Return the words of a finding."""
+        n = len(group.losses)
+        timeout = group.group.removeprefix("timeout-")
+        late = sum(bool(loss.flags & ExchangeFlag.LATE_ANSWER) for loss in group.losses)
+        answered = f" {late} of them were answered too late." if late else ""
+        return Words(
+            message=(
+                f"{group.subject} took {count(n, 'request')} and said nothing; the proxy gave up after {timeout}, which"
+                f" is a timeout of its own.{answered}"
+            ),
+            refuted_by="A client that closed just before the proxy did, or status 499 in the access log.",
+            remedy=(
+                f"The upstream needs longer than {timeout} for these requests. Find out why in its own log; if they"
+                f" are meant to take so long, set proxy_read_timeout in their location above {timeout} and above what"
+                " the late answers took.\n\nA timed-out GET is sent to the next peer while the first one may still be"
+                " working: proxy_next_upstream without timeout avoids running it twice."
+            ),
+            details={"late_answers": late},
+        )

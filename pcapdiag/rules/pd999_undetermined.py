@@ -1,0 +1,163 @@
+"""PD999: no rule explains this unanswered request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pcapdiag.codes import Key
+from pcapdiag.findings import Confidence, Severity
+from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._wire import (
+    is_acknowledged,
+    is_partly_acknowledged,
+    proxy_closing,
+    upstream_closing,
+)
+from pcapdiag.rules._words import count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pcapdiag.analysis import Analysis, Loss
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """What was seen of such requests, what it may be, and what would decide it."""
+
+    seen: str
+    decide: str
+    severity: Severity = Severity.WARNING
+
+
+_SIGHTS = {
+    "capture-ended": _Sight(
+        "were still waiting for a response when the capture ended",
+        "a capture that goes on longer",
+        Severity.INFO,
+    ),
+    "connect-pending": _Sight(
+        "were attempts to connect, and the capture ended within a second of them",
+        "a capture that goes on longer",
+        Severity.INFO,
+    ),
+    "handshake-incomplete": _Sight(
+        "were attempts to connect that the upstream accepted and that never came to a request",
+        "a capture at the upstream, and its accept queue (nstat -az TcpExtListenOverflows)",
+    ),
+    "closed-during-upload": _Sight(
+        "were closed by the upstream during the upload: its closing acknowledges only a part of the request",
+        "the upstream's limits for request bodies and its log (413), and whether a response was sent and lost",
+    ),
+    "partly-acknowledged": _Sight(
+        "were acknowledged only in part: later segments vanished on the path",
+        "a capture at the upstream; if only large segments are missing, the path's MTU (ping -M do -s 1472)",
+    ),
+    "never-acknowledged": _Sight(
+        "were never acknowledged although their connection had just been opened",
+        "a capture at the upstream; if large requests fail and small ones do not, the path's MTU",
+    ),
+    "foreign-reset": _Sight(
+        "met a RST on a fresh connection that did not come from the upstream",
+        "a capture at the upstream, and the rules of every packet filter in between",
+    ),
+    "unexplained": _Sight(
+        "ended in a way that no rule knows",
+        "the frames below, and a capture at the upstream",
+    ),
+}
+
+
+class Undetermined(CauseRule):
+    """An unanswered request that no other rule explains.
+
+    What it looks for
+    -----------------
+    What is left when all other rules have spoken: requests still open when the capture ended, uploads that were cut
+    off, requests that vanished on a fresh connection, and whatever nobody thought of.
+
+    Why it matters
+    --------------
+    Every unanswered request has exactly one cause or stands here: nothing is left out because it does not fit.
+
+    Evidence
+    --------
+    What was seen of each request, in the order of the capture.
+
+    When it is wrong
+    ----------------
+    It does not claim a cause. If several such requests look alike, a rule is missing.
+
+    Remedy
+    ------
+    Each finding names the observation that would decide.
+
+    References
+    ----------
+    None.
+    """
+
+    code = "PD999"
+    name = "undetermined"
+    title = "Unanswered, and no rule explains it"
+    severity = Severity.WARNING
+    needs = ()
+
+    def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
+        """Yield the requests that no other rule claims."""
+        from pcapdiag.rules import RULES  # noqa: PLC0415 - the registry imports this module
+
+        explained = {
+            (loss.connection.conn, loss.depth)
+            for rule in RULES
+            if issubclass(rule, CauseRule) and rule is not Undetermined
+            for loss, _ in rule().claims(analysis)
+        }
+        left = (loss for loss in analysis.losses if (loss.connection.conn, loss.depth) not in explained)
+        yield from self.claim_all(left)
+
+    def claim_all(self, losses: Iterable[Loss]) -> Iterator[tuple[Loss, Claim]]:
+        """Yield a claim for each of `losses`: those that no other rule explains.
+
+        Parameters
+        ----------
+        losses : iterable of Loss
+            What is left.
+
+        Yields
+        ------
+        (Loss, Claim)
+            Grouped by what was seen.
+        """
+        for loss in losses:
+            closing = upstream_closing(loss) or proxy_closing(loss)
+            yield loss, Claim(Confidence.POSSIBLE, _sight_of(loss), closing)
+
+    def describe(self, analysis: Analysis, group: Group) -> Words:  # noqa: ARG002 - the same signature for all
+        """Return the words of a finding."""
+        sight = _SIGHTS[group.group]
+        noun = "connection attempt" if group.losses[0].is_connect else "request"
+        return Words(
+            message=f"{count(len(group.losses), noun)} to {group.subject} {sight.seen}.",
+            refuted_by="Nothing: no cause is claimed.",
+            remedy=f"What would decide it: {sight.decide}.",
+            severity=sight.severity,
+        )
+
+
+def _sight_of(loss: Loss) -> str:
+    of_upstream, of_proxy = upstream_closing(loss), proxy_closing(loss)
+    if loss.is_connect:
+        if Key.SYN_ACK in loss.keys:
+            return "handshake-incomplete"
+        return "connect-pending" if of_upstream is None else "unexplained"
+    if is_partly_acknowledged(loss):
+        return "partly-acknowledged" if of_upstream is None else "closed-during-upload"
+    if of_upstream is None and not is_acknowledged(loss) and loss.retransmissions:
+        return "never-acknowledged"
+    if of_upstream is None and of_proxy is None:
+        return "capture-ended"
+    if not loss.is_reused and of_upstream is not None and of_upstream.key is Key.RESP_RST:
+        return "foreign-reset"
+    return "unexplained"
