@@ -1,7 +1,7 @@
 """Quantities to text and back: nanoseconds, bytes, addresses. Nothing else formats them.
 
-Works in integers throughout: what is printed is exact, and what was printed can be read again. This module knows no table
-and no report, and imports only the standard library, so that any layer may use it.
+Works in integers throughout: a time is printed exactly, and what was printed can be read again. This module knows no
+table and no report, and imports only the standard library, so that any layer may use it.
 """
 
 import re
@@ -71,7 +71,8 @@ def parse_duration(text: str) -> int:
     Parameters
     ----------
     text : str
-        Numbers with units (ns, us, ms, s, m, h, d, w), such as ``75s``, ``1.5 s``, ``1h 30m``; a bare number is seconds.
+        Numbers with units (ns, us, ms, s, m, h, d, w), such as ``75s``, ``1.5 s``, ``1h 30m``; a bare number counts
+        seconds.
 
     Returns
     -------
