@@ -104,7 +104,8 @@ class SilentDropOnReuse(CauseRule):
                 f"Find the device between proxy and {group.subject} that tracks connections (NAT gateway, firewall,"
                 " load balancer, conntrack on either host) and its idle timeout. Then either set keepalive_timeout in"
                 f" nginx's upstream block below {below}, or proxy_socket_keepalive on; with"
-                " net.ipv4.tcp_keepalive_time below it.\n\nA lower proxy_read_timeout only shortens the wait of each lost request."
+                " net.ipv4.tcp_keepalive_time below it.\n\nA lower proxy_read_timeout only shortens"
+                " the wait of each lost request."
             ),
             details=details,
         )
