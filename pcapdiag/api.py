@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pcapdiag import __version__
+from pcapdiag.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pcapdiag.analysis import Analysis
+    from pcapdiag.capture.batch import Capture
+    from pcapdiag.columns import Table
     from pcapdiag.report.model import Report
     from pcapdiag.report.tables import TableBuilder
 
@@ -170,20 +173,76 @@ def analyze(
     UsageError
         An address or code makes no sense.
     """
-    # The digests are computed in a thread of their own, while the engine is still being imported.
     from pcapdiag.capture.digest import start_digest  # noqa: PLC0415
     from pcapdiag.capture.series import group_captures  # noqa: PLC0415
 
     grouped = group_captures([str(c) for c in captures])
+    # Hashing runs in a thread of its own, from before the engine is loaded until the report needs it.
     digest = start_digest([f.path for c in grouped for f in c.files])
+    try:
+        analysis = run_engine(
+            grouped, proxies=proxies, upstreams=upstreams, on_progress=on_progress, on_compile=on_compile
+        )
+        from pcapdiag.diagnose import diagnose  # noqa: PLC0415 - after the engine, which everything waits for
+        from pcapdiag.report.build import build_report  # noqa: PLC0415
 
-    from pcapdiag.diagnose import diagnose  # noqa: PLC0415 - the engine, after the digests have begun
-    from pcapdiag.pipeline import build_analysis, warm_up  # noqa: PLC0415
-    from pcapdiag.report.build import build_report  # noqa: PLC0415
-
-    warm_up(on_compile)
-    analysis = build_analysis(grouped, proxies=proxies, upstreams=upstreams, on_progress=on_progress)
-    diagnosis = diagnose(analysis, select=select, ignore=ignore)
-    digest.store(grouped)
+        diagnosis = diagnose(analysis, select=select, ignore=ignore)
+        digests = digest.result()
+    finally:
+        digest.cancel()
+    for file in (f for c in grouped for f in c.files):
+        file.sha256 = file.sha256 or digests[file.path].sha256
     report = build_report(analysis, diagnosis.findings, diagnosis.verdicts, version=__version__, redact=redact)
     return CaptureReport(report, analysis, redact=redact)
+
+
+def run_engine(
+    captures: Sequence[Capture],
+    *,
+    proxies: Sequence[str] = (),
+    upstreams: Sequence[str] = (),
+    on_progress: Callable[[int, int, int], None] | None = None,
+    on_compile: Callable[[int, int], None] | None = None,
+    segment_sink: Callable[[Table], None] | None = None,
+) -> Analysis:
+    """Read grouped captures and return the tables, without judging them.
+
+    Parameters
+    ----------
+    captures : sequence of Capture
+        From `capture.series.group_captures`.
+    proxies, upstreams, on_progress, on_compile
+        As in `analyze`.
+    segment_sink : callable, optional
+        Gets the segments (`columns.SEGMENTS`) batch by batch.
+
+    Returns
+    -------
+    Analysis
+        All tables.
+
+    Raises
+    ------
+    CaptureError
+        An input cannot be read as a capture.
+    UsageError
+        An address makes no sense.
+    """
+    from pcapdiag.units import parse_address, parse_endpoint  # noqa: PLC0415
+
+    try:
+        proxy_addresses = [parse_address(text) for text in proxies]
+        upstream_endpoints = [parse_endpoint(text) for text in upstreams]
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+    from pcapdiag.pipeline import build_analysis, warm_up  # noqa: PLC0415 - numba, after what can fail quickly
+
+    warm_up(on_compile)
+    return build_analysis(
+        captures,
+        proxies=proxy_addresses,
+        upstreams=upstream_endpoints,
+        on_progress=on_progress,
+        segment_sink=segment_sink,
+    )

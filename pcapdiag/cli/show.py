@@ -128,17 +128,17 @@ def _tables(
     *,
     redact: bool,
 ) -> Iterator[pd.DataFrame]:
+    from pcapdiag.api import run_engine  # noqa: PLC0415
     from pcapdiag.columns import SEGMENTS, RowStore  # noqa: PLC0415
-    from pcapdiag.pipeline import build_analysis, warm_up  # noqa: PLC0415
     from pcapdiag.report.tables import TableBuilder  # noqa: PLC0415
 
-    warm_up(meter.announce_compilation)
     segments = RowStore(SEGMENTS)
-    analysis = build_analysis(
+    analysis = run_engine(
         captures,
         proxies=proxies,
         upstreams=upstreams,
         on_progress=meter.on_progress,
+        on_compile=meter.announce_compilation,
         segment_sink=(lambda part: segments.append(part.rows)) if table == "segments" else None,
     )
     tables = TableBuilder(analysis, redact=redact)

@@ -99,6 +99,7 @@ def build_report(
             connections=len(analysis.connections),
             exchanges=len(analysis.exchanges),
             unanswered=len(analysis.losses),
+            failed_connects=sum(loss.is_connect for loss in analysis.losses),
             retransmissions=analysis.n_retransmissions,
         ),
         upstreams=tuple(_upstream(u) for u in analysis.upstreams),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pcapdiag.codes import Direction
-from pcapdiag.units import format_duration_ns
+from pcapdiag.report.summary import brief
 
 if TYPE_CHECKING:
     from pcapdiag.report.model import EvidenceFrame, OccurrenceDetail
@@ -83,7 +83,7 @@ def _relative_time(delta_ns: int) -> str:
     if delta_ns == 0:
         return "0"
     sign = "+" if delta_ns > 0 else "-"
-    return f"{sign}{format_duration_ns(abs(delta_ns))}"
+    return f"{sign}{brief(abs(delta_ns))}"
 
 
 def _segment_text(evidence: EvidenceFrame) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pcapdiag.report.model import Report
 
 _PUNCTUATION = re.compile(r"([\\`*_{}\[\]()|~^$])")
-_LINE_START = re.compile(r"^(\s*)([-+=]|\d+[.)](?=\s|$))")
+_LINE_START = re.compile(r"^(\s*)([-+=#]|\d+[.)](?=\s|$))")
 # GitHub makes links of these after rendering, so that a backslash does not help; an empty comment splits them.
 _AUTOLINK = re.compile(r"(?i)(@|#|://|\bwww\.|\bGH-)(?=\S)")
 

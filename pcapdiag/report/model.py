@@ -70,13 +70,14 @@ class CaptureSummary:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What was counted; `unanswered` includes connection attempts that failed."""
+    """What was counted; `unanswered` includes `failed_connects`, connection attempts that came to nothing."""
 
     frames: int
     undecoded_frames: int
     connections: int
     exchanges: int
     unanswered: int
+    failed_connects: int
     retransmissions: int
 
 

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from pcapdiag.capture.link_types import describe_link_type
-from pcapdiag.findings import Severity, VerdictKind
+from pcapdiag.findings import Confidence, Severity, VerdictKind
 from pcapdiag.report.escape import shorten
 from pcapdiag.report.words import CAPTURE_POINTS, count_of
 from pcapdiag.units import format_bytes, format_duration_ns, format_ts_ns
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         OccurrenceDetail,
         Report,
         ReportNote,
+        Totals,
         UpstreamSummary,
     )
 
@@ -90,13 +91,12 @@ def finding_groups(report: Report) -> tuple[FindingGroup, ...]:
 
 def headline(report: Report) -> str:
     """Return the verdict in one sentence."""
-    groups = finding_groups(report)
     totals = report.totals
     if not totals.connections:
         return f"There is nothing to judge: {count_of(totals.frames, 'frame')}, but no TCP connection among them."
     if totals.unanswered:
-        return f"{_lost(report)}: {_causes(groups)}." if groups else f"{_lost(report)}."
-    acting = [g for g in groups if g.head.severity >= Severity.WARNING]
+        return f"{_lost(totals)}: {_causes(report)}."
+    acting = [g for g in finding_groups(report) if g.head.severity >= Severity.WARNING]
     if acting:
         return f"No request was left without an answer, but: {_first_lower(acting[0].head.message)}"
     if not totals.exchanges:
@@ -107,24 +107,25 @@ def headline(report: Report) -> str:
     )
 
 
-def _lost(report: Report) -> str:
-    attempts = sum(1 for f in report.findings for o in f.occurrences if o.depth < 0 and f.code.startswith("PD3"))
-    attempts = min(attempts, report.totals.unanswered)
-    requests = report.totals.unanswered - attempts
+def _lost(totals: Totals) -> str:
+    requests = totals.unanswered - totals.failed_connects
     parts = []
     if requests:
-        parts.append(f"{requests:,} of {count_of(report.totals.exchanges, 'request')} got no answer")
-    if attempts:
-        parts.append(f"{count_of(attempts, 'connection attempt')} failed")
+        parts.append(f"{requests:,} of {count_of(totals.exchanges, 'request')} got no answer")
+    if totals.failed_connects:
+        parts.append(f"{count_of(totals.failed_connects, 'connection attempt')} failed")
     return " and ".join(parts)
 
 
-def _causes(groups: Sequence[FindingGroup]) -> str:
-    causes = [g for g in groups if g.head.severity >= Severity.WARNING and g.occurrences] or list(groups)
+def _causes(report: Report) -> str:
+    """Return the cause of most of the losses, and how many have others."""
+    causes = [g for g in finding_groups(report) if g.head.severity >= Severity.WARNING and g.occurrences]
+    if not causes:
+        return "no cause is shown"
     first, *others = sorted(causes, key=lambda g: -g.count)
     head = first.head
-    text = f"{_first_lower(head.title.rstrip('.'))} ({head.code} {head.name}, {head.confidence.name.lower()}"
-    text += f", {first.count:,} times)" if others else ")"
+    share = f", {count_of(first.count, 'time')}" if first.count < report.totals.unanswered else ""
+    text = f"{_first_lower(head.title.rstrip('.'))} ({head.code} {head.name}, {head.confidence.name.lower()}{share})"
     if others:
         text += "; besides " + ", ".join(f"{g.count:,} x {g.head.code} {g.head.name}" for g in others)
     return text
@@ -155,9 +156,29 @@ def occurrence_title(occurrence: OccurrenceDetail) -> str:
     if occurrence.depth > 0:
         parts.append(f"request {occurrence.depth + 1} of this connection")
     if occurrence.idle_before_ns >= 0:
-        parts.append(f"after {format_duration_ns(occurrence.idle_before_ns)} idle")
+        parts.append(f"after {brief(occurrence.idle_before_ns)} idle")
     parts.append(f"{_clock(occurrence.request_ts_ns)} UTC")
     return ", ".join(parts)
+
+
+def brief(duration_ns: int) -> str:
+    """Return a duration in four digits: what a person compares; JSON has every nanosecond.
+
+    Parameters
+    ----------
+    duration_ns : int
+        [ns] Not negative.
+
+    Returns
+    -------
+    str
+        Such as ``3.900 s`` or ``160.2 ms``.
+    """
+    unit = 10 ** max(len(str(duration_ns)) - 4, 0)
+    number, _, name = format_duration_ns((duration_ns + unit // 2) // unit * unit).partition(" ")
+    whole, _, fraction = number.partition(".")
+    n_fraction = 4 - len(whole) if duration_ns >= 1000 else 0
+    return f"{whole}.{fraction:0<{n_fraction}} {name}" if n_fraction > 0 else f"{whole} {name}"
 
 
 def _clock(ts_ns: int) -> str:
@@ -177,7 +198,7 @@ def occurrence_grid(occurrences: Sequence[OccurrenceDetail]) -> Grid:
     rows = []
     for o, clock in zip(shown, clocks, strict=True):
         what = "(connect)" if o.depth < 0 else f"{o.method} {shorten(o.target, _MAX_TARGET)}".strip()
-        idle = format_duration_ns(o.idle_before_ns) if o.idle_before_ns >= 0 else "-"
+        idle = brief(o.idle_before_ns) if o.idle_before_ns >= 0 else "-"
         file = (o.capture,) if has_files else ()
         time = clock if len(dates) > 1 else clock[11:]
         rows.append((*file, str(o.request_frame), time, idle, f"{o.orig} -> {o.resp}", what))
@@ -221,20 +242,20 @@ def upstream_remarks(upstreams: Sequence[UpstreamSummary]) -> tuple[str, ...]:
 
 
 def _duration(ns: int) -> str:
-    return format_duration_ns(ns) if ns >= 0 else "-"
+    return brief(ns) if ns >= 0 else "-"
 
 
 def _timeout(upstream: UpstreamSummary) -> str:
     timeout = upstream.idle_timeout_ns
     if timeout.value < 0:
         return "not measured"
-    confidence = timeout.confidence.name.lower() if timeout.confidence is not None else "possible"
-    return f"{format_duration_ns(timeout.value)} ({timeout.samples:,} closes, {confidence})"
+    doubt = f", {timeout.confidence.name.lower()}" if timeout.confidence not in {None, Confidence.CONFIRMED} else ""
+    return f"{brief(timeout.value)} ({count_of(timeout.samples, 'close')}{doubt})"
 
 
 def _window(upstream: UpstreamSummary) -> str:
     low, high = upstream.race_window_ns
-    return f"{format_duration_ns(max(low, 0))} .. {format_duration_ns(high)}" if high >= 0 else "-"
+    return f"{brief(max(low, 0))} .. {brief(high)}" if high >= 0 else "-"
 
 
 def note_line(note: ReportNote) -> str:
@@ -277,7 +298,7 @@ def _capture_line(capture: CaptureSummary) -> str:
     kind = f"{capture.format}, {links}" if links else capture.format
     text = f"{names} ({kind}): {count_of(capture.frames, 'frame')}, {format_bytes(capture.bytes)}"
     if capture.first_ts_ns >= 0:
-        lasted = format_duration_ns(capture.last_ts_ns - capture.first_ts_ns)
+        lasted = brief(capture.last_ts_ns - capture.first_ts_ns)
         text += f", {lasted} from {_clock(capture.first_ts_ns)} UTC"
     text += f", taken {CAPTURE_POINTS[capture.capture_point]}"
     if capture.dropped > 0:

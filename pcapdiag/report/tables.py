@@ -32,7 +32,7 @@ from pcapdiag.report import words
 from pcapdiag.report.escape import storable
 from pcapdiag.report.redact import redact_target
 from pcapdiag.tcp.uid import connection_uid
-from pcapdiag.units import format_address, format_ts_ns
+from pcapdiag.units import format_endpoint, format_ts_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -308,7 +308,7 @@ def _exchange_flags(value: int) -> str:
 
 def _lookup(values: NDArray[Any], enum: type[IntEnum], texts: dict[Any, str] | None = None) -> NDArray[Any]:
     """Return the words of an enumeration column; members without words of their own by their name."""
-    texts = {m: m.name.lower().replace("_", " ") for m in enum} | (texts or {})
+    texts = {int(m): str(m.name).lower().replace("_", " ") for m in enum} | (texts or {})
     lowest = min(enum)
     table = np.array([texts.get(n, str(n)) for n in range(lowest, max(enum) + 1)], dtype=object)
     result: NDArray[Any] = table[values.astype(np.int64) - int(lowest)]
@@ -349,9 +349,4 @@ def _endpoints(hi: NDArray[Any], lo: NDArray[Any], port: NDArray[Any]) -> NDArra
 
 
 def _endpoint(hi: int, lo: int, port: int) -> str:
-    if hi == 0 and lo == 0:
-        return ""
-    address = format_address(hi, lo)
-    if port < 0:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return format_endpoint(hi, lo, port) if hi or lo else ""

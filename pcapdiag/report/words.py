@@ -103,7 +103,7 @@ _FLAGS = (
 
 def flag_names(flags: int) -> tuple[str, ...]:
     """Return the names of the TCP control bits that are set, SYN, FIN and RST first."""
-    return tuple(flag.name for flag in _FLAGS if flags & flag)
+    return tuple(str(flag.name) for flag in _FLAGS if flags & flag)
 
 
 def history_words(history: str) -> str:

@@ -1,6 +1,7 @@
 """Hand-built analyses and findings: what reports are made of, without an engine."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -190,7 +191,7 @@ def capture_file(**changes):
 
 
 def analysis(**changes):
-    n_loss = changes.pop("n_unanswered", 13)
+    n_loss, n_connect = changes.pop("n_unanswered", 13), changes.pop("n_connect", 0)
     base = Analysis(
         captures=(Capture([capture_file()], []),),
         connections=Table(CONNECTIONS, connection_rows()),
@@ -198,7 +199,7 @@ def analysis(**changes):
         key_segments=Table(KEY_SEGMENTS, KEY_SEGMENTS.empty()),
         texts=ByteStore(),
         legs=np.array([Leg.UPSTREAM], dtype=np.int8),
-        losses=(None,) * n_loss,
+        losses=tuple(SimpleNamespace(is_connect=n < n_connect) for n in range(n_loss)),
         truncated=(),
         upstreams=(upstream(),),
         capture_points=(CapturePoint.PROXY,),

@@ -103,7 +103,7 @@ def test_a_warning_without_a_loss_is_said_after_the_good_news():
 
 def test_several_causes_are_counted_and_the_largest_is_told():
     few = builders.finding(code="PD301", name="connect-refused", occurrences=(builders.occurrence(depth=-1),))
-    first = render(builders.report(few, builders.finding(), n_unanswered=14), width=400).splitlines()[0]
+    first = render(builders.report(few, builders.finding(), n_unanswered=14, n_connect=1), width=400).splitlines()[0]
     assert first.startswith("13 of 99 requests got no answer and 1 connection attempt failed: the upstream closed")
     assert first.endswith("(PD101 idle-close-race, confirmed, 13 times); besides 1 x PD301 connect-refused.")
 
