@@ -35,7 +35,7 @@ SIMPLE = {int: "integer", str: "string", float: "number", bool: "boolean", typin
 def make_cli_page() -> str:
     """Return the help of every command."""
     text = "# Command line\n\n" + MADE
-    with click.Context(cli, info_name="pcapdiag", terminal_width=HELP_WIDTH) as top:
+    with click.Context(cli, info_name="pcapdiag", **{**cli.context_settings, "terminal_width": HELP_WIDTH}) as top:
         text += fence(cli.get_help(top))
         for name in cli.list_commands(top):
             command = cli.get_command(top, name)
@@ -80,7 +80,7 @@ def name_type(hint: object) -> str:
     if hint in SIMPLE:
         return SIMPLE[hint]
     if isinstance(hint, type) and issubclass(hint, Enum):
-        words = dict.fromkeys(model._plain(member) for member in hint)  # noqa: SLF001 - the words that reports have
+        words = dict.fromkeys(model.to_plain(member) for member in hint)
         return " / ".join(f"`{word}`" for word in words)
     if dataclasses.is_dataclass(hint):
         return f"[{hint.__name__}](#{hint.__name__.lower()})"
