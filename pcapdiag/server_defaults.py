@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _S = 1_000_000_000
+_EXACT_NS = 250_000_000
+"""How late an exact timer may seem at the other end of a long path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class ServerDefault:
     setting: str
     source: str
     token: str = ""
-    late_s: float = 0.25
+    late_s: float = 0.0
 
 
 DEFAULTS = (
@@ -136,7 +138,7 @@ _OTHER_SETTINGS = (("openresty", "nginx keepalive_timeout"),)
 
 
 def name_idle_timeout(value_ns: int, spread_ns: int, server_field: str = "") -> tuple[str, ...]:
-    """Return the servers whose shipped idle timeout this may be, those that the Server field agrees with first.
+    """Return the servers whose shipped idle timeout this may be; only those that the Server field allows.
 
     Parameters
     ----------
@@ -153,14 +155,17 @@ def name_idle_timeout(value_ns: int, spread_ns: int, server_field: str = "") -> 
         Names, several where several servers share a default; empty for a value that no server ships with.
     """
     field = server_field.lower()
-    names: list[tuple[bool, str]] = []
-    for default in DEFAULTS:
+    family = [d for d in DEFAULTS if d.token and d.token in field]
+    names: list[str] = []
+    for default in family or DEFAULTS:
         nominal_ns = default.idle_s * _S
         early_ns = max(nominal_ns // 200, 20_000_000)
         late_ns = max(int(default.late_s * _S), nominal_ns // 100)
-        if -early_ns <= value_ns - nominal_ns <= late_ns and spread_ns <= late_ns + early_ns:
-            names.append((not (default.token and default.token in field), default.name))
-    return tuple(name for _, name in sorted(names, key=lambda pair: pair[0]))
+        # A sweep is late by a different time at each connection: as much as the values are spread, or it is no sweep.
+        late_here_ns = min(late_ns, max(spread_ns, nominal_ns // 100) + _EXACT_NS)
+        if -early_ns <= value_ns - nominal_ns <= late_here_ns and spread_ns <= late_ns + early_ns:
+            names.append(default.name)
+    return tuple(names)
 
 
 def idle_timeout_setting(server_field: str, named_as: tuple[str, ...] = ()) -> str:

@@ -8,14 +8,15 @@ affair.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pcapdiag.analysis import Endpoint, IdleTimeout, Upstream
-from pcapdiag.codes import ClosingKind, Direction, Leg, Outcome
+from pcapdiag.codes import ClosingKind, Direction, ExchangeFlag, Key, Leg, Outcome
 from pcapdiag.findings import Confidence
+from pcapdiag.idle_timeout import estimate_idle_timeout
 from pcapdiag.server_defaults import name_idle_timeout
 from pcapdiag.units import format_address
 
@@ -29,15 +30,23 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
 
-_S = 1_000_000_000
 _AT_ONCE_NS = 100_000_000
 """Closings this soon after the last byte belong to the response, not to an idle timer."""
-_MOMENT_NS = 100_000_000
-"""Closings within one moment are one event, and count as one when it comes to certainty."""
-_MIN_SWEPT_NS = _S
+_DEATH_NS = 100_000_000
+"""Connections closed this close to one that held a request were closed by the end of a process, not by a timer."""
 _NEVER = np.iinfo(np.int64).max
 _COLUMNS = (
-    *("resp_hi", "resp_lo", "resp_port", "n_exchanges", "orig_isn", "server_offset", "server_len", "keep_alive_s"),
+    *(
+        "conn",
+        "resp_hi",
+        "resp_lo",
+        "resp_port",
+        "n_exchanges",
+        "orig_isn",
+        "server_offset",
+        "server_len",
+        "keep_alive_s",
+    ),
     *("first_closer", "closing_kind", "closing_open_exchange", "idle_at_close_ns", "closing_ts_ns"),
     *("handshake_resp_ns", "handshake_orig_ns", "rtt_min_ns"),
 )
@@ -58,6 +67,14 @@ class _Measured:
     proxy_idle_close_ns: int
     idle_closes_by_upstream: int
     idle_closes_by_proxy: int
+
+
+@dataclass(slots=True)
+class _Lost:
+    """Closings that the losses of one upstream tell of: raced ones as (conn, age, time), deaths as times; ns."""
+
+    raced: list[tuple[int, int, int]] = field(default_factory=list)
+    deaths: list[int] = field(default_factory=list)
 
 
 def measure_upstreams(
@@ -94,106 +111,16 @@ def measure_upstreams(
     group_of_conn = np.full(len(connections), -1, dtype=np.int64)
     group_of_conn[index[order]] = np.cumsum(is_first) - 1
 
-    raced, unanswered = _from_losses(losses, group_of_conn, len(starts))
+    lost, unanswered = _from_losses(losses, group_of_conn, len(starts))
     ends = np.append(starts[1:], len(index))
     measured = [
-        _measure({n: c[a:b] for n, c in columns.items()}, raced.get(g, ()), texts)
+        _measure({n: c[a:b] for n, c in columns.items()}, lost.get(g, _Lost()), texts)
         for g, (a, b) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True))
     ]
     return _with_gaps(measured, unanswered, exchanges, group_of_conn)
 
 
-def estimate_idle_timeout(
-    ages_ns: Ints, closed_ts_ns: Ints, *, hint_s: int = -1
-) -> tuple[int, int, int, Confidence] | None:
-    """Return the idle timeout that the ages of closed connections point to.
-
-    The timeout is where the ages are dense, not their mean: a reload closes connections of any age, a sweep closes
-    them late. Many closings in one moment are one observation.
-
-    Parameters
-    ----------
-    ages_ns : ndarray of int64, shape (n,)
-        [ns] Time from the last payload byte to the upstream's closing.
-    closed_ts_ns : ndarray of int64, shape (n,)
-        [ns] Times of those closings.
-    hint_s : int
-        [s] Timeout announced in the Keep-Alive field, -1 if none.
-
-    Returns
-    -------
-    tuple of (int, int, int, Confidence) or None
-        Value [ns], spread [ns], samples, confidence; None where the ages are scattered.
-    """
-    ages_ns, closed_ts_ns = _without_mass_closings(ages_ns, closed_ts_ns)
-    if not len(ages_ns):
-        return None
-    order = np.argsort(ages_ns, kind="stable")
-    ages, moments = ages_ns[order], _moments(closed_ts_ns)[order]
-    first, n_tight = _densest(ages, np.maximum(60_000_000, ages // 64))
-    tight = ages[first : first + n_tight]
-    n_moments = len(np.unique(moments[first : first + n_tight]))
-    spread = int(tight[-1] - tight[0])
-    share = n_tight / len(ages)
-    # Were the ages spread evenly, this many would lie in a window of that width.
-    expected = len(ages) * max(60_000_000, int(tight[0]) // 64) / max(int(ages[-1] - ages[0]), 1)
-    is_dense = share >= 0.5 or n_tight >= 5 * expected
-    hinted = hint_s >= 0 and -_AT_ONCE_NS <= int(tight[0]) - hint_s * _S <= 3 * _S // 2
-    if n_tight >= 3 and n_moments >= 3 and is_dense:
-        return int(np.median(tight)), spread, n_tight, Confidence.CONFIRMED
-    swept = _swept(ages, moments)
-    if swept is not None:
-        return swept
-    if is_dense and (n_moments >= 2 or n_tight == len(ages)):
-        confidence = Confidence.LIKELY if n_moments >= 2 or n_tight >= 3 else Confidence.POSSIBLE
-        if hinted:
-            confidence = Confidence(min(confidence + 1, Confidence.CONFIRMED))
-        return int(np.median(tight)), spread, n_tight, confidence
-    return None
-
-
-def _densest(ages: Ints, width: Ints) -> tuple[int, int]:
-    """Return where the fullest window of sorted `ages` begins, and how many it holds."""
-    counts = np.searchsorted(ages, ages + width, side="right") - np.arange(len(ages))
-    first = int(np.argmax(counts))
-    return first, int(counts[first])
-
-
-def _swept(ages: Ints, moments: Ints) -> tuple[int, int, int, Confidence] | None:
-    """Return the timeout of a server that looks for idle connections only now and then: the youngest it closed."""
-    long_enough = ages >= _MIN_SWEPT_NS
-    ages, moments = ages[long_enough], moments[long_enough]
-    if len(ages) < 4:
-        return None
-    first, n_wide = _densest(ages, np.maximum(6 * _S // 5, ages * 3 // 10))
-    if n_wide < 0.7 * len(long_enough) or len(np.unique(moments[first : first + n_wide])) < 4:
-        return None
-    wide = ages[first : first + n_wide]
-    return int(wide[0]), int(wide[-1] - wide[0]), n_wide, Confidence.LIKELY
-
-
-def _moments(closed_ts: Ints) -> Ints:
-    """Return the moment of each closing, counted from the first: the result must not depend on the clock."""
-    moments: Ints = (closed_ts - closed_ts.min()) // _MOMENT_NS
-    return moments
-
-
-def _without_mass_closings(ages: Ints, closed_ts: Ints) -> tuple[Ints, Ints]:
-    """Leave out moments in which several connections of quite different ages were closed: a reload, not a timer."""
-    if len(ages) < 3:
-        return ages, closed_ts
-    moment = _moments(closed_ts)
-    order = np.lexsort((ages, moment))
-    ages, closed_ts = ages[order], closed_ts[order]
-    _, start, moment, size = np.unique(moment[order], return_index=True, return_inverse=True, return_counts=True)
-    middle = ages[start + size // 2][moment]
-    near = np.abs(ages - middle) * 20 <= middle * 7
-    n_near = np.bincount(moment, weights=near, minlength=len(size))
-    kept = ((size < 3) | (n_near >= 0.6 * size))[moment]
-    return ages[kept], closed_ts[kept]
-
-
-def _measure(columns: dict[str, NDArray[np.int64]], raced: Sequence[tuple[int, int]], texts: ByteSource) -> _Measured:
+def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSource) -> _Measured:
     idle = columns["idle_at_close_ns"]
     is_idle_fin = (
         (columns["closing_kind"] == ClosingKind.FIN) & (columns["closing_open_exchange"] == 0) & (idle >= _AT_ONCE_NS)
@@ -209,16 +136,9 @@ def _measure(columns: dict[str, NDArray[np.int64]], raced: Sequence[tuple[int, i
         raw = texts.read(int(columns["server_offset"][row]), int(columns["server_len"][row]))
         server_field = raw.decode("latin-1")
     hi, lo, port = (int(columns[name][0]) for name in ("resp_hi", "resp_lo", "resp_port"))
-    n_by_upstream = int(by_upstream.sum())
     idle_timeout = None
-    if n_by_upstream or raced:
-        ages = np.array([age for age, _ in raced], dtype=np.int64)
-        closed = np.array([ts for _, ts in raced], dtype=np.int64)
-        estimate = estimate_idle_timeout(
-            np.concatenate((idle[by_upstream], ages)),
-            np.concatenate((columns["closing_ts_ns"][by_upstream], closed)),
-            hint_s=keep_alive_s,
-        )
+    if by_upstream.any() or lost.raced:
+        estimate = estimate_idle_timeout(*_idle_closings(columns, by_upstream, lost), hint_s=keep_alive_s)
         if estimate is not None:
             value, spread, samples, confidence = estimate
             names = name_idle_timeout(value, spread, server_field)
@@ -233,7 +153,7 @@ def _measure(columns: dict[str, NDArray[np.int64]], raced: Sequence[tuple[int, i
         idle_timeout=idle_timeout,
         request_limit=_request_limit(columns),
         proxy_idle_close_ns=_proxy_idle_close(idle[by_proxy], columns["closing_ts_ns"][by_proxy]),
-        idle_closes_by_upstream=n_by_upstream,
+        idle_closes_by_upstream=int(by_upstream.sum()),
         idle_closes_by_proxy=int(by_proxy.sum()),
     )
 
@@ -257,8 +177,8 @@ def _request_limit(columns: dict[str, NDArray[np.int64]]) -> int:
         (columns["first_closer"] == Direction.RESP)
         & (columns["closing_kind"] == ClosingKind.FIN)
         & (columns["closing_open_exchange"] == 0)
-        & (idle >= 0)
         & (idle < _AT_ONCE_NS)
+        & (n_exchanges > 0)
         & (columns["orig_isn"] >= 0)
     )
     if at_once.sum() < 3:
@@ -281,11 +201,9 @@ def _proxy_idle_close(ages: Ints, closed_ts: Ints) -> int:
     return estimate[0] if estimate is not None else int(np.median(ages))
 
 
-def _from_losses(
-    losses: Sequence[Loss], group_of_conn: Ints, n_group: int
-) -> tuple[dict[int, list[tuple[int, int]]], Ints]:
-    """Return per upstream (age [ns], time [ns]) of closings that a request crossed, and how many losses it has."""
-    raced: dict[int, list[tuple[int, int]]] = defaultdict(list)
+def _from_losses(losses: Sequence[Loss], group_of_conn: Ints, n_group: int) -> tuple[dict[int, _Lost], Ints]:
+    """Return per upstream the closings that its losses tell of, and how many losses it has."""
+    lost: dict[int, _Lost] = defaultdict(_Lost)
     unanswered = np.zeros(n_group, dtype=np.int64)
     for loss in losses:
         group = int(group_of_conn[loss.connection.conn])
@@ -293,11 +211,30 @@ def _from_losses(
             continue
         unanswered[group] += 1
         closing = loss.crossing
-        if closing is not None and loss.idle_before_ns >= 0:
-            age = closing.ts_ns - (loss.request_ts_ns - loss.idle_before_ns)
-            if age >= _AT_ONCE_NS:
-                raced[group].append((age, closing.ts_ns))
-    return raced, unanswered
+        if closing is not None:
+            if loss.idle_before_ns >= 0:
+                age = closing.ts_ns - (loss.request_ts_ns - loss.idle_before_ns)
+                lost[group].raced.append((loss.connection.conn, age, closing.ts_ns))
+        elif loss.is_acknowledged:
+            lost[group].deaths += [loss.keys[k].ts_ns for k in (Key.RESP_FIN, Key.RESP_RST) if k in loss.keys]
+    return lost, unanswered
+
+
+def _idle_closings(
+    columns: dict[str, NDArray[np.int64]], is_by_upstream: NDArray[np.bool_], lost: _Lost
+) -> tuple[Ints, Ints]:
+    """Return ages and times of the upstream's idle closings: undisturbed ones and raced ones, each connection once."""
+    raced = np.array(lost.raced, dtype=np.int64).reshape(-1, 3)
+    raced = raced[raced[:, 1] >= _AT_ONCE_NS]
+    alone = is_by_upstream & ~np.isin(columns["conn"], raced[:, 0])
+    ages = np.concatenate((columns["idle_at_close_ns"][alone], raced[:, 1]))
+    times = np.concatenate((columns["closing_ts_ns"][alone], raced[:, 2]))
+    if not lost.deaths:
+        return ages, times
+    deaths = np.sort(np.array(lost.deaths, dtype=np.int64))
+    after = np.searchsorted(deaths, times - _DEATH_NS, side="left")
+    natural = (after == len(deaths)) | (deaths[np.minimum(after, len(deaths) - 1)] > times + _DEATH_NS)
+    return ages[natural], times[natural]
 
 
 def _with_gaps(
@@ -316,11 +253,18 @@ def _with_gaps(
         lower[group] = timeout - rtt
         near[group] = timeout - rtt - max(rtt, timeout // 50)
         upper[group] = timeout + m.idle_timeout.spread_ns + max(rtt, timeout // 50, 60_000_000)
-    reused, in_window, near_misses, beyond = (np.zeros(n_group, dtype=np.int64) for _ in range(4))
-    longest = np.full(n_group, -1, dtype=np.int64)
+    reused, in_window, near_misses, beyond, n_announced = (np.zeros(n_group, dtype=np.int64) for _ in range(5))
+    longest, last_announced, deepest = (np.full(n_group, -1, dtype=np.int64) for _ in range(3))
+    first_announced = np.full(n_group, _NEVER)
     for chunk in exchanges.chunks():
         gaps = chunk["idle_before_ns"]
         group = group_of_conn[chunk["conn"]]
+        depth = chunk["depth"].astype(np.int64)
+        np.maximum.at(deepest, group[group >= 0], depth[group >= 0])
+        announced = np.flatnonzero((chunk["flags"] & ExchangeFlag.CONNECTION_CLOSE != 0) & (group >= 0))
+        n_announced += np.bincount(group[announced], minlength=n_group)
+        np.minimum.at(first_announced, group[announced], depth[announced])
+        np.maximum.at(last_announced, group[announced], depth[announced])
         known = np.flatnonzero((gaps >= 0) & (group >= 0))
         gaps, group = gaps[known], group[known]
         answered = np.isin(chunk["outcome"][known], (Outcome.ANSWERED, Outcome.TRUNCATED, Outcome.PENDING))
@@ -332,6 +276,8 @@ def _with_gaps(
         np.maximum.at(longest, group, gaps)
     upstreams: list[Upstream] = []
     for group, m in enumerate(measured):
+        # The upstream says `Connection: close` always at the same depth, and no connection goes deeper.
+        is_limit = n_announced[group] >= 3 and 1 <= first_announced[group] == last_announced[group] == deepest[group]
         timeout_or_none, window = _unless_refuted(m.idle_timeout, int(beyond[group])), windows[group]
         upstreams.append(
             Upstream(
@@ -345,7 +291,7 @@ def _with_gaps(
                 server_field=m.server_field,
                 keep_alive_s=m.keep_alive_s,
                 idle_timeout=timeout_or_none,
-                requests_per_connection_limit=m.request_limit,
+                requests_per_connection_limit=int(deepest[group]) + 1 if is_limit else m.request_limit,
                 race_window_ns=window if timeout_or_none is not None else (-1, -1),
                 near_misses=int(near_misses[group]) if timeout_or_none is not None else 0,
                 reused=int(reused[group]),
