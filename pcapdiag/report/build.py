@@ -100,6 +100,7 @@ def build_report(
             exchanges=len(analysis.exchanges),
             unanswered=len(analysis.losses),
             failed_connects=sum(loss.is_connect for loss in analysis.losses),
+            truncated=len(analysis.truncated),
             retransmissions=analysis.n_retransmissions,
         ),
         upstreams=tuple(_upstream(u) for u in analysis.upstreams),
@@ -115,6 +116,7 @@ class _Builder:
         self._locator = FrameLocator(analysis.captures)
         self._redact = redact
         self._capture_idx = analysis.connections["capture_idx"]
+        self._failures = {(loss.connection.conn, loss.depth) for loss in (*analysis.losses, *analysis.truncated)}
 
     def capture(self, idx: int, capture: Capture) -> CaptureSummary:
         files = capture.files
@@ -149,6 +151,7 @@ class _Builder:
             message=finding.message,
             identifier=finding.identifier,
             count=finding.count,
+            failures=sum((o.conn, o.depth) in self._failures for o in finding.occurrences),
             first_ts_ns=finding.first_ts_ns,
             last_ts_ns=finding.last_ts_ns,
             refuted_by=finding.refuted_by,

@@ -70,7 +70,10 @@ class CaptureSummary:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What was counted; `unanswered` includes `failed_connects`, connection attempts that came to nothing."""
+    """What was counted; `unanswered` includes `failed_connects`, connection attempts that came to nothing.
+
+    Truncated responses began and were cut off: their requests are not unanswered.
+    """
 
     frames: int
     undecoded_frames: int
@@ -78,6 +81,7 @@ class Totals:
     exchanges: int
     unanswered: int
     failed_connects: int
+    truncated: int
     retransmissions: int
 
 
@@ -168,7 +172,11 @@ class OccurrenceDetail:
 
 @dataclass(frozen=True, slots=True)
 class FindingDetail:
-    """One root cause, with every request it explains."""
+    """One root cause, with every request it explains.
+
+    Of its `count` occurrences, `failures` are unanswered requests or truncated responses that have this cause; the
+    others are risks or signs.
+    """
 
     code: str
     name: str
@@ -179,6 +187,7 @@ class FindingDetail:
     message: str
     identifier: str
     count: int
+    failures: int
     first_ts_ns: int
     last_ts_ns: int
     refuted_by: str

@@ -64,6 +64,11 @@ class FindingGroup:
         return sum(f.count for f in self.findings)
 
     @property
+    def failures(self) -> int:
+        """How many unanswered requests and truncated responses have this cause."""
+        return sum(f.failures for f in self.findings)
+
+    @property
     def occurrences(self) -> tuple[OccurrenceDetail, ...]:
         """All occurrences; the one that the ladder shows first, the others by time."""
         shown = next((o for f in self.findings for o in f.occurrences if o.evidence), None)
@@ -94,7 +99,7 @@ def headline(report: Report) -> str:
     totals = report.totals
     if not totals.connections:
         return f"There is nothing to judge: {count_of(totals.frames, 'frame')}, but no TCP connection among them."
-    if totals.unanswered:
+    if totals.unanswered or totals.truncated:
         return f"{_lost(totals)}: {_causes(report)}."
     acting = [g for g in finding_groups(report) if g.head.severity >= Severity.WARNING]
     if acting:
@@ -114,26 +119,29 @@ def _lost(totals: Totals) -> str:
         parts.append(f"{requests:,} of {count_of(totals.exchanges, 'request')} got no answer")
     if totals.failed_connects:
         parts.append(f"{count_of(totals.failed_connects, 'connection attempt')} failed")
-    return " and ".join(parts)
+    if totals.truncated:
+        parts.append(f"{count_of(totals.truncated, 'response')} {'was' if totals.truncated == 1 else 'were'} cut off")
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
 
 
 def _causes(report: Report) -> str:
-    """Return the cause of most of the losses, and how many have others."""
-    causes = [g for g in finding_groups(report) if g.head.severity >= Severity.WARNING and g.occurrences]
+    """Return the cause of most of the failures, and how many have others."""
+    causes = sorted((g for g in finding_groups(report) if g.failures), key=lambda g: -g.failures)
     if not causes:
-        return "no cause is shown"
-    first, *others = sorted(causes, key=lambda g: -g.count)
+        return "their causes are not shown"
+    first, *others = causes
     head = first.head
-    share = f", {count_of(first.count, 'time')}" if first.count < report.totals.unanswered else ""
+    n_failures = report.totals.unanswered + report.totals.truncated
+    share = f", {count_of(first.failures, 'time')}" if first.failures < n_failures else ""
     text = f"{_first_lower(head.title.rstrip('.'))} ({head.code} {head.name}, {head.confidence.name.lower()}{share})"
     if others:
-        text += "; besides " + ", ".join(f"{g.count:,} x {g.head.code} {g.head.name}" for g in others)
+        text += "; besides " + ", ".join(f"{g.failures:,} x {g.head.code} {g.head.name}" for g in others)
     return text
 
 
 def _first_lower(text: str) -> str:
     """Lower the first letter unless the word is a name or an abbreviation."""
-    return text[0].lower() + text[1:] if len(text) > 1 and text[1].islower() else text
+    return text[0].lower() + text[1:] if len(text) > 1 and not text[1].isupper() else text
 
 
 def remedy_title(subjects: Sequence[str], n_remedies: int) -> str:

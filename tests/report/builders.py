@@ -190,6 +190,11 @@ def capture_file(**changes):
     return dataclasses.replace(base, **changes)
 
 
+def loss(*, is_connect):
+    """Return as much of a Loss as a report reads."""
+    return SimpleNamespace(is_connect=is_connect, connection=SimpleNamespace(conn=0), depth=-1 if is_connect else 4)
+
+
 def analysis(**changes):
     n_loss, n_connect = changes.pop("n_unanswered", 13), changes.pop("n_connect", 0)
     base = Analysis(
@@ -199,7 +204,7 @@ def analysis(**changes):
         key_segments=Table(KEY_SEGMENTS, KEY_SEGMENTS.empty()),
         texts=ByteStore(),
         legs=np.array([Leg.UPSTREAM], dtype=np.int8),
-        losses=tuple(SimpleNamespace(is_connect=n < n_connect) for n in range(n_loss)),
+        losses=tuple(loss(is_connect=n < n_connect) for n in range(n_loss)),
         truncated=(),
         upstreams=(upstream(),),
         capture_points=(CapturePoint.PROXY,),

@@ -21,7 +21,7 @@ def test_every_frame_of_the_evidence_is_one_line():
 
 
 def test_times_are_relative_to_the_request():
-    assert [line.time for line in ladder_of().lines] == ["-3.877 s", "0", "+127 ms", "+160 ms"]
+    assert [line.time for line in ladder_of().lines] == ["-3.877 s", "0", "+127.0 ms", "+160.0 ms"]
 
 
 def test_arrows_say_flags_and_relative_numbers_and_point_where_the_segment_went():

@@ -137,3 +137,18 @@ def test_remedies_that_differ_in_numbers_only_are_told_once():
     text = render(builders.report(first, other, n_unanswered=26))
     assert text.count("At the proxy") == 1
     assert "The same goes for [2001:db8::1]:80, with their own numbers (--format json)." in text
+
+
+def test_a_cause_that_was_not_asked_for_is_not_made_up():
+    first = render(builders.report(builders.finding(occurrences=()))).splitlines()[0]
+    assert first == "13 of 99 requests got no answer: their causes are not shown."
+
+
+def test_truncated_responses_are_failures_that_are_not_unanswered():
+    cut = builders.loss(is_connect=False)
+    first = render(builders.report(builders.finding(), n_unanswered=0, truncated=(cut,)), width=200).splitlines()[0]
+    assert first.startswith("1 response was cut off: the upstream closed")
+    first = render(builders.report(builders.finding(), n_connect=1, truncated=(cut, cut)), width=200).splitlines()[0]
+    assert first.startswith(
+        "12 of 99 requests got no answer, 1 connection attempt failed and 2 responses were cut off:"
+    )
