@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pcapdiag.findings import Confidence
 from pcapdiag.rules._wire import known_timeout
 from pcapdiag.rules._words import about
 from pcapdiag.server_defaults import idle_timeout_setting
@@ -33,7 +34,7 @@ def safe_proxy_timeout_ns(upstream: Upstream) -> int:
 
     A request is safe if it is sent before T - RTT; what is left of that after a margin for jitter is rounded down.
     """
-    timeout, spread = known_timeout(upstream)
+    timeout, spread = known_timeout(upstream, at_least=Confidence.POSSIBLE)
     if timeout < 0:
         return -1
     # A measured spread is jitter or a late sweep; either way the earliest closing is what counts.
@@ -68,7 +69,7 @@ def keepalive_remedy(upstream: Upstream | None, losses: Sequence[Loss]) -> tuple
     tuple of (str, dict)
         Paragraphs, and the numbers in them.
     """
-    timeout, _ = known_timeout(upstream)
+    timeout, _ = known_timeout(upstream, at_least=Confidence.POSSIBLE)
     if upstream is None or timeout < 0:
         text = (
             "Let the proxy give up idle connections before the upstream does: in nginx, keepalive_timeout in the"

@@ -111,15 +111,15 @@ def last_seen_ns(analysis: Analysis, loss: Loss) -> int:
     return max(analysis.last_ts_ns, loss.connection.last_ts_ns)
 
 
-def known_timeout(upstream: Upstream | None) -> tuple[int, int]:
+def known_timeout(upstream: Upstream | None, *, at_least: Confidence = Confidence.LIKELY) -> tuple[int, int]:
     """Return the upstream's idle timeout and its spread [ns]: measured, or else as its Keep-Alive field announces.
 
-    Both are -1 where neither says anything, or a measurement is no more than possible.
+    Both are -1 where neither says anything, or a measurement is less certain than `at_least`.
     """
     if upstream is None:
         return -1, -1
     timeout = upstream.idle_timeout
-    if timeout is not None and timeout.confidence >= Confidence.LIKELY:
+    if timeout is not None and timeout.confidence >= at_least:
         return timeout.value_ns, timeout.spread_ns
     if upstream.keep_alive_s > 0:
         # Node closes up to a second later than it announces.

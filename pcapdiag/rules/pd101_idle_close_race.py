@@ -108,7 +108,7 @@ class IdleCloseRace(CauseRule):
         """Return the words of a finding."""
         upstream = upstream_of(analysis, group.losses[0])
         n = len(group.losses)
-        timeout, _ = known_timeout(upstream)
+        timeout, _ = _timeout_of(upstream)
         details: dict[str, int | str | float] = {}
         gaps = [loss.idle_before_ns for loss in group.losses if loss.idle_before_ns >= 0]
         if gaps:
@@ -123,7 +123,7 @@ class IdleCloseRace(CauseRule):
         if upstream is None or group.group in (_OTHER_AGE, _UNKNOWN_AGE):
             remedy, at = _remedy_of_reload(), "at no constant idle age"
             if upstream is not None and group.group == _OTHER_AGE:
-                at = f"before its idle timeout of {about(timeout)} was up"
+                at = f"at other ages than its idle timeout of {about(timeout)}"
             elif n == 1:
                 at, remedy = "and how long it waits is not known", f"{keepalive_remedy(upstream, group.losses)[0]}"
             return Words(
@@ -133,10 +133,16 @@ class IdleCloseRace(CauseRule):
         details |= {"idle_timeout_ns": timeout, "rtt_ns": upstream.rtt_p50_ns} | numbers
         if upstream.longest_answered_gap_ns >= 0:
             details["longest_answered_gap_ns"] = upstream.longest_answered_gap_ns
-        message = (
-            f"{group.subject} closes idle connections after {about(timeout)}, the proxy keeps them longer: {crossed}."
-        )
+        keeps = "the proxy keeps them longer"
+        if timeout - upstream.rtt_p99_ns <= upstream.proxy_idle_close_ns <= timeout:
+            keeps = f"the proxy after {about(upstream.proxy_idle_close_ns)}, which is not one RTT sooner"
+        message = f"{group.subject} closes idle connections after {about(timeout)}, {keeps}: {crossed}."
         return Words(message, refuted_by, remedy, details=details)
+
+
+def _timeout_of(upstream: Upstream | None) -> tuple[int, int]:
+    """Return idle timeout and spread; the one closing that was seen is better than nothing here."""
+    return known_timeout(upstream, at_least=Confidence.POSSIBLE)
 
 
 def _crossing_text(crossing: KeySegment, lag: int) -> str:
@@ -149,12 +155,12 @@ def _crossing_text(crossing: KeySegment, lag: int) -> str:
 def _request_text(crossing: KeySegment, lag: int) -> str:
     kind = "FIN" if crossing.key is Key.RESP_FIN else "close_notify"
     if lag >= 0:
-        return f"the request is sent {about(lag)} after the {kind} came in: too short to have been read"
+        return f"the request is sent {about(lag)} after the {kind} came in, too soon to have read it"
     return f"the request is sent; its acknowledgement number does not cover the {kind}"
 
 
 def _group_of_timeout(upstream: Upstream | None) -> str:
-    timeout, _ = known_timeout(upstream)
+    timeout, _ = _timeout_of(upstream)
     if timeout < 0:
         return _UNKNOWN_AGE
     # Rounded, so that two nights give the same name: half seconds below ten seconds, whole seconds above.
@@ -164,7 +170,7 @@ def _group_of_timeout(upstream: Upstream | None) -> str:
 
 def _group_of_age(loss: Loss, crossing: KeySegment, upstream: Upstream | None) -> str:
     """Return which closings of this upstream this one belongs to: those of its idle timer, or others."""
-    timeout, spread = known_timeout(upstream)
+    timeout, spread = _timeout_of(upstream)
     if timeout < 0 or loss.idle_before_ns < 0:
         return _group_of_timeout(upstream)
     age = crossing.ts_ns - (loss.request_ts_ns - loss.idle_before_ns)
