@@ -73,9 +73,11 @@ def assign_legs(
     if len(both):
         legs[np.isin(resp, both) & ~np.isin(orig, both)] = Leg.CLIENT
         return legs
-    local = connections["orig_local"]
-    if (local == 0).any() and (_is_proxied(connections) & (local == 1)).any():
-        legs[local == 0] = Leg.CLIENT
+    answered_here, opened_here = connections["orig_local"] == 0, connections["orig_local"] == 1
+    # A machine that only forwards sees the same originator come in and go out: it is neither end of the connection.
+    is_end = not len(np.intersect1d(orig[answered_here], orig[opened_here]))
+    if is_end and answered_here.any() and (_is_proxied(connections) & opened_here).any():
+        legs[answered_here] = Leg.CLIENT
         return legs
     return _legs_by_nesting(connections, exchanges, orig, resp, legs)
 

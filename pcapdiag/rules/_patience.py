@@ -15,6 +15,7 @@ import numpy as np
 from pcapdiag.codes import Direction, Leg
 from pcapdiag.findings import Confidence
 from pcapdiag.rules._wire import (
+    has_unseen_fin,
     is_acknowledged,
     is_closed_by_proxy,
     is_partly_acknowledged,
@@ -87,7 +88,7 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
 
 def _is_given_up(loss: Loss) -> bool:
     """Tell whether the proxy closed first while it waited for a response to a request that was not lost on the way."""
-    if loss.is_connect or loss.crossing is not None or not is_closed_by_proxy(loss):
+    if loss.is_connect or loss.crossing is not None or has_unseen_fin(loss) or not is_closed_by_proxy(loss):
         return False
     return is_acknowledged(loss) or (not loss.retransmissions and not is_partly_acknowledged(loss))
 

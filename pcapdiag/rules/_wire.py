@@ -79,6 +79,26 @@ def is_closed_by_upstream(loss: Loss) -> bool:
     return upstream_closing(loss) is not None and not is_closed_by_proxy(loss)
 
 
+def has_unseen_fin(loss: Loss) -> bool:
+    """Tell whether the upstream closed although the capture lacks its FIN.
+
+    The proxy's FIN acknowledges exactly one sequence number more than the request did, no byte of a response is there
+    to be acknowledged, and nothing acknowledges the request: the number is a FIN's.
+    """
+    fin = loss.keys.get(Key.ORIG_FIN)
+    return (
+        fin is not None
+        and not loss.is_connect
+        and Key.RESP_FIN not in loss.keys
+        and Key.RESPONSE not in loss.keys
+        and loss.request_ack >= 0
+        and fin.ack >= 0
+        and sequence_difference(fin.ack, loss.request_ack) == 1
+        and not is_acknowledged(loss)
+        and not is_partly_acknowledged(loss)
+    )
+
+
 def was_idle(loss: Loss) -> bool:
     """Tell whether the connection was idle before the request: used before, or opened a good while ahead of need."""
     connection = loss.connection

@@ -12,6 +12,7 @@ from pcapdiag.rules._wire import (
     READ_LAG_NS,
     certainty,
     fin_lag_ns,
+    has_unseen_fin,
     is_from_middlebox,
     is_gap_at_timeout,
     is_lone_rst,
@@ -94,6 +95,11 @@ class IdleCloseRace(CauseRule):
                 texts = {crossing.key: _crossing_text(crossing, lag), Key.REQUEST: _request_text(crossing, lag)}
                 group = _group_of_age(loss, crossing, upstream)
                 yield loss, Claim(certainty(analysis, loss, confidence), group, crossing, texts)
+            elif has_unseen_fin(loss):
+                fin = loss.keys[Key.ORIG_FIN]
+                text = "the proxy closes and acknowledges a FIN of the upstream that the capture lacks"
+                group = _group_of_timeout(upstream)
+                yield loss, Claim(certainty(analysis, loss, Confidence.LIKELY), group, fin, {Key.ORIG_FIN: text})
             elif (
                 loss.is_reused
                 and is_lone_rst(loss)

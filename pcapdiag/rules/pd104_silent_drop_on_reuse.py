@@ -9,6 +9,7 @@ from pcapdiag.findings import Confidence, Severity
 from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
 from pcapdiag.rules._wire import (
     certainty,
+    has_unseen_fin,
     is_acknowledged,
     is_partly_acknowledged,
     upstream_closing,
@@ -69,6 +70,7 @@ class SilentDropOnReuse(CauseRule):
                 or not loss.is_reused
                 or not loss.retransmissions
                 or loss.crossing is not None
+                or has_unseen_fin(loss)
                 or upstream_closing(loss) is not None
                 or is_acknowledged(loss)
                 or is_partly_acknowledged(loss)
