@@ -121,7 +121,12 @@ def measure_upstreams(
 
 
 def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSource) -> _Measured:
+    hi, lo, port = (int(columns[name][0]) for name in ("resp_hi", "resp_lo", "resp_port"))
+    endpoint, rtt = Endpoint(format_address(hi, lo), port), _rtt(columns)
     idle = columns["idle_at_close_ns"]
+    if not columns["n_exchanges"].any():
+        # A scan of all ports makes many of these: endpoints that nothing was ever asked of.
+        return _Measured(endpoint, len(idle), 0, rtt, "", -1, None, -1, -1, 0, 0)
     is_idle_fin = (
         (columns["closing_kind"] == ClosingKind.FIN) & (columns["closing_open_exchange"] == 0) & (idle >= _AT_ONCE_NS)
     )
@@ -134,8 +139,7 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSour
     if len(with_server):
         row = with_server[0]
         raw = texts.read(int(columns["server_offset"][row]), int(columns["server_len"][row]))
-        server_field = raw.decode("latin-1")
-    hi, lo, port = (int(columns[name][0]) for name in ("resp_hi", "resp_lo", "resp_port"))
+        server_field = raw.decode("utf-8", errors="backslashreplace")
     idle_timeout = None
     if by_upstream.any() or lost.raced:
         estimate = estimate_idle_timeout(*_idle_closings(columns, by_upstream, lost), hint_s=keep_alive_s)
@@ -144,10 +148,10 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSour
             names = name_idle_timeout(value, spread, server_field)
             idle_timeout = IdleTimeout(value, spread, samples, int(confidence), names)
     return _Measured(
-        endpoint=Endpoint(format_address(hi, lo), port),
+        endpoint=endpoint,
         connections=len(idle),
         exchanges=int(columns["n_exchanges"].sum()),
-        rtt=_rtt(columns),
+        rtt=rtt,
         server_field=server_field,
         keep_alive_s=keep_alive_s,
         idle_timeout=idle_timeout,
