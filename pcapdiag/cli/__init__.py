@@ -74,14 +74,11 @@ def _fail(text: str, exit_code: int) -> int:
 
 @click.group(
     cls=_Program,
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "auto_envvar_prefix": "PCAPDIAG",
-        "max_content_width": 100,
-    },
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
 Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 the job could not be done.
-Defaults:   pcapdiag.toml here or in ~/.config/pcapdiag/, and PCAPDIAG_... variables.
+Defaults:   pcapdiag.toml here or in ~/.config/pcapdiag/ ([analyze], fail-on = "error"),
+            and the variables that -h names.
 Completion: eval "$(_PCAPDIAG_COMPLETE=bash_source pcapdiag)"; also zsh_source, fish_source.""",
 )
 @click.version_option(__version__, "-V", "--version", prog_name="pcapdiag", message="%(prog)s %(version)s")

@@ -29,21 +29,41 @@ EXIT_FINDINGS = 1
     default="terminal",
     show_default=True,
     envvar="PCAPDIAG_FORMAT",
+    show_envvar=True,
     help="For people at a terminal, for a ticket, or for programs.",
 )
 @click.option(
-    "--select", multiple=True, metavar="CODES", envvar="PCAPDIAG_SELECT", help="Report only these codes (PD101,PD2)."
+    "--select",
+    multiple=True,
+    metavar="CODES",
+    envvar="PCAPDIAG_SELECT",
+    show_envvar=True,
+    help="Report only these codes (PD101,PD2).",
 )
-@click.option("--ignore", multiple=True, metavar="CODES", envvar="PCAPDIAG_IGNORE", help="Report all but these codes.")
+@click.option(
+    "--ignore",
+    multiple=True,
+    metavar="CODES",
+    envvar="PCAPDIAG_IGNORE",
+    show_envvar=True,
+    help="Report all but these codes.",
+)
 @click.option(
     "--fail-on",
     type=click.Choice(["error", "warning", "info", "never"]),
     default="warning",
     show_default=True,
     envvar="PCAPDIAG_FAIL_ON",
+    show_envvar=True,
     help="Lowest severity that makes the exit code 1.",
 )
-@click.option("--width", type=click.IntRange(min=60, max=400), help="Columns of the terminal report.")
+@click.option(
+    "--width",
+    type=click.IntRange(min=60, max=400),
+    envvar="PCAPDIAG_WIDTH",
+    show_envvar=True,
+    help="Columns of the terminal report; the terminal's own, or 100 where there is none.",
+)
 @output_options
 @click.pass_context
 def analyze(

@@ -25,6 +25,7 @@ def role_options(function: F) -> F:
         multiple=True,
         metavar="ADDR[:PORT]",
         envvar="PCAPDIAG_UPSTREAM",
+        show_envvar=True,
         help="An upstream of the proxy; repeat for several. Found by itself if not given.",
     )(function)
     return click.option(
@@ -33,13 +34,21 @@ def role_options(function: F) -> F:
         multiple=True,
         metavar="ADDR",
         envvar="PCAPDIAG_PROXY",
+        show_envvar=True,
         help="An address of the proxy; repeat for several. Found by itself if not given.",
     )(function)
 
 
 def output_options(function: F) -> F:
     """Add -o, --force, --no-redact and --quiet."""
-    function = click.option("-q", "--quiet", is_flag=True, help="No progress and no remarks on stderr.")(function)
+    function = click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        envvar="PCAPDIAG_QUIET",
+        show_envvar=True,
+        help="No progress and no remarks on stderr.",
+    )(function)
     function = click.option(
         "--no-redact", is_flag=True, help="Leave credentials and query values in request targets as captured."
     )(function)

@@ -24,7 +24,7 @@ _FOR_PEOPLE = {
     "frames": ("frame", "ts", "kind", "src", "dst", "flags", "seq", "ack", "payload_len", "undecoded_reason"),
     "segments": ("frame", "ts", "conn", "src", "dst", "flags", "seq", "ack", "payload_len", "fate"),
     "connections": (
-        *("conn", "first_ts", "orig", "resp", "leg", "n_exchanges", "n_unanswered", "first_closer", "closing_kind"),
+        *("conn", "first_ts", "orig", "resp", "n_exchanges", "n_unanswered", "first_closer", "closing_kind"),
         *("idle_at_close_ns", "conn_state", "conn_state_words"),
     ),
     "exchanges": (
@@ -48,6 +48,8 @@ _FOR_PEOPLE = {
     type=click.Choice(["table", "csv", "json", "parquet"]),
     default="table",
     show_default=True,
+    envvar="PCAPDIAG_SHOW_FORMAT",
+    show_envvar=True,
     help="Some columns for people, or all columns, exact to the nanosecond.",
 )
 @click.option("--where", metavar="EXPR", help="Only rows for which EXPR is true.")

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from pcapdiag.errors import MissingExtraError
 from pcapdiag.report.escape import storable, visible
-from pcapdiag.units import format_duration_ns
+from pcapdiag.report.summary import brief, clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -161,7 +161,9 @@ def _header(name: str) -> str:
 
 def _human(name: str, value: Any) -> str:
     if name.endswith("_ns"):
-        return format_duration_ns(value) if value >= 0 else "-"
+        return brief(value) if value >= 0 else "-"
+    if name.endswith("ts") and value:
+        return clock(value)
     if isinstance(value, str):
         return visible(value) or "-"
     return "-" if value == -1 else str(value)

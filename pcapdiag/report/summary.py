@@ -189,12 +189,14 @@ def brief(duration_ns: int) -> str:
     return f"{whole}.{fraction:0<{n_fraction}} {name}" if n_fraction > 0 else f"{whole} {name}"
 
 
-def _clock(ts_ns: int) -> str:
-    """Return date and time to the millisecond: enough to find the line of a log."""
-    if ts_ns < 0:
-        return "unknown time"
-    date, _, time = format_ts_ns(ts_ns).partition("T")
+def clock(iso: str) -> str:
+    """Return date and time of an ISO 8601 text to the millisecond: enough to find the line of a log."""
+    date, _, time = iso.partition("T")
     return f"{date} {time[:12]}"
+
+
+def _clock(ts_ns: int) -> str:
+    return clock(format_ts_ns(ts_ns)) if ts_ns >= 0 else "unknown time"
 
 
 def occurrence_grid(occurrences: Sequence[OccurrenceDetail]) -> Grid:

@@ -1,0 +1,245 @@
+"""The command line as its callers see it: exit codes, what goes to stdout and what to stderr, how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pcapdiag import __version__
+from tests.conftest import ROOT
+
+RACE = ROOT / "captures" / "idle_close_race_ipv6" / "proxy.pcap"
+HEALTHY = ROOT / "captures" / "healthy_keepalive" / "proxy.pcap"
+RISK = ROOT / "captures" / "idle_closes_without_race" / "proxy.pcap"
+HEAVY = ("numpy", "numba", "pandas", "scapy", "dpkt", "rich", "pyarrow")
+
+
+def loaded_modules(*arguments):
+    """Return which heavy packages a command loads."""
+    code = (
+        "import sys\nfrom pcapdiag.cli import main\n"
+        f"try:\n    main({list(arguments)!r}, prog_name='pcapdiag')\n"
+        f"except SystemExit:\n    print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True, timeout=120
+    )
+    return done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], [], ["analyze", "--help"], ["show", "-h"], ["rule", "-h"], ["nonsense"]],
+)
+def test_help_loads_nothing_heavy(arguments):
+    assert loaded_modules(*arguments) == "[]"
+
+
+def test_a_json_report_loads_neither_pandas_nor_rich():
+    assert loaded_modules("analyze", str(RACE), "--format", "json", "-o", "/dev/null") == "['numpy', 'numba']"
+
+
+@pytest.mark.parametrize("command", [[], ["analyze"], ["show"], ["rule"]])
+def test_every_command_answers_to_h(cli, command):
+    done = cli(*command, "-h")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: pcapdiag")
+    assert done.stdout == cli(*command, "--help").stdout
+
+
+def test_version_is_the_version_of_the_package(cli):
+    assert cli("--version").stdout == f"pcapdiag {__version__}\n"
+    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("capture", "options", "code"),
+    [
+        (RACE, [], 1),
+        (RACE, ["--fail-on", "error"], 1),
+        (RACE, ["--fail-on", "never"], 0),
+        (RACE, ["--ignore", "PD1"], 0),
+        (RACE, ["--select", "PD101"], 1),
+        (RACE, ["--select", "PD2,PD3", "--select", "PD4"], 2),
+        (RACE, ["--select", "PD2,PD3"], 0),
+        (HEALTHY, [], 0),
+        (HEALTHY, ["--fail-on", "info"], 0),
+        (RISK, [], 1),
+        (RISK, ["--fail-on", "error"], 0),
+    ],
+)
+def test_the_exit_code_says_whether_there_are_findings(cli, capture, options, code):
+    done = cli("analyze", capture, "--format", "json", *options)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count("\n") == (1 if code == 2 else 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["analyze"], "Missing argument 'CAPTURE...'"),
+        (["analyze", "/no/such/file.pcap"], "/no/such/file.pcap"),
+        (["analyze", str(RACE), "--format", "html"], "'html' is not one of"),
+        (["analyze", str(RACE), "--select", "XX"], "'XX'"),
+        (["analyze", str(RACE), "--proxy", "nobody"], "'nobody' is not an IP address"),
+        (["analyze", str(RACE), "--upstream", "10.0.0.1:http"], "'http'"),
+        (["analyze", str(ROOT / "pyproject.toml")], "pyproject.toml"),
+        (["analyze", str(RACE), "-o", "/no/such/folder/r"], "cannot write /no/such/folder/r"),
+        (["show", "frames"], "Missing argument"),
+        (["show", "nothing", str(RACE)], "'nothing' is not one of"),
+        (["show", "exchanges", str(RACE), "--where", "idle > 1"], "there is no column 'idle'"),
+        (["rule", "PD000"], "no rule 'PD000'"),
+        (["nonsense"], "No such command 'nonsense'"),
+    ],
+)
+def test_what_cannot_be_done_is_said_on_stderr_with_code_2(cli, arguments, reason):
+    done = cli(*arguments)
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_error_names_a_hostile_path_without_its_escape_sequences(cli, tmp_path):
+    done = cli("analyze", tmp_path / "a\x1b[2J\u202e.pcap")
+    assert done.returncode == 2
+    assert "\\x1b[2J\\u202e.pcap" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_a_bug_ends_with_code_2_and_says_that_it_is_one(cli, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import pcapdiag.cli.output as output\n"
+        "def broken(*arguments, **options):\n    raise AssertionError('oops')\n"
+        "output.open_output = broken\n"
+    )
+    done = cli("analyze", RACE, env={"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"})
+    assert done.returncode == 2
+    assert "AssertionError: oops" in done.stderr
+    assert "bug in pcapdiag" in done.stderr
+
+
+@pytest.mark.parametrize("format_", ["terminal", "markdown", "json"])
+def test_the_same_input_gives_the_same_bytes_and_nothing_else_on_stdout(cli, format_):
+    first, second = (cli("analyze", RACE, "--format", format_) for _ in range(2))
+    assert first.stdout == second.stdout
+    assert first.stderr == ""
+    assert "\x1b" not in first.stdout
+
+
+def test_standard_input_gives_the_same_findings_as_the_file(cli):
+    piped = cli("analyze", "-", "--format", "json", stdin=RACE.read_bytes())
+    assert piped.returncode == 1
+    report, of_file = json.loads(piped.stdout), json.loads(cli("analyze", RACE, "--format", "json").stdout)
+    assert report["captures"][0]["paths"] == ["-"]
+    assert report["totals"] == of_file["totals"]
+    assert [f["identifier"] for f in report["findings"]] == [f["identifier"] for f in of_file["findings"]]
+    assert report["inputs"][0]["bytes"] == RACE.stat().st_size
+
+
+def test_colour_is_for_terminals_only_and_no_color_is_obeyed():
+    import pty
+
+    def run_on_terminal(**changes):
+        env = {k: v for k, v in os.environ.items() if k != "NO_COLOR"} | {"PYTHONPATH": str(ROOT), "TERM": "xterm"}
+        main, side = pty.openpty()
+        with subprocess.Popen(
+            [sys.executable, "-m", "pcapdiag", "analyze", str(RACE), "-q"], stdout=side, stderr=side, env=env | changes
+        ) as process:
+            os.close(side)
+            output = b""
+            while True:
+                try:
+                    output += os.read(main, 65536)
+                except OSError:  # the other end is closed
+                    break
+        os.close(main)
+        assert process.returncode == 1
+        return output
+
+    assert b"\x1b[1;31m" in run_on_terminal()
+    assert b"\x1b" not in run_on_terminal(NO_COLOR="1")
+    assert b"\x1b" not in run_on_terminal(TERM="dumb")
+
+
+def test_the_width_can_be_chosen(cli):
+    widths = [max(map(len, cli("analyze", RACE, "--width", str(w)).stdout.splitlines())) for w in (80, 140)]
+    assert widths[0] <= 80 < widths[1] <= 140
+
+
+def test_a_reader_that_goes_away_ends_the_program_quietly():
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "pcapdiag", "show", "frames", str(RACE), "--format", "json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env,
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_ctrl_c_ends_without_a_traceback(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "pcapdiag", "analyze", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env,
+    ) as process:
+        process.stdin.write(RACE.read_bytes()[:2000])
+        process.stdin.flush()
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert output == b""
+    assert errors.decode().splitlines()[-1] == "pcapdiag: interrupted"
+    assert b"Traceback" not in errors
+
+
+def test_the_output_file_holds_what_stdout_would_have_held(cli, tmp_path):
+    target = tmp_path / "report.md"
+    done = cli("analyze", RACE, "--format", "markdown", "-o", target)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert target.read_text() == cli("analyze", RACE, "--format", "markdown").stdout
+    assert cli("analyze", RACE, "-o", target).returncode == 2
+    assert cli("analyze", RACE, "-o", target, "--force").returncode == 1
+
+
+def test_targets_are_redacted_unless_asked(cli, tmp_path):
+    capture = tmp_path / "c.pcap"
+    capture.write_bytes(RACE.read_bytes().replace(b"GET /api HTTP", b"GET /?k=v HTTP"))
+    assert b"/?k=v" in capture.read_bytes()
+    assert "k=***" in cli("analyze", capture).stdout
+    assert "k=v" not in cli("analyze", capture, "--format", "json").stdout
+    assert "k=v" in cli("analyze", capture, "--no-redact").stdout
+    assert "k=v" not in cli("show", "exchanges", capture, "--format", "csv").stdout
+
+
+def test_completion_knows_commands_and_options(cli):
+    def complete(words, word_number):
+        env = {"_PCAPDIAG_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(word_number)}
+        return cli(env=env).stdout
+
+    assert "plain,analyze" in complete("pcapdiag an", 1)
+    assert "plain,--fail-on" in complete("pcapdiag analyze --f", 2)
+
+
+def test_the_package_loads_nothing_until_it_is_used():
+    code = (
+        "import sys, pcapdiag; assert 'numpy' not in sys.modules; print(pcapdiag.PcapdiagError.__name__, dir(pcapdiag))"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True, timeout=60)
+    assert done.stdout.startswith("PcapdiagError")
+    assert "analyze" in done.stdout

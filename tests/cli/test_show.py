@@ -1,0 +1,91 @@
+"""show: the tables behind the verdict, one command away."""
+
+import csv
+import io
+import json
+
+import pandas as pd
+import pytest
+
+from tests.conftest import ROOT
+
+RACE = ROOT / "captures" / "idle_close_race_ipv6" / "proxy.pcap"
+HEALTHY = ROOT / "captures" / "healthy_keepalive" / "proxy.pcap"
+TABLES = ["frames", "segments", "connections", "exchanges", "closings"]
+
+
+@pytest.fixture(scope="module")
+def rows(cli):
+    """Return a function that gives a table of a capture as dicts."""
+
+    def rows(table, capture=RACE, *options):
+        done = cli("show", table, capture, "--format", "json", *options)
+        assert (done.returncode, done.stderr) == (0, "")
+        return json.loads(done.stdout)
+
+    return rows
+
+
+def test_the_idle_gap_before_every_request_is_one_command(cli, rows):
+    done = cli("show", "exchanges", RACE, "--format", "csv")
+    table = list(csv.DictReader(io.StringIO(done.stdout)))
+    report = json.loads(cli("analyze", RACE, "--format", "json").stdout)
+    assert len(table) == report["totals"]["exchanges"] == len(rows("exchanges"))
+    gaps = {(r["orig"], r["request_frame"]): r["idle_before_ns"] for r in table}
+    lost = [o for f in report["findings"] for o in f["occurrences"] if o["depth"] >= 0]
+    assert len(lost) == 8
+    for occurrence in lost:
+        assert gaps[occurrence["orig"], str(occurrence["request_frame"])] == str(occurrence["idle_before_ns"])
+
+
+def test_every_frame_is_shown_once_with_the_numbers_of_tshark(rows, tshark):
+    shown = [(r["frame"], r["ts_ns"], r["payload_len"]) for r in rows("frames") if r["kind"] == "TCP"]
+    fields = tshark(RACE, "frame.number", "frame.time_epoch", "tcp.len", display_filter="tcp")
+    expected = [(int(n), round(float(t.split(".")[0])) * 10**9 + int(t.split(".")[1]), int(p)) for n, t, p in fields]
+    assert shown == expected
+
+
+def test_segments_are_the_tcp_frames_with_one_fate_each(rows):
+    segments = rows("segments")
+    assert [s["frame"] for s in segments] == [r["frame"] for r in rows("frames") if r["kind"] == "TCP"]
+    assert all(s["fate"] for s in segments)
+
+
+def test_connections_and_closings_name_each_other(rows):
+    connections = {c["uid"]: c for c in rows("connections")}
+    closings = rows("closings")
+    assert len(connections) == len(rows("connections"))
+    assert closings
+    for closing in closings:
+        assert connections[closing["uid"]]["closing_kind"] == closing["closing_kind"]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_all_formats_hold_the_same_rows(cli, rows, table, tmp_path):
+    expected = rows(table)
+    text = cli("show", table, RACE, "--format", "csv").stdout
+    assert len(list(csv.DictReader(io.StringIO(text)))) == len(expected)
+    assert len(cli("show", table, RACE).stdout.splitlines()) == len(expected) + 1
+    target = tmp_path / "t.parquet"
+    assert cli("show", table, RACE, "--format", "parquet", "-o", target).returncode == 0
+    assert pd.read_parquet(target).to_dict("records") == expected
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_table_for_people_fits_a_wide_terminal(cli, table):
+    assert max(map(len, cli("show", table, HEALTHY).stdout.splitlines())) <= 170
+
+
+def test_where_and_limit_choose_rows(rows):
+    lost = rows("exchanges", RACE, "--where", "outcome == 'unanswered'")
+    assert len(lost) == 8
+    assert rows("exchanges", RACE, "--where", "outcome == 'unanswered'", "--limit", "3") == lost[:3]
+    assert rows("frames", RACE, "--limit", "0") == []
+    assert rows("exchanges", RACE, "--where", "depth > 1000") == []
+
+
+def test_a_table_without_rows_is_a_header(cli):
+    done = cli("show", "exchanges", RACE, "--format", "csv", "--where", "depth > 1000")
+    assert done.returncode == 0
+    assert done.stdout.startswith("request_frame,")
+    assert done.stdout.count("\n") == 1

@@ -1,0 +1,39 @@
+"""Golden reports: one file per case and format. After a wanted change: pytest tests/test_golden.py --update-golden."""
+
+import pytest
+from click.testing import CliRunner
+
+from pcapdiag import __version__
+from pcapdiag.cli import main
+from tests.conftest import ROOT
+
+GOLDEN = ROOT / "tests" / "golden"
+SUFFIXES = {"terminal": "txt", "markdown": "md", "json": "json"}
+CASES = {
+    "capture_ends_while_waiting": "capture.pcap",
+    "connect_refused_and_timeout": "proxy.pcap",
+    "healthy_keepalive": "proxy.pcap",
+    "idle_close_race_ipv6": "proxy.pcap",
+    "idle_closes_without_race": "proxy.pcap",
+    "reuse_after_fin": "capture.pcap",
+    "silent_drop_on_reuse": "proxy.pcap",
+}
+
+
+@pytest.mark.parametrize("format_", SUFFIXES)
+@pytest.mark.parametrize("case", CASES)
+def test_the_report_is_the_one_that_was_approved(case, format_, monkeypatch, update_golden):
+    monkeypatch.chdir(ROOT)
+    arguments = ["analyze", f"captures/{case}/{CASES[case]}", "--format", format_, "--fail-on", "never"]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.stderr
+    report = result.stdout.replace(f'"version": "{__version__}"', '"version": "*"')
+    golden = GOLDEN / f"{case}.{SUFFIXES[format_]}"
+    if update_golden:
+        golden.write_text(report)
+    assert report == golden.read_text()
+
+
+def test_every_golden_file_belongs_to_a_case():
+    expected = {f"{case}.{suffix}" for case in CASES for suffix in SUFFIXES.values()}
+    assert {path.name for path in GOLDEN.iterdir()} == expected
