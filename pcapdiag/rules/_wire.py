@@ -216,12 +216,30 @@ def is_from_middlebox(analysis: Analysis, loss: Loss, upstream: Upstream | None)
 
 
 def is_lone_rst(loss: Loss) -> bool:
-    """Tell whether a RST without FIN ended the connection and nothing before it acknowledged the request."""
+    """Tell whether a RST without FIN ended the connection and nothing before it acknowledged the request.
+
+    The RST's own acknowledgement number is left out: whoever sent it could make it up.
+    """
     return (
         Key.RESP_RST in loss.keys
         and Key.RESP_FIN not in loss.keys
         and not loss.is_acknowledged
         and is_closed_by_upstream(loss)
+    )
+
+
+def is_reset_by_middlebox(analysis: Analysis, loss: Loss, upstream: Upstream | None) -> bool:
+    """Tell whether the one thing that answered a request on a reused connection was a RST from somewhere else."""
+    return loss.is_reused and is_lone_rst(loss) and is_from_middlebox(analysis, loss, upstream)
+
+
+def is_reset_by_upstream(analysis: Analysis, loss: Loss, upstream: Upstream | None) -> bool:
+    """Tell whether the one thing that answered a request on a reused connection was a RST that had not got it."""
+    return (
+        loss.is_reused
+        and is_lone_rst(loss)
+        and not is_acknowledged(loss)
+        and not is_from_middlebox(analysis, loss, upstream)
     )
 
 

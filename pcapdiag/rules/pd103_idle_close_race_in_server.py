@@ -10,6 +10,7 @@ from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
 from pcapdiag.rules._wire import (
     certainty,
     is_idle_close_in_server,
+    is_reset_by_middlebox,
     known_timeout,
     upstream_closing,
     upstream_of,
@@ -66,7 +67,11 @@ class IdleCloseRaceInServer(CauseRule):
         for loss in analysis.losses:
             upstream = upstream_of(analysis, loss)
             closing = upstream_closing(loss)
-            if closing is not None and is_idle_close_in_server(loss, upstream):
+            if (
+                closing is not None
+                and is_idle_close_in_server(loss, upstream)
+                and not is_reset_by_middlebox(analysis, loss, upstream)
+            ):
                 texts = {
                     closing.key: f"{closing.kind_name} instead of a response, after {idle_gaps([loss])} of idleness:"
                     " the upstream had the request in its kernel and closed without reading it"

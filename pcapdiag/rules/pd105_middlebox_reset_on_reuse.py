@@ -11,8 +11,8 @@ from pcapdiag.rules._wire import (
     certainty,
     has_foreign_hops,
     hop_count,
-    is_from_middlebox,
     is_lone_rst,
+    is_reset_by_middlebox,
     is_rst_too_fast,
     upstream_of,
 )
@@ -69,7 +69,7 @@ class MiddleboxResetOnReuse(CauseRule):
         """Yield requests that a foreign RST ended."""
         for loss in analysis.losses:
             upstream = upstream_of(analysis, loss)
-            if not (loss.is_reused and is_lone_rst(loss) and is_from_middlebox(analysis, loss, upstream)):
+            if not is_reset_by_middlebox(analysis, loss, upstream):
                 continue
             rst = loss.keys[Key.RESP_RST]
             signs: list[str] = []

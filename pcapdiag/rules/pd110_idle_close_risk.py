@@ -90,8 +90,10 @@ class IdleCloseRisk(Rule):
             f"{near} came near the race window" if upstream.near_misses else "no request came near the race window yet"
         )
         closes = count(upstream.idle_closes_by_upstream, "idle connection")
-        # Without handshakes there is no RTT, and without RTT no window to multiply the density with.
-        rate = f"; about {per_day:.2g} lost requests per day at this traffic ({low:.2g} to {high:.2g})" if high else ""
+        rate = ""
+        if per_day:
+            numbers = (f"{x:,.0f}" if x >= 10 else f"{x:.1g}" for x in (per_day, low, high))
+            rate = "; about {} lost requests per day at this traffic ({} to {})".format(*numbers)
         return Finding(
             code=self.code,
             name=self.name,

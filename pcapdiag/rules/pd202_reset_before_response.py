@@ -15,6 +15,7 @@ from pcapdiag.rules._wire import (
     is_from_middlebox,
     is_idle_close_in_server,
     is_lone_rst,
+    is_reset_by_middlebox,
     upstream_closing,
     upstream_of,
 )
@@ -73,9 +74,7 @@ class ResetBeforeResponse(CauseRule):
                 continue
             upstream = upstream_of(analysis, loss)
             if is_failed_in_upstream(loss):
-                if is_idle_close_in_server(loss, upstream) or (
-                    is_lone_rst(loss) and loss.is_reused and is_from_middlebox(analysis, loss, upstream)
-                ):
+                if is_idle_close_in_server(loss, upstream) or is_reset_by_middlebox(analysis, loss, upstream):
                     continue
                 text = "RST instead of a response: the upstream's kernel had the whole request"
                 confidence = Confidence.LIKELY if has_foreign_hops(loss) else Confidence.CONFIRMED

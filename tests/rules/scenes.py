@@ -1,0 +1,249 @@
+"""Every decision of the rules as a scene: a trigger and near misses for each cause."""
+
+from pcapdiag.codes import ExchangeFlag, Key
+from tests.rules.builders import (
+    BEFORE,
+    END,
+    START,
+    Seg,
+    acknowledged,
+    fin,
+    proxy_fin,
+    refused,
+    request,
+    resent,
+    rst,
+    syn_again,
+    unsolicited,
+)
+
+SCENES = {}
+
+
+def scene(code, **settings):
+    """Register a function from `Scene` to losses; every one of them has the cause `code`."""
+
+    def register(function):
+        SCENES[function.__name__] = (function, code, settings)
+        return function
+
+    return register
+
+
+def given_up(s, waits):
+    """Return requests that the proxy gave up, from (wait in ms, depth)."""
+    parts = enumerate(waits)
+    return [s.lost(acknowledged(160), proxy_fin(w), depth=d, idle_ms=17, late=i * 100) for i, (w, d) in parts]
+
+
+@scene("PD101")
+def fin_crosses_the_request(s):
+    return [s.lost(fin(127), proxy_fin(127.1, ack=BEFORE + 1), rst(160, seq=BEFORE + 1))]
+
+
+@scene("PD101")
+def fin_was_seen_just_before_the_request_and_not_read(s):
+    return [s.lost(fin(-0.58), request(ack=BEFORE + 1), proxy_fin(0.1, ack=BEFORE + 1), idle_ms=4000.5)]
+
+
+@scene("PD101")
+def close_notify_crosses_and_the_proxy_closes_first(s):
+    segments = (unsolicited(50), proxy_fin(50.2, ack=BEFORE + 24), fin(210, ack=END + 1, seq=BEFORE + 24))
+    return [s.lost(*segments, idle_ms=3950)]
+
+
+@scene("PD101")
+def close_notify_was_seen_before_the_request_that_does_not_cover_it(s):
+    before = Seg(Key.RESPONSE_BEFORE, -0.2, BEFORE, START, 24)
+    return [s.lost(before, fin(160, ack=END, seq=BEFORE + 24), proxy_fin(1), idle_ms=-1, flags=ExchangeFlag.MID_STREAM)]
+
+
+@scene("PD101")
+def lone_rst_at_the_idle_timeout(s):
+    return [s.lost(rst(162), idle_ms=3909)]
+
+
+@scene("PD101")
+def fin_that_the_capture_lacks(s):
+    return [s.lost(proxy_fin(50, ack=BEFORE + 1), rst(162), rst(162, seq=BEFORE + 1), idle_ms=3944)]
+
+
+@scene("PD101")
+def fin_on_a_connection_opened_long_ahead(s):
+    return [s.lost(fin(127), depth=0, opened_ms=3_900)]
+
+
+@scene("PD101")
+def fin_of_a_reload_crosses(s):
+    return [s.lost(fin(90), rst(160), idle_ms=250)]
+
+
+@scene("PD102")
+def fin_was_acknowledged_long_before_the_request(s):
+    return [s.lost(fin(-30), request(ack=BEFORE + 1), idle_ms=4030)]
+
+
+@scene("PD103")
+def rst_covers_the_request_at_the_idle_timeout(s):
+    return [s.lost(rst(161, ack=END), idle_ms=3990)]
+
+
+@scene("PD103")
+def fin_covers_the_request_at_the_idle_timeout(s):
+    return [s.lost(acknowledged(160), fin(161, ack=END), idle_ms=3990)]
+
+
+@scene("PD104")
+def only_retransmissions_on_reuse(s):
+    return [s.lost(resent(360), resent(12_000, Key.LAST_RETRANSMISSION), retransmissions=7, idle_ms=5000)]
+
+
+@scene("PD104")
+def only_retransmissions_until_the_proxy_gives_up(s):
+    return [s.lost(resent(360), proxy_fin(60_000), retransmissions=8, idle_ms=5000)]
+
+
+@scene("PD105")
+def rst_over_another_number_of_hops(s):
+    return [s.lost(rst(160, ttl=64), idle_ms=3950, resp_ttl=63)]
+
+
+@scene("PD105")
+def rst_over_another_number_of_hops_that_claims_the_request(s):
+    return [s.lost(rst(160, ack=END, ttl=64), idle_ms=i, resp_ttl=63) for i in (3990, 300_000)]
+
+
+@scene("PD105")
+def rst_faster_than_the_path(s):
+    return [s.lost(rst(2), idle_ms=300_000)]
+
+
+@scene("PD106")
+def lone_rst_far_from_the_idle_timeout(s):
+    return [s.lost(rst(160), idle_ms=2212)]
+
+
+@scene("PD106")
+def rst_of_another_initial_ttl_over_as_many_hops(s):
+    return [s.lost(rst(160, ttl=254), idle_ms=2212, resp_ttl=63)]
+
+
+@scene("PD106")
+def rst_of_its_own_accord_comes_at_any_time(s):
+    return [s.lost(rst(2, ack=START), idle_ms=2212)]
+
+
+@scene("PD201")
+def fin_covers_the_request_far_from_the_idle_timeout(s):
+    return [s.lost(acknowledged(160), fin(196, ack=END), idle_ms=611)]
+
+
+@scene("PD201")
+def fin_covers_the_request_at_the_idle_timeout_but_much_later(s):
+    return [s.lost(acknowledged(160), fin(30_000, ack=END), idle_ms=3990)]
+
+
+@scene("PD201")
+def fin_on_a_fresh_connection(s):
+    return [s.lost(acknowledged(160), fin(2018, ack=END), depth=0)]
+
+
+@scene("PD201")
+def fin_crosses_the_request_on_a_connection_just_opened(s):
+    return [s.lost(fin(20), depth=0)]
+
+
+@scene("PD202")
+def rst_after_the_acknowledgement(s):
+    return [s.lost(acknowledged(160), rst(2364, ack=END), idle_ms=56)]
+
+
+@scene("PD202")
+def rst_on_a_fresh_connection(s):
+    return [s.lost(rst(141), depth=0)]
+
+
+@scene("PD204")
+def waits_of_two_seconds_on_fresh_and_reused_connections(s):
+    waits = [(2000.2, 1), (2000.8, 0), (2002.2, 0), (2009.6, 1)]
+    return [
+        s.lost(acknowledged(160), proxy_fin(w), depth=d, idle_ms=17, late=i * 100) for i, (w, d) in enumerate(waits)
+    ]
+
+
+@scene("PD204")
+def waits_of_a_second_and_a_half_on_fresh_and_reused_connections(s):
+    waits = [(1500.2, 1), (1500.8, 0), (1502.2, 0), (1503.6, 1)]
+    return [
+        s.lost(acknowledged(160), proxy_fin(w), depth=d, idle_ms=17, late=i * 100) for i, (w, d) in enumerate(waits)
+    ]
+
+
+@scene("PD204")
+def one_wait_of_sixty_seconds(s):
+    return [s.lost(acknowledged(160), proxy_fin(60_003), idle_ms=17)]
+
+
+@scene("PD206")
+def waits_that_agree_only_with_the_opening_added(s):
+    waits = [(840, 0), (1000.7, 1), (1000.8, 1), (1001.0, 1)]
+    return [
+        s.lost(acknowledged(160), proxy_fin(w), depth=d, idle_ms=17, late=i * 100) for i, (w, d) in enumerate(waits)
+    ]
+
+
+@scene("PD206")
+def waits_of_half_a_second(s):
+    return [
+        s.lost(acknowledged(160), proxy_fin(w), idle_ms=200, late=i * 100) for i, w in enumerate((500.7, 500.9, 501))
+    ]
+
+
+@scene("PD206")
+def one_odd_wait(s):
+    return [s.lost(acknowledged(160), proxy_fin(723), idle_ms=17)]
+
+
+@scene("PD206", clients_left_ms=(1999,))
+def a_client_left_just_before(s):
+    return [s.lost(acknowledged(160), proxy_fin(2000), idle_ms=17)]
+
+
+@scene("PD301")
+def syn_met_a_rst(s):
+    return [s.attempt(refused(40))]
+
+
+@scene("PD302")
+def syn_was_repeated_and_never_answered(s):
+    return [s.attempt(syn_again(1000))]
+
+
+@scene("PD999")
+def still_waiting_when_the_capture_ended(s):
+    return [s.lost(acknowledged(160), idle_ms=17)]
+
+
+@scene("PD999")
+def closed_during_the_upload(s):
+    return [s.lost(fin(500, ack=START + 50), idle_ms=17, flags=ExchangeFlag.ACKNOWLEDGED_PART)]
+
+
+@scene("PD999")
+def only_retransmissions_on_a_fresh_connection(s):
+    return [s.lost(resent(360), retransmissions=5, depth=0)]
+
+
+@scene("PD999")
+def only_a_part_was_acknowledged(s):
+    return [s.lost(resent(360), retransmissions=5, idle_ms=17, flags=ExchangeFlag.ACKNOWLEDGED_PART)]
+
+
+@scene("PD999")
+def foreign_rst_on_a_fresh_connection(s):
+    return [s.lost(rst(160, ttl=255), depth=0, resp_ttl=60)]
+
+
+@scene("PD999")
+def accepted_and_then_nothing(s):
+    return [s.attempt(Seg(Key.SYN_ACK, 160, 0, 1))]
