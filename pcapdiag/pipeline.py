@@ -62,7 +62,12 @@ class _Run:
 
     def read(self, capture: Capture, capture_idx: int, segment_sink: Callable[[Table], None] | None) -> None:
         """Take one capture through all stages."""
-        tracker = Tracker(capture_idx=capture_idx, first_conn=self.n_connections, max_live=self._max_live)
+        tracker = Tracker(
+            capture_idx=capture_idx,
+            first_conn=self.n_connections,
+            max_live=self._max_live,
+            all_segments=segment_sink is not None,
+        )
         framer = Framer(self.exchanges, self.key_segments, self.texts)
         n_fragments = 0
 
@@ -216,9 +221,7 @@ def _tracker_notes(tracker: Tracker, n_fragments: int) -> list[Note]:
             )
         )
     if tracker.n_outside:
-        notes.append(
-            Note("segments-outside-window", f"{tracker.n_outside} segments fit no window of their connection")
-        )
+        notes.append(Note("segments-outside-window", f"{tracker.n_outside} segments fit no window of their connection"))
     if n_fragments:
         notes.append(Note("fragments", f"{n_fragments} IP fragments belong to datagrams completed elsewhere or never"))
     return notes

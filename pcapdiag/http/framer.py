@@ -93,6 +93,21 @@ class Framer:
         self._free_next = np.concatenate([self._free_next, np.zeros(have, dtype=np.int32)])
         self._link_scratch(have, 2 * have)
 
+    def _arrays(self) -> state.FramerArrays:
+        return state.FramerArrays(
+            conns=self._conns,
+            flows=self._flows,
+            opened=self._opened,
+            rows=self._rows,
+            keys=self._keys,
+            scratch=self._scratch,
+            free_next=self._free_next,
+            text=self._text,
+            out_rows=self._out_rows,
+            out_keys=self._out_keys,
+            ctl=self._ctl,
+        )
+
     def _flush(self) -> None:
         ctl = self._ctl
         self._exchanges.append(self._out_rows[: ctl[state.C_N_EXCHANGES]])
@@ -121,11 +136,9 @@ class Framer:
         while start < n_event:
             start = int(
                 frame_exchanges(
-                    batch.events, start, n_event, batch.buffer, batch.piece_bytes, self._conns, self._flows,
-                    self._opened, self._rows, self._keys, self._scratch, self._free_next, self._text,
-                    batch.conn_rows, self._out_rows, self._out_keys, self._ctl,
+                    self._arrays(), batch.events, start, n_event, batch.buffer, batch.piece_bytes, batch.conn_rows
                 )
-            )  # fmt: skip
+            )
             status = self._ctl[state.C_STATUS]
             if status == state.F_OUTPUT_FULL:
                 self._flush()

@@ -7,7 +7,7 @@ This module knows headers of single frames, not connections.
 
 import numpy as np
 
-from pcapdiag.codes import FrameKind, UndecodedReason
+from pcapdiag.codes import FrameKind, PacketDirection, UndecodedReason
 from pcapdiag.kernels._kernel import kernel
 from pcapdiag.kernels.decode_ip import (
     PROTO_TCP,
@@ -61,6 +61,7 @@ _LINK_HEADER_CUT = int(UndecodedReason.LINK_HEADER_CUT)
 _TOO_DEEP = int(UndecodedReason.TOO_DEEP)
 _EMPTY = int(UndecodedReason.EMPTY)
 _PENDING = int(UndecodedReason.PENDING)
+_UNKNOWN = int(PacketDirection.UNKNOWN)
 
 
 @kernel
@@ -97,7 +98,9 @@ def decode_frames(buffer, frames, start, stop):
         wire_end = offset + max(cap_len, np.int64(row["wire_len"]))
         link_type = np.int64(row["link_type"])
         if link_type in (LINK_SLL, LINK_SLL2):
-            row["packet_direction"] = packet_direction(buffer, link_type, offset, end)
+            direction = packet_direction(buffer, link_type, offset, end)
+            if direction != _UNKNOWN:
+                row["packet_direction"] = direction
         layer, value, offset = enter_link(buffer, link_type, offset, end)
         if layer == ETHERTYPE and value == ETHERTYPE_IPV4 and decode_plain_tcp(buffer, row, offset, end):
             continue

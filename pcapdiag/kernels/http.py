@@ -10,14 +10,26 @@ Invariants
 * A flow holds a scratch row only while a head is incomplete.
 """
 
-from pcapdiag.codes import ConnEnd, Direction, ExchangeFlag, Fate, Framing, Key, Method, Protocol, StreamEventKind, TcpFlag
+from pcapdiag.codes import (
+    ConnEnd,
+    Direction,
+    ExchangeFlag,
+    Fate,
+    Framing,
+    Key,
+    Method,
+    Protocol,
+    StreamEventKind,
+    TcpFlag,
+)
 from pcapdiag.kernels._kernel import kernel
 from pcapdiag.kernels.http_exchange import (
     blank_keys,
     emit_exchange,
     free_scratch,
+    keep_key,
     note_acknowledgement,
-    set_key,
+    replace_key,
     store_text,
     take_open,
 )
@@ -38,10 +50,13 @@ from pcapdiag.kernels.http_state import (
     C_N_TEXT,
     C_STATUS,
     C_TEXT_BASE,
+    CLOSED,
+    CUT,
     F_DONE,
     F_NEED_OPEN,
     F_NEED_SCRATCH,
     F_OUTPUT_FULL,
+    GOES_ON,
     KEY_MARGIN,
     MAX_HEAD_FIELDS,
     MAX_OPEN_PER_CONNECTION,
@@ -90,10 +105,10 @@ LF = ord("\n")
 
 
 @kernel
-def _take_scratch(flow, free_next, ctl):
-    i = int(ctl[C_FREE_SCRATCH])
-    ctl[C_FREE_SCRATCH] = free_next[i]
-    ctl[C_N_FREE_SCRATCH] -= 1
+def _take_scratch(s, flow):
+    i = int(s.ctl[C_FREE_SCRATCH])
+    s.ctl[C_FREE_SCRATCH] = s.free_next[i]
+    s.ctl[C_N_FREE_SCRATCH] -= 1
     flow["scratch"] = i
     flow["line_len"] = 0
     flow["target_len"] = 0
@@ -102,9 +117,9 @@ def _take_scratch(flow, free_next, ctl):
 
 
 @kernel
-def _begin_head(flow, free_next, ctl):
+def _begin_head(s, flow):
     if flow["scratch"] < 0:
-        _take_scratch(flow, free_next, ctl)
+        _take_scratch(s, flow)
     flow["line_len"] = 0
     flow["target_len"] = 0
     flow["host_len"] = 0
@@ -120,7 +135,7 @@ def _begin_head(flow, free_next, ctl):
 
 
 @kernel
-def _read_head(flow, conn, data, at, length, captured, scratch, text, is_request, ctl):
+def _read_head(s, flow, conn, data, at, length, captured, direction):
     """Read head lines from `at`; return bytes used, negative (-used - 1) if the head ended with them.
 
     `flow["state"]` becomes ST_LOST if this is no head, ST_TURN if the rest of it was not captured.
@@ -135,11 +150,11 @@ def _read_head(flow, conn, data, at, length, captured, scratch, text, is_request
             if captured < length:
                 flow["state"] = ST_TURN
                 return length
-            keep_line_part(data, at + pos, captured - pos, flow, scratch, base)
+            keep_line_part(data, at + pos, captured - pos, flow, s.scratch, base)
             return length
         if flow["line_len"] > 0:
-            keep_line_part(data, at + pos, end - pos, flow, scratch, base)
-            line = scratch
+            keep_line_part(data, at + pos, end - pos, flow, s.scratch, base)
+            line = s.scratch
             line_at = base
             n = int(flow["line_len"])
             flow["line_len"] = 0
@@ -154,8 +169,8 @@ def _read_head(flow, conn, data, at, length, captured, scratch, text, is_request
         if n_fields == 0:
             if n == 0:
                 continue
-            if is_request:
-                good = parse_request_line(line, line_at, n, flow, scratch, base)
+            if direction == ORIG:
+                good = parse_request_line(line, line_at, n, flow, s.scratch, base)
             else:
                 good = parse_status_line(line, line_at, n, flow)
             if not good:
@@ -164,10 +179,10 @@ def _read_head(flow, conn, data, at, length, captured, scratch, text, is_request
         elif n == 0:
             return -pos - 1
         else:
-            used = parse_field(line, line_at, n, flow, scratch, base, is_request, conn, text, ctl[C_N_TEXT])
+            used = parse_field(line, line_at, n, flow, s.scratch, base, direction == ORIG, conn, s.text, s.ctl[C_N_TEXT])
             if used > 0:
-                conn["server_offset"] = ctl[C_TEXT_BASE] + ctl[C_N_TEXT]
-                ctl[C_N_TEXT] += used
+                conn["server_offset"] = s.ctl[C_TEXT_BASE] + s.ctl[C_N_TEXT]
+                s.ctl[C_N_TEXT] += used
         if n_fields > MAX_HEAD_FIELDS:
             flow["state"] = ST_TURN
             return length
@@ -327,25 +342,23 @@ def _frame_response(flow, row, conn):
 
 
 @kernel
-def _feed_request(
-    conns, flows, opened, rows, keys, scratch, free_next, text, slot, event, data, out_rows, out_keys, ctl
-):  # fmt: skip
+def _feed_request(s, slot, event, data):  # fmt: skip
     """Frame originator bytes."""
-    c = conns[slot]
-    f = flows[2 * slot]
-    at = event["data_offset"]
+    c = s.conns[slot]
+    f = s.flows[2 * slot]
+    at = int(event["data_offset"])
     length = int(event["data_len"])
     captured = int(event["data_cap"])
+    pos = 0
     protocol = int(c["protocol"])
     if protocol == Protocol.UPGRADED.value:
         return
     if protocol == Protocol.TLS.value:
-        feed_tls(conns, flows, opened, rows, keys, slot, ORIG, event, data, 0, out_rows, out_keys, ctl)
+        feed_tls(s, slot, event, data)
         return
     tail = int(c["tail"])
-    if f["state"] == ST_LOST or (f["state"] == ST_TURN and (tail < 0 or opened[tail]["has_response"])):
+    if f["state"] == ST_LOST or (f["state"] == ST_TURN and (tail < 0 or s.opened[tail]["has_response"])):
         f["state"] = ST_START
-    pos = 0
     while pos < length:
         state = int(f["state"])
         rest = length - pos
@@ -362,11 +375,8 @@ def _feed_request(
                         return
                     c["protocol"] = Protocol.HTTP1.value
                     protocol = Protocol.HTTP1.value
-                    begin_request(
-                        conns, flows, opened, rows, keys, slot, event, pos, Framing.UNKNOWN.value, out_rows, out_keys,
-                        ctl,
-                    )
-                    _begin_head(f, free_next, ctl)
+                    begin_request(s, slot, event, pos)
+                    _begin_head(s, f)
                     continue
             if protocol == Protocol.UNKNOWN.value and rest_captured > 0:
                 c["protocol"] = detect_protocol(data, at + pos, rest_captured)
@@ -374,9 +384,7 @@ def _feed_request(
                 if protocol == Protocol.TLS.value:
                     if c["mid_stream"] and data[at + pos] == 23:
                         c["tls_application"] = 1
-                    feed_tls(
-                        conns, flows, opened, rows, keys, slot, ORIG, event, data, pos, out_rows, out_keys, ctl
-                    )
+                    feed_tls(s, slot, event, data)
                     return
             if protocol == Protocol.HTTP1.value and (c["tail"] >= 0 or rest_captured > 0):
                 # Bytes between messages, or the middle of one whose beginning was not captured.
@@ -385,62 +393,59 @@ def _feed_request(
             f["state"] = ST_TURN
             continue
         if state == ST_TURN:
-            add_request_turn(
-                conns, flows, opened, rows, keys, slot, event, pos, rest, out_rows, out_keys, ctl
-            )
+            add_request_turn(s, slot, event, pos, rest)
             return
         i = int(c["tail"])
         if state == ST_HEAD:
-            used = _read_head(f, c, data, at + pos, rest, rest_captured, scratch, text, True, ctl)
+            used = _read_head(s, f, c, data, at + pos, rest, rest_captured, int(event["dir"]))
             head_ended = used < 0
             if head_ended:
                 used = -used - 1
-            extend_request(opened, rows, keys, conns, slot, i, event, used)
+            extend_request(s, slot, i, event, used)
             pos += used
             if head_ended or f["state"] != ST_HEAD:
-                row = rows[i]
-                store_text(row, f, scratch, text, ctl)
-                opened[i]["text_done"] = 1
-                free_scratch(f, free_next, ctl)
+                row = s.rows[i]
+                store_text(s, row, f)
+                s.opened[i]["text_done"] = 1
+                free_scratch(s, f)
                 row["method"] = f["method"] if f["n_fields"] > 0 else Method.NONE.value
                 if not head_ended:
                     row["request_framing"] = Framing.TURN.value
                     f["state"] = ST_TURN
                 elif _frame_request(f, row):
-                    opened[i]["request_done"] = 1
+                    s.opened[i]["request_done"] = 1
         else:
             used = _read_body(f, data, at + pos, rest, rest_captured)
             done = used < 0
             if done:
                 used = -used - 1
-            extend_request(opened, rows, keys, conns, slot, i, event, used)
+            extend_request(s, slot, i, event, used)
             pos += used
             if done:
-                opened[i]["request_done"] = 1
+                s.opened[i]["request_done"] = 1
                 f["state"] = ST_START
             elif f["state"] == ST_TURN:
-                rows[i]["request_framing"] = Framing.TURN.value
+                s.rows[i]["request_framing"] = Framing.TURN.value
         c["last_payload_ns"] = event["ts_ns"]
 
 
 @kernel
-def _end_response(conns, opened, rows, keys, slot, i, out_rows, out_keys, ctl):
+def _end_response(s, slot, i):
     """Mark a response complete; hand its exchange out if another one waits behind it."""
-    opened[i]["response_done"] = 1
-    if opened[i]["next"] >= 0:
-        emit_exchange(conns, opened, rows, keys, slot, -1, 0, out_rows, out_keys, ctl)
+    s.opened[i]["response_done"] = 1
+    if s.opened[i]["next"] >= 0:
+        emit_exchange(s, slot)
 
 
 @kernel
-def _feed_response(
-    conns, flows, opened, rows, keys, scratch, free_next, text, slot, event, data, out_rows, out_keys, ctl
-):  # fmt: skip
+def _feed_response(s, slot, event, data):  # fmt: skip
     """Frame responder bytes."""
-    c = conns[slot]
-    f = flows[2 * slot + 1]
-    at = event["data_offset"]
+    c = s.conns[slot]
+    f = s.flows[2 * slot + 1]
+    at = int(event["data_offset"])
     length = int(event["data_len"])
     captured = int(event["data_cap"])
+    pos = 0
     protocol = int(c["protocol"])
     if protocol == Protocol.UPGRADED.value:
         return
@@ -454,29 +459,28 @@ def _feed_response(
             if c["mid_stream"] and data[at] == 23:
                 c["tls_application"] = 1
     if protocol == Protocol.TLS.value:
-        feed_tls(conns, flows, opened, rows, keys, slot, RESP, event, data, 0, out_rows, out_keys, ctl)
+        feed_tls(s, slot, event, data)
         return
     if protocol != Protocol.HTTP1.value:
-        add_response_turn(conns, flows, opened, rows, keys, slot, event, 0, length)
+        add_response_turn(s, slot, event, pos, length)
         return
     if f["state"] == ST_LOST:
         f["state"] = ST_START
-    pos = 0
     while pos < length:
         state = int(f["state"])
         rest = length - pos
         rest_captured = max(0, captured - pos)
-        i = response_target(conns, opened, slot)
+        i = response_target(s, slot)
         if state == ST_START:
             if rest_captured > 0 and looks_like_response(data, at + pos, rest_captured):
                 if i < 0:
                     if c["head"] >= 0:
-                        emit_exchange(conns, opened, rows, keys, slot, -1, 0, out_rows, out_keys, ctl)
-                    i = take_open(conns, opened, rows, slot, event["conn"], ctl)
-                    opened[i]["request_done"] = 1
-                if not opened[i]["has_response"]:
-                    begin_response(conns, opened, rows, keys, slot, i, event, pos, Framing.UNKNOWN.value)
-                _begin_head(f, free_next, ctl)
+                        emit_exchange(s, slot)
+                    i = take_open(s, slot, event["conn"])
+                    s.opened[i]["request_done"] = 1
+                if not s.opened[i]["has_response"]:
+                    begin_response(s, slot, i, event, pos)
+                _begin_head(s, f)
                 continue
             if rest_captured > 0 and i < 0 and (data[at + pos] == CR or data[at + pos] == LF):
                 pos += 1
@@ -485,39 +489,39 @@ def _feed_response(
                 f["state"] = ST_LOST
                 return
             # Something that is no HTTP/1 response, or was not captured: it answers all the same.
-            if not opened[i]["has_response"]:
-                begin_response(conns, opened, rows, keys, slot, i, event, pos, Framing.TURN.value)
-            rows[i]["response_framing"] = Framing.TURN.value
+            if not s.opened[i]["has_response"]:
+                begin_response(s, slot, i, event, pos)
+            s.rows[i]["response_framing"] = Framing.TURN.value
             f["state"] = ST_TURN
             continue
         if i < 0:
             f["state"] = ST_LOST
-            free_scratch(f, free_next, ctl)
+            free_scratch(s, f)
             return
-        row = rows[i]
+        row = s.rows[i]
         if state == ST_HEAD:
-            used = _read_head(f, c, data, at + pos, rest, rest_captured, scratch, text, False, ctl)
+            used = _read_head(s, f, c, data, at + pos, rest, rest_captured, int(event["dir"]))
             head_ended = used < 0
             if head_ended:
                 used = -used - 1
-            extend_response(opened, rows, keys, slot, i, event, used)
+            extend_response(s, slot, i, event, used)
             pos += used
             c["last_payload_ns"] = event["ts_ns"]
             if head_ended:
-                free_scratch(f, free_next, ctl)
+                free_scratch(s, f)
                 if 100 <= f["status_code"] < 200 and f["status_code"] != 101:
                     row["flags"] = int(row["flags"]) | INTERIM
                     row["response_frame"] = -1
                     row["response_seq"] = -1
                     row["first_byte_ns"] = -1
-                    opened[i]["has_response"] = 0
+                    s.opened[i]["has_response"] = 0
                     f["state"] = ST_START
                 elif _frame_response(f, row, c):
-                    _end_response(conns, opened, rows, keys, slot, i, out_rows, out_keys, ctl)
+                    _end_response(s, slot, i)
                     if c["protocol"] == Protocol.UPGRADED.value:
                         return
             elif f["state"] != ST_HEAD:
-                free_scratch(f, free_next, ctl)
+                free_scratch(s, f)
                 if f["n_fields"] > 0:
                     row["status_code"] = f["status_code"]
                 row["response_framing"] = Framing.TURN.value
@@ -527,85 +531,86 @@ def _feed_response(
             done = used < 0
             if done:
                 used = -used - 1
-            extend_response(opened, rows, keys, slot, i, event, used)
+            extend_response(s, slot, i, event, used)
             pos += used
             c["last_payload_ns"] = event["ts_ns"]
             if done:
                 f["state"] = ST_START
-                _end_response(conns, opened, rows, keys, slot, i, out_rows, out_keys, ctl)
+                _end_response(s, slot, i)
             elif f["state"] == ST_TURN:
                 row["response_framing"] = Framing.TURN.value
 
 
 @kernel
-def _skip_hole(conns, flows, opened, rows, keys, free_next, slot, event, out_rows, out_keys, ctl):
+def _skip_hole(s, slot, event):
     """Take in that stream bytes are missing: content may be skipped by its length, any other framing is lost."""
-    c = conns[slot]
+    c = s.conns[slot]
     direction = int(event["dir"])
-    f = flows[2 * slot + direction]
+    f = s.flows[2 * slot + direction]
     length = int(event["data_len"])
     state = int(f["state"])
     if c["protocol"] == Protocol.UPGRADED.value:
         return
     if direction == ORIG:
         i = int(c["tail"])
-        if i >= 0 and opened[i]["request_done"]:
+        if i >= 0 and s.opened[i]["request_done"]:
             i = -1
     else:
-        i = response_target(conns, opened, slot)
+        i = response_target(s, slot)
     if c["protocol"] == Protocol.TLS.value:
         if f["tls_header"] == 0 and f["remaining"] >= length:
             f["remaining"] -= length
             if f["tls_counts"] and direction == RESP:
-                add_response_turn(conns, flows, opened, rows, keys, slot, event, 0, length)
+                add_response_turn(s, slot, event, 0, length)
         else:
             f["state"] = ST_LOST
             f["tls_header"] = 0
             f["remaining"] = 0
             if direction == RESP:
-                add_response_turn(conns, flows, opened, rows, keys, slot, event, 0, length)
+                add_response_turn(s, slot, event, 0, length)
                 f["state"] = ST_LOST
         if i >= 0:
-            rows[i]["flags"] = int(rows[i]["flags"]) | HOLE
+            s.rows[i]["flags"] = int(s.rows[i]["flags"]) | HOLE
         return
-    free_scratch(f, free_next, ctl)
+    free_scratch(s, f)
     if i < 0:
         f["state"] = ST_LOST
         return
-    rows[i]["flags"] = int(rows[i]["flags"]) | HOLE
+    s.rows[i]["flags"] = int(s.rows[i]["flags"]) | HOLE
     if direction == ORIG:
-        extend_request(opened, rows, keys, conns, slot, i, event, length)
+        extend_request(s, slot, i, event, length)
         if (state == ST_BODY or state == ST_CHUNK_DATA) and f["remaining"] >= length:
             f["remaining"] -= length
             if state == ST_BODY and f["remaining"] == 0:
-                opened[i]["request_done"] = 1
+                s.opened[i]["request_done"] = 1
                 f["state"] = ST_START
             elif f["remaining"] == 0:
                 f["state"] = ST_CHUNK_END
         else:
-            rows[i]["request_framing"] = Framing.TURN.value
+            s.rows[i]["request_framing"] = Framing.TURN.value
             f["state"] = ST_TURN
         return
     # The originator acknowledged these bytes: there was an answer, captured or not.
-    if not opened[i]["has_response"]:
-        begin_response(conns, opened, rows, keys, slot, i, event, 0, Framing.TURN.value)
-    extend_response(opened, rows, keys, slot, i, event, length)
+    if not s.opened[i]["has_response"]:
+        begin_response(s, slot, i, event, 0)
+        s.rows[i]["response_framing"] = Framing.TURN.value
+    extend_response(s, slot, i, event, length)
     c["last_payload_ns"] = event["ts_ns"]
     if (state == ST_BODY or state == ST_CHUNK_DATA) and f["remaining"] >= length:
         f["remaining"] -= length
         if state == ST_BODY and f["remaining"] == 0:
             f["state"] = ST_START
-            _end_response(conns, opened, rows, keys, slot, i, out_rows, out_keys, ctl)
+            _end_response(s, slot, i)
         elif f["remaining"] == 0:
             f["state"] = ST_CHUNK_END
     elif state != ST_UNTIL_CLOSE:
-        rows[i]["response_framing"] = Framing.TURN.value
+        s.rows[i]["response_framing"] = Framing.TURN.value
         f["state"] = ST_TURN
 
 
 @kernel
-def _open_slot(conns, flows, keys, slot):
-    c = conns[slot]
+def _open_slot(s, slot):
+    c = s.conns[slot]
     c["last_payload_ns"] = -1
     c["idle_at_close_ns"] = -1
     c["orig_close_ack"] = -1
@@ -618,7 +623,8 @@ def _open_slot(conns, flows, keys, slot):
     c["keep_alive_s"] = -1
     c["keep_alive_max"] = -1
     c["server_len"] = 0
-    c["in_use"] = 1
+    c["ending"] = GOES_ON
+    c["orig_max_ack"] = -1
     c["protocol"] = 0
     c["mid_stream"] = 1
     c["closing_seen"] = 0
@@ -631,7 +637,7 @@ def _open_slot(conns, flows, keys, slot):
     c["tls_13"] = 0
     c["n_syn"] = 0
     for direction in range(2):
-        f = flows[2 * slot + direction]
+        f = s.flows[2 * slot + direction]
         f["remaining"] = 0
         f["content_length"] = -1
         f["scratch"] = -1
@@ -651,34 +657,34 @@ def _open_slot(conns, flows, keys, slot):
         f["method"] = -1
         f["line_empty"] = 0
         f["tls_counts"] = 0
-    blank_keys(keys, slot)
+    blank_keys(s, slot)
 
 
 @kernel
-def _note_closing(conns, flows, opened, keys, slot, event):
+def _note_closing(s, slot, event):
     """Take in a FIN or RST: who, with what acknowledged, and at which idle age."""
-    c = conns[slot]
+    c = s.conns[slot]
     direction = int(event["dir"])
     is_reset = int(event["flags"]) & RST
     if direction == ORIG:
         c["orig_closed"] = 1
         if c["orig_close_ack"] < 0 and event["ack"] >= 0 and int(event["flags"]) & ACK:
             c["orig_close_ack"] = event["ack"]
-        set_key(keys, slot, Key.ORIG_RST.value if is_reset else Key.ORIG_FIN.value, event, False)
+        keep_key(s.keys[slot, Key.ORIG_RST.value if is_reset else Key.ORIG_FIN.value], event)
     else:
         if is_reset:
             c["resp_reset"] = 1
         c["resp_closed"] = 1
-        set_key(keys, slot, Key.RESP_RST.value if is_reset else Key.RESP_FIN.value, event, False)
-        i = response_target(conns, opened, slot)
-        if not is_reset and i >= 0 and flows[2 * slot + 1]["state"] == ST_UNTIL_CLOSE:
-            opened[i]["response_done"] = 1
-            flows[2 * slot + 1]["state"] = ST_START
+        keep_key(s.keys[slot, Key.RESP_RST.value if is_reset else Key.RESP_FIN.value], event)
+        i = response_target(s, slot)
+        if not is_reset and i >= 0 and s.flows[2 * slot + 1]["state"] == ST_UNTIL_CLOSE:
+            s.opened[i]["response_done"] = 1
+            s.flows[2 * slot + 1]["state"] = ST_START
     if c["closing_seen"]:
         return
     c["closing_seen"] = 1
-    i = response_target(conns, opened, slot)
-    in_turn = i >= 0 and opened[i]["has_response"] and flows[2 * slot + 1]["state"] == ST_TURN
+    i = response_target(s, slot)
+    in_turn = i >= 0 and s.opened[i]["has_response"] and s.flows[2 * slot + 1]["state"] == ST_TURN
     if i >= 0 and not in_turn:
         c["closing_open"] = 1
     elif c["last_payload_ns"] >= 0 and not c["close_announced"]:
@@ -686,11 +692,9 @@ def _note_closing(conns, flows, opened, keys, slot, event):
 
 
 @kernel
-def _take_segment(
-    conns, flows, opened, rows, keys, scratch, free_next, text, slot, event, data, out_rows, out_keys, ctl
-):  # fmt: skip
+def _take_segment(s, slot, event, data):  # fmt: skip
     """Take in one segment, or the bytes of an earlier one."""
-    c = conns[slot]
+    c = s.conns[slot]
     flags = int(event["flags"])
     direction = int(event["dir"])
     fate = int(event["fate"])
@@ -703,56 +707,53 @@ def _take_segment(
             c["mid_stream"] = 0
         c["n_syn"] += 1
         if is_repeated and direction == ORIG:
-            set_key(keys, slot, Key.RETRANSMISSION.value, event, False)
-            set_key(keys, slot, Key.LAST_RETRANSMISSION.value, event, True)
+            keep_key(s.keys[slot, Key.RETRANSMISSION.value], event)
+            replace_key(s.keys[slot, Key.LAST_RETRANSMISSION.value], event)
         else:
-            set_key(keys, slot, Key.SYN_ACK.value if flags & ACK else Key.SYN.value, event, False)
+            keep_key(s.keys[slot, Key.SYN_ACK.value if flags & ACK else Key.SYN.value], event)
     head = int(c["head"])
-    if is_segment and head >= 0 and not opened[head]["response_done"]:
-        row = rows[head]
+    if is_segment and head >= 0 and not s.opened[head]["response_done"]:
+        row = s.rows[head]
         if direction == RESP:
             if flags & ACK and event["ack"] >= 0:
-                note_acknowledgement(row, keys, slot, event)
+                note_acknowledgement(s, row, slot, event)
         elif is_repeated and event["payload_len"] > 0 and row["request_seq"] >= 0:
             into = sequence_difference(event["seq"], row["request_seq"])
             if 0 <= into < max(1, row["request_bytes"]):
                 row["retransmissions"] += 1
-                set_key(keys, slot, Key.RETRANSMISSION.value, event, False)
-                set_key(keys, slot, Key.LAST_RETRANSMISSION.value, event, True)
+                keep_key(s.keys[slot, Key.RETRANSMISSION.value], event)
+                replace_key(s.keys[slot, Key.LAST_RETRANSMISSION.value], event)
     if event["data_len"] > 0:
         if direction == ORIG:
-            _feed_request(
-                conns, flows, opened, rows, keys, scratch, free_next, text, slot, event, data, out_rows, out_keys, ctl
-            )
+            _feed_request(s, slot, event, data)
         else:
-            _feed_response(
-                conns, flows, opened, rows, keys, scratch, free_next, text, slot, event, data, out_rows, out_keys, ctl
-            )
+            _feed_response(s, slot, event, data)
     if is_segment and flags & (FIN | RST):
-        _note_closing(conns, flows, opened, keys, slot, event)
+        _note_closing(s, slot, event)
 
 
 @kernel
-def _end_slot(conns, flows, opened, rows, keys, scratch, free_next, text, slot, event, conn_rows, out_rows, out_keys, ctl):
+def _end_slot(s, slot, event, conn_rows):
     """Finish a connection: hand out what is open and fill in the connection's row."""
-    c = conns[slot]
+    c = s.conns[slot]
     row = conn_rows[event["row"]]
     closed = c["resp_closed"] or c["orig_closed"]
     end = int(row["end"])
-    ending = 1 if closed or end == ConnEnd.PORT_REUSE.value else 2
-    f = flows[2 * slot]
+    c["ending"] = CLOSED if closed or end == ConnEnd.PORT_REUSE.value else CUT
+    c["orig_max_ack"] = row["orig_max_ack"]
+    f = s.flows[2 * slot]
     tail = int(c["tail"])
-    if tail >= 0 and f["scratch"] >= 0 and not opened[tail]["text_done"]:
+    if tail >= 0 and f["scratch"] >= 0 and not s.opened[tail]["text_done"]:
         # A request head that never ended: keep what was read of it.
-        store_text(rows[tail], f, scratch, text, ctl)
+        store_text(s, s.rows[tail], f)
         if f["n_fields"] > 0:
-            rows[tail]["method"] = f["method"]
-    if flows[2 * slot + 1]["state"] == ST_HEAD and c["head"] >= 0 and flows[2 * slot + 1]["n_fields"] > 0:
-        rows[c["head"]]["status_code"] = flows[2 * slot + 1]["status_code"]
+            s.rows[tail]["method"] = f["method"]
+    if s.flows[2 * slot + 1]["state"] == ST_HEAD and c["head"] >= 0 and s.flows[2 * slot + 1]["n_fields"] > 0:
+        s.rows[c["head"]]["status_code"] = s.flows[2 * slot + 1]["status_code"]
     while c["head"] >= 0:
-        emit_exchange(conns, opened, rows, keys, slot, row["orig_max_ack"], ending, out_rows, out_keys, ctl)
-    free_scratch(f, free_next, ctl)
-    free_scratch(flows[2 * slot + 1], free_next, ctl)
+        emit_exchange(s, slot)
+    free_scratch(s, f)
+    free_scratch(s, s.flows[2 * slot + 1])
     row["protocol"] = c["protocol"]
     row["n_exchanges"] = c["n_exchanges"]
     row["n_unanswered"] = c["n_unanswered"]
@@ -762,91 +763,76 @@ def _end_slot(conns, flows, opened, rows, keys, scratch, free_next, text, slot, 
     row["keep_alive_max"] = c["keep_alive_max"]
     row["idle_at_close_ns"] = c["idle_at_close_ns"]
     row["closing_open_exchange"] = c["closing_open"]
-    if c["n_exchanges"] == 0 and keys[slot, Key.SYN.value]["frame"] >= 0 and keys[slot, Key.SYN_ACK.value]["frame"] < 0:
+    if c["n_exchanges"] == 0 and s.keys[slot, Key.SYN.value]["frame"] >= 0 and s.keys[slot, Key.SYN_ACK.value]["frame"] < 0:
         # A connection attempt that did not succeed; its segments are evidence.
-        m = ctl[C_N_KEYS]
+        m = s.ctl[C_N_KEYS]
         for k in range(N_KEYS):
-            if keys[slot, k]["frame"] < 0:
+            if s.keys[slot, k]["frame"] < 0:
                 continue
-            out_keys[m] = keys[slot, k]
-            out_keys[m]["conn"] = event["conn"]
-            out_keys[m]["depth"] = -1
+            s.out_keys[m] = s.keys[slot, k]
+            s.out_keys[m]["conn"] = event["conn"]
+            s.out_keys[m]["depth"] = -1
             m += 1
-        ctl[C_N_KEYS] = m
-    c["in_use"] = 0
+        s.ctl[C_N_KEYS] = m
 
 
 @kernel
-def frame_exchanges(
-    events, start, stop, buffer, piece_bytes, conns, flows, opened, rows, keys, scratch, free_next, text, conn_rows,
-    out_rows, out_keys, ctl,
-):  # fmt: skip
+def frame_exchanges(s, events, start, stop, buffer, piece_bytes, conn_rows):
     """Frame the stream events of a batch into exchanges.
 
     Parameters
     ----------
+    s : FramerArrays
+        State and output.
     events : ndarray of columns.STREAM_EVENTS.dtype, shape (n_event,)
         In capture order.
     start, stop : int
         Which of them.
     buffer, piece_bytes : ndarray of uint8, shape (n_byte,)
         Delivered bytes, for source 0 and 1.
-    conns : ndarray of http_state.CONN, shape (n_slot,)
-    flows : ndarray of http_state.FLOW, shape (2 * n_slot,)
-    opened : ndarray of http_state.OPEN, shape (n_open,)
-        Pool of open exchanges; their rows are `rows`.
-    rows : ndarray of columns.EXCHANGES.dtype, shape (n_open,)
-    keys : ndarray of columns.KEY_SEGMENTS.dtype, shape (n_slot, N_KEYS)
-        Key segments of each connection's first open exchange.
-    scratch : ndarray of uint8, shape (n_scratch * SCRATCH_BYTES,)
-        Incomplete heads.
-    free_next : ndarray of int32, shape (n_scratch,)
-        Free list of scratch rows.
-    text : ndarray of uint8, shape (n_byte,)
-        Output: targets, hosts, request identifiers, Server fields.
     conn_rows : ndarray of columns.CONNECTIONS.dtype, shape (n_row,)
         Connections that ended in this batch; their HTTP columns are filled in.
-    out_rows : ndarray of columns.EXCHANGES.dtype, shape (n_out,)
-        Output: finished exchanges.
-    out_keys : ndarray of columns.KEY_SEGMENTS.dtype, shape (n_key,)
-        Output: key segments of unanswered and truncated exchanges and of failed attempts.
-    ctl : ndarray of int64, shape (CONTROL_WORDS,)
 
     Returns
     -------
     int
         The first event that was not taken in; `ctl[C_STATUS]` says why when it is not `stop`.
     """
-    ctl[C_STATUS] = F_DONE
+    s.ctl[C_STATUS] = F_DONE
     for n in range(start, stop):
-        if (
-            ctl[C_N_EXCHANGES] + OPEN_MARGIN > out_rows.shape[0]
-            or ctl[C_N_KEYS] + KEY_MARGIN > out_keys.shape[0]
-            or ctl[C_N_TEXT] + TEXT_MARGIN > text.shape[0]
-        ):
-            ctl[C_STATUS] = F_OUTPUT_FULL
-            return n
-        if ctl[C_N_FREE_OPEN] < OPEN_MARGIN:
-            ctl[C_STATUS] = F_NEED_OPEN
-            return n
-        if ctl[C_N_FREE_SCRATCH] < 2:
-            ctl[C_STATUS] = F_NEED_SCRATCH
-            return n
         event = events[n]
         slot = int(event["slot"])
         kind = int(event["kind"])
-        data = piece_bytes if event["source"] == 1 else buffer
+        if kind == StreamEventKind.SEGMENT.value and event["data_len"] == 0 and not event["flags"] & (FIN | RST | SYN):
+            # Most segments: an acknowledgement and nothing else.
+            if event["dir"] == RESP:
+                i = int(s.conns[slot]["head"])
+                is_real = event["fate"] != Fate.OUTSIDE_WINDOW.value and event["ack"] >= 0
+                if i >= 0 and is_real and not s.opened[i]["response_done"]:
+                    note_acknowledgement(s, s.rows[i], slot, event)
+                continue
+            if event["payload_len"] == 0:
+                continue
+        if (
+            s.ctl[C_N_EXCHANGES] + OPEN_MARGIN > s.out_rows.shape[0]
+            or s.ctl[C_N_KEYS] + KEY_MARGIN > s.out_keys.shape[0]
+            or s.ctl[C_N_TEXT] + TEXT_MARGIN > s.text.shape[0]
+        ):
+            s.ctl[C_STATUS] = F_OUTPUT_FULL
+            return n
+        if s.ctl[C_N_FREE_OPEN] < OPEN_MARGIN:
+            s.ctl[C_STATUS] = F_NEED_OPEN
+            return n
+        if s.ctl[C_N_FREE_SCRATCH] < 2:
+            s.ctl[C_STATUS] = F_NEED_SCRATCH
+            return n
         if kind == StreamEventKind.SEGMENT.value or kind == StreamEventKind.RELEASED.value:
-            _take_segment(
-                conns, flows, opened, rows, keys, scratch, free_next, text, slot, event, data, out_rows, out_keys, ctl
-            )
+            data = piece_bytes if event["source"] == 1 else buffer
+            _take_segment(s, slot, event, data)
         elif kind == StreamEventKind.OPEN.value:
-            _open_slot(conns, flows, keys, slot)
+            _open_slot(s, slot)
         elif kind == StreamEventKind.HOLE.value:
-            _skip_hole(conns, flows, opened, rows, keys, free_next, slot, event, out_rows, out_keys, ctl)
+            _skip_hole(s, slot, event)
         else:
-            _end_slot(
-                conns, flows, opened, rows, keys, scratch, free_next, text, slot, event, conn_rows, out_rows, out_keys,
-                ctl,
-            )
+            _end_slot(s, slot, event, conn_rows)
     return stop

@@ -18,6 +18,9 @@ from pcapdiag.kernels.http_state import (
     C_N_TEXT,
     C_N_UNANSWERED,
     C_TEXT_BASE,
+    CLOSED,
+    CUT,
+    GOES_ON,
     HOST_AT,
     N_KEYS,
     REQUEST_ID_AT,
@@ -40,23 +43,14 @@ _FIRST_OF[Key.RESPONSE_END.value] = Key.RESPONSE.value
 
 
 @kernel
-def set_key(keys, slot, key, event, replace):
-    """Remember the segment of an event as a key segment of its connection.
+def replace_key(k, event):
+    """Make the segment of an event this key segment, whatever was there.
 
     Parameters
     ----------
-    keys : ndarray of columns.KEY_SEGMENTS.dtype, shape (n_slot, N_KEYS)
-    slot : int
-    key : int
-        Key number.
+    k : record of columns.KEY_SEGMENTS.dtype
     event : record of columns.STREAM_EVENTS.dtype
-        Its segment.
-    replace : bool
-        Whether a later segment takes the place of an earlier one.
     """
-    k = keys[slot, key]
-    if k["frame"] >= 0 and not replace:
-        return
     k["frame"] = event["frame"]
     k["ts_ns"] = event["ts_ns"]
     k["seq"] = event["seq"]
@@ -68,33 +62,45 @@ def set_key(keys, slot, key, event, replace):
     k["ttl"] = event["ttl"]
     k["dir"] = event["dir"]
     k["fate"] = event["fate"]
-    k["key"] = key
 
 
 @kernel
-def reset_request_keys(keys, slot):
+def keep_key(k, event):
+    """Make the segment of an event this key segment, unless there is one.
+
+    Parameters
+    ----------
+    k : record of columns.KEY_SEGMENTS.dtype
+    event : record of columns.STREAM_EVENTS.dtype
+    """
+    if k["frame"] < 0:
+        replace_key(k, event)
+
+
+@kernel
+def reset_request_keys(s, slot):
     """Forget the key segments of the previous request; those of the connection stay.
 
     Parameters
     ----------
-    keys : ndarray of columns.KEY_SEGMENTS.dtype, shape (n_slot, N_KEYS)
+    s : FramerArrays
     slot : int
     """
-    keys[slot, Key.REQUEST.value]["frame"] = -1
-    keys[slot, Key.REQUEST_END.value]["frame"] = -1
-    keys[slot, Key.RETRANSMISSION.value]["frame"] = -1
-    keys[slot, Key.LAST_RETRANSMISSION.value]["frame"] = -1
-    keys[slot, Key.ACK.value]["frame"] = -1
-    keys[slot, Key.RESPONSE.value]["frame"] = -1
-    keys[slot, Key.RESPONSE_END.value]["frame"] = -1
-    keys[slot, Key.UNSOLICITED.value]["frame"] = -1
+    s.keys[slot, Key.REQUEST.value]["frame"] = -1
+    s.keys[slot, Key.REQUEST_END.value]["frame"] = -1
+    s.keys[slot, Key.RETRANSMISSION.value]["frame"] = -1
+    s.keys[slot, Key.LAST_RETRANSMISSION.value]["frame"] = -1
+    s.keys[slot, Key.ACK.value]["frame"] = -1
+    s.keys[slot, Key.RESPONSE.value]["frame"] = -1
+    s.keys[slot, Key.RESPONSE_END.value]["frame"] = -1
+    s.keys[slot, Key.UNSOLICITED.value]["frame"] = -1
 
 
 @kernel
-def _follow_with(row, keys, slot):
+def _follow_with(s, row, slot):
     """Make the next pipelined exchange the one whose key segments are kept; its row knows where it began."""
-    reset_request_keys(keys, slot)
-    k = keys[slot, Key.REQUEST.value]
+    reset_request_keys(s, slot)
+    k = s.keys[slot, Key.REQUEST.value]
     k["frame"] = row["request_frame"]
     k["ts_ns"] = row["request_ts_ns"]
     k["seq"] = row["request_seq"]
@@ -102,27 +108,24 @@ def _follow_with(row, keys, slot):
 
 
 @kernel
-def take_open(conns, opened, rows, slot, conn, ctl):
+def take_open(s, slot, conn):
     """Take an exchange from the pool and append it to the connection's queue; return its index.
 
     Parameters
     ----------
-    conns : ndarray of http_state.CONN, shape (n_slot,)
-    opened : ndarray of http_state.OPEN, shape (n_open,)
-    rows : ndarray of columns.EXCHANGES.dtype, shape (n_open,)
+    s : FramerArrays
     slot, conn : int
-    ctl : ndarray of int64, shape (CONTROL_WORDS,)
 
     Returns
     -------
     int
         Index in the pool; the row is blank but for its place on the connection.
     """
-    c = conns[slot]
-    i = ctl[C_FREE_OPEN]
-    extra = opened[i]
-    ctl[C_FREE_OPEN] = extra["next"]
-    ctl[C_N_FREE_OPEN] -= 1
+    c = s.conns[slot]
+    i = s.ctl[C_FREE_OPEN]
+    extra = s.opened[i]
+    s.ctl[C_FREE_OPEN] = extra["next"]
+    s.ctl[C_N_FREE_OPEN] -= 1
     extra["next"] = -1
     extra["request_last_ns"] = -1
     extra["response_last_ns"] = -1
@@ -130,7 +133,7 @@ def take_open(conns, opened, rows, slot, conn, ctl):
     extra["request_done"] = 0
     extra["response_done"] = 0
     extra["text_done"] = 0
-    row = rows[i]
+    row = s.rows[i]
     row["request_frame"] = -1
     row["request_ts_ns"] = -1
     row["response_frame"] = -1
@@ -160,7 +163,7 @@ def take_open(conns, opened, rows, slot, conn, ctl):
     row["request_framing"] = Framing.UNKNOWN.value
     row["response_framing"] = Framing.UNKNOWN.value
     if c["tail"] >= 0:
-        opened[c["tail"]]["next"] = i
+        s.opened[c["tail"]]["next"] = i
     else:
         c["head"] = i
     c["tail"] = i
@@ -170,62 +173,58 @@ def take_open(conns, opened, rows, slot, conn, ctl):
 
 
 @kernel
-def store_text(row, flow, scratch, text, ctl):
+def store_text(s, row, flow):
     """Write target, host and request identifier of a request head to the text store.
 
     Parameters
     ----------
+    s : FramerArrays
     row : record of columns.EXCHANGES.dtype
         Gets `text_offset` and the three lengths.
     flow : record of http_state.FLOW
         The originator's flow, with a scratch row.
-    scratch : ndarray of uint8, shape (n_scratch * SCRATCH_BYTES,)
-    text : ndarray of uint8, shape (n_byte,)
-    ctl : ndarray of int64, shape (CONTROL_WORDS,)
     """
-    at = ctl[C_N_TEXT]
-    row["text_offset"] = ctl[C_TEXT_BASE] + at
+    at = s.ctl[C_N_TEXT]
+    row["text_offset"] = s.ctl[C_TEXT_BASE] + at
     base = int(flow["scratch"]) * SCRATCH_BYTES
     n = int(flow["target_len"])
     for k in range(n):
-        text[at + k] = scratch[base + TARGET_AT + k]
+        s.text[at + k] = s.scratch[base + TARGET_AT + k]
     at += n
     row["target_len"] = n
     n = int(flow["host_len"])
     for k in range(n):
-        text[at + k] = scratch[base + HOST_AT + k]
+        s.text[at + k] = s.scratch[base + HOST_AT + k]
     at += n
     row["host_len"] = n
     n = int(flow["request_id_len"])
     for k in range(n):
-        text[at + k] = scratch[base + REQUEST_ID_AT + k]
+        s.text[at + k] = s.scratch[base + REQUEST_ID_AT + k]
     at += n
     row["request_id_len"] = n
-    ctl[C_N_TEXT] = at
+    s.ctl[C_N_TEXT] = at
 
 
 @kernel
-def free_scratch(flow, free_next, ctl):
+def free_scratch(s, flow):
     """Return the flow's scratch row to the pool, if it has one.
 
     Parameters
     ----------
+    s : FramerArrays
     flow : record of http_state.FLOW
-    free_next : ndarray of int32, shape (n_scratch,)
-        Free list of scratch rows.
-    ctl : ndarray of int64, shape (CONTROL_WORDS,)
     """
     i = int(flow["scratch"])
     if i >= 0:
-        free_next[i] = ctl[C_FREE_SCRATCH]
-        ctl[C_FREE_SCRATCH] = i
-        ctl[C_N_FREE_SCRATCH] += 1
+        s.free_next[i] = s.ctl[C_FREE_SCRATCH]
+        s.ctl[C_FREE_SCRATCH] = i
+        s.ctl[C_N_FREE_SCRATCH] += 1
         flow["scratch"] = -1
     flow["line_len"] = 0
 
 
 @kernel
-def _is_late(conn, row, orig_max_ack):
+def _is_late(conn, row):
     """Whether the originator had closed without this response and never acknowledged a byte of it.
 
     A half-closed originator acknowledges the response; one that is gone answers RST or nothing.
@@ -235,34 +234,24 @@ def _is_late(conn, row, orig_max_ack):
     close_ack = conn["orig_close_ack"]
     if close_ack >= 0 and sequence_difference(row["response_seq"], close_ack) < 0:
         return False
+    orig_max_ack = conn["orig_max_ack"]
     return orig_max_ack < 0 or sequence_difference(orig_max_ack, row["response_seq"]) <= 0
 
 
 @kernel
-def emit_exchange(
-    conns, opened, rows, keys, slot, orig_max_ack, ending, out_rows, out_keys, ctl
-):
+def emit_exchange(s, slot):
     """Take the first exchange of the connection's queue out of it and write its final row.
 
     Parameters
     ----------
-    conns : ndarray of http_state.CONN, shape (n_slot,)
-    opened : ndarray of http_state.OPEN, shape (n_open,)
-    rows : ndarray of columns.EXCHANGES.dtype, shape (n_open,)
-    keys : ndarray of columns.KEY_SEGMENTS.dtype, shape (n_slot, N_KEYS)
+    s : FramerArrays
     slot : int
-    orig_max_ack : int
-        Highest acknowledgement number the originator ever sent; -1 if unknown or the connection goes on.
-    ending : int
-        0 the connection goes on, 1 it was closed, 2 the capture ended with it open.
-    out_rows : ndarray of columns.EXCHANGES.dtype, shape (n_row,)
-    out_keys : ndarray of columns.KEY_SEGMENTS.dtype, shape (n_key,)
-    ctl : ndarray of int64, shape (CONTROL_WORDS,)
     """
-    c = conns[slot]
+    c = s.conns[slot]
+    ending = int(c["ending"])
     i = int(c["head"])
-    extra = opened[i]
-    row = rows[i]
+    extra = s.opened[i]
+    row = s.rows[i]
     protocol = int(c["protocol"])
     framing = int(row["response_framing"])
     if row["protocol"] == Protocol.UNKNOWN.value:
@@ -273,11 +262,11 @@ def emit_exchange(
             if framing == Framing.UNTIL_CLOSE.value:
                 if c["resp_reset"]:
                     row["outcome"] = Outcome.TRUNCATED.value
-                elif ending == 2:
+                elif ending == CUT:
                     row["outcome"] = Outcome.PENDING.value
             elif framing != Framing.TURN.value:
-                row["outcome"] = Outcome.TRUNCATED.value if ending == 1 else Outcome.PENDING.value
-        if ending > 0 and row["request_frame"] >= 0 and _is_late(c, row, orig_max_ack):
+                row["outcome"] = Outcome.TRUNCATED.value if ending == CLOSED else Outcome.PENDING.value
+        if ending != GOES_ON and row["request_frame"] >= 0 and _is_late(c, row):
             row["outcome"] = Outcome.UNANSWERED.value
             row["flags"] = int(row["flags"]) | LATE_ANSWER
         row["duration_ns"] = (
@@ -288,44 +277,44 @@ def emit_exchange(
     elif not extra["request_done"] and row["request_framing"] != Framing.TURN.value and not extra["response_done"]:
         row["flags"] = int(row["flags"]) | REQUEST_OPEN
     outcome = int(row["outcome"])
-    n = ctl[C_N_EXCHANGES]
-    out_rows[n] = row
-    ctl[C_N_EXCHANGES] = n + 1
-    ctl[C_N_EMITTED] += 1
+    n = s.ctl[C_N_EXCHANGES]
+    s.out_rows[n] = row
+    s.ctl[C_N_EXCHANGES] = n + 1
+    s.ctl[C_N_EMITTED] += 1
     if outcome == Outcome.UNANSWERED.value or outcome == Outcome.TRUNCATED.value:
         if outcome == Outcome.UNANSWERED.value:
             c["n_unanswered"] += 1
-            ctl[C_N_UNANSWERED] += 1
-        m = ctl[C_N_KEYS]
+            s.ctl[C_N_UNANSWERED] += 1
+        m = s.ctl[C_N_KEYS]
         for k in range(N_KEYS):
-            frame = keys[slot, k]["frame"]
-            if frame < 0 or (_FIRST_OF[k] >= 0 and frame == keys[slot, _FIRST_OF[k]]["frame"]):
+            frame = s.keys[slot, k]["frame"]
+            if frame < 0 or (_FIRST_OF[k] >= 0 and frame == s.keys[slot, _FIRST_OF[k]]["frame"]):
                 continue
-            out_keys[m] = keys[slot, k]
-            out_keys[m]["conn"] = row["conn"]
-            out_keys[m]["depth"] = row["depth"]
+            s.out_keys[m] = s.keys[slot, k]
+            s.out_keys[m]["conn"] = row["conn"]
+            s.out_keys[m]["depth"] = row["depth"]
             m += 1
-        ctl[C_N_KEYS] = m
+        s.ctl[C_N_KEYS] = m
     c["head"] = extra["next"]
     if c["head"] < 0:
         c["tail"] = -1
     else:
-        _follow_with(rows[c["head"]], keys, slot)
+        _follow_with(s, s.rows[c["head"]], slot)
     c["n_open"] -= 1
-    extra["next"] = ctl[C_FREE_OPEN]
-    ctl[C_FREE_OPEN] = i
-    ctl[C_N_FREE_OPEN] += 1
+    extra["next"] = s.ctl[C_FREE_OPEN]
+    s.ctl[C_FREE_OPEN] = i
+    s.ctl[C_N_FREE_OPEN] += 1
 
 
 @kernel
-def note_acknowledgement(row, keys, slot, event):
+def note_acknowledgement(s, row, slot, event):
     """Take in that the responder acknowledged up to `event["ack"]`.
 
     Parameters
     ----------
+    s : FramerArrays
     row : record of columns.EXCHANGES.dtype
         The first open exchange.
-    keys : ndarray of columns.KEY_SEGMENTS.dtype, shape (n_slot, N_KEYS)
     slot : int
     event : record of columns.STREAM_EVENTS.dtype
         A segment of the responder with an acknowledgement number.
@@ -334,7 +323,7 @@ def note_acknowledgement(row, keys, slot, event):
         return
     if sequence_difference(event["ack"], row["request_end_seq"]) >= 0:
         row["flags"] = int(row["flags"]) | ACKNOWLEDGED
-        set_key(keys, slot, Key.ACK.value, event, False)
+        keep_key(s.keys[slot, Key.ACK.value], event)
     elif sequence_difference(event["ack"], row["request_seq"]) > 0:
         row["flags"] = int(row["flags"]) | ACKNOWLEDGED_PART
 
@@ -360,15 +349,16 @@ def data_sequence(event):
 
 
 @kernel
-def blank_keys(keys, slot):
+def blank_keys(s, slot):
     """Forget all key segments of a slot.
 
     Parameters
     ----------
-    keys : ndarray of columns.KEY_SEGMENTS.dtype, shape (n_slot, N_KEYS)
+    s : FramerArrays
     slot : int
     """
     for k in range(N_KEYS):
-        keys[slot, k]["frame"] = -1
+        s.keys[slot, k]["frame"] = -1
+        s.keys[slot, k]["key"] = k
 
 

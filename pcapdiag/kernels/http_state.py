@@ -4,6 +4,8 @@ Slots are those of the TCP tracker; flow `2 * slot + dir` is one direction. Open
 because a connection may have none or many (pipelining).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 CONN = np.dtype(
@@ -11,6 +13,7 @@ CONN = np.dtype(
         ("last_payload_ns", "i8"),  # last stream byte that ends an idle gap; -1 if none
         ("idle_at_close_ns", "i8"),
         ("orig_close_ack", "i8"),  # acknowledgement number of the originator's FIN or RST; -1 if none
+        ("orig_max_ack", "i8"),  # known when the connection has ended
         ("server_offset", "i8"),
         ("head", "i4"),  # first open exchange; -1 if none
         ("tail", "i4"),  # last one, whose request may still be on its way
@@ -20,7 +23,7 @@ CONN = np.dtype(
         ("keep_alive_s", "i4"),
         ("keep_alive_max", "i4"),
         ("server_len", "i2"),
-        ("in_use", "i1"),
+        ("ending", "i1"),
         ("protocol", "i1"),
         ("mid_stream", "i1"),
         ("closing_seen", "i1"),
@@ -75,6 +78,11 @@ OPEN = np.dtype(
 )
 """What an open exchange needs beside its row."""
 
+# What is known of a connection's end when an exchange is handed out.
+GOES_ON = 0
+CLOSED = 1
+CUT = 2  # the capture ended, or the connection was evicted, while it was open
+
 # States of a flow.
 ST_START = 0  # a message may begin
 ST_HEAD = 1
@@ -125,3 +133,42 @@ OPEN_MARGIN = MAX_OPEN_PER_CONNECTION + 4
 """Exchanges that one event may begin or end at most."""
 KEY_MARGIN = N_KEYS * OPEN_MARGIN
 TEXT_MARGIN = OPEN_MARGIN * (TARGET_BYTES + HOST_BYTES + REQUEST_ID_BYTES) + SERVER_BYTES
+
+
+class FramerArrays(NamedTuple):
+    """All that the framer keeps and writes, as one argument of its kernels.
+
+    Attributes
+    ----------
+    conns : ndarray of CONN, shape (n_slot,)
+    flows : ndarray of FLOW, shape (2 * n_slot,)
+    opened : ndarray of OPEN, shape (n_open,)
+        Pool of open exchanges; their rows are `rows`.
+    rows : ndarray of columns.EXCHANGES.dtype, shape (n_open,)
+    keys : ndarray of columns.KEY_SEGMENTS.dtype, shape (n_slot, N_KEYS)
+        Key segments of each connection's first open exchange.
+    scratch : ndarray of uint8, shape (n_scratch * SCRATCH_BYTES,)
+        Incomplete heads.
+    free_next : ndarray of int32, shape (n_scratch,)
+        Free list of scratch rows.
+    text : ndarray of uint8, shape (n_byte,)
+        Output: targets, hosts, request identifiers, Server fields.
+    out_rows : ndarray of columns.EXCHANGES.dtype, shape (n_out,)
+        Output: finished exchanges.
+    out_keys : ndarray of columns.KEY_SEGMENTS.dtype, shape (n_key,)
+        Output: key segments of unanswered and truncated exchanges and of failed attempts.
+    ctl : ndarray of int64, shape (CONTROL_WORDS,)
+        Control words.
+    """
+
+    conns: np.ndarray
+    flows: np.ndarray
+    opened: np.ndarray
+    rows: np.ndarray
+    keys: np.ndarray
+    scratch: np.ndarray
+    free_next: np.ndarray
+    text: np.ndarray
+    out_rows: np.ndarray
+    out_keys: np.ndarray
+    ctl: np.ndarray

@@ -8,8 +8,9 @@ from pcapdiag.kernels._kernel import kernel
 from pcapdiag.kernels.http_exchange import (
     data_sequence,
     emit_exchange,
+    keep_key,
+    replace_key,
     reset_request_keys,
-    set_key,
     take_open,
 )
 from pcapdiag.kernels.http_state import ST_LOST, ST_START, ST_TURN
@@ -29,75 +30,71 @@ TLS_13_ALERT_BYTES = 24
 
 
 @kernel
-def finish_turn(conns, flows, opened, slot):
+def finish_turn(s, slot):
     """End a response that lasts until the other side speaks.
 
     Parameters
     ----------
-    conns, flows, opened
-        As in `http.frame_exchanges`.
+    s : FramerArrays
     slot : int
     """
-    i = int(conns[slot]["head"])
-    if i >= 0 and opened[i]["has_response"] and flows[2 * slot + 1]["state"] == ST_TURN:
-        opened[i]["response_done"] = 1
-        flows[2 * slot + 1]["state"] = ST_START
+    i = int(s.conns[slot]["head"])
+    if i >= 0 and s.opened[i]["has_response"] and s.flows[2 * slot + 1]["state"] == ST_TURN:
+        s.opened[i]["response_done"] = 1
+        s.flows[2 * slot + 1]["state"] = ST_START
 
 
 @kernel
-def begin_request(conns, flows, opened, rows, keys, slot, event, pos, framing, out_rows, out_keys, ctl):
+def begin_request(s, slot, event, pos):
     """Open an exchange whose request begins `pos` bytes into an event's data; return its index.
 
     Parameters
     ----------
-    conns, flows, opened, rows, keys, slot, out_rows, out_keys, ctl
-        As in `http.frame_exchanges`.
+    s : FramerArrays
+    slot : int
     event : record of columns.STREAM_EVENTS.dtype
     pos : int
         [bytes] Position in the delivered data.
-    framing : int
-        Framing of the request as far as known.
 
     Returns
     -------
     int
         Index in the pool of open exchanges.
     """
-    c = conns[slot]
-    finish_turn(conns, flows, opened, slot)
-    if c["head"] >= 0 and opened[c["head"]]["response_done"]:
-        emit_exchange(conns, opened, rows, keys, slot, -1, 0, out_rows, out_keys, ctl)
+    c = s.conns[slot]
+    finish_turn(s, slot)
+    if c["head"] >= 0 and s.opened[c["head"]]["response_done"]:
+        emit_exchange(s, slot)
     pipelined = c["head"] >= 0
-    i = take_open(conns, opened, rows, slot, event["conn"], ctl)
-    row = rows[i]
+    i = take_open(s, slot, event["conn"])
+    row = s.rows[i]
     row["request_frame"] = event["frame"]
     row["request_ts_ns"] = event["ts_ns"]
     row["request_seq"] = (data_sequence(event) + pos) & 0xFFFFFFFF
     row["request_end_seq"] = row["request_seq"]
     row["request_ack"] = event["ack"]
-    row["request_framing"] = framing
     if pipelined:
         row["flags"] = int(row["flags"]) | PIPELINED
     else:
         if c["last_payload_ns"] >= 0 and (row["depth"] > 0 or c["mid_stream"]):
             row["idle_before_ns"] = max(0, event["ts_ns"] - c["last_payload_ns"])
-        key = keys[slot, Key.RESPONSE_END.value]
+        key = s.keys[slot, Key.RESPONSE_END.value]
         if key["frame"] >= 0:
-            keys[slot, Key.RESPONSE_BEFORE.value] = key
-            keys[slot, Key.RESPONSE_BEFORE.value]["key"] = Key.RESPONSE_BEFORE.value
-        reset_request_keys(keys, slot)
-        set_key(keys, slot, Key.REQUEST.value, event, True)
+            s.keys[slot, Key.RESPONSE_BEFORE.value] = key
+            s.keys[slot, Key.RESPONSE_BEFORE.value]["key"] = Key.RESPONSE_BEFORE.value
+        reset_request_keys(s, slot)
+        replace_key(s.keys[slot, Key.REQUEST.value], event)
     return i
 
 
 @kernel
-def extend_request(opened, rows, keys, conns, slot, i, event, length):
+def extend_request(s, slot, i, event, length):
     """Add bytes of an event to a request.
 
     Parameters
     ----------
-    opened, rows, keys, conns, slot
-        As in `http.frame_exchanges`.
+    s : FramerArrays
+    slot : int
     i : int
         The exchange.
     event : record of columns.STREAM_EVENTS.dtype
@@ -106,58 +103,55 @@ def extend_request(opened, rows, keys, conns, slot, i, event, length):
     """
     if length <= 0:
         return
-    row = rows[i]
+    row = s.rows[i]
     row["request_bytes"] += length
     row["request_end_seq"] = (row["request_end_seq"] + length) & 0xFFFFFFFF
     flags = int(row["flags"])
     if flags & ACKNOWLEDGED:
         # More of the request came after its beginning was acknowledged.
         row["flags"] = (flags & ~ACKNOWLEDGED) | ACKNOWLEDGED_PART
-        keys[slot, Key.ACK.value]["frame"] = -1
-    opened[i]["request_last_ns"] = event["ts_ns"]
-    if conns[slot]["head"] == i:
-        set_key(keys, slot, Key.REQUEST_END.value, event, True)
+        s.keys[slot, Key.ACK.value]["frame"] = -1
+    s.opened[i]["request_last_ns"] = event["ts_ns"]
+    if s.conns[slot]["head"] == i:
+        replace_key(s.keys[slot, Key.REQUEST_END.value], event)
 
 
 @kernel
-def begin_response(conns, opened, rows, keys, slot, i, event, pos, framing):
+def begin_response(s, slot, i, event, pos):
     """Note the first byte of a response, `pos` bytes into an event's data.
 
     Parameters
     ----------
-    conns, opened, rows, keys, slot
-        As in `http.frame_exchanges`.
+    s : FramerArrays
+    slot : int
     i : int
         The exchange.
     event : record of columns.STREAM_EVENTS.dtype
     pos : int
         [bytes] Position in the delivered data.
-    framing : int
-        Framing of the response as far as known.
     """
-    row = rows[i]
-    extra = opened[i]
+    row = s.rows[i]
+    extra = s.opened[i]
     extra["has_response"] = 1
     row["response_frame"] = event["frame"]
     row["response_seq"] = (data_sequence(event) + pos) & 0xFFFFFFFF
-    row["response_framing"] = framing
     if extra["request_last_ns"] >= 0:
         row["first_byte_ns"] = max(0, event["ts_ns"] - extra["request_last_ns"])
     if row["request_framing"] == Framing.TURN.value:
         extra["request_done"] = 1
     elif not extra["request_done"] and row["request_frame"] >= 0:
         row["flags"] = int(row["flags"]) | EARLY_RESPONSE
-    set_key(keys, slot, Key.RESPONSE.value, event, True)
+    replace_key(s.keys[slot, Key.RESPONSE.value], event)
 
 
 @kernel
-def extend_response(opened, rows, keys, slot, i, event, length):
+def extend_response(s, slot, i, event, length):
     """Add bytes of an event to a response.
 
     Parameters
     ----------
-    opened, rows, keys, slot
-        As in `http.frame_exchanges`.
+    s : FramerArrays
+    slot : int
     i : int
         The exchange.
     event : record of columns.STREAM_EVENTS.dtype
@@ -166,53 +160,52 @@ def extend_response(opened, rows, keys, slot, i, event, length):
     """
     if length <= 0:
         return
-    rows[i]["response_bytes"] += length
-    opened[i]["response_last_ns"] = event["ts_ns"]
-    set_key(keys, slot, Key.RESPONSE_END.value, event, True)
+    s.rows[i]["response_bytes"] += length
+    s.opened[i]["response_last_ns"] = event["ts_ns"]
+    replace_key(s.keys[slot, Key.RESPONSE_END.value], event)
 
 
 @kernel
-def response_target(conns, opened, slot):
+def response_target(s, slot):
     """Return the exchange that responder bytes belong to, -1 if none is open.
 
     Parameters
     ----------
-    conns, opened, slot
-        As in `http.frame_exchanges`.
+    s : FramerArrays
+    slot : int
 
     Returns
     -------
     int
     """
-    i = int(conns[slot]["head"])
-    if i >= 0 and opened[i]["response_done"]:
+    i = int(s.conns[slot]["head"])
+    if i >= 0 and s.opened[i]["response_done"]:
         return -1
     return i
 
 
 @kernel
-def add_request_turn(conns, flows, opened, rows, keys, slot, event, pos, length, out_rows, out_keys, ctl):
+def add_request_turn(s, slot, event, pos, length):
     """Count originator bytes as a request that lasts until the responder speaks.
 
     Parameters
     ----------
-    conns, flows, opened, rows, keys, slot, out_rows, out_keys, ctl
-        As in `http.frame_exchanges`.
+    s : FramerArrays
+    slot : int
     event : record of columns.STREAM_EVENTS.dtype
     pos, length : int
         [bytes] Which part of the delivered data.
     """
-    i = int(conns[slot]["tail"])
-    if i < 0 or opened[i]["has_response"]:
-        i = begin_request(
-            conns, flows, opened, rows, keys, slot, event, pos, Framing.TURN.value, out_rows, out_keys, ctl
-        )
-    extend_request(opened, rows, keys, conns, slot, i, event, length)
-    conns[slot]["last_payload_ns"] = event["ts_ns"]
+    i = int(s.conns[slot]["tail"])
+    if i < 0 or s.opened[i]["has_response"]:
+        i = begin_request(s, slot, event, pos)
+        s.rows[i]["request_framing"] = Framing.TURN.value
+    extend_request(s, slot, i, event, length)
+    s.conns[slot]["last_payload_ns"] = event["ts_ns"]
 
 
 @kernel
-def add_response_turn(conns, flows, opened, rows, keys, slot, event, pos, length):
+def add_response_turn(s, slot, event, pos, length):
     """Count responder bytes as (part of) a response, unless they cannot be an answer.
 
     Bytes sent by an endpoint that had not received any of the request do not answer it: a TLS close_notify or a
@@ -220,26 +213,27 @@ def add_response_turn(conns, flows, opened, rows, keys, slot, event, pos, length
 
     Parameters
     ----------
-    conns, flows, opened, rows, keys, slot
-        As in `http.frame_exchanges`.
+    s : FramerArrays
+    slot : int
     event : record of columns.STREAM_EVENTS.dtype
     pos, length : int
         [bytes] Which part of the delivered data.
     """
-    i = response_target(conns, opened, slot)
+    i = response_target(s, slot)
     if i < 0:
         return
-    row = rows[i]
-    if not opened[i]["has_response"]:
+    row = s.rows[i]
+    if not s.opened[i]["has_response"]:
         if event["ack"] >= 0 and sequence_difference(event["ack"], row["request_seq"]) <= 0:
-            set_key(keys, slot, Key.UNSOLICITED.value, event, False)
+            keep_key(s.keys[slot, Key.UNSOLICITED.value], event)
             return
-        begin_response(conns, opened, rows, keys, slot, i, event, pos, Framing.TURN.value)
+        begin_response(s, slot, i, event, pos)
+        row["response_framing"] = Framing.TURN.value
         if event["frame"] < 0:
             row["flags"] = int(row["flags"]) | HOLE
-    flows[2 * slot + 1]["state"] = ST_TURN
-    extend_response(opened, rows, keys, slot, i, event, length)
-    conns[slot]["last_payload_ns"] = event["ts_ns"]
+    s.flows[2 * slot + 1]["state"] = ST_TURN
+    extend_response(s, slot, i, event, length)
+    s.conns[slot]["last_payload_ns"] = event["ts_ns"]
 
 
 @kernel
@@ -284,27 +278,24 @@ def _record_counts(conn, flow, direction):
 
 
 @kernel
-def feed_tls(conns, flows, opened, rows, keys, slot, direction, event, data, start, out_rows, out_keys, ctl):
+def feed_tls(s, slot, event, data):
     """Walk the TLS records of an event and count application data as turns.
 
     Parameters
     ----------
-    conns, flows, opened, rows, keys, slot, out_rows, out_keys, ctl
-        As in `http.frame_exchanges`.
-    direction : int
-        Direction of the event.
+    s : FramerArrays
+    slot : int
     event : record of columns.STREAM_EVENTS.dtype
     data : ndarray of uint8, shape (n_byte,)
         Where the delivered bytes lie.
-    start : int
-        [bytes] Where to begin in the delivered data.
     """
-    c = conns[slot]
-    f = flows[2 * slot + direction]
+    c = s.conns[slot]
+    direction = int(event["dir"])
+    f = s.flows[2 * slot + direction]
     at = event["data_offset"]
     length = int(event["data_len"])
     captured = int(event["data_cap"])
-    pos = start
+    pos = 0
     if f["state"] == ST_LOST:
         # Records usually begin with a segment: try again here, and count blindly if this one does not.
         if pos < captured and _is_tls_header(data, at + pos, captured - pos):
@@ -314,11 +305,9 @@ def feed_tls(conns, flows, opened, rows, keys, slot, direction, event, data, sta
         else:
             if c["tls_application"]:
                 if direction == 0:
-                    add_request_turn(
-                        conns, flows, opened, rows, keys, slot, event, pos, length - pos, out_rows, out_keys, ctl
-                    )
+                    add_request_turn(s, slot, event, pos, length - pos)
                 else:
-                    add_response_turn(conns, flows, opened, rows, keys, slot, event, pos, length - pos)
+                    add_response_turn(s, slot, event, pos, length - pos)
                     f["state"] = ST_LOST
             return
     while pos < length:
@@ -327,15 +316,13 @@ def feed_tls(conns, flows, opened, rows, keys, slot, direction, event, data, sta
             f["remaining"] -= n
             if f["tls_counts"]:
                 if direction == 0:
-                    add_request_turn(
-                        conns, flows, opened, rows, keys, slot, event, pos, n, out_rows, out_keys, ctl
-                    )
+                    add_request_turn(s, slot, event, pos, n)
                 else:
-                    add_response_turn(conns, flows, opened, rows, keys, slot, event, pos, n)
+                    add_response_turn(s, slot, event, pos, n)
             elif direction == 1 and c["tls_application"]:
-                i = response_target(conns, opened, slot)
-                if i >= 0 and not opened[i]["has_response"]:
-                    set_key(keys, slot, Key.UNSOLICITED.value, event, False)
+                i = response_target(s, slot)
+                if i >= 0 and not s.opened[i]["has_response"]:
+                    keep_key(s.keys[slot, Key.UNSOLICITED.value], event)
             pos += n
             continue
         if pos >= captured:

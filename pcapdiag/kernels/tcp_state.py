@@ -4,41 +4,45 @@ Arrays of these dtypes are made and grown by `pcapdiag.tcp.tracker`; the kernels
 connection has a slot; flow `2 * slot + dir` is one direction of it. Slots are freed when connections end.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 LIVE = np.dtype(
     [
+        # The first 64 bytes, one cache line, are what every segment needs.
         ("orig_hi", "u8"),
         ("orig_lo", "u8"),
         ("resp_hi", "u8"),
         ("resp_lo", "u8"),
-        ("first_ts_ns", "i8"),
+        ("orig_port", "i4"),
+        ("resp_port", "i4"),
         ("last_ts_ns", "i8"),
-        ("first_frame", "i8"),
         ("last_frame", "i8"),
-        ("syn_ts_ns", "i8"),
-        ("syn_ack_ts_ns", "i8"),
+        ("conn", "i4"),
+        ("in_use", "i1"),
+        ("orig_inferred", "i1"),
+        ("orig_local", "i1"),
+        ("first_closer", "i1"),
         ("handshake_resp_ns", "i8"),
         ("handshake_orig_ns", "i8"),
         ("rtt_min_ns", "i8"),
+        ("syn_ts_ns", "i8"),
+        ("syn_ack_ts_ns", "i8"),
+        ("first_ts_ns", "i8"),
+        ("first_frame", "i8"),
         ("closing_ts_ns", "i8"),
         ("closing_frame", "i8"),
         ("closing_seq", "i8"),
         ("closing_ack", "i8"),
         ("hole_bytes", "i8"),
-        ("orig_port", "i4"),
-        ("resp_port", "i4"),
-        ("conn", "i4"),
         ("n_holes", "i4"),
         ("next_free", "i4"),
         ("syn_frames", "i4"),
         ("syn_ack_frames", "i4"),
         ("n_history", "i4"),
-        ("in_use", "i1"),
-        ("orig_inferred", "i1"),
-        ("orig_local", "i1"),
-        ("first_closer", "i1"),
         ("closing_kind", "i1"),
+        ("end", "i1"),
     ],
     align=True,
 )
@@ -121,6 +125,7 @@ C_N_DUPLICATES = 15
 C_N_TCP = 16
 C_NOW = 17
 C_N_OUTSIDE = 18
+C_ALL_SEGMENTS = 19
 CONTROL_WORDS = 24
 
 # Statuses: why the tracker stopped before the last frame.
@@ -142,3 +147,48 @@ PLAUSIBLE_AHEAD_BYTES = 1 << 26
 """A segment further ahead than any real window is outside."""
 EVENT_MARGIN = MAX_PENDING_PER_FLOW * 2 + 64
 """Events that one frame may cause at most."""
+
+
+class TrackerArrays(NamedTuple):
+    """All that the tracker keeps and writes, as one argument of its kernels.
+
+    Attributes
+    ----------
+    live : ndarray of LIVE, shape (n_slot,)
+        Connections.
+    flows : ndarray of FLOW, shape (2 * n_slot,)
+        Their two directions.
+    rings : ndarray of int64, shape (2 * n_slot, RING, RING_COLUMNS)
+        The last segments of each flow, to know a duplicate.
+    table : ndarray of int32, shape (n_bucket,)
+        Open-addressing hash table of slot + 1; n_bucket is a power of two, at least 2 * n_slot.
+    pieces : ndarray of PENDING, shape (n_piece,)
+        Out-of-order pieces.
+    piece_bytes : ndarray of uint8, shape (n_piece, PIECE_BYTES)
+        Their bytes.
+    events : ndarray of columns.STREAM_EVENTS.dtype, shape (n_event,)
+        Output, `ctl[C_N_EVENTS]` of them.
+    conn_rows : ndarray of columns.CONNECTIONS.dtype, shape (n_row,)
+        Output: finished connections, `ctl[C_N_ROWS]` of them.
+    row_bytes : ndarray of uint8, shape (n_row, itemsize)
+        The same memory as bytes, for the history letters.
+    history : ndarray of uint8, shape (n_slot, HISTORY_BYTES)
+        History letters so far.
+    ctl : ndarray of int64, shape (CONTROL_WORDS,)
+        Counters and status.
+    history_at : int
+        [bytes] Position of the history column in a row.
+    """
+
+    live: np.ndarray
+    flows: np.ndarray
+    rings: np.ndarray
+    table: np.ndarray
+    pieces: np.ndarray
+    piece_bytes: np.ndarray
+    events: np.ndarray
+    conn_rows: np.ndarray
+    row_bytes: np.ndarray
+    history: np.ndarray
+    ctl: np.ndarray
+    history_at: int

@@ -26,6 +26,10 @@ LOW_32 = np.uint64(0xFFFFFFFF)
 SHIFT_32 = np.uint64(32)
 HISTORY_LIMIT = 24
 
+# Zeek's letters; read from an array so that the kernel is compiled once, not once per letter.
+LETTERS = np.frombuffer(b"shadfrtw", dtype=np.uint8).copy()
+L_SYN, L_SYN_ACK, L_ACK, L_DATA, L_FIN, L_RST, L_RETRANSMISSION, L_ZERO_WINDOW = range(8)
+
 
 @kernel
 def _mix(h, value):
@@ -54,15 +58,14 @@ def _hash_pair(a_hi, a_lo, a_port, b_hi, b_lo, b_port, seed):
 
 
 @kernel
-def find_slot(frame, live, table, ctl):
+def find_slot(s, frame):
     """Return ``2 * slot + direction`` of the frame's connection, or -1.
 
     Parameters
     ----------
+    s : TrackerArrays
     frame : record of columns.FRAMES.dtype
         A TCP frame.
-    live, table, ctl
-        As in `tcp.track_segments`.
 
     Returns
     -------
@@ -75,11 +78,11 @@ def find_slot(frame, live, table, ctl):
     dst_lo = frame["dst_lo"]
     src_port = int(frame["src_port"])
     dst_port = int(frame["dst_port"])
-    mask = table.shape[0] - 1
-    at = _hash_pair(src_hi, src_lo, src_port, dst_hi, dst_lo, dst_port, ctl[C_SEED]) & mask
-    while table[at] != 0:
-        slot = int(table[at]) - 1
-        c = live[slot]
+    mask = s.table.shape[0] - 1
+    at = _hash_pair(src_hi, src_lo, src_port, dst_hi, dst_lo, dst_port, s.ctl[C_SEED]) & mask
+    while s.table[at] != 0:
+        slot = int(s.table[at]) - 1
+        c = s.live[slot]
         if (
             c["orig_lo"] == src_lo
             and c["orig_port"] == src_port
@@ -103,8 +106,8 @@ def find_slot(frame, live, table, ctl):
 
 
 @kernel
-def _bucket_of(live, slot, mask, seed):
-    c = live[slot]
+def _bucket_of(s, slot, mask, seed):
+    c = s.live[slot]
     return (
         _hash_pair(
             c["orig_hi"], c["orig_lo"], int(c["orig_port"]), c["resp_hi"], c["resp_lo"], int(c["resp_port"]), seed
@@ -114,50 +117,50 @@ def _bucket_of(live, slot, mask, seed):
 
 
 @kernel
-def insert_slot(live, table, slot, ctl):
+def insert_slot(s, slot):
     """Enter a slot into the hash table; there is always a free bucket."""
-    mask = table.shape[0] - 1
-    at = _bucket_of(live, slot, mask, ctl[C_SEED])
-    while table[at] != 0:
+    mask = s.table.shape[0] - 1
+    at = _bucket_of(s, slot, mask, s.ctl[C_SEED])
+    while s.table[at] != 0:
         at = (at + 1) & mask
-    table[at] = slot + 1
+    s.table[at] = slot + 1
 
 
 @kernel
-def _remove_slot(live, table, slot, ctl):
+def _remove_slot(s, slot):
     """Take a slot out of the hash table, closing the gap in its probe sequence."""
-    mask = table.shape[0] - 1
-    seed = ctl[C_SEED]
-    at = _bucket_of(live, slot, mask, seed)
-    while table[at] != slot + 1:
-        if table[at] == 0:
+    mask = s.table.shape[0] - 1
+    seed = s.ctl[C_SEED]
+    at = _bucket_of(s, slot, mask, seed)
+    while s.table[at] != slot + 1:
+        if s.table[at] == 0:
             return
         at = (at + 1) & mask
-    table[at] = 0
+    s.table[at] = 0
     hole = at
     at = (at + 1) & mask
-    while table[at] != 0:
-        home = _bucket_of(live, int(table[at]) - 1, mask, seed)
+    while s.table[at] != 0:
+        home = _bucket_of(s, int(s.table[at]) - 1, mask, seed)
         # Move an entry back when its home bucket does not lie between the hole and where it stands.
         if ((at - home) & mask) >= ((at - hole) & mask):
-            table[hole] = table[at]
-            table[at] = 0
+            s.table[hole] = s.table[at]
+            s.table[at] = 0
             hole = at
         at = (at + 1) & mask
 
 
 @kernel
-def rehash(live, table, ctl):
+def rehash(s):
     """Enter every live slot into an empty table.
 
     Parameters
     ----------
-    live, table, ctl
-        As in `tcp.track_segments`; `table` is zeroed.
+    s : TrackerArrays
+        `table` is zeroed.
     """
-    for slot in range(live.shape[0]):
-        if live[slot]["in_use"]:
-            insert_slot(live, table, slot, ctl)
+    for slot in range(s.live.shape[0]):
+        if s.live[slot]["in_use"]:
+            insert_slot(s, slot)
 
 
 @kernel
@@ -189,17 +192,16 @@ def _sender_is_responder(frame, buffer, flags):
 
 
 @kernel
-def open_connection(frame, buffer, live, flows, rings, history, flags, ctl):
+def open_connection(s, frame, buffer, flags):
     """Begin a connection in a free slot; return ``2 * slot + direction`` of the frame.
 
     Parameters
     ----------
+    s : TrackerArrays
     frame : record of columns.FRAMES.dtype
         Its first segment.
     buffer : ndarray of uint8, shape (n_byte,)
         Payload bytes, to tell a server's words.
-    live, flows, rings, history, ctl
-        As in `tcp.track_segments`; a free slot exists.
     flags : int
         TCP control bits of the frame.
 
@@ -208,10 +210,10 @@ def open_connection(frame, buffer, live, flows, rings, history, flags, ctl):
     int
         The flow of the frame.
     """
-    slot = ctl[C_FREE_SLOT]
-    c = live[slot]
-    ctl[C_FREE_SLOT] = c["next_free"]
-    ctl[C_N_LIVE] += 1
+    slot = s.ctl[C_FREE_SLOT]
+    c = s.live[slot]
+    s.ctl[C_FREE_SLOT] = c["next_free"]
+    s.ctl[C_N_LIVE] += 1
     if flags & SYN:
         reverse = bool(flags & ACK)
         c["orig_inferred"] = 0
@@ -233,8 +235,8 @@ def open_connection(frame, buffer, live, flows, rings, history, flags, ctl):
         c["resp_lo"] = frame["dst_lo"]
         c["resp_port"] = frame["dst_port"]
     c["in_use"] = 1
-    c["conn"] = ctl[C_NEXT_CONN]
-    ctl[C_NEXT_CONN] += 1
+    c["conn"] = s.ctl[C_NEXT_CONN]
+    s.ctl[C_NEXT_CONN] += 1
     c["first_ts_ns"] = frame["ts_ns"]
     c["last_ts_ns"] = frame["ts_ns"]
     c["first_frame"] = frame["frame"]
@@ -258,7 +260,7 @@ def open_connection(frame, buffer, live, flows, rings, history, flags, ctl):
     c["closing_kind"] = 0
     for direction in range(2):
         flow_idx = 2 * slot + direction
-        flow = flows[flow_idx]
+        flow = s.flows[flow_idx]
         flow["base_seq"] = 0
         flow["isn"] = -1
         flow["next_offset"] = 0
@@ -284,24 +286,24 @@ def open_connection(frame, buffer, live, flows, rings, history, flags, ctl):
         flow["rst"] = 0
         flow["keep_alive_last"] = 0
         for k in range(RING):
-            rings[flow_idx, k, 0] = -1
+            s.rings[flow_idx, k, 0] = -1
     for k in range(HISTORY_LIMIT):
-        history[slot, k] = 0
+        s.history[slot, k] = 0
     return 2 * slot + (1 if reverse else 0)
 
 
 @kernel
-def note_history(live, flows, history, slot, direction, letter):
+def note_history(s, slot, direction, letter):
     """Append a letter to Zeek's history, once per letter and direction; upper case for the originator."""
-    flow = flows[2 * slot + direction]
-    bit = 1 << (letter - ord("a"))
+    flow = s.flows[2 * slot + direction]
+    bit = 1 << (int(letter) - ord("a"))
     if flow["history_bits"] & bit:
         return
     flow["history_bits"] |= bit
-    n = int(live[slot]["n_history"])
+    n = int(s.live[slot]["n_history"])
     if n < HISTORY_LIMIT:
-        history[slot, n] = letter - 32 if direction == Direction.ORIG.value else letter
-        live[slot]["n_history"] = n + 1
+        s.history[slot, n] = int(letter) - 32 if direction == Direction.ORIG.value else letter
+        s.live[slot]["n_history"] = n + 1
 
 
 @kernel
@@ -337,26 +339,21 @@ def _conn_state(orig, resp, syn_frames, syn_ack_frames):
 
 
 @kernel
-def end_connection(
-    live, flows, pieces, events, table, conn_rows, row_bytes, history, history_at, slot, end, ts_ns, ctl
-):  # fmt: skip
+def end_connection(s, slot, ts_ns):
     """Finish a connection: flush what is pending, write its row, tell the layer above, free the slot.
 
     Parameters
     ----------
-    live, flows, pieces, events, table, conn_rows, row_bytes, history, history_at, ctl
-        As in `tcp.track_segments`; there is room for a row and EVENT_MARGIN events.
+    s : TrackerArrays
     slot : int
-        The connection.
-    end : int
-        ConnEnd.
+        The connection; its `end` is set.
     ts_ns : int
         [ns] Capture time of the ending, for the events.
     """
-    c = live[slot]
+    c = s.live[slot]
     for direction in range(2):
-        flow = flows[2 * slot + direction]
-        flush_pending(live, flows, pieces, events, slot, direction, ts_ns, ctl)
+        flow = s.flows[2 * slot + direction]
+        flush_pending(s, slot, direction, ts_ns)
         # Bytes the receiver acknowledged exist, captured or not; a last single one may be an unseen FIN.
         target = flow["acked_offset"]
         if flow["fin_offset"] >= 0:
@@ -364,13 +361,13 @@ def end_connection(
         elif target == flow["next_offset"] + 1:
             target = flow["next_offset"]
         if flow["unseen_ts_ns"] >= 0 and target > flow["next_offset"]:
-            declare_hole(live, flows, events, slot, direction, target, ts_ns, ctl)
-            deliver_pending(flows, pieces, events, slot, direction, c["conn"], ctl)
-    n = ctl[C_N_ROWS]
-    ctl[C_N_ROWS] = n + 1
-    row = conn_rows[n]
-    orig = flows[2 * slot]
-    resp = flows[2 * slot + 1]
+            declare_hole(s, slot, direction, target, ts_ns)
+            deliver_pending(s, slot, direction)
+    n = s.ctl[C_N_ROWS]
+    s.ctl[C_N_ROWS] = n + 1
+    row = s.conn_rows[n]
+    orig = s.flows[2 * slot]
+    resp = s.flows[2 * slot + 1]
     row["first_ts_ns"] = c["first_ts_ns"]
     row["last_ts_ns"] = c["last_ts_ns"]
     row["first_frame"] = c["first_frame"]
@@ -408,14 +405,14 @@ def end_connection(
     row["keep_alive_s"] = -1
     row["keep_alive_max"] = -1
     row["server_len"] = 0
-    row["capture_idx"] = ctl[C_CAPTURE]
+    row["capture_idx"] = s.ctl[C_CAPTURE]
     row["syn_frames"] = min(int(c["syn_frames"]), 32767)
     row["syn_ack_frames"] = min(int(c["syn_ack_frames"]), 32767)
     row["orig_ttl"] = orig["ttl"]
     row["resp_ttl"] = resp["ttl"]
     row["orig_inferred"] = c["orig_inferred"]
     row["orig_local"] = c["orig_local"]
-    row["end"] = end
+    row["end"] = c["end"]
     row["conn_state"] = _conn_state(orig, resp, c["syn_frames"], c["syn_ack_frames"])
     row["protocol"] = 0
     row["first_closer"] = c["first_closer"]
@@ -427,10 +424,12 @@ def end_connection(
     row["orig_rst"] = orig["rst"]
     row["resp_rst"] = resp["rst"]
     for k in range(HISTORY_LIMIT):
-        row_bytes[n, history_at + k] = history[slot, k]
-    emit_event(events, StreamEventKind.END.value, slot, c["conn"], Direction.NONE.value, ts_ns, n, ctl)
-    _remove_slot(live, table, slot, ctl)
+        s.row_bytes[n, s.history_at + k] = s.history[slot, k]
+    event = s.events[emit_event(s, slot, ts_ns)]
+    event["kind"] = StreamEventKind.END.value
+    event["row"] = n
+    _remove_slot(s, slot)
     c["in_use"] = 0
-    c["next_free"] = ctl[C_FREE_SLOT]
-    ctl[C_FREE_SLOT] = slot
-    ctl[C_N_LIVE] -= 1
+    c["next_free"] = s.ctl[C_FREE_SLOT]
+    s.ctl[C_FREE_SLOT] = slot
+    s.ctl[C_N_LIVE] -= 1

@@ -61,9 +61,13 @@ class Tracker:
         Number of the first connection.
     max_live : int
         Bound on live connections.
+    all_segments : bool
+        Emit an event for every segment; otherwise the originator's bare acknowledgements are left out.
     """
 
-    def __init__(self, *, capture_idx: int = 0, first_conn: int = 0, max_live: int = 1 << 18) -> None:
+    def __init__(
+        self, *, capture_idx: int = 0, first_conn: int = 0, max_live: int = 1 << 18, all_segments: bool = False
+    ) -> None:
         self._max_live = max_live
         n_slot = min(1024, max_live)
         n_piece = 256
@@ -83,6 +87,7 @@ class Tracker:
         self._ctl = np.zeros(state.CONTROL_WORDS, dtype=np.int64)
         self._ctl[state.C_SEED] = secrets.randbits(31)
         self._ctl[state.C_CAPTURE] = capture_idx
+        self._ctl[state.C_ALL_SEGMENTS] = all_segments
         self._ctl[state.C_NEXT_CONN] = first_conn
         self._ctl[state.C_NOW] = -(1 << 62)
         self._ctl[state.C_DRAINED_PIECE] = -1
@@ -115,7 +120,7 @@ class Tracker:
         self._rings = np.concatenate([self._rings, np.zeros((2 * more, *self._rings.shape[1:]), dtype=np.int64)])
         self._history = np.concatenate([self._history, np.zeros((more, HISTORY_BYTES), dtype=np.uint8)])
         self._table = np.zeros(2 * len(self._table), dtype=np.int32)
-        rehash(self._live, self._table, self._ctl)
+        rehash(self._arrays())
         self._link_slots(n_slot, n_slot + more)
         return True
 
@@ -136,13 +141,24 @@ class Tracker:
             self._events[:n_event], self._conn_rows[:n_row], buffer, self._piece_bytes.reshape(-1)
         )
 
+    def _arrays(self) -> state.TrackerArrays:
+        return state.TrackerArrays(
+            live=self._live,
+            flows=self._flows,
+            rings=self._rings,
+            table=self._table,
+            pieces=self._pieces,
+            piece_bytes=self._piece_bytes,
+            events=self._events,
+            conn_rows=self._conn_rows,
+            row_bytes=self._row_bytes,
+            history=self._history,
+            ctl=self._ctl,
+            history_at=self._history_at,
+        )
+
     def _end(self, *, older_than_ns: int, end: ConnEnd) -> int:
-        return int(
-            end_all(
-                self._live, self._flows, self._pieces, self._events, self._table, self._conn_rows, self._row_bytes,
-                self._history, self._history_at, self._ctl, older_than_ns, int(end),
-            )
-        )  # fmt: skip
+        return int(end_all(self._arrays(), older_than_ns, int(end)))
 
     def update(self, batch: FrameBatch) -> Iterator[TrackedBatch]:
         """Track a batch of frames.
@@ -160,13 +176,7 @@ class Tracker:
         start = 0
         n_frame = len(batch.frames)
         while start < n_frame:
-            start = int(
-                track_segments(
-                    batch.frames, start, n_frame, batch.buffer, self._live, self._flows, self._rings, self._table,
-                    self._pieces, self._piece_bytes, self._events, self._conn_rows, self._row_bytes, self._history,
-                    self._history_at, self._ctl,
-                )
-            )  # fmt: skip
+            start = int(track_segments(self._arrays(), batch.frames, start, n_frame, batch.buffer))
             yield self._take_output(batch.buffer)
             status = self._ctl[state.C_STATUS]
             if status == state.S_NEED_PIECES:
@@ -195,8 +205,8 @@ class Tracker:
             yield self._take_output(nothing)
 
     def warm_up(self) -> None:
-        """Compile what a small capture does not reach."""
-        rehash(self._live[:0], self._table, self._ctl)
+        """Compile what a small capture does not reach; only for a tracker without live connections."""
+        rehash(self._arrays())
 
     @property
     def n_connections(self) -> int:
