@@ -184,15 +184,9 @@ def idle_timeout_setting(server_field: str, named_as: tuple[str, ...] = ()) -> s
         For example ``nginx keepalive_timeout``.
     """
     field = server_field.lower()
-    for name in named_as:
-        for default in DEFAULTS:
-            if default.name == name and default.token and default.token in field:
-                return default.setting
-    for default in DEFAULTS:
-        if default.token and default.token in field:
-            return default.setting
-    for token, setting in _OTHER_SETTINGS:
-        if token in field:
-            return setting
-    settings = {d.setting for d in DEFAULTS if d.name in named_as}
-    return settings.pop() if len(settings) == 1 and not field else ""
+    family = [d for d in DEFAULTS if d.token and d.token in field]
+    named = [d for d in family or DEFAULTS if d.name in named_as]
+    settings = list(dict.fromkeys(d.setting for d in named or family))
+    settings += [setting for token, setting in _OTHER_SETTINGS if token in field and setting not in settings]
+    # A long list of servers that it may be helps nobody.
+    return " or ".join(settings) if len(settings) <= 2 else ""
