@@ -20,6 +20,7 @@ MODES = (
     ("without the compiler", {"NUMBA_DISABLE_JIT": "1"}, ("-m", "not slow", "--cov", "--cov-report=")),
     ("with bounds checks", {"NUMBA_BOUNDSCHECK": "1"}, ()),
 )
+WARM_UP = "from pcapdiag.pipeline import warm_up; warm_up()"
 KINDS = ("failures", "errors", "skipped")
 
 
@@ -35,9 +36,12 @@ def count_results(report: Path) -> Counter[str]:
 def run_mode(name: str, variables: dict[str, str], options: tuple[str, ...], report: Path) -> int:
     """Run pytest in a process of its own; return its exit code."""
     print(f"\n=== {name} ===", flush=True)
+    env = {**os.environ, **variables}
+    # Compiled once here, or every worker would compile for itself, and tests that bound their time would not like it.
+    subprocess.run([sys.executable, "-c", WARM_UP], cwd=ROOT, env=env, check=True)
     workers = str(os.cpu_count() or 1)
     command = [sys.executable, "-m", "pytest", "-q", "-n", workers, f"--junitxml={report}", *options, *sys.argv[1:]]
-    return subprocess.run(command, cwd=ROOT, env={**os.environ, **variables}, check=False).returncode
+    return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
 
 
 def main() -> None:
