@@ -24,8 +24,8 @@ _FOR_PEOPLE = {
     "frames": ("frame", "ts", "kind", "src", "dst", "flags", "seq", "ack", "payload_len", "undecoded_reason"),
     "segments": ("frame", "ts", "conn", "src", "dst", "flags", "seq", "ack", "payload_len", "fate"),
     "connections": (
-        *("conn", "first_ts", "orig", "resp", "n_exchanges", "n_unanswered", "first_closer", "closing_kind"),
-        *("idle_at_close_ns", "conn_state", "conn_state_words"),
+        *("conn", "first_ts", "orig", "resp", "n_exchanges", "n_unanswered", "idle_at_close_ns"),
+        *("conn_state", "conn_state_words"),
     ),
     "exchanges": (
         *("request_frame", "request_ts", "orig", "resp", "depth", "idle_before_ns", "method", "target"),
@@ -33,7 +33,7 @@ _FOR_PEOPLE = {
     ),
     "closings": (
         *("closing_frame", "closing_ts", "orig", "resp", "first_closer", "closing_kind", "idle_at_close_ns"),
-        *("n_exchanges", "open_exchange", "conn_state_words"),
+        *("n_exchanges", "n_unanswered", "open_exchange"),
     ),
 }
 

@@ -156,7 +156,7 @@ class TextWriter:
 
 
 def _header(name: str) -> str:
-    return name.removesuffix("_ns").replace("_", " ")
+    return name.removesuffix("_ns").removeprefix("n_").replace("_", " ")
 
 
 def _human(name: str, value: Any) -> str:

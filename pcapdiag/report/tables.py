@@ -134,8 +134,11 @@ class TableBuilder:
         return pd.DataFrame(data)
 
     def exchanges(self) -> Iterator[pd.DataFrame]:
-        """Yield the exchanges a chunk at a time; one empty chunk if there are none."""
-        yield from (self._exchanges(chunk) for chunk in _chunks(self._analysis.exchanges))
+        """Yield the exchanges a chunk at a time, each chunk by frame; one empty chunk if there are none."""
+        for chunk in _chunks(self._analysis.exchanges):
+            first = np.where(chunk["request_frame"] >= 0, chunk["request_frame"], chunk["response_frame"])
+            order = np.lexsort((first, self._capture_idx[chunk["conn"]]))
+            yield self._exchanges(chunk.take(order))
 
     def _exchanges(self, rows: Table) -> pd.DataFrame:
         conn = rows["conn"]

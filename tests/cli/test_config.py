@@ -8,7 +8,7 @@ RACE = ROOT / "captures" / "idle_close_race_ipv6" / "proxy.pcap"
 
 
 @pytest.fixture
-def run(cli, tmp_path):
+def run(invoke, tmp_path, monkeypatch):
     """Return a function that runs with the given configuration files and variables."""
 
     def run(*arguments, here="", home="", **env):
@@ -16,7 +16,8 @@ def run(cli, tmp_path):
         (tmp_path / "home" / "pcapdiag").mkdir(parents=True, exist_ok=True)
         (tmp_path / "here" / "pcapdiag.toml").write_text(here)
         (tmp_path / "home" / "pcapdiag" / "pcapdiag.toml").write_text(home)
-        return cli(*arguments, cwd=tmp_path / "here", env={"XDG_CONFIG_HOME": str(tmp_path / "home"), **env})
+        monkeypatch.chdir(tmp_path / "here")
+        return invoke(*arguments, env={"XDG_CONFIG_HOME": str(tmp_path / "home"), **env})
 
     return run
 

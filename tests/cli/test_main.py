@@ -1,10 +1,13 @@
 """The command line as its callers see it: exit codes, what goes to stdout and what to stderr, how it ends."""
 
+import array
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
@@ -45,11 +48,11 @@ def test_a_json_report_loads_neither_pandas_nor_rich():
 
 
 @pytest.mark.parametrize("command", [[], ["analyze"], ["show"], ["rule"]])
-def test_every_command_answers_to_h(cli, command):
-    done = cli(*command, "-h")
+def test_every_command_answers_to_h(invoke, command):
+    done = invoke(*command, "-h")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Usage: pcapdiag")
-    assert done.stdout == cli(*command, "--help").stdout
+    assert done.stdout == invoke(*command, "--help").stdout
 
 
 def test_version_is_the_version_of_the_package(cli):
@@ -73,8 +76,8 @@ def test_version_is_the_version_of_the_package(cli):
         (RISK, ["--fail-on", "error"], 0),
     ],
 )
-def test_the_exit_code_says_whether_there_are_findings(cli, capture, options, code):
-    done = cli("analyze", capture, "--format", "json", *options)
+def test_the_exit_code_says_whether_there_are_findings(invoke, capture, options, code):
+    done = invoke("analyze", capture, "--format", "json", *options)
     assert done.returncode == code, done.stderr
     assert done.stderr.count("\n") == (1 if code == 2 else 0)
 
@@ -97,16 +100,16 @@ def test_the_exit_code_says_whether_there_are_findings(cli, capture, options, co
         (["nonsense"], "No such command 'nonsense'"),
     ],
 )
-def test_what_cannot_be_done_is_said_on_stderr_with_code_2(cli, arguments, reason):
-    done = cli(*arguments)
+def test_what_cannot_be_done_is_said_on_stderr_with_code_2(invoke, arguments, reason):
+    done = invoke(*arguments)
     assert done.returncode == 2
     assert reason in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
 
-def test_an_error_names_a_hostile_path_without_its_escape_sequences(cli, tmp_path):
-    done = cli("analyze", tmp_path / "a\x1b[2J\u202e.pcap")
+def test_an_error_names_a_hostile_path_without_its_escape_sequences(invoke, tmp_path):
+    done = invoke("analyze", tmp_path / "a\x1b[2J\u202e.pcap")
     assert done.returncode == 2
     assert "\\x1b[2J\\u202e.pcap" in done.stderr
     assert "\x1b" not in done.stderr
@@ -167,8 +170,8 @@ def test_colour_is_for_terminals_only_and_no_color_is_obeyed():
     assert b"\x1b" not in run_on_terminal(TERM="dumb")
 
 
-def test_the_width_can_be_chosen(cli):
-    widths = [max(map(len, cli("analyze", RACE, "--width", str(w)).stdout.splitlines())) for w in (80, 140)]
+def test_the_width_can_be_chosen(invoke):
+    widths = [max(map(len, invoke("analyze", RACE, "--width", str(w)).stdout.splitlines())) for w in (80, 140)]
     assert widths[0] <= 80 < widths[1] <= 140
 
 
@@ -185,9 +188,18 @@ def test_a_reader_that_goes_away_ends_the_program_quietly():
     assert process.returncode == 128 + signal.SIGPIPE
 
 
-def test_ctrl_c_ends_without_a_traceback(tmp_path):
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
+def wait_until_read(pipe):
+    """Wait until nothing is left in the pipe: its reader is at work and waits for more."""
+    unread = array.array("i", [1])
+    for _ in range(600):
+        fcntl.ioctl(pipe, termios.FIONREAD, unread)
+        if not unread[0]:
+            return
+        time.sleep(0.1)
+    pytest.fail("nobody read the pipe")
+
+
+def test_ctrl_c_ends_without_a_traceback():
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         [sys.executable, "-m", "pcapdiag", "analyze", "-"],
@@ -198,7 +210,7 @@ def test_ctrl_c_ends_without_a_traceback(tmp_path):
     ) as process:
         process.stdin.write(RACE.read_bytes()[:2000])
         process.stdin.flush()
-        time.sleep(3)
+        wait_until_read(process.stdin)
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=20)
     assert process.returncode == 130
@@ -207,23 +219,23 @@ def test_ctrl_c_ends_without_a_traceback(tmp_path):
     assert b"Traceback" not in errors
 
 
-def test_the_output_file_holds_what_stdout_would_have_held(cli, tmp_path):
+def test_the_output_file_holds_what_stdout_would_have_held(invoke, tmp_path):
     target = tmp_path / "report.md"
-    done = cli("analyze", RACE, "--format", "markdown", "-o", target)
+    done = invoke("analyze", RACE, "--format", "markdown", "-o", target)
     assert (done.returncode, done.stdout) == (1, "")
-    assert target.read_text() == cli("analyze", RACE, "--format", "markdown").stdout
-    assert cli("analyze", RACE, "-o", target).returncode == 2
-    assert cli("analyze", RACE, "-o", target, "--force").returncode == 1
+    assert target.read_text() == invoke("analyze", RACE, "--format", "markdown").stdout
+    assert invoke("analyze", RACE, "-o", target).returncode == 2
+    assert invoke("analyze", RACE, "-o", target, "--force").returncode == 1
 
 
-def test_targets_are_redacted_unless_asked(cli, tmp_path):
+def test_targets_are_redacted_unless_asked(invoke, tmp_path):
     capture = tmp_path / "c.pcap"
     capture.write_bytes(RACE.read_bytes().replace(b"GET /api HTTP", b"GET /?k=v HTTP"))
     assert b"/?k=v" in capture.read_bytes()
-    assert "k=***" in cli("analyze", capture).stdout
-    assert "k=v" not in cli("analyze", capture, "--format", "json").stdout
-    assert "k=v" in cli("analyze", capture, "--no-redact").stdout
-    assert "k=v" not in cli("show", "exchanges", capture, "--format", "csv").stdout
+    assert "k=***" in invoke("analyze", capture).stdout
+    assert "k=v" not in invoke("analyze", capture, "--format", "json").stdout
+    assert "k=v" in invoke("analyze", capture, "--no-redact").stdout
+    assert "k=v" not in invoke("show", "exchanges", capture, "--format", "csv").stdout
 
 
 def test_completion_knows_commands_and_options(cli):

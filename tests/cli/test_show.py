@@ -15,21 +15,21 @@ TABLES = ["frames", "segments", "connections", "exchanges", "closings"]
 
 
 @pytest.fixture(scope="module")
-def rows(cli):
+def rows(invoke):
     """Return a function that gives a table of a capture as dicts."""
 
     def rows(table, capture=RACE, *options):
-        done = cli("show", table, capture, "--format", "json", *options)
+        done = invoke("show", table, capture, "--format", "json", *options)
         assert (done.returncode, done.stderr) == (0, "")
         return json.loads(done.stdout)
 
     return rows
 
 
-def test_the_idle_gap_before_every_request_is_one_command(cli, rows):
-    done = cli("show", "exchanges", RACE, "--format", "csv")
+def test_the_idle_gap_before_every_request_is_one_command(invoke, rows):
+    done = invoke("show", "exchanges", RACE, "--format", "csv")
     table = list(csv.DictReader(io.StringIO(done.stdout)))
-    report = json.loads(cli("analyze", RACE, "--format", "json").stdout)
+    report = json.loads(invoke("analyze", RACE, "--format", "json").stdout)
     assert len(table) == report["totals"]["exchanges"] == len(rows("exchanges"))
     gaps = {(r["orig"], r["request_frame"]): r["idle_before_ns"] for r in table}
     lost = [o for f in report["findings"] for o in f["occurrences"] if o["depth"] >= 0]
@@ -61,19 +61,19 @@ def test_connections_and_closings_name_each_other(rows):
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_all_formats_hold_the_same_rows(cli, rows, table, tmp_path):
+def test_all_formats_hold_the_same_rows(invoke, rows, table, tmp_path):
     expected = rows(table)
-    text = cli("show", table, RACE, "--format", "csv").stdout
+    text = invoke("show", table, RACE, "--format", "csv").stdout
     assert len(list(csv.DictReader(io.StringIO(text)))) == len(expected)
-    assert len(cli("show", table, RACE).stdout.splitlines()) == len(expected) + 1
+    assert len(invoke("show", table, RACE).stdout.splitlines()) == len(expected) + 1
     target = tmp_path / "t.parquet"
-    assert cli("show", table, RACE, "--format", "parquet", "-o", target).returncode == 0
+    assert invoke("show", table, RACE, "--format", "parquet", "-o", target).returncode == 0
     assert pd.read_parquet(target).to_dict("records") == expected
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_the_table_for_people_fits_a_wide_terminal(cli, table):
-    assert max(map(len, cli("show", table, HEALTHY).stdout.splitlines())) <= 170
+def test_the_table_for_people_fits_a_wide_terminal(invoke, table):
+    assert max(map(len, invoke("show", table, HEALTHY).stdout.splitlines())) <= 160
 
 
 def test_where_and_limit_choose_rows(rows):
@@ -84,8 +84,8 @@ def test_where_and_limit_choose_rows(rows):
     assert rows("exchanges", RACE, "--where", "depth > 1000") == []
 
 
-def test_a_table_without_rows_is_a_header(cli):
-    done = cli("show", "exchanges", RACE, "--format", "csv", "--where", "depth > 1000")
+def test_a_table_without_rows_is_a_header(invoke):
+    done = invoke("show", "exchanges", RACE, "--format", "csv", "--where", "depth > 1000")
     assert done.returncode == 0
     assert done.stdout.startswith("request_frame,")
     assert done.stdout.count("\n") == 1
