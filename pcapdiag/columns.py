@@ -11,7 +11,6 @@ No index and no time are `-1`, never 0 or NaN.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -279,7 +280,12 @@ FRAMES = Schema(
     Column("ts_val", "i8", "", "TCP timestamp value; -1 without the option"),
     Column("cap_len", "i4", "bytes", "captured bytes of the frame"),
     Column("wire_len", "i4", "bytes", "bytes on the wire, as the capture file says"),
-    Column("payload_len", "i4", "bytes", "TCP payload bytes on the wire, from the IP length (or, where that is 0, the frame)"),
+    Column(
+        "payload_len",
+        "i4",
+        "bytes",
+        "TCP payload bytes on the wire, from the IP length (or, where that is 0, the frame)",
+    ),
     Column("payload_cap", "i4", "bytes", "TCP payload bytes that were captured"),
     Column("src_port", "i4", "", "source port; -1 without ports"),
     Column("dst_port", "i4", "", "destination port; -1 without ports"),
@@ -318,7 +324,9 @@ STREAM_EVENTS = Schema(
     Column("kind", "i1", "", "StreamEventKind"),
     Column("dir", "i1", "", "Direction"),
     Column("fate", "i1", "", "Fate of the segment; -1 if the event is not a segment"),
-    Column("source", "i1", "", "where the delivered bytes lie: 0 the batch's buffer, 1 the store of out-of-order bytes"),
+    Column(
+        "source", "i1", "", "where the delivered bytes lie: 0 the batch's buffer, 1 the store of out-of-order bytes"
+    ),
 )
 
 SEGMENTS = Schema(
@@ -362,7 +370,9 @@ CONNECTIONS = Schema(
     Column("closing_frame", "i8", "", "0-based frame of the first FIN or RST; -1 if none"),
     Column("closing_seq", "i8", "", "its sequence number; -1 if none"),
     Column("closing_ack", "i8", "", "its acknowledgement number; -1 if none"),
-    Column("idle_at_close_ns", "i8", "ns", "last payload byte to the first closing; -1 if none, or an exchange was open"),
+    Column(
+        "idle_at_close_ns", "i8", "ns", "last payload byte to the first closing; -1 if none, or an exchange was open"
+    ),
     Column("server_offset", "i8", "bytes", "text of the Server field of the first response; -1 if none"),
     Column("conn", "i4", "", "0-based number, in order of the first frame"),
     Column("orig_port", "i4", "", "originator port"),
@@ -413,7 +423,9 @@ EXCHANGES = Schema(
     Column("request_end_seq", "i8", "", "E: sequence number after the request's last byte seen"),
     Column("request_ack", "i8", "", "rack: acknowledgement number of the request's first segment; -1 without"),
     Column("response_seq", "i8", "", "sequence number of the response's first byte; -1 without response"),
-    Column("text_offset", "i8", "bytes", "target, host and request identifier in the text store, in this order; -1 if none"),
+    Column(
+        "text_offset", "i8", "bytes", "target, host and request identifier in the text store, in this order; -1 if none"
+    ),
     Column("conn", "i4", "", "connection"),
     Column("depth", "i4", "", "position on the connection, from 0"),
     Column("retransmissions", "i4", "", "repeated transmissions of request bytes"),

@@ -69,8 +69,8 @@ def build_losses(
                 losses.append(loss)
     state = connections["conn_state"]
     attempts = ((state == ConnState.S0) | (state == ConnState.REJ)) & (connections["orig_bytes"] == 0)
-    for conn in np.flatnonzero(attempts & (legs == Leg.UPSTREAM)).tolist():
-        losses.append(_to_attempt(connection_of(conn), keys.get((conn, -1), {})))
+    failed = np.flatnonzero(attempts & (legs == Leg.UPSTREAM)).tolist()
+    losses.extend(_to_attempt(connection_of(conn), keys.get((conn, -1), {})) for conn in failed)
 
     def order(loss: Loss) -> tuple[int, int]:
         return loss.connection.capture_idx, loss.request_frame

@@ -10,10 +10,12 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numba
 
 _HERE = Path(__file__).parent
+_config: Any = numba.config  # its attributes are made at run time
 
 
 def _fingerprint():
@@ -25,7 +27,7 @@ def _fingerprint():
     digest.update(codes.read_bytes())
     columns = _HERE.parent / "columns.py"  # and read rows of its dtypes
     digest.update(columns.read_bytes())
-    digest.update(f"{numba.__version__} {sys.version_info} {numba.config.BOUNDSCHECK}".encode())
+    digest.update(f"{numba.__version__} {sys.version_info} {_config.BOUNDSCHECK}".encode())
     return digest.hexdigest()[:16]
 
 
@@ -45,19 +47,19 @@ def _cache_folder():
 
 
 if "NUMBA_CACHE_DIR" not in os.environ:
-    numba.config.CACHE_DIR = str(_cache_folder())
+    _config.CACHE_DIR = str(_cache_folder())
 
-_WARM_MARK = Path(numba.config.CACHE_DIR) / f"warm-{_fingerprint()}"
+_WARM_MARK = Path(_config.CACHE_DIR) / f"warm-{_fingerprint()}"
 
 
-def is_warm():
+def is_warm() -> bool:
     """Return whether an earlier process on this machine compiled these kernels to the end."""
-    return bool(numba.config.DISABLE_JIT) or _WARM_MARK.exists()
+    return bool(_config.DISABLE_JIT) or _WARM_MARK.exists()
 
 
-def mark_warm():
+def mark_warm() -> None:
     """Remember that every kernel is compiled and cached."""
-    if not numba.config.DISABLE_JIT:
+    if not _config.DISABLE_JIT:
         _WARM_MARK.touch(mode=0o600)
 
 

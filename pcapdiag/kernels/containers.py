@@ -3,8 +3,8 @@
 Knows the record headers byte by byte, and how to find the next record after damage. It must not know files, text or
 link layers; the file header is Python's business.
 
-Damage is recognized by position: the bytes after a record must look like another record. Where they do not, or where a
-record itself looks odd, the bytes that it claims are searched for a chain of records that are beyond doubt. A chain
+Damage is recognized by position: the bytes after a record must be another record beyond doubt. Where they are not, or
+where a record itself looks odd, the bytes that it claims are searched for a chain of records that are beyond doubt. A chain
 inside the claimed bytes proves the claim wrong; no chain, and the record stands. So a wrong length costs the damaged
 record only, and an odd but sound file is read as it is. Every decision rests on bytes at or after the record, never on
 where a block of the file happened to end.
@@ -149,7 +149,8 @@ def _is_near(sec, other_s):
 @kernel
 def _is_sure_record(fraction, cap_len, wire_len, ticks_ns):
     """Tell whether a pcap record header is what a capture tool writes; its time is judged apart."""
-    if wire_len == 0 or cap_len > wire_len or cap_len > _MAX_SURE_BYTES or wire_len > MAX_RECORD_BYTES:
+    # A record without bytes is possible, but rows of them look alike from any offset.
+    if cap_len == 0 or cap_len > wire_len or cap_len > _MAX_SURE_BYTES or wire_len > MAX_RECORD_BYTES:
         return False
     return fraction * ticks_ns < 1_000_000_000
 
@@ -278,11 +279,11 @@ def scan_pcap(buffer, stop, at_end, eager, state, frames):
         )
         if is_sure:
             if end + header_bytes <= stop:
-                is_sure = _is_record(
-                    u32(buffer, end, big_endian),
+                is_sure = _is_near(u32(buffer, end, big_endian), sec) and _is_sure_record(
                     u32(buffer, end + 4, big_endian),
                     u32(buffer, end + 8, big_endian),
                     u32(buffer, end + 12, big_endian),
+                    ticks_ns,
                 )
             elif not at_end and not eager:
                 s["position"] = position

@@ -179,7 +179,9 @@ def _read_head(s, flow, conn, data, at, length, captured, direction):
         elif n == 0:
             return -pos - 1
         else:
-            used = parse_field(line, line_at, n, flow, s.scratch, base, direction == ORIG, conn, s.text, s.ctl[C_N_TEXT])
+            used = parse_field(
+                line, line_at, n, flow, s.scratch, base, direction == ORIG, conn, s.text, s.ctl[C_N_TEXT]
+            )
             if used > 0:
                 conn["server_offset"] = s.ctl[C_TEXT_BASE] + s.ctl[C_N_TEXT]
                 s.ctl[C_N_TEXT] += used
@@ -763,7 +765,11 @@ def _end_slot(s, slot, event, conn_rows):
     row["keep_alive_max"] = c["keep_alive_max"]
     row["idle_at_close_ns"] = c["idle_at_close_ns"]
     row["closing_open_exchange"] = c["closing_open"]
-    if c["n_exchanges"] == 0 and s.keys[slot, Key.SYN.value]["frame"] >= 0 and s.keys[slot, Key.SYN_ACK.value]["frame"] < 0:
+    if (
+        c["n_exchanges"] == 0
+        and s.keys[slot, Key.SYN.value]["frame"] >= 0
+        and s.keys[slot, Key.SYN_ACK.value]["frame"] < 0
+    ):
         # A connection attempt that did not succeed; its segments are evidence.
         m = s.ctl[C_N_KEYS]
         for k in range(N_KEYS):

@@ -269,9 +269,7 @@ def emit_exchange(s, slot):
         if ending != GOES_ON and row["request_frame"] >= 0 and _is_late(c, row):
             row["outcome"] = Outcome.UNANSWERED.value
             row["flags"] = int(row["flags"]) | LATE_ANSWER
-        row["duration_ns"] = (
-            extra["response_last_ns"] - row["request_ts_ns"] if row["request_ts_ns"] >= 0 else -1
-        )
+        row["duration_ns"] = extra["response_last_ns"] - row["request_ts_ns"] if row["request_ts_ns"] >= 0 else -1
     if row["request_frame"] < 0:
         row["outcome"] = Outcome.RESPONSE_ONLY.value
     elif not extra["request_done"] and row["request_framing"] != Framing.TURN.value and not extra["response_done"]:
@@ -360,5 +358,3 @@ def blank_keys(s, slot):
     for k in range(N_KEYS):
         s.keys[slot, k]["frame"] = -1
         s.keys[slot, k]["key"] = k
-
-

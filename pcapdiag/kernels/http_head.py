@@ -128,7 +128,7 @@ def _parse_number(buf, at, length):
 
 @kernel
 def _parse_parameter(buf, at, length, name):
-    """Number behind `name` (as in ``timeout=5``), -1 if there is none."""
+    """Return the number behind `name` (as in ``timeout=5``), -1 if there is none."""
     n = name.shape[0]
     for k in range(length - n):
         if equals_folded(buf, at + k, n, name):

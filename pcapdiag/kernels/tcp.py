@@ -410,10 +410,8 @@ def _track_segment(s, frame, buffer, slot, direction):
     c["last_ts_ns"] = max(c["last_ts_ns"], ts_ns)
     c["last_frame"] = frame["frame"]
     way = int(frame["packet_direction"])
-    if way == PacketDirection.INBOUND.value:
-        c["orig_local"] = direction
-    elif way == PacketDirection.OUTBOUND.value:
-        c["orig_local"] = 1 - direction
+    if way == PacketDirection.INBOUND.value or way == PacketDirection.OUTBOUND.value:
+        c["ways"] = int(c["ways"]) | (1 << (2 * direction + way))
 
     if flow["unseen_ts_ns"] >= 0 or s.flows[flow_idx ^ 1]["unseen_ts_ns"] >= 0:
         _declare_acknowledged_holes(s, slot, ts_ns)

@@ -22,7 +22,7 @@ LIVE = np.dtype(
         ("conn", "i4"),
         ("in_use", "i1"),
         ("orig_inferred", "i1"),
-        ("orig_local", "i1"),
+        ("ways", "i1"),  # bits: originator seen inbound 1, outbound 2, responder seen inbound 4, outbound 8
         ("first_closer", "i1"),
         ("handshake_resp_ns", "i8"),
         ("handshake_orig_ns", "i8"),

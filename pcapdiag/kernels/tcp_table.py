@@ -177,7 +177,7 @@ def _looks_like_server(buffer, at, captured):
 
 
 @kernel
-def _sender_is_responder(frame, buffer, flags):
+def _sender_is_responder(frame, buffer):
     """Guess from the first segment seen, one without SYN, whether its sender is the responder."""
     if _looks_like_server(buffer, frame["payload_offset"], int(frame["payload_cap"])):
         return True
@@ -218,7 +218,7 @@ def open_connection(s, frame, buffer, flags):
         reverse = bool(flags & ACK)
         c["orig_inferred"] = 0
     else:
-        reverse = _sender_is_responder(frame, buffer, flags)
+        reverse = _sender_is_responder(frame, buffer)
         c["orig_inferred"] = 1
     if reverse:
         c["orig_hi"] = frame["dst_hi"]
@@ -255,7 +255,7 @@ def open_connection(s, frame, buffer, flags):
     c["syn_frames"] = 0
     c["syn_ack_frames"] = 0
     c["n_history"] = 0
-    c["orig_local"] = -1
+    c["ways"] = 0
     c["first_closer"] = -1
     c["closing_kind"] = 0
     for direction in range(2):
@@ -339,6 +339,21 @@ def _conn_state(orig, resp, syn_frames, syn_ack_frames):
 
 
 @kernel
+def _orig_local(ways):
+    """Whether the capturing machine is the originator (1), the responder (0) or neither for all one can tell (-1).
+
+    A machine that forwards sees the same segment come in and go out again.
+    """
+    as_orig = ways & (2 | 4)  # the originator goes out, the responder comes in
+    as_resp = ways & (1 | 8)
+    if as_orig and not as_resp:
+        return 1
+    if as_resp and not as_orig:
+        return 0
+    return -1
+
+
+@kernel
 def end_connection(s, slot, ts_ns):
     """Finish a connection: flush what is pending, write its row, tell the layer above, free the slot.
 
@@ -411,7 +426,7 @@ def end_connection(s, slot, ts_ns):
     row["orig_ttl"] = orig["ttl"]
     row["resp_ttl"] = resp["ttl"]
     row["orig_inferred"] = c["orig_inferred"]
-    row["orig_local"] = c["orig_local"]
+    row["orig_local"] = _orig_local(int(c["ways"]))
     row["end"] = c["end"]
     row["conn_state"] = _conn_state(orig, resp, c["syn_frames"], c["syn_ack_frames"])
     row["protocol"] = 0

@@ -7,7 +7,6 @@ a flood of SYNs cannot exhaust memory.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,8 @@ from pcapdiag.kernels.tcp import end_all, track_segments
 from pcapdiag.kernels.tcp_table import rehash
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from pcapdiag.capture.batch import FrameBatch
@@ -127,9 +128,7 @@ class Tracker:
     def _grow_pieces(self) -> None:
         n_piece = len(self._pieces)
         self._pieces = np.concatenate([self._pieces, np.zeros(n_piece, dtype=state.PENDING)])
-        self._piece_bytes = np.concatenate(
-            [self._piece_bytes, np.zeros((n_piece, state.PIECE_BYTES), dtype=np.uint8)]
-        )
+        self._piece_bytes = np.concatenate([self._piece_bytes, np.zeros((n_piece, state.PIECE_BYTES), dtype=np.uint8)])
         self._link_pieces(n_piece, 2 * n_piece)
 
     def _take_output(self, buffer: NDArray[np.uint8]) -> TrackedBatch:
@@ -137,9 +136,7 @@ class Tracker:
         n_row = int(self._ctl[state.C_N_ROWS])
         self._ctl[state.C_N_EVENTS] = 0
         self._ctl[state.C_N_ROWS] = 0
-        return TrackedBatch(
-            self._events[:n_event], self._conn_rows[:n_row], buffer, self._piece_bytes.reshape(-1)
-        )
+        return TrackedBatch(self._events[:n_event], self._conn_rows[:n_row], buffer, self._piece_bytes.reshape(-1))
 
     def _arrays(self) -> state.TrackerArrays:
         return state.TrackerArrays(
