@@ -85,7 +85,7 @@ def keepalive_remedy(upstream: Upstream | None, losses: Sequence[Loss]) -> tuple
         details = {"proxy_keepalive_timeout_ns": safe, "would_have_saved": saved}
         effect = ""
         if losses:
-            effect = f" {saved} of the {len(losses)} lost requests would have gone out on a new connection instead."
+            effect = f" {saved} of {len(losses)} lost requests would have gone out on a new connection instead."
         paragraphs.append(
             f"At the proxy, in the upstream block of {upstream.endpoint}: keepalive_timeout {nginx_time(safe)}; that"
             f" is below {about(max(timeout - max(upstream.rtt_p50_ns, 0), 0))}, the upstream's"
@@ -94,11 +94,11 @@ def keepalive_remedy(upstream: Upstream | None, losses: Sequence[Loss]) -> tuple
     setting = idle_timeout_setting(
         upstream.server_field, upstream.idle_timeout.named_as if upstream.idle_timeout is not None else ()
     )
-    proxy_s = max(upstream.proxy_idle_close_ns // _S, _NGINX_DEFAULT_S)
+    proxy_keeps = upstream.proxy_idle_close_ns if upstream.proxy_idle_close_ns >= 0 else _NGINX_DEFAULT_S * _S
+    enough_s = 5 * -(-(proxy_keeps + max(proxy_keeps // 4, 5 * _S)) // (5 * _S))
     paragraphs.append(
         f"{'Or a' if safe > 0 else 'A'}t the upstream: raise its idle timeout{f' ({setting})' if setting else ''}"
-        f" from {about(timeout)} to well above what the proxy keeps, for example"
-        f" {proxy_s + max(proxy_s // 4, 15)} s while the proxy keeps {proxy_s} s"
-        f"{'' if upstream.proxy_idle_close_ns >= 0 else ' (the default of nginx)'}."
+        f" from {about(timeout)} to well above what the proxy keeps, for example {enough_s} s while the proxy keeps"
+        f" {about(proxy_keeps)}{'' if upstream.proxy_idle_close_ns >= 0 else ' (the default of nginx)'}."
     )
     return "\n\n".join((*paragraphs, ELSEWHERE, NOT_A_CURE)), details

@@ -91,7 +91,11 @@ class IdleCloseRace(CauseRule):
                 if lag > READ_LAG_NS:
                     continue
                 confidence = Confidence.CONFIRMED if loss.request_ack >= 0 else Confidence.LIKELY
-                texts = {crossing.key: _crossing_text(crossing, lag), Key.REQUEST: _request_text(crossing, lag)}
+                texts = {
+                    crossing.key: _crossing_text(crossing, lag),
+                    Key.REQUEST: _request_text(crossing, lag),
+                    Key.RESP_RST: "the request has reached a connection that the upstream had closed",
+                }
                 group = _group_of_age(loss, crossing, upstream)
                 yield loss, Claim(certainty(analysis, loss, confidence), group, crossing, texts)
             elif has_unseen_fin(loss):
@@ -135,7 +139,8 @@ class IdleCloseRace(CauseRule):
             details["longest_answered_gap_ns"] = upstream.longest_answered_gap_ns
         keeps = "the proxy keeps them longer"
         if timeout - upstream.rtt_p99_ns <= upstream.proxy_idle_close_ns <= timeout:
-            keeps = f"the proxy after {about(upstream.proxy_idle_close_ns)}, which is not one RTT sooner"
+            rtt = about(upstream.rtt_p50_ns)
+            keeps = f"the proxy after {about(upstream.proxy_idle_close_ns)}, not one RTT ({rtt}) sooner"
         message = f"{group.subject} closes idle connections after {about(timeout)}, {keeps}: {crossed}."
         return Words(message, refuted_by, remedy, details=details)
 

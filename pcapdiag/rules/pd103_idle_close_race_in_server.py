@@ -85,9 +85,9 @@ class IdleCloseRaceInServer(CauseRule):
         remedy, details = keepalive_remedy(upstream, group.losses)
         return Words(
             message=(
-                f"{group.subject} closes idle connections after {about(timeout)}:"
-                f" {count(len(group.losses), 'request')} came in just then (idle gap {idle_gaps(group.losses)}), were"
-                " acknowledged by its kernel and never read."
+                f"{group.subject} closes idle connections after {about(timeout)}: its kernel acknowledged"
+                f" {count(len(group.losses), 'request')} that came in just then (idle gap {idle_gaps(group.losses)}), and"
+                " nobody read them."
             ),
             refuted_by="A line of the upstream's own log that shows it handled such a request.",
             remedy=remedy,

@@ -85,7 +85,7 @@ class SlowUpstream(CauseRule):
                 f"The upstream needs longer than {timeout} for these requests. Find out why in its own log; if they"
                 f" are meant to take so long, set proxy_read_timeout in their location above {timeout} and above what"
                 " the late answers took.\n\nA timed-out GET is sent to the next peer while the first one may still be"
-                " working: proxy_next_upstream without timeout avoids running it twice."
+                " working on it: proxy_next_upstream error; (without timeout) avoids running it twice."
             ),
             details={"late_answers": late},
         )

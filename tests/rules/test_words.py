@@ -47,7 +47,7 @@ def test_a_race_says_how_many_requests_the_remedy_would_have_saved():
     assert finding.identifier == "PD101/10.1.1.1:80/idle-4s"
     assert finding.confidence is Confidence.CONFIRMED
     assert "keepalive_timeout 3s;" in finding.remedy
-    assert "2 of the 2 lost requests" in finding.remedy
+    assert "2 of 2 lost requests" in finding.remedy
     assert "nginx keepalive_timeout" in finding.remedy
     assert finding.details["would_have_saved"] == 2
     assert finding.details["shortest_raced_gap_ns"] == 3877 * MS
