@@ -89,7 +89,7 @@ def _blocks(report: Report) -> Iterator[str]:
         yield "## Upstreams"
         yield _grid(summary.upstream_grid(report.upstreams))
         yield _bullets(summary.upstream_remarks(report.upstreams))
-    yield from _section("Notes on the input", [summary.note_line(n) for n in summary.all_notes(report)])
+    yield from _section("Notes on the input", summary.note_lines(report))
     clean, skipped = summary.verdict_lines(report)
     yield from _section("Not evaluated", [f"{code}: {reason}" for code, reason in skipped])
     yield from _section("Looked for and not found", [", ".join(clean)] if clean else [])
@@ -101,8 +101,7 @@ def _finding_group(group: summary.FindingGroup) -> Iterator[str]:
     yield f"## {prose(f'{head.code} {head.name}')}"
     facts = f"{head.severity.name.lower()}, {head.confidence.name.lower()}, {count_of(group.count, 'time')}"
     yield f"*{facts}*"
-    for finding in group.findings:
-        yield prose(finding.message)
+    yield from (prose(message) for message in summary.bounded([f.message for f in group.findings]))
     shown, *others = group.occurrences or (None,)
     if shown is not None and shown.evidence:
         yield f"### Evidence\n\n{prose(summary.occurrence_title(shown))}"

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 MAX_OCCURRENCES = 10
 """Rows of a table of occurrences; the JSON report holds them all."""
 
+MAX_LINES = 20
+"""Lines of any other list that grows with the input."""
+
 _MAX_TARGET = 48
 
 # Numbers, addresses and times within a remedy.
@@ -85,6 +88,12 @@ class FindingGroup:
                 subjects, _ = alike.setdefault(_NUMBER.sub("0", finding.remedy), ([], finding.remedy))
                 subjects.append(finding.subject)
         return tuple((tuple(dict.fromkeys(subjects)), remedy) for subjects, remedy in alike.values())
+
+
+def bounded(lines: Sequence[str]) -> tuple[str, ...]:
+    """Return the first `MAX_LINES` lines and, if there are more, how many."""
+    shown = tuple(lines[:MAX_LINES])
+    return (*shown, f"and {len(lines) - MAX_LINES:,} more") if len(lines) > MAX_LINES else shown
 
 
 def finding_groups(report: Report) -> tuple[FindingGroup, ...]:
@@ -151,8 +160,9 @@ def remedy_title(subjects: Sequence[str], n_remedies: int) -> str:
 
 def remedy_of_others(subjects: Sequence[str]) -> str:
     """Return the sentence that spares the reader the same remedy with other numbers; empty if there is no other."""
-    others = ", ".join(subjects[1:])
-    return f"The same goes for {others}, with their own numbers (--format json)." if others else ""
+    others = ", ".join(bounded(subjects[1:]))
+    own = "its" if len(subjects) == 2 else "their"
+    return f"The same goes for {others}, with {own} own numbers (--format json)." if others else ""
 
 
 def occurrence_title(occurrence: OccurrenceDetail) -> str:
@@ -219,7 +229,9 @@ def occurrence_grid(occurrences: Sequence[OccurrenceDetail]) -> Grid:
 
 
 def upstream_grid(upstreams: Sequence[UpstreamSummary]) -> Grid:
-    """Return what was measured of each upstream."""
+    """Return what was measured of each upstream; of more than `MAX_LINES`, those with most failures and requests."""
+    order = sorted(upstreams, key=lambda u: (-u.unanswered, -u.exchanges))
+    shown = {u.endpoint for u in order[:MAX_LINES]}
     rows = tuple(
         (
             u.endpoint,
@@ -232,6 +244,7 @@ def upstream_grid(upstreams: Sequence[UpstreamSummary]) -> Grid:
             f"{u.near_misses:,}",
         )
         for u in upstreams
+        if u.endpoint in shown
     )
     headers = ("upstream", "requests", "lost", "reused", "RTT", "idle timeout T", "race window", "near misses")
     return Grid(headers, rows, frozenset({1, 2, 3, 4, 7}))
@@ -239,15 +252,17 @@ def upstream_grid(upstreams: Sequence[UpstreamSummary]) -> Grid:
 
 def upstream_remarks(upstreams: Sequence[UpstreamSummary]) -> tuple[str, ...]:
     """Return sentences about upstreams that do not fit into a table."""
-    remarks: list[str] = []
+    hidden = len(upstreams) - MAX_LINES
+    remarks = [f"and {hidden:,} more upstreams: --format json lists them all."] if hidden > 0 else []
     servers: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for u in upstreams:
         servers.setdefault((u.server_field, u.idle_timeout_ns.named_as), []).append(u.endpoint)
     for (server, named_as), endpoints in servers.items():
+        names = ", ".join(bounded(endpoints))
         if server:
-            remarks.append(f"{', '.join(endpoints)}: the Server field says {shorten(server, 60)}.")
+            remarks.append(f"{names}: the Server field says {shorten(server, 60)}.")
         if named_as:
-            remarks.append(f"{', '.join(endpoints)}: T is the default of {', '.join(named_as)}; a name, not a proof.")
+            remarks.append(f"{names}: T is the default of {', '.join(named_as)}; a name, not a proof.")
     return tuple(remarks)
 
 
@@ -265,10 +280,13 @@ def _timeout(upstream: UpstreamSummary) -> str:
 
 def _window(upstream: UpstreamSummary) -> str:
     low, high = upstream.race_window_ns
-    return f"{brief(max(low, 0))} .. {brief(high)}" if high >= 0 else "-"
+    if high < 0:
+        return "-"
+    begin, end = brief(max(low, 0)), brief(high)
+    return f"{begin.split()[0]} .. {end}" if begin.split()[1] == end.split()[1] else f"{begin} .. {end}"
 
 
-def note_line(note: ReportNote) -> str:
+def _note_line(note: ReportNote) -> str:
     """Return a note in one line with the place it concerns."""
     place = f"frame {note.frame:,}" if note.frame > 0 else ""
     if note.offset >= 0:
@@ -278,9 +296,9 @@ def note_line(note: ReportNote) -> str:
     return f"{note.text} ({place}) [{note.code}]" if place else f"{note.text} [{note.code}]"
 
 
-def all_notes(report: Report) -> tuple[ReportNote, ...]:
-    """Return the notes of all captures and of the whole input."""
-    return (*(n for c in report.captures for n in c.notes), *report.notes)
+def note_lines(report: Report) -> tuple[str, ...]:
+    """Return the notes on the whole input and on each capture."""
+    return bounded([_note_line(n) for n in (*report.notes, *(n for c in report.captures for n in c.notes))])
 
 
 def verdict_lines(report: Report) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
@@ -292,7 +310,7 @@ def verdict_lines(report: Report) -> tuple[tuple[str, ...], tuple[tuple[str, str
 
 def input_lines(report: Report) -> tuple[str, ...]:
     """Return what was read, one line per capture, and what it held."""
-    lines = [_capture_line(c) for c in report.captures]
+    lines = bounded([_capture_line(c) for c in report.captures])
     totals = report.totals
     text = f"{count_of(totals.connections, 'connection')}, {count_of(totals.exchanges, 'exchange')}"
     text += f", {totals.unanswered:,} unanswered, {count_of(totals.retransmissions, 'retransmission')}"

@@ -7,8 +7,9 @@ package that knows rich.
 from __future__ import annotations
 
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.padding import Padding
 from rich.table import Table
@@ -36,8 +37,10 @@ MIN_WIDTH = 60
 _WIDE = 112
 """From this width on the words of a ladder stand beside its arrows, below it under them."""
 
+_INDENT = 2
+
 _LAST_COLUMN = 20
-"""Least width of the column that holds free text: other columns wrap before it becomes a chimney."""
+"""Least width of a last column that holds free text: before it becomes a chimney, the table becomes words."""
 
 _SEVERITY_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.INFO: "bold cyan"}
 
@@ -74,7 +77,7 @@ def render(report: Report, *, width: int = WIDTH, color: bool = False) -> str:
         soft_wrap=False,
         _environ={},
     )
-    console.print(_report(report, wide=width >= _WIDE))
+    console.print(_report(report, width))
     return "\n".join(line.rstrip() for line in buffer.getvalue().split("\n"))
 
 
@@ -82,12 +85,12 @@ def _text(text: str, style: str = "") -> Text:
     return Text(visible(text), style=style, overflow="fold")
 
 
-def _report(report: Report, *, wide: bool) -> Group:
+def _report(report: Report, width: int) -> Group:
     parts: list[RenderableType] = [_headline(report)]
     for group in summary.finding_groups(report):
-        parts += ["", *_finding_group(group, wide=wide)]
-    parts += _upstreams(report)
-    parts += _section("Notes on the input", (summary.note_line(n) for n in summary.all_notes(report)))
+        parts += ["", *_finding_group(group, width)]
+    parts += _upstreams(report, width)
+    parts += _section("Notes on the input", summary.note_lines(report))
     parts += _verdicts(report)
     parts += _section("Input", summary.input_lines(report))
     return Group(*parts)
@@ -103,31 +106,31 @@ def _heading(text: str) -> Text:
     return _text(text, "bold")
 
 
-def _indented(item: RenderableType, by: int = 2) -> Padding:
+def _indented(item: RenderableType, by: int = _INDENT) -> Padding:
     return Padding(item, (0, 0, 0, by))
 
 
-def _finding_group(group: summary.FindingGroup, *, wide: bool) -> Iterable[RenderableType]:
+def _finding_group(group: summary.FindingGroup, width: int) -> Iterable[RenderableType]:
     head = group.head
     title = Text.assemble(
         _text(f"{head.code} {head.name}", _SEVERITY_STYLES[head.severity]),
         _text(f"  {head.severity.name.lower()}, {head.confidence.name.lower()}, {count_of(group.count, 'time')}"),
     )
     yield title
-    for finding in group.findings:
-        yield _indented(_text(finding.message))
+    for message in summary.bounded([f.message for f in group.findings]):
+        yield _indented(_text(message))
     shown, *others = group.occurrences or (None,)
     if shown is not None and shown.evidence:
         yield ""
         yield _indented(_text(summary.occurrence_title(shown)))
         yield ""
-        yield _indented(_ladder(build_ladder(shown), wide=wide))
+        yield _indented(_ladder(build_ladder(shown), wide=width >= _WIDE))
         yield ""
         yield _indented(_labelled("Wireshark filter", shown.display_filter))
     elif shown is not None:
         others = [shown, *others]
     if others:
-        yield from _others(others, has_shown=shown is not others[0])
+        yield from _others(others, width, has_shown=shown is not others[0])
     yield from _remedies(group)
     refutations = dict.fromkeys(f.refuted_by for f in group.findings if f.refuted_by)
     if refutations:
@@ -141,10 +144,10 @@ def _labelled(label: str, text: str) -> Text:
     return Text.assemble(_text(f"{label}: ", "bold"), _text(text))
 
 
-def _others(others: list[OccurrenceDetail], *, has_shown: bool) -> Iterable[RenderableType]:
+def _others(others: list[OccurrenceDetail], width: int, *, has_shown: bool) -> Iterable[RenderableType]:
     yield ""
     yield _indented(_heading(f"{count_of(len(others), 'more', 'more')}" if has_shown else "Where"))
-    yield _indented(_grid(summary.occurrence_grid(others)))
+    yield _indented(_grid(summary.occurrence_grid(others), width - _INDENT))
     hidden = len(others) - summary.MAX_OCCURRENCES
     if hidden > 0:
         yield _indented(_text(f"and {hidden:,} more: --format json lists them all", "dim"), 4)
@@ -192,25 +195,37 @@ def _line_style(line: LadderLine) -> str:
     return "bold" if line.is_request else ""
 
 
-def _grid(grid: summary.Grid) -> Table:
+def _grid(grid: summary.Grid, room: int) -> RenderableType:
+    """Return a table if its columns fit into `room`, only the last one folded, and otherwise a line of words per row."""
+    widths = [
+        max(cell_len(visible(row[idx])) for row in (grid.headers, *grid.rows)) for idx in range(len(grid.headers))
+    ]
+    last = len(widths) - 1
+    least = widths[last] if last in grid.right else min(widths[last], _LAST_COLUMN)
+    if sum(widths[:last]) + least + 2 * last > room:
+        return Group(*(_text(_row_in_words(grid.headers, row)) for row in grid.rows))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for idx, header in enumerate(grid.headers):
-        table.add_column(
-            _text(header),
-            justify="right" if idx in grid.right else "left",
-            overflow="fold",
-            no_wrap=idx in grid.right,
-            min_width=_LAST_COLUMN if idx == len(grid.headers) - 1 and idx not in grid.right else None,
-        )
+        justify: Literal["left", "right"] = "right" if idx in grid.right else "left"
+        table.add_column(_text(header), justify=justify, overflow="fold", width=widths[idx] if idx < last else None)
     for row in grid.rows:
         table.add_row(*(_text(cell) for cell in row))
     return table
 
 
-def _upstreams(report: Report) -> list[RenderableType]:
+def _row_in_words(headers: tuple[str, ...], row: tuple[str, ...]) -> str:
+    first, *others = (f"{header} {cell}" for header, cell in zip(headers, row, strict=True))
+    return f"{first}: {', '.join(others)}"
+
+
+def _upstreams(report: Report, width: int) -> list[RenderableType]:
     if not report.upstreams:
         return []
-    parts: list[RenderableType] = ["", _heading("Upstreams"), _indented(_grid(summary.upstream_grid(report.upstreams)))]
+    parts: list[RenderableType] = [
+        "",
+        _heading("Upstreams"),
+        _indented(_grid(summary.upstream_grid(report.upstreams), width - _INDENT)),
+    ]
     parts += [_indented(_text(remark)) for remark in summary.upstream_remarks(report.upstreams)]
     return parts
 

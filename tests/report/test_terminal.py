@@ -5,7 +5,11 @@ import unicodedata
 
 import pytest
 
-from pcapdiag.findings import Severity, Verdict, VerdictKind
+from pcapdiag.analysis import Endpoint
+from pcapdiag.capture.batch import Capture
+from pcapdiag.codes import CapturePoint
+from pcapdiag.findings import Note, Severity, Verdict, VerdictKind
+from pcapdiag.report import markdown
 from pcapdiag.report.terminal import MIN_WIDTH, render
 from tests.report import builders
 
@@ -136,7 +140,7 @@ def test_remedies_that_differ_in_numbers_only_are_told_once():
     )
     text = render(builders.report(first, other, n_unanswered=26))
     assert text.count("At the proxy") == 1
-    assert "The same goes for [2001:db8::1]:80, with their own numbers (--format json)." in text
+    assert "The same goes for [2001:db8::1]:80, with its own numbers (--format json)." in text
 
 
 def test_a_cause_that_was_not_asked_for_is_not_made_up():
@@ -152,3 +156,15 @@ def test_truncated_responses_are_failures_that_are_not_unanswered():
     assert first.startswith(
         "12 of 99 requests got no answer, 1 connection attempt failed and 2 responses were cut off:"
     )
+
+
+@pytest.mark.parametrize("renderer", [render, markdown.render])
+def test_a_large_input_makes_no_endless_report(renderer):
+    n = 500
+    findings = [builders.finding(subject=f"10.9.0.{k}:80", message=f"Message {k}.") for k in range(n)]
+    upstreams = tuple(builders.upstream(endpoint=Endpoint("10.9.0.1", k)) for k in range(n))
+    captures = tuple(Capture([builders.capture_file(path=f"c{k}.pcap")], [Note("odd", f"Note {k}")]) for k in range(n))
+    points = (CapturePoint.PROXY,) * n
+    text = renderer(builders.report(*findings, upstreams=upstreams, captures=captures, capture_points=points))
+    assert len(text.splitlines()) < 250
+    assert text.count("and 480 more") >= 4
