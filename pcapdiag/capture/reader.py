@@ -36,6 +36,7 @@ SLACK_BYTES: Final = 1 << 20
 """[bytes] Room behind a block's bytes, for datagrams put together from fragments."""
 
 _N_BUFFERS: Final = 3
+_HEADROOM_BYTES: Final = 1 << 18  # the part of a record that a block leaves to the next one is seldom longer
 _Progress = Callable[[int, int], None]
 
 
@@ -222,7 +223,7 @@ class _Producer:
         if block is None or self._stopped.is_set():
             raise _Stopped
         if len(block.buffer) < n_bytes:
-            block.buffer = np.empty(n_bytes, dtype=np.uint8)
+            block.buffer = np.empty(n_bytes + _HEADROOM_BYTES, dtype=np.uint8)
         block.n_users = 1
         return block
 

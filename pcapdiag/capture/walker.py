@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _PCAP_HEADER_BYTES: Final = 24
 _LINK_TYPE_MASK: Final = 0x03FF_FFFF  # the bits above tell the length of a frame check sequence
 _MAX_INTERFACES: Final = 65_536  # per section; a hostile file could describe millions
+_MAX_SECTION_HEADER_BYTES: Final = 1 << 16
 _MAX_SECONDS: Final = 2**62 // 10**9
 _SHB: Final = 0x0A0D0D0A
 _IDB: Final = 1
@@ -169,6 +170,13 @@ class Walker:
             position = self.position
             if status == pcapng.BLOCK:
                 state["position"] += self._read_block(buffer, position)
+            elif status == kernels.RESUMED:
+                skipped = int(state["skipped"][0])
+                what = "up to the end of the file" if at_end and position == stop else "until records go on"
+                self._note_at("skipped-bytes", f"{skipped} bytes are no records, {what}", position - skipped)
+            elif self._begins_other_file(buffer, position, stop):
+                self._note_at("joined-files", "another capture file begins here", position)
+                self._container = ""
             elif status == kernels.CUT:
                 self._note_at(
                     "truncated-file",
@@ -177,13 +185,6 @@ class Walker:
                 )
                 state["position"] = stop
                 return kernels.END
-            elif status == kernels.RESUMED:
-                skipped = int(state["skipped"][0])
-                what = "up to the end of the file" if at_end and position == stop else "until records go on"
-                self._note_at("skipped-bytes", f"{skipped} bytes are no records, {what}", position - skipped)
-            elif self._begins_other_file(buffer, position, stop):
-                self._note_at("joined-files", "another capture file begins here", position)
-                self._container = ""
             else:
                 # The caller of the kernel knows no better: pass over bytes until records go on.
                 state["searching"] = 1
@@ -195,14 +196,22 @@ class Walker:
             Note(code, text, int(self._state["frame"][0]), self._base + position, self._here.path),
         )
 
-    @staticmethod
-    def _begins_other_file(buffer: NDArray[np.uint8], position: int, stop: int) -> bool:
-        head = buffer[position : min(stop, position + 12)].tobytes()
+    def _begins_other_file(self, buffer: NDArray[np.uint8], position: int, stop: int) -> bool:
+        """Tell whether the header of another capture file stands where a record should."""
+        head = buffer[position : min(stop, position + 16)].tobytes()
         container = container_of(head)
+        if len(head) < 12 or not container:
+            return False
         if container == "pcap":
             order = ">" if PCAP_MAGICS[head[:4]][0] else "<"
             return bool(struct.unpack_from(order + "HH", head, 4) == (2, 4))
-        return container == "pcapng" and len(head) == 12
+        # Within pcapng a sound section header is a block like any other; this one was refused.
+        if self._container == "pcapng" or len(head) < 16:
+            return False
+        order = ">" if head[8] == 0x1A else "<"
+        (n_bytes,) = struct.unpack_from(order + "I", head, 4)
+        (major,) = struct.unpack_from(order + "H", head, 12)
+        return bool(28 <= n_bytes <= _MAX_SECTION_HEADER_BYTES and major == 1)
 
     def _read_header(self, buffer: NDArray[np.uint8], stop: int, *, at_end: bool) -> int | None:
         """Read what a file begins with; return a status if the walk cannot go on yet."""

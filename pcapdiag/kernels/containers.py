@@ -3,8 +3,8 @@
 Knows the record headers byte by byte, and how to find the next record after damage. It must not know files, text or
 link layers; the file header is Python's business.
 
-Damage is recognized by position: the bytes after a record must be another record beyond doubt. Where they are not, or
-where a record itself looks odd, the bytes that it claims are searched for a chain of records that are beyond doubt. A chain
+Damage is recognized by position: the bytes after a record must look like another record. Where they do not, or where a
+record itself looks odd, the bytes that it claims are searched for a chain of records that are beyond doubt. A chain
 inside the claimed bytes proves the claim wrong; no chain, and the record stands. So a wrong length costs the damaged
 record only, and an odd but sound file is read as it is. Every decision rests on bytes at or after the record, never on
 where a block of the file happened to end.
@@ -147,10 +147,9 @@ def _is_near(sec, other_s):
 
 
 @kernel
-def _is_sure_record(fraction, cap_len, wire_len, ticks_ns):
+def _is_usual_record(fraction, cap_len, wire_len, ticks_ns):
     """Tell whether a pcap record header is what a capture tool writes; its time is judged apart."""
-    # A record without bytes is possible, but rows of them look alike from any offset.
-    if cap_len == 0 or cap_len > wire_len or cap_len > _MAX_SURE_BYTES or wire_len > MAX_RECORD_BYTES:
+    if wire_len == 0 or cap_len > wire_len or cap_len > _MAX_SURE_BYTES or wire_len > MAX_RECORD_BYTES:
         return False
     return fraction * ticks_ns < 1_000_000_000
 
@@ -174,7 +173,8 @@ def _is_chain(buffer, position, stop, at_end, big_endian, header_bytes, ticks_ns
                 return FOUND if n_sure > 0 else NOT_FOUND
             return NOT_FOUND
         cap_len = u32(buffer, position + 8, big_endian)
-        if cap_len > _MAX_SURE_BYTES:
+        # Rows of records without bytes look alike from many offsets, so they prove nothing.
+        if cap_len == 0 or cap_len > _MAX_SURE_BYTES:
             return NOT_FOUND
         sec = u32(buffer, position, big_endian)
         if n_sure == 0:
@@ -184,7 +184,7 @@ def _is_chain(buffer, position, stop, at_end, big_endian, header_bytes, ticks_ns
             return NOT_FOUND
         fraction = u32(buffer, position + 4, big_endian)
         wire_len = u32(buffer, position + 12, big_endian)
-        if not _is_sure_record(fraction, cap_len, wire_len, ticks_ns):
+        if not _is_usual_record(fraction, cap_len, wire_len, ticks_ns):
             return NOT_FOUND
         last_s = sec
         n_sure += 1
@@ -272,14 +272,14 @@ def scan_pcap(buffer, stop, at_end, eager, state, frames):
         if end > stop and not at_end:
             s["position"] = position
             return MORE
-        is_sure = (
+        is_usual = (
             end <= stop
-            and _is_sure_record(fraction, cap_len, wire_len, ticks_ns)
+            and _is_usual_record(fraction, cap_len, wire_len, ticks_ns)
             and (last_s < 0 or _is_near(sec, last_s) or _is_near(sec, first_s))
         )
-        if is_sure:
+        if is_usual:
             if end + header_bytes <= stop:
-                is_sure = _is_near(u32(buffer, end, big_endian), sec) and _is_sure_record(
+                is_usual = _is_near(u32(buffer, end, big_endian), sec) and _is_usual_record(
                     u32(buffer, end + 4, big_endian),
                     u32(buffer, end + 8, big_endian),
                     u32(buffer, end + 12, big_endian),
@@ -288,7 +288,7 @@ def scan_pcap(buffer, stop, at_end, eager, state, frames):
             elif not at_end and not eager:
                 s["position"] = position
                 return MORE
-        if not is_sure:
+        if not is_usual:
             what, where = _find_chain(
                 buffer,
                 position + 1,
