@@ -21,7 +21,8 @@ def failure_message(analysis: Analysis, group: Group, did: str) -> str:
     acknowledged = sum(is_acknowledged(loss) for loss in group.losses)
     had = f"{acknowledged} of them acknowledged" if acknowledged < n else "acknowledged"
     fresh = sum(not loss.is_reused for loss in group.losses)
-    on_fresh = f", {fresh} of them on fresh connections" if fresh else ""
+    where = "a fresh connection" if n == 1 else "fresh connections"
+    on_fresh = "" if not fresh else f", on {where}" if fresh == n else f", {fresh} of them on fresh connections"
     upstream = analysis.upstream_by_endpoint.get(group.losses[0].connection.resp)
     rtt = f"; one RTT is {about(upstream.rtt_p50_ns)}" if upstream and upstream.rtt_p50_ns >= 0 else ""
     return (

@@ -19,7 +19,7 @@ from pcapdiag.rules._wire import (
     upstream_of,
     was_idle,
 )
-from pcapdiag.rules._words import about, count, idle_gaps
+from pcapdiag.rules._words import about, count, duration_range, idle_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,14 +125,18 @@ class IdleCloseRace(CauseRule):
             " acknowledgement number covers a FIN that came long before."
         )
         if upstream is None or group.group in (_OTHER_AGE, _UNKNOWN_AGE):
-            remedy, at = _remedy_of_reload(), "at no constant idle age"
-            if upstream is not None and group.group == _OTHER_AGE:
-                at = f"at other ages than its idle timeout of {about(timeout)}"
-            elif n == 1:
-                at, remedy = "and how long it waits is not known", f"{keepalive_remedy(upstream, group.losses)[0]}"
-            return Words(
-                f"{group.subject} closed idle connections {at}: {crossed}.", refuted_by, remedy, details=details
-            )
+            known = [
+                claim.closing.ts_ns - loss.request_ts_ns + loss.idle_before_ns
+                for loss, claim in zip(group.losses, group.claims, strict=True)
+                if claim.closing is not None and loss.idle_before_ns >= 0
+            ]
+            ages = f"that were idle for {duration_range(known)}" if known else "of unknown age"
+            other = f", not for the {about(timeout)} of its idle timeout" if group.group == _OTHER_AGE else ""
+            remedy = _remedy_of_reload()
+            if n == 1 and group.group == _UNKNOWN_AGE:
+                remedy = f"{keepalive_remedy(upstream, group.losses)[0]}\n\n{remedy}"
+            message = f"{group.subject} closed connections {ages}{other}: {crossed}."
+            return Words(message, refuted_by, remedy, details=details)
         remedy, numbers = keepalive_remedy(upstream, group.losses)
         details |= {"idle_timeout_ns": timeout, "rtt_ns": upstream.rtt_p50_ns} | numbers
         if upstream.longest_answered_gap_ns >= 0:
@@ -185,8 +189,8 @@ def _group_of_age(loss: Loss, crossing: KeySegment, upstream: Upstream | None) -
 
 def _remedy_of_reload() -> str:
     return (
-        "Closings at such ages are no idle timer: look in the upstream's log for reloads, deployments, scale-in, worker"
-        " restarts (gunicorn max_requests) or a limit of connections at these times. A shorter keepalive_timeout at the"
+        "Closings at different ages are no idle timer: look in the upstream's log for reloads, deployments, scale-in,"
+        " worker restarts (gunicorn max_requests) or a limit of connections at these times. A shorter keepalive_timeout at the"
         " proxy makes them rarer, not impossible. Let the upstream drain: take it out of the proxy's upstream block"
         " before a restart; nginx as upstream has keepalive_min_timeout for this.\n\n"
         "Requests that may be sent twice can be retried: proxy_next_upstream error timeout (the default) does so for"

@@ -86,8 +86,8 @@ class IdleCloseRaceInServer(CauseRule):
         return Words(
             message=(
                 f"{group.subject} closes idle connections after {about(timeout)}: its kernel acknowledged"
-                f" {count(len(group.losses), 'request')} that came in just then (idle gap {idle_gaps(group.losses)}), and"
-                " nobody read them."
+                f" {count(len(group.losses), 'request')} that came in just then (idle gap {idle_gaps(group.losses)}),"
+                " and nobody read them."
             ),
             refuted_by="A line of the upstream's own log that shows it handled such a request.",
             remedy=remedy,

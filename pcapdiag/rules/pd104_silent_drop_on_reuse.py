@@ -98,7 +98,7 @@ class SilentDropOnReuse(CauseRule):
         return Words(
             message=(
                 f"{count(len(group.losses), 'request')} to {group.subject} on idle connections (idle gap"
-                f" {idle_gaps(group.losses)}) and {count(repeats, 'retransmission')} of them were never"
+                f" {idle_gaps(group.losses)}) and {count(repeats, 'retransmission')} were never"
                 f" acknowledged.{bracket}"
             ),
             refuted_by="The request, or any acknowledgement of it, in a capture at the upstream.",

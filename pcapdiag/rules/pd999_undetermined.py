@@ -33,33 +33,33 @@ class _Sight:
 
 _SIGHTS = {
     "capture-ended": _Sight(
-        "were still waiting for a response when the capture ended",
+        "still waiting for a response when the capture ended",
         "a capture that goes on longer",
         Severity.INFO,
     ),
     "connect-pending": _Sight(
-        "were attempts to connect, and the capture ended within a second of them",
+        "not answered within the second that was left of the capture",
         "a capture that goes on longer",
         Severity.INFO,
     ),
     "handshake-incomplete": _Sight(
-        "were attempts to connect that the upstream accepted and that never came to a request",
+        "accepted by the upstream, and nothing followed",
         "a capture at the upstream, and its accept queue (nstat -az TcpExtListenOverflows)",
     ),
     "closed-during-upload": _Sight(
-        "were closed by the upstream during the upload: its closing acknowledges only a part of the request",
+        "closed by the upstream during the upload: its closing acknowledges only a part of the request",
         "the upstream's limits for request bodies and its log (413), and whether a response was sent and lost",
     ),
     "partly-acknowledged": _Sight(
-        "were acknowledged only in part: later segments vanished on the path",
+        "acknowledged only in part; later segments vanished on the path",
         "a capture at the upstream; if only large segments are missing, the path's MTU (ping -M do -s 1472)",
     ),
     "never-acknowledged": _Sight(
-        "were never acknowledged although their connection had just been opened",
+        "never acknowledged although the connection had just been opened",
         "a capture at the upstream; if large requests fail and small ones do not, the path's MTU",
     ),
     "foreign-reset": _Sight(
-        "met a RST on a fresh connection that did not come from the upstream",
+        "ended by a RST on a fresh connection that did not come from the upstream",
         "a capture at the upstream, and the rules of every packet filter in between",
     ),
     "unexplained": _Sight(
@@ -139,7 +139,7 @@ class Undetermined(CauseRule):
         sight = _SIGHTS[group.group]
         noun = "connection attempt" if group.losses[0].is_connect else "request"
         return Words(
-            message=f"{count(len(group.losses), noun)} to {group.subject} {sight.seen}.",
+            message=f"{count(len(group.losses), noun)} to {group.subject}: {sight.seen}.",
             refuted_by="Nothing: no cause is claimed.",
             remedy=f"What would decide it: {sight.decide}.",
             severity=sight.severity,
