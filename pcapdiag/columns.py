@@ -182,10 +182,10 @@ class RowStore:
     def _spill(self) -> None:
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="pcapdiag-")  # noqa: SIM115 - lives as long as the store
-        rows = np.concatenate(self._parts)
         self._file.seek(0, 2)
-        self._file.write(rows.data)
-        self._spilled.append(len(rows))
+        for part in self._parts:
+            self._file.write(part.data)
+        self._spilled.append(sum(len(part) for part in self._parts))
         self._parts = []
         self._part_bytes = 0
 

@@ -16,7 +16,7 @@ import numpy as np
 from pcapdiag.analysis import Analysis
 from pcapdiag.capture.batch import Capture, CaptureFile
 from pcapdiag.capture.reader import read_batches
-from pcapdiag.codes import FrameKind, StreamEventKind, UndecodedReason
+from pcapdiag.codes import StreamEventKind, UndecodedReason
 from pcapdiag.columns import CONNECTIONS, EXCHANGES, KEY_SEGMENTS, SEGMENTS, ByteStore, RowStore, Table
 from pcapdiag.findings import Note
 from pcapdiag.http.framer import Framer
@@ -53,7 +53,7 @@ class _Run:
         self.key_segments = RowStore(KEY_SEGMENTS, memory_bytes=64 << 20)
         self.texts = ByteStore()
         self.totals = _Totals()
-        self.reasons = np.zeros(max(UndecodedReason) + 1, dtype=np.int64)
+        self.reasons = np.zeros(len(UndecodedReason), dtype=np.int64)
         self.n_connections = 0
         self._follow_s = follow_s
         self._max_live = max_live
@@ -69,7 +69,6 @@ class _Run:
             all_segments=segment_sink is not None,
         )
         framer = Framer(self.exchanges, self.key_segments, self.texts)
-        n_fragments = 0
 
         def take(tracked: TrackedBatch) -> None:
             framer.update(tracked)
@@ -81,12 +80,6 @@ class _Run:
         n_frames = 0
         for batch in read_batches(capture, follow_s=self._follow_s):
             n_frames += len(batch.frames)
-            kinds = np.bincount(batch.frames["kind"], minlength=len(FrameKind))
-            n_fragments += int(kinds[FrameKind.FRAGMENT])
-            if kinds[FrameKind.UNDECODED]:
-                self.totals.undecoded += int(kinds[FrameKind.UNDECODED])
-                reasons = batch.frames["undecoded_reason"][batch.frames["kind"] == FrameKind.UNDECODED]
-                self.reasons += np.bincount(reasons, minlength=len(self.reasons))
             for tracked in tracker.update(batch):
                 take(tracked)
             if self._on_progress is not None:
@@ -98,8 +91,10 @@ class _Run:
         self._bytes_before += max(0, total)
         self.totals.frames += n_frames
         self.totals.retransmissions += tracker.n_retransmissions
+        self.totals.undecoded += tracker.n_undecoded
+        self.reasons += tracker.undecoded_reasons
         self._note_times(capture)
-        capture.notes.extend(_tracker_notes(tracker, n_fragments))
+        capture.notes.extend(_tracker_notes(tracker))
         self.n_connections = tracker.n_connections
 
     def _note_times(self, capture: Capture) -> None:
@@ -201,7 +196,7 @@ def _to_segments(tracked: TrackedBatch) -> Table:
     return Table(SEGMENTS, rows)
 
 
-def _tracker_notes(tracker: Tracker, n_fragments: int) -> list[Note]:
+def _tracker_notes(tracker: Tracker) -> list[Note]:
     """Return what was odd about a capture's segments."""
     notes = []
     if tracker.n_evicted:
@@ -222,8 +217,10 @@ def _tracker_notes(tracker: Tracker, n_fragments: int) -> list[Note]:
         )
     if tracker.n_outside:
         notes.append(Note("segments-outside-window", f"{tracker.n_outside} segments fit no window of their connection"))
-    if n_fragments:
-        notes.append(Note("fragments", f"{n_fragments} IP fragments belong to datagrams completed elsewhere or never"))
+    if tracker.n_fragments:
+        notes.append(
+            Note("fragments", f"{tracker.n_fragments} IP fragments belong to datagrams completed elsewhere or never")
+        )
     return notes
 
 

@@ -24,8 +24,9 @@ from pcapdiag.codes import (
 )
 from pcapdiag.kernels._kernel import kernel
 from pcapdiag.kernels.http_exchange import (
-    blank_keys,
+    BITS,
     emit_exchange,
+    emit_keys,
     free_scratch,
     keep_key,
     note_acknowledgement,
@@ -60,7 +61,6 @@ from pcapdiag.kernels.http_state import (
     KEY_MARGIN,
     MAX_HEAD_FIELDS,
     MAX_OPEN_PER_CONNECTION,
-    N_KEYS,
     OPEN_MARGIN,
     SCRATCH_BYTES,
     ST_BODY,
@@ -659,7 +659,7 @@ def _open_slot(s, slot):
         f["method"] = -1
         f["line_empty"] = 0
         f["tls_counts"] = 0
-    blank_keys(s, slot)
+    c["keys_set"] = 0
 
 
 @kernel
@@ -672,12 +672,12 @@ def _note_closing(s, slot, event):
         c["orig_closed"] = 1
         if c["orig_close_ack"] < 0 and event["ack"] >= 0 and int(event["flags"]) & ACK:
             c["orig_close_ack"] = event["ack"]
-        keep_key(s.keys[slot, Key.ORIG_RST.value if is_reset else Key.ORIG_FIN.value], event)
+        keep_key(s, slot, BITS[Key.ORIG_RST.value if is_reset else Key.ORIG_FIN.value], event)
     else:
         if is_reset:
             c["resp_reset"] = 1
         c["resp_closed"] = 1
-        keep_key(s.keys[slot, Key.RESP_RST.value if is_reset else Key.RESP_FIN.value], event)
+        keep_key(s, slot, BITS[Key.RESP_RST.value if is_reset else Key.RESP_FIN.value], event)
         i = response_target(s, slot)
         if not is_reset and i >= 0 and s.flows[2 * slot + 1]["state"] == ST_UNTIL_CLOSE:
             s.opened[i]["response_done"] = 1
@@ -709,10 +709,10 @@ def _take_segment(s, slot, event, data):  # fmt: skip
             c["mid_stream"] = 0
         c["n_syn"] += 1
         if is_repeated and direction == ORIG:
-            keep_key(s.keys[slot, Key.RETRANSMISSION.value], event)
-            replace_key(s.keys[slot, Key.LAST_RETRANSMISSION.value], event)
+            keep_key(s, slot, BITS[Key.RETRANSMISSION.value], event)
+            replace_key(s, slot, BITS[Key.LAST_RETRANSMISSION.value], event)
         else:
-            keep_key(s.keys[slot, Key.SYN_ACK.value if flags & ACK else Key.SYN.value], event)
+            keep_key(s, slot, BITS[Key.SYN_ACK.value if flags & ACK else Key.SYN.value], event)
     head = int(c["head"])
     if is_segment and head >= 0 and not s.opened[head]["response_done"]:
         row = s.rows[head]
@@ -723,8 +723,8 @@ def _take_segment(s, slot, event, data):  # fmt: skip
             into = sequence_difference(event["seq"], row["request_seq"])
             if 0 <= into < max(1, row["request_bytes"]):
                 row["retransmissions"] += 1
-                keep_key(s.keys[slot, Key.RETRANSMISSION.value], event)
-                replace_key(s.keys[slot, Key.LAST_RETRANSMISSION.value], event)
+                keep_key(s, slot, BITS[Key.RETRANSMISSION.value], event)
+                replace_key(s, slot, BITS[Key.LAST_RETRANSMISSION.value], event)
     if event["data_len"] > 0:
         if direction == ORIG:
             _feed_request(s, slot, event, data)
@@ -765,21 +765,10 @@ def _end_slot(s, slot, event, conn_rows):
     row["keep_alive_max"] = c["keep_alive_max"]
     row["idle_at_close_ns"] = c["idle_at_close_ns"]
     row["closing_open_exchange"] = c["closing_open"]
-    if (
-        c["n_exchanges"] == 0
-        and s.keys[slot, Key.SYN.value]["frame"] >= 0
-        and s.keys[slot, Key.SYN_ACK.value]["frame"] < 0
-    ):
+    keys_set = int(c["keys_set"])
+    if c["n_exchanges"] == 0 and keys_set >> Key.SYN.value & 1 and not keys_set >> Key.SYN_ACK.value & 1:
         # A connection attempt that did not succeed; its segments are evidence.
-        m = s.ctl[C_N_KEYS]
-        for k in range(N_KEYS):
-            if s.keys[slot, k]["frame"] < 0:
-                continue
-            s.out_keys[m] = s.keys[slot, k]
-            s.out_keys[m]["conn"] = event["conn"]
-            s.out_keys[m]["depth"] = -1
-            m += 1
-        s.ctl[C_N_KEYS] = m
+        emit_keys(s, slot, event["conn"], -1)
 
 
 @kernel

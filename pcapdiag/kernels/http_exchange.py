@@ -41,10 +41,24 @@ _FIRST_OF[Key.REQUEST_END.value] = Key.REQUEST.value
 _FIRST_OF[Key.LAST_RETRANSMISSION.value] = Key.RETRANSMISSION.value
 _FIRST_OF[Key.RESPONSE_END.value] = Key.RESPONSE.value
 
+BITS = np.arange(N_KEYS, dtype=np.int64)
+REQUEST_KEYS = (
+    1 << Key.REQUEST
+    | 1 << Key.REQUEST_END
+    | 1 << Key.RETRANSMISSION
+    | 1 << Key.LAST_RETRANSMISSION
+    | 1 << Key.ACK
+    | 1 << Key.RESPONSE
+    | 1 << Key.RESPONSE_END
+    | 1 << Key.UNSOLICITED
+)
+"""Key segments of one request; the others are the connection's."""
+ACK_KEY = 1 << Key.ACK
+
 
 @kernel
-def replace_key(k, event):
-    """Make the segment of an event this key segment, whatever was there.
+def write_key(k, event):
+    """Copy what a key segment keeps of an event.
 
     Parameters
     ----------
@@ -65,46 +79,89 @@ def replace_key(k, event):
 
 
 @kernel
-def keep_key(k, event):
-    """Make the segment of an event this key segment, unless there is one.
-
-    Parameters
-    ----------
-    k : record of columns.KEY_SEGMENTS.dtype
-    event : record of columns.STREAM_EVENTS.dtype
-    """
-    if k["frame"] < 0:
-        replace_key(k, event)
-
-
-@kernel
-def reset_request_keys(s, slot):
-    """Forget the key segments of the previous request; those of the connection stay.
+def replace_key(s, slot, bit, event):
+    """Make the segment of an event this key segment, whatever was there.
 
     Parameters
     ----------
     s : FramerArrays
     slot : int
+    bit : int
+        Key number as an element of BITS, so that the kernel is compiled once and not once per key.
+    event : record of columns.STREAM_EVENTS.dtype
     """
-    s.keys[slot, Key.REQUEST.value]["frame"] = -1
-    s.keys[slot, Key.REQUEST_END.value]["frame"] = -1
-    s.keys[slot, Key.RETRANSMISSION.value]["frame"] = -1
-    s.keys[slot, Key.LAST_RETRANSMISSION.value]["frame"] = -1
-    s.keys[slot, Key.ACK.value]["frame"] = -1
-    s.keys[slot, Key.RESPONSE.value]["frame"] = -1
-    s.keys[slot, Key.RESPONSE_END.value]["frame"] = -1
-    s.keys[slot, Key.UNSOLICITED.value]["frame"] = -1
+    key = int(bit)
+    s.conns[slot]["keys_set"] = int(s.conns[slot]["keys_set"]) | (1 << key)
+    write_key(s.keys[slot, key], event)
+
+
+@kernel
+def keep_key(s, slot, bit, event):
+    """Make the segment of an event this key segment, unless there is one.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    bit : int
+        As in `replace_key`.
+    event : record of columns.STREAM_EVENTS.dtype
+    """
+    if not int(s.conns[slot]["keys_set"]) >> int(bit) & 1:
+        replace_key(s, slot, bit, event)
+
+
+@kernel
+def forget_keys(s, slot, mask):
+    """Forget the key segments whose bits are set in `mask`.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    mask : int
+        One bit per key.
+    """
+    s.conns[slot]["keys_set"] = int(s.conns[slot]["keys_set"]) & ~mask
 
 
 @kernel
 def _follow_with(s, row, slot):
     """Make the next pipelined exchange the one whose key segments are kept; its row knows where it began."""
-    reset_request_keys(s, slot)
+    c = s.conns[slot]
+    c["keys_set"] = (int(c["keys_set"]) & ~REQUEST_KEYS) | (1 << Key.REQUEST.value)
     k = s.keys[slot, Key.REQUEST.value]
     k["frame"] = row["request_frame"]
     k["ts_ns"] = row["request_ts_ns"]
     k["seq"] = row["request_seq"]
     k["ack"] = row["request_ack"]
+
+
+@kernel
+def emit_keys(s, slot, conn, depth):
+    """Write the key segments of a connection's first open exchange out.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot, conn : int
+    depth : int
+        Depth of the exchange, -1 for a connection attempt.
+    """
+    keys_set = int(s.conns[slot]["keys_set"])
+    n = s.ctl[C_N_KEYS]
+    for k in range(N_KEYS):
+        if not keys_set >> k & 1:
+            continue
+        first = _FIRST_OF[k]
+        if first >= 0 and keys_set >> first & 1 and s.keys[slot, k]["frame"] == s.keys[slot, first]["frame"]:
+            continue
+        s.out_keys[n] = s.keys[slot, k]
+        s.out_keys[n]["key"] = k
+        s.out_keys[n]["conn"] = conn
+        s.out_keys[n]["depth"] = depth
+        n += 1
+    s.ctl[C_N_KEYS] = n
 
 
 @kernel
@@ -283,16 +340,7 @@ def emit_exchange(s, slot):
         if outcome == Outcome.UNANSWERED.value:
             c["n_unanswered"] += 1
             s.ctl[C_N_UNANSWERED] += 1
-        m = s.ctl[C_N_KEYS]
-        for k in range(N_KEYS):
-            frame = s.keys[slot, k]["frame"]
-            if frame < 0 or (_FIRST_OF[k] >= 0 and frame == s.keys[slot, _FIRST_OF[k]]["frame"]):
-                continue
-            s.out_keys[m] = s.keys[slot, k]
-            s.out_keys[m]["conn"] = row["conn"]
-            s.out_keys[m]["depth"] = row["depth"]
-            m += 1
-        s.ctl[C_N_KEYS] = m
+        emit_keys(s, slot, row["conn"], row["depth"])
     c["head"] = extra["next"]
     if c["head"] < 0:
         c["tail"] = -1
@@ -321,7 +369,7 @@ def note_acknowledgement(s, row, slot, event):
         return
     if sequence_difference(event["ack"], row["request_end_seq"]) >= 0:
         row["flags"] = int(row["flags"]) | ACKNOWLEDGED
-        keep_key(s.keys[slot, Key.ACK.value], event)
+        keep_key(s, slot, BITS[Key.ACK.value], event)
     elif sequence_difference(event["ack"], row["request_seq"]) > 0:
         row["flags"] = int(row["flags"]) | ACKNOWLEDGED_PART
 
@@ -344,17 +392,3 @@ def data_sequence(event):
         return seq
     skip = int(event["payload_len"]) - int(event["data_len"]) + ((int(event["flags"]) >> 1) & 1)
     return (seq + skip) & 0xFFFFFFFF
-
-
-@kernel
-def blank_keys(s, slot):
-    """Forget all key segments of a slot.
-
-    Parameters
-    ----------
-    s : FramerArrays
-    slot : int
-    """
-    for k in range(N_KEYS):
-        s.keys[slot, k]["frame"] = -1
-        s.keys[slot, k]["key"] = k

@@ -35,6 +35,7 @@ CONN = np.dtype(
         ("tls_application", "i1"),  # the handshake is over
         ("tls_13", "i1"),  # the responder sent application-data records inside the handshake
         ("n_syn", "i4"),
+        ("keys_set", "i4"),  # bit k: key segment k is set
     ],
     align=True,
 )

@@ -6,11 +6,14 @@ Knows record headers (RFC 8446 section 5.1) and turns; nothing of HTTP.
 from pcapdiag.codes import ExchangeFlag, Framing, Key, Protocol
 from pcapdiag.kernels._kernel import kernel
 from pcapdiag.kernels.http_exchange import (
+    ACK_KEY,
+    BITS,
+    REQUEST_KEYS,
     data_sequence,
     emit_exchange,
+    forget_keys,
     keep_key,
     replace_key,
-    reset_request_keys,
     take_open,
 )
 from pcapdiag.kernels.http_state import ST_LOST, ST_START, ST_TURN
@@ -78,12 +81,13 @@ def begin_request(s, slot, event, pos):
     else:
         if c["last_payload_ns"] >= 0 and (row["depth"] > 0 or c["mid_stream"]):
             row["idle_before_ns"] = max(0, event["ts_ns"] - c["last_payload_ns"])
-        key = s.keys[slot, Key.RESPONSE_END.value]
-        if key["frame"] >= 0:
-            s.keys[slot, Key.RESPONSE_BEFORE.value] = key
-            s.keys[slot, Key.RESPONSE_BEFORE.value]["key"] = Key.RESPONSE_BEFORE.value
-        reset_request_keys(s, slot)
-        replace_key(s.keys[slot, Key.REQUEST.value], event)
+        keys_set = int(c["keys_set"])
+        last = Key.RESPONSE_END.value if keys_set >> Key.RESPONSE_END.value & 1 else Key.RESPONSE.value
+        if keys_set >> last & 1:
+            s.keys[slot, Key.RESPONSE_BEFORE.value] = s.keys[slot, last]
+            c["keys_set"] = keys_set | 1 << Key.RESPONSE_BEFORE.value
+        forget_keys(s, slot, REQUEST_KEYS)
+        replace_key(s, slot, BITS[Key.REQUEST.value], event)
     return i
 
 
@@ -110,10 +114,10 @@ def extend_request(s, slot, i, event, length):
     if flags & ACKNOWLEDGED:
         # More of the request came after its beginning was acknowledged.
         row["flags"] = (flags & ~ACKNOWLEDGED) | ACKNOWLEDGED_PART
-        s.keys[slot, Key.ACK.value]["frame"] = -1
+        forget_keys(s, slot, ACK_KEY)
     s.opened[i]["request_last_ns"] = event["ts_ns"]
-    if s.conns[slot]["head"] == i:
-        replace_key(s.keys[slot, Key.REQUEST_END.value], event)
+    if s.conns[slot]["head"] == i and event["frame"] != row["request_frame"]:
+        replace_key(s, slot, BITS[Key.REQUEST_END.value], event)
 
 
 @kernel
@@ -141,7 +145,7 @@ def begin_response(s, slot, i, event, pos):
         extra["request_done"] = 1
     elif not extra["request_done"] and row["request_frame"] >= 0:
         row["flags"] = int(row["flags"]) | EARLY_RESPONSE
-    replace_key(s.keys[slot, Key.RESPONSE.value], event)
+    replace_key(s, slot, BITS[Key.RESPONSE.value], event)
 
 
 @kernel
@@ -162,7 +166,8 @@ def extend_response(s, slot, i, event, length):
         return
     s.rows[i]["response_bytes"] += length
     s.opened[i]["response_last_ns"] = event["ts_ns"]
-    replace_key(s.keys[slot, Key.RESPONSE_END.value], event)
+    if event["frame"] != s.rows[i]["response_frame"]:
+        replace_key(s, slot, BITS[Key.RESPONSE_END.value], event)
 
 
 @kernel
@@ -225,7 +230,7 @@ def add_response_turn(s, slot, event, pos, length):
     row = s.rows[i]
     if not s.opened[i]["has_response"]:
         if event["ack"] >= 0 and sequence_difference(event["ack"], row["request_seq"]) <= 0:
-            keep_key(s.keys[slot, Key.UNSOLICITED.value], event)
+            keep_key(s, slot, BITS[Key.UNSOLICITED.value], event)
             return
         begin_response(s, slot, i, event, pos)
         row["response_framing"] = Framing.TURN.value
@@ -322,7 +327,7 @@ def feed_tls(s, slot, event, data):
             elif direction == 1 and c["tls_application"]:
                 i = response_target(s, slot)
                 if i >= 0 and not s.opened[i]["has_response"]:
-                    keep_key(s.keys[slot, Key.UNSOLICITED.value], event)
+                    keep_key(s, slot, BITS[Key.UNSOLICITED.value], event)
             pos += n
             continue
         if pos >= captured:

@@ -35,6 +35,7 @@ from pcapdiag.kernels.tcp_state import (
     ATTEMPT_LINGER_NS,
     C_ALL_SEGMENTS,
     C_FREE_SLOT,
+    C_KINDS,
     C_N_DUPLICATES,
     C_N_EVENTS,
     C_N_FREE_PIECES,
@@ -43,6 +44,7 @@ from pcapdiag.kernels.tcp_state import (
     C_N_ROWS,
     C_N_TCP,
     C_NOW,
+    C_REASONS,
     C_STATUS,
     C_SWEEP,
     CLOSED_LINGER_NS,
@@ -511,7 +513,11 @@ def track_segments(s, frames, start, stop, buffer):
         frame = frames[i]
         if frame["ts_ns"] > s.ctl[C_NOW]:
             s.ctl[C_NOW] = frame["ts_ns"]
-        if frame["kind"] != FrameKind.TCP.value:
+        kind = int(frame["kind"])
+        if kind != FrameKind.TCP.value:
+            s.ctl[C_KINDS + kind] += 1
+            if kind == FrameKind.UNDECODED.value:
+                s.ctl[C_REASONS + int(frame["undecoded_reason"])] += 1
             continue
         if s.ctl[C_N_EVENTS] + EVENT_MARGIN >= s.events.shape[0] or s.ctl[C_N_ROWS] + 2 >= s.conn_rows.shape[0]:
             s.ctl[C_STATUS] = S_OUTPUT_FULL

@@ -126,7 +126,9 @@ C_N_TCP = 16
 C_NOW = 17
 C_N_OUTSIDE = 18
 C_ALL_SEGMENTS = 19
-CONTROL_WORDS = 24
+C_KINDS = 24  # frames by FrameKind, from here on
+C_REASONS = 32  # undecoded frames by UndecodedReason
+CONTROL_WORDS = 48
 
 # Statuses: why the tracker stopped before the last frame.
 S_DONE = 0

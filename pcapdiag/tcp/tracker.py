@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcapdiag.codes import ConnEnd
+from pcapdiag.codes import ConnEnd, FrameKind, UndecodedReason
 from pcapdiag.columns import CONNECTIONS, HISTORY_BYTES, STREAM_EVENTS
 from pcapdiag.kernels import tcp_state as state
 from pcapdiag.kernels.tcp import end_all, track_segments
@@ -204,6 +204,21 @@ class Tracker:
     def warm_up(self) -> None:
         """Compile what a small capture does not reach; only for a tracker without live connections."""
         rehash(self._arrays())
+
+    @property
+    def n_undecoded(self) -> int:
+        """Frames that were not understood."""
+        return int(self._ctl[state.C_KINDS + FrameKind.UNDECODED])
+
+    @property
+    def n_fragments(self) -> int:
+        """Fragments that no frame of their own completed."""
+        return int(self._ctl[state.C_KINDS + FrameKind.FRAGMENT])
+
+    @property
+    def undecoded_reasons(self) -> NDArray[np.int64]:
+        """Undecoded frames by codes.UndecodedReason, shape (n_reason,)."""
+        return self._ctl[state.C_REASONS : state.C_REASONS + len(UndecodedReason)].copy()
 
     @property
     def n_connections(self) -> int:
