@@ -191,8 +191,8 @@ def _remedy_of_reload() -> str:
     return (
         "Closings at different ages are no idle timer: look in the upstream's log for reloads, deployments, scale-in,"
         " worker restarts (gunicorn max_requests) or a limit of connections at these times. A shorter keepalive_timeout"
-        " at the proxy makes them rarer, not impossible. Let the upstream drain: take it out of the proxy's upstream block"
-        " before a restart; nginx as upstream has keepalive_min_timeout for this.\n\n"
+        " at the proxy makes them rarer, not impossible. Let the upstream drain: take it out of the proxy's upstream"
+        " block before a restart; nginx as upstream has keepalive_min_timeout for this.\n\n"
         "Requests that may be sent twice can be retried: proxy_next_upstream error timeout (the default) does so for"
         " all but POST, LOCK and PATCH."
     )
