@@ -65,8 +65,8 @@ def diagnose(analysis: Analysis, *, select: Sequence[str] = (), ignore: Sequence
     UsageError
         If an entry of `select` or `ignore` fits no rule.
     """
-    shown = _matching(select) if select else {rule.code for rule in RULES}
-    shown -= _matching(ignore)
+    shown = codes_matching(select) if select else {rule.code for rule in RULES}
+    shown -= codes_matching(ignore)
     causes = assign_causes(analysis)
     findings: list[Finding] = []
     verdicts: list[Verdict] = []
@@ -119,8 +119,24 @@ def assign_causes(analysis: Analysis) -> dict[str, list[tuple[Loss, Claim]]]:
     return causes
 
 
-def _matching(patterns: Iterable[str]) -> set[str]:
-    """Return the codes that the patterns stand for."""
+def codes_matching(patterns: Iterable[str]) -> set[str]:
+    """Return the codes that the patterns stand for.
+
+    Parameters
+    ----------
+    patterns : iterable of str
+        Codes, their beginnings (PD1) or names.
+
+    Returns
+    -------
+    set of str
+        Codes of rules.
+
+    Raises
+    ------
+    UsageError
+        If a pattern fits no rule.
+    """
     codes: set[str] = set()
     for pattern in patterns:
         wanted = pattern.strip()

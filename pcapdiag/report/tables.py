@@ -28,6 +28,7 @@ from pcapdiag.codes import (
     Protocol,
     UndecodedReason,
 )
+from pcapdiag.columns import Table
 from pcapdiag.report import words
 from pcapdiag.report.escape import storable
 from pcapdiag.report.redact import redact_target
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
 
     from pcapdiag.analysis import Analysis
     from pcapdiag.capture.batch import Capture
-    from pcapdiag.columns import Table
+
+_MAX_ROWS = 32_768
 
 _TEXT_COLUMNS = ("text_offset", "target_len", "host_len", "request_id_len")
 
@@ -290,7 +292,12 @@ _FRAME_NUMBERS = (
 
 
 def _chunks(table: Table) -> Iterator[Table]:
-    return table.chunks() if len(table) else iter((table,))
+    """Yield the table in pieces whose readable form is of moderate size; an empty table as it is."""
+    if not len(table):
+        yield table
+    for chunk in table.chunks():
+        for start in range(0, len(chunk), _MAX_ROWS):
+            yield Table(table.schema, chunk.rows[start : start + _MAX_ROWS])
 
 
 def _decode(raw: bytes) -> str:
@@ -306,7 +313,7 @@ def _flags(value: int) -> str:
 
 
 def _exchange_flags(value: int) -> str:
-    return ",".join(flag.name.lower() for flag in ExchangeFlag if value & flag)
+    return ",".join(str(flag.name).lower() for flag in ExchangeFlag if value & flag)
 
 
 def _lookup(values: NDArray[Any], enum: type[IntEnum], texts: dict[Any, str] | None = None) -> NDArray[Any]:

@@ -196,10 +196,9 @@ def _line_style(line: LadderLine) -> str:
 
 
 def _grid(grid: summary.Grid, room: int) -> RenderableType:
-    """Return a table if its columns fit into `room`, only the last one folded, and otherwise a line of words per row."""
-    widths = [
-        max(cell_len(visible(row[idx])) for row in (grid.headers, *grid.rows)) for idx in range(len(grid.headers))
-    ]
+    """Return a table if its columns fit into `room`, at most the last one folded, otherwise words for each row."""
+    columns = zip(grid.headers, *grid.rows, strict=True)
+    widths = [max(cell_len(visible(cell)) for cell in column) for column in columns]
     last = len(widths) - 1
     least = widths[last] if last in grid.right else min(widths[last], _LAST_COLUMN)
     if sum(widths[:last]) + least + 2 * last > room:
