@@ -172,7 +172,8 @@ class Loss:
         fin = self.keys.get(Key.RESP_FIN)
         crossing = fin if fin is not None and fin.ack >= 0 and not fin.acknowledges(after_request) else None
         is_closed = any(key in self.keys for key in (Key.RESP_FIN, Key.RESP_RST, Key.ORIG_FIN, Key.ORIG_RST))
-        if not self.is_reused or not is_closed or self.flags & ExchangeFlag.LATE_ANSWER:
+        # A pipelined request is sent before the response before it has come; late bytes are an answer.
+        if not self.is_reused or not is_closed or self.flags & (ExchangeFlag.LATE_ANSWER | ExchangeFlag.PIPELINED):
             return crossing
         before = self.keys.get(Key.RESPONSE_BEFORE)
         if (

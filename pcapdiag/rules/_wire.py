@@ -223,6 +223,7 @@ def is_lone_rst(loss: Loss) -> bool:
     return (
         Key.RESP_RST in loss.keys
         and Key.RESP_FIN not in loss.keys
+        and loss.crossing is None
         and not loss.is_acknowledged
         and is_closed_by_upstream(loss)
     )

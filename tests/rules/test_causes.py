@@ -6,10 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pcapdiag.codes import ExchangeFlag, Key, TcpFlag
 from pcapdiag.diagnose import assign_causes, diagnose
 from pcapdiag.rules import RULES
 from pcapdiag.rules._rule import CauseRule
-from tests.rules.builders import T0, Scene
+from tests.rules.builders import (
+    BEFORE,
+    END,
+    START,
+    T0,
+    Scene,
+    Seg,
+    acknowledged,
+    fin,
+    proxy_fin,
+    request,
+    resent,
+    rst,
+    unsolicited,
+)
 from tests.rules.scenes import SCENES
 
 CAUSES = [rule for rule in RULES if issubclass(rule, CauseRule) and rule.code != "PD999"]
@@ -92,3 +107,39 @@ def test_every_loss_of_any_mixture_has_exactly_one_cause(names):
     diagnosis = diagnose(scene.analysis(*losses))
     frames = sorted(o.request_frame for f in diagnosis.findings for o in f.occurrences)
     assert frames == sorted(loss.request_frame for loss in losses)
+
+
+TIMES = st.sampled_from([-30.0, -0.5, 0.0, 0.5, 50.0, 160.0, 196.0, 500.7, 2_000.2, 30_000.0, 60_003.0])
+ACKS = st.sampled_from([-1, START, START + 50, END, END + 1])
+SEGMENTS = st.one_of(
+    st.builds(request, st.just(0.0), st.sampled_from([-1, BEFORE - 1, BEFORE, BEFORE + 1])),
+    st.builds(acknowledged, TIMES),
+    st.builds(fin, TIMES, ACKS, st.sampled_from([BEFORE, BEFORE + 24])),
+    st.builds(rst, TIMES, ACKS, st.just(BEFORE), st.sampled_from([-1, 63, 64, 128])),
+    st.builds(proxy_fin, TIMES, st.sampled_from([BEFORE, BEFORE + 1, BEFORE + 24])),
+    st.builds(unsolicited, TIMES, st.sampled_from([START, END])),
+    st.builds(resent, TIMES, st.sampled_from([Key.RETRANSMISSION, Key.LAST_RETRANSMISSION])),
+    st.builds(
+        Seg, st.sampled_from([Key.ORIG_RST, Key.RESPONSE]), TIMES, st.just(END), ACKS, st.just(0), st.just(TcpFlag.ACK)
+    ),
+)
+FLAGS = [ExchangeFlag.ACKNOWLEDGED, ExchangeFlag.ACKNOWLEDGED_PART, ExchangeFlag.MID_STREAM, ExchangeFlag.LATE_ANSWER]
+
+
+@given(
+    segments=st.lists(SEGMENTS, max_size=6),
+    idle_ms=st.sampled_from([-1.0, 17.0, 611.0, 2_212.0, 3_700.0, 3_877.0, 3_990.0, 4_000.5, 9_000.0]),
+    depth=st.integers(0, 2),
+    flags=st.sets(st.sampled_from(FLAGS)).map(sum),
+    rtt_ms=st.sampled_from([0.05, 1.1, 160.0]),
+    timeout_ms=st.sampled_from([None, 4_000.0]),
+    resp_ttl=st.sampled_from([-1, 63, 64]),
+)
+def test_whatever_was_seen_one_rule_at_most_claims_it(segments, idle_ms, depth, flags, rtt_ms, timeout_ms, resp_ttl):
+    scene = Scene(rtt_ms=rtt_ms)
+    loss = scene.lost(*segments, idle_ms=idle_ms, depth=depth, flags=flags, resp_ttl=resp_ttl)
+    analysis = scene.analysis(loss, upstream=scene.upstream(timeout_ms))
+    claims = [rule.code for rule in CAUSES for _ in rule().claims(analysis)]
+    assert len(claims) <= 1
+    diagnosis = diagnose(analysis)
+    assert [f.code for f in diagnosis.findings if f.code != "PD110"] == (claims or ["PD999"])
