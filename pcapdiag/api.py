@@ -175,14 +175,15 @@ def analyze(
     """
     from pcapdiag.capture.digest import start_digest  # noqa: PLC0415
     from pcapdiag.capture.series import group_captures  # noqa: PLC0415
-    from pcapdiag.diagnose import codes_matching, diagnose  # noqa: PLC0415
-    from pcapdiag.report.build import build_report  # noqa: PLC0415
 
-    codes_matching((*select, *ignore))  # a typing error is said now, not after a long read
     grouped = group_captures([str(c) for c in captures])
     # Hashing runs in a thread of its own, from before the engine is loaded until the report needs it.
     digest = start_digest([f.path for c in grouped for f in c.files])
     try:
+        from pcapdiag.diagnose import codes_matching, diagnose  # noqa: PLC0415 - the digests have begun
+        from pcapdiag.report.build import build_report  # noqa: PLC0415
+
+        codes_matching((*select, *ignore))  # a typing error is said now, not after a long read
         analysis = run_engine(
             grouped, proxies=proxies, upstreams=upstreams, on_progress=on_progress, on_compile=on_compile
         )
