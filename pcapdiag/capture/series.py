@@ -33,13 +33,14 @@ _OVERLAP_NS: Final = 1_000_000_000  # buffers of several CPUs are drained out of
 
 @dataclass(slots=True)
 class _Found:
-    """A file that was named."""
+    """A file that a spec leads to; `is_named` if it was named itself, not through a folder or glob."""
 
     path: str
     size: int
     is_pipe: bool = False
     is_packed: bool = False
     is_empty: bool = False
+    is_named: bool = False
     times_ns: tuple[int, int] = (-1, -1)
 
 
@@ -104,7 +105,11 @@ def _find(spec: str) -> Iterator[_Found]:
         yield _Found(STDIN, -1, is_pipe=True)
         return
     if Path(spec).is_dir():
-        candidates = sorted(str(path) for path in Path(spec).iterdir())
+        try:
+            candidates = sorted(str(path) for path in Path(spec).iterdir())
+        except OSError as error:
+            msg = f"cannot look into {spec}: {error.strerror}"
+            raise CaptureError(msg) from error
         problem = f"the folder {spec} holds no capture (folders within it are not searched)"
     elif not Path(spec).exists() and glob.has_magic(spec):
         candidates = sorted(glob.glob(spec))  # noqa: PTH207 - Path.glob takes no absolute pattern
@@ -113,6 +118,7 @@ def _find(spec: str) -> Iterator[_Found]:
         found = _look_at(spec)
         if found is None:
             raise CaptureError(_why_not(spec))
+        found.is_named = True
         yield found
         return
     n_found = 0
@@ -158,8 +164,9 @@ def _captures(members: list[_Found]) -> Iterator[Capture]:
     empty = [found for found in members if found.is_empty]
     files = [found for found in members if not found.is_empty]
     if not files:
-        if empty:
-            raise CaptureError(not_a_capture(empty[0].path, b""))
+        for found in empty:
+            if found.is_named:
+                raise CaptureError(not_a_capture(found.path, b""))
         return
     series = _in_time_order(files) if len(files) > 1 else files
     for group in [series] if series else [[found] for found in files]:
