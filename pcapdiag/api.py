@@ -138,6 +138,7 @@ def analyze(
     upstreams: Sequence[str] = (),
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
+    follow_s: float = 0.0,
     redact: bool = True,
     on_progress: Callable[[int, int, int], None] | None = None,
     on_compile: Callable[[int, int], None] | None = None,
@@ -154,6 +155,8 @@ def analyze(
         Upstreams, ``address`` or ``address:port``; found by themselves if empty.
     select, ignore : sequence of str
         Codes (or beginnings of codes) to report only, or not to report.
+    follow_s : float
+        [s] How long a file that may still grow must be quiet before it counts as complete.
     redact : bool
         Whether credentials and query values in request targets are masked.
     on_progress : callable, optional
@@ -185,7 +188,12 @@ def analyze(
 
         codes_matching((*select, *ignore))  # a typing error is said now, not after a long read
         analysis = run_engine(
-            grouped, proxies=proxies, upstreams=upstreams, on_progress=on_progress, on_compile=on_compile
+            grouped,
+            proxies=proxies,
+            upstreams=upstreams,
+            follow_s=follow_s,
+            on_progress=on_progress,
+            on_compile=on_compile,
         )
         diagnosis = diagnose(analysis, select=select, ignore=ignore)
         digests = digest.result()
@@ -202,6 +210,7 @@ def run_engine(
     *,
     proxies: Sequence[str] = (),
     upstreams: Sequence[str] = (),
+    follow_s: float = 0.0,
     on_progress: Callable[[int, int, int], None] | None = None,
     on_compile: Callable[[int, int], None] | None = None,
     segment_sink: Callable[[Table], None] | None = None,
@@ -212,7 +221,7 @@ def run_engine(
     ----------
     captures : sequence of Capture
         From `capture.series.group_captures`.
-    proxies, upstreams, on_progress, on_compile
+    proxies, upstreams, follow_s, on_progress, on_compile
         As in `analyze`.
     segment_sink : callable, optional
         Gets the segments (`columns.SEGMENTS`) batch by batch.
@@ -244,6 +253,7 @@ def run_engine(
         captures,
         proxies=proxy_addresses,
         upstreams=upstream_endpoints,
+        follow_s=follow_s,
         on_progress=on_progress,
         segment_sink=segment_sink,
     )

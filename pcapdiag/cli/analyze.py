@@ -64,6 +64,14 @@ EXIT_FINDINGS = 1
     show_envvar=True,
     help="Columns of the terminal report; the terminal's own, or 100 where there is none.",
 )
+@click.option(
+    "--follow",
+    "follow_s",
+    type=click.FloatRange(min=0),
+    default=0,
+    metavar="SECONDS",
+    help="For a file that still grows: read until nothing was added for so long.",
+)
 @output_options
 @click.pass_context
 def analyze(
@@ -77,6 +85,7 @@ def analyze(
     ignore: tuple[str, ...],
     fail_on: str,
     width: int | None,
+    follow_s: float,
     output: str,
     force: bool,
     no_redact: bool,
@@ -102,6 +111,7 @@ def analyze(
                 upstreams=upstreams,
                 select=_codes(select),
                 ignore=_codes(ignore),
+                follow_s=follow_s,
                 redact=not no_redact,
                 on_progress=meter.on_progress,
                 on_compile=meter.announce_compilation,

@@ -84,7 +84,7 @@ def code_block(lines: Iterable[str]) -> str:
 def _blocks(report: Report) -> Iterator[str]:
     yield f"**{prose(summary.headline(report))}**"
     for group in summary.finding_groups(report):
-        yield from _finding_group(group)
+        yield from _finding_group(group, report)
     if report.upstreams:
         yield "## Upstreams"
         yield _grid(summary.upstream_grid(report.upstreams))
@@ -96,7 +96,7 @@ def _blocks(report: Report) -> Iterator[str]:
     yield from _section("Input", summary.input_lines(report))
 
 
-def _finding_group(group: summary.FindingGroup) -> Iterator[str]:
+def _finding_group(group: summary.FindingGroup, report: Report) -> Iterator[str]:
     head = group.head
     yield f"## {prose(f'{head.code} {head.name}')}"
     facts = f"{head.severity.name.lower()}, {head.confidence.name.lower()}, {count_of(group.count, 'time')}"
@@ -106,7 +106,7 @@ def _finding_group(group: summary.FindingGroup) -> Iterator[str]:
     if shown is not None and shown.evidence:
         yield f"### Evidence\n\n{prose(summary.occurrence_title(shown))}"
         yield code_block(_ladder_lines(build_ladder(shown)))
-        yield f"Wireshark filter: {code_span(shown.display_filter)}"
+        yield f"{prose(summary.filter_label(shown, report))}: {code_span(shown.display_filter)}"
     elif shown is not None:
         others = [shown, *others]
     if others:

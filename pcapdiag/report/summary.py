@@ -165,6 +165,12 @@ def remedy_of_others(subjects: Sequence[str]) -> str:
     return f"The same goes for {others}, with {own} own numbers (--format json)." if others else ""
 
 
+def filter_label(occurrence: OccurrenceDetail, report: Report) -> str:
+    """Return what stands before the display filter: of several files, the one whose frames it counts."""
+    n_files = sum(len(c.paths) for c in report.captures)
+    return f"Wireshark filter for {occurrence.capture}" if n_files > 1 else "Wireshark filter"
+
+
 def occurrence_title(occurrence: OccurrenceDetail) -> str:
     """Return one line that says which request it was, when and after how much idling."""
     what = f"{occurrence.method} {shorten(occurrence.target, _MAX_TARGET)}".strip() or "request"

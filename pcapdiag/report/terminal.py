@@ -88,7 +88,7 @@ def _text(text: str, style: str = "") -> Text:
 def _report(report: Report, width: int) -> Group:
     parts: list[RenderableType] = [_headline(report)]
     for group in summary.finding_groups(report):
-        parts += ["", *_finding_group(group, width)]
+        parts += ["", *_finding_group(group, report, width)]
     parts += _upstreams(report, width)
     parts += _section("Notes on the input", summary.note_lines(report))
     parts += _verdicts(report)
@@ -110,7 +110,7 @@ def _indented(item: RenderableType, by: int = _INDENT) -> Padding:
     return Padding(item, (0, 0, 0, by))
 
 
-def _finding_group(group: summary.FindingGroup, width: int) -> Iterable[RenderableType]:
+def _finding_group(group: summary.FindingGroup, report: Report, width: int) -> Iterable[RenderableType]:
     head = group.head
     title = Text.assemble(
         _text(f"{head.code} {head.name}", _SEVERITY_STYLES[head.severity]),
@@ -126,7 +126,7 @@ def _finding_group(group: summary.FindingGroup, width: int) -> Iterable[Renderab
         yield ""
         yield _indented(_ladder(build_ladder(shown), wide=width >= _WIDE))
         yield ""
-        yield _indented(_labelled("Wireshark filter", shown.display_filter))
+        yield _indented(_labelled(summary.filter_label(shown, report), shown.display_filter))
     elif shown is not None:
         others = [shown, *others]
     if others:

@@ -219,6 +219,20 @@ def test_ctrl_c_ends_without_a_traceback():
     assert b"Traceback" not in errors
 
 
+def test_a_file_that_grows_is_followed_until_it_is_quiet(tmp_path):
+    data = RACE.read_bytes()
+    growing = tmp_path / "growing.pcap"
+    growing.write_bytes(data[: len(data) // 2])
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "pcapdiag", "analyze", str(growing), "--follow", "4", "--format", "json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=env) as process:
+        time.sleep(1)
+        with growing.open("ab") as file:
+            file.write(data[len(data) // 2 :])
+        report = json.loads(process.stdout.read())
+    assert report["totals"]["unanswered"] == 8
+
+
 def test_the_output_file_holds_what_stdout_would_have_held(invoke, tmp_path):
     target = tmp_path / "report.md"
     done = invoke("analyze", RACE, "--format", "markdown", "-o", target)

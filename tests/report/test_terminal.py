@@ -168,3 +168,9 @@ def test_a_large_input_makes_no_endless_report(renderer):
     text = renderer(builders.report(*findings, upstreams=upstreams, captures=captures, capture_points=points))
     assert len(text.splitlines()) < 250
     assert text.count("and 480 more") >= 4
+
+
+def test_of_several_files_the_filter_says_whose_frames_it_counts():
+    files = [builders.capture_file(path="a.pcap"), builders.capture_file(path="b.pcap", first_frame=628)]
+    text = render(builders.report(builders.finding(), captures=(Capture(files, []),)))
+    assert "Wireshark filter for a.pcap: frame.number in {98, 106, 109, 116}" in text
