@@ -12,10 +12,6 @@ LABELS = [form.label for scenario in SCENARIOS for form in forms_of(scenario)]
 DIFFERENCES = {}
 """label: (reason, lines of `compare`). A line that no longer appears fails as one that is not listed does."""
 
-GAPS_TO_THE_LAST_BYTE = {("k_loss_reorder", frame) for frame in (705, 841, 842, 1184, 1270, 1312)}
-"""The truth times these gaps from the segment with the highest sequence number. Out of order as the response came, an
-earlier segment completed it up to 0.9 ms later, and a gap begins with the last byte."""
-
 TRUNCATED = {"d4_close_variants": 12}
 """Responses that began and broke off: four times half a head, content and FIN, content and RST."""
 
@@ -53,7 +49,6 @@ def test_the_small_decoder_reads_the_truth_out_of_the_captures(lab):  # noqa: AR
         for entry in truth["unanswered"]:
             idle = entry.get("idle_before_s")
             idle_ns = -1 if idle is None else round(idle * 1e6) * 1000
-            if (scenario, entry["req_frame"]) not in GAPS_TO_THE_LAST_BYTE:
-                assert by_frame[entry["req_frame"]].idle_before_ns == idle_ns
+            assert by_frame[entry["req_frame"]].idle_before_ns == idle_ns
         n_unanswered += len(form.expected)
     assert n_unanswered == 425
