@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from pcapdiag.report.ladder import Ladder
     from pcapdiag.report.model import Report
 
-_PUNCTUATION = re.compile(r"([\\`*_{}\[\]()|~^$])")
-_LINE_START = re.compile(r"^(\s*)([-+=#]|\d+[.)](?=\s|$))")
+# As little as possible, because people read the source in tickets too: an underscore within a word is no emphasis, a
+# parenthesis is a link only behind a bracket.
+_PUNCTUATION = re.compile(r"([\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_]))")
+_LINE_START = re.compile(r"^(\s*)([-+=#>]|\d+[.)](?=\s|$))")
 # GitHub makes links of these after rendering, so that a backslash does not help; an empty comment splits them.
 _AUTOLINK = re.compile(r"(?i)(@|#|://|\bwww\.|\bGH-)(?=\S)")
 
@@ -44,7 +46,7 @@ def render(report: Report) -> str:
 
 def prose(text: str) -> str:
     """Return `text` so that Markdown shows it as it is, on one line."""
-    escaped = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = visible(text).replace("&", "&amp;").replace("<", "&lt;")
     escaped = _PUNCTUATION.sub(r"\\\1", escaped)
     escaped = _LINE_START.sub(_escape_line_start, escaped)
     return _AUTOLINK.sub(_split_autolink, escaped)
