@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         OccurrenceDetail,
         Report,
         ReportNote,
-        Totals,
         UpstreamSummary,
     )
 
@@ -104,28 +103,32 @@ def finding_groups(report: Report) -> tuple[FindingGroup, ...]:
 
 
 def headline(report: Report) -> str:
-    """Return the verdict in one sentence."""
+    """Return the verdict in one sentence; it counts the requests to upstreams, not those of clients."""
     totals = report.totals
     if not totals.connections:
         return f"There is nothing to judge: {count_of(totals.frames, 'frame')}, but no TCP connection among them."
     if totals.unanswered or totals.truncated:
-        return f"{_lost(totals)}: {_causes(report)}."
+        return f"{_lost(report)}: {_causes(report)}."
     acting = [g for g in finding_groups(report) if g.head.severity >= Severity.WARNING]
     if acting:
         return f"No request was left without an answer, but: {_first_lower(acting[0].head.message)}"
-    if not totals.exchanges:
-        return f"There is nothing to judge: {count_of(totals.connections, 'connection')}, but not one request on them."
+    n_requests = sum(u.exchanges for u in report.upstreams)
+    if not n_requests:
+        return f"There is nothing to judge: {count_of(totals.connections, 'connection')}, no request to an upstream."
+    n_connections = sum(u.connections for u in report.upstreams)
     return (
-        f"No request was lost: {count_of(totals.exchanges, 'exchange')} "
-        f"on {count_of(totals.connections, 'connection')}, none unanswered."
+        f"No request was lost: {count_of(n_requests, 'request')} on {count_of(n_connections, 'connection')} "
+        f"to {count_of(len(report.upstreams), 'upstream')}, none unanswered."
     )
 
 
-def _lost(totals: Totals) -> str:
+def _lost(report: Report) -> str:
+    totals = report.totals
     requests = totals.unanswered - totals.failed_connects
     parts = []
     if requests:
-        parts.append(f"{requests:,} of {count_of(totals.exchanges, 'request')} got no answer")
+        n_requests = sum(u.exchanges for u in report.upstreams)
+        parts.append(f"{requests:,} of {count_of(n_requests, 'request')} got no answer")
     if totals.failed_connects:
         parts.append(f"{count_of(totals.failed_connects, 'connection attempt')} failed")
     if totals.truncated:

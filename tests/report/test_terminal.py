@@ -8,6 +8,7 @@ import pytest
 from pcapdiag.analysis import Endpoint
 from pcapdiag.capture.batch import Capture
 from pcapdiag.codes import CapturePoint
+from pcapdiag.columns import CONNECTIONS, Table
 from pcapdiag.findings import Note, Severity, Verdict, VerdictKind
 from pcapdiag.report import markdown
 from pcapdiag.report.terminal import MIN_WIDTH, render
@@ -31,7 +32,7 @@ def test_a_terminal_narrower_than_the_ladder_gets_the_least_width():
 def test_the_verdict_is_the_first_sentence():
     first = render(builders.race_report()).split("\n\n")[0].replace("\n", " ")
     assert first == (
-        "13 of 99 requests got no answer: the upstream closed the idle connection while the proxy was sending "
+        "13 of 36 requests got no answer: the upstream closed the idle connection while the proxy was sending "
         "a request on it (PD101 idle-close-race, confirmed)."
     )
 
@@ -96,7 +97,7 @@ def test_markup_in_hostile_text_is_text():
 def test_a_healthy_capture_says_so_in_one_sentence():
     report = builders.report(n_unanswered=0)
     first = render(report).splitlines()[0]
-    assert first == "No request was lost: 99 exchanges on 1 connection, none unanswered."
+    assert first == "No request was lost: 36 requests on 8 connections to 1 upstream, none unanswered."
 
 
 def test_a_warning_without_a_loss_is_said_after_the_good_news():
@@ -108,7 +109,7 @@ def test_a_warning_without_a_loss_is_said_after_the_good_news():
 def test_several_causes_are_counted_and_the_largest_is_told():
     few = builders.finding(code="PD301", name="connect-refused", occurrences=(builders.occurrence(depth=-1),))
     first = render(builders.report(few, builders.finding(), n_unanswered=14, n_connect=1), width=400).splitlines()[0]
-    assert first.startswith("13 of 99 requests got no answer and 1 connection attempt failed: the upstream closed")
+    assert first.startswith("13 of 36 requests got no answer and 1 connection attempt failed: the upstream closed")
     assert first.endswith("(PD101 idle-close-race, confirmed, 13 times); besides 1 x PD301 connect-refused.")
 
 
@@ -145,7 +146,7 @@ def test_remedies_that_differ_in_numbers_only_are_told_once():
 
 def test_a_cause_that_was_not_asked_for_is_not_made_up():
     first = render(builders.report(builders.finding(occurrences=()))).splitlines()[0]
-    assert first == "13 of 99 requests got no answer: their causes are not shown."
+    assert first == "13 of 36 requests got no answer: their causes are not shown."
 
 
 def test_truncated_responses_are_failures_that_are_not_unanswered():
@@ -154,7 +155,7 @@ def test_truncated_responses_are_failures_that_are_not_unanswered():
     assert first.startswith("1 response was cut off: the upstream closed")
     first = render(builders.report(builders.finding(), n_connect=1, truncated=(cut, cut)), width=200).splitlines()[0]
     assert first.startswith(
-        "12 of 99 requests got no answer, 1 connection attempt failed and 2 responses were cut off:"
+        "12 of 36 requests got no answer, 1 connection attempt failed and 2 responses were cut off:"
     )
 
 
@@ -174,3 +175,11 @@ def test_of_several_files_the_filter_says_whose_frames_it_counts():
     files = [builders.capture_file(path="a.pcap"), builders.capture_file(path="b.pcap", first_frame=628)]
     text = render(builders.report(builders.finding(), captures=(Capture(files, []),)))
     assert "Wireshark filter for a.pcap: frame.number in {98, 106, 109, 116}" in text
+
+
+def test_where_nothing_can_be_judged_the_report_says_why():
+    no_connection = Table(CONNECTIONS, CONNECTIONS.empty())
+    first = render(builders.report(n_unanswered=0, connections=no_connection, upstreams=())).splitlines()[0]
+    assert first == "There is nothing to judge: 628 frames, but no TCP connection among them."
+    first = render(builders.report(n_unanswered=0, upstreams=())).splitlines()[0]
+    assert first == "There is nothing to judge: 1 connection, no request to an upstream."
