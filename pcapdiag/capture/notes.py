@@ -30,6 +30,10 @@ NOTE_CODES: Final = {
     "truncated-compression": "the compressed data ends early",
     "corrupt-compression": "the compressed data is damaged",
     "read-error": "the system could not read on",
+    "unknown-link-type": "frames of a link type that is not decoded",
+    "malformed-fragment": "an IP fragment that can belong to no datagram",
+    "dropped-datagram": "a datagram put together from fragments that found no room",
+    "incomplete-fragments": "IP datagrams of which a fragment never came",
 }
 """Codes of the notes from this package, and what each says."""
 

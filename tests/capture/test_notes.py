@@ -1,6 +1,10 @@
 """Notes are bounded in number."""
 
-from pcapdiag.capture.notes import PER_CODE, NoteBook
+import ast
+from pathlib import Path
+
+import pcapdiag.capture
+from pcapdiag.capture.notes import NOTE_CODES, PER_CODE, NoteBook
 from pcapdiag.findings import Note
 
 
@@ -32,3 +36,19 @@ def test_the_bound_holds_over_several_takes():
         book.append(Note("a", str(i)))
         taken += book.take()
     assert len(taken) == PER_CODE
+
+
+def test_every_code_that_the_package_notes_is_listed_and_every_listed_one_is_noted():
+    noted = set()
+    for path in Path(pcapdiag.capture.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                if name in {"Note", "_note_at"}:
+                    noted.add(node.args[0].value)
+            # The notes that are counted over a file are made from a table of (code, ...) rows.
+            elif isinstance(node, ast.For) and isinstance(node.iter, ast.Tuple):
+                noted |= {
+                    row.elts[0].value for row in node.iter.elts if isinstance(row, ast.Tuple) and len(row.elts) == 4
+                }
+    assert noted == set(NOTE_CODES)

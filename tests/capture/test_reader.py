@@ -366,7 +366,7 @@ def test_a_growing_file_is_followed_until_it_is_quiet(tmp_path):
 
     thread = threading.Thread(target=grow)
     thread.start()
-    capture, rows = files.read(path, follow_s=0.4)
+    capture, rows = files.read(path, follow_s=1.0)
     thread.join()
     assert rows == files.expected(built)
     assert files.codes(capture) == ["growing-file"]
