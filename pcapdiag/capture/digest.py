@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_PIECE_BYTES: Final = 4 << 20
+_PIECE_BYTES: Final = 1 << 20
+"""[bytes] Small enough to stay in the cache between reading and hashing."""
 
 
 @dataclass(frozen=True, slots=True)

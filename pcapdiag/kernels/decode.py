@@ -12,7 +12,6 @@ from pcapdiag.kernels._kernel import kernel
 from pcapdiag.kernels.decode_ip import (
     PROTO_TCP,
     PROTO_UDP,
-    decode_plain_tcp,
     fill_tcp,
     step_ipv4,
     step_ipv6,
@@ -23,7 +22,6 @@ from pcapdiag.kernels.decode_link import (
     DONE,
     ETHERNET,
     ETHERTYPE,
-    ETHERTYPE_IPV4,
     GRE,
     IP_PROTO,
     IPV4,
@@ -91,8 +89,8 @@ def decode_frames(buffer, frames, start, stop):
         offset = np.int64(row["record_offset"])
         cap_len = np.int64(row["cap_len"])
         end = min(offset + cap_len, np.int64(len(buffer)))
+        _clear(row)
         if end <= offset:
-            _clear(row)
             row["undecoded_reason"] = _EMPTY
             continue
         wire_end = offset + max(cap_len, np.int64(row["wire_len"]))
@@ -102,9 +100,6 @@ def decode_frames(buffer, frames, start, stop):
             if direction != _UNKNOWN:
                 row["packet_direction"] = direction
         layer, value, offset = enter_link(buffer, link_type, offset, end)
-        if layer == ETHERTYPE and value == ETHERTYPE_IPV4 and decode_plain_tcp(buffer, row, offset, end):
-            continue
-        _clear(row)
         outcome = _walk(buffer, row, layer, value, offset, end, wire_end)
         kind = outcome >> 8
         reason = outcome & 0xFF

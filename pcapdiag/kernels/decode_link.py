@@ -25,8 +25,6 @@ IP_PROTO = 10
 GRE = 11
 UDP_TUNNEL = 12
 
-ETHERTYPE_IPV4 = 0x0800
-
 LINK_NULL = 0
 LINK_ETHERNET = 1
 LINK_PPP = 9
@@ -244,7 +242,7 @@ def step_ethertype(buffer, ethertype, offset, end):
     tuple of int
         ``(layer, value, offset)``.
     """
-    if ethertype == ETHERTYPE_IPV4:
+    if ethertype == 0x0800:
         return IPV4, 0, offset
     if ethertype == 0x86DD:
         return IPV6, 0, offset

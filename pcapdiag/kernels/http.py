@@ -35,22 +35,17 @@ from pcapdiag.kernels.http_exchange import (
     take_open,
 )
 from pcapdiag.kernels.http_head import (
-    keep_line_part,
     looks_like_request,
     looks_like_response,
-    parse_field,
-    parse_request_line,
-    parse_status_line,
 )
+from pcapdiag.kernels.http_message import begin_head, frame_request, frame_response, read_body, read_head
 from pcapdiag.kernels.http_state import (
-    C_FREE_SCRATCH,
     C_N_EXCHANGES,
     C_N_FREE_OPEN,
     C_N_FREE_SCRATCH,
     C_N_KEYS,
     C_N_TEXT,
     C_STATUS,
-    C_TEXT_BASE,
     CLOSED,
     CUT,
     F_DONE,
@@ -59,19 +54,14 @@ from pcapdiag.kernels.http_state import (
     F_OUTPUT_FULL,
     GOES_ON,
     KEY_MARGIN,
-    MAX_HEAD_FIELDS,
     MAX_OPEN_PER_CONNECTION,
     OPEN_MARGIN,
-    SCRATCH_BYTES,
     ST_BODY,
     ST_CHUNK_DATA,
     ST_CHUNK_END,
-    ST_CHUNK_EXTENSION,
-    ST_CHUNK_SIZE,
     ST_HEAD,
     ST_LOST,
     ST_START,
-    ST_TRAILER,
     ST_TURN,
     ST_UNTIL_CLOSE,
     TEXT_MARGIN,
@@ -96,251 +86,13 @@ RST = int(TcpFlag.RST)
 ACK = int(TcpFlag.ACK)
 ORIG = Direction.ORIG.value
 RESP = Direction.RESP.value
+ACKNOWLEDGED = int(ExchangeFlag.ACKNOWLEDGED)
 HOLE = int(ExchangeFlag.HOLE)
 INTERIM = int(ExchangeFlag.INTERIM)
 UPGRADE = int(ExchangeFlag.UPGRADE)
 CONNECTION_CLOSE = int(ExchangeFlag.CONNECTION_CLOSE)
 CR = ord("\r")
 LF = ord("\n")
-
-
-@kernel
-def _take_scratch(s, flow):
-    i = int(s.ctl[C_FREE_SCRATCH])
-    s.ctl[C_FREE_SCRATCH] = s.free_next[i]
-    s.ctl[C_N_FREE_SCRATCH] -= 1
-    flow["scratch"] = i
-    flow["line_len"] = 0
-    flow["target_len"] = 0
-    flow["host_len"] = 0
-    flow["request_id_len"] = 0
-
-
-@kernel
-def _begin_head(s, flow):
-    if flow["scratch"] < 0:
-        _take_scratch(s, flow)
-    flow["line_len"] = 0
-    flow["target_len"] = 0
-    flow["host_len"] = 0
-    flow["request_id_len"] = 0
-    flow["n_fields"] = 0
-    flow["content_length"] = -1
-    flow["chunked"] = 0
-    flow["close"] = 0
-    flow["keep_alive"] = 0
-    flow["minor"] = 1
-    flow["status_code"] = -1
-    flow["state"] = ST_HEAD
-
-
-@kernel
-def _read_head(s, flow, conn, data, at, length, captured, direction):
-    """Read head lines from `at`; return bytes used, negative (-used - 1) if the head ended with them.
-
-    `flow["state"]` becomes ST_LOST if this is no head, ST_TURN if the rest of it was not captured.
-    """
-    base = int(flow["scratch"]) * SCRATCH_BYTES
-    pos = 0
-    while pos < length:
-        end = pos
-        while end < captured and data[at + end] != LF:
-            end += 1
-        if end >= captured:
-            if captured < length:
-                flow["state"] = ST_TURN
-                return length
-            keep_line_part(data, at + pos, captured - pos, flow, s.scratch, base)
-            return length
-        if flow["line_len"] > 0:
-            keep_line_part(data, at + pos, end - pos, flow, s.scratch, base)
-            line = s.scratch
-            line_at = base
-            n = int(flow["line_len"])
-            flow["line_len"] = 0
-        else:
-            line = data
-            line_at = at + pos
-            n = end - pos
-        pos = end + 1
-        if n > 0 and line[line_at + n - 1] == CR:
-            n -= 1
-        n_fields = int(flow["n_fields"])
-        if n_fields == 0:
-            if n == 0:
-                continue
-            if direction == ORIG:
-                good = parse_request_line(line, line_at, n, flow, s.scratch, base)
-            else:
-                good = parse_status_line(line, line_at, n, flow)
-            if not good:
-                flow["state"] = ST_LOST
-                return pos
-        elif n == 0:
-            return -pos - 1
-        else:
-            used = parse_field(
-                line, line_at, n, flow, s.scratch, base, direction == ORIG, conn, s.text, s.ctl[C_N_TEXT]
-            )
-            if used > 0:
-                conn["server_offset"] = s.ctl[C_TEXT_BASE] + s.ctl[C_N_TEXT]
-                s.ctl[C_N_TEXT] += used
-        if n_fields > MAX_HEAD_FIELDS:
-            flow["state"] = ST_TURN
-            return length
-        flow["n_fields"] = n_fields + 1
-    return pos
-
-
-@kernel
-def _read_chunked(flow, data, at, length, captured):
-    """Walk chunked content (RFC 9112 section 7.1); return bytes used, negative (-used - 1) if it ended with them."""
-    pos = 0
-    while pos < length:
-        state = flow["state"]
-        if state == ST_CHUNK_DATA:
-            n = min(flow["remaining"], length - pos)
-            flow["remaining"] -= n
-            pos += n
-            if flow["remaining"] == 0:
-                flow["state"] = ST_CHUNK_END
-            continue
-        if pos >= captured:
-            flow["state"] = ST_TURN
-            return length
-        c = int(data[at + pos])
-        pos += 1
-        if state == ST_CHUNK_SIZE:
-            digit = -1
-            if ord("0") <= c <= ord("9"):
-                digit = c - ord("0")
-            elif ord("a") <= c <= ord("f"):
-                digit = c - ord("a") + 10
-            elif ord("A") <= c <= ord("F"):
-                digit = c - ord("A") + 10
-            if digit >= 0:
-                if flow["remaining"] >= 1 << 56:
-                    flow["state"] = ST_TURN
-                    return length
-                flow["remaining"] = flow["remaining"] * 16 + digit
-                flow["line_empty"] = 0
-                continue
-            if flow["line_empty"]:
-                # Not a chunk size: the framing is lost, the message lasts until the other side speaks.
-                flow["state"] = ST_TURN
-                return length
-            if c == LF:
-                _begin_chunk(flow)
-            else:
-                flow["state"] = ST_CHUNK_EXTENSION
-        elif state == ST_CHUNK_EXTENSION:
-            if c == LF:
-                _begin_chunk(flow)
-        elif state == ST_CHUNK_END:
-            if c == LF:
-                flow["state"] = ST_CHUNK_SIZE
-                flow["remaining"] = 0
-                flow["line_empty"] = 1
-            elif c != CR:
-                flow["state"] = ST_TURN
-                return length
-        else:  # ST_TRAILER
-            if c == LF:
-                if flow["line_empty"]:
-                    return -pos - 1
-                flow["line_empty"] = 1
-            elif c != CR:
-                flow["line_empty"] = 0
-    return pos
-
-
-@kernel
-def _begin_chunk(flow):
-    if flow["remaining"] == 0:
-        flow["state"] = ST_TRAILER
-        flow["line_empty"] = 1
-    else:
-        flow["state"] = ST_CHUNK_DATA
-
-
-@kernel
-def _read_body(flow, data, at, length, captured):
-    """Walk content in whatever framing; return bytes used, negative (-used - 1) if the message ended with them."""
-    state = flow["state"]
-    if state == ST_BODY:
-        n = min(flow["remaining"], length)
-        flow["remaining"] -= n
-        return -n - 1 if flow["remaining"] == 0 else n
-    if state == ST_UNTIL_CLOSE or state == ST_TURN:
-        return length
-    return _read_chunked(flow, data, at, length, captured)
-
-
-@kernel
-def _frame_request(flow, row):
-    """Decide how a request ends (RFC 9112 section 6.3); return whether it ended with its head."""
-    row["method"] = flow["method"]
-    if flow["chunked"]:
-        row["request_framing"] = Framing.CHUNKED.value
-        flow["state"] = ST_CHUNK_SIZE
-        flow["remaining"] = 0
-        flow["line_empty"] = 1
-        return False
-    if flow["content_length"] > 0:
-        row["request_framing"] = Framing.CONTENT_LENGTH.value
-        flow["state"] = ST_BODY
-        flow["remaining"] = flow["content_length"]
-        return False
-    if flow["content_length"] < -1:
-        row["request_framing"] = Framing.TURN.value
-        flow["state"] = ST_TURN
-        return False
-    row["request_framing"] = Framing.NO_CONTENT.value
-    flow["state"] = ST_START
-    return True
-
-
-@kernel
-def _frame_response(flow, row, conn):
-    """Decide how a final response ends (RFC 9112 section 6.3); return whether it ended with its head."""
-    status = int(flow["status_code"])
-    row["status_code"] = status
-    method = int(row["method"])
-    announced = flow["close"] or (flow["minor"] == 0 and not flow["keep_alive"])
-    conn["close_announced"] = 1 if announced else 0
-    if announced:
-        row["flags"] = int(row["flags"]) | CONNECTION_CLOSE
-    if status == 101 or (method == Method.CONNECT.value and 200 <= status < 300):
-        row["flags"] = int(row["flags"]) | UPGRADE
-        row["response_framing"] = Framing.NO_CONTENT.value
-        conn["protocol"] = Protocol.UPGRADED.value
-        return True
-    if method == Method.HEAD.value or status == 204 or status == 304:
-        row["response_framing"] = Framing.NO_CONTENT.value
-        flow["state"] = ST_START
-        return True
-    if flow["chunked"]:
-        row["response_framing"] = Framing.CHUNKED.value
-        flow["state"] = ST_CHUNK_SIZE
-        flow["remaining"] = 0
-        flow["line_empty"] = 1
-        return False
-    if flow["content_length"] >= 0:
-        row["response_framing"] = Framing.CONTENT_LENGTH.value
-        flow["state"] = ST_BODY
-        flow["remaining"] = flow["content_length"]
-        if flow["remaining"] == 0:
-            flow["state"] = ST_START
-            return True
-        return False
-    if flow["content_length"] < -1:
-        row["response_framing"] = Framing.TURN.value
-        flow["state"] = ST_TURN
-        return False
-    row["response_framing"] = Framing.UNTIL_CLOSE.value
-    flow["state"] = ST_UNTIL_CLOSE
-    conn["close_announced"] = 1
-    return False
 
 
 @kernel
@@ -378,7 +130,7 @@ def _feed_request(s, slot, event, data):  # fmt: skip
                     c["protocol"] = Protocol.HTTP1.value
                     protocol = Protocol.HTTP1.value
                     begin_request(s, slot, event, pos)
-                    _begin_head(s, f)
+                    begin_head(s, f)
                     continue
             if protocol == Protocol.UNKNOWN.value and rest_captured > 0:
                 c["protocol"] = detect_protocol(data, at + pos, rest_captured)
@@ -399,7 +151,7 @@ def _feed_request(s, slot, event, data):  # fmt: skip
             return
         i = int(c["tail"])
         if state == ST_HEAD:
-            used = _read_head(s, f, c, data, at + pos, rest, rest_captured, int(event["dir"]))
+            used = read_head(s, f, c, data, at + pos, rest, rest_captured, int(event["dir"]))
             head_ended = used < 0
             if head_ended:
                 used = -used - 1
@@ -414,10 +166,10 @@ def _feed_request(s, slot, event, data):  # fmt: skip
                 if not head_ended:
                     row["request_framing"] = Framing.TURN.value
                     f["state"] = ST_TURN
-                elif _frame_request(f, row):
+                elif frame_request(f, row):
                     s.opened[i]["request_done"] = 1
         else:
-            used = _read_body(f, data, at + pos, rest, rest_captured)
+            used = read_body(f, data, at + pos, rest, rest_captured)
             done = used < 0
             if done:
                 used = -used - 1
@@ -482,7 +234,7 @@ def _feed_response(s, slot, event, data):  # fmt: skip
                     s.opened[i]["request_done"] = 1
                 if not s.opened[i]["has_response"]:
                     begin_response(s, slot, i, event, pos)
-                _begin_head(s, f)
+                begin_head(s, f)
                 continue
             if rest_captured > 0 and i < 0 and (data[at + pos] == CR or data[at + pos] == LF):
                 pos += 1
@@ -502,7 +254,7 @@ def _feed_response(s, slot, event, data):  # fmt: skip
             return
         row = s.rows[i]
         if state == ST_HEAD:
-            used = _read_head(s, f, c, data, at + pos, rest, rest_captured, int(event["dir"]))
+            used = read_head(s, f, c, data, at + pos, rest, rest_captured, int(event["dir"]))
             head_ended = used < 0
             if head_ended:
                 used = -used - 1
@@ -518,7 +270,7 @@ def _feed_response(s, slot, event, data):  # fmt: skip
                     row["first_byte_ns"] = -1
                     s.opened[i]["has_response"] = 0
                     f["state"] = ST_START
-                elif _frame_response(f, row, c):
+                elif frame_response(f, row, c):
                     _end_response(s, slot, i)
                     if c["protocol"] == Protocol.UPGRADED.value:
                         return
@@ -529,7 +281,7 @@ def _feed_response(s, slot, event, data):  # fmt: skip
                 row["response_framing"] = Framing.TURN.value
                 f["state"] = ST_TURN
         else:
-            used = _read_body(f, data, at + pos, rest, rest_captured)
+            used = read_body(f, data, at + pos, rest, rest_captured)
             done = used < 0
             if done:
                 used = -used - 1
@@ -808,6 +560,16 @@ def frame_exchanges(s, events, start, stop, buffer, piece_bytes, conn_rows):
                 continue
             if event["payload_len"] == 0:
                 continue
+        elif kind == StreamEventKind.SEGMENT.value and event["dir"] == RESP and not event["flags"] & (FIN | RST | SYN):
+            # Most of the others: bytes from the middle of a response.
+            f = s.flows[2 * slot + 1]
+            if f["state"] == ST_BODY and f["remaining"] > event["data_len"] and event["fate"] == Fate.NEW.value:
+                i = int(s.conns[slot]["head"])
+                if i >= 0 and s.opened[i]["has_response"] and int(s.rows[i]["flags"]) & ACKNOWLEDGED:
+                    f["remaining"] -= event["data_len"]
+                    extend_response(s, slot, i, event, int(event["data_len"]))
+                    s.conns[slot]["last_payload_ns"] = event["ts_ns"]
+                    continue
         if (
             s.ctl[C_N_EXCHANGES] + OPEN_MARGIN > s.out_rows.shape[0]
             or s.ctl[C_N_KEYS] + KEY_MARGIN > s.out_keys.shape[0]
