@@ -43,8 +43,6 @@ _PROTO_EXTENSIONS = (0, 43, 60, 135, 139, 140)
 _FRAGMENT_BITS = 0x3FFF  # more fragments, or an offset
 _IPV4_MAPPED = 0xFFFF00000000
 _MAX_WSCALE = 14
-# No-operation twice, then a timestamp option of 10 bytes: the layout of RFC 7323 appendix A
-_USUAL_OPTIONS = 0x0101080A
 
 
 @kernel
@@ -196,13 +194,9 @@ def fill_tcp(buffer, row, offset, end, wire_end):
     row["flags"] = flags
     row["window"] = read_u16(buffer, offset + 14)
     row["payload_len"] = wire_end - payload
-    if payload <= end:
-        row["payload_offset"] = payload
-        row["payload_cap"] = end - payload
-        if header_len > 20:
-            _read_options(buffer, row, offset + 20, payload, end)
-    else:  # the snap length fell into the options
-        row["payload_offset"] = end
+    row["payload_offset"] = min(payload, end)  # the snap length may have fallen into the options
+    row["payload_cap"] = max(end - payload, 0)
+    if header_len > 20:
         _read_options(buffer, row, offset + 20, payload, end)
     return verdict(_TCP, 0)
 
@@ -210,9 +204,6 @@ def fill_tcp(buffer, row, offset, end, wire_end):
 @kernel
 def _read_options(buffer, row, at, stop, end):
     """Read the options in ``[at, stop)`` as far as they were captured and their lengths make sense."""
-    if stop == at + 12 and stop <= end and read_u32(buffer, at) == _USUAL_OPTIONS:
-        row["ts_val"] = read_u32(buffer, at + 4)
-        return
     while at + 1 < stop and at + 1 < end:  # each round takes at least one byte
         option = buffer[at]
         if option == 1:
