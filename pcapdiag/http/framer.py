@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcapdiag.columns import EXCHANGES, KEY_SEGMENTS
+from pcapdiag.columns import CONNECTIONS, EXCHANGES, KEY_SEGMENTS, STREAM_EVENTS, ByteStore, RowStore
 from pcapdiag.kernels import http_state as state
 from pcapdiag.kernels.http import frame_exchanges
 
 if TYPE_CHECKING:
-    from pcapdiag.columns import ByteStore, RowStore
     from pcapdiag.tcp.tracker import TrackedBatch
 
 Rows = np.ndarray[Any, Any]
@@ -157,3 +156,11 @@ class Framer:
     def n_unanswered(self) -> int:
         """Unanswered requests so far, whatever their leg."""
         return int(self._ctl[state.C_N_UNANSWERED])
+
+
+def compile_framer() -> None:
+    """Compile the framer's kernel, or load it from the cache."""
+    framer = Framer(RowStore(EXCHANGES), RowStore(KEY_SEGMENTS), ByteStore())
+    nothing = np.zeros(1, dtype=np.uint8)
+    arrays = framer._arrays()  # noqa: SLF001 - the types of its own arrays are what counts
+    frame_exchanges(arrays, STREAM_EVENTS.empty(1), 0, 0, nothing, nothing, CONNECTIONS.empty(1))

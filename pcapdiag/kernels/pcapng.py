@@ -164,7 +164,8 @@ def _find_block(buffer, position, limit, stop, at_end, big_endian):
             if 12 < n_bytes <= _MAX_SURE_BLOCK_BYTES:
                 end = position + n_bytes
                 if end + 12 <= stop:
-                    if block_type == _SHB or _block_bytes(buffer, end, stop, big_endian) > 0:
+                    # Only the header of the block after it counts: its end may not have been read yet.
+                    if block_type == _SHB or _block_bytes(buffer, end, end + 12, big_endian) > 0:
                         return FOUND, position
                 elif not at_end:
                     return UNDECIDED, position

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcapdiag.codes import ConnEnd, FrameKind, UndecodedReason
-from pcapdiag.columns import CONNECTIONS, HISTORY_BYTES, STREAM_EVENTS
+from pcapdiag.columns import CONNECTIONS, FRAMES, HISTORY_BYTES, STREAM_EVENTS
 from pcapdiag.kernels import tcp_state as state
 from pcapdiag.kernels.tcp import end_all, track_segments
 from pcapdiag.kernels.tcp_table import rehash
@@ -201,10 +201,6 @@ class Tracker:
         while self._end(older_than_ns=-1, end=ConnEnd.CAPTURE_END):
             yield self._take_output(nothing)
 
-    def warm_up(self) -> None:
-        """Compile what a small capture does not reach; only for a tracker without live connections."""
-        rehash(self._arrays())
-
     @property
     def n_undecoded(self) -> int:
         """Frames that were not understood."""
@@ -259,3 +255,12 @@ class Tracker:
     def last_ts_ns(self) -> int:
         """[ns] Latest capture time seen."""
         return int(self._ctl[state.C_NOW])
+
+
+def compile_tracker() -> None:
+    """Compile the tracker's kernels, or load them from the cache."""
+    tracker = Tracker(max_live=2)
+    arrays = tracker._arrays()  # noqa: SLF001 - the types of its own arrays are what counts
+    track_segments(arrays, FRAMES.empty(1), 0, 0, np.zeros(1, dtype=np.uint8))
+    end_all(arrays, -1, int(ConnEnd.CAPTURE_END))
+    rehash(arrays)
