@@ -349,6 +349,22 @@ def _starts_anew(s, slot, direction, frame, flags, payload_len):
 
 
 @kernel
+def _is_refused_reset(s, slot, direction, frame, flags):
+    """Whether an originator that has sent nothing but SYN ignores this RST (RFC 9293 section 3.10.7.3).
+
+    In SYN-SENT a RST counts only if it acknowledges the SYN; an old duplicate must not end the attempt.
+    """
+    orig = s.flows[2 * slot]
+    resp = s.flows[2 * slot + 1]
+    if direction == Direction.ORIG.value or not orig["syn"] or resp["syn"] or resp["max_offset"] > 0:
+        return False
+    if orig["n_frames"] > s.live[slot]["syn_frames"]:
+        return False
+    ahead = sequence_difference(frame["ack"], orig["isn"]) if flags & ACK else 0
+    return ahead < 1 or ahead > 1 + orig["max_offset"]
+
+
+@kernel
 def _may_repeat(s, flow_idx, frame, flags, payload_len):
     """Whether a segment brings nothing new at first sight, so that it may be a packet captured twice."""
     flow = s.flows[flow_idx]
@@ -428,6 +444,10 @@ def _track_segment(s, frame, buffer, slot, direction):
     if flow["ttl"] < 0 and not flags & RST:
         flow["ttl"] = frame["ttl"]
 
+    if flags & RST and _is_refused_reset(s, slot, direction, frame, flags):
+        s.events[n]["fate"] = Fate.OUTSIDE_WINDOW.value
+        s.ctl[C_N_OUTSIDE] += 1
+        return
     if flags & RST:
         s.events[n]["fate"] = Fate.AFTER_RST.value if flow["rst"] else Fate.RESET.value
         note_history(s, slot, direction, LETTERS[L_RST])
