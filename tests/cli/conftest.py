@@ -6,6 +6,13 @@ import pytest
 from click.testing import CliRunner
 
 from pcapdiag.cli import main
+from pcapdiag.pipeline import warm_up
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled():
+    """Compile before the first test: what the first run on a machine says on stderr is no part of these facts."""
+    warm_up()
 
 
 @pytest.fixture(scope="session")

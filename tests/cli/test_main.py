@@ -269,3 +269,14 @@ def test_the_package_loads_nothing_until_it_is_used():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True, timeout=60)
     assert done.stdout.startswith("PcapdiagError")
     assert "analyze" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.compiled_only
+def test_the_first_run_says_that_it_compiles_and_only_on_stderr(cli, tmp_path):
+    env = {"PCAPDIAG_CACHE_DIR": str(tmp_path), "NUMBA_DISABLE_JIT": "0"}
+    first = cli("analyze", RACE, "--format", "json", env=env, timeout=600)
+    assert first.stderr == "pcapdiag: compiling for this machine (first run only) ...\n"
+    assert json.loads(first.stdout)["totals"]["unanswered"] == 8
+    second = cli("analyze", RACE, "--format", "json", env=env)
+    assert (second.stdout, second.stderr) == (first.stdout, "")
