@@ -260,6 +260,19 @@ def test_a_fragment_that_fits_no_datagram_is_noted(packet):
     assert reader.note_codes() == ["malformed-fragment"]
 
 
+def test_every_prefix_of_a_fragment_is_a_fragment_or_nothing():
+    for packet in (*pieces_v4(tcp(), [80]), *pieces_v6(tcp(), [80], before=b"\x2c\0\x01\x04\0\0\0\0")):
+        parsed = [fragments.parse_fragment(packet[:n]) for n in range(len(packet) + 1)]
+        assert {(f.offset, f.wire_len, f.is_last) for f in parsed if f} == {parsed[-1][2:4] + parsed[-1][5:]}
+        assert parsed[: packet.index(parsed[-1].data)] == [None] * packet.index(parsed[-1].data)
+
+
+def test_a_packet_without_a_fragment_header_is_no_fragment():
+    assert fragments.parse_fragment(ipv6(tcp())) is None
+    assert fragments.parse_fragment(ipv6(b"\x2c\xff" + bytes(40), 0)) is None
+    assert fragments.parse_fragment(b"\x44" + ipv4(tcp())[1:]) is None
+
+
 PACKET = ipv4(tcp(30))
 SNAP = b"\xaa\xaa\x03\0\0\0\x08\0"
 DATA = b"\x08\x01" + bytes(22)
@@ -344,9 +357,10 @@ def test_a_rare_header_cut_anywhere_is_undecoded_or_not_ip(name):
         (107, b"\x18\x41\x03\xb1"),
         (123, b"\x06\0\0\0\0\0\0"),
         (239, b"\2\0\0\0" + struct.pack("<HHI", 8, 1, 5)),
+        (239, b"\2\0\0\0" + bytes(8)),
         (242, bytes(40) + b"\x08\x06\0\0" + bytes(28)),
     ],
-    ids=["beacon", "no data", "encrypted", "LMI", "ATM cell", "no packet", "ARP"],
+    ids=["beacon", "no data", "encrypted", "LMI", "ATM cell", "no packet", "no length", "ARP"],
 )
 def test_a_rare_frame_without_ip_is_not_ip(link_type, data):
     row = Reader().read([data], link_type)[0]
