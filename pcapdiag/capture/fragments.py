@@ -61,6 +61,12 @@ class _Datagram:
         if len(self.units) < last:
             self.data.extend(bytes(last * _UNIT - len(self.data)))
             self.units.extend(bytes(last - len(self.units)))
+        if fragment.wire_len <= len(fragment.data) and not any(
+            self.units[first:last]
+        ):  # all of it new, as nearly always
+            self.data[fragment.offset : end] = fragment.data[: fragment.wire_len]
+            self.units[first:last] = bytes([_CAPTURED]) * (last - first)
+            return
         for unit in range(first, last):
             if self.units[unit] != _MISSING:
                 continue
