@@ -4,10 +4,10 @@ Knows the record headers byte by byte, and how to find the next record after dam
 link layers; the file header is Python's business.
 
 Damage is recognized by position: the bytes after a record must look like another record. Where they do not, or where a
-record itself looks odd, the bytes that it claims are searched for a chain of records that are beyond doubt. A chain
-inside the claimed bytes proves the claim wrong; no chain, and the record stands. So a wrong length costs the damaged
-record only, and an odd but sound file is read as it is. Every decision rests on bytes at or after the record, never on
-where a block of the file happened to end.
+record itself looks odd, a chain of records that are beyond doubt decides. A chain right after the record: it stands. A
+chain inside the bytes that it claims: the claim is wrong. No chain at all: it stands. So a wrong length costs the
+damaged record only, and an odd but sound file is read as it is. Every decision rests on bytes at or after the record,
+never on where a block of the file happened to end.
 """
 
 import numpy as np
@@ -288,7 +288,14 @@ def scan_pcap(buffer, stop, at_end, eager, state, frames):
             elif not at_end and not eager:
                 s["position"] = position
                 return MORE
-        if not is_usual:
+        follows = NOT_FOUND
+        if not is_usual and end <= stop:
+            # However odd it looks, a record that others follow stands: clocks jump, and writers have habits.
+            follows = _is_chain(buffer, end, stop, at_end, big_endian, header_bytes, ticks_ns, -1, -1)
+            if follows == UNDECIDED:
+                s["position"] = position
+                return MORE
+        if not is_usual and follows == NOT_FOUND:
             what, where = _find_chain(
                 buffer,
                 position + 1,

@@ -179,6 +179,17 @@ def test_a_capture_within_a_payload_is_not_taken_for_records(tmp_path):
     assert [row[1] for row in rows] == [record.ts_ns for i, record in enumerate(built) if i != 2]
 
 
+def test_a_capture_within_the_payload_of_a_frame_before_a_jump_of_the_clock_is_not_taken_for_records(tmp_path):
+    inner = b"".join(files.pcap_record(record) for record in files.records(5))
+    built = files.records(5)
+    early = files.Record(files.START_NS - 10**17, inner, len(inner))
+    path = tmp_path / "x"
+    path.write_bytes(files.pcap([early, *built]))
+    capture, rows = files.read(path)
+    assert rows == files.expected([early, *built])
+    assert capture.notes == []
+
+
 def test_the_output_of_a_careless_cat_is_read_on(tmp_path):
     path = tmp_path / "x"
     parts = [WRITERS[name](files.records(3)) for name in ("pcap", "pcap ns big-endian", "pcapng", "pcap")]
