@@ -27,7 +27,7 @@ DIFFERENCES = {
         ["49 connections instead of 0"],
     ),
     "c3_middlebox_rst/middlebox_any.pcap": (
-        "At the router that made the resets they have the hop count of the upstream's packets; at the proxy they differ.",
+        "At the router that made the resets they have the hop count of the upstream's packets; not so at the proxy.",
         [
             f"middlebox_any.pcap frame {frame}: PD106 instead of PD105 (rst_no_fin)"
             for frame in (30, 92, 94, 96, 150, 152, 168, 212, 214, 216, 254, 256, 318, 320, 322)
