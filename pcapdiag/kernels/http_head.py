@@ -8,6 +8,7 @@ import numpy as np
 
 from pcapdiag.codes import Method
 from pcapdiag.kernels._kernel import kernel
+from pcapdiag.kernels._scan import find_byte
 from pcapdiag.kernels.http_state import (
     HOST_AT,
     HOST_BYTES,
@@ -191,8 +192,7 @@ def looks_like_request(buf, at, captured):
     Returns
     -------
     bool
-        True for a known method and a space, or for a whole line that ends in ``HTTP/1.x``; cut short, for a beginning
-        of a known method.
+        True for a whole line that ends in ``HTTP/1.x``; for one that is cut short, if it begins with a known method.
     """
     k = 0
     while k < captured and k < 32 and TOKEN[buf[at + k]]:
@@ -203,17 +203,20 @@ def looks_like_request(buf, at, captured):
         return _is_method_prefix(buf, at, k)
     if k >= captured or buf[at + k] != SPACE:
         return False
-    if method_code(buf, at, k) != Method.OTHER.value:
-        return True
-    # Another token: only a whole line that names its version is believed.
-    end = k + 1
-    while end < captured and end < LINE_BYTES and buf[at + end] != LF:
-        end += 1
-    if end >= captured or buf[at + end] != LF:
-        return False
+    limit = min(captured, LINE_BYTES)
+    end = k + 1 + find_byte(buf, at + k + 1, limit - k - 1, LF)
+    if end >= limit:
+        return method_code(buf, at, k) != Method.OTHER.value
     if buf[at + end - 1] == CR:
         end -= 1
-    return end - 9 > k and equals_folded(buf, at + end - 8, 5, HTTP_SLASH) and buf[at + end - 9] == SPACE
+    # RFC 9112 section 3: a request line ends in its version; memcached, SIP and IRC have verbs of the same look.
+    return (
+        end - 9 > k
+        and buf[at + end - 9] == SPACE
+        and equals_folded(buf, at + end - 8, 5, HTTP_SLASH)
+        and buf[at + end - 3] == ord("1")
+        and buf[at + end - 2] == ord(".")
+    )
 
 
 @kernel

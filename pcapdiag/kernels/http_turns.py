@@ -28,8 +28,8 @@ ACKNOWLEDGED_PART = int(ExchangeFlag.ACKNOWLEDGED_PART)
 TLS_ALERT = 21
 TLS_HANDSHAKE = 22
 TLS_APPLICATION = 23
-TLS_13_ALERT_BYTES = 24
-"""An encrypted TLS 1.3 alert is a record of 2 + 1 + 16 bytes (RFC 8446 section 5.2); no response is that short."""
+TLS_13_ALERT_BYTES = 19
+"""[bytes] An encrypted TLS 1.3 alert: 2 bytes, their type and the tag (RFC 8446 section 5.2). No message is so short."""
 
 
 @kernel
@@ -270,9 +270,7 @@ def _record_counts(conn, flow, direction):
     if kind != TLS_APPLICATION:
         return 0
     if conn["tls_application"]:
-        if direction == 1 and flow["remaining"] <= TLS_13_ALERT_BYTES - 5:
-            return 0
-        return 1
+        return 1 if flow["remaining"] > TLS_13_ALERT_BYTES else 0
     if direction == 1:
         # TLS 1.3 encrypts the rest of the handshake into application-data records.
         conn["tls_13"] = 1
@@ -372,6 +370,10 @@ def detect_protocol(data, at, captured):
     """
     if _is_tls_header(data, at, captured):
         return Protocol.TLS.value
+    if captured >= 5 and data[at] == ord("P") and data[at + 1] == ord("R") and data[at + 2] == ord("I"):
+        # RFC 9113 section 3.4: the connection preface begins with "PRI * HTTP/2.0".
+        if data[at + 3] == ord(" ") and data[at + 4] == ord("*"):
+            return Protocol.HTTP2.value
     if captured >= 8 and data[at] == 1 and data[at + 1] == 1 and data[at + 4] == 0 and data[at + 5] == 8:
         # FastCGI 1.0 section 8: version 1, FCGI_BEGIN_REQUEST with its 8 bytes of content.
         return Protocol.FASTCGI.value

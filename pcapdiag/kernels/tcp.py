@@ -129,6 +129,9 @@ def _note_ack(s, slot, flow_idx, ack, ts_ns):
         # The other direction was not seen yet: its next byte is the one acknowledged.
         peer["base_seq"] = ack
         peer["seen"] = 1
+    if peer["other_isn"] >= 0 and peer["acked_seq"] < 0 and ack == (peer["other_isn"] + 1) & SEQ_MASK:
+        peer["isn"] = peer["other_isn"]
+        peer["base_seq"] = ack
     ahead = sequence_difference(ack, (peer["base_seq"] + peer["next_offset"]) & SEQ_MASK)
     offset = peer["next_offset"] + ahead
     if offset < 0 or ahead > PLAUSIBLE_AHEAD_BYTES:
@@ -313,6 +316,10 @@ def _note_syn(s, slot, direction, frame, flags):
         s.live[slot]["syn_frames"] += 1
     if repeated:
         return Fate.RETRANSMISSION.value
+    if is_syn_ack and flow["isn"] >= 0:
+        # Two machines answer one SYN (balancers): the originator's acknowledgement will say which one it took.
+        flow["other_isn"] = frame["seq"]
+        return Fate.OUTSIDE_WINDOW.value
     flow["isn"] = frame["seq"]
     if flow["next_offset"] == 0:
         flow["base_seq"] = (frame["seq"] + 1) & SEQ_MASK
@@ -337,7 +344,8 @@ def _starts_anew(s, slot, direction, frame, flags, payload_len):
         return False
     if flags & SYN:
         if flow["syn"]:
-            return flow["isn"] != frame["seq"]
+            answers_syn = flags & ACK and peer["syn"] and frame["ack"] == (peer["isn"] + 1) & SEQ_MASK
+            return flow["isn"] != frame["seq"] and not answers_syn
         if not flags & ACK:
             # A SYN from a side that has sent data already; a simultaneous open has sent nothing.
             return closed or flow["max_offset"] > 0 or peer["max_offset"] > 0

@@ -52,6 +52,7 @@ FLOW = np.dtype(
     [
         ("base_seq", "i8"),  # sequence number of stream offset 0
         ("isn", "i8"),  # -1 if no SYN was seen
+        ("other_isn", "i8"),  # of another SYN-ACK that answers the same SYN; -1 if none
         ("next_offset", "i8"),  # everything below was delivered or declared a hole
         ("max_offset", "i8"),  # highest stream offset seen, payload only
         ("acked_offset", "i8"),  # highest offset the peer acknowledged; -1 if none

@@ -263,6 +263,7 @@ def open_connection(s, frame, buffer, flags):
         flow = s.flows[flow_idx]
         flow["base_seq"] = 0
         flow["isn"] = -1
+        flow["other_isn"] = -1
         flow["next_offset"] = 0
         flow["max_offset"] = 0
         flow["acked_offset"] = -1
@@ -325,12 +326,13 @@ def _conn_state(orig, resp, syn_frames, syn_ack_frames):
         return ConnState.OTH.value
     if syn_frames == 0:
         return ConnState.OTH.value
-    if orig["rst"] and not resp["rst"]:
-        return ConnState.RSTO.value
-    if resp["rst"]:
-        return ConnState.RSTR.value
+    # A RST behind a FIN of the same side answers a stray segment; it aborts nothing.
     if orig["fin"] and resp["fin"]:
         return ConnState.SF.value
+    if resp["rst"]:
+        return ConnState.RSTR.value
+    if orig["rst"]:
+        return ConnState.RSTO.value
     if orig["fin"]:
         return ConnState.S2.value
     if resp["fin"]:
