@@ -17,6 +17,8 @@ HOMES = {
     "rich": ("cli/", "report/terminal.py"),
     "pandas": ("columns.py", "api.py", "cli/", "report/"),
     "pyarrow": ("cli/",),
+    "crossplane": ("conf/",),
+    "yaml": ("conf/",),
     "dpkt": ("capture/", "report/"),
     "isal": ("capture/",),
     "lz4": ("capture/",),
