@@ -19,6 +19,7 @@ from pathlib import Path
 
 SEEDS = Path(__file__).parent / "seeds"
 HANG_S = 20
+COMPILE_S = 900
 GROWTH_BYTES = 256 << 20
 """[bytes] More resident memory than this above the first runs' is growth."""
 
@@ -93,7 +94,7 @@ def read_seeds(name, extra=()):
     """Return the seeds kept for a target, and what lies in the extra folders."""
     paths = sorted((SEEDS / name).iterdir())
     for folder in extra:
-        paths += [p for p in sorted(Path(folder).rglob("*.pcap*")) if p.stat().st_size < 1 << 16]
+        paths += [p for p in sorted(Path(folder).rglob("*.pcap*")) if p.is_file() and p.stat().st_size < 1 << 16]
     return [p.read_bytes() for p in paths]
 
 
@@ -140,7 +141,8 @@ def fuzz(name, *, seconds, max_runs=0, seed=0, extra=(), out=None):
             n_runs += 1
             if out is not None:
                 (Path(out) / f"{name}-current").write_bytes(data)  # survives a crash and a hang
-            faulthandler.dump_traceback_later(HANG_S, exit=True)
+            # The seeds compile what is not compiled yet, which takes as long as the machine is busy.
+            faulthandler.dump_traceback_later(HANG_S if n_runs > len(seeds) else COMPILE_S, exit=True)
             try:
                 target(data, folder)
             except Exception as error:  # noqa: BLE001 - every exception is what a fuzzer looks for
