@@ -220,6 +220,7 @@ def _feed_response(s, slot, event, data):  # fmt: skip
         return
     if f["state"] == ST_LOST:
         f["state"] = ST_START
+    n_alone = 0
     while pos < length:
         state = int(f["state"])
         rest = length - pos
@@ -228,6 +229,10 @@ def _feed_response(s, slot, event, data):  # fmt: skip
         if state == ST_START:
             if rest_captured > 0 and looks_like_response(data, at + pos, rest_captured):
                 if i < 0:
+                    if n_alone == MAX_OPEN_PER_CONNECTION:
+                        f["state"] = ST_LOST  # nobody answers so much in one segment; the output is bounded
+                        return
+                    n_alone += 1
                     if c["head"] >= 0:
                         emit_exchange(s, slot)
                     i = take_open(s, slot, event["conn"])
@@ -326,6 +331,14 @@ def _skip_hole(s, slot, event):
         if i >= 0:
             s.rows[i]["flags"] = int(s.rows[i]["flags"]) | HOLE
         return
+    if i >= 0 and state == ST_HEAD:
+        # What was read of a head before the hole is known.
+        if direction == RESP:
+            s.rows[i]["status_code"] = f["status_code"]
+        elif f["n_fields"] > 0:
+            store_text(s, s.rows[i], f)
+            s.opened[i]["text_done"] = 1
+            s.rows[i]["method"] = f["method"]
     free_scratch(s, f)
     if i < 0:
         f["state"] = ST_LOST
@@ -438,7 +451,7 @@ def _note_closing(s, slot, event):
         return
     c["closing_seen"] = 1
     i = response_target(s, slot)
-    in_turn = i >= 0 and s.opened[i]["has_response"] and s.flows[2 * slot + 1]["state"] == ST_TURN
+    in_turn = i >= 0 and s.opened[i]["has_response"] and s.rows[i]["response_framing"] == Framing.TURN.value
     if i >= 0 and not in_turn:
         c["closing_open"] = 1
     elif c["last_payload_ns"] >= 0 and not c["close_announced"]:
@@ -571,7 +584,7 @@ def frame_exchanges(s, events, start, stop, buffer, piece_bytes, conn_rows):
                     s.conns[slot]["last_payload_ns"] = event["ts_ns"]
                     continue
         if (
-            s.ctl[C_N_EXCHANGES] + OPEN_MARGIN > s.out_rows.shape[0]
+            s.ctl[C_N_EXCHANGES] + 2 * OPEN_MARGIN > s.out_rows.shape[0]
             or s.ctl[C_N_KEYS] + KEY_MARGIN > s.out_keys.shape[0]
             or s.ctl[C_N_TEXT] + TEXT_MARGIN > s.text.shape[0]
         ):

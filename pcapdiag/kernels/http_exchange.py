@@ -54,6 +54,7 @@ REQUEST_KEYS = (
 )
 """Key segments of one request; the others are the connection's."""
 ACK_KEY = 1 << Key.ACK
+RESPONSE_END_KEY = 1 << Key.RESPONSE_END
 
 
 @kernel
@@ -91,6 +92,10 @@ def replace_key(s, slot, bit, event):
     event : record of columns.STREAM_EVENTS.dtype
     """
     key = int(bit)
+    if event["frame"] < 0:
+        # A hole: what stood here is not the segment any more, and the one that would be was not captured.
+        s.conns[slot]["keys_set"] = int(s.conns[slot]["keys_set"]) & ~(1 << key)
+        return
     s.conns[slot]["keys_set"] = int(s.conns[slot]["keys_set"]) | (1 << key)
     write_key(s.keys[slot, key], event)
 
@@ -326,7 +331,8 @@ def emit_exchange(s, slot):
         if ending != GOES_ON and row["request_frame"] >= 0 and _is_late(c, row):
             row["outcome"] = Outcome.UNANSWERED.value
             row["flags"] = int(row["flags"]) | LATE_ANSWER
-        row["duration_ns"] = extra["response_last_ns"] - row["request_ts_ns"] if row["request_ts_ns"] >= 0 else -1
+        if row["request_ts_ns"] >= 0:
+            row["duration_ns"] = max(0, extra["response_last_ns"] - row["request_ts_ns"])
     if row["request_frame"] < 0:
         row["outcome"] = Outcome.RESPONSE_ONLY.value
     elif not extra["request_done"] and row["request_framing"] != Framing.TURN.value and not extra["response_done"]:

@@ -303,6 +303,7 @@ def frame_response(flow, row, conn):
         row["flags"] = int(row["flags"]) | UPGRADE
         row["response_framing"] = Framing.NO_CONTENT.value
         conn["protocol"] = Protocol.UPGRADED.value
+        flow["state"] = ST_START
         return True
     if method == Method.HEAD.value or status == 204 or status == 304:
         row["response_framing"] = Framing.NO_CONTENT.value

@@ -131,7 +131,7 @@ F_NEED_OPEN = 2
 F_NEED_SCRATCH = 3
 
 OPEN_MARGIN = MAX_OPEN_PER_CONNECTION + 4
-"""Exchanges that one event may begin or end at most."""
+"""Exchanges that may be open at once on the connection of one event; as many may consist of a response alone."""
 KEY_MARGIN = N_KEYS * OPEN_MARGIN
 TEXT_MARGIN = OPEN_MARGIN * (TARGET_BYTES + HOST_BYTES + REQUEST_ID_BYTES) + SERVER_BYTES
 

@@ -9,6 +9,7 @@ from pcapdiag.kernels.http_exchange import (
     ACK_KEY,
     BITS,
     REQUEST_KEYS,
+    RESPONSE_END_KEY,
     data_sequence,
     emit_exchange,
     forget_keys,
@@ -42,9 +43,10 @@ def finish_turn(s, slot):
     slot : int
     """
     i = int(s.conns[slot]["head"])
-    if i >= 0 and s.opened[i]["has_response"] and s.flows[2 * slot + 1]["state"] == ST_TURN:
+    if i >= 0 and s.opened[i]["has_response"] and s.rows[i]["response_framing"] == Framing.TURN.value:
         s.opened[i]["response_done"] = 1
-        s.flows[2 * slot + 1]["state"] = ST_START
+        if s.flows[2 * slot + 1]["state"] == ST_TURN:
+            s.flows[2 * slot + 1]["state"] = ST_START
 
 
 @kernel
@@ -145,6 +147,7 @@ def begin_response(s, slot, i, event, pos):
         extra["request_done"] = 1
     elif not extra["request_done"] and row["request_frame"] >= 0:
         row["flags"] = int(row["flags"]) | EARLY_RESPONSE
+    forget_keys(s, slot, RESPONSE_END_KEY)  # an interim response ended before
     replace_key(s, slot, BITS[Key.RESPONSE.value], event)
 
 
@@ -166,7 +169,7 @@ def extend_response(s, slot, i, event, length):
         return
     s.rows[i]["response_bytes"] += length
     s.opened[i]["response_last_ns"] = event["ts_ns"]
-    if event["frame"] != s.rows[i]["response_frame"]:
+    if event["frame"] < 0 or event["frame"] != s.rows[i]["response_frame"]:
         replace_key(s, slot, BITS[Key.RESPONSE_END.value], event)
 
 

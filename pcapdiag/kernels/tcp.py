@@ -101,9 +101,11 @@ def _is_duplicate(s, flow_idx, frame, flags, payload_len):
             age = frame["ts_ns"] - s.rings[flow_idx, k, 6]
             if ip_id > 0:
                 # A retransmission gets an identification of its own, so the same one means the same packet.
-                return -DUPLICATE_WINDOW_NS <= age <= DUPLICATE_WINDOW_NS
-            if payload_len > 0 or flags & (SYN | FIN):
-                return -DUPLICATE_WINDOW_NO_ID_NS <= age <= DUPLICATE_WINDOW_NO_ID_NS
+                if -DUPLICATE_WINDOW_NS <= age <= DUPLICATE_WINDOW_NS:
+                    return True
+            elif payload_len > 0 or flags & (SYN | FIN):
+                if -DUPLICATE_WINDOW_NO_ID_NS <= age <= DUPLICATE_WINDOW_NO_ID_NS:
+                    return True
     return False
 
 
@@ -162,6 +164,8 @@ def _declare_acknowledged_holes(s, slot, ts_ns):
         flow = s.flows[2 * slot + direction]
         if flow["unseen_ts_ns"] < 0 or ts_ns - flow["unseen_ts_ns"] <= UNSEEN_PATIENCE_NS:
             continue
+        # The bytes passed by when they were acknowledged, at the latest: a hole must not end an idle gap.
+        passed_ns = flow["unseen_ts_ns"]
         flow["unseen_ts_ns"] = -1
         target = flow["acked_offset"]
         if flow["fin_offset"] >= 0:
@@ -174,7 +178,7 @@ def _declare_acknowledged_holes(s, slot, ts_ns):
             end = target
             if head >= 0 and s.pieces[head]["offset"] < end:
                 end = s.pieces[head]["offset"]
-            declare_hole(s, slot, direction, end, ts_ns)
+            declare_hole(s, slot, direction, end, passed_ns)
             deliver_pending(s, slot, direction)
 
 
@@ -238,7 +242,7 @@ def _track_payload(s, frame, buffer, slot, direction, flags, payload_len, n):
         store_pieces(s, frame, flow, buffer, start, payload_len, payload_cap, fate)
         if end > flow["max_offset"]:
             flow["max_offset"] = end
-        if flow["n_pending"] > MAX_PENDING_PER_FLOW:
+        while flow["n_pending"] > MAX_PENDING_PER_FLOW:
             # Bounded memory: the missing bytes are not coming.
             declare_hole(s, slot, direction, s.pieces[flow["pending_head"]]["offset"], ts_ns)
             deliver_pending(s, slot, direction)
@@ -328,7 +332,7 @@ def _note_syn(s, slot, direction, frame, flags):
     if is_syn_ack and s.live[slot]["syn_ack_ts_ns"] < 0:
         s.live[slot]["syn_ack_ts_ns"] = frame["ts_ns"]
         if s.live[slot]["syn_ts_ns"] >= 0 and s.live[slot]["syn_frames"] == 1:
-            s.live[slot]["handshake_resp_ns"] = frame["ts_ns"] - s.live[slot]["syn_ts_ns"]
+            s.live[slot]["handshake_resp_ns"] = max(-1, frame["ts_ns"] - s.live[slot]["syn_ts_ns"])
     elif not is_syn_ack and s.live[slot]["syn_ts_ns"] < 0:
         s.live[slot]["syn_ts_ns"] = frame["ts_ns"]
     return Fate.NEW.value
@@ -468,7 +472,7 @@ def _track_segment(s, frame, buffer, slot, direction):
         ack_is_news = _note_ack(s, slot, flow_idx, frame["ack"], ts_ns)
         if c["handshake_orig_ns"] < 0 and direction == Direction.ORIG.value and c["handshake_resp_ns"] >= 0:
             if c["syn_ack_frames"] == 1:
-                c["handshake_orig_ns"] = ts_ns - c["syn_ack_ts_ns"]
+                c["handshake_orig_ns"] = max(-1, ts_ns - c["syn_ack_ts_ns"])
 
     fate = _take_payload_and_flags(s, frame, buffer, slot, direction, flags, payload_len, ack_is_news, n)
     s.events[n]["fate"] = fate

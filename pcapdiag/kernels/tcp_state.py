@@ -148,8 +148,8 @@ ATTEMPT_LINGER_NS = 180_000_000_000
 """An unanswered SYN keeps its slot so long: Linux gives up after 127 s."""
 PLAUSIBLE_AHEAD_BYTES = 1 << 26
 """A segment further ahead than any real window is outside."""
-EVENT_MARGIN = MAX_PENDING_PER_FLOW * 2 + 64
-"""Events that one frame may cause at most."""
+EVENT_MARGIN = MAX_PENDING_PER_FLOW * 4 + 256
+"""Events that one frame may cause at most: a hole and a release for each pending piece of both flows."""
 
 
 class TrackerArrays(NamedTuple):

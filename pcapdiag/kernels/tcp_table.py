@@ -370,7 +370,8 @@ def end_connection(s, slot, ts_ns):
     c = s.live[slot]
     for direction in range(2):
         flow = s.flows[2 * slot + direction]
-        flush_pending(s, slot, direction, ts_ns)
+        passed_ns = flow["unseen_ts_ns"] if flow["unseen_ts_ns"] >= 0 else c["last_ts_ns"]
+        flush_pending(s, slot, direction, passed_ns)
         # Bytes the receiver acknowledged exist, captured or not; a last single one may be an unseen FIN.
         target = flow["acked_offset"]
         if flow["fin_offset"] >= 0:
@@ -378,7 +379,7 @@ def end_connection(s, slot, ts_ns):
         elif target == flow["next_offset"] + 1:
             target = flow["next_offset"]
         if flow["unseen_ts_ns"] >= 0 and target > flow["next_offset"]:
-            declare_hole(s, slot, direction, target, ts_ns)
+            declare_hole(s, slot, direction, target, passed_ns)
             deliver_pending(s, slot, direction)
     n = s.ctl[C_N_ROWS]
     s.ctl[C_N_ROWS] = n + 1

@@ -76,7 +76,7 @@ class Tracker:
         self._flows = np.zeros(2 * n_slot, dtype=state.FLOW)
         self._rings = np.zeros((2 * n_slot, state.RING, state.RING_COLUMNS), dtype=np.int64)
         self._history = np.zeros((n_slot, HISTORY_BYTES), dtype=np.uint8)
-        self._table = np.zeros(4 * n_slot, dtype=np.int32)
+        self._table = np.zeros(1 << (4 * n_slot - 1).bit_length(), dtype=np.int32)  # a power of two: kernels mask
         self._pieces = np.zeros(n_piece, dtype=state.PENDING)
         self._piece_bytes = np.zeros((n_piece, state.PIECE_BYTES), dtype=np.uint8)
         self._events = np.zeros(EVENTS, dtype=STREAM_EVENTS.dtype)
