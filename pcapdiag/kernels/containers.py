@@ -34,6 +34,7 @@ MAX_RECORD_BYTES = 16 << 20
 
 _MAX_SURE_BYTES = 262_144  # tcpdump's MAXIMUM_SNAPLEN: a longer frame is possible, but nothing to resume at
 _MAX_SURE_STEP_S = 7 * 86_400  # a record to resume at lies within a week of its neighbours
+_ANY_TIME = -2
 _CHAIN = 3  # that many records in a row are beyond doubt
 FOUND = 0
 NOT_FOUND = 1
@@ -158,6 +159,8 @@ def _is_usual_record(fraction, cap_len, wire_len, ticks_ns):
 def _is_chain(buffer, position, stop, at_end, big_endian, header_bytes, ticks_ns, first_s, last_s):
     """Tell whether records beyond doubt follow one another from `position` on.
 
+    With `last_s` _ANY_TIME their times do not matter: months may lie between the records of a sound file.
+
     Returns
     -------
     int
@@ -177,16 +180,14 @@ def _is_chain(buffer, position, stop, at_end, big_endian, header_bytes, ticks_ns
         if cap_len == 0 or cap_len > _MAX_SURE_BYTES:
             return NOT_FOUND
         sec = u32(buffer, position, big_endian)
-        if n_sure == 0:
-            if last_s >= 0 and not _is_near(sec, last_s) and not _is_near(sec, first_s):
-                return NOT_FOUND
-        elif not _is_near(sec, last_s):
+        if last_s >= 0 and not _is_near(sec, last_s) and (n_sure > 0 or not _is_near(sec, first_s)):
             return NOT_FOUND
+        if last_s != _ANY_TIME:
+            last_s = sec
         fraction = u32(buffer, position + 4, big_endian)
         wire_len = u32(buffer, position + 12, big_endian)
         if not _is_usual_record(fraction, cap_len, wire_len, ticks_ns):
             return NOT_FOUND
-        last_s = sec
         n_sure += 1
         position += header_bytes + cap_len
     return FOUND
@@ -291,7 +292,10 @@ def scan_pcap(buffer, stop, at_end, eager, state, frames):
         follows = NOT_FOUND
         if not is_usual and end <= stop:
             # However odd it looks, a record that others follow stands: clocks jump, and writers have habits.
-            follows = _is_chain(buffer, end, stop, at_end, big_endian, header_bytes, ticks_ns, -1, -1)
+            if end == stop and at_end and _is_usual_record(fraction, cap_len, wire_len, ticks_ns):
+                follows = FOUND
+            else:
+                follows = _is_chain(buffer, end, stop, at_end, big_endian, header_bytes, ticks_ns, -1, _ANY_TIME)
             if follows == UNDECIDED:
                 s["position"] = position
                 return MORE

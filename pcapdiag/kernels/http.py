@@ -123,7 +123,7 @@ def _feed_request(s, slot, event, data):  # fmt: skip
                 if protocol == Protocol.HTTP1.value and (data[at + pos] == CR or data[at + pos] == LF):
                     pos += 1  # RFC 9112 section 2.2: empty lines before a request line
                     continue
-                if looks_like_request(data, at + pos, rest_captured):
+                if looks_like_request(data, at + pos, rest_captured, protocol):
                     if c["n_open"] >= MAX_OPEN_PER_CONNECTION:
                         f["state"] = ST_LOST
                         return

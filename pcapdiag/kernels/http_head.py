@@ -6,7 +6,7 @@ line. A line longer than the scratch row keeps its beginning only.
 
 import numpy as np
 
-from pcapdiag.codes import Method
+from pcapdiag.codes import Method, Protocol
 from pcapdiag.kernels._kernel import kernel
 from pcapdiag.kernels._scan import find_byte
 from pcapdiag.kernels.http_state import (
@@ -180,7 +180,7 @@ def method_code(buf, at, length):
 
 
 @kernel
-def looks_like_request(buf, at, captured):
+def looks_like_request(buf, at, captured, protocol):
     """Return whether bytes begin like a request: a token, a space, and no doubt as far as one can see.
 
     Parameters
@@ -188,11 +188,14 @@ def looks_like_request(buf, at, captured):
     buf : ndarray of uint8, shape (n_byte,)
     at, captured : int
         [bytes] Where, and how many bytes may be read.
+    protocol : int
+        Protocol of the connection as far as known.
 
     Returns
     -------
     bool
-        True for a whole line that ends in ``HTTP/1.x``; for one that is cut short, if it begins with a known method.
+        True for a whole line that ends in ``HTTP/1.x``; for one that is cut short, or on a connection known to be
+        HTTP/1, if it begins with a known method.
     """
     k = 0
     while k < captured and k < 32 and TOKEN[buf[at + k]]:
@@ -205,13 +208,16 @@ def looks_like_request(buf, at, captured):
         return False
     limit = min(captured, LINE_BYTES)
     end = k + 1 + find_byte(buf, at + k + 1, limit - k - 1, LF)
+    is_known = method_code(buf, at, k) != Method.OTHER.value
+    if is_known and (end >= limit or protocol == Protocol.HTTP1.value):
+        return True
     if end >= limit:
-        return method_code(buf, at, k) != Method.OTHER.value
+        return False
     if buf[at + end - 1] == CR:
         end -= 1
     # RFC 9112 section 3: a request line ends in its version; memcached, SIP and IRC have verbs of the same look.
     return (
-        end - 9 > k
+        end - 9 >= k
         and buf[at + end - 9] == SPACE
         and equals_folded(buf, at + end - 8, 5, HTTP_SLASH)
         and buf[at + end - 3] == ord("1")

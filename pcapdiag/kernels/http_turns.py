@@ -30,7 +30,7 @@ TLS_ALERT = 21
 TLS_HANDSHAKE = 22
 TLS_APPLICATION = 23
 TLS_13_ALERT_BYTES = 19
-"""[bytes] An encrypted TLS 1.3 alert: 2 bytes, their type and the tag (RFC 8446 section 5.2). No message is so short."""
+"""[bytes] An encrypted TLS 1.3 alert: 2 bytes, their type, the tag (RFC 8446 section 5.2). No message is so short."""
 
 
 @kernel
