@@ -101,7 +101,7 @@ class UpstreamBlock:
     zone : Setting of str
         Name of the shared memory; empty: each worker counts failures on its own.
     keepalive : Setting of int
-        Idle connections that a worker keeps; 0: none; -1: depends on a version that is not known.
+        Idle connections that a worker keeps; 0: none.
     keepalive_local : Setting of bool
         A kept connection is used by the location that opened it only.
     keepalive_timeout_ns : Setting of int
@@ -127,6 +127,11 @@ class UpstreamBlock:
     keepalive_time_ns: Setting[int]
     source: str
     implicit: bool = False
+
+    @property
+    def is_lua(self) -> bool:
+        """Whether a program picks the peers (OpenResty's balancer_by_lua) from elsewhere; the servers do not count."""
+        return self.method.value.startswith("balancer_by_lua")
 
     @property
     def is_single(self) -> bool | None:
@@ -295,7 +300,8 @@ class ProxySettings:
         Returns
         -------
         tuple of UpstreamBlock
-            Blocks with this very address. If there are none, those with a name that may mean it: the port is the same.
+            Blocks with this very address. If there are none, those with a name that may mean it, for the port is the
+            same; if there are none of these either, those that pick their peers in Lua.
         """
         if isinstance(peer, str):
             if peer.startswith("unix:"):
@@ -305,8 +311,11 @@ class ProxySettings:
                 peer = parse_endpoint(peer)
             except ValueError:
                 return ()
-        exact = self._with(lambda server: server.endpoint == peer)
-        return exact or self._with(lambda server: server.endpoint is None and server.port == peer[2])
+        return (
+            self._with(lambda server: server.endpoint == peer)
+            or self._with(lambda server: server.endpoint is None and server.port == peer[2])
+            or tuple(block for block in self.upstreams if block.is_lua)
+        )
 
     def locations_of(self, blocks: Iterable[UpstreamBlock]) -> tuple[Location, ...]:
         """Return the locations that pass requests to any of these blocks; one whose target is a variable may, too."""
