@@ -11,6 +11,7 @@ No index and no time are `-1`, never 0 or NaN.
 from __future__ import annotations
 
 import tempfile
+import weakref
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -182,6 +183,7 @@ class RowStore:
     def _spill(self) -> None:
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="pcapdiag-")  # noqa: SIM115 - lives as long as the store
+            weakref.finalize(self, self._file.close)
         self._file.seek(0, 2)
         for part in self._parts:
             self._file.write(part.data)
@@ -235,6 +237,7 @@ class ByteStore:
         if len(self._tail) > self._memory_bytes:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(prefix="pcapdiag-")  # noqa: SIM115 - lives as long as the store
+                weakref.finalize(self, self._file.close)
             self._file.seek(0, 2)
             self._file.write(self._tail)
             self._spilled_bytes += len(self._tail)
