@@ -13,6 +13,10 @@ class CaptureError(PcapdiagError):
     """An input could not be read as a capture: missing, unreadable, empty of captures, or something else entirely."""
 
 
+class LogError(PcapdiagError):
+    """An input could not be read as a log: missing, unreadable or a folder."""
+
+
 class UsageError(PcapdiagError):
     """The request itself makes no sense: an unknown code, a bad address, an expression that cannot be evaluated."""
 

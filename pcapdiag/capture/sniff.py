@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from pcapdiag.codecs import compression_of
+
 HEAD_BYTES: Final = 4096
 """[bytes] As much of a file as is worth looking at."""
 
@@ -23,14 +25,6 @@ PCAP_MAGICS: Final = {
 
 PCAPNG_MAGIC: Final = bytes.fromhex("0a0d0d0a")
 _PCAPNG_BYTE_ORDERS: Final = (bytes.fromhex("1a2b3c4d"), bytes.fromhex("4d3c2b1a"))
-
-_COMPRESSIONS: Final = (
-    ("gzip", b"\x1f\x8b"),
-    ("zstd", b"\x28\xb5\x2f\xfd"),
-    ("xz", b"\xfd7zXZ\x00"),
-    ("bzip2", b"BZh"),
-    ("lz4", b"\x04\x22\x4d\x18"),
-)
 
 _OTHERS: Final = (
     (b"\x7fELF", "an ELF program"),
@@ -56,20 +50,6 @@ def container_of(head: bytes) -> str:
         return "pcap"
     if head[:4] == PCAPNG_MAGIC and (len(head) < 12 or head[8:12] in _PCAPNG_BYTE_ORDERS):
         return "pcapng"
-    return ""
-
-
-def compression_of(head: bytes) -> str:
-    """Return ``gzip``, ``zstd``, ``xz``, ``bzip2``, ``lz4`` or, for anything else, the empty string."""
-    for name, magic in _COMPRESSIONS:
-        if head.startswith(magic):
-            # "BZh" could begin a text; the level and the magic of the first block could not.
-            if name == "bzip2" and not (head[3:4].isdigit() and head[4:10] in {b"1AY&SY", b"\x17rE8P\x90"}):
-                continue
-            return name
-    # zstd and lz4 share the magic of skippable frames; pzstd begins its files with one.
-    if len(head) >= 4 and head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5:
-        return "lz4" if _COMPRESSIONS[4][1] in head else "zstd"
     return ""
 
 

@@ -15,8 +15,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, Self
 
-from pcapdiag.capture.codecs import DamagedError, unpack
-from pcapdiag.capture.sniff import HEAD_BYTES, compression_of
+from pcapdiag.capture.sniff import HEAD_BYTES
+from pcapdiag.codecs import DamagedError, compression_of, unpack
 from pcapdiag.errors import CaptureError, UsageError
 from pcapdiag.findings import Note
 

@@ -8,7 +8,8 @@ import lz4.frame
 import pytest
 import zstandard
 
-from pcapdiag.capture.sniff import PCAP_MAGICS, compression_of, container_of, describe, not_a_capture
+from pcapdiag.capture.sniff import PCAP_MAGICS, container_of, describe, not_a_capture
+from pcapdiag.codecs import compression_of
 from tests.capture import files
 
 

@@ -1,7 +1,8 @@
 """Unpacks gzip, zstd, xz, bzip2 and lz4 piece by piece: bounded memory whatever the input claims.
 
 Each codec is a generator of pieces of at most `PIECE_BYTES`. It ends where the stored bytes end, raises `EOFError` if
-that is too early and `DamagedError` where the data is damaged; the pieces before are good. Knows nothing of captures.
+that is too early and `DamagedError` where the data is damaged; the pieces before are good. Knows nothing of what the
+bytes are for: captures and logs are read through it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,13 @@ PIECE_BYTES: Final = 1 << 20
 # What a decompressor unpacked in the very call that finds the damage is lost, so it is fed little at a time.
 _FEED_BYTES: Final = 8192
 _XZ_MEMORY_BYTES: Final = 256 << 20
+_COMPRESSIONS: Final = (
+    ("gzip", b"\x1f\x8b"),
+    ("zstd", b"\x28\xb5\x2f\xfd"),
+    ("xz", b"\xfd7zXZ\x00"),
+    ("bzip2", b"BZh"),
+    ("lz4", b"\x04\x22\x4d\x18"),
+)
 _SKIPPABLE: Final = b"\x2a\x4d\x18"
 
 
@@ -31,8 +39,22 @@ class DamagedError(Exception):
     """The compressed data is damaged; the text is the library's."""
 
 
+def compression_of(head: bytes) -> str:
+    """Return ``gzip``, ``zstd``, ``xz``, ``bzip2``, ``lz4`` or, for anything else, the empty string."""
+    for name, magic in _COMPRESSIONS:
+        if head.startswith(magic):
+            # "BZh" could begin a text; the level and the magic of the first block could not.
+            if name == "bzip2" and not (head[3:4].isdigit() and head[4:10] in {b"1AY&SY", b"\x17rE8P\x90"}):
+                continue
+            return name
+    # zstd and lz4 share the magic of skippable frames; pzstd begins its files with one.
+    if len(head) >= 4 and head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5:
+        return "lz4" if _COMPRESSIONS[4][1] in head else "zstd"
+    return ""
+
+
 def unpack(compression: str, stored: Stored) -> Iterator[bytes]:
-    """Return the generator of unpacked pieces for a compression named by `sniff.compression_of`."""
+    """Return the generator of unpacked pieces for a compression named by `compression_of`."""
     return _CODECS[compression](stored)
 
 
