@@ -7,7 +7,7 @@ import pytest
 
 from pcapdiag.codes import ClosingKind, ConnEnd, ConnState, Direction, Fate, PacketDirection, StreamEventKind
 from pcapdiag.kernels import tcp_state as state
-from pcapdiag.tcp.tracker import Tracker
+from pcapdiag.tcp.tracker import EVENTS, Tracker
 from tests.reference.tcp import ACK, CLIENT, FIN, MOD, MS, PSH, RST, SERVER, SYN, Segment, from_script, make_batch
 
 S = 10**9
@@ -274,7 +274,7 @@ def test_the_events_of_a_connections_end_never_outgrow_the_output():
     tracker = Tracker(all_segments=True)
     for _ in tracker.update(make_batch([*start, *pieces])):
         pass
-    n_filler = len(tracker._events) - state.EVENT_MARGIN - 2
+    n_filler = EVENTS - state.EVENT_MARGIN - 2
     batch = make_batch([Segment(10**9, (*CLIENT[:2], 50000), SERVER, ACK | PSH, 1), reuse])
     batch.frames = np.concatenate([np.repeat(batch.frames[:1], n_filler), batch.frames[1:]])
     (tracked,) = tracker.update(batch)
