@@ -191,6 +191,11 @@ class _Expansion:
         return made
 
 
+def is_dump(text: str) -> bool:
+    """Whether this is what ``nginx -T`` printed: every file below a line that names it."""
+    return _SECTION.search(text) is not None
+
+
 def unescape(text: str) -> str:
     """Return a token as nginx takes it (ngx_conf_read_token); crossplane leaves most backslashes."""
     return _ESCAPED.sub(lambda match: _UNESCAPED.get(match[1], match[1]), text)

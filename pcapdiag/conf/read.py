@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from pcapdiag.conf.apisix import is_apisix, read_apisix
+from pcapdiag.conf.ingress import read_ingress
+from pcapdiag.conf.kong import kong_lines, read_kong
 from pcapdiag.conf.nginx import read_nginx
-from pcapdiag.conf.nginx_source import MOST_BYTES
+from pcapdiag.conf.nginx_source import MOST_BYTES, is_dump
+from pcapdiag.conf.tree import read_tree
 from pcapdiag.errors import UsageError
 
 if TYPE_CHECKING:
     from pcapdiag.conf.settings import ProxySettings
+
+_YAML: Final = re.compile(r"---|[\[{]|[\w.\"'-]+:(?:\s|$)")
+"""What YAML and JSON begin with after comments, and no other configuration."""
 
 
 def read_proxy_conf(path: str | Path, *, version: str = "") -> ProxySettings:
@@ -32,10 +40,38 @@ def read_proxy_conf(path: str | Path, *, version: str = "") -> ProxySettings:
     Raises
     ------
     UsageError
-        If the file cannot be read, or is no text.
+        If the file cannot be read, is no text, or of no proxy that is known.
     """
     path = Path(path)
-    return read_nginx(path, _text(path), version=version)
+    text = _text(path)
+    if is_dump(text):
+        return read_nginx(path, text, version=version)
+    first = next((line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
+    if _YAML.match(first.lstrip()) or path.suffix.lower() in {".yaml", ".yml", ".json"}:
+        return _read_yaml(path, text, version)
+    if lines := kong_lines(text):
+        return read_kong(lines, str(path), path.name, version=version)
+    return read_nginx(path, text, version=version)
+
+
+def _read_yaml(path: Path, text: str, version: str) -> ProxySettings:
+    documents, errors = read_tree(text, path.name)
+    notes = list(errors)
+    for document in documents:
+        listed = document.get("items")
+        for item in (document, *(listed.elements() if listed else ())):
+            kind, data = item.get("kind"), item.get("data")
+            if kind is None or kind.text != "ConfigMap":
+                continue
+            if data and any(key.endswith(".conf") for key, _ in data.items()):
+                msg = f"{path}: a ConfigMap that holds files; save its nginx.conf as a file and give that"
+                raise UsageError(msg)
+            return read_ingress(item, str(path), notes, version=version)
+    if any(is_apisix(document) for document in documents):
+        return read_apisix(documents, str(path), notes, version=version)
+    why = f"{errors[0].source}: {errors[0].text}" if errors else "none of their keys is in it"
+    msg = f"{path}: neither APISIX nor a ConfigMap of ingress-nginx ({why}); of Kong, give kong.conf"
+    raise UsageError(msg)
 
 
 def _text(path: Path) -> str:

@@ -310,7 +310,7 @@ TOKENS = st.sampled_from((*"{}; \n'\"*/\\#\ufeff", *WORDS, *MORE_WORDS))
 @given(st.lists(TOKENS, max_size=40).map(" ".join) | st.text(max_size=60).map(lambda t: t.replace("\0", "")))
 def test_no_text_stops_the_reading(tmp_path_factory, text):
     folder = tmp_path_factory.mktemp("hostile")
-    (folder / "nginx.conf").write_text(text, encoding="utf-8", errors="replace")
+    (folder / "nginx.conf").write_text(f"events {{}}\n{text}", encoding="utf-8", errors="replace")
     settings = read_proxy_conf(folder / "nginx.conf")
     assert all(isinstance(note.text, str) and note.source for note in settings.notes)
 
