@@ -121,6 +121,7 @@ class ErrorEntry:
     method: str
     target: str
     protocol: str
+    """Empty for HTTP/0.9, and where the record was cut inside its request line; then the target is a beginning."""
     subrequest: str
     upstream: str
     """The ``upstream:`` field as logged."""
