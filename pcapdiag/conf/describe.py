@@ -1,0 +1,95 @@
+"""Settings as rows for a report: name, value in words, where it was read or why it was assumed. Knows no markup."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pcapdiag.conf.values import nginx_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pcapdiag.conf.settings import Location, ProxySettings, Setting, UpstreamBlock
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting in words; `source` is empty and `why` is not where it was assumed."""
+
+    of: str
+    name: str
+    value: str
+    source: str
+    why: str
+
+
+def describe_block(block: UpstreamBlock) -> Iterator[Row]:
+    """Yield what decides about a group of peers and its pool."""
+    of = f"upstream {block.name}"
+    yield _row(of, "method", block.method, block.method.value)
+    yield _row(of, "zone", block.zone, block.zone.value or "none")
+    yield _row(of, "keepalive", block.keepalive, str(block.keepalive.value or "none"))
+    yield _row(of, "keepalive_timeout", block.keepalive_timeout_ns, _time(block.keepalive_timeout_ns.value))
+    yield _row(of, "keepalive_requests", block.keepalive_requests, _count(block.keepalive_requests.value))
+    yield _row(of, "keepalive_time", block.keepalive_time_ns, _time(block.keepalive_time_ns.value))
+    for server in block.servers:
+        peer = f"server {server.address}"
+        flags = "".join(f" {flag}" for flag, is_set in (("backup", server.backup), ("down", server.down)) if is_set)
+        if flags:
+            yield Row(of, peer, flags.strip(), server.source, "")
+        yield _row(of, f"{peer} max_fails", server.max_fails, str(server.max_fails.value))
+        yield _row(of, f"{peer} fail_timeout", server.fail_timeout_ns, _time(server.fail_timeout_ns.value))
+
+
+def describe_location(place: Location) -> Iterator[Row]:
+    """Yield what decides about the requests that a place passes on."""
+    of = f"location {place.path}" if place.path else "outside of locations"
+    prefix = place.module
+    yield _row(of, f"{prefix}_pass", place.target, place.target.value)
+    if prefix == "proxy":
+        yield _row(of, "proxy_http_version", place.http_version, place.http_version.value)
+        yield _row(of, "Connection", place.connection, place.connection.value or "none")
+    yield _row(of, f"{prefix}_next_upstream", place.next_upstream, " ".join(place.next_upstream.value))
+    tries = place.next_upstream_tries
+    yield _row(of, f"{prefix}_next_upstream_tries", tries, str(tries.value or "no limit"))
+    total = place.next_upstream_timeout_ns
+    yield _row(of, f"{prefix}_next_upstream_timeout", total, _time(total.value) if total.value else "no limit")
+    for name, wait in (
+        ("connect", place.connect_timeout_ns),
+        ("send", place.send_timeout_ns),
+        ("read", place.read_timeout_ns),
+    ):
+        yield _row(of, f"{prefix}_{name}_timeout", wait, _time(wait.value))
+
+
+def describe(settings: ProxySettings) -> tuple[Row, ...]:
+    """Return every setting that a diagnosis may rest on.
+
+    Parameters
+    ----------
+    settings : ProxySettings
+        The configuration.
+
+    Returns
+    -------
+    tuple of Row
+        Blocks first, then locations, then logs and workers.
+    """
+    rows = [row for block in settings.upstreams for row in describe_block(block)]
+    rows += [row for place in settings.locations for row in describe_location(place)]
+    rows += [_row("main", f"error_log {log.path}", log.level, log.level.value) for log in settings.error_logs]
+    rows.append(_row("main", "worker_processes", settings.worker_processes, settings.worker_processes.value))
+    return tuple(rows)
+
+
+def _row(of: str, name: str, setting: Setting[object], value: str) -> Row:
+    return Row(of, name, value, setting.source, setting.why)
+
+
+def _time(value_ns: int) -> str:
+    return "no limit" if value_ns < 0 else nginx_time(value_ns)
+
+
+def _count(value: int) -> str:
+    return "no limit" if value < 0 else str(value)

@@ -1,0 +1,419 @@
+"""What to change in a proxy's configuration, in its own words: plain data that a renderer makes text or a diff of.
+
+Each function states one need of a finding and returns the changes that meet it; none, if the configuration meets it
+already or cannot. Knows each proxy's names for a setting and since when there is one; knows no finding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from pcapdiag.conf.settings import ProxyKind
+from pcapdiag.conf.values import endpoint, nginx_time, version_numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pcapdiag.conf.settings import Endpoint, Location, ProxySettings, Server, Setting, UpstreamBlock
+
+_S = 1_000_000_000
+_MS = 1_000_000
+_POOL_TIMEOUT_SINCE = (1, 15, 3)
+_HTTP_1_1_SINCE = (1, 1, 4)
+_CONFIG_MAP = "data of the ConfigMap"
+_BUSY_BUFFERS = "proxy_busy_buffers_size must be at least as large"
+_APISIX_ANY = "the upstream object"
+_APISIX_BLOCK = "apisix_backend"
+"""Stands for all upstream objects where none was given."""
+Wait = Literal["connect", "send", "read"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One setting to change.
+
+    Attributes
+    ----------
+    proxy : ProxyKind
+        Whose language it is in.
+    setting : str
+        Name of the directive, parameter or key.
+    where : str
+        The block, object or file that it belongs to, in words.
+    source : str
+        ``file:line`` of the setting, or of its block where the setting `is_new`; empty if neither is in the file.
+    old, new : str
+        The values as the proxy writes them; an empty `old`: there is none, an empty `new`: remove it.
+    old_is_assumed : bool
+        `old` is not written anywhere, it is the default.
+    is_new : bool
+        The setting is not there yet.
+    line : str
+        What to write; empty where something is to be removed.
+    since : str
+        The first version of nginx that knows the setting; empty where every version does that is in use.
+    is_supported : bool or None
+        Whether this proxy's version knows it; None if the version is not known.
+    caution : str
+        What else it brings; empty if nothing.
+    """
+
+    proxy: ProxyKind
+    setting: str
+    where: str
+    source: str
+    old: str
+    new: str
+    old_is_assumed: bool
+    is_new: bool
+    line: str
+    since: str = ""
+    is_supported: bool | None = True
+    caution: str = ""
+
+
+def lower_pool_timeout(settings: ProxySettings, peer: Endpoint | str, to_ns: int) -> tuple[Change, ...]:
+    """Return how to make the proxy give up idle connections to a peer no later than a given time.
+
+    Parameters
+    ----------
+    settings : ProxySettings
+        The configuration.
+    peer : tuple of int or str
+        The upstream.
+    to_ns : int
+        [ns] The longest that a connection may stay idle.
+
+    Returns
+    -------
+    tuple of Change
+        For each block that holds the peer and keeps connections longer.
+    """
+    made: list[Change] = []
+    for block in settings.blocks_of_peer(peer):
+        kept = block.keepalive_timeout_ns
+        if block.keepalive.value != 0 and not 0 <= kept.value <= to_ns:
+            made += _pool_timeout(settings, block, to_ns)
+    return tuple(made)
+
+
+def raise_timeout(settings: ProxySettings, peer: Endpoint | str, wait: Wait, to_ns: int) -> tuple[Change, ...]:
+    """Return how to make the proxy wait longer for a peer.
+
+    Parameters
+    ----------
+    settings : ProxySettings
+        The configuration.
+    peer : tuple of int or str
+        The upstream.
+    wait : {"connect", "send", "read"}
+        For what it waits.
+    to_ns : int
+        [ns] The shortest that it must wait.
+
+    Returns
+    -------
+    tuple of Change
+        One for each place in the configuration where a shorter time holds.
+    """
+    made: list[Change] = []
+    for place in settings.locations_of(settings.blocks_of_peer(peer)):
+        held: Setting[int] = getattr(place, f"{wait}_timeout_ns")
+        if 0 <= held.value < to_ns:
+            name, where, old, new = _wait_in_words(settings.kind, place, wait, held.value, to_ns)
+            change = _change(settings, name, where, held, place.source, old, new)
+            is_kong = settings.kind is ProxyKind.KONG
+            made.append(replace(change, line=f'"{name}": {new}') if is_kong else change)
+    return _unique(made)
+
+
+def raise_buffer_size(settings: ProxySettings, peer: Endpoint | str, to_bytes: int) -> tuple[Change, ...]:
+    """Return how to make room for larger response heads of a peer.
+
+    Parameters
+    ----------
+    settings : ProxySettings
+        The configuration.
+    peer : tuple of int or str
+        The upstream.
+    to_bytes : int
+        [bytes] The least room.
+
+    Returns
+    -------
+    tuple of Change
+        One for each place where there is less; empty for proxies that have no such key.
+    """
+    made: list[Change] = []
+    kilobytes = 4 * -(-to_bytes // 4096)
+    for place in settings.locations_of(settings.blocks_of_peer(peer)):
+        held = place.buffer_size_bytes
+        if settings.kind in {ProxyKind.APISIX, ProxyKind.KONG} or held.value >= to_bytes:
+            continue
+        is_ingress = settings.kind is ProxyKind.INGRESS_NGINX
+        name = "proxy-buffer-size" if is_ingress else f"{place.module}_buffer_size"
+        where = _CONFIG_MAP if is_ingress else _in_words(place)
+        old, new = f"{held.value // 1024}k", f"{kilobytes}k"
+        made.append(_change(settings, name, where, held, place.source, old, new, caution=_BUSY_BUFFERS))
+    return _unique(made)
+
+
+def stop_repeating_requests(settings: ProxySettings, peer: Endpoint | str) -> tuple[Change, ...]:
+    """Return how to keep the proxy from sending a POST twice: ``non_idempotent`` taken from the conditions.
+
+    Parameters
+    ----------
+    settings : ProxySettings
+        The configuration.
+    peer : tuple of int or str
+        The upstream.
+
+    Returns
+    -------
+    tuple of Change
+        One for each place that has the condition.
+    """
+    made: list[Change] = []
+    for place in settings.locations_of(settings.blocks_of_peer(peer)):
+        held = place.next_upstream
+        if "non_idempotent" not in held.value:
+            continue
+        if settings.kind is ProxyKind.INGRESS_NGINX:
+            made.append(_change(settings, "retry-non-idempotent", _CONFIG_MAP, held, place.source, "true", "false"))
+            continue
+        rest = " ".join(condition for condition in held.value if condition != "non_idempotent") or "off"
+        name = f"{place.module}_next_upstream"
+        made.append(_change(settings, name, _in_words(place), held, place.source, " ".join(held.value), rest))
+    return _unique(made)
+
+
+def allow_retries(settings: ProxySettings, peer: Endpoint | str) -> tuple[Change, ...]:
+    """Return how to make the proxy try another peer after a failed connection.
+
+    Parameters
+    ----------
+    settings : ProxySettings
+        The configuration.
+    peer : tuple of int or str
+        The upstream.
+
+    Returns
+    -------
+    tuple of Change
+        One for each place whose conditions lack ``error``; none where there is no other peer.
+    """
+    made: list[Change] = []
+    for block in settings.blocks_of_peer(peer):
+        if block.is_single:
+            continue
+        for place in settings.locations_of([block]):
+            held = place.next_upstream
+            if "error" in held.value or settings.kind in {ProxyKind.APISIX, ProxyKind.KONG}:
+                continue
+            is_ingress = settings.kind is ProxyKind.INGRESS_NGINX
+            name = "proxy-next-upstream" if is_ingress else f"{place.module}_next_upstream"
+            where = _CONFIG_MAP if is_ingress else _in_words(place)
+            new = " ".join(("error", *(c for c in held.value if c != "off")))
+            caution = "a POST, LOCK or PATCH that was sent is not tried again, and must not be: it may have run"
+            made.append(_change(settings, name, where, held, place.source, " ".join(held.value), new, caution=caution))
+    return _unique(made)
+
+
+def raise_max_fails(settings: ProxySettings, peer: Endpoint | str, to: int) -> tuple[Change, ...]:
+    """Return how to keep one failure from putting a peer out.
+
+    Parameters
+    ----------
+    settings : ProxySettings
+        The configuration.
+    peer : tuple of int or str
+        The upstream.
+    to : int
+        The failures that it may have within fail_timeout, plus one.
+
+    Returns
+    -------
+    tuple of Change
+        For each server line that allows fewer; none where nginx counts no failures.
+    """
+    made: list[Change] = []
+    for block in settings.blocks_of_peer(peer):
+        # A single peer is never put out, whatever its max_fails.
+        if block.is_single or block.is_lua or block.implicit:
+            continue
+        for server in _servers_of(block, peer):
+            if 0 < server.max_fails.value < to:
+                held = server.max_fails
+                where = f"server {server.address} in upstream {block.name}"
+                caution = "a peer that really fails stays in rotation longer; what failed keeps failing"
+                change = _change(
+                    settings, "max_fails", where, held, server.source, str(held.value), str(to), caution=caution
+                )
+                made.append(replace(change, line=f"max_fails={to}"))
+    return tuple(made)
+
+
+def reuse_connections(settings: ProxySettings, peer: Endpoint | str, n_idle: int = 32) -> tuple[Change, ...]:
+    """Return how to make nginx keep connections to a peer.
+
+    Parameters
+    ----------
+    settings : ProxySettings
+        The configuration.
+    peer : tuple of int or str
+        The upstream.
+    n_idle : int
+        Idle connections that a worker may keep.
+
+    Returns
+    -------
+    tuple of Change
+        The pool of its blocks, and HTTP/1.1 without ``Connection: close`` in the places that pass to them.
+    """
+    made: list[Change] = []
+    for block in settings.blocks_of_peer(peer):
+        if block.implicit or block.is_lua:
+            continue
+        if block.keepalive.value == 0:
+            where = f"upstream {block.name}"
+            made.append(_change(settings, "keepalive", where, block.keepalive, block.source, "", str(n_idle)))
+        for place in settings.locations_of([block]):
+            made += _keep_open(settings, place)
+    return _unique(made)
+
+
+def _unique(made: Iterable[Change]) -> tuple[Change, ...]:
+    """Return each change once: a setting that several places inherit is changed where it stands."""
+    return tuple({(c.setting, c.source, c.where if c.is_new else ""): c for c in reversed([*made])}.values())[::-1]
+
+
+def _keep_open(settings: ProxySettings, place: Location) -> Iterable[Change]:
+    """Yield what a place lacks to leave its connections open."""
+    where = _in_words(place)
+    if place.reuse.value:
+        return
+    if place.module == "fastcgi":
+        yield _change(settings, "fastcgi_keep_conn", where, place.reuse, place.source, "off", "on")
+    elif place.module == "proxy":
+        version, header = place.http_version, place.connection
+        if version.value == "1.0":
+            yield _change(settings, "proxy_http_version", where, version, place.source, "1.0", "1.1", _HTTP_1_1_SINCE)
+        if "close" in header.value.lower():
+            # The other fields of the block are inherited no longer once it has one of its own: it replaces them all.
+            caution = "a block with a proxy_set_header inherits none from outside: repeat those that it had"
+            old = f"Connection {header.value}"
+            new = 'Connection ""'
+            yield _change(settings, "proxy_set_header", where, header, place.source, old, new, caution=caution)
+
+
+def _pool_timeout(settings: ProxySettings, block: UpstreamBlock, to_ns: int) -> Iterable[Change]:
+    """Yield the change of one block's pool timeout."""
+    kept, seconds = block.keepalive_timeout_ns, to_ns // _S
+    old = "" if kept.value < 0 else str(kept.value // _S)
+    if settings.kind is ProxyKind.NGINX:
+        version = version_numbers(settings.version)
+        where = f"upstream {block.name}"
+        if (0, 0, 0) < version < _POOL_TIMEOUT_SINCE:
+            caution = (
+                "this nginx has no keepalive_timeout for upstreams (since 1.15.3); without a pool each request pays"
+            )
+            size = block.keepalive
+            change = _change(settings, "keepalive", where, size, block.source, str(size.value), "", caution=caution)
+            yield replace(change, line="")
+        elif block.implicit:
+            address = block.servers[0].address
+            name = "backend"
+            pool = f"keepalive {block.keepalive.value}; keepalive_timeout {nginx_time(to_ns)};"
+            line = f"upstream {name} {{ server {address}; {pool} }}"
+            caution = f"and name it instead of {address} at {block.source}"
+            change = _change(settings, "upstream", "http", kept, block.source, "", name, caution=caution)
+            yield replace(change, line=line)
+        else:
+            old = nginx_time(kept.value) if kept.value >= 0 else ""
+            new = nginx_time(to_ns)
+            yield _change(settings, "keepalive_timeout", where, kept, block.source, old, new, _POOL_TIMEOUT_SINCE)
+    elif settings.kind is ProxyKind.APISIX and block.name != _APISIX_BLOCK:
+        new = f"{to_ns / _S:g}"
+        where = f"upstream object {block.name}"
+        change = _change(settings, "keepalive_pool.idle_timeout", where, kept, block.source, old, new)
+        yield replace(change, line=f'"keepalive_pool": {{"idle_timeout": {new}}}')
+    elif settings.kind is ProxyKind.APISIX:
+        where = "nginx_config.http.upstream in config.yaml"
+        change = _change(settings, "keepalive_timeout", where, kept, block.source, f"{old}s", nginx_time(to_ns))
+        yield replace(change, line=f"keepalive_timeout: {nginx_time(to_ns)}")
+    elif seconds > 0:
+        # Both count whole seconds, and take 0 for something else.
+        is_kong = settings.kind is ProxyKind.KONG
+        name = "upstream_keepalive_idle_timeout" if is_kong else "upstream-keepalive-timeout"
+        where = "kong.conf" if is_kong else _CONFIG_MAP
+        yield _change(settings, name, where, kept, block.source, old, str(seconds))
+
+
+def _wait_in_words(kind: ProxyKind, place: Location, wait: Wait, old_ns: int, to_ns: int) -> tuple[str, str, str, str]:
+    """Return name, place, old and new value of a timeout in a proxy's own words."""
+    if kind is ProxyKind.NGINX:
+        return f"{place.module}_{wait}_timeout", _in_words(place), nginx_time(old_ns), nginx_time(to_ns)
+    if kind is ProxyKind.INGRESS_NGINX:
+        return f"proxy-{wait}-timeout", _CONFIG_MAP, str(old_ns // _S), str(-(-to_ns // _S))
+    if kind is ProxyKind.APISIX:
+        where = _APISIX_ANY if place.upstream == _APISIX_BLOCK else f"upstream object {place.upstream}"
+        return f"timeout.{wait}", where, f"{old_ns / _S:g}", f"{to_ns / _S:g}"
+    name = {"connect": "connect_timeout", "send": "write_timeout", "read": "read_timeout"}[wait]
+    return name, "the service object, in ms", str(old_ns // _MS), str(to_ns // _MS)
+
+
+def _change(
+    settings: ProxySettings,
+    name: str,
+    where: str,
+    held: Setting[object],
+    block_source: str,
+    old: str,
+    new: str,
+    since: tuple[int, int, int] = (0, 0, 0),
+    *,
+    caution: str = "",
+) -> Change:
+    """Return a change of a value that is held; a new line in its block where it was assumed."""
+    version = version_numbers(settings.version)
+    guarded = settings.kind is ProxyKind.NGINX and since != (0, 0, 0)
+    return Change(
+        proxy=settings.kind,
+        setting=name,
+        where=where,
+        source=held.source or block_source,
+        old=old,
+        new=new,
+        old_is_assumed=held.assumed,
+        is_new=held.assumed,
+        line=_line(settings.kind, name, new),
+        since=".".join(map(str, since)) if guarded else "",
+        is_supported=(None if version == (0, 0, 0) else version >= since) if guarded else True,
+        caution=caution,
+    )
+
+
+def _line(kind: ProxyKind, name: str, new: str) -> str:
+    """Return how a proxy writes a setting."""
+    if kind is ProxyKind.NGINX:
+        return f"{name} {new};"
+    if kind is ProxyKind.INGRESS_NGINX:
+        return f'{name}: "{new}"'
+    if kind is ProxyKind.KONG:
+        return f"{name} = {new}"
+    outer, dot, inner = name.partition(".")
+    return f'"{outer}": {{"{inner}": {new}}}' if dot else f"{name}: {new}"
+
+
+def _in_words(place: Location) -> str:
+    """Return which block a place is, as an operator looks for it."""
+    block = f"location {place.path}" if place.path else "the block"
+    return f"{block} of server {place.server_names[0]}" if place.server_names else block
+
+
+def _servers_of(block: UpstreamBlock, peer: Endpoint | str) -> tuple[Server, ...]:
+    """Return the servers of a block that are the peer; those with a name if none is by its address."""
+    wanted = endpoint(peer, 80)[0] if isinstance(peer, str) else peer
+    exact = tuple(server for server in block.servers if server.endpoint == wanted)
+    return exact or tuple(server for server in block.servers if server.endpoint is None)
