@@ -50,7 +50,7 @@ class _Run:
     """The stores and totals of one run over one or more captures."""
 
     def __init__(self, *, follow_s: float, max_live: int, on_progress: Progress | None) -> None:
-        self.connections = RowStore(CONNECTIONS, memory_bytes=64 << 20)
+        self.connections = RowStore(CONNECTIONS)
         self.exchanges = RowStore(EXCHANGES)
         self.key_segments = RowStore(KEY_SEGMENTS, memory_bytes=64 << 20)
         self.texts = ByteStore()
@@ -109,10 +109,10 @@ class _Run:
 
     def sorted_connections(self) -> Table:
         """Return the connections so that row i is connection i."""
-        parts = list(self.connections.read_chunks())
+        unsorted, self.connections = self.connections, RowStore(CONNECTIONS)
         rows = CONNECTIONS.empty(self.n_connections)
-        for part in parts:
-            rows[part["conn"]] = part
+        for chunk in unsorted.read_chunks():
+            rows[chunk["conn"]] = chunk
         return Table(CONNECTIONS, rows)
 
 
@@ -165,7 +165,8 @@ def build_analysis(
     points = []
     for capture_idx in range(len(captures)):
         mine = np.flatnonzero(connections["capture_idx"] == capture_idx)
-        points.append(find_capture_point(connections.take(mine), legs[mine]))
+        is_all = len(mine) == len(connections)
+        points.append(find_capture_point(connections if is_all else connections.take(mine), legs[mine]))
     totals = run.totals
     return Analysis(
         captures=tuple(captures),
