@@ -51,7 +51,7 @@ def build_losses(
 
     def connection_of(conn: int) -> Connection:
         if conn not in known:
-            known[conn] = _to_connection(connections.rows[conn], texts)
+            known[conn] = to_connection(connections.rows[conn], texts)
         return known[conn]
 
     losses = []
@@ -113,7 +113,8 @@ def _read_text(texts: ByteStore, offset: int, length: int) -> str:
     return texts.read(offset, length).decode("utf-8", errors="backslashreplace")
 
 
-def _to_connection(row: Rows, texts: ByteStore) -> Connection:
+def to_connection(row: Rows, texts: ByteStore) -> Connection:
+    """Return a row of `columns.CONNECTIONS` as rules read it."""
     orig = (int(row["orig_hi"]), int(row["orig_lo"]), int(row["orig_port"]))
     resp = (int(row["resp_hi"]), int(row["resp_lo"]), int(row["resp_port"]))
     return Connection(

@@ -1,0 +1,172 @@
+"""`no live upstreams`: why each peer of the group could not be tried.
+
+A peer is out for a worker (or for all, with a `zone`) while `now - checked <= fail_timeout`, in whole seconds, after
+`max_fails` failures; and for one request once that request has tried it (ngx_http_upstream_round_robin.c). Knows
+entries and settings; which packets stand behind an entry was decided before.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pcapdiag.correlate.ledger import Absence, Chain, ChainLink, EntryVerdict
+from pcapdiag.correlate.pairs import normalize_peer
+from pcapdiag.logs.entries import LogKind
+from pcapdiag.units import format_address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pcapdiag.conf.settings import ProxySettings, Server
+    from pcapdiag.correlate.ledger import JoinedEntry
+    from pcapdiag.logs.entries import AccessEntry
+
+DEFAULT_MAX_FAILS = 1
+DEFAULT_FAIL_TIMEOUT_S = 10
+LONGEST_REQUEST_S = 3600
+"""[s] How far back a try may lie that belongs to the same request, where no access log says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Peer:
+    """What is known of one server of a group."""
+
+    name: str
+    max_fails: int = DEFAULT_MAX_FAILS
+    fail_timeout_s: int = DEFAULT_FAIL_TIMEOUT_S
+    is_down: bool = False
+
+
+def build_chains(
+    joined: Sequence[JoinedEntry], *, accesses: Iterable[AccessEntry], settings: ProxySettings | None
+) -> tuple[Chain, ...]:
+    """Return the chain behind every `no live upstreams`.
+
+    Parameters
+    ----------
+    joined : sequence of JoinedEntry
+        All upstream entries with their verdicts, by time.
+    accesses : iterable of AccessEntry
+        They name the tries of a request even where the error log has lost them.
+    settings : ProxySettings or None
+        For the servers of a block; without, the peers that the log names are its servers.
+
+    Returns
+    -------
+    tuple of Chain
+        In the order of the entries.
+    """
+    history = _History(joined, settings)
+    lists: dict[tuple[int, str], list[AccessEntry]] = defaultdict(list)
+    for access in accesses:
+        lists[access.log_conn, access.method].append(access)
+    return tuple(
+        history.chain(position, j, lists[j.entry.log_conn, j.entry.method])
+        for position, j in enumerate(joined)
+        if j.entry.kind is LogKind.NO_LIVE_UPSTREAMS
+    )
+
+
+class _History:
+    """The failures of each peer, by worker and by time."""
+
+    def __init__(self, joined: Sequence[JoinedEntry], settings: ProxySettings | None) -> None:
+        self._joined = joined
+        self._settings = settings
+        self._of_peer: dict[str, list[int]] = defaultdict(list)
+        self._of_request: dict[tuple[int, int, str], list[int]] = defaultdict(list)
+        self._blocks: dict[str, dict[str, None]] = defaultdict(dict)
+        by_uri: dict[tuple[str, str], str] = {}
+        for position, j in enumerate(joined):
+            entry = j.entry
+            self._of_request[entry.pid, entry.log_conn, entry.request].append(position)
+            if entry.kind is LogKind.NO_LIVE_UPSTREAMS:
+                by_uri.setdefault((entry.server, entry.upstream_schema), entry.upstream_peer)
+            elif j.verdict is not EntryVerdict.NO_PACKETS_EXPECTED:
+                self._of_peer[normalize_peer(entry.upstream_peer)].append(position)
+        # Without a configuration: peers that the same virtual server was served by, as far as the log names them.
+        for peer, positions in self._of_peer.items():
+            for position in positions:
+                entry = joined[position].entry
+                block = by_uri.get((entry.server, entry.upstream_schema))
+                if block is not None:
+                    self._blocks[block][peer] = None
+
+    def chain(self, position: int, joined: JoinedEntry, accesses: Sequence[AccessEntry]) -> Chain:
+        """Return why no peer was left for the entry at this position."""
+        entry = joined.entry
+        name = entry.upstream_peer
+        block = self._settings.block(name) if self._settings is not None else None
+        if block is not None and block.servers:
+            peers = [_of_server(server) for server in block.servers]
+            has_zone = bool(block.zone.value)
+            source = block.source
+        else:
+            peers, has_zone, source = [_Peer(peer) for peer in self._blocks[name]], False, ""
+        tried = self._tried(position, joined, accesses)
+        links = tuple(self._link(position, joined, peer, tried, has_zone=has_zone) for peer in peers)
+        timeout = max((peer.fail_timeout_s for peer in peers), default=DEFAULT_FAIL_TIMEOUT_S)
+        return Chain(entry, name, links, source, timeout)
+
+    def _tried(self, position: int, joined: JoinedEntry, accesses: Sequence[AccessEntry]) -> dict[str, int]:
+        """Return the peers that this request had tried, with the position of the entry (-1: only the access log)."""
+        entry = joined.entry
+        tried: dict[str, int] = {}
+        positions = self._of_request[entry.pid, entry.log_conn, entry.request]
+        for before in reversed(positions[: positions.index(position)]):
+            other = self._joined[before].entry
+            if other.kind is LogKind.NO_LIVE_UPSTREAMS or entry.ts_s - other.ts_s > LONGEST_REQUEST_S:
+                break
+            peer = normalize_peer(other.upstream_peer)
+            if peer not in tried or other.kind is not LogKind.SERVER_DISABLED:
+                tried[peer] = before
+        nearest = [a for a in accesses if any(t.addr == entry.upstream_peer for t in a.tries)]
+        matching = [a for a in nearest if any(normalize_peer(t.addr) in tried for t in a.tries)]
+        if len(nearest) == 1 or len(matching) == 1:
+            only = matching[0] if len(matching) == 1 else nearest[0]
+            names = {normalize_peer(t.addr) for t in only.tries}
+            tried = {peer: at for peer, at in tried.items() if peer in names}
+            tried |= dict.fromkeys(names - tried.keys() - {entry.upstream_peer}, -1)
+        return tried
+
+    def _link(
+        self, position: int, joined: JoinedEntry, peer: _Peer, tried: dict[str, int], *, has_zone: bool
+    ) -> ChainLink:
+        if peer.is_down:
+            return ChainLink(peer.name, Absence.DOWN)
+        now_s = joined.entry.ts_s
+        if peer.name in tried:
+            at = tried[peer.name]
+            by = self._joined[at] if at >= 0 else None
+            until = by.entry.ts_s if by is not None else now_s
+            return ChainLink(peer.name, Absence.TRIED, until, by.entry if by else None, by.wire if by else None)
+        mine = self._of_peer.get(peer.name, [])
+        failures = []
+        for at in reversed(mine[: bisect_right(mine, position)]):
+            by = self._joined[at]
+            if now_s - by.entry.ts_s > 2 * peer.fail_timeout_s + 1:
+                break
+            if has_zone or by.entry.pid == joined.entry.pid:
+                failures.append(by)
+        # The last failure began the time out; a peer whose probe is under way is out for as long again.
+        causes = [f for f in failures if f.entry.kind is not LogKind.SERVER_DISABLED] or failures
+        if not causes or not peer.max_fails:
+            return ChainLink(peer.name, Absence.UNKNOWN)
+        last = causes[0]
+        if now_s - failures[0].entry.ts_s > peer.fail_timeout_s + 1:
+            return ChainLink(peer.name, Absence.UNKNOWN)
+        until = failures[0].entry.ts_s + peer.fail_timeout_s + 1
+        return ChainLink(peer.name, Absence.DISABLED, until, last.entry, last.wire)
+
+
+def _of_server(server: Server) -> _Peer:
+    if server.endpoint is None:
+        name = server.address
+    else:
+        high, low, port = server.endpoint
+        address = format_address(high, low)
+        name = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return _Peer(name, server.max_fails.value, max(server.fail_timeout_ns.value, 0) // 1_000_000_000, server.down)

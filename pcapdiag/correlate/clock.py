@@ -1,0 +1,128 @@
+"""The log's clock against the capture's: the offset at which most entries have a try.
+
+An entry stamped s happened within [s, s + 1) of the log's local time, so each pair of entry and try leaves an interval
+of about a second for the offset. The offset that most entries agree on is the estimate, the intersection of their
+intervals its width. Knows intervals only, neither logs nor packets.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pcapdiag.correlate.ledger import Clock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+S = 1_000_000_000
+QUARTER_S = 900
+"""[s] Zones are multiples of 15 minutes."""
+MOST_OFFSET_S = 15 * 3600
+"""[s] No zone is farther from UTC, a wrong clock included."""
+
+
+class Interval(NamedTuple):
+    """[ns] Offsets that a pair allows, both ends included."""
+
+    low: int
+    high: int
+
+
+class Plateau(NamedTuple):
+    """Offsets at which the same number of entries have a try."""
+
+    pairs: int
+    low: int
+    high: int
+
+    @property
+    def middle(self) -> int:
+        """[ns] The estimate."""
+        return (self.low + self.high) // 2
+
+
+def estimate_clock(intervals: Iterable[Sequence[Interval]], *, zone_s: int | None = None) -> Clock | None:
+    """Return the offset on which most entries agree.
+
+    Parameters
+    ----------
+    intervals : iterable of sequence of Interval
+        For each entry, the offsets that each of its possible tries allows.
+    zone_s : int, optional
+        [s] The log's zone, where the operator knows it.
+
+    Returns
+    -------
+    Clock or None
+        None if no entry has a possible try within the offsets that make sense.
+    """
+    bound = MOST_OFFSET_S * S
+    low, high = (-bound, bound) if zone_s is None else (zone_s * S - bound // 15, zone_s * S + bound // 15)
+    merged = [m for its in intervals if (m := merge_intervals([i for i in its if i.high >= low and i.low <= high]))]
+    best = find_plateaus(merged)
+    if not best:
+        return None
+
+    def oddness(plateau: Plateau) -> tuple[int, int]:
+        offset, zone = split_zone(plateau.middle, zone_s)
+        return abs(offset), abs(zone)
+
+    best.sort(key=oddness)
+    first = best[0]
+    offset, zone = split_zone(first.middle, zone_s)
+    apart = [p for p in best[1:] if p.low > first.high + S or p.high < first.low - S]
+    return Clock(
+        offset_ns=offset,
+        width_ns=first.high - first.low,
+        zone_s=zone,
+        pairs=first.pairs,
+        conflicts=len(merged) - first.pairs,
+        # Clocks that agree need no better proof than one pair; an offset that is found by trying does.
+        is_ambiguous=bool(apart) and abs(offset) > 2 * S,
+    )
+
+
+def split_zone(offset_ns: int, zone_s: int | None = None) -> tuple[int, int]:
+    """Return the clock offset [ns] and the zone [s] that an offset is made of."""
+    if zone_s is None:
+        zone_s = (offset_ns + QUARTER_S * S // 2) // (QUARTER_S * S) * QUARTER_S
+    return offset_ns - zone_s * S, zone_s
+
+
+def find_plateaus(intervals: Iterable[Sequence[Interval]]) -> list[Plateau]:
+    """Return where most of the rows of disjoint intervals overlap.
+
+    Parameters
+    ----------
+    intervals : iterable of sequence of Interval
+        One row per entry; those of one row do not touch.
+
+    Returns
+    -------
+    list of Plateau
+        All with the same, greatest count, in order; empty if there is no interval.
+    """
+    edges = sorted((at, step) for row in intervals for i in row for at, step in ((i.low, 0), (i.high, 1)))
+    best: list[Plateau] = []
+    count = most = 0
+    for position, (at, is_end) in enumerate(edges):
+        if is_end:
+            count -= 1
+            continue
+        count += 1
+        if count >= most and edges[position + 1][1]:
+            plateau = Plateau(count, at, edges[position + 1][0])
+            best = [plateau] if count > most else [*best, plateau]
+            most = count
+    return best
+
+
+def merge_intervals(row: Iterable[Interval]) -> list[Interval]:
+    """Return the union of intervals as disjoint ones, in order."""
+    merged: list[Interval] = []
+    for interval in sorted(row):
+        if merged and interval.low <= merged[-1].high:
+            merged[-1] = Interval(merged[-1].low, max(merged[-1].high, interval.high))
+        else:
+            merged.append(interval)
+    return merged

@@ -1,0 +1,357 @@
+"""The join: logs, configuration and tries on the wire in, the two-sided ledger out.
+
+Every entry gets one verdict and every failed try one; what cannot be decided is left undetermined, with its candidates.
+Knows nothing of files, tables or reports.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pcapdiag.correlate.access import AGREES_NS, AccessLinks, link_access
+from pcapdiag.correlate.assign import Choice, align
+from pcapdiag.correlate.attempts import group_entries, list_access_tries
+from pcapdiag.correlate.cascade import build_chains
+from pcapdiag.correlate.clock import Interval, S, estimate_clock, find_plateaus, split_zone
+from pcapdiag.correlate.ledger import (
+    Clock,
+    EntryVerdict,
+    JoinedEntry,
+    JoinedTry,
+    Ledger,
+    Retry,
+    WireVerdict,
+    first_of,
+)
+from pcapdiag.correlate.pairs import LAG_NS, LEAD_NS, Pairing, normalize_peer
+from pcapdiag.correlate.symptoms import HEADER, Symptom
+from pcapdiag.findings import Confidence
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from pcapdiag.conf.settings import ProxySettings
+    from pcapdiag.correlate.attempts import AccessTry, LoggedTry
+    from pcapdiag.correlate.ledger import WireTry
+    from pcapdiag.logs.entries import AccessEntry, ErrorEntry
+
+TOLERANCE_NS = 30_000_000
+"""[ns] How far a pair may lie beside the estimated offset: clocks are slewed while a capture runs."""
+JUST_BEGUN_NS = 65 * S
+"""[ns] A request that timed out so soon after the capture began may have been sent before."""
+
+_OTHER_HOST = 20
+_OTHER_STAGE = 50
+_OTHER_TIME = 400
+_OTHER_ID = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureSpan:
+    """What the capture covers: its first and last time [ns], and the peers that it saw at all."""
+
+    first_ns: int
+    last_ns: int
+    peers: frozenset[str]
+
+
+def join_logs(
+    wires: Sequence[WireTry],
+    span: CaptureSpan,
+    entries: Iterable[ErrorEntry],
+    accesses: Iterable[AccessEntry] = (),
+    settings: ProxySettings | None = None,
+    *,
+    zone_s: int | None = None,
+) -> Ledger:
+    """Join the error log with what the capture shows.
+
+    Parameters
+    ----------
+    wires : sequence of WireTry
+        Failed tries of the upstream leg, and the last exchange of each connection.
+    span : CaptureSpan
+        What the capture covers.
+    entries : iterable of ErrorEntry
+        The error log; entries that concern no upstream are passed over.
+    accesses : iterable of AccessEntry
+        The access log; lines of a single try that was answered are passed over.
+    settings : ProxySettings, optional
+        The proxy's configuration.
+    zone_s : int, optional
+        [s] The error log's zone; found by itself if not given.
+
+    Returns
+    -------
+    Ledger
+    """
+    concerned = [entry for entry in entries if entry.concerns_upstream]
+    order = sorted(range(len(concerned)), key=lambda n: concerned[n].ts_s)
+    concerned = [concerned[n] for n in order]
+    logged = group_entries(concerned)
+    conns = {entry.log_conn for entry in concerned if entry.log_conn >= 0}
+    kept = [a for a in accesses if len(a.tries) > 1 or a.status >= 500 or a.log_conn in conns]
+    access_tries = list_access_tries(kept)
+    pairing = Pairing(logged, wires, settings)
+    links = link_access(access_tries, logged, pairing.wires)
+    clock = find_clock(pairing, links, zone_s)
+    choices: dict[int, Choice] = {}
+    if clock is not None:
+        if clock.is_measured:
+            pairing.learn_timeouts(clock.total_ns, clock.width_ns)
+        choices = _choose(pairing, logged, links, access_tries, clock)
+        clock = _sharpen(pairing, choices, clock, zone_s)
+        choices = _choose(pairing, logged, links, access_tries, clock)
+    judge = _Judge(span, clock, pairing, links, access_tries)
+    joined: list[JoinedEntry | None] = [None] * len(concerned)
+    for number, attempt in enumerate(logged):
+        for position in attempt.entries:
+            joined[position] = judge.entry(concerned[position], number, attempt, choices.get(number))
+    results = tuple(j for j in joined if j is not None)
+    return Ledger(
+        clock=clock,
+        entries=results,
+        tries=judge.tries(results),
+        chains=build_chains(results, accesses=kept, settings=settings),
+        retries=tuple(_retries(pairing, links, access_tries)),
+        has_access=bool(kept) or bool(access_tries),
+    )
+
+
+def find_clock(pairing: Pairing, links: AccessLinks, zone_s: int | None = None) -> Clock | None:
+    """Return the offset of the error log's clock to the capture's.
+
+    Parameters
+    ----------
+    pairing : Pairing
+        All pairs that are possible.
+    links : AccessLinks
+        Offsets by way of the access log.
+    zone_s : int, optional
+        [s] The zone, if it is known.
+
+    Returns
+    -------
+    Clock or None
+        None if nothing joins the two.
+    """
+    rows = pairing.intervals()
+    if links.to_log is not None and links.to_wire is not None:
+        # The way over the access log is known to the millisecond on one side: what lies on it counts first.
+        total = links.to_log.total_ns + links.to_wire.total_ns
+        half = (links.to_log.width_ns + links.to_wire.width_ns) // 2 + TOLERANCE_NS
+        near = [[i for i in row if i.low <= total + half and i.high >= total - half] for row in rows]
+        clipped = [[Interval(max(i.low, total - half), min(i.high, total + half)) for i in row] for row in near if row]
+        clock = estimate_clock(clipped, zone_s=zone_s)
+        if clock is not None:
+            return clock
+        offset, zone = split_zone(total, zone_s)
+        return Clock(offset, 2 * half, zone, min(links.to_log.pairs, links.to_wire.pairs))
+    clock = estimate_clock(rows, zone_s=zone_s)
+    if clock is not None:
+        return clock
+    clock = estimate_clock(pairing.intervals(is_open=True), zone_s=zone_s)
+    if clock is None:
+        return None
+    return replace(clock, is_measured=False)
+
+
+def _sharpen(pairing: Pairing, choices: dict[int, Choice], clock: Clock, zone_s: int | None) -> Clock:
+    """Return the clock as the certain pairs have it: the intersection of their intervals alone."""
+    rows = []
+    n_possible = 0
+    for number, choice in choices.items():
+        n_possible += bool(choice.candidates)
+        if choice.chosen < 0:
+            continue
+        moment = next(m for _, w, m in pairing.of(number) if w == choice.chosen)
+        if moment.is_open == clock.is_measured:
+            continue
+        ts_ns = pairing.logged[number].head.ts_s * S
+        rows.append([Interval(ts_ns - moment.high - LAG_NS, ts_ns + S - moment.low + LEAD_NS)])
+    best = find_plateaus(rows)
+    if not best:
+        return clock
+    plateau = min(best, key=lambda p: abs(p.middle - clock.total_ns))
+    offset, zone = split_zone(plateau.middle, clock.zone_s if zone_s is None else zone_s)
+    return Clock(
+        offset_ns=offset,
+        width_ns=plateau.high - plateau.low,
+        zone_s=zone,
+        pairs=plateau.pairs,
+        conflicts=len(rows) - plateau.pairs,
+        is_measured=clock.is_measured,
+        is_ambiguous=clock.is_ambiguous,
+    )
+
+
+def _choose(
+    pairing: Pairing,
+    logged: Sequence[LoggedTry],
+    links: AccessLinks,
+    access_tries: Sequence[AccessTry],
+    clock: Clock,
+) -> dict[int, Choice]:
+    """Return the best assignment at this offset."""
+    known_ids = {wire.request_id for wire in pairing.wires if wire.request_id}
+    half = clock.width_ns // 2 + TOLERANCE_NS
+    costs: dict[tuple[int, int], int] = {}
+    for number, attempt in enumerate(logged):
+        ts_ns = attempt.head.ts_s * S
+        access = access_tries[links.of_logged[number]] if number in links.of_logged else None
+        request_id = attempt.request_id or (access.access.request_id if access is not None else "")
+        for _, position, moment in pairing.of(number):
+            if moment.is_open and clock.is_measured:
+                continue
+            low, high = ts_ns - moment.high - LAG_NS, ts_ns + S - moment.low + LEAD_NS
+            if low > clock.total_ns + half or high < clock.total_ns - half:
+                continue
+            wire = pairing.wires[position]
+            cost = 0
+            if wire.host and attempt.head.host and wire.host != attempt.head.host:
+                cost += _OTHER_HOST
+            # A status line may be the whole of what came of a head.
+            if wire.has_head and attempt.head.action == HEADER and attempt.symptom is not Symptom.BAD_RESPONSE:
+                cost += _OTHER_STAGE
+            if request_id in known_ids and wire.request_id:
+                if wire.request_id != request_id:
+                    continue
+            elif request_id in known_ids:
+                cost += _OTHER_ID
+            if access is not None:
+                distance = links.distance_ns(access, wire)
+                if distance > AGREES_NS:
+                    cost += _OTHER_TIME
+                elif distance > 0:
+                    cost += distance // 1_000_000 * 2
+            costs[number, position] = cost
+    return align(costs)
+
+
+class _Judge:
+    """Gives every entry and every failed try its verdict."""
+
+    def __init__(
+        self,
+        span: CaptureSpan,
+        clock: Clock | None,
+        pairing: Pairing,
+        links: AccessLinks,
+        access_tries: Sequence[AccessTry],
+    ) -> None:
+        self._span = span
+        self._clock = clock
+        self._pairing = pairing
+        self._links = links
+        self._access_tries = access_tries
+
+    def entry(self, entry: ErrorEntry, number: int, attempt: LoggedTry, choice: Choice | None) -> JoinedEntry:
+        linked = self._links.of_logged.get(number, -1)
+        access = self._access_tries[linked].access if linked >= 0 else None
+        wires = self._pairing.wires
+        if attempt.symptom is Symptom.NO_PACKETS:
+            reason = (
+                "no peer was left: this request sent nothing"
+                if ":" not in entry.upstream_peer
+                else ("it failed before anything was sent")
+            )
+            return JoinedEntry(entry, EntryVerdict.NO_PACKETS_EXPECTED, reason, Confidence.CONFIRMED)
+        if choice is not None and choice.chosen >= 0:
+            confidence, reason = self._certainty(choice, linked, number)
+            return JoinedEntry(entry, EntryVerdict.EXPLAINED, reason, confidence, wires[choice.chosen], access=access)
+        if choice is not None:
+            candidates = tuple(wires[c] for c in choice.candidates)
+            reason = (
+                f"{len(candidates)} tries at this peer fit alike"
+                if len(candidates) > 1
+                else ("another entry fits the same try as well")
+            )
+            return JoinedEntry(
+                entry, EntryVerdict.UNDETERMINED, reason, Confidence.POSSIBLE, candidates=candidates, access=access
+            )
+        verdict, reason = self._unmatched(entry, attempt)
+        return JoinedEntry(entry, verdict, reason, Confidence.LIKELY, access=access)
+
+    def _certainty(self, choice: Choice, linked: int, number: int) -> tuple[Confidence, str]:
+        wire = self._pairing.wires[choice.chosen]
+        if linked >= 0:
+            access = self._access_tries[linked]
+            if wire.request_id and wire.request_id == access.access.request_id:
+                return Confidence.CONFIRMED, "peer, kind, time and request id, by way of the access log"
+            if 0 <= self._links.distance_ns(access, wire) <= AGREES_NS:
+                return Confidence.CONFIRMED, "peer, kind and time, by way of the access log to the millisecond"
+        if self._clock is not None and self._clock.is_ambiguous:
+            return Confidence.POSSIBLE, "peer and kind; another clock offset would fit as many entries"
+        half = (self._clock.width_ns // 2 if self._clock is not None else 0) + TOLERANCE_NS
+        total = self._clock.total_ns if self._clock is not None else 0
+        ts_ns = self._pairing.logged[number].head.ts_s * S
+        n_possible = sum(
+            ts_ns - m.high - LAG_NS <= total + half and ts_ns + S - m.low + LEAD_NS >= total - half
+            for _, _, m in self._pairing.of(number)
+        )
+        if n_possible == 1:
+            return Confidence.CONFIRMED, "the only try at this peer that fits kind and time"
+        return Confidence.LIKELY, "peer, kind, time and order"
+
+    def _unmatched(self, entry: ErrorEntry, attempt: LoggedTry) -> tuple[EntryVerdict, str]:
+        peer = normalize_peer(entry.upstream_peer)
+        if peer not in self._span.peers:
+            return EntryVerdict.NOT_CAPTURED, f"the capture holds no packet of {peer or 'its upstream'}"
+        if self._clock is None:
+            return EntryVerdict.NOT_CAPTURED, "no failed try of the capture fits it at any clock offset"
+        at = entry.ts_s * S - self._clock.total_ns
+        half = self._clock.width_ns // 2
+        if at + S + half < self._span.first_ns:
+            return EntryVerdict.NOT_CAPTURED, "it was logged before the capture began"
+        if at - half > self._span.last_ns:
+            return EntryVerdict.NOT_CAPTURED, "it was logged after the capture ended"
+        lead = JUST_BEGUN_NS if attempt.symptom in (Symptom.TIMEOUT, Symptom.CONNECT_TIMEOUT) else S
+        if at - half < self._span.first_ns + lead:
+            return EntryVerdict.NOT_CAPTURED, "its request was sent before the capture began"
+        return EntryVerdict.UNDETERMINED, "no failed try at this peer fits kind and time"
+
+    def tries(self, joined: Collection[JoinedEntry]) -> tuple[JoinedTry, ...]:
+        told: dict[tuple[int, int], list[ErrorEntry]] = {}
+        doubtful = {wire.key for j in joined for wire in j.candidates}
+        for j in joined:
+            if j.wire is not None:
+                told.setdefault(j.wire.key, []).append(j.entry)
+        stamps = [j.entry.ts_s for j in joined]
+        results = []
+        for position, wire in enumerate(self._pairing.wires):
+            if not wire.is_failure:
+                continue
+            entries = tuple(told.get(wire.key, ()))
+            linked = self._links.of_wire.get(position, -1)
+            access = self._access_tries[linked].access if linked >= 0 else None
+            verdict = (
+                WireVerdict.LOGGED
+                if entries
+                else (WireVerdict.UNDETERMINED if wire.key in doubtful else self._unlogged(wire, stamps))
+            )
+            results.append(JoinedTry(wire, verdict, entries, access))
+        results.sort(key=lambda t: (t.wire.start_ns, t.wire.request_frame))
+        return tuple(results)
+
+    def _unlogged(self, wire: WireTry, stamps: Sequence[int]) -> WireVerdict:
+        other = first_of(wire.resp_fin_ns, wire.resp_rst_ns, wire.alert_ns)
+        closed = wire.proxy_close_ns
+        if other < 0 or 0 <= closed < other:
+            return WireVerdict.NOTHING_LOGGED
+        if self._clock is None or not stamps:
+            return WireVerdict.NOT_IN_LOG
+        at = other + self._clock.total_ns
+        if at < (stamps[0] - 1) * S or at > (stamps[-1] + 2) * S:
+            return WireVerdict.OUTSIDE_LOG
+        return WireVerdict.NOT_IN_LOG
+
+
+def _retries(pairing: Pairing, links: AccessLinks, access_tries: Sequence[AccessTry]) -> Iterable[Retry]:
+    found = []
+    for position, linked in links.of_wire.items():
+        attempt = access_tries[linked]
+        if attempt.number + 1 < len(attempt.access.tries):
+            delay = attempt.access.tries[attempt.number].response_time_ns
+            found.append(Retry(pairing.wires[position], attempt.access, attempt.number, max(delay, 0)))
+    return sorted(found, key=lambda r: (r.wire.start_ns, r.wire.request_frame))

@@ -1,0 +1,175 @@
+"""Which logged try may be which try on the wire: by peer, method and target, by what happened, and when.
+
+Knows one pair at a time; `assign.py` decides among them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from typing import TYPE_CHECKING, NamedTuple
+
+from pcapdiag.correlate.clock import Interval, S, find_plateaus, merge_intervals
+from pcapdiag.correlate.symptoms import Moment, Symptom, moment_of
+from pcapdiag.units import format_address, parse_endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pcapdiag.conf.settings import ProxySettings
+    from pcapdiag.correlate.attempts import LoggedTry
+    from pcapdiag.correlate.clock import Plateau
+    from pcapdiag.correlate.ledger import WireTry
+
+LAG_NS = 50_000_000
+"""[ns] A busy worker may notice an event so much later."""
+LEAD_NS = 20_000_000
+"""[ns] nginx takes the time once per round of its event loop: what it does may be stamped so much earlier."""
+LONGEST_TIMEOUT_NS = 3600 * S
+CUT_URI = 1000
+"""[bytes] A log line is cut at 2048 bytes: of a target so long, the beginning counts."""
+MOST_SAMPLED = 400
+"""Entries that are asked for the clock; more say nothing new."""
+
+
+class Pair(NamedTuple):
+    """A logged try and a try on the wire that may be the same, and when nginx must have logged it."""
+
+    logged: int
+    wire: int
+    moment: Moment
+
+
+def normalize_peer(peer: str) -> str:
+    """Return an address and port in the one form that packets and logs share; other text as it is."""
+    try:
+        high, low, port = parse_endpoint(peer)
+    except ValueError:
+        return peer
+    address = format_address(high, low)
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+class Pairing:
+    """All pairs that are possible.
+
+    Parameters
+    ----------
+    logged : sequence of LoggedTry
+        In the order of the log.
+    wires : sequence of WireTry
+        Any order.
+    settings : ProxySettings or None
+        For the timeouts.
+    """
+
+    def __init__(self, logged: Sequence[LoggedTry], wires: Sequence[WireTry], settings: ProxySettings | None) -> None:
+        self.logged = logged
+        self.wires = sorted(wires, key=lambda w: (_end_of(w), w.request_frame))
+        self._settings = settings
+        self._by_peer: dict[str, list[int]] = defaultdict(list)
+        for position, wire in enumerate(self.wires):
+            self._by_peer[wire.peer].append(position)
+        self._timeouts: dict[tuple[str, Symptom], int] = {}
+        self.learned: dict[Symptom, Plateau] = {}
+
+    def intervals(self, *, is_open: bool = False) -> list[list[Interval]]:
+        """Return the clock offsets that each entry's pairs allow; of open moments only, or of all others.
+
+        An open moment counts as if the proxy had given up at once: its offset contains the timeout.
+        """
+        step = max(len(self.logged) // MOST_SAMPLED, 1)
+        rows = []
+        for number in range(0, len(self.logged), step):
+            ts_ns = self.logged[number].head.ts_s * S
+            row = [
+                Interval(ts_ns - m.high - LAG_NS, ts_ns + S - m.low + LEAD_NS)
+                for _, _, m in self.of(number)
+                if m.is_open == is_open
+            ]
+            if row:
+                rows.append(row)
+        return rows
+
+    def of(self, number: int, low_ns: int = -1, high_ns: int = -1) -> Iterator[Pair]:
+        """Yield the pairs of one logged try, those only whose try ended within [low_ns, high_ns] where it is given."""
+        attempt = self.logged[number]
+        head = attempt.head
+        if attempt.symptom is Symptom.NO_PACKETS:
+            return
+        positions = self._by_peer.get(normalize_peer(head.upstream_peer), [])
+        if low_ns >= 0:
+            first = bisect_left(positions, low_ns, key=lambda p: _end_of(self.wires[p]))
+            last = bisect_right(positions, high_ns, key=lambda p: _end_of(self.wires[p]))
+            positions = positions[first:last]
+        for position in positions:
+            wire = self.wires[position]
+            if not _is_same_request(attempt, wire):
+                continue
+            moment = moment_of(attempt.symptom, head.action, wire)
+            if moment is not None:
+                yield Pair(number, position, self._closed(moment, attempt, wire))
+
+    def learn_timeouts(self, total_ns: int, width_ns: int) -> None:
+        """Find the timeouts that no configuration names: how long after a request the entries without a FIN come."""
+        rows: dict[Symptom, list[list[Interval]]] = defaultdict(list)
+        for number, attempt in enumerate(self.logged):
+            seen_ns = attempt.head.ts_s * S - total_ns
+            row = []
+            for _, position, moment in self.of(number):
+                if not moment.is_open:
+                    continue
+                wire = self.wires[position]
+                # Repetitions of a request go on after the proxy has given it up; those of a SYN do not.
+                least = wire.last_sent_ns - wire.start_ns if wire.is_connect else 0
+                low = max(seen_ns - moment.low - width_ns // 2 - LAG_NS, least)
+                high = seen_ns + S - moment.low + width_ns // 2 + LEAD_NS
+                if low <= high <= LONGEST_TIMEOUT_NS:
+                    row.append(Interval(low, high))
+            if row:
+                rows[attempt.symptom].append(merge_intervals(row))
+        for symptom, its_rows in rows.items():
+            self.learned[symptom] = min(find_plateaus(its_rows), key=lambda p: p.middle)
+
+    def _closed(self, moment: Moment, attempt: LoggedTry, wire: WireTry) -> Moment:
+        """Return an open moment as a closed one where the timeout is known."""
+        if not moment.is_open:
+            return moment
+        known = self._timeout(wire.peer, attempt.symptom)
+        if known >= 0:
+            return Moment(moment.low + known, moment.high + known)
+        if attempt.symptom in self.learned:
+            learned = self.learned[attempt.symptom]
+            return Moment(moment.low + learned.low, moment.high + learned.high)
+        return moment
+
+    def _timeout(self, peer: str, symptom: Symptom) -> int:
+        if self._settings is None or symptom not in (Symptom.TIMEOUT, Symptom.CONNECT_TIMEOUT):
+            return -1
+        key = peer, symptom
+        if key not in self._timeouts:
+            places = self._settings.locations_of(self._settings.blocks_of_peer(peer))
+            is_connect = symptom is Symptom.CONNECT_TIMEOUT
+            values = {(p.connect_timeout_ns if is_connect else p.read_timeout_ns).value for p in places}
+            self._timeouts[key] = values.pop() if len(values) == 1 else -1
+        return self._timeouts[key]
+
+
+def _end_of(wire: WireTry) -> int:
+    """[ns] When a try was over, by what packets show: the order in which the proxy must have logged."""
+    for at in (wire.proxy_close_ns, wire.upstream_close_ns):
+        if at >= 0:
+            return at
+    return wire.start_ns
+
+
+def _is_same_request(attempt: LoggedTry, wire: WireTry) -> bool:
+    head = attempt.head
+    methods = {wire.method, head.method}
+    # A cache turns HEAD into GET (proxy_cache_convert_head).
+    if "" not in methods and len(methods) > 1 and methods != {"HEAD", "GET"}:
+        return False
+    uri = head.upstream_uri
+    if not uri or not wire.target or uri == wire.target:
+        return True
+    return len(uri) > CUT_URI and wire.target.startswith(uri)

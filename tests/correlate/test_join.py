@@ -1,0 +1,183 @@
+"""Small joins whose answer is plain to see."""
+
+import dataclasses
+
+import pytest
+
+from pcapdiag.correlate.join import CaptureSpan, join_logs
+from pcapdiag.correlate.ledger import Absence, EntryVerdict, WireVerdict
+from pcapdiag.findings import Confidence
+from pcapdiag.logs.entries import LogKind
+from tests.correlate.builders import CONNECTING, MS, OTHER, PEER, SPAN, T0, S, access, entry, wire
+
+NO_LIVE = LogKind.NO_LIVE_UPSTREAMS
+
+
+def verdicts(ledger):
+    return [j.verdict for j in ledger.entries]
+
+
+def test_the_only_try_at_its_peer_is_it():
+    ledger = join_logs([wire(500)], SPAN, [entry(0)])
+    (joined,) = ledger.entries
+    assert joined.verdict is EntryVerdict.EXPLAINED
+    assert joined.wire.conn == 0
+    assert joined.confidence is Confidence.CONFIRMED
+    assert [t.verdict for t in ledger.tries] == [WireVerdict.LOGGED]
+
+
+def test_tries_alike_are_told_apart_by_order():
+    wires = [wire(500 + 10 * n, conn=n) for n in range(3)]
+    ledger = join_logs(wires, SPAN, [entry(0, line=n, conn=n) for n in range(3)])
+    assert [j.wire.conn for j in ledger.entries] == [0, 1, 2]
+    assert {j.confidence for j in ledger.entries} == {Confidence.LIKELY}
+
+
+def test_one_entry_for_two_tries_alike_is_undetermined_and_names_both():
+    ledger = join_logs([wire(500, conn=0), wire(520, conn=1)], SPAN, [entry(0)])
+    (joined,) = ledger.entries
+    assert joined.verdict is EntryVerdict.UNDETERMINED
+    assert {w.conn for w in joined.candidates} == {0, 1}
+    assert {t.verdict for t in ledger.tries} == {WireVerdict.UNDETERMINED}
+
+
+def test_the_access_log_decides_between_tries_alike():
+    lines = [
+        access(620, (PEER, 502, 100), conn=9, status=502),
+        access(600, (PEER, 502, 100), conn=8, status=502, line=2),
+    ]
+    ledger = join_logs([wire(500, conn=0), wire(520, conn=1)], SPAN, [entry(0, conn=9)], lines)
+    (joined,) = ledger.entries
+    assert joined.verdict is EntryVerdict.EXPLAINED
+    assert joined.wire.conn == 1
+    assert joined.access.log_conn == 9
+
+
+@pytest.mark.parametrize(("shift_s", "zone_s"), [(28800, 28800), (137, 0), (28800 - 200, 28800)])
+def test_a_log_in_another_zone_or_with_a_wrong_clock_joins_alike(shift_s, zone_s):
+    at = [500, 17_300, 29_900]
+    wires = [wire(ms, conn=n) for n, ms in enumerate(at)]
+    entries = [entry((ms + 100) // 1000 + shift_s, line=n) for n, ms in enumerate(at)]
+    ledger = join_logs(wires, SPAN, entries)
+    assert [j.wire.conn for j in ledger.entries] == [0, 1, 2]
+    assert ledger.clock.zone_s == zone_s
+    assert ledger.clock.pairs == 3
+
+
+def test_a_target_a_method_or_a_kind_that_differs_is_another_try():
+    others = [
+        wire(500, conn=0, target="/other"),
+        wire(500, conn=1, method="POST"),
+        wire(500, conn=2, peer=OTHER),
+        wire(500, conn=3, resp_fin_ns=-1, orig_fin_ns=-1, resp_rst_ns=T0 + 600 * MS),
+    ]
+    ledger = join_logs([*others, wire(510, conn=4)], SPAN, [entry(0)])
+    assert ledger.entries[0].wire.conn == 4
+    assert verdicts(join_logs(others, SPAN, [entry(0)])) == [EntryVerdict.NOT_CAPTURED]
+
+
+def test_two_entries_of_one_try_have_one_verdict():
+    entries = [entry(0), entry(0, line=2, kind=LogKind.SERVER_DISABLED)]
+    ledger = join_logs([wire(500)], SPAN, entries)
+    assert [j.wire.conn for j in ledger.entries] == [0, 0]
+    assert len(ledger.tries[0].entries) == 2
+
+
+def test_disabled_stands_before_a_connect_that_timed_out():
+    silent = wire(500, depth=-1, resp_fin_ns=-1, orig_fin_ns=-1, method="", target="")
+    entries = [
+        entry(3, kind=LogKind.SERVER_DISABLED, action=CONNECTING),
+        entry(3, line=2, kind=LogKind.TIMED_OUT, action=CONNECTING),
+        entry(7, line=3, peer=OTHER),
+    ]
+    ledger = join_logs([silent, wire(7000, conn=1, peer=OTHER)], SPAN, entries)
+    assert [j.wire.conn for j in ledger.entries] == [0, 0, 1]
+
+
+def test_a_silent_timeout_is_found_without_knowing_how_long_it_was():
+    silent = [wire(ms, conn=n, resp_fin_ns=-1, orig_fin_ns=-1) for n, ms in enumerate((500, 8_700, 15_100))]
+    entries = [entry(at, line=n, kind=LogKind.TIMED_OUT) for n, at in enumerate((4, 12, 19))]
+    entries.append(entry(40, line=9, peer=OTHER))
+    ledger = join_logs([*silent, wire(40_300, conn=9, peer=OTHER)], SPAN, entries)
+    assert [j.wire.conn for j in ledger.entries] == [0, 1, 2, 9]
+    assert ledger.clock.is_measured
+
+
+def test_timeouts_alone_do_not_measure_the_clock():
+    silent = [wire(ms, conn=n, resp_fin_ns=-1, orig_fin_ns=-1) for n, ms in enumerate((500, 8_700, 15_100))]
+    entries = [entry(at, line=n, kind=LogKind.TIMED_OUT) for n, at in enumerate((4, 12, 19))]
+    ledger = join_logs(silent, SPAN, entries)
+    assert [j.wire.conn for j in ledger.entries] == [0, 1, 2]
+    assert not ledger.clock.is_measured
+
+
+def test_what_the_capture_cannot_hold_is_not_captured():
+    span = CaptureSpan(T0, T0 + 60 * S, frozenset({PEER}))
+    entries = [entry(-30), entry(0, line=2), entry(90, line=3), entry(5, line=4, peer="10.9.9.9:80")]
+    ledger = join_logs([wire(500)], span, entries)
+    found = {j.entry.line: j.verdict for j in ledger.entries}
+    assert found == {
+        1: EntryVerdict.NOT_CAPTURED,
+        2: EntryVerdict.EXPLAINED,
+        3: EntryVerdict.NOT_CAPTURED,
+        4: EntryVerdict.NOT_CAPTURED,
+    }
+
+
+def test_a_failure_that_the_log_should_tell_of_and_does_not_is_said():
+    late = wire(20_000, conn=1, peer=OTHER)
+    ledger = join_logs([wire(500), late, wire(40_000, conn=2)], SPAN, [entry(0), entry(40, line=2)])
+    assert [t.verdict for t in ledger.tries] == [WireVerdict.LOGGED, WireVerdict.NOT_IN_LOG, WireVerdict.LOGGED]
+
+
+def test_both_sides_add_up():
+    wires = [wire(500 * n, conn=n) for n in range(7)]
+    ledger = join_logs(wires, SPAN, [entry(0), entry(1, line=2), entry(0, line=3, kind=NO_LIVE, peer="be")])
+    assert len(ledger.entries) == 3
+    assert len(ledger.tries) == 7
+
+
+def test_no_live_upstreams_names_the_failure_behind_each_peer():
+    entries = [
+        entry(0, peer=PEER, conn=1),
+        entry(2, line=2, peer=OTHER, conn=5),
+        entry(2, line=3, peer="be", conn=5, kind=NO_LIVE, action=CONNECTING),
+        entry(9, line=4, peer="be", conn=6, kind=NO_LIVE, action=CONNECTING),
+    ]
+    ledger = join_logs([wire(500), wire(2000, conn=1, peer=OTHER)], SPAN, entries)
+    assert verdicts(ledger)[2:] == [EntryVerdict.NO_PACKETS_EXPECTED] * 2
+    own, other = ledger.chains
+    assert [(k.peer, k.absence, k.wire.conn) for k in own.links] == [
+        (PEER, Absence.DISABLED, 0),
+        (OTHER, Absence.TRIED, 1),
+    ]
+    assert [(k.peer, k.absence) for k in other.links] == [(PEER, Absence.DISABLED), (OTHER, Absence.DISABLED)]
+    assert own.is_complete
+    assert other.is_complete
+
+
+@pytest.mark.parametrize(("changes", "at_s"), [({}, 30), ({"pid": 200}, 5)])
+def test_a_failure_long_ago_or_of_another_worker_explains_nothing(changes, at_s):
+    entries = [entry(0), entry(at_s, line=2, kind=NO_LIVE, peer="be", conn=9, **changes)]
+    (chain,) = join_logs([wire(500)], SPAN, entries).chains
+    assert [link.absence for link in chain.links] == [Absence.UNKNOWN]
+    assert not chain.is_complete
+
+
+def test_a_retry_that_succeeded_and_what_it_cost():
+    lines = [access(921, (PEER, 502, 100), (OTHER, 200, 321))]
+    (retry,) = join_logs([wire(500)], SPAN, [entry(0)], lines).retries
+    assert retry.wire.conn == 0
+    assert retry.delay_ns == 100 * MS
+    assert retry.access.status == 200
+
+
+def test_an_empty_log_leaves_no_clock_and_the_tries_unlogged():
+    ledger = join_logs([wire(500)], SPAN, [])
+    assert ledger.clock is None
+    assert [t.verdict for t in ledger.tries] == [WireVerdict.NOT_IN_LOG]
+
+
+def test_entries_of_no_upstream_are_passed_over():
+    foreign = dataclasses.replace(entry(0), concerns_upstream=False)
+    assert join_logs([], SPAN, [foreign]).entries == ()
