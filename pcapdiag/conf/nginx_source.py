@@ -30,6 +30,7 @@ _OPAQUE = frozenset({"types", "map", "geo", "split_clients", "charset_map", "str
 _FOREIGN_FOLDERS = ("/etc/nginx", "/usr/local/nginx/conf", "/usr/local/openresty/nginx/conf", "/usr/local/etc/nginx")
 """Where a copied configuration may come from: an include below one of these means the copy."""
 _SECTION = re.compile(r"^# configuration file (.+):\s*$", re.MULTILINE)
+_STARS = re.compile(r"\*{2,}")
 _MAGIC = re.compile(r"[*?\[]")
 _ESCAPED = re.compile(r"\\([\\\"'trn])")
 _UNESCAPED = {"t": "\t", "r": "\r", "n": "\n"}
@@ -86,19 +87,25 @@ class _Files:
                 for name in sorted(self.sections)
                 if len(PurePosixPath(name).parts) == len(wanted.parts) and fnmatchcase(name, str(wanted))
             )
+        home = self.root.absolute()
         for foreign in _FOREIGN_FOLDERS:
-            if pattern.startswith(f"{foreign}/") and not Path(pattern).is_relative_to(self.root):
+            if pattern.startswith(f"{foreign}/") and not Path(pattern).is_relative_to(home):
                 pattern = pattern.removeprefix(f"{foreign}/")
-        path = Path(pattern)
-        if path.is_absolute():
-            if not path.is_relative_to(self.root):
+        if pattern.startswith("/"):
+            if not Path(pattern).is_relative_to(home):
                 return ()
-            pattern = str(path.relative_to(self.root))
-        if ".." in Path(pattern).parts or not pattern:
+            pattern = str(Path(pattern).relative_to(home))
+        # nginx's glob knows no `**`; Python's would search every folder below.
+        pattern = _STARS.sub("*", pattern)
+        if ".." in Path(pattern).parts or not Path(pattern).parts:
             return ()
-        found = sorted(self.root.glob(pattern)) if _MAGIC.search(pattern) else [self.root / pattern]
-        # A link may lead out of the folder.
-        return tuple(str(p) for p in found if p.is_file() and p.resolve().is_relative_to(self.root.resolve()))
+        try:
+            found = sorted(self.root.glob(pattern)) if _MAGIC.search(pattern) else [self.root / pattern]
+            # A link may lead out of the folder.
+            return tuple(str(p) for p in found if p.is_file() and p.resolve().is_relative_to(home.resolve()))
+        except OSError:
+            # A name that no file can have.
+            return ()
 
     def path(self, name: str) -> Path:
         """Return the file to open."""
@@ -138,6 +145,8 @@ class _Expansion:
         for found in payload["errors"]:
             # crossplane appends the file, and the line where it knows it.
             text = str(found["error"]).split(f" in {path}")[0] or "unexpected end of file"
+            if "recursion" in text:
+                text = "nested too deeply"
             self.note(f"{label}:{found['line']}" if found["line"] else label, text)
         self.parsed[name] = payload["config"][0]["parsed"]
         return self.parsed[name]

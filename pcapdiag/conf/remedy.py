@@ -1,76 +1,28 @@
 """What to change in a proxy's configuration, in its own words: plain data that a renderer makes text or a diff of.
 
 Each function states one need of a finding and returns the changes that meet it; none, if the configuration meets it
-already or cannot. Knows each proxy's names for a setting and since when there is one; knows no finding.
+already or cannot. Knows which setting meets which need; how a proxy writes it is in `change.py`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from pcapdiag.conf.change import APISIX_BLOCK, CONFIG_MAP, Change, change_of, in_words, unique, wait_in_words
 from pcapdiag.conf.settings import ProxyKind
 from pcapdiag.conf.values import endpoint, nginx_time, version_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pcapdiag.conf.change import Wait
     from pcapdiag.conf.settings import Endpoint, Location, ProxySettings, Server, Setting, UpstreamBlock
 
 _S = 1_000_000_000
-_MS = 1_000_000
 _POOL_TIMEOUT_SINCE = (1, 15, 3)
 _HTTP_1_1_SINCE = (1, 1, 4)
-_CONFIG_MAP = "data of the ConfigMap"
 _BUSY_BUFFERS = "proxy_busy_buffers_size must be at least as large"
-_APISIX_ANY = "the upstream object"
-_APISIX_BLOCK = "apisix_backend"
-"""Stands for all upstream objects where none was given."""
-Wait = Literal["connect", "send", "read"]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One setting to change.
-
-    Attributes
-    ----------
-    proxy : ProxyKind
-        Whose language it is in.
-    setting : str
-        Name of the directive, parameter or key.
-    where : str
-        The block, object or file that it belongs to, in words.
-    source : str
-        ``file:line`` of the setting, or of its block where the setting `is_new`; empty if neither is in the file.
-    old, new : str
-        The values as the proxy writes them; an empty `old`: there is none, an empty `new`: remove it.
-    old_is_assumed : bool
-        `old` is not written anywhere, it is the default.
-    is_new : bool
-        The setting is not there yet.
-    line : str
-        What to write; empty where something is to be removed.
-    since : str
-        The first version of nginx that knows the setting; empty where every version does that is in use.
-    is_supported : bool or None
-        Whether this proxy's version knows it; None if the version is not known.
-    caution : str
-        What else it brings; empty if nothing.
-    """
-
-    proxy: ProxyKind
-    setting: str
-    where: str
-    source: str
-    old: str
-    new: str
-    old_is_assumed: bool
-    is_new: bool
-    line: str
-    since: str = ""
-    is_supported: bool | None = True
-    caution: str = ""
 
 
 def lower_pool_timeout(settings: ProxySettings, peer: Endpoint | str, to_ns: int) -> tuple[Change, ...]:
@@ -121,11 +73,11 @@ def raise_timeout(settings: ProxySettings, peer: Endpoint | str, wait: Wait, to_
     for place in settings.locations_of(settings.blocks_of_peer(peer)):
         held: Setting[int] = getattr(place, f"{wait}_timeout_ns")
         if 0 <= held.value < to_ns:
-            name, where, old, new = _wait_in_words(settings.kind, place, wait, held.value, to_ns)
-            change = _change(settings, name, where, held, place.source, old, new)
+            name, where, old, new = wait_in_words(settings.kind, place, wait, held.value, to_ns)
+            change = change_of(settings, name, where, held, place.source, old, new)
             is_kong = settings.kind is ProxyKind.KONG
             made.append(replace(change, line=f'"{name}": {new}') if is_kong else change)
-    return _unique(made)
+    return unique(made)
 
 
 def raise_buffer_size(settings: ProxySettings, peer: Endpoint | str, to_bytes: int) -> tuple[Change, ...]:
@@ -153,10 +105,10 @@ def raise_buffer_size(settings: ProxySettings, peer: Endpoint | str, to_bytes: i
             continue
         is_ingress = settings.kind is ProxyKind.INGRESS_NGINX
         name = "proxy-buffer-size" if is_ingress else f"{place.module}_buffer_size"
-        where = _CONFIG_MAP if is_ingress else _in_words(place)
+        where = CONFIG_MAP if is_ingress else in_words(place)
         old, new = f"{held.value // 1024}k", f"{kilobytes}k"
-        made.append(_change(settings, name, where, held, place.source, old, new, caution=_BUSY_BUFFERS))
-    return _unique(made)
+        made.append(change_of(settings, name, where, held, place.source, old, new, caution=_BUSY_BUFFERS))
+    return unique(made)
 
 
 def stop_repeating_requests(settings: ProxySettings, peer: Endpoint | str) -> tuple[Change, ...]:
@@ -180,12 +132,12 @@ def stop_repeating_requests(settings: ProxySettings, peer: Endpoint | str) -> tu
         if "non_idempotent" not in held.value:
             continue
         if settings.kind is ProxyKind.INGRESS_NGINX:
-            made.append(_change(settings, "retry-non-idempotent", _CONFIG_MAP, held, place.source, "true", "false"))
+            made.append(change_of(settings, "retry-non-idempotent", CONFIG_MAP, held, place.source, "true", "false"))
             continue
         rest = " ".join(condition for condition in held.value if condition != "non_idempotent") or "off"
         name = f"{place.module}_next_upstream"
-        made.append(_change(settings, name, _in_words(place), held, place.source, " ".join(held.value), rest))
-    return _unique(made)
+        made.append(change_of(settings, name, in_words(place), held, place.source, " ".join(held.value), rest))
+    return unique(made)
 
 
 def allow_retries(settings: ProxySettings, peer: Endpoint | str) -> tuple[Change, ...]:
@@ -213,11 +165,13 @@ def allow_retries(settings: ProxySettings, peer: Endpoint | str) -> tuple[Change
                 continue
             is_ingress = settings.kind is ProxyKind.INGRESS_NGINX
             name = "proxy-next-upstream" if is_ingress else f"{place.module}_next_upstream"
-            where = _CONFIG_MAP if is_ingress else _in_words(place)
+            where = CONFIG_MAP if is_ingress else in_words(place)
             new = " ".join(("error", *(c for c in held.value if c != "off")))
             caution = "a POST, LOCK or PATCH that was sent is not tried again, and must not be: it may have run"
-            made.append(_change(settings, name, where, held, place.source, " ".join(held.value), new, caution=caution))
-    return _unique(made)
+            made.append(
+                change_of(settings, name, where, held, place.source, " ".join(held.value), new, caution=caution)
+            )
+    return unique(made)
 
 
 def raise_max_fails(settings: ProxySettings, peer: Endpoint | str, to: int) -> tuple[Change, ...]:
@@ -247,7 +201,7 @@ def raise_max_fails(settings: ProxySettings, peer: Endpoint | str, to: int) -> t
                 held = server.max_fails
                 where = f"server {server.address} in upstream {block.name}"
                 caution = "a peer that really fails stays in rotation longer; what failed keeps failing"
-                change = _change(
+                change = change_of(
                     settings, "max_fails", where, held, server.source, str(held.value), str(to), caution=caution
                 )
                 made.append(replace(change, line=f"max_fails={to}"))
@@ -277,34 +231,29 @@ def reuse_connections(settings: ProxySettings, peer: Endpoint | str, n_idle: int
             continue
         if block.keepalive.value == 0:
             where = f"upstream {block.name}"
-            made.append(_change(settings, "keepalive", where, block.keepalive, block.source, "", str(n_idle)))
+            made.append(change_of(settings, "keepalive", where, block.keepalive, block.source, "", str(n_idle)))
         for place in settings.locations_of([block]):
             made += _keep_open(settings, place)
-    return _unique(made)
-
-
-def _unique(made: Iterable[Change]) -> tuple[Change, ...]:
-    """Return each change once: a setting that several places inherit is changed where it stands."""
-    return tuple({(c.setting, c.source, c.where if c.is_new else ""): c for c in reversed([*made])}.values())[::-1]
+    return unique(made)
 
 
 def _keep_open(settings: ProxySettings, place: Location) -> Iterable[Change]:
     """Yield what a place lacks to leave its connections open."""
-    where = _in_words(place)
+    where = in_words(place)
     if place.reuse.value:
         return
     if place.module == "fastcgi":
-        yield _change(settings, "fastcgi_keep_conn", where, place.reuse, place.source, "off", "on")
+        yield change_of(settings, "fastcgi_keep_conn", where, place.reuse, place.source, "off", "on")
     elif place.module == "proxy":
         version, header = place.http_version, place.connection
         if version.value == "1.0":
-            yield _change(settings, "proxy_http_version", where, version, place.source, "1.0", "1.1", _HTTP_1_1_SINCE)
+            yield change_of(settings, "proxy_http_version", where, version, place.source, "1.0", "1.1", _HTTP_1_1_SINCE)
         if "close" in header.value.lower():
             # The other fields of the block are inherited no longer once it has one of its own: it replaces them all.
             caution = "a block with a proxy_set_header inherits none from outside: repeat those that it had"
             old = f"Connection {header.value}"
             new = 'Connection ""'
-            yield _change(settings, "proxy_set_header", where, header, place.source, old, new, caution=caution)
+            yield change_of(settings, "proxy_set_header", where, header, place.source, old, new, caution=caution)
 
 
 def _pool_timeout(settings: ProxySettings, block: UpstreamBlock, to_ns: int) -> Iterable[Change]:
@@ -319,7 +268,7 @@ def _pool_timeout(settings: ProxySettings, block: UpstreamBlock, to_ns: int) -> 
                 "this nginx has no keepalive_timeout for upstreams (since 1.15.3); without a pool each request pays"
             )
             size = block.keepalive
-            change = _change(settings, "keepalive", where, size, block.source, str(size.value), "", caution=caution)
+            change = change_of(settings, "keepalive", where, size, block.source, str(size.value), "", caution=caution)
             yield replace(change, line="")
         elif block.implicit:
             address = block.servers[0].address
@@ -327,89 +276,27 @@ def _pool_timeout(settings: ProxySettings, block: UpstreamBlock, to_ns: int) -> 
             pool = f"keepalive {block.keepalive.value}; keepalive_timeout {nginx_time(to_ns)};"
             line = f"upstream {name} {{ server {address}; {pool} }}"
             caution = f"and name it instead of {address} at {block.source}"
-            change = _change(settings, "upstream", "http", kept, block.source, "", name, caution=caution)
+            change = change_of(settings, "upstream", "http", kept, block.source, "", name, caution=caution)
             yield replace(change, line=line)
         else:
             old = nginx_time(kept.value) if kept.value >= 0 else ""
             new = nginx_time(to_ns)
-            yield _change(settings, "keepalive_timeout", where, kept, block.source, old, new, _POOL_TIMEOUT_SINCE)
-    elif settings.kind is ProxyKind.APISIX and block.name != _APISIX_BLOCK:
+            yield change_of(settings, "keepalive_timeout", where, kept, block.source, old, new, _POOL_TIMEOUT_SINCE)
+    elif settings.kind is ProxyKind.APISIX and block.name != APISIX_BLOCK:
         new = f"{to_ns / _S:g}"
         where = f"upstream object {block.name}"
-        change = _change(settings, "keepalive_pool.idle_timeout", where, kept, block.source, old, new)
+        change = change_of(settings, "keepalive_pool.idle_timeout", where, kept, block.source, old, new)
         yield replace(change, line=f'"keepalive_pool": {{"idle_timeout": {new}}}')
     elif settings.kind is ProxyKind.APISIX:
         where = "nginx_config.http.upstream in config.yaml"
-        change = _change(settings, "keepalive_timeout", where, kept, block.source, f"{old}s", nginx_time(to_ns))
+        change = change_of(settings, "keepalive_timeout", where, kept, block.source, f"{old}s", nginx_time(to_ns))
         yield replace(change, line=f"keepalive_timeout: {nginx_time(to_ns)}")
     elif seconds > 0:
         # Both count whole seconds, and take 0 for something else.
         is_kong = settings.kind is ProxyKind.KONG
         name = "upstream_keepalive_idle_timeout" if is_kong else "upstream-keepalive-timeout"
-        where = "kong.conf" if is_kong else _CONFIG_MAP
-        yield _change(settings, name, where, kept, block.source, old, str(seconds))
-
-
-def _wait_in_words(kind: ProxyKind, place: Location, wait: Wait, old_ns: int, to_ns: int) -> tuple[str, str, str, str]:
-    """Return name, place, old and new value of a timeout in a proxy's own words."""
-    if kind is ProxyKind.NGINX:
-        return f"{place.module}_{wait}_timeout", _in_words(place), nginx_time(old_ns), nginx_time(to_ns)
-    if kind is ProxyKind.INGRESS_NGINX:
-        return f"proxy-{wait}-timeout", _CONFIG_MAP, str(old_ns // _S), str(-(-to_ns // _S))
-    if kind is ProxyKind.APISIX:
-        where = _APISIX_ANY if place.upstream == _APISIX_BLOCK else f"upstream object {place.upstream}"
-        return f"timeout.{wait}", where, f"{old_ns / _S:g}", f"{to_ns / _S:g}"
-    name = {"connect": "connect_timeout", "send": "write_timeout", "read": "read_timeout"}[wait]
-    return name, "the service object, in ms", str(old_ns // _MS), str(to_ns // _MS)
-
-
-def _change(
-    settings: ProxySettings,
-    name: str,
-    where: str,
-    held: Setting[object],
-    block_source: str,
-    old: str,
-    new: str,
-    since: tuple[int, int, int] = (0, 0, 0),
-    *,
-    caution: str = "",
-) -> Change:
-    """Return a change of a value that is held; a new line in its block where it was assumed."""
-    version = version_numbers(settings.version)
-    guarded = settings.kind is ProxyKind.NGINX and since != (0, 0, 0)
-    return Change(
-        proxy=settings.kind,
-        setting=name,
-        where=where,
-        source=held.source or block_source,
-        old=old,
-        new=new,
-        old_is_assumed=held.assumed,
-        is_new=held.assumed,
-        line=_line(settings.kind, name, new),
-        since=".".join(map(str, since)) if guarded else "",
-        is_supported=(None if version == (0, 0, 0) else version >= since) if guarded else True,
-        caution=caution,
-    )
-
-
-def _line(kind: ProxyKind, name: str, new: str) -> str:
-    """Return how a proxy writes a setting."""
-    if kind is ProxyKind.NGINX:
-        return f"{name} {new};"
-    if kind is ProxyKind.INGRESS_NGINX:
-        return f'{name}: "{new}"'
-    if kind is ProxyKind.KONG:
-        return f"{name} = {new}"
-    outer, dot, inner = name.partition(".")
-    return f'"{outer}": {{"{inner}": {new}}}' if dot else f"{name}: {new}"
-
-
-def _in_words(place: Location) -> str:
-    """Return which block a place is, as an operator looks for it."""
-    block = f"location {place.path}" if place.path else "the block"
-    return f"{block} of server {place.server_names[0]}" if place.server_names else block
+        where = "kong.conf" if is_kong else CONFIG_MAP
+        yield change_of(settings, name, where, kept, block.source, old, str(seconds))
 
 
 def _servers_of(block: UpstreamBlock, peer: Endpoint | str) -> tuple[Server, ...]:

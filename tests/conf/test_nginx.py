@@ -234,6 +234,23 @@ def test_what_lies_outside_the_folder_is_not_read(read, tmp_path):
     assert [note.source for note in settings.notes] == [f"nginx.conf:{n}" for n in (1, 2, 3, 4)]
 
 
+def test_an_include_that_names_no_possible_file_is_noted(read):
+    settings = read(f"include {'a' * 5000};\ninclude {'a' * 5000}*;\ninclude '';\ninclude .;\ninclude **a;\ninclude [;")
+    assert [note.source for note in settings.notes] == ["nginx.conf:1", "nginx.conf:3", "nginx.conf:4"]
+
+
+def test_two_stars_search_no_deeper_than_one(read):
+    assert read("include **.conf;", **{"a/b.conf": "upstream be { server 10.0.0.1; }"}).upstreams == ()
+    found = read("include **/*.conf;", **{"a/b.conf": "upstream be { server 10.0.0.1; }", "a/b/c.conf": "x {}"})
+    assert [block.source for block in found.upstreams] == ["a/b.conf:1"]
+
+
+def test_a_relative_path_finds_what_an_absolute_include_names(read, tmp_path, monkeypatch):
+    read(f"include {tmp_path}/a.conf;", **{"a.conf": "upstream be { server 10.0.0.1; }"})
+    monkeypatch.chdir(tmp_path)
+    assert [block.source for block in read_proxy_conf("nginx.conf").upstreams] == ["a.conf:1"]
+
+
 def test_includes_that_never_end_are_noted(read):
     settings = read("include a.conf; include a.conf;", **{"a.conf": "include nginx.conf; include a.conf;"})
     assert {note.text.split(": ")[1] for note in settings.notes} == {
@@ -316,7 +333,7 @@ def test_no_text_stops_the_reading(tmp_path_factory, text):
 
 
 def test_deep_nesting_is_noted(read):
-    assert read("a { " * 5000).notes
+    assert [note.text for note in read("a { " * 5000).notes] == ["nested too deeply"]
     assert any("nested too deeply" in note.text for note in read("a { " * 200 + "}" * 200).notes)
 
 
