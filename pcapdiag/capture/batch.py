@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class FrameBatch:
     """At most 64 Ki decoded frames and the buffer that holds their bytes.
 
-    The buffer and the rows belong to the reader and are reused: both are valid until the second next batch is asked for.
+    The buffer and the rows belong to the reader and are reused: both are valid until the next batch is asked for.
 
     Attributes
     ----------

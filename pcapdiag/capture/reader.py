@@ -35,7 +35,7 @@ BATCH_FRAMES: Final = 65_536
 SLACK_BYTES: Final = 1 << 20
 """[bytes] Room behind a block's bytes, for datagrams put together from fragments."""
 
-_N_BUFFERS: Final = 4
+_N_BUFFERS: Final = 3
 _HEADROOM_BYTES: Final = 1 << 18  # the part of a record that a block leaves to the next one is seldom longer
 _Progress = Callable[[int, int], None]
 
@@ -94,7 +94,7 @@ def read_batches(
     Yields
     ------
     FrameBatch
-        At most 65,536 frames; valid until the second next batch is asked for, so that stages can overlap.
+        At most 65,536 frames; valid until the next batch is asked for.
 
     Raises
     ------
@@ -105,7 +105,6 @@ def read_batches(
     thread = threading.Thread(target=producer.run, name="pcapdiag-reader", daemon=True)
     thread.start()
     sizes = [file.size for file in capture.files]
-    before: _Message | None = None
     try:
         while True:
             message = producer.output.get()
@@ -118,9 +117,7 @@ def read_batches(
                         sizes = [file.size for file in capture.files]
                     on_progress(message.batch.bytes_read, sum(sizes) if min(sizes, default=-1) >= 0 else -1)
                 yield message.batch
-                if before is not None:
-                    producer.give_back(before)
-                before = message
+                producer.give_back(message)
             if message.is_last:
                 return
     finally:

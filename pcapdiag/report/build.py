@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.codes import CapturePoint, Direction
 from pcapdiag.findings import Confidence
+from pcapdiag.report.ledger import build_log, lines_by_try
 from pcapdiag.report.model import (
     SCHEMA_VERSION,
     CaptureSummary,
@@ -14,6 +15,7 @@ from pcapdiag.report.model import (
     FindingDetail,
     IdleTimeoutSummary,
     InputFile,
+    LogSummary,
     OccurrenceDetail,
     Report,
     ReportNote,
@@ -62,6 +64,7 @@ def build_report(
     *,
     version: str,
     redact: bool = True,
+    other_inputs: Iterable[InputFile] = (),
 ) -> Report:
     """Return the report of one run.
 
@@ -77,6 +80,8 @@ def build_report(
         Version of this program.
     redact : bool
         Whether credentials and query values in targets are masked.
+    other_inputs : iterable of InputFile
+        Logs and configuration that were read beside the captures.
 
     Returns
     -------
@@ -84,13 +89,17 @@ def build_report(
         Plain data, ready for any renderer.
     """
     builder = _Builder(analysis, redact=redact)
+    findings = tuple(findings)
     return Report(
         schema_version=SCHEMA_VERSION,
         tool=Tool("pcapdiag", version),
-        inputs=tuple(
-            InputFile(f.path, "capture", f.size if f.size >= 0 else f.n_bytes, f.sha256)
-            for c in analysis.captures
-            for f in c.files
+        inputs=(
+            *(
+                InputFile(f.path, "capture", f.size if f.size >= 0 else f.n_bytes, f.sha256)
+                for c in analysis.captures
+                for f in c.files
+            ),
+            *other_inputs,
         ),
         captures=tuple(builder.capture(idx, capture) for idx, capture in enumerate(analysis.captures)),
         totals=Totals(
@@ -106,6 +115,7 @@ def build_report(
         upstreams=tuple(_upstream(u) for u in analysis.upstreams),
         findings=tuple(builder.finding(f) for f in findings),
         verdicts=tuple(RuleVerdict(v.code, v.kind, v.reason) for v in verdicts),
+        log=builder.log(findings),
         notes=tuple(builder.note(0, n) for n in analysis.notes),
     )
 
@@ -116,6 +126,7 @@ class _Builder:
         self._locator = FrameLocator(analysis.captures)
         self._redact = redact
         self._capture_idx = analysis.connections["capture_idx"]
+        self._log_lines = lines_by_try(analysis.log)
         self._failures = {(loss.connection.conn, loss.depth) for loss in (*analysis.losses, *analysis.truncated)}
 
     def capture(self, idx: int, capture: Capture) -> CaptureSummary:
@@ -135,6 +146,15 @@ class _Builder:
             dropped=sum(drops) if drops else -1,
             notes=tuple(self.note(idx, n) for n in capture.notes),
         )
+
+    def log(self, findings: Iterable[Finding]) -> LogSummary:
+        if self._analysis.log is None:
+            return LogSummary()
+
+        def locate(conn: int, frame: int) -> tuple[str, int]:
+            return self._locator.locate(int(self._capture_idx[conn]), frame)
+
+        return build_log(self._analysis.log, findings, locate, redact=self._redact)
 
     def note(self, capture_idx: int, note: Note) -> ReportNote:
         path, frame = ("", -1) if note.frame < 0 else self._locator.locate(capture_idx, note.frame)
@@ -183,7 +203,7 @@ class _Builder:
             closing_kind=occurrence.closing_kind,
             closing_capture=closing_capture,
             display_filter=_display_filter(capture, request_frame, evidence),
-            log_lines=(),
+            log_lines=self._log_lines.get((occurrence.conn, occurrence.depth), ()),
             evidence=evidence,
         )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pcapdiag.report import summary
 from pcapdiag.report.escape import visible
 from pcapdiag.report.ladder import build_ladder
+from pcapdiag.report.ledger import ledger_lines
 from pcapdiag.report.remedy import split_blocks
 from pcapdiag.report.words import count_of
 
@@ -91,6 +92,7 @@ def _blocks(report: Report) -> Iterator[str]:
         yield "## Upstreams"
         yield _grid(summary.upstream_grid(report.upstreams))
         yield _bullets(summary.upstream_remarks(report.upstreams))
+    yield from _section("Ledger", ledger_lines(report.log))
     yield from _section("Notes on the input", summary.note_lines(report))
     clean, skipped = summary.verdict_lines(report)
     yield from _section("Not evaluated", [f"{code}: {reason}" for code, reason in skipped])

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from pcapdiag.codes import CapturePoint, Direction
+from pcapdiag.correlate.ledger import EntryVerdict, WireVerdict  # noqa: TC001 - with the next
 from pcapdiag.findings import Confidence, Severity, VerdictKind  # noqa: TC001 - docs/generate.py reads the types
 from pcapdiag.report.escape import storable
 from pcapdiag.units import format_ts_ns
@@ -206,6 +207,48 @@ class RuleVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class LogEntryDetail:
+    """One entry of the error log that concerns an upstream.
+
+    `ts_ns` is its stamp in UTC by the log's own clock; `request_frame` the request that it tells of, `candidates` the
+    frames of all that it may tell of.
+    """
+
+    path: str
+    line: int
+    ts_ns: int
+    level: str
+    pid: int
+    log_conn: int
+    kind: str
+    message: str
+    request: str
+    upstream: str
+    verdict: EntryVerdict
+    reason: str
+    code: str
+    uid: str
+    depth: int
+    capture: str
+    request_frame: int
+    confidence: Confidence
+    candidates: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LogFailure:
+    """One failed try on the wire, and whether the error log tells of it."""
+
+    uid: str
+    depth: int
+    capture: str
+    request_frame: int
+    code: str
+    verdict: WireVerdict
+    log_lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LogSummary:
     """How log entries were joined with the capture; offsets are null while no pair of entry and exchange exists."""
 
@@ -213,7 +256,9 @@ class LogSummary:
     clock_offset_width_ns: int | None = None
     zone_offset_s: int | None = None
     pairs: int = 0
-    entries: tuple[dict[str, Any], ...] = ()
+    conflicts: int = 0
+    entries: tuple[LogEntryDetail, ...] = ()
+    failures: tuple[LogFailure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,8 @@ def finding_groups(report: Report) -> tuple[FindingGroup, ...]:
 def headline(report: Report) -> str:
     """Return the verdict in one sentence; it counts the requests to upstreams, not those of clients."""
     totals = report.totals
+    if not totals.frames:
+        return "There is nothing to judge: the capture holds no frame."
     if not totals.connections:
         return f"There is nothing to judge: {count_of(totals.frames, 'frame')}, but no TCP connection among them."
     if totals.unanswered or totals.truncated:

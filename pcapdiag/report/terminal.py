@@ -19,6 +19,7 @@ from pcapdiag.findings import Severity
 from pcapdiag.report import summary
 from pcapdiag.report.escape import visible
 from pcapdiag.report.ladder import build_ladder
+from pcapdiag.report.ledger import ledger_lines
 from pcapdiag.report.remedy import split_blocks
 from pcapdiag.report.words import count_of
 
@@ -90,6 +91,7 @@ def _report(report: Report, width: int) -> Group:
     for group in summary.finding_groups(report):
         parts += ["", *_finding_group(group, report, width)]
     parts += _upstreams(report, width)
+    parts += _section("Ledger", ledger_lines(report.log))
     parts += _section("Notes on the input", summary.note_lines(report))
     parts += _verdicts(report)
     parts += _section("Input", summary.input_lines(report))

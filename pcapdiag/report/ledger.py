@@ -1,0 +1,184 @@
+"""The ledger in the report: every upstream entry of the log and every failed try with its verdict, and how they add up.
+
+Knows the joined ledger and the findings; how it looks is a renderer's affair.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from pcapdiag.correlate.ledger import EntryVerdict, WireVerdict
+from pcapdiag.findings import Confidence
+from pcapdiag.logs.entries import LogKind
+from pcapdiag.report.model import LogEntryDetail, LogFailure, LogSummary
+from pcapdiag.report.redact import redact_target
+from pcapdiag.report.words import count_of
+from pcapdiag.units import format_duration_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from pcapdiag.correlate.ledger import JoinedEntry, Ledger, WireTry
+    from pcapdiag.findings import Finding
+    from pcapdiag.logs.entries import ErrorEntry
+
+_S = 1_000_000_000
+_NO_LIVE = "PD601"
+_MOST_CANDIDATES = 20
+
+_WIRE_WORDS = {
+    WireVerdict.LOGGED: "with an entry",
+    WireVerdict.NOT_IN_LOG: "without an entry although the log covers their time",
+    WireVerdict.OUTSIDE_LOG: "before or after the log",
+    WireVerdict.NOTHING_LOGGED: "of a kind that logs nothing at the usual level",
+    WireVerdict.UNDETERMINED: "undetermined",
+}
+_ENTRY_WORDS = {
+    EntryVerdict.EXPLAINED: "explained",
+    EntryVerdict.NO_PACKETS_EXPECTED: "with no packets expected",
+    EntryVerdict.NOT_CAPTURED: "not in the capture",
+    EntryVerdict.UNDETERMINED: "undetermined",
+}
+
+
+def build_log(
+    ledger: Ledger, findings: Iterable[Finding], locate: Callable[[int, int], tuple[str, int]], *, redact: bool
+) -> LogSummary:
+    """Return what the report says of the logs.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Logs and packets, joined.
+    findings : iterable of Finding
+        They name the cause of each try.
+    locate : callable
+        From a connection and a 0-based frame to the file and the frame's number in it.
+    redact : bool
+        Whether query values are masked.
+
+    Returns
+    -------
+    LogSummary
+    """
+    codes = {(o.conn, o.depth): f.code for f in findings for o in f.occurrences if o.conn >= 0}
+    clock = ledger.clock
+    zone_s = clock.zone_s if clock is not None else 0
+    measured = clock if clock is not None and clock.is_measured else None
+    return LogSummary(
+        clock_offset_ns=measured.offset_ns if measured else None,
+        clock_offset_width_ns=measured.width_ns if measured else None,
+        zone_offset_s=zone_s if clock is not None else None,
+        pairs=clock.pairs if clock is not None else 0,
+        conflicts=clock.conflicts if clock is not None else 0,
+        entries=tuple(_entry(j, codes, zone_s, locate, redact=redact) for j in ledger.entries),
+        failures=tuple(
+            LogFailure(
+                uid=t.wire.uid,
+                depth=t.wire.depth,
+                request_frame=locate(t.wire.conn, t.wire.request_frame)[1],
+                capture=locate(t.wire.conn, t.wire.request_frame)[0],
+                code=codes.get(t.wire.key, ""),
+                verdict=t.verdict,
+                log_lines=tuple(place_of(e) for e in t.entries),
+            )
+            for t in ledger.tries
+        ),
+    )
+
+
+def place_of(entry: ErrorEntry) -> str:
+    """Return file and line of an entry."""
+    return f"{entry.path}:{entry.line}"
+
+
+def lines_by_try(ledger: Ledger | None) -> dict[tuple[int, int], tuple[str, ...]]:
+    """Return the places of the entries of each failed try, by connection and depth."""
+    if ledger is None:
+        return {}
+    lines: dict[tuple[int, int], tuple[str, ...]] = {}
+    for joined in ledger.entries:
+        if joined.wire is not None:
+            lines[joined.wire.key] = (*lines.get(joined.wire.key, ()), place_of(joined.entry))
+    return lines
+
+
+def _entry(
+    joined: JoinedEntry,
+    codes: Mapping[tuple[int, int], str],
+    zone_s: int,
+    locate: Callable[[int, int], tuple[str, int]],
+    *,
+    redact: bool,
+) -> LogEntryDetail:
+    entry, wire = joined.entry, joined.wire
+    code = codes.get(wire.key, "") if wire is not None else ""
+    if entry.kind is LogKind.NO_LIVE_UPSTREAMS:
+        code = _NO_LIVE
+    capture, frame = locate(wire.conn, wire.request_frame) if wire is not None else ("", -1)
+    return LogEntryDetail(
+        path=entry.path,
+        line=entry.line,
+        ts_ns=(entry.ts_s - zone_s) * _S,
+        level=entry.level,
+        pid=entry.pid,
+        log_conn=entry.log_conn,
+        kind=entry.kind.name.lower(),
+        message=entry.message,
+        request=_redacted(entry.request, entry.target) if redact else entry.request,
+        upstream=_redacted(entry.upstream, entry.upstream_uri) if redact else entry.upstream,
+        verdict=joined.verdict,
+        reason=joined.reason,
+        code=code,
+        uid=wire.uid if wire is not None else "",
+        depth=wire.depth if wire is not None else -1,
+        capture=capture,
+        request_frame=frame,
+        confidence=Confidence(joined.confidence),
+        candidates=tuple(_frame(w, locate) for w in joined.candidates[:_MOST_CANDIDATES]),
+    )
+
+
+def _frame(wire: WireTry, locate: Callable[[int, int], tuple[str, int]]) -> int:
+    return locate(wire.conn, wire.request_frame)[1]
+
+
+def _redacted(text: str, target: str) -> str:
+    """Return a text with the target within it redacted; the whole of it where it does not hold the target."""
+    before, found, after = text.partition(target) if target else (text, "", "")
+    return f"{before}{redact_target(target)}{after}" if found else redact_target(text)
+
+
+def ledger_lines(log: LogSummary) -> tuple[str, ...]:
+    """Return the ledger in sentences; empty where no log was given."""
+    if not log.entries and not log.failures:
+        return ()
+    entries = Counter(e.verdict for e in log.entries)
+    failures = Counter(f.verdict for f in log.failures)
+    lines = [
+        f"{count_of(len(log.entries), 'log entry', 'log entries')} about upstreams: {_sum(entries, _ENTRY_WORDS)}.",
+        f"{count_of(len(log.failures), 'failed try', 'failed tries')} on the wire: {_sum(failures, _WIRE_WORDS)}.",
+        "An upstream that closes an idle pooled connection logs nothing: such closings are on neither side.",
+    ]
+    if log.clock_offset_ns is not None:
+        hours = f"UTC{log.zone_offset_s // 3600:+03d}:{log.zone_offset_s % 3600 // 60:02d}" if log.zone_offset_s else "UTC"
+        width = format_duration_ns(log.clock_offset_width_ns or 0)
+        sign = "-" if log.clock_offset_ns < 0 else ""
+        lines.append(
+            f"The log is in {hours}; its clock is {sign}{format_duration_ns(abs(log.clock_offset_ns))} from the"
+            f" capture's, known to {width} by {count_of(log.pairs, 'pair')}"
+            f"{f', against {log.conflicts:,} that do not fit' if log.conflicts else ''}."
+        )
+    elif log.pairs:
+        lines.append("Its clock could not be measured: only timeouts of unknown length join the log with the capture.")
+    lines += [
+        f"{e.path}:{e.line}: {e.verdict.value.replace('_', ' ')}, {e.reason}."
+        for e in log.entries
+        if e.verdict is EntryVerdict.UNDETERMINED
+    ][:10]
+    return tuple(lines)
+
+
+def _sum(counts: Mapping[EntryVerdict, int] | Mapping[WireVerdict, int], words: Mapping[object, str]) -> str:
+    return ", ".join(f"{n:,} {words[verdict]}" for verdict, n in sorted(counts.items(), key=lambda c: c[0].value))
