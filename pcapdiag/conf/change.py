@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pcapdiag.conf.settings import ProxyKind
-from pcapdiag.conf.values import nginx_time, version_numbers
+from pcapdiag.conf.values import nginx_time, seconds, version_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,7 +79,7 @@ def wait_in_words(kind: ProxyKind, place: Location, wait: Wait, old_ns: int, to_
         return f"proxy-{wait}-timeout", CONFIG_MAP, str(old_ns // _S), str(-(-to_ns // _S))
     if kind is ProxyKind.APISIX:
         where = APISIX_ANY if place.upstream == APISIX_BLOCK else f"upstream object {place.upstream}"
-        return f"timeout.{wait}", where, f"{old_ns / _S:g}", f"{to_ns / _S:g}"
+        return f"timeout.{wait}", where, seconds(old_ns), seconds(to_ns)
     name = {"connect": "connect_timeout", "send": "write_timeout", "read": "read_timeout"}[wait]
     return name, "the service object, in ms", str(old_ns // _MS), str(to_ns // _MS)
 

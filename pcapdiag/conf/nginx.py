@@ -257,6 +257,9 @@ class _Reader:
         """Read a number and a size."""
         if directive is None:
             return defaults.buffers()
+        if len(directive.args) != 2:
+            self.note(directive, f"{len(directive.args)} arguments, wants a number and a size")
+            return defaults.buffers()
         try:
             number, size = directive.args
             return Setting((count(number), size_bytes(size)), directive.source)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from pcapdiag.conf.apisix import is_apisix, read_apisix
 from pcapdiag.conf.ingress import read_ingress
-from pcapdiag.conf.kong import kong_lines, read_kong
+from pcapdiag.conf.kong import is_kong, kong_lines, read_kong, read_kong_declarative
 from pcapdiag.conf.nginx import read_nginx
 from pcapdiag.conf.nginx_source import MOST_BYTES, is_dump
 from pcapdiag.conf.tree import read_tree
@@ -28,7 +28,7 @@ def read_proxy_conf(path: str | Path, *, version: str = "") -> ProxySettings:
     ----------
     path : str or Path
         nginx.conf (or what ``nginx -T`` printed), APISIX config.yaml or upstream objects, an ingress-nginx ConfigMap,
-        kong.conf.
+        kong.conf or a declarative configuration of Kong.
     version : str
         Version of the proxy if it is known, as its Server field says it.
 
@@ -67,10 +67,12 @@ def _read_yaml(path: Path, text: str, version: str) -> ProxySettings:
                 msg = f"{path}: a ConfigMap that holds files; save its nginx.conf as a file and give that"
                 raise UsageError(msg)
             return read_ingress(item, str(path), notes, version=version)
+    if documents and is_kong(documents[0]):
+        return read_kong_declarative(documents[0], str(path), notes, version=version)
     if any(is_apisix(document) for document in documents):
         return read_apisix(documents, str(path), notes, version=version)
     why = f"{errors[0].source}: {errors[0].text}" if errors else "none of their keys is in it"
-    msg = f"{path}: neither APISIX nor a ConfigMap of ingress-nginx ({why}); of Kong, give kong.conf"
+    msg = f"{path}: neither APISIX, nor Kong, nor a ConfigMap of ingress-nginx ({why})"
     raise UsageError(msg)
 
 

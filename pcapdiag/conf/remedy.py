@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.conf.change import APISIX_BLOCK, CONFIG_MAP, Change, change_of, in_words, unique, wait_in_words
 from pcapdiag.conf.settings import ProxyKind
-from pcapdiag.conf.values import endpoint, nginx_time, version_numbers
+from pcapdiag.conf.values import endpoint, nginx_time, seconds, version_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -258,7 +258,7 @@ def _keep_open(settings: ProxySettings, place: Location) -> Iterable[Change]:
 
 def _pool_timeout(settings: ProxySettings, block: UpstreamBlock, to_ns: int) -> Iterable[Change]:
     """Yield the change of one block's pool timeout."""
-    kept, seconds = block.keepalive_timeout_ns, to_ns // _S
+    kept = block.keepalive_timeout_ns
     old = "" if kept.value < 0 else str(kept.value // _S)
     if settings.kind is ProxyKind.NGINX:
         version = version_numbers(settings.version)
@@ -283,7 +283,7 @@ def _pool_timeout(settings: ProxySettings, block: UpstreamBlock, to_ns: int) -> 
             new = nginx_time(to_ns)
             yield change_of(settings, "keepalive_timeout", where, kept, block.source, old, new, _POOL_TIMEOUT_SINCE)
     elif settings.kind is ProxyKind.APISIX and block.name != APISIX_BLOCK:
-        new = f"{to_ns / _S:g}"
+        new = seconds(to_ns)
         where = f"upstream object {block.name}"
         change = change_of(settings, "keepalive_pool.idle_timeout", where, kept, block.source, old, new)
         yield replace(change, line=f'"keepalive_pool": {{"idle_timeout": {new}}}')
@@ -291,12 +291,14 @@ def _pool_timeout(settings: ProxySettings, block: UpstreamBlock, to_ns: int) -> 
         where = "nginx_config.http.upstream in config.yaml"
         change = change_of(settings, "keepalive_timeout", where, kept, block.source, f"{old}s", nginx_time(to_ns))
         yield replace(change, line=f"keepalive_timeout: {nginx_time(to_ns)}")
-    elif seconds > 0:
+    elif to_ns >= _S:
         # Both count whole seconds, and take 0 for something else.
         is_kong = settings.kind is ProxyKind.KONG
         name = "upstream_keepalive_idle_timeout" if is_kong else "upstream-keepalive-timeout"
         where = "kong.conf" if is_kong else CONFIG_MAP
-        yield change_of(settings, name, where, kept, block.source, old, str(seconds))
+        # A declarative configuration of Kong names the block, kong.conf has the setting.
+        beside = "" if is_kong else block.source
+        yield change_of(settings, name, where, kept, beside, old, str(to_ns // _S))
 
 
 def _servers_of(block: UpstreamBlock, peer: Endpoint | str) -> tuple[Server, ...]:

@@ -158,3 +158,9 @@ def endpoint(address: str, default_port: int) -> tuple[Endpoint | None, int]:
 def nginx_time(value_ns: int) -> str:
     """Return a time [ns] as nginx writes it, in ms if it is not whole seconds."""
     return f"{value_ns // _S}s" if value_ns % _S == 0 else f"{value_ns // _MS}ms"
+
+
+def seconds(value_ns: int) -> str:
+    """Return a time [ns] in seconds as JSON and YAML write a number, without an exponent."""
+    whole, rest = divmod(value_ns, _S)
+    return f"{whole}.{rest // _MS:03}".rstrip("0") if rest >= _MS else str(whole)

@@ -126,6 +126,25 @@ def test_kong_conf_is_read(read):
     assert settings.error_logs[0].level == Setting("warn", "kong.conf:5")
 
 
+def test_kongs_declarative_configuration_is_read(read):
+    settings = read(
+        "_format_version: '3.0'\nservices:\n- name: a\n  host: up\n  read_timeout: 1500\n  retries: 0\n"
+        "- {name: b, url: 'https://10.0.0.9/x'}\n- {name: c, host: '::1', port: 81}\n"
+        "upstreams:\n- name: up\n  targets:\n  - {target: '10.0.0.1:80', weight: 7}\n  - target: 10.0.0.2\n"
+    )
+    assert settings.kind is ProxyKind.KONG
+    assert [block.name for block in settings.upstreams] == ["up", "10.0.0.9", "::1"]
+    up, own, six = settings.upstreams
+    assert [server.port for server in up.servers] == [80, 8000]
+    assert up.servers[0].weight == Setting(7, "x.yaml:12")
+    assert own.servers[0].endpoint == parse_endpoint("10.0.0.9:443")
+    assert six.servers[0].endpoint == parse_endpoint("[::1]:81")
+    first, second, _ = settings.locations
+    assert first.read_timeout_ns == Setting(1500_000_000, "x.yaml:5")
+    assert (first.upstream, first.next_upstream_tries.value) == ("up", 1)
+    assert (second.read_timeout_ns.value, second.next_upstream_tries.value) == (60 * S, 6)
+
+
 def test_a_value_that_is_none_is_noted(read):
     settings = read("nginx_config: {http: {upstream: {keepalive: many, keepalive_timeout: [1]}}}")
     assert [(note.source, note.text) for note in settings.notes] == [("x.yaml:1", "'many' is not a number")]

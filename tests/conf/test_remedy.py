@@ -145,6 +145,11 @@ def test_the_read_timeout_is_raised_in_the_language_of_the_proxy(read, name, tex
     assert change.is_new
 
 
+def test_a_long_time_is_written_without_an_exponent(read):
+    (change,) = remedy.raise_timeout(read(APISIX, "x.yaml"), PEER, "read", 3_600_000 * S + 250_000_000)
+    assert change.new == "3600000.25"
+
+
 def test_a_condition_that_repeats_requests_is_taken_out(read):
     (change,) = remedy.stop_repeating_requests(read(NGINX), PEER)
     assert (change.source, change.line) == ("nginx.conf:15", "proxy_next_upstream timeout;")
@@ -185,6 +190,18 @@ def test_reuse_needs_a_pool_and_http_1_1_without_close(read):
     ]
     assert remedy.reuse_connections(read(NGINX), PEER) == ()
     assert remedy.reuse_connections(read(text, version="1.29.7"), PEER) == ()
+
+
+def test_reuse_is_switched_on_for_fastcgi_by_its_own_directive(read):
+    text = "upstream be { server 10.1.1.1; keepalive 3; }\nserver { location / { fastcgi_pass be; } }"
+    (change,) = remedy.reuse_connections(read(text), PEER)
+    assert (change.line, change.source) == ("fastcgi_keep_conn on;", "nginx.conf:2")
+
+
+def test_the_pool_of_all_of_apisix_is_changed_in_its_config(read):
+    (change,) = remedy.lower_pool_timeout(read("nginx_config: {http: {}}", "config.yaml"), PEER, 55 * S)
+    assert (change.line, change.old, change.is_new) == ("keepalive_timeout: 55s", "60s", True)
+    assert "config.yaml" in change.where
 
 
 def test_the_description_says_for_each_setting_where_or_why(read):
