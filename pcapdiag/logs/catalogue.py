@@ -166,9 +166,9 @@ _MESSAGES: Final[tuple[tuple[LogKind, str], ...]] = (
     # src/os/unix: ngx_recv.c, ngx_readv_chain.c, ngx_send.c, ngx_writev_chain.c, ngx_linux_sendfile_chain.c
     (
         _K.RECV_FAILED,
-        r"(?:WSA)?(?:recv|readv|recvmsg)\(\) .*(?:failed|error)|(?:kevent|epoll_wait)\(\) reported (?:about|error)",
+        r"(?:WSAR|r)(?:ecv|eadv|ecvmsg)\(\) .*(?:failed|error)|(?:kevent|epoll_wait)\(\) reported (?:about|error)",
     ),
-    (_K.SEND_FAILED, r"(?:WSA)?(?:send|writev|sendfile|sendfile64|sendfilev|sendmsg)\(\) .*(?:failed|error|reported)"),
+    (_K.SEND_FAILED, r"(?:WSASend|send|writev|sendfile|sendfile64|sendfilev|sendmsg)\(\) .*(?:failed|error|reported)"),
     # `connect() failed (104: ...)`: with the address if connect() itself failed, else from SO_ERROR.
     (_K.CONNECT_FAILED, r"(?:kevent\(\) reported that )?connect\(\) (?:to .* )?failed|bind\(.*\) failed"),
     # ngx_stream_proxy_module.c

@@ -44,6 +44,7 @@ _BYTES: Final = re.compile(r", bytes from/to client:(-?\d+/-?\d+), bytes from/to
 _CONTEXT: Final = re.compile(r", (?:udp )?client: ")
 _REQUEST_END: Final = re.compile(r' HTTP/\d(?:\.\d)?"')
 _WHOLE_PEER: Final = re.compile(r"\w+://(?:unix:[^:]*:|[^/]*/)")
+_PEER_END: Final = re.compile("[/?]")
 _CUT_KEY: Final = re.compile(r'",? ?\w*:? ?$')
 _UNQUOTED_END: Final = re.compile(r', (?:server: |request: "|subrequest: "|upstream: "|host: "|referrer: ")')
 _VALUE_ENDS: Final = {
@@ -89,7 +90,7 @@ def parse_context(text: str) -> Context:
 def _parse_odd(text: str) -> Context:
     extra: list[tuple[str, str]] = []
     if match := _BYTES.search(text):
-        extra += [("bytes from/to client", match[1]), ("bytes from/to upstream", match[2])]
+        extra += [("bytes from/to upstream", match[2]), ("bytes from/to client", match[1])]
         text = text[: match.start()]
     text = _take_extra(text, extra)
     values = dict.fromkeys(_KNOWN, "")
@@ -187,7 +188,5 @@ def split_upstream(upstream: str) -> Upstream:
     if rest.startswith("unix:"):
         path, _, uri = rest[5:].partition(":")
         return Upstream(schema, f"unix:{path}", uri)
-    at = rest.find("/")
-    if at < 0:
-        return Upstream(schema, rest, "")
-    return Upstream(schema, rest[:at], rest[at:])
+    peer = _PEER_END.split(rest, 1)[0]
+    return Upstream(schema, peer, rest[len(peer) :])
