@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -138,8 +138,7 @@ class ErrorEntry:
     """Whether it reports a try, or a whole request, that an upstream did not serve."""
 
 
-@dataclass(frozen=True, slots=True)
-class Try:
+class Try(NamedTuple):
     """One upstream that nginx tried for a request; -1 where the log has no number."""
 
     addr: str
@@ -153,8 +152,7 @@ class Try:
     """How many internal redirects (`` : `` in the lists) came before it."""
 
 
-@dataclass(frozen=True, slots=True)
-class AccessEntry:
+class AccessEntry(NamedTuple):
     """One record of an access log; text fields are empty and numbers -1 where its format has no such variable."""
 
     path: str
@@ -175,8 +173,7 @@ class AccessEntry:
     tries: tuple[Try, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamLogEntry:
+class UpstreamLogEntry(NamedTuple):
     """One request in the log of an application behind the proxy: proof that it arrived."""
 
     path: str

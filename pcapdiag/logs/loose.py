@@ -15,11 +15,14 @@ from pcapdiag.logs.variables import SLOTS, plan_of, values_by
 LONGEST: Final = 1 << 14
 """[characters] Of a longer line only the beginning is looked at."""
 
-_METHODS: Final = "GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PROPFIND|MKCOL|COPY|MOVE|LOCK|UNLOCK|REPORT"
-_REQUEST: Final = re.compile(
-    r'"(?P<quoted>[A-Z]{2,20} [^\s"]+(?: HTTP/[0-9.]+)?)"'
-    rf'|\b(?P<bare>(?:{_METHODS}) (?:/|https?://|\*)[^\s"]*(?: HTTP/[0-9.]+)?)'
+_METHODS: Final = frozenset(
+    (
+        *("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "PROPFIND", "PROPPATCH"),
+        *("MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "REPORT", "QUERY"),
+    )
 )
+_QUOTED: Final = re.compile(r'"(([A-Z]{2,20}) [^\s"]+(?: HTTP/[0-9.]+)?)"')
+_BARE: Final = re.compile(r'(?<![\w-])(([A-Z]{3,9}) (?:/|https?://|\*)[^\s"]*(?: HTTP/[0-9.]+)?)')
 _TARGET: Final = re.compile(r"(?<= )(/[^\s\"]*)(?= |$)")
 _STATUS: Final = re.compile(r'"?[ :>-]{1,4}"?([1-5][0-9]{2})(?![\w.])')
 _TIME: Final = re.compile(rf"(?<![\w.])(?:{LOCAL}|{ISO}|{EPOCH})(?![\w.])")
@@ -75,9 +78,11 @@ def parse_loose(line: str) -> list[str] | None:
     """
     line = line[:LONGEST]
     found: dict[str, str] = {}
-    request = _REQUEST.search(line)
+    request = _QUOTED.search(line) if '"' in line else None
+    if request is None:
+        request = next((match for match in _BARE.finditer(line) if match[2] in _METHODS), None)
     if request:
-        found["request"] = request["quoted"] or request["bare"]
+        found["request"] = request[1]
         if status := _STATUS.match(line, request.end()):
             found["status"] = status[1]
     outside = line[: request.start()] + " " + line[request.end() :] if request else line

@@ -143,6 +143,9 @@ def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1
 
 
+_status = lru_cache(maxsize=1024)(_number)
+
+
 @lru_cache(maxsize=8192)
 def _duration_ns(text: str) -> int:
     """Return a number of seconds with a fraction, as nginx writes durations, in nanoseconds."""
@@ -158,9 +161,20 @@ def _tries(addr: str, status: str, response: str, connect: str, header: str) -> 
     if not (addr or status or response):
         return ()
     if ", " not in addr and " : " not in addr and ", " not in status:
-        times = _duration_ns(response), _duration_ns(connect), _duration_ns(header)
-        return (Try(addr, _number(status), *times, 0),)
+        return (Try(addr, _status(status), _duration_ns(response), _duration_ns(connect), _duration_ns(header), 0),)
     columns = [[part.split(", ") for part in text.split(" : ")] for text in (addr, status, response, connect, header)]
+    if len(columns[0]) == 1:
+        lists = [column[0] for column in columns]
+        n_tries = len(lists[0])
+        if all(len(column) == 1 and len(column[0]) in {n_tries, 1} for column in columns) and n_tries <= _MOST_TRIES:
+            # A variable that the format lacks gives one empty value.
+            addrs, statuses, responses, connects, headers = (
+                values if len(values) == n_tries else [""] * n_tries for values in lists
+            )
+            return tuple(
+                Try(a if a != "-" else "", _status(s), _duration_ns(r), _duration_ns(c), _duration_ns(h), 0)
+                for a, s, r, c, h in zip(addrs, statuses, responses, connects, headers, strict=True)
+            )
     # All lists have the shape of the first that the format holds.
     shape = next(column for column, text in zip(columns, (addr, status, response), strict=False) if text)
     tries: list[Try] = []

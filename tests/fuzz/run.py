@@ -194,7 +194,7 @@ def fuzz_guided(name, seconds, out):
 def main(arguments=None):
     """Run from the command line; exit code 1 if something was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", choices=("capture", "heads"))
+    parser.add_argument("target", choices=("capture", "heads", "logs"))
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", action="append", default=[], metavar="FOLDER", help="more captures to start from")

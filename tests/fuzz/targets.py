@@ -1,7 +1,7 @@
 """What the fuzzers run: one function per parser, from bytes to an analysis whose tables are then checked.
 
 `capture` takes a whole file (containers, decoding, connections, exchanges, rules); `heads` takes the two streams of one
-connection (the HTTP framer), cut into segments as the first bytes say.
+connection (the HTTP framer), cut into segments as the first bytes say; `logs` takes a file as every kind of log.
 """
 
 from pathlib import Path
@@ -12,6 +12,9 @@ from pcapdiag.capture.series import group_captures
 from pcapdiag.codes import Outcome
 from pcapdiag.diagnose import diagnose
 from pcapdiag.errors import PcapdiagError
+from pcapdiag.logs.access_log import read_access_log
+from pcapdiag.logs.error_log import read_error_log
+from pcapdiag.logs.upstream_log import read_upstream_log
 from pcapdiag.pipeline import build_analysis
 from tests.scenario import Segment, write_capture
 
@@ -90,4 +93,29 @@ def run_heads(data, folder):
     _analyse(write_capture(segments, checksums=False), Path(folder) / "current.bin")
 
 
-TARGETS = {"capture": run_capture, "heads": run_heads}
+LOG_FORMAT = (
+    '$remote_addr [$time_local] "$request" $status $http_user_agent $args "$upstream_addr" "$upstream_status" $msec'
+)
+
+
+def run_logs(data, folder):
+    """Read `data` as an error log, as access logs of a known, an ambiguous and an unknown format, and as another."""
+    path = Path(folder) / "current.log"
+    path.write_bytes(data)
+    for log in (
+        read_error_log(str(path)),
+        read_access_log(str(path)),
+        read_access_log(str(path), LOG_FORMAT),
+        read_upstream_log(str(path)),
+        read_upstream_log(str(path), r"(?P<time>\S+) (?P<method>\S+) (?P<target>\S+)"),
+    ):
+        n_entries, latest = 0, 0
+        for entry in log:
+            n_entries += 1
+            assert latest <= entry.line <= log.counts.n_lines
+            latest = entry.line
+        assert n_entries == log.counts.n_records
+        assert len(log.counts.unparsed) <= log.counts.n_unparsed <= log.counts.n_lines + 1
+
+
+TARGETS = {"capture": run_capture, "heads": run_heads, "logs": run_logs}

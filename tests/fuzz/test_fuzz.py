@@ -9,7 +9,7 @@ from tests.fuzz import run, targets
 N_MUTATION = 20 if os.environ.get("NUMBA_DISABLE_JIT") == "1" else 300
 
 
-@pytest.mark.parametrize("name", ["capture", "heads"])
+@pytest.mark.parametrize("name", ["capture", "heads", "logs"])
 def test_a_fuzz_target_survives_its_seeds_and_their_mutations(name):
     n_runs, failures = run.fuzz(name, seconds=60, max_runs=N_MUTATION)
     assert not failures, "\n".join(failures.values())
