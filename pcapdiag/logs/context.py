@@ -63,7 +63,7 @@ def find_context(text: str) -> int:
     Returns
     -------
     int
-        Index of ``, client: ``, or of Lua's ``, context: `` without a request.
+        Index of the first ``, client: ``.
     """
     match = _CONTEXT.search(text)
     return match.start() if match else -1
