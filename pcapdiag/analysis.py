@@ -15,6 +15,7 @@ from pcapdiag.codes import CapturePoint, ClosingKind, Direction, ExchangeFlag, K
 if TYPE_CHECKING:
     from pcapdiag.capture.batch import Capture
     from pcapdiag.columns import ByteStore, Table
+    from pcapdiag.correlate.ledger import Ledger
     from pcapdiag.findings import Note
 
 
@@ -262,6 +263,8 @@ class Analysis:
     n_retransmissions: int = 0
     notes: tuple[Note, ...] = ()
     undecoded_reasons: dict[int, int] = field(default_factory=dict)
+    log: Ledger | None = None
+    """Logs joined with the capture; None where none was given."""
 
     @cached_property
     def upstream_by_endpoint(self) -> dict[Endpoint, Upstream]:

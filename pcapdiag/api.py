@@ -138,6 +138,11 @@ def analyze(
     upstreams: Sequence[str] = (),
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
+    error_logs: Sequence[str | PathLike[str]] = (),
+    access_logs: Sequence[str | PathLike[str]] = (),
+    proxy_conf: str | PathLike[str] = "",
+    log_format: str = "auto",
+    log_zone: str = "auto",
     follow_s: float = 0.0,
     redact: bool = True,
     on_progress: Callable[[int, int, int], None] | None = None,
@@ -155,6 +160,14 @@ def analyze(
         Upstreams, ``address`` or ``address:port``; found by themselves if empty.
     select, ignore : sequence of str
         Codes (or beginnings of codes) to report only, or not to report.
+    error_logs, access_logs : sequence of str or path
+        Logs of the proxy, plain or compressed.
+    proxy_conf : str or path
+        The proxy's configuration.
+    log_format : str
+        Format of the access logs as nginx's `log_format` has it; ``auto`` takes the configuration's, or recognises it.
+    log_zone : str
+        Zone of the error logs: ``auto``, ``UTC``, ``+08:00`` or ``Area/City``.
     follow_s : float
         [s] How long a file that may still grow must be quiet before it counts as complete.
     redact : bool
@@ -173,18 +186,30 @@ def analyze(
     ------
     CaptureError
         An input cannot be read as a capture.
+    LogError
+        A log cannot be read.
     UsageError
-        An address or code makes no sense.
+        An address, a code or the configuration makes no sense.
     """
     from pcapdiag.capture.digest import start_digest  # noqa: PLC0415
     from pcapdiag.capture.series import group_captures  # noqa: PLC0415
+    from pcapdiag.logbook import LogInputs, add_logs, zone_offset_s  # noqa: PLC0415
 
+    logs = LogInputs(
+        error_logs=tuple(map(str, error_logs)),
+        access_logs=tuple(map(str, access_logs)),
+        proxy_conf=str(proxy_conf),
+        log_format=log_format,
+        log_zone=log_zone,
+    )
+    zone_offset_s(log_zone, 0)  # as the codes below: said now, not after a long read
     grouped = group_captures([str(c) for c in captures])
     # Hashing runs in a thread of its own, from before the engine is loaded until the report needs it.
-    digest = start_digest([f.path for c in grouped for f in c.files])
+    digest = start_digest([*(f.path for c in grouped for f in c.files), *logs.kinds])
     try:
         from pcapdiag.diagnose import codes_matching, diagnose  # noqa: PLC0415 - the digests have begun
         from pcapdiag.report.build import build_report  # noqa: PLC0415
+        from pcapdiag.report.model import InputFile  # noqa: PLC0415
 
         codes_matching((*select, *ignore))  # a typing error is said now, not after a long read
         analysis = run_engine(
@@ -195,13 +220,23 @@ def analyze(
             on_progress=on_progress,
             on_compile=on_compile,
         )
+        analysis = add_logs(analysis, logs)
         diagnosis = diagnose(analysis, select=select, ignore=ignore)
         digests = digest.result()
     finally:
         digest.cancel()
     for file in (f for c in grouped for f in c.files):
         file.sha256 = file.sha256 or digests[file.path].sha256
-    report = build_report(analysis, diagnosis.findings, diagnosis.verdicts, version=__version__, redact=redact)
+    report = build_report(
+        analysis,
+        diagnosis.findings,
+        diagnosis.verdicts,
+        version=__version__,
+        redact=redact,
+        other_inputs=[
+            InputFile(path, kind, digests[path].n_bytes, digests[path].sha256) for path, kind in logs.kinds.items()
+        ],
+    )
     return CaptureReport(report, analysis, redact=redact)
 
 

@@ -89,6 +89,7 @@ class Occurrence:
     evidence: tuple[Evidence, ...] = ()
     host: str = ""
     request_id: str = ""
+    log_lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

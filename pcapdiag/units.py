@@ -260,3 +260,14 @@ def parse_endpoint(text: str) -> tuple[int, int, int]:
         msg = f"{port!r} in {text!r} is not a port (0 to 65535)"
         raise ValueError(msg)
     return hi, lo, int(port)
+
+
+def parse_zone(text: str) -> int | None:
+    """Return the offset from UTC [s] that ``UTC``, ``Z`` or ``+08:00`` says; None for anything else."""
+    if text.upper() in ("UTC", "Z", "GMT"):
+        return 0
+    match = re.fullmatch(r"([+-])([01]\d):?([0-5]\d)", text)
+    if match is None:
+        return None
+    seconds = int(match[2]) * 3600 + int(match[3]) * 60
+    return -seconds if match[1] == "-" else seconds

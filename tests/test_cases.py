@@ -29,7 +29,8 @@ def case_of(name):
 @cache
 def report_of(name):
     case = case_of(name)
-    return run_report([CASES / name / c for c in case["captures"]], *case.get("options", []))
+    logs = [word for key, file in case.get("logs", {}).items() for word in (f"--{key}", CASES / name / file)]
+    return run_report([CASES / name / c for c in case["captures"]], *case.get("options", []), *map(str, logs))
 
 
 def select(node, path, outer=None):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pcapdiag.cli.options import captures_argument, output_options, role_options
+from pcapdiag.cli.options import captures_argument, log_options, output_options, role_options
 from pcapdiag.cli.output import STDOUT, open_output
 from pcapdiag.cli.progress import ProgressMeter
 
@@ -22,6 +22,7 @@ EXIT_FINDINGS = 1
 @click.command()
 @captures_argument
 @role_options
+@log_options
 @click.option(
     "--format",
     "format_",
@@ -80,6 +81,11 @@ def analyze(
     captures: tuple[str, ...],
     proxies: tuple[str, ...],
     upstreams: tuple[str, ...],
+    error_logs: tuple[str, ...],
+    access_logs: tuple[str, ...],
+    proxy_conf: str,
+    log_format: str,
+    log_zone: str,
     format_: str,
     select: tuple[str, ...],
     ignore: tuple[str, ...],
@@ -99,6 +105,7 @@ def analyze(
     \b
       pcapdiag analyze proxy.pcap
       pcapdiag analyze proxy.pcap --format markdown -o report.md
+      pcapdiag analyze proxy.pcap --error-log error.log --access-log access.log --proxy-conf nginx.conf
       tcpdump -i eth0 -c 100000 -w - tcp port 8080 | pcapdiag analyze -
     """  # noqa: D301 - click reads the character \b
     with open_output(output, force=force) as file:
@@ -109,6 +116,11 @@ def analyze(
                 *captures,
                 proxies=proxies,
                 upstreams=upstreams,
+                error_logs=error_logs,
+                access_logs=access_logs,
+                proxy_conf=proxy_conf,
+                log_format=log_format,
+                log_zone=log_zone,
                 select=_codes(select),
                 ignore=_codes(ignore),
                 follow_s=follow_s,

@@ -39,6 +39,57 @@ def role_options(function: F) -> F:
     )(function)
 
 
+def log_options(function: F) -> F:
+    """Add --error-log, --access-log, --proxy-conf, --log-format and --log-zone."""
+    function = click.option(
+        "--log-zone",
+        default="auto",
+        show_default=True,
+        metavar="ZONE",
+        envvar="PCAPDIAG_LOG_ZONE",
+        show_envvar=True,
+        help="Zone of the error log: auto, UTC, +08:00 or Area/City.",
+    )(function)
+    function = click.option(
+        "--log-format",
+        default="auto",
+        show_default=True,
+        metavar="FORMAT",
+        envvar="PCAPDIAG_LOG_FORMAT",
+        show_envvar=True,
+        help="Format of the access log as in nginx.conf; auto takes it from --proxy-conf or recognises it.",
+    )(function)
+    function = click.option(
+        "--proxy-conf",
+        default="",
+        metavar="FILE",
+        envvar="PCAPDIAG_PROXY_CONF",
+        show_envvar=True,
+        type=click.Path(),
+        help="Configuration of the proxy: nginx.conf, nginx -T, APISIX, ingress-nginx or Kong.",
+    )(function)
+    function = click.option(
+        "--access-log",
+        "access_logs",
+        multiple=True,
+        metavar="FILE",
+        envvar="PCAPDIAG_ACCESS_LOG",
+        show_envvar=True,
+        type=click.Path(),
+        help="An access log of the proxy; repeat for several.",
+    )(function)
+    return click.option(
+        "--error-log",
+        "error_logs",
+        multiple=True,
+        metavar="FILE",
+        envvar="PCAPDIAG_ERROR_LOG",
+        show_envvar=True,
+        type=click.Path(),
+        help="An error log of the proxy; repeat for several.",
+    )(function)
+
+
 def output_options(function: F) -> F:
     """Add -o, --force, --no-redact and --quiet."""
     function = click.option(

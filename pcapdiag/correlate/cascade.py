@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_FAILS = 1
 DEFAULT_FAIL_TIMEOUT_S = 10
+LONGEST_PROBE_S = 600
+"""[s] How long ago a failure may lie that still keeps a peer out: nobody asked for it, or its probe takes so long."""
 LONGEST_REQUEST_S = 3600
 """[s] How far back a try may lie that belongs to the same request, where no access log says so."""
 
@@ -144,22 +146,18 @@ class _History:
             until = by.entry.ts_s if by is not None else now_s
             return ChainLink(peer.name, Absence.TRIED, until, by.entry if by else None, by.wire if by else None)
         mine = self._of_peer.get(peer.name, [])
-        failures = []
-        for at in reversed(mine[: bisect_right(mine, position)]):
-            by = self._joined[at]
-            if now_s - by.entry.ts_s > 2 * peer.fail_timeout_s + 1:
-                break
-            if has_zone or by.entry.pid == joined.entry.pid:
-                failures.append(by)
-        # The last failure began the time out; a peer whose probe is under way is out for as long again.
-        causes = [f for f in failures if f.entry.kind is not LogKind.SERVER_DISABLED] or failures
-        if not causes or not peer.max_fails:
+        failures = [
+            by
+            for by in (self._joined[at] for at in reversed(mine[: bisect_right(mine, position)]))
+            if (has_zone or by.entry.pid == joined.entry.pid) and now_s - by.entry.ts_s <= LONGEST_PROBE_S
+        ]
+        if not failures or not peer.max_fails:
             return ChainLink(peer.name, Absence.UNKNOWN)
-        last = causes[0]
-        if now_s - failures[0].entry.ts_s > peer.fail_timeout_s + 1:
-            return ChainLink(peer.name, Absence.UNKNOWN)
+        cause = next((f for f in failures if f.entry.kind is not LogKind.SERVER_DISABLED), failures[0])
         until = failures[0].entry.ts_s + peer.fail_timeout_s + 1
-        return ChainLink(peer.name, Absence.DISABLED, until, last.entry, last.wire)
+        # nginx skips a peer for no other reason: once the time is over one request probes it, and the others wait.
+        absence = Absence.DISABLED if now_s <= until else Absence.PROBED
+        return ChainLink(peer.name, absence, until, cause.entry, cause.wire)
 
 
 def _of_server(server: Server) -> _Peer:

@@ -45,6 +45,8 @@ class Absence(Enum):
     """The same request had used it up."""
     DISABLED = "disabled"
     """Failures had put it out for `fail_timeout`."""
+    PROBED = "probed"
+    """It had failed and its time was over, but only one request at a time may try it again, and another did."""
     DOWN = "down"
     """The configuration marks it `down`."""
     UNKNOWN = "unknown"

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from pcapdiag.findings import Evidence, Finding, Note, Occurrence, Verdict
 
 
+_NO_CAUSES = ("PD901",)
+
+
 class FrameLocator:
     """Where a frame lies: from a 0-based frame of a capture to a file and the 1-based number within it.
 
@@ -171,7 +174,10 @@ class _Builder:
             message=finding.message,
             identifier=finding.identifier,
             count=finding.count,
-            failures=sum((o.conn, o.depth) in self._failures for o in finding.occurrences),
+            # A retried try has its cause elsewhere.
+            failures=sum((o.conn, o.depth) in self._failures for o in finding.occurrences)
+            if finding.code not in _NO_CAUSES
+            else 0,
             first_ts_ns=finding.first_ts_ns,
             last_ts_ns=finding.last_ts_ns,
             refuted_by=finding.refuted_by,
@@ -185,6 +191,8 @@ class _Builder:
         capture, request_frame = self._locator.locate(capture_idx, occurrence.request_frame)
         closing_capture, closing_frame = self._locator.locate(capture_idx, occurrence.closing_frame)
         evidence = tuple(self._evidence(capture_idx, e) for e in occurrence.evidence)
+        if not capture and evidence:
+            capture = evidence[0].capture
         target = redact_target(occurrence.target) if self._redact else occurrence.target
         return OccurrenceDetail(
             uid=occurrence.uid,
@@ -203,7 +211,7 @@ class _Builder:
             closing_kind=occurrence.closing_kind,
             closing_capture=closing_capture,
             display_filter=_display_filter(capture, request_frame, evidence),
-            log_lines=self._log_lines.get((occurrence.conn, occurrence.depth), ()),
+            log_lines=(*self._log_lines.get((occurrence.conn, occurrence.depth), ()), *occurrence.log_lines),
             evidence=evidence,
         )
 

@@ -6,7 +6,7 @@ Knows the joined ledger and the findings; how it looks is a renderer's affair.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pcapdiag.correlate.ledger import EntryVerdict, WireVerdict
 from pcapdiag.findings import Confidence
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from pcapdiag.logs.entries import ErrorEntry
 
 _S = 1_000_000_000
+_V = TypeVar("_V", EntryVerdict, WireVerdict)
 _NO_LIVE = "PD601"
+_RETRIED = "PD901"
 _MOST_CANDIDATES = 20
 
 _WIRE_WORDS = {
@@ -62,7 +64,8 @@ def build_log(
     -------
     LogSummary
     """
-    codes = {(o.conn, o.depth): f.code for f in findings for o in f.occurrences if o.conn >= 0}
+    causes = [f for f in findings if f.code != _RETRIED]
+    codes = {(o.conn, o.depth): f.code for f in causes for o in f.occurrences if o.conn >= 0}
     clock = ledger.clock
     zone_s = clock.zone_s if clock is not None else 0
     measured = clock if clock is not None and clock.is_measured else None
@@ -162,13 +165,13 @@ def ledger_lines(log: LogSummary) -> tuple[str, ...]:
         "An upstream that closes an idle pooled connection logs nothing: such closings are on neither side.",
     ]
     if log.clock_offset_ns is not None:
-        hours = f"UTC{log.zone_offset_s // 3600:+03d}:{log.zone_offset_s % 3600 // 60:02d}" if log.zone_offset_s else "UTC"
         width = format_duration_ns(log.clock_offset_width_ns or 0)
-        sign = "-" if log.clock_offset_ns < 0 else ""
+        off = format_duration_ns(abs(log.clock_offset_ns))
+        side = "behind" if log.clock_offset_ns < 0 else "ahead of"
+        against = f", against {log.conflicts:,} that do not fit" if log.conflicts else ""
         lines.append(
-            f"The log is in {hours}; its clock is {sign}{format_duration_ns(abs(log.clock_offset_ns))} from the"
-            f" capture's, known to {width} by {count_of(log.pairs, 'pair')}"
-            f"{f', against {log.conflicts:,} that do not fit' if log.conflicts else ''}."
+            f"The log is in {_zone(log.zone_offset_s or 0)}; its clock is {off} {side} the capture's, known to {width}"
+            f" by {count_of(log.pairs, 'pair')}{against}."
         )
     elif log.pairs:
         lines.append("Its clock could not be measured: only timeouts of unknown length join the log with the capture.")
@@ -180,5 +183,10 @@ def ledger_lines(log: LogSummary) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _sum(counts: Mapping[EntryVerdict, int] | Mapping[WireVerdict, int], words: Mapping[object, str]) -> str:
-    return ", ".join(f"{n:,} {words[verdict]}" for verdict, n in sorted(counts.items(), key=lambda c: c[0].value))
+def _zone(offset_s: int) -> str:
+    sign = "-" if offset_s < 0 else "+"
+    return f"UTC{sign}{abs(offset_s) // 3600:02d}:{abs(offset_s) % 3600 // 60:02d}" if offset_s else "UTC"
+
+
+def _sum(counts: Counter[_V], words: Mapping[_V, str]) -> str:
+    return ", ".join(f"{counts[verdict]:,} {words[verdict]}" for verdict in words if counts[verdict])

@@ -232,7 +232,8 @@ def occurrence_grid(occurrences: Sequence[OccurrenceDetail]) -> Grid:
         idle = brief(o.idle_before_ns) if o.idle_before_ns >= 0 else "-"
         file = (o.capture,) if has_files else ()
         time = clock if len(dates) > 1 else clock[11:]
-        rows.append((*file, str(o.request_frame), time, idle, f"{o.orig} -> {o.resp}", what))
+        frame = str(o.request_frame) if o.request_frame > 0 else "-"
+        rows.append((*file, frame, time, idle, f"{o.orig} -> {o.resp}", what))
     date = "time (UTC)" if len(dates) > 1 else f"{dates.pop()} UTC"
     headers = (*(("file",) if has_files else ()), "frame", date, "idle gap", "connection", "request")
     first = int(has_files)

@@ -18,6 +18,8 @@ from pcapdiag.rules.pd204_slow_upstream import SlowUpstream
 from pcapdiag.rules.pd206_proxy_abort import ProxyAbort
 from pcapdiag.rules.pd301_connect_refused import ConnectRefused
 from pcapdiag.rules.pd302_connect_timeout import ConnectTimeout
+from pcapdiag.rules.pd601_no_live_upstreams import NoLiveUpstreams
+from pcapdiag.rules.pd901_retried_failure import RetriedFailure
 from pcapdiag.rules.pd999_undetermined import Undetermined
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ RULES: tuple[type[Rule], ...] = (
     ProxyAbort,
     ConnectRefused,
     ConnectTimeout,
+    NoLiveUpstreams,
+    RetriedFailure,
     Undetermined,
 )
 

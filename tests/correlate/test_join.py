@@ -156,12 +156,19 @@ def test_no_live_upstreams_names_the_failure_behind_each_peer():
     assert other.is_complete
 
 
-@pytest.mark.parametrize(("changes", "at_s"), [({}, 30), ({"pid": 200}, 5)])
+@pytest.mark.parametrize(("changes", "at_s"), [({}, 700), ({"pid": 200}, 5)])
 def test_a_failure_long_ago_or_of_another_worker_explains_nothing(changes, at_s):
     entries = [entry(0), entry(at_s, line=2, kind=NO_LIVE, peer="be", conn=9, **changes)]
     (chain,) = join_logs([wire(500)], SPAN, entries).chains
     assert [link.absence for link in chain.links] == [Absence.UNKNOWN]
     assert not chain.is_complete
+
+
+def test_after_its_time_out_a_peer_is_tried_by_one_request_only():
+    entries = [entry(0), *(entry(at, line=at, kind=NO_LIVE, peer="be", conn=at) for at in (11, 12))]
+    out, probed = join_logs([wire(500)], SPAN, entries).chains
+    assert [link.absence for link in out.links] == [Absence.DISABLED]
+    assert [link.absence for link in probed.links] == [Absence.PROBED]
 
 
 def test_a_retry_that_succeeded_and_what_it_cost():

@@ -1,0 +1,161 @@
+"""From files to the joined ledger: logs and configuration are read here, and joined with the analysis.
+
+Knows which file is what; neither what is in it nor how it is joined.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pcapdiag.conf.read import read_proxy_conf
+from pcapdiag.correlate.join import CaptureSpan, join_logs
+from pcapdiag.errors import UsageError
+from pcapdiag.findings import Note
+from pcapdiag.logs.access_log import read_access_log
+from pcapdiag.logs.error_log import read_error_log
+from pcapdiag.tries import list_tries
+from pcapdiag.units import parse_zone
+
+if TYPE_CHECKING:
+    from pcapdiag.analysis import Analysis
+    from pcapdiag.conf.settings import ProxySettings
+    from pcapdiag.logs.entries import LogCounts
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class LogInputs:
+    """What the operator gave beside the captures.
+
+    Attributes
+    ----------
+    error_logs, access_logs : tuple of str
+        Files.
+    proxy_conf : str
+        The proxy's configuration; empty if it was not given.
+    log_format : str
+        Format of the access logs as nginx writes it, or ``auto``.
+    log_zone : str
+        Zone of the error logs: ``auto``, ``UTC``, ``+08:00`` or ``Area/City``.
+    """
+
+    error_logs: tuple[str, ...] = ()
+    access_logs: tuple[str, ...] = ()
+    proxy_conf: str = ""
+    log_format: str = AUTO
+    log_zone: str = AUTO
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """What each file is, in the words of the report."""
+        kinds = dict.fromkeys(self.error_logs, "error_log") | dict.fromkeys(self.access_logs, "access_log")
+        return kinds | ({self.proxy_conf: "proxy_conf"} if self.proxy_conf else {})
+
+
+def add_logs(analysis: Analysis, inputs: LogInputs) -> Analysis:
+    """Return the analysis with its ledger, if a log was given.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        All tables.
+    inputs : LogInputs
+        Files and options.
+
+    Returns
+    -------
+    Analysis
+        With notes on lines that are no log lines.
+
+    Raises
+    ------
+    LogError
+        A log cannot be read.
+    UsageError
+        The configuration cannot be read, or the zone makes no sense.
+    """
+    if not inputs.kinds:
+        return analysis
+    settings = read_proxy_conf(inputs.proxy_conf) if inputs.proxy_conf else None
+    notes = [Note("configuration", f"{n.source}: {n.text}") for n in settings.notes] if settings is not None else []
+    if not inputs.error_logs and not inputs.access_logs:
+        return replace(analysis, notes=(*analysis.notes, *notes))
+    zone_s = zone_offset_s(inputs.log_zone, analysis.first_ts_ns)
+    errors = [read_error_log(path) for path in inputs.error_logs]
+    form = access_format(inputs, settings)
+    accesses = [read_access_log(path, form) for path in inputs.access_logs]
+    span = CaptureSpan(
+        analysis.first_ts_ns, analysis.last_ts_ns, frozenset(str(u.endpoint) for u in analysis.upstreams)
+    )
+    ledger = join_logs(
+        list_tries(analysis),
+        span,
+        chain.from_iterable(errors),
+        chain.from_iterable(accesses),
+        settings,
+        zone_s=zone_s,
+    )
+    for path, counts in [*((log.path, log.counts) for log in errors), *((log.path, log.counts) for log in accesses)]:
+        notes += counts.notes
+        if counts.n_unparsed:
+            notes.append(_unparsed(path, counts))
+    return replace(analysis, log=ledger, notes=(*analysis.notes, *notes))
+
+
+def _unparsed(path: str, counts: LogCounts) -> Note:
+    numbers = ", ".join(str(number) for number, _ in counts.unparsed[:5])
+    more = ", ..." if counts.n_unparsed > 5 else ""
+    text = f"{counts.n_unparsed:,} of {counts.n_lines:,} lines are no log lines (line {numbers}{more})"
+    return Note("log-lines-skipped", text, file=path)
+
+
+def access_format(inputs: LogInputs, settings: ProxySettings | None) -> str | None:
+    """Return the format of the access logs: as given, else as configured, else None to have it recognised."""
+    if inputs.log_format not in ("", AUTO):
+        return inputs.log_format
+    if settings is None:
+        return None
+    names = dict.fromkeys(log.format_name for log in settings.access_logs)
+    formats = [f for name in names if (f := settings.log_format(name)) is not None]
+    if len(formats) != 1:
+        return None
+    known = formats[0]
+    return f"escape={known.escape} {known.text}" if known.escape not in ("", "default") else known.text
+
+
+def zone_offset_s(zone: str, at_ns: int) -> int | None:
+    """Return the offset from UTC of a zone at a time, in seconds; None for ``auto``.
+
+    Parameters
+    ----------
+    zone : str
+        ``auto``, ``UTC``, ``+08:00`` or ``Area/City``.
+    at_ns : int
+        [ns] When; daylight saving depends on it.
+
+    Returns
+    -------
+    int or None
+
+    Raises
+    ------
+    UsageError
+        There is no such zone.
+    """
+    if zone in ("", AUTO):
+        return None
+    fixed = parse_zone(zone)
+    if fixed is not None:
+        return fixed
+    try:
+        place = ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        msg = f"there is no zone {zone!r}; write auto, UTC, +08:00 or a name such as Asia/Shanghai"
+        raise UsageError(msg) from error
+    offset = datetime.fromtimestamp(max(at_ns, 0) // 1_000_000_000, tz=place).utcoffset() or timedelta(0)
+    return int(offset.total_seconds())

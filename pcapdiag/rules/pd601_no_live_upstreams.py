@@ -1,0 +1,200 @@
+"""PD601: a request found no peer, and the failures that had put each of them out."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from pcapdiag.codes import Direction, TcpFlag
+from pcapdiag.correlate.ledger import Absence
+from pcapdiag.findings import Confidence, Evidence, Finding, Occurrence, Severity
+from pcapdiag.rules._rule import Rule
+from pcapdiag.rules._words import count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pcapdiag.analysis import Analysis
+    from pcapdiag.correlate.ledger import Chain, ChainLink
+
+_S = 1_000_000_000
+_MOST_WITH_EVIDENCE = 500
+
+_ABSENCES = {
+    Absence.TRIED: "this request had just failed on it",
+    Absence.DISABLED: "failures had put it out",
+    Absence.PROBED: "it had failed before, and another request was the one that may try it again",
+    Absence.DOWN: "the configuration marks it down",
+    Absence.UNKNOWN: "no failure of it reaches this moment",
+}
+
+
+class NoLiveUpstreams(Rule):
+    """A request was refused because each peer of its group was out, or used up by the request itself.
+
+    What it looks for
+    -----------------
+    `no live upstreams` in the error log, and for each peer of the group the failure behind it: an entry of the same
+    worker (of any worker where the group has a `zone`) within `fail_timeout`, or a failed try of the same request.
+
+    Why it matters
+    --------------
+    Such a request sends no packet, so that a capture alone does not show it, and it gets 502 at once. A handful of
+    stale connections can refuse hundreds of requests for as long as `fail_timeout` lasts, although every server is up.
+
+    Evidence
+    --------
+    The log entry and, for each peer, the entry of the failure with its try on the wire. The causes of those tries are
+    findings of their own: they are what there is to cure.
+
+    When it is wrong
+    ----------------
+    Without the configuration the peers are those that the log names, and `max_fails` and `fail_timeout` are nginx's
+    defaults (1 and 10 s). A group with `max_conns` can be exhausted without any failure.
+
+    Remedy
+    ------
+    Cure the cause of the failures. Until then `max_fails=0` keeps peers in rotation, and a group of more peers, or a
+    backup, lasts longer.
+
+    References
+    ----------
+    nginx ngx_http_upstream_round_robin.c (peers are skipped while `fails >= max_fails` and
+    `now - checked <= fail_timeout`), ngx_http_upstream.c (`no live upstreams`, NGX_BUSY).
+    """
+
+    code = "PD601"
+    name = "no-live-upstreams"
+    title = "Requests found no live upstream, because earlier failures had put every peer out"
+    severity = Severity.ERROR
+    needs = ("error log",)
+    helped_by = ("proxy configuration", "access log")
+    since = "0.2"
+
+    def missing(self, analysis: Analysis) -> str:
+        """Return what is missing: a request without a peer leaves no packets."""
+        return "" if analysis.log is not None else "such a request sends no packets: needs the error log (--error-log)"
+
+    def check(self, analysis: Analysis) -> Iterator[Finding]:
+        """Yield one finding per upstream block."""
+        if analysis.log is None:
+            return
+        zone_s = analysis.log.clock.zone_s if analysis.log.clock is not None else 0
+        blocks: dict[str, list[Chain]] = defaultdict(list)
+        for chain in analysis.log.chains:
+            blocks[chain.block].append(chain)
+        for block, chains in blocks.items():
+            times = [(chain.entry.ts_s - zone_s) * _S for chain in chains]
+            yield Finding(
+                code=self.code,
+                name=self.name,
+                title=self.title,
+                severity=self.severity,
+                confidence=_confidence(chains),
+                subject=block,
+                message=_message(block, chains),
+                identifier=f"{self.code}/{block}",
+                count=len(chains),
+                first_ts_ns=min(times),
+                last_ts_ns=max(times),
+                refuted_by="A peer of the group that no entry of this worker says has failed within fail_timeout.",
+                remedy=_remedy(block, chains),
+                occurrences=tuple(
+                    _occurrence(chain, ts_ns, has_frames=number < _MOST_WITH_EVIDENCE and len(analysis.captures) == 1)
+                    for number, (chain, ts_ns) in enumerate(zip(chains, times, strict=True))
+                ),
+                details={
+                    "complete_chains": sum(chain.is_complete for chain in chains),
+                    "fail_timeout_s": chains[0].fail_timeout_s,
+                },
+            )
+
+
+def _confidence(chains: Sequence[Chain]) -> Confidence:
+    complete = sum(chain.is_complete for chain in chains)
+    if 2 * complete <= len(chains):
+        return Confidence.POSSIBLE
+    inferred = any(link.absence is Absence.PROBED for chain in chains for link in chain.links)
+    if inferred:
+        return Confidence.LIKELY
+    return Confidence.CONFIRMED if complete == len(chains) and chains[0].source else Confidence.LIKELY
+
+
+def _message(block: str, chains: Sequence[Chain]) -> str:
+    absences = Counter(link.absence for chain in chains for link in chain.links)
+    own = sum(any(link.absence is Absence.TRIED for link in chain.links) for chain in chains)
+    failures = {(e.path, e.line) for chain in chains for link in chain.links if (e := link.entry) is not None}
+    peers = max((len(chain.links) for chain in chains), default=0)
+    text = f"{count(len(chains), 'request')} found no live peer in {block} ({count(peers, 'peer')})"
+    if failures:
+        text += f": {count(len(failures), 'failure')} had put the peers out, each for {_timeout(chains[0])}"
+    if own:
+        text += f"; {own} of them used up the last peers themselves"
+    if absences[Absence.UNKNOWN]:
+        incomplete = sum(not chain.is_complete for chain in chains)
+        text += f"; for {incomplete} the log does not account for every peer"
+    assumed = "" if chains[0].source else " Peers and limits are assumed: the configuration was not given."
+    return f"{text}.{assumed}"
+
+
+def _timeout(chain: Chain) -> str:
+    return f"more than {chain.fail_timeout_s} s and up to {chain.fail_timeout_s + 1} s"
+
+
+def _remedy(block: str, chains: Sequence[Chain]) -> str:
+    place = f" ({chains[0].source})" if chains[0].source else ""
+    return (
+        "Cure what fails on the wire: the findings of the tries named here. No setting brings back a request that has"
+        f" nowhere to go.\n\nUntil then, in upstream {block}{place}, keep the peers in rotation:\n\n"
+        "    server ADDRESS max_fails=0;\n\n"
+        "A failure then costs its own request only; where a server is really down, each request pays for finding out."
+    )
+
+
+def _occurrence(chain: Chain, ts_ns: int, *, has_frames: bool) -> Occurrence:
+    entry = chain.entry
+    return Occurrence(
+        conn=-1,
+        depth=0,
+        uid="",
+        orig=entry.client,
+        resp=chain.block,
+        request_frame=-1,
+        request_ts_ns=ts_ns,
+        idle_before_ns=-1,
+        method=entry.method,
+        target=entry.target,
+        closing_frame=-1,
+        closing_kind="",
+        evidence=tuple(_evidence(chain)) if has_frames else (),
+        host=entry.host,
+        log_lines=tuple(
+            dict.fromkeys(f"{e.path}:{e.line}" for e in (entry, *(link.entry for link in chain.links)) if e is not None)
+        ),
+    )
+
+
+def _evidence(chain: Chain) -> Iterator[Evidence]:
+    links = [link for link in chain.links if link.wire is not None]
+    for link in sorted(links, key=lambda link: link.wire.start_ns if link.wire is not None else -1):
+        if link.wire is None:
+            continue
+        yield Evidence(
+            frame=link.wire.request_frame,
+            ts_ns=link.wire.start_ns,
+            dir=Direction.ORIG,
+            flags=TcpFlag.SYN if link.wire.is_connect else TcpFlag.PSH | TcpFlag.ACK,
+            seq=-1,
+            ack=-1,
+            rel_seq=-1,
+            rel_ack=-1,
+            payload_len=0,
+            ttl=-1,
+            label=link.peer,
+            text=_why(link),
+        )
+
+
+def _why(link: ChainLink) -> str:
+    where = f", line {link.entry.line} of the log" if link.entry is not None else ""
+    return f"{link.peer}: {_ABSENCES[link.absence]}{where}"

@@ -1,0 +1,127 @@
+"""PD901: a failed try that a retry hid from the client."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from pcapdiag.findings import Confidence, Finding, Occurrence, Severity
+from pcapdiag.rules._rule import Rule
+from pcapdiag.rules._words import about
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pcapdiag.analysis import Analysis
+    from pcapdiag.correlate.ledger import Retry
+
+_UNSAFE = ("POST", "LOCK", "PATCH")
+
+
+class RetriedFailure(Rule):
+    """A try failed, another peer or connection served the request, and only a delay was left to see.
+
+    What it looks for
+    -----------------
+    Access-log lines with several upstreams of which the last one answered, and the failed tries before it on the wire.
+
+    Why it matters
+    --------------
+    The status says 200, so that nobody looks; the client waited for the failed try, and each of them counts against
+    its peer (`max_fails`). A request that the first upstream had taken may have run twice.
+
+    Evidence
+    --------
+    The failed try with its cause (a finding of its own), the access-log line with the lists of upstreams and times.
+
+    When it is wrong
+    ----------------
+    Never by itself; what it means for the client depends on the delay.
+
+    Remedy
+    ------
+    Cure the cause of the failed tries. The retry itself is right where requests may be repeated.
+
+    References
+    ----------
+    RFC 9110 section 9.2.2 (idempotent methods), nginx `proxy_next_upstream`.
+    """
+
+    code = "PD901"
+    name = "retried-failure"
+    title = "A retry hid failed tries from the client"
+    severity = Severity.INFO
+    needs = ("access log with $upstream_addr",)
+    helped_by = ("error log",)
+    since = "0.2"
+
+    def missing(self, analysis: Analysis) -> str:
+        """Return what is missing: only the access log lists the tries of a request."""
+        if analysis.log is not None and analysis.log.has_access:
+            return ""
+        return "only the access log lists the tries of a request: needs --access-log with $upstream_addr"
+
+    def check(self, analysis: Analysis) -> Iterator[Finding]:
+        """Yield one finding per upstream whose failed tries were retried with success."""
+        if analysis.log is None:
+            return
+        peers: dict[str, list[Retry]] = defaultdict(list)
+        for retry in analysis.log.retries:
+            if 0 < retry.access.status < 500:
+                peers[retry.wire.peer].append(retry)
+        for peer, retries in peers.items():
+            twice = [r for r in retries if r.wire.is_acknowledged and r.access.method in _UNSAFE]
+            yield Finding(
+                code=self.code,
+                name=self.name,
+                title=self.title,
+                severity=Severity.WARNING if twice else self.severity,
+                confidence=Confidence.CONFIRMED,
+                subject=peer,
+                message=_message(peer, retries, twice),
+                identifier=f"{self.code}/{peer}",
+                count=len(retries),
+                first_ts_ns=retries[0].wire.start_ns,
+                last_ts_ns=retries[-1].wire.start_ns,
+                refuted_by="An access-log line of such a request with a single upstream.",
+                remedy="Cure the cause of the failed tries: it is the finding that names the same requests.",
+                occurrences=tuple(_occurrence(retry) for retry in retries),
+                details={
+                    "delay_ns_total": sum(r.delay_ns for r in retries),
+                    "delay_ns_max": max(r.delay_ns for r in retries),
+                    "possibly_run_twice": sum(r.wire.is_acknowledged for r in retries),
+                },
+            )
+
+
+def _message(peer: str, retries: Sequence[Retry], twice: Sequence[Retry]) -> str:
+    delays = [r.delay_ns for r in retries]
+    tries = "try" if len(retries) == 1 else "tries"
+    longer = about(max(delays))
+    text = f"{len(retries):,} failed {tries} at {peer} ended well by a retry: the client waited up to {longer} longer."
+    taken = sum(r.wire.is_acknowledged for r in retries)
+    if taken:
+        text += f" {taken} of them had reached the upstream and may have run twice"
+        text += f", {len(twice)} with a method that must not." if twice else "."
+    return text
+
+
+def _occurrence(retry: Retry) -> Occurrence:
+    wire = retry.wire
+    return Occurrence(
+        conn=wire.conn,
+        depth=wire.depth,
+        uid=wire.uid,
+        orig=wire.orig,
+        resp=wire.peer,
+        request_frame=wire.request_frame,
+        request_ts_ns=wire.start_ns,
+        idle_before_ns=-1,
+        method=wire.method,
+        target=wire.target,
+        closing_frame=-1,
+        closing_kind="",
+        host=wire.host,
+        request_id=wire.request_id,
+        log_lines=(f"{retry.access.path}:{retry.access.line}",),
+    )
