@@ -7,6 +7,7 @@ intervals its width. Knows intervals only, neither logs nor packets.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pcapdiag.correlate.ledger import Clock
@@ -19,6 +20,9 @@ QUARTER_S = 900
 """[s] Zones are multiples of 15 minutes."""
 MOST_OFFSET_S = 15 * 3600
 """[s] No zone is farther from UTC, a wrong clock included."""
+
+STEP_NS = S // 10
+ALIKE = 0.97
 
 
 class Interval(NamedTuple):
@@ -80,6 +84,37 @@ def estimate_clock(intervals: Iterable[Sequence[Interval]], *, zone_s: int | Non
         # Clocks that agree need no better proof than one pair; an offset that is found by trying does.
         is_ambiguous=bool(apart) and abs(offset) > 2 * S,
     )
+
+
+def settle_crowd(
+    stamps: Sequence[tuple[str, int]], ends: Sequence[tuple[str, int]], offsets: Iterable[int]
+) -> tuple[int, int, bool]:
+    """Choose among offsets where failures are so many that each second has some: by how many fall on each second.
+
+    Parameters
+    ----------
+    stamps : sequence of (str, int)
+        Peer and stamp [s] of log entries.
+    ends : sequence of (str, int)
+        Peer and time [ns] of the ends of tries.
+    offsets : iterable of int
+        [ns] Those that are possible, `STEP_NS` apart.
+
+    Returns
+    -------
+    offset, width, is_ambiguous : int, int, bool
+        [ns] The best offset, how far others as good lie around it, and whether one is as good farther away.
+    """
+    logged = Counter(stamps)
+    scores = {}
+    for offset in offsets:
+        seen = Counter((peer, (at + offset) // S) for peer, at in ends)
+        scores[offset] = sum(min(n, seen[key]) for key, n in logged.items())
+    most = max(scores.values())
+    best = min((o for o, score in scores.items() if score == most), key=lambda o: abs(split_zone(o)[0]))
+    near = [o for o, score in scores.items() if score >= ALIKE * most and abs(o - best) <= S]
+    far = any(score >= ALIKE * most for o, score in scores.items() if abs(o - best) > S)
+    return best, max(near) - min(near) + 2 * STEP_NS, far
 
 
 def split_zone(offset_ns: int, zone_s: int | None = None) -> tuple[int, int]:

@@ -13,7 +13,17 @@ from pcapdiag.correlate.access import AGREES_NS, AccessLinks, link_access
 from pcapdiag.correlate.assign import Choice, align
 from pcapdiag.correlate.attempts import group_entries, list_access_tries
 from pcapdiag.correlate.cascade import build_chains
-from pcapdiag.correlate.clock import Interval, S, estimate_clock, find_plateaus, split_zone
+from pcapdiag.correlate.clock import (
+    QUARTER_S,
+    STEP_NS,
+    Interval,
+    S,
+    estimate_clock,
+    find_plateaus,
+    merge_intervals,
+    settle_crowd,
+    split_zone,
+)
 from pcapdiag.correlate.ledger import (
     Clock,
     EntryVerdict,
@@ -24,7 +34,7 @@ from pcapdiag.correlate.ledger import (
     WireVerdict,
     first_of,
 )
-from pcapdiag.correlate.pairs import LAG_NS, LEAD_NS, Pairing, normalize_peer
+from pcapdiag.correlate.pairs import LAG_NS, LEAD_NS, Pairing, end_of, normalize_peer
 from pcapdiag.correlate.symptoms import HEADER, Symptom
 from pcapdiag.findings import Confidence
 
@@ -36,6 +46,10 @@ if TYPE_CHECKING:
     from pcapdiag.correlate.ledger import WireTry
     from pcapdiag.logs.entries import AccessEntry, ErrorEntry
 
+CROWDED_NS = S + S // 5
+"""[ns] A plateau wider than the second that a stamp leaves open is several that run into each other."""
+MOST_OFFSETS = 3000
+MOST_COUNTED = 3000
 TOLERANCE_NS = 30_000_000
 """[ns] How far a pair may lie beside the estimated offset: clocks are slewed while a capture runs."""
 JUST_BEGUN_NS = 65 * S
@@ -150,11 +164,33 @@ def find_clock(pairing: Pairing, links: AccessLinks, zone_s: int | None = None) 
         return Clock(offset, 2 * half, zone, min(links.to_log.pairs, links.to_wire.pairs))
     clock = estimate_clock(rows, zone_s=zone_s)
     if clock is not None:
-        return clock
+        return _settle(pairing, clock, rows) if clock.width_ns > CROWDED_NS else clock
     clock = estimate_clock(pairing.intervals(is_open=True), zone_s=zone_s)
     if clock is None:
         return None
     return replace(clock, is_measured=False)
+
+
+def _settle(pairing: Pairing, clock: Clock, rows: Sequence[Sequence[Interval]]) -> Clock:
+    """Return the clock where every second has failures at every peer and any offset has pairs: by their numbers."""
+    plateaus = find_plateaus([merge_intervals(row) for row in rows])
+    offsets = {
+        at // STEP_NS * STEP_NS
+        for p in plateaus
+        for at in range(p.low, p.high + STEP_NS, STEP_NS)
+        if abs(at - clock.zone_s * S) <= QUARTER_S * S
+    }
+    nearest = sorted(offsets, key=lambda o: abs(o - clock.zone_s * S))[:MOST_OFFSETS]
+    logged = [a for a in pairing.logged if a.symptom is not Symptom.NO_PACKETS][:MOST_COUNTED]
+    wires = [w for w in pairing.wires if w.is_failure]
+    last_ns = max(a.head.ts_s for a in logged) * S - min(nearest) + S
+    best, width, is_ambiguous = settle_crowd(
+        [(normalize_peer(a.head.upstream_peer), a.head.ts_s) for a in logged],
+        [(w.peer, end_of(w)) for w in wires if end_of(w) <= last_ns],
+        nearest,
+    )
+    offset, zone = split_zone(best, clock.zone_s)
+    return replace(clock, offset_ns=offset, zone_s=zone, width_ns=width, is_ambiguous=is_ambiguous)
 
 
 def _sharpen(pairing: Pairing, choices: dict[int, Choice], clock: Clock, zone_s: int | None) -> Clock:
@@ -165,7 +201,7 @@ def _sharpen(pairing: Pairing, choices: dict[int, Choice], clock: Clock, zone_s:
         n_possible += bool(choice.candidates)
         if choice.chosen < 0:
             continue
-        moment = next(m for _, w, m in pairing.of(number) if w == choice.chosen)
+        moment = next(m for _, w, m in pairing.near(number, clock) if w == choice.chosen)
         if moment.is_open == clock.is_measured:
             continue
         ts_ns = pairing.logged[number].head.ts_s * S
@@ -201,7 +237,7 @@ def _choose(
         ts_ns = attempt.head.ts_s * S
         access = access_tries[links.of_logged[number]] if number in links.of_logged else None
         request_id = attempt.request_id or (access.access.request_id if access is not None else "")
-        for _, position, moment in pairing.of(number):
+        for _, position, moment in pairing.near(number, clock):
             if moment.is_open and clock.is_measured:
                 continue
             low, high = ts_ns - moment.high - LAG_NS, ts_ns + S - moment.low + LEAD_NS
@@ -257,6 +293,16 @@ class _Judge:
                 else ("it failed before anything was sent")
             )
             return JoinedEntry(entry, EntryVerdict.NO_PACKETS_EXPECTED, reason, Confidence.CONFIRMED)
+        if choice is not None and choice.chosen >= 0 and self._is_guess(linked):
+            reason = "the clocks are not certain: another offset would fit as many entries"
+            return JoinedEntry(
+                entry,
+                EntryVerdict.UNDETERMINED,
+                reason,
+                Confidence.POSSIBLE,
+                candidates=(wires[choice.chosen],),
+                access=access,
+            )
         if choice is not None and choice.chosen >= 0:
             confidence, reason = self._certainty(choice, linked, number)
             return JoinedEntry(entry, EntryVerdict.EXPLAINED, reason, confidence, wires[choice.chosen], access=access)
@@ -273,6 +319,10 @@ class _Judge:
         verdict, reason = self._unmatched(entry, attempt)
         return JoinedEntry(entry, verdict, reason, Confidence.LIKELY, access=access)
 
+    def _is_guess(self, linked: int) -> bool:
+        """Whether nothing but an offset that is one of several joins the log with the capture."""
+        return self._clock is not None and self._clock.is_ambiguous and (linked < 0 or self._links.to_wire is None)
+
     def _certainty(self, choice: Choice, linked: int, number: int) -> tuple[Confidence, str]:
         wire = self._pairing.wires[choice.chosen]
         if linked >= 0:
@@ -281,15 +331,14 @@ class _Judge:
                 return Confidence.CONFIRMED, "peer, kind, time and request id, by way of the access log"
             if 0 <= self._links.distance_ns(access, wire) <= AGREES_NS:
                 return Confidence.CONFIRMED, "peer, kind and time, by way of the access log to the millisecond"
-        if self._clock is not None and self._clock.is_ambiguous:
-            return Confidence.POSSIBLE, "peer and kind; another clock offset would fit as many entries"
-        half = (self._clock.width_ns // 2 if self._clock is not None else 0) + TOLERANCE_NS
-        total = self._clock.total_ns if self._clock is not None else 0
-        ts_ns = self._pairing.logged[number].head.ts_s * S
-        n_possible = sum(
-            ts_ns - m.high - LAG_NS <= total + half and ts_ns + S - m.low + LEAD_NS >= total - half
-            for _, _, m in self._pairing.of(number)
-        )
+        n_possible = 0
+        if self._clock is not None:
+            half, total = self._clock.width_ns // 2 + TOLERANCE_NS, self._clock.total_ns
+            ts_ns = self._pairing.logged[number].head.ts_s * S
+            n_possible = sum(
+                ts_ns - m.high - LAG_NS <= total + half and ts_ns + S - m.low + LEAD_NS >= total - half
+                for _, _, m in self._pairing.near(number, self._clock)
+            )
         if n_possible == 1:
             return Confidence.CONFIRMED, "the only try at this peer that fits kind and time"
         return Confidence.LIKELY, "peer, kind, time and order"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pcapdiag.conf.settings import ProxySettings
     from pcapdiag.correlate.attempts import LoggedTry
     from pcapdiag.correlate.clock import Plateau
-    from pcapdiag.correlate.ledger import WireTry
+    from pcapdiag.correlate.ledger import Clock, WireTry
 
 LAG_NS = 50_000_000
 """[ns] A busy worker may notice an event so much later."""
@@ -30,6 +30,12 @@ CUT_URI = 1000
 """[bytes] A log line is cut at 2048 bytes: of a target so long, the beginning counts."""
 MOST_SAMPLED = 400
 """Entries that are asked for the clock; more say nothing new."""
+MOST_SAMPLED_PAIRS = 1_000_000
+LEAST_SAMPLED = 20
+_NEAR_NS = 5 * S
+_SHARP = frozenset({Symptom.CLOSED, Symptom.RESET, Symptom.REFUSED})
+"""Symptoms of which packets show the moment: only tries that ended about then need be looked at."""
+_SILENT = frozenset({Symptom.TIMEOUT, Symptom.CONNECT_TIMEOUT, Symptom.UNREACHABLE, Symptom.FAILED})
 
 
 class Pair(NamedTuple):
@@ -65,7 +71,7 @@ class Pairing:
 
     def __init__(self, logged: Sequence[LoggedTry], wires: Sequence[WireTry], settings: ProxySettings | None) -> None:
         self.logged = logged
-        self.wires = sorted(wires, key=lambda w: (_end_of(w), w.request_frame))
+        self.wires = sorted(wires, key=lambda w: (end_of(w), w.request_frame))
         self._settings = settings
         self._by_peer: dict[str, list[int]] = defaultdict(list)
         for position, wire in enumerate(self.wires):
@@ -78,7 +84,8 @@ class Pairing:
 
         An open moment counts as if the proxy had given up at once: its offset contains the timeout.
         """
-        step = max(len(self.logged) // MOST_SAMPLED, 1)
+        n_sampled = min(MOST_SAMPLED, max(MOST_SAMPLED_PAIRS // max(len(self.wires), 1), LEAST_SAMPLED))
+        step = max(len(self.logged) // n_sampled, 1)
         rows = []
         for number in range(0, len(self.logged), step):
             ts_ns = self.logged[number].head.ts_s * S
@@ -99,8 +106,8 @@ class Pairing:
             return
         positions = self._by_peer.get(normalize_peer(head.upstream_peer), [])
         if low_ns >= 0:
-            first = bisect_left(positions, low_ns, key=lambda p: _end_of(self.wires[p]))
-            last = bisect_right(positions, high_ns, key=lambda p: _end_of(self.wires[p]))
+            first = bisect_left(positions, low_ns, key=lambda p: end_of(self.wires[p]))
+            last = bisect_right(positions, high_ns, key=lambda p: end_of(self.wires[p]))
             positions = positions[first:last]
         for position in positions:
             wire = self.wires[position]
@@ -110,10 +117,21 @@ class Pairing:
             if moment is not None:
                 yield Pair(number, position, self._closed(moment, attempt, wire))
 
+    def near(self, number: int, clock: Clock) -> Iterator[Pair]:
+        """Yield the pairs of one logged try that may fit at this clock offset; where packets tell, no others."""
+        attempt = self.logged[number]
+        if attempt.symptom not in _SHARP:
+            return self.of(number)
+        at_ns = attempt.head.ts_s * S - clock.total_ns
+        half = clock.width_ns // 2 + _NEAR_NS
+        return self.of(number, max(at_ns - half, 0), max(at_ns + S + half, 0))
+
     def learn_timeouts(self, total_ns: int, width_ns: int) -> None:
         """Find the timeouts that no configuration names: how long after a request the entries without a FIN come."""
         rows: dict[Symptom, list[list[Interval]]] = defaultdict(list)
         for number, attempt in enumerate(self.logged):
+            if attempt.symptom not in _SILENT:
+                continue
             seen_ns = attempt.head.ts_s * S - total_ns
             row = []
             for _, position, moment in self.of(number):
@@ -155,7 +173,7 @@ class Pairing:
         return self._timeouts[key]
 
 
-def _end_of(wire: WireTry) -> int:
+def end_of(wire: WireTry) -> int:
     """[ns] When a try was over, by what packets show: the order in which the proxy must have logged."""
     for at in (wire.proxy_close_ns, wire.upstream_close_ns):
         if at >= 0:

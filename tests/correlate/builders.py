@@ -79,7 +79,7 @@ def wire(at_ms, *, conn=0, peer=PEER, after_ms=100, **changes):
     return dataclasses.replace(base, **changes)
 
 
-def access(end_ms, *tries, conn=7, line=1, status=200, request_id=""):
+def access(end_ms, *tries, conn=7, line=1, status=200, request_id="", method="GET"):
     """Return the line of a request that ended so many ms after T0; a try is (peer, status, ms)."""
     listed = tuple(Try(peer, code, ms * MS, 0, ms * MS if code == 200 else -1, 0) for peer, code, ms in tries)
     return AccessEntry(
@@ -89,7 +89,7 @@ def access(end_ms, *tries, conn=7, line=1, status=200, request_id=""):
         ts_width_ns=MS,
         log_conn=conn,
         request_id=request_id,
-        method="GET",
+        method=method,
         target="/api",
         protocol="HTTP/1.1",
         host="",

@@ -1,6 +1,7 @@
 """Small joins whose answer is plain to see."""
 
 import dataclasses
+import random
 
 import pytest
 
@@ -188,3 +189,22 @@ def test_an_empty_log_leaves_no_clock_and_the_tries_unlogged():
 def test_entries_of_no_upstream_are_passed_over():
     foreign = dataclasses.replace(entry(0), concerns_upstream=False)
     assert join_logs([], SPAN, [foreign]).entries == ()
+
+
+@pytest.mark.parametrize("shift_s", [0, 8 * 3600])
+def test_where_every_second_has_failures_their_numbers_tell_the_offset(shift_s):
+    pick = random.Random(7)
+    at = sorted(pick.sample(range(0, 60_000, 3), 500))
+    wires = [wire(ms, conn=n) for n, ms in enumerate(at)]
+    entries = [entry((ms + 100) // 1000 + shift_s, line=n, conn=n) for n, ms in enumerate(at)]
+    ledger = join_logs(wires, SPAN, entries)
+    wrong = [j for j in ledger.entries if j.wire is not None and j.wire.conn != j.entry.log_conn]
+    assert wrong == []
+    assert ledger.clock.zone_s == shift_s
+    assert abs(ledger.clock.offset_ns) < S // 4
+
+
+def test_an_offset_that_is_one_of_several_explains_nothing():
+    wires = [wire(500, conn=0), wire(20_500, conn=1)]
+    (joined,) = join_logs(wires, SPAN, [entry(200)]).entries
+    assert joined.verdict is EntryVerdict.UNDETERMINED

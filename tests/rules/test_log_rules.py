@@ -1,0 +1,90 @@
+"""PD601 and PD901: what they say of a joined ledger."""
+
+from pcapdiag.correlate.join import join_logs
+from pcapdiag.findings import Confidence, Severity
+from pcapdiag.logs.entries import LogKind
+from pcapdiag.report.build import build_report
+from pcapdiag.report.ledger import ledger_lines
+from pcapdiag.rules.pd601_no_live_upstreams import NoLiveUpstreams
+from pcapdiag.rules.pd901_retried_failure import RetriedFailure
+from tests.correlate.builders import OTHER, PEER, SPAN, access, entry, wire
+from tests.report.builders import HOSTILE, analysis
+
+NO_LIVE = LogKind.NO_LIVE_UPSTREAMS
+
+
+def with_log(wires, entries, accesses=()):
+    return analysis(log=join_logs(wires, SPAN, entries, accesses))
+
+
+def test_without_a_log_neither_can_say_anything():
+    assert "--error-log" in NoLiveUpstreams().missing(analysis())
+    assert "--access-log" in RetriedFailure().missing(analysis())
+    assert list(NoLiveUpstreams().check(analysis())) == []
+    assert list(RetriedFailure().check(analysis())) == []
+
+
+def test_a_complete_chain_is_likely_as_long_as_the_peers_are_assumed():
+    log = with_log([wire(500)], [entry(0), entry(4, line=2, kind=NO_LIVE, peer="be")])
+    (finding,) = NoLiveUpstreams().check(log)
+    assert finding.subject == "be"
+    assert finding.count == 1
+    assert finding.confidence is Confidence.LIKELY
+    assert finding.occurrences[0].log_lines == ("error.log:2", "error.log:1")
+    assert "assumed" in finding.message
+
+
+def test_a_chain_without_a_failure_behind_it_is_possible_at_most():
+    (finding,) = NoLiveUpstreams().check(with_log([wire(500)], [entry(0), entry(4, kind=NO_LIVE, peer="be", pid=9)]))
+    assert finding.confidence is Confidence.POSSIBLE
+
+
+def test_entries_without_no_live_upstreams_are_no_chain():
+    assert list(NoLiveUpstreams().check(with_log([wire(500)], [entry(0)]))) == []
+
+
+def test_a_retry_that_failed_too_hid_nothing():
+    lines = [access(700, (PEER, 502, 100), (OTHER, 502, 100), status=502)]
+    assert list(RetriedFailure().check(with_log([wire(500)], [entry(0)], lines))) == []
+
+
+def test_a_retry_that_succeeded_is_shown_and_a_post_that_may_have_run_twice_warns():
+    tries = (PEER, 502, 100), (OTHER, 200, 321)
+    line = access(921, *tries)
+    (finding,) = RetriedFailure().check(with_log([wire(500)], [entry(0)], [line]))
+    assert finding.severity is Severity.INFO
+    assert finding.details["delay_ns_total"] == 100_000_000
+    post = access(921, *tries, method="POST")
+    wires = [wire(500, method="POST", is_acknowledged=True)]
+    (finding,) = RetriedFailure().check(with_log(wires, [entry(0, method="POST")], [post]))
+    assert finding.severity is Severity.WARNING
+
+
+def test_the_report_holds_every_entry_and_every_failed_try_once_and_redacts_them():
+    target = "/api?token=secret"
+    entries = [
+        entry(
+            0, request=f"GET {target} HTTP/1.1", target=target, upstream=f"http://{PEER}{target}", upstream_uri=target
+        ),
+        entry(2, line=2, kind=NO_LIVE, peer="be"),
+        entry(4000, line=3),
+    ]
+    joined = with_log([wire(500, target=target)], entries)
+    log = build_report(joined, (), (), version="0").log
+    assert [e.verdict.value for e in log.entries] == ["explained", "no_packets_expected", "not_captured"]
+    assert [e.code for e in log.entries] == ["", "PD601", ""]
+    assert [f.log_lines for f in log.failures] == [("error.log:1",)]
+    assert "secret" not in str(log)
+    text = " ".join(ledger_lines(log))
+    assert "3 log entries about upstreams: 1 explained, 1 with no packets expected, 1 not in the capture." in text
+    assert "1 failed try on the wire: 1 with an entry." in text
+
+
+def test_hostile_entries_never_reach_a_terminal_raw():
+    from pcapdiag.report import markdown, terminal
+
+    entries = [entry(0, line=n, path=HOSTILE, request=HOSTILE, message=HOSTILE) for n in (1,)]
+    joined = with_log([wire(500, conn=0), wire(520, conn=0, depth=4)], entries)
+    made = build_report(joined, (), (), version="0")
+    assert "\x1b" not in terminal.render(made)
+    assert "<script>" not in markdown.render(made)
