@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
-DEMO := captures/idle_close_race_65s/proxy.pcap
+DEMO := captures/idle_close_race_65s
+DEMO_INPUT := $(DEMO)/proxy.pcap --error-log $(DEMO)/error.log --access-log $(DEMO)/access.log --proxy-conf $(DEMO)/nginx.conf
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -13,7 +14,7 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/.demo ## analyze a real incident and print the report
-	@$(BIN)/pcapdiag analyze $(DEMO) || test $$? -eq 1 # 1 says that there are findings
+	@$(BIN)/pcapdiag analyze $(DEMO_INPUT) || test $$? -eq 1 # 1 says that there are findings
 
 test: $(VENV)/.dev ## run the tests: compiled, without the compiler, with bounds checks
 	@$(BIN)/python tests/modes.py
