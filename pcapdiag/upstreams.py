@@ -254,9 +254,11 @@ def _with_gaps(
             continue
         timeout, rtt = m.idle_timeout.value_ns, max(m.rtt[1], 0)
         windows[group] = (max(timeout - rtt, 0), timeout)
-        lower[group] = timeout - rtt
-        near[group] = timeout - rtt - max(rtt, timeout // 50)
-        upper[group] = timeout + m.idle_timeout.spread_ns + max(rtt, timeout // 50, 60_000_000)
+        margin = max(rtt, timeout // 50)
+        # Gaps are never negative; and times of a damaged capture may be centuries apart, more than 64 bits add up to.
+        lower[group] = max(timeout - rtt, -1)
+        near[group] = max(timeout - rtt - margin, -1)
+        upper[group] = min(timeout + m.idle_timeout.spread_ns + max(margin, 60_000_000), _NEVER)
     reused, in_window, near_misses, beyond, n_announced = (np.zeros(n_group, dtype=np.int64) for _ in range(5))
     longest, last_announced, deepest = (np.full(n_group, -1, dtype=np.int64) for _ in range(3))
     first_announced = np.full(n_group, _NEVER)
