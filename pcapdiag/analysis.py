@@ -15,6 +15,7 @@ from pcapdiag.codes import CapturePoint, ClosingKind, Direction, ExchangeFlag, K
 if TYPE_CHECKING:
     from pcapdiag.capture.batch import Capture
     from pcapdiag.columns import ByteStore, Table
+    from pcapdiag.conf.settings import ProxySettings
     from pcapdiag.correlate.ledger import Ledger
     from pcapdiag.findings import Note
 
@@ -265,6 +266,8 @@ class Analysis:
     undecoded_reasons: dict[int, int] = field(default_factory=dict)
     log: Ledger | None = None
     """Logs joined with the capture; None where none was given."""
+    settings: ProxySettings | None = None
+    """The proxy's configuration; None where it was not given."""
 
     @cached_property
     def upstream_by_endpoint(self) -> dict[Endpoint, Upstream]:

@@ -93,12 +93,62 @@ class Occurrence:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """One setting of the proxy to change, in the proxy's own language.
+
+    Attributes
+    ----------
+    proxy : str
+        Whose language it is in: ``nginx``, ``APISIX``, ``ingress-nginx`` or ``Kong``.
+    file : str
+        Where the setting stands, or its block where the setting `is_new`; as the operator named the configuration.
+        Empty if neither is in a file that was given.
+    line : int
+        In `file`, from 1; -1 if it is not known.
+    where : str
+        The block, object or file that it belongs to, in words.
+    setting : str
+        Name of the directive, parameter or key.
+    old, new : str
+        The values as the proxy writes them; an empty `old`: there is none, an empty `new`: remove it.
+    old_text, text : str
+        What stands there and what to write instead; empty where nothing stands there, or something is to be removed.
+    old_is_assumed : bool
+        `old` is not written anywhere, it is the default.
+    is_new : bool
+        The setting is not there yet.
+    since : str
+        The first version of nginx that knows the setting; empty where every version does that is in use.
+    is_supported : bool or None
+        Whether this proxy's version knows it; None if the version is not known.
+    caution : str
+        What else it brings; empty if nothing.
+    """
+
+    proxy: str
+    file: str
+    line: int
+    where: str
+    setting: str
+    old: str
+    new: str
+    old_text: str
+    text: str
+    old_is_assumed: bool
+    is_new: bool
+    since: str = ""
+    is_supported: bool | None = True
+    caution: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One root cause, with every request it explains.
 
     `subject` is what it is about (an upstream endpoint), `message` the one sentence to show if only one can be shown,
     `identifier` the key that makes the same trouble the same on two nights, `refuted_by` the observation that would
-    have proved it wrong, `remedy` paragraphs in the proxy's own language.
+    have proved it wrong, `remedy` paragraphs in the proxy's own language, `changes` what of it is to be changed in the
+    configuration that was given.
     """
 
     code: str
@@ -116,6 +166,7 @@ class Finding:
     remedy: str
     occurrences: tuple[Occurrence, ...] = ()
     details: dict[str, int | str | float] = field(default_factory=dict)
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,7 @@ def add_logs(analysis: Analysis, inputs: LogInputs) -> Analysis:
         return analysis
     settings = read_proxy_conf(inputs.proxy_conf) if inputs.proxy_conf else None
     notes = [Note("configuration", f"{n.source}: {n.text}") for n in settings.notes] if settings is not None else []
+    analysis = replace(analysis, settings=settings)
     if not inputs.error_logs and not inputs.access_logs:
         return replace(analysis, notes=(*analysis.notes, *notes))
     zone_s = zone_offset_s(inputs.log_zone, analysis.first_ts_ns)

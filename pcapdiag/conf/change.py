@@ -1,12 +1,12 @@
-"""One change to a configuration as plain data, and how each proxy writes its settings. Knows no need of a finding."""
+"""How each proxy writes a change to its settings. Knows no need of a finding."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pcapdiag.conf.settings import ProxyKind
 from pcapdiag.conf.values import nginx_time, seconds, version_numbers
+from pcapdiag.findings import Change
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,53 +22,10 @@ APISIX_BLOCK = "apisix_backend"
 Wait = Literal["connect", "send", "read"]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One setting to change.
-
-    Attributes
-    ----------
-    proxy : ProxyKind
-        Whose language it is in.
-    setting : str
-        Name of the directive, parameter or key.
-    where : str
-        The block, object or file that it belongs to, in words.
-    source : str
-        ``file:line`` of the setting, or of its block where the setting `is_new`; empty if neither is in the file.
-    old, new : str
-        The values as the proxy writes them; an empty `old`: there is none, an empty `new`: remove it.
-    old_is_assumed : bool
-        `old` is not written anywhere, it is the default.
-    is_new : bool
-        The setting is not there yet.
-    line : str
-        What to write; empty where something is to be removed.
-    since : str
-        The first version of nginx that knows the setting; empty where every version does that is in use.
-    is_supported : bool or None
-        Whether this proxy's version knows it; None if the version is not known.
-    caution : str
-        What else it brings; empty if nothing.
-    """
-
-    proxy: ProxyKind
-    setting: str
-    where: str
-    source: str
-    old: str
-    new: str
-    old_is_assumed: bool
-    is_new: bool
-    line: str
-    since: str = ""
-    is_supported: bool | None = True
-    caution: str = ""
-
-
 def unique(made: Iterable[Change]) -> tuple[Change, ...]:
     """Return each change once: a setting that several places inherit is changed where it stands."""
-    return tuple({(c.setting, c.source, c.where if c.is_new else ""): c for c in reversed([*made])}.values())[::-1]
+    places = {(c.setting, c.file, c.line, c.where if c.is_new else ""): c for c in reversed([*made])}
+    return tuple(places.values())[::-1]
 
 
 def wait_in_words(kind: ProxyKind, place: Location, wait: Wait, old_ns: int, to_ns: int) -> tuple[str, str, str, str]:
@@ -99,23 +56,32 @@ def change_of(
     """Return a change of a value that is held; a new line in its block where it was assumed."""
     version = version_numbers(settings.version)
     guarded = settings.kind is ProxyKind.NGINX and since != (0, 0, 0)
+    file, line = split_source(held.source or block_source)
     return Change(
-        proxy=settings.kind,
-        setting=name,
+        proxy=settings.kind.value,
+        file=file,
+        line=line,
         where=where,
-        source=held.source or block_source,
+        setting=name,
         old=old,
         new=new,
+        old_text="" if held.assumed or not old else _text(settings.kind, name, old),
+        text=_text(settings.kind, name, new) if new else "",
         old_is_assumed=held.assumed,
         is_new=held.assumed,
-        line=_line(settings.kind, name, new),
         since=".".join(map(str, since)) if guarded else "",
         is_supported=(None if version == (0, 0, 0) else version >= since) if guarded else True,
         caution=caution,
     )
 
 
-def _line(kind: ProxyKind, name: str, new: str) -> str:
+def split_source(source: str) -> tuple[str, int]:
+    """Return file and line of a source ``file:line``; -1 where it names no line."""
+    file, _, line = source.rpartition(":")
+    return (file, int(line)) if file and line.isdecimal() else (source, -1)
+
+
+def _text(kind: ProxyKind, name: str, new: str) -> str:
     """Return how a proxy writes a setting."""
     if kind is ProxyKind.NGINX:
         return f"{name} {new};"

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One setting in words; `source` is empty and `why` is not where it was assumed."""
+class SettingRow:
+    """One setting of the proxy in words: read from `source` (``file:line``), or assumed for the reason in `why`.
+
+    `of` is the block or place that it belongs to.
+    """
 
     of: str
     name: str
@@ -24,7 +27,7 @@ class Row:
     why: str
 
 
-def describe_block(block: UpstreamBlock) -> Iterator[Row]:
+def describe_block(block: UpstreamBlock) -> Iterator[SettingRow]:
     """Yield what decides about a group of peers and its pool."""
     of = f"upstream {block.name}"
     yield _row(of, "method", block.method, block.method.value)
@@ -37,12 +40,12 @@ def describe_block(block: UpstreamBlock) -> Iterator[Row]:
         peer = f"server {server.address}"
         flags = "".join(f" {flag}" for flag, is_set in (("backup", server.backup), ("down", server.down)) if is_set)
         if flags:
-            yield Row(of, peer, flags.strip(), server.source, "")
+            yield SettingRow(of, peer, flags.strip(), server.source, "")
         yield _row(of, f"{peer} max_fails", server.max_fails, str(server.max_fails.value))
         yield _row(of, f"{peer} fail_timeout", server.fail_timeout_ns, _time(server.fail_timeout_ns.value))
 
 
-def describe_location(place: Location) -> Iterator[Row]:
+def describe_location(place: Location) -> Iterator[SettingRow]:
     """Yield what decides about the requests that a place passes on."""
     of = f"location {place.path}" if place.path else "outside of locations"
     prefix = place.module
@@ -63,7 +66,7 @@ def describe_location(place: Location) -> Iterator[Row]:
         yield _row(of, f"{prefix}_{name}_timeout", wait, _time(wait.value))
 
 
-def describe(settings: ProxySettings) -> tuple[Row, ...]:
+def describe(settings: ProxySettings) -> tuple[SettingRow, ...]:
     """Return every setting that a diagnosis may rest on.
 
     Parameters
@@ -73,7 +76,7 @@ def describe(settings: ProxySettings) -> tuple[Row, ...]:
 
     Returns
     -------
-    tuple of Row
+    tuple of SettingRow
         Blocks first, then locations, then logs and workers.
     """
     rows = [row for block in settings.upstreams for row in describe_block(block)]
@@ -83,8 +86,8 @@ def describe(settings: ProxySettings) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _row(of: str, name: str, setting: Setting[object], value: str) -> Row:
-    return Row(of, name, value, setting.source, setting.why)
+def _row(of: str, name: str, setting: Setting[object], value: str) -> SettingRow:
+    return SettingRow(of, name, value, setting.source, setting.why)
 
 
 def _time(value_ns: int) -> str:

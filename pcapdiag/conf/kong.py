@@ -60,7 +60,7 @@ def kong_lines(text: str) -> dict[str, tuple[str, int]]:
     return found
 
 
-def read_kong(lines: dict[str, tuple[str, int]], path: str, file: str, *, version: str = "") -> ProxySettings:
+def read_kong(lines: dict[str, tuple[str, int]], path: str, *, version: str = "") -> ProxySettings:
     """Read kong.conf.
 
     Parameters
@@ -68,9 +68,7 @@ def read_kong(lines: dict[str, tuple[str, int]], path: str, file: str, *, versio
     lines : dict
         From `kong_lines`.
     path : str
-        The file that was given.
-    file : str
-        How sources name it.
+        The file that was given, as sources name it.
     version : str
         Version of Kong if it is known.
 
@@ -86,9 +84,9 @@ def read_kong(lines: dict[str, tuple[str, int]], path: str, file: str, *, versio
             if key in lines:
                 value, number = lines[key]
                 try:
-                    return Setting(read(value.split()[0] if value else ""), f"{file}:{number}")
+                    return Setting(read(value.split()[0] if value else ""), f"{path}:{number}")
                 except ValueError as error:
-                    notes.append(ConfNote(f"{file}:{number}", f"{key}: {error}"))
+                    notes.append(ConfNote(f"{path}:{number}", f"{key}: {error}"))
         return defaults.assumed(default, why)
 
     pool = balanced.Pool(
@@ -147,7 +145,7 @@ def read_kong_declarative(document: Node, path: str, notes: list[ConfNote], *, v
     ProxySettings
         A block for each upstream and for each service that names its host itself.
     """
-    bare = read_kong({}, path, "", version=version)
+    bare = read_kong({}, path, version=version)
     (general,) = bare.upstreams
     pool = balanced.Pool(
         general.keepalive, general.keepalive_timeout_ns, general.keepalive_requests, general.keepalive_time_ns

@@ -70,13 +70,6 @@ class _Files:
     sections: dict[str, Path] = field(default_factory=dict)
     """Name in the dump -> file; empty: no dump."""
 
-    def label(self, name: str) -> str:
-        """Return how a source names a file: relative to the main file's folder where it lies below it."""
-        try:
-            return str(PurePosixPath(name).relative_to(PurePosixPath(self.main).parent))
-        except ValueError:
-            return name
-
     def matching(self, pattern: str) -> tuple[str, ...]:
         """Return the files that an include means, in nginx's order; only what may be read."""
         folder = PurePosixPath(self.main).parent
@@ -131,15 +124,15 @@ class _Expansion:
         """Return what crossplane makes of one file; its errors become notes."""
         if name in self.parsed:
             return self.parsed[name]
-        path, label = self.files.path(name), self.files.label(name)
+        path = self.files.path(name)
         self.parsed[name] = []
         try:
             self.n_bytes += path.stat().st_size
         except OSError as error:
-            self.note(label, f"cannot be read: {error.strerror}")
+            self.note(name, f"cannot be read: {error.strerror}")
             return []
         if self.n_bytes > MOST_BYTES:
-            self.note(label, f"not read: more than {MOST_BYTES >> 20} MiB of configuration")
+            self.note(name, f"not read: more than {MOST_BYTES >> 20} MiB of configuration")
             return []
         payload = _parse(path)
         for found in payload["errors"]:
@@ -147,7 +140,7 @@ class _Expansion:
             text = str(found["error"]).split(f" in {path}")[0] or "unexpected end of file"
             if "recursion" in text:
                 text = "nested too deeply"
-            self.note(f"{label}:{found['line']}" if found["line"] else label, text)
+            self.note(f"{name}:{found['line']}" if found["line"] else name, text)
         self.parsed[name] = payload["config"][0]["parsed"]
         return self.parsed[name]
 
@@ -158,11 +151,10 @@ class _Expansion:
     def _convert(
         self, statements: list[dict[str, Any]], name: str, within: tuple[str, ...], depth: int
     ) -> tuple[Directive, ...]:
-        label = self.files.label(name)
         made: list[Directive] = []
         for statement in statements:
             directive, args = str(statement["directive"]).lstrip("\ufeff"), tuple(map(unescape, statement["args"]))
-            source = f"{label}:{statement['line']}"
+            source = f"{name}:{statement['line']}"
             self.n_directives += 1
             if depth > _MOST_DEPTH or self.n_directives > _MOST_DIRECTIVES:
                 if not self.is_full:
@@ -176,7 +168,7 @@ class _Expansion:
             inner = None
             if block is not None:
                 follow = directive not in _OPAQUE
-                inner = self._convert(block, name, within, depth + 1) if follow else _flat(block, label)
+                inner = self._convert(block, name, within, depth + 1) if follow else _flat(block, name)
             made.append(Directive(directive, args, source, inner))
         return tuple(made)
 
@@ -191,7 +183,7 @@ class _Expansion:
         for name in names:
             self.n_includes += 1
             if name in within:
-                self.note(source, f"include {pattern}: {self.files.label(name)} includes itself")
+                self.note(source, f"include {pattern}: {name} includes itself")
             elif self.n_includes > _MOST_INCLUDES:
                 if self.n_includes == _MOST_INCLUDES + 1:
                     self.note(source, f"include {pattern}: not read, more than {_MOST_INCLUDES} includes")
@@ -257,8 +249,8 @@ def _parse(path: Path) -> Any:
     return crossplane.parse(str(path), check_args=False, **options)
 
 
-def _flat(statements: list[dict[str, Any]], label: str) -> tuple[Directive, ...]:
+def _flat(statements: list[dict[str, Any]], name: str) -> tuple[Directive, ...]:
     """Return the entries of a block that is only looked things up in."""
     return tuple(
-        Directive(str(s["directive"]), tuple(map(unescape, s["args"])), f"{label}:{s['line']}") for s in statements
+        Directive(str(s["directive"]), tuple(map(unescape, s["args"])), f"{name}:{s['line']}") for s in statements
     )

@@ -50,12 +50,12 @@ def read_proxy_conf(path: str | Path, *, version: str = "") -> ProxySettings:
     if _YAML.match(first.lstrip()) or path.suffix.lower() in {".yaml", ".yml", ".json"}:
         return _read_yaml(path, text, version)
     if lines := kong_lines(text):
-        return read_kong(lines, str(path), path.name, version=version)
+        return read_kong(lines, str(path), version=version)
     return read_nginx(path, text, version=version)
 
 
 def _read_yaml(path: Path, text: str, version: str) -> ProxySettings:
-    documents, errors = read_tree(text, path.name)
+    documents, errors = read_tree(text, str(path))
     notes = list(errors)
     for document in documents:
         listed = document.get("items")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pcapdiag.conf.change import APISIX_BLOCK, CONFIG_MAP, Change, change_of, in_words, unique, wait_in_words
+from pcapdiag.conf.change import APISIX_BLOCK, CONFIG_MAP, change_of, in_words, unique, wait_in_words
 from pcapdiag.conf.settings import ProxyKind
 from pcapdiag.conf.values import endpoint, nginx_time, seconds, version_numbers
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pcapdiag.conf.change import Wait
     from pcapdiag.conf.settings import Endpoint, Location, ProxySettings, Server, Setting, UpstreamBlock
+    from pcapdiag.findings import Change
 
 _S = 1_000_000_000
 _POOL_TIMEOUT_SINCE = (1, 15, 3)
@@ -76,7 +77,7 @@ def raise_timeout(settings: ProxySettings, peer: Endpoint | str, wait: Wait, to_
             name, where, old, new = wait_in_words(settings.kind, place, wait, held.value, to_ns)
             change = change_of(settings, name, where, held, place.source, old, new)
             is_kong = settings.kind is ProxyKind.KONG
-            made.append(replace(change, line=f'"{name}": {new}') if is_kong else change)
+            made.append(_reworded(change, f'"{name}": {{}}') if is_kong else change)
     return unique(made)
 
 
@@ -204,7 +205,7 @@ def raise_max_fails(settings: ProxySettings, peer: Endpoint | str, to: int) -> t
                 change = change_of(
                     settings, "max_fails", where, held, server.source, str(held.value), str(to), caution=caution
                 )
-                made.append(replace(change, line=f"max_fails={to}"))
+                made.append(_reworded(change, "max_fails={}"))
     return tuple(made)
 
 
@@ -269,7 +270,7 @@ def _pool_timeout(settings: ProxySettings, block: UpstreamBlock, to_ns: int) -> 
             )
             size = block.keepalive
             change = change_of(settings, "keepalive", where, size, block.source, str(size.value), "", caution=caution)
-            yield replace(change, line="")
+            yield change
         elif block.implicit:
             address = block.servers[0].address
             name = "backend"
@@ -277,7 +278,7 @@ def _pool_timeout(settings: ProxySettings, block: UpstreamBlock, to_ns: int) -> 
             line = f"upstream {name} {{ server {address}; {pool} }}"
             caution = f"and name it instead of {address} at {block.source}"
             change = change_of(settings, "upstream", "http", kept, block.source, "", name, caution=caution)
-            yield replace(change, line=line)
+            yield replace(change, text=line)
         else:
             old = nginx_time(kept.value) if kept.value >= 0 else ""
             new = nginx_time(to_ns)
@@ -286,11 +287,10 @@ def _pool_timeout(settings: ProxySettings, block: UpstreamBlock, to_ns: int) -> 
         new = seconds(to_ns)
         where = f"upstream object {block.name}"
         change = change_of(settings, "keepalive_pool.idle_timeout", where, kept, block.source, old, new)
-        yield replace(change, line=f'"keepalive_pool": {{"idle_timeout": {new}}}')
+        yield _reworded(change, '"keepalive_pool": {{"idle_timeout": {}}}')
     elif settings.kind is ProxyKind.APISIX:
         where = "nginx_config.http.upstream in config.yaml"
-        change = change_of(settings, "keepalive_timeout", where, kept, block.source, f"{old}s", nginx_time(to_ns))
-        yield replace(change, line=f"keepalive_timeout: {nginx_time(to_ns)}")
+        yield change_of(settings, "keepalive_timeout", where, kept, block.source, f"{old}s", nginx_time(to_ns))
     elif to_ns >= _S:
         # Both count whole seconds, and take 0 for something else.
         is_kong = settings.kind is ProxyKind.KONG
@@ -299,6 +299,11 @@ def _pool_timeout(settings: ProxySettings, block: UpstreamBlock, to_ns: int) -> 
         # A declarative configuration of Kong names the block, kong.conf has the setting.
         beside = "" if is_kong else block.source
         yield change_of(settings, name, where, kept, beside, old, str(to_ns // _S))
+
+
+def _reworded(change: Change, form: str) -> Change:
+    """Return a change whose lines are written in another form than the proxy's usual one."""
+    return replace(change, old_text=form.format(change.old) if change.old_text else "", text=form.format(change.new))
 
 
 def _servers_of(block: UpstreamBlock, peer: Endpoint | str) -> tuple[Server, ...]:

@@ -37,7 +37,7 @@ class Setting(Generic[T_co]):
     value : object
         Times in ns, sizes in bytes. -1 is a time or number without a limit, or one that cannot be known.
     source : str
-        ``file:line`` where it was read, the file relative to the folder of the configuration; empty if it was not.
+        ``file:line`` where it was read, the file as the operator or a dump names it; empty if it was not.
     assumed : bool
         Nothing was read; the value is the proxy's default.
     why : str

@@ -184,6 +184,7 @@ class _Builder:
             remedy=finding.remedy,
             details=dict(finding.details),
             occurrences=tuple(self._occurrence(o) for o in finding.occurrences),
+            changes=finding.changes,
         )
 
     def _occurrence(self, occurrence: Occurrence) -> OccurrenceDetail:

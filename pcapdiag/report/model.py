@@ -13,8 +13,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from pcapdiag.codes import CapturePoint, Direction
+from pcapdiag.conf.describe import SettingRow  # noqa: TC001 - with those below
 from pcapdiag.correlate.ledger import EntryVerdict, WireVerdict  # noqa: TC001 - with the next
-from pcapdiag.findings import Confidence, Severity, VerdictKind  # noqa: TC001 - docs/generate.py reads the types
+from pcapdiag.findings import Change, Confidence, Severity, VerdictKind  # noqa: TC001 - docs/generate.py reads the types
 from pcapdiag.report.escape import storable
 from pcapdiag.units import format_ts_ns
 
@@ -176,7 +177,7 @@ class FindingDetail:
     """One root cause, with every request it explains.
 
     Of its `count` occurrences, `failures` are unanswered requests or truncated responses that have this cause; the
-    others are risks or signs.
+    others are risks or signs. `changes` is what the remedy changes in the configuration that was given.
     """
 
     code: str
@@ -195,6 +196,7 @@ class FindingDetail:
     remedy: str
     details: dict[str, Any]
     occurrences: tuple[OccurrenceDetail, ...]
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +271,8 @@ class Report:
     ----------
     findings : tuple of FindingDetail
         In the order in which they are to be read.
+    settings : tuple of SettingRow
+        What the findings rest on of the proxy's configuration; empty if it was not given.
     """
 
     schema_version: int
@@ -281,6 +285,7 @@ class Report:
     verdicts: tuple[RuleVerdict, ...]
     log: LogSummary = field(default_factory=LogSummary)
     notes: tuple[ReportNote, ...] = ()
+    settings: tuple[SettingRow, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON-ready dicts and lists, absolute times in ISO 8601 beside their nanoseconds."""

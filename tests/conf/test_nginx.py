@@ -13,15 +13,16 @@ S = 1_000_000_000
 
 
 @pytest.fixture
-def read(tmp_path):
-    """Return a function that writes files and reads the first of them."""
+def read(tmp_path, monkeypatch):
+    """Return a function that writes files and reads the first of them by its name alone."""
+    monkeypatch.chdir(tmp_path)
 
     def _read(text, *, version="", **others):
         for name, content in {"nginx.conf": text, **others}.items():
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
-        return read_proxy_conf(tmp_path / "nginx.conf", version=version)
+        return read_proxy_conf("nginx.conf", version=version)
 
     return _read
 
@@ -273,7 +274,7 @@ def test_a_dump_of_nginx_t_is_read_by_the_names_in_it(read):
         "# configuration file /etc/nginx/conf.d/a.conf:\nupstream a {\n  server 10.0.0.1;\n  keepalive 3;\n}\n\n"
         "# configuration file /opt/x.conf:\nupstream x { server 10.0.0.2; }\n"
     )
-    assert settings.block("a").keepalive == Setting(3, "conf.d/a.conf:3")
+    assert settings.block("a").keepalive == Setting(3, "/etc/nginx/conf.d/a.conf:3")
     assert settings.block("x").source == "/opt/x.conf:1"
     assert settings.notes == ()
 

@@ -43,10 +43,12 @@ upstreams:
 
 
 @pytest.fixture
-def read(tmp_path):
+def read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
     def _read(text, name="x.yaml"):
         (tmp_path / name).write_text(text)
-        return read_proxy_conf(tmp_path / name)
+        return read_proxy_conf(name)
 
     return _read
 

@@ -38,11 +38,17 @@ CONFIG_MAP = "kind: ConfigMap\ndata:\n  upstream-keepalive-timeout: '300'\n  ret
 KONG = "log_level = info\nupstream_keepalive_idle_timeout = 300\n"
 
 
+def place(change):
+    return f"{change.file}:{change.line}"
+
+
 @pytest.fixture
-def read(tmp_path):
+def read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
     def _read(text, name="nginx.conf", version=""):
         (tmp_path / name).write_text(text)
-        return read_proxy_conf(tmp_path / name, version=version)
+        return read_proxy_conf(name, version=version)
 
     return _read
 
@@ -72,7 +78,7 @@ def read(tmp_path):
 )
 def test_the_pool_timeout_is_lowered_in_the_language_of_the_proxy(read, name, text, setting, source, old, line):
     (change,) = remedy.lower_pool_timeout(read(text, name), PEER, 55 * S + S // 2)
-    assert (change.setting, change.source, change.old, change.line) == (setting, source, old, line)
+    assert (change.setting, place(change), change.old, change.text) == (setting, source, old, line)
     assert not change.is_new
 
 
@@ -90,7 +96,7 @@ def test_what_is_low_enough_is_left_alone(read):
 def test_a_default_is_changed_by_a_new_line_in_its_block(read):
     (change,) = remedy.lower_pool_timeout(read(NGINX.replace("    keepalive_timeout 300s;\n", "")), PEER, 55 * S)
     assert (change.is_new, change.old, change.old_is_assumed) == (True, "60s", True)
-    assert (change.source, change.where, change.new) == ("nginx.conf:1", "upstream be", "55s")
+    assert (place(change), change.where, change.new) == ("nginx.conf:1", "upstream be", "55s")
 
 
 @pytest.mark.parametrize(("version", "supported"), [("", None), ("1.15.3", True), ("1.29.7", True)])
@@ -102,7 +108,7 @@ def test_a_directive_is_guarded_by_the_version(read, version, supported):
 def test_before_the_directive_existed_only_the_pool_can_go(read):
     text = NGINX.replace("    keepalive_timeout 300s;\n", "")
     (change,) = remedy.lower_pool_timeout(read(text, version="1.14.2"), PEER, S)
-    assert (change.setting, change.old, change.new, change.line, change.source) == (
+    assert (change.setting, change.old, change.new, change.text, place(change)) == (
         "keepalive",
         "32",
         "",
@@ -116,17 +122,17 @@ def test_a_pool_that_nobody_wrote_gets_a_block(read):
     text = "server { location / { proxy_pass http://10.1.1.1:80; } }"
     assert remedy.lower_pool_timeout(read(text, version="1.29.6"), PEER, S) == ()
     (change,) = remedy.lower_pool_timeout(read(text, version="1.29.7"), PEER, 55 * S)
-    assert change.line == "upstream backend { server 10.1.1.1:80; keepalive 32; keepalive_timeout 55s; }"
+    assert change.text == "upstream backend { server 10.1.1.1:80; keepalive 32; keepalive_timeout 55s; }"
 
 
 def test_an_inherited_timeout_is_changed_once_where_it_stands(read):
     (change,) = remedy.raise_timeout(read(NGINX), PEER, "read", 70 * S)
-    assert (change.line, change.source, change.old) == ("proxy_read_timeout 70s;", "nginx.conf:11", "5s")
+    assert (change.text, place(change), change.old) == ("proxy_read_timeout 70s;", "nginx.conf:11", "5s")
 
 
 def test_an_assumed_timeout_is_set_in_each_location(read):
     changes = remedy.raise_timeout(read(NGINX), PEER, "send", 70 * S)
-    assert [change.source for change in changes] == ["nginx.conf:12", "nginx.conf:14"]
+    assert [place(change) for change in changes] == ["nginx.conf:12", "nginx.conf:14"]
     assert [change.where for change in changes] == [f"location /{x} of server api.example" for x in "ab"]
     assert remedy.raise_timeout(read(NGINX), PEER, "send", 60 * S) == ()
 
@@ -141,7 +147,7 @@ def test_an_assumed_timeout_is_set_in_each_location(read):
 )
 def test_the_read_timeout_is_raised_in_the_language_of_the_proxy(read, name, text, line):
     (change,) = remedy.raise_timeout(read(text, name), PEER, "read", 70 * S + S // 2)
-    assert change.line == line
+    assert change.text == line
     assert change.is_new
 
 
@@ -152,9 +158,9 @@ def test_a_long_time_is_written_without_an_exponent(read):
 
 def test_a_condition_that_repeats_requests_is_taken_out(read):
     (change,) = remedy.stop_repeating_requests(read(NGINX), PEER)
-    assert (change.source, change.line) == ("nginx.conf:15", "proxy_next_upstream timeout;")
+    assert (place(change), change.text) == ("nginx.conf:15", "proxy_next_upstream timeout;")
     (change,) = remedy.stop_repeating_requests(read(CONFIG_MAP, "c.yaml"), PEER)
-    assert (change.source, change.line) == ("c.yaml:4", 'retry-non-idempotent: "false"')
+    assert (place(change), change.text) == ("c.yaml:4", 'retry-non-idempotent: "false"')
     assert remedy.stop_repeating_requests(read(APISIX, "x.yaml"), PEER) == ()
 
 
@@ -167,23 +173,23 @@ def test_retries_are_allowed_where_there_is_another_peer_and_never_for_posts(rea
 
 def test_max_fails_is_raised_for_the_peer_alone_and_not_for_a_single_one(read):
     (change,) = remedy.raise_max_fails(read(NGINX), PEER, 3)
-    assert (change.source, change.line) == ("nginx.conf:2", "max_fails=3")
+    assert (place(change), change.text) == ("nginx.conf:2", "max_fails=3")
     (change,) = remedy.raise_max_fails(read(NGINX), "10.1.1.2:80", 3)
-    assert (change.source, change.is_new) == ("nginx.conf:3", True)
+    assert (place(change), change.is_new) == ("nginx.conf:3", True)
     assert remedy.raise_max_fails(read(NGINX.replace("max_fails=1", "max_fails=0")), PEER, 3) == ()
     assert remedy.raise_max_fails(read(NGINX.replace("    server 10.1.1.2:80;\n", "")), PEER, 3) == ()
 
 
 def test_a_buffer_grows_by_whole_pages(read):
     changes = remedy.raise_buffer_size(read(NGINX), PEER, 9000)
-    assert {change.line for change in changes} == {"proxy_buffer_size 12k;"}
+    assert {change.text for change in changes} == {"proxy_buffer_size 12k;"}
     assert remedy.raise_buffer_size(read(NGINX), PEER, 4096) == ()
 
 
 def test_reuse_needs_a_pool_and_http_1_1_without_close(read):
     text = "upstream be { server 10.1.1.1; }\nserver { location / { proxy_pass http://be; } }"
     changes = remedy.reuse_connections(read(text), PEER)
-    assert [change.line for change in changes] == [
+    assert [change.text for change in changes] == [
         "keepalive 32;",
         "proxy_http_version 1.1;",
         'proxy_set_header Connection "";',
@@ -195,12 +201,12 @@ def test_reuse_needs_a_pool_and_http_1_1_without_close(read):
 def test_reuse_is_switched_on_for_fastcgi_by_its_own_directive(read):
     text = "upstream be { server 10.1.1.1; keepalive 3; }\nserver { location / { fastcgi_pass be; } }"
     (change,) = remedy.reuse_connections(read(text), PEER)
-    assert (change.line, change.source) == ("fastcgi_keep_conn on;", "nginx.conf:2")
+    assert (change.text, place(change)) == ("fastcgi_keep_conn on;", "nginx.conf:2")
 
 
 def test_the_pool_of_all_of_apisix_is_changed_in_its_config(read):
     (change,) = remedy.lower_pool_timeout(read("nginx_config: {http: {}}", "config.yaml"), PEER, 55 * S)
-    assert (change.line, change.old, change.is_new) == ("keepalive_timeout: 55s", "60s", True)
+    assert (change.text, change.old, change.is_new) == ("keepalive_timeout: 55s", "60s", True)
     assert "config.yaml" in change.where
 
 
