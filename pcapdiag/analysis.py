@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pcapdiag.columns import ByteStore, Table
     from pcapdiag.conf.settings import ProxySettings
     from pcapdiag.correlate.ledger import Ledger
+    from pcapdiag.far_end import FarEnd
     from pcapdiag.findings import Note
 
 
@@ -268,6 +269,8 @@ class Analysis:
     """Logs joined with the capture; None where none was given."""
     settings: ProxySettings | None = None
     """The proxy's configuration; None where it was not given."""
+    far_end: FarEnd | None = None
+    """What captures from the upstreams' end add; None where none was given."""
 
     @cached_property
     def upstream_by_endpoint(self) -> dict[Endpoint, Upstream]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pcapdiag.codes import CapturePoint, Direction
 from pcapdiag.conf.describe import SettingRow  # noqa: TC001 - with those below
 from pcapdiag.correlate.ledger import EntryVerdict, WireVerdict  # noqa: TC001 - with the next
+from pcapdiag.far_end import Delay, ProofKind  # noqa: TC001 - with those below
 from pcapdiag.findings import Change, Confidence, Severity, VerdictKind  # noqa: TC001 - docs/generate.py reads the types
 from pcapdiag.report.escape import storable
 from pcapdiag.units import format_ts_ns
@@ -131,7 +132,12 @@ class UpstreamSummary:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceFrame:
-    """One frame of the proof; `rel_seq` and `rel_ack` are relative to the stream."""
+    """One frame of the proof; `rel_seq` and `rel_ack` are relative to the stream.
+
+    `end` says whose capture holds it: ``proxy`` or ``upstream``. `ts_ns` is of that capture's own clock;
+    `clock_offset_ns` is that clock minus the proxy's, null if it is not known: `ts_ns - clock_offset_ns` is the time
+    by the proxy's clock.
+    """
 
     frame: int
     capture: str
@@ -146,11 +152,32 @@ class EvidenceFrame:
     ttl: int
     label: str
     text: str
+    end: str = "proxy"
+    clock_offset_ns: int | None = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FarEndProof:
+    """What the captures of both ends together prove of one lost request, and the proof in one sentence.
+
+    `lead_ns` is measured at the upstream, by its own clock: so long before the request's arrival its closing had left
+    (negative: after the arrival); null where one of the two is missing. `is_certain`: nothing that the captures lack
+    could refute it.
+    """
+
+    kind: ProofKind
+    text: str
+    lead_ns: int | None
+    is_certain: bool
 
 
 @dataclass(frozen=True, slots=True)
 class OccurrenceDetail:
-    """One request that was lost, or one place where the trouble showed."""
+    """One request that was lost, or one place where the trouble showed.
+
+    Of `evidence`, the frames whose `end` is ``upstream`` come from the captures of `--upstream-capture`; `far_end` is
+    null where none was given.
+    """
 
     uid: str
     orig: str
@@ -170,6 +197,7 @@ class OccurrenceDetail:
     display_filter: str
     log_lines: tuple[str, ...]
     evidence: tuple[EvidenceFrame, ...]
+    far_end: FarEndProof | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +292,62 @@ class LogSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class FarClock:
+    """Clock of one upstream's capture against the proxy's: `clock_offset_ns` is the upstream's minus the proxy's.
+
+    The true offset lies within half of `clock_offset_width_ns` of it, whatever the delays are; both are null if no
+    offset fits all `pairs` of segments (`is_consistent` is false then), or if only one direction was seen. With a
+    drift (`drift_ppb`, ns per second) the offset holds at `origin_ts_ns`. The delays are one-way, under the assumption
+    that the shortest way takes as long in both directions.
+    """
+
+    capture: str
+    upstream_capture: str
+    upstream: str
+    clock_offset_ns: int | None
+    clock_offset_width_ns: int | None
+    drift_ppb: int
+    origin_ts_ns: int
+    pairs: int
+    is_consistent: bool
+    delay_to_upstream_ns: Delay | None
+    delay_to_proxy_ns: Delay | None
+
+
+@dataclass(frozen=True, slots=True)
+class FarEndSummary:
+    """What the captures of the upstreams' end add (`--upstream-capture`).
+
+    `joined` connections were seen at both ends, `translated` of them with other addresses or ports (NAT);
+    `only_proxy` are those that an upstream's capture should hold and does not, `not_covered` those to upstreams or at
+    times that none covers, `ambiguous` those that fit several, `renumbered` those whose sequence numbers something on
+    the way rewrites. `lost_to_upstream` and `lost_to_proxy` count transmissions that left one end and never reached
+    the other; `missed_by_proxy` and `missed_by_upstream` segments that passed an end and are not in its capture.
+    Offset, width and delays span all `clocks`; they are null where there is none or one of them fits no offset.
+    `totals`, `upstreams` and all counts of findings are those of the proxy's captures alone.
+    """
+
+    joined: int
+    only_proxy: int
+    only_upstream: int
+    not_covered: int
+    ambiguous: int
+    renumbered: int
+    translated: int
+    lost_to_upstream: int
+    lost_to_proxy: int
+    missed_by_proxy: int
+    missed_by_upstream: int
+    clock_offset_ns: int | None
+    clock_offset_width_ns: int | None
+    pairs: int
+    delay_to_upstream_ns: Delay | None
+    delay_to_proxy_ns: Delay | None
+    clocks: tuple[FarClock, ...]
+    proofs: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything a renderer may show.
 
@@ -286,6 +370,7 @@ class Report:
     log: LogSummary = field(default_factory=LogSummary)
     notes: tuple[ReportNote, ...] = ()
     settings: tuple[SettingRow, ...] = ()
+    far_end: FarEndSummary | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON-ready dicts and lists, absolute times in ISO 8601 beside their nanoseconds."""
