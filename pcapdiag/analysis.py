@@ -15,7 +15,7 @@ from pcapdiag.codes import CapturePoint, ClosingKind, Direction, ExchangeFlag, K
 if TYPE_CHECKING:
     from pcapdiag.capture.batch import Capture
     from pcapdiag.columns import ByteStore, Table
-    from pcapdiag.conf.settings import ProxySettings
+    from pcapdiag.conf.settings import ProxySettings, UpstreamBlock
     from pcapdiag.correlate.ledger import Ledger
     from pcapdiag.far_end import FarEnd
     from pcapdiag.findings import Note
@@ -276,3 +276,9 @@ class Analysis:
     def upstream_by_endpoint(self) -> dict[Endpoint, Upstream]:
         """Upstreams by their endpoint."""
         return {u.endpoint: u for u in self.upstreams}
+
+    @cached_property
+    def blocks_by_endpoint(self) -> dict[Endpoint, tuple[UpstreamBlock, ...]]:
+        """Blocks of the configuration that hold an upstream; none without a configuration."""
+        settings = self.settings
+        return {u.endpoint: settings.blocks_of_peer(str(u.endpoint)) if settings else () for u in self.upstreams}

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.conf.change import APISIX_BLOCK, CONFIG_MAP, change_of, in_words, unique, wait_in_words
 from pcapdiag.conf.settings import ProxyKind
-from pcapdiag.conf.values import endpoint, nginx_time, seconds, version_numbers
+from pcapdiag.conf.values import nginx_time, seconds, version_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pcapdiag.conf.change import Wait
-    from pcapdiag.conf.settings import Endpoint, Location, ProxySettings, Server, Setting, UpstreamBlock
+    from pcapdiag.conf.settings import Endpoint, Location, ProxySettings, Setting, UpstreamBlock
     from pcapdiag.findings import Change
 
 _S = 1_000_000_000
@@ -70,10 +70,38 @@ def raise_timeout(settings: ProxySettings, peer: Endpoint | str, wait: Wait, to_
     tuple of Change
         One for each place in the configuration where a shorter time holds.
     """
+    return _timeouts(settings, peer, wait, to_ns, lambda held_ns: 0 <= held_ns < to_ns)
+
+
+def lower_timeout(settings: ProxySettings, peer: Endpoint | str, wait: Wait, to_ns: int) -> tuple[Change, ...]:
+    """Return how to make the proxy give up sooner.
+
+    Parameters
+    ----------
+    settings : ProxySettings
+        The configuration.
+    peer : tuple of int or str
+        The upstream.
+    wait : {"connect", "send", "read"}
+        For what it waits.
+    to_ns : int
+        [ns] The longest that it may wait.
+
+    Returns
+    -------
+    tuple of Change
+        One for each place in the configuration where a longer time holds.
+    """
+    return _timeouts(settings, peer, wait, to_ns, lambda held_ns: not 0 <= held_ns <= to_ns)
+
+
+def _timeouts(
+    settings: ProxySettings, peer: Endpoint | str, wait: Wait, to_ns: int, is_wrong: Callable[[int], bool]
+) -> tuple[Change, ...]:
     made: list[Change] = []
     for place in settings.locations_of(settings.blocks_of_peer(peer)):
         held: Setting[int] = getattr(place, f"{wait}_timeout_ns")
-        if 0 <= held.value < to_ns:
+        if is_wrong(held.value):
             name, where, old, new = wait_in_words(settings.kind, place, wait, held.value, to_ns)
             change = change_of(settings, name, where, held, place.source, old, new)
             is_kong = settings.kind is ProxyKind.KONG
@@ -175,37 +203,33 @@ def allow_retries(settings: ProxySettings, peer: Endpoint | str) -> tuple[Change
     return unique(made)
 
 
-def raise_max_fails(settings: ProxySettings, peer: Endpoint | str, to: int) -> tuple[Change, ...]:
-    """Return how to keep one failure from putting a peer out.
+def keep_in_rotation(settings: ProxySettings, block_name: str) -> tuple[Change, ...]:
+    """Return how to keep failures from putting the peers of a block out.
 
     Parameters
     ----------
     settings : ProxySettings
         The configuration.
-    peer : tuple of int or str
-        The upstream.
-    to : int
-        The failures that it may have within fail_timeout, plus one.
+    block_name : str
+        Name of the upstream block.
 
     Returns
     -------
     tuple of Change
-        For each server line that allows fewer; none where nginx counts no failures.
+        For each server line that counts failures; none where nginx counts none.
     """
+    block = settings.block(block_name)
+    # A single peer is never put out, whatever its max_fails.
+    if block is None or block.is_single or block.is_lua or block.implicit or settings.kind is not ProxyKind.NGINX:
+        return ()
     made: list[Change] = []
-    for block in settings.blocks_of_peer(peer):
-        # A single peer is never put out, whatever its max_fails.
-        if block.is_single or block.is_lua or block.implicit:
-            continue
-        for server in _servers_of(block, peer):
-            if 0 < server.max_fails.value < to:
-                held = server.max_fails
-                where = f"server {server.address} in upstream {block.name}"
-                caution = "a peer that really fails stays in rotation longer; what failed keeps failing"
-                change = change_of(
-                    settings, "max_fails", where, held, server.source, str(held.value), str(to), caution=caution
-                )
-                made.append(_reworded(change, "max_fails={}"))
+    for server in block.servers:
+        held = server.max_fails
+        if held.value > 0 and not server.down:
+            where = f"server {server.address} in upstream {block.name}"
+            caution = "a peer that is really down stays in rotation, and each request pays for finding out"
+            change = change_of(settings, "max_fails", where, held, server.source, str(held.value), "0", caution=caution)
+            made.append(_reworded(change, "max_fails={}"))
     return tuple(made)
 
 
@@ -304,10 +328,3 @@ def _pool_timeout(settings: ProxySettings, block: UpstreamBlock, to_ns: int) -> 
 def _reworded(change: Change, form: str) -> Change:
     """Return a change whose lines are written in another form than the proxy's usual one."""
     return replace(change, old_text=form.format(change.old) if change.old_text else "", text=form.format(change.new))
-
-
-def _servers_of(block: UpstreamBlock, peer: Endpoint | str) -> tuple[Server, ...]:
-    """Return the servers of a block that are the peer; those with a name if none is by its address."""
-    wanted = endpoint(peer, 80)[0] if isinstance(peer, str) else peer
-    exact = tuple(server for server in block.servers if server.endpoint == wanted)
-    return exact or tuple(server for server in block.servers if server.endpoint is None)

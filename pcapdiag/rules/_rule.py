@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pcapdiag.analysis import Analysis, KeySegment, Loss
     from pcapdiag.codes import Key
+    from pcapdiag.findings import Change
 
 HEADINGS = (
     "What it looks for",
@@ -178,6 +179,7 @@ class CauseRule(Rule):
                 remedy=words.remedy,
                 occurrences=tuple(_occurrences(losses, its_claims)),
                 details=words.details,
+                changes=words.changes,
             )
 
 
@@ -191,6 +193,7 @@ class Words:
     severity: Severity | None = None
     confidence_at_most: Confidence = Confidence.CONFIRMED
     details: dict[str, int | str | float] = field(default_factory=dict)
+    changes: tuple[Change, ...] = ()
 
 
 def _occurrences(losses: Sequence[Loss], claims: Sequence[Claim]) -> Iterator[Occurrence]:

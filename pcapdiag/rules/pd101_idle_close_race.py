@@ -132,13 +132,13 @@ class IdleCloseRace(CauseRule):
             ]
             ages = f"that were idle for {duration_range(known)}" if known else "of unknown age"
             other = f", not for the {about(timeout)} of its idle timeout" if group.group == _OTHER_AGE else ""
-            remedy = _remedy_of_reload()
+            text = _remedy_of_reload()
             if n == 1 and group.group == _UNKNOWN_AGE:
-                remedy = f"{keepalive_remedy(upstream, group.losses)[0]}\n\n{remedy}"
+                text = f"{keepalive_remedy(analysis, upstream, group.losses).text}\n\n{text}"
             message = f"{group.subject} closed connections {ages}{other}: {crossed}."
-            return Words(message, refuted_by, remedy, details=details)
-        remedy, numbers = keepalive_remedy(upstream, group.losses)
-        details |= {"idle_timeout_ns": timeout, "rtt_ns": upstream.rtt_p50_ns} | numbers
+            return Words(message, refuted_by, text, details=details)
+        remedy = keepalive_remedy(analysis, upstream, group.losses)
+        details |= {"idle_timeout_ns": timeout, "rtt_ns": upstream.rtt_p50_ns} | remedy.details
         if upstream.longest_answered_gap_ns >= 0:
             details["longest_answered_gap_ns"] = upstream.longest_answered_gap_ns
         keeps = "the proxy keeps them longer"
@@ -146,7 +146,7 @@ class IdleCloseRace(CauseRule):
             rtt = about(upstream.rtt_p50_ns)
             keeps = f"the proxy after {about(upstream.proxy_idle_close_ns)}, not one RTT ({rtt}) sooner"
         message = f"{group.subject} closes idle connections after {about(timeout)}, {keeps}: {crossed}."
-        return Words(message, refuted_by, remedy, details=details)
+        return Words(message, refuted_by, remedy.text, details=details, changes=remedy.changes)
 
 
 def _timeout_of(upstream: Upstream | None) -> tuple[int, int]:

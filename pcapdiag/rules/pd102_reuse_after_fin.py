@@ -73,7 +73,7 @@ class ReuseAfterFin(CauseRule):
     def describe(self, analysis: Analysis, group: Group) -> Words:
         """Return the words of a finding."""
         lags = duration_range(fin_lag_ns(loss) for loss in group.losses)
-        remedy, details = keepalive_remedy(upstream_of(analysis, group.losses[0]), group.losses)
+        remedy = keepalive_remedy(analysis, upstream_of(analysis, group.losses[0]), group.losses)
         return Words(
             message=(
                 f"{count(len(group.losses), 'request')} to {group.subject} went out on connections whose FIN the proxy"
@@ -82,7 +82,8 @@ class ReuseAfterFin(CauseRule):
             refuted_by="An acknowledgement number in the request that does not cover the FIN.",
             remedy=(
                 "Look for what blocks the proxy's workers at these times (CPU, blocking Lua or disk access, too few"
-                f" workers): the FIN had arrived and was not read.\n\n{remedy}"
+                f" workers): the FIN had arrived and was not read.\n\n{remedy.text}"
             ),
-            details=details,
+            details=remedy.details,
+            changes=remedy.changes,
         )

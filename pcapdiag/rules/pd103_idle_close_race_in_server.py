@@ -82,7 +82,7 @@ class IdleCloseRaceInServer(CauseRule):
         """Return the words of a finding."""
         upstream = upstream_of(analysis, group.losses[0])
         timeout, _ = known_timeout(upstream)
-        remedy, details = keepalive_remedy(upstream, group.losses)
+        remedy = keepalive_remedy(analysis, upstream, group.losses)
         return Words(
             message=(
                 f"{group.subject} closes idle connections after {about(timeout)}: its kernel acknowledged"
@@ -90,8 +90,9 @@ class IdleCloseRaceInServer(CauseRule):
                 " and nobody read them."
             ),
             refuted_by="A line of the upstream's own log that shows it handled such a request.",
-            remedy=remedy,
-            details=details | {"idle_timeout_ns": timeout},
+            remedy=remedy.text,
+            details=remedy.details | {"idle_timeout_ns": timeout},
+            changes=remedy.changes,
         )
 
     def missing(self, analysis: Analysis) -> str:

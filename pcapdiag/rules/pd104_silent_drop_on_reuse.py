@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.codes import Key
 from pcapdiag.findings import Confidence, Severity
+from pcapdiag.rules._changes import change_block
+from pcapdiag.rules._remedy import forget_before_path
 from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
 from pcapdiag.rules._wire import (
     certainty,
@@ -95,6 +97,16 @@ class SilentDropOnReuse(CauseRule):
             if 0 <= longest < min(gaps):
                 below = about(longest)
                 bracket = f" The longest idle gap that was still answered was {below}: the timeout lies in between."
+        changes = forget_before_path(analysis, group.losses)
+        shorten = (
+            f"Then either set keepalive_timeout in nginx's upstream block below {below}, or proxy_socket_keepalive on;"
+            " with net.ipv4.tcp_keepalive_time below it."
+        )
+        if changes:
+            shorten = (
+                f"Let the proxy give up idle connections before that device does:\n\n{change_block(changes)}\n\nOr keep"
+                " them alive: proxy_socket_keepalive on; with net.ipv4.tcp_keepalive_time below the device's timeout."
+            )
         return Words(
             message=(
                 f"{count(len(group.losses), 'request')} to {group.subject} on idle connections (idle gap"
@@ -104,10 +116,9 @@ class SilentDropOnReuse(CauseRule):
             refuted_by="The request, or any acknowledgement of it, in a capture at the upstream.",
             remedy=(
                 f"Find the device between proxy and {group.subject} that tracks connections (NAT gateway, firewall,"
-                " load balancer, conntrack on either host) and its idle timeout. Then either set keepalive_timeout in"
-                f" nginx's upstream block below {below}, or proxy_socket_keepalive on; with"
-                " net.ipv4.tcp_keepalive_time below it.\n\nA lower proxy_read_timeout only shortens"
-                " the wait of each lost request."
+                f" load balancer, conntrack on either host) and its idle timeout. {shorten}\n\nA lower"
+                " proxy_read_timeout only shortens the wait of each lost request."
             ),
             details=details,
+            changes=changes,
         )

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.codes import Key
 from pcapdiag.findings import Confidence, Severity
+from pcapdiag.rules._changes import change_block
+from pcapdiag.rules._remedy import forget_before_path
 from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
 from pcapdiag.rules._wire import (
     certainty,
@@ -95,6 +97,16 @@ class MiddleboxResetOnReuse(CauseRule):
         if gaps and 0 <= longest < min(gaps):
             bracket = f" The longest idle gap that was still answered was {about(longest)}."
         below = about(min(gaps)) if gaps else "the device's idle timeout"
+        changes = forget_before_path(analysis, group.losses)
+        shorten = (
+            f"Until then set keepalive_timeout in nginx's upstream block below {below}, or proxy_socket_keepalive on;"
+            " with net.ipv4.tcp_keepalive_time below it."
+        )
+        if changes:
+            shorten = (
+                f"Until then let the proxy give up idle connections first:\n\n{change_block(changes)}\n\nOr keep them"
+                " alive: proxy_socket_keepalive on; with net.ipv4.tcp_keepalive_time below the device's timeout."
+            )
         return Words(
             message=(
                 f"{count(len(group.losses), 'request')} to {group.subject} on idle connections (idle gap"
@@ -103,9 +115,9 @@ class MiddleboxResetOnReuse(CauseRule):
             refuted_by="The RST leaving the upstream in a capture taken there.",
             remedy=(
                 f"Find the device between proxy and {group.subject} that tracks connections and forgets idle ones, and"
-                " its idle timeout. Until then set keepalive_timeout in nginx's upstream block below"
-                f" {below}, or proxy_socket_keepalive on; with net.ipv4.tcp_keepalive_time below it."
+                f" its idle timeout. {shorten}"
             ),
+            changes=changes,
             details={"shortest_lost_gap_ns": min(gaps), "longest_answered_gap_ns": longest} if gaps else {},
         )
 

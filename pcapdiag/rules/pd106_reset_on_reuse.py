@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.codes import Key
 from pcapdiag.findings import Confidence, Severity
+from pcapdiag.rules._changes import change_block
+from pcapdiag.rules._remedy import forget_before_path
 from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
 from pcapdiag.rules._wire import (
     certainty,
@@ -80,6 +82,14 @@ class ResetOnReuse(CauseRule):
         after = [loss.keys[Key.RESP_RST].ts_ns - loss.request_ts_ns for loss in group.losses]
         rtt = f", one RTT is {about(upstream.rtt_p50_ns)}" if upstream and upstream.rtt_p50_ns >= 0 else ""
         gaps = [loss.idle_before_ns for loss in group.losses if loss.idle_before_ns >= 0]
+        changes = forget_before_path(analysis, group.losses)
+        balancer = (
+            "If a balancer stands in between, set keepalive_timeout in nginx's upstream block below its idle timeout."
+        )
+        if changes:
+            balancer = (
+                f"If a balancer stands in between, give up idle connections before it:\n\n{change_block(changes)}"
+            )
         return Words(
             message=(
                 f"{group.subject} answered {count(len(group.losses), 'request')} on idle connections (idle gap"
@@ -92,10 +102,10 @@ class ResetOnReuse(CauseRule):
             ),
             remedy=(
                 f"Find out what made {group.subject} forget its connections: a restart without orderly close, a"
-                " failover, an address that moved, a process killed with -9, a balancer that switched peers. If a"
-                " balancer stands in between, set keepalive_timeout in nginx's upstream block below its idle timeout."
-                "\n\nRequests that may be sent twice are retried by proxy_next_upstream error timeout (the default),"
-                " but not POST, LOCK and PATCH."
+                " failover, an address that moved, a process killed with -9, a balancer that switched peers."
+                f" {balancer}\n\nRequests that may be sent twice are retried by proxy_next_upstream error timeout (the"
+                " default), but not POST, LOCK and PATCH."
             ),
             details={"shortest_lost_gap_ns": min(gaps)} if gaps else {},
+            changes=changes,
         )

@@ -84,7 +84,7 @@ class IdleCloseRisk(Rule):
         timeout = upstream.idle_timeout
         value = timeout.value_ns if timeout is not None else -1
         per_day, low, high = _expected_per_day(analysis, upstream)
-        remedy, details = keepalive_remedy(upstream, ())
+        remedy = keepalive_remedy(analysis, upstream, ())
         near = count(upstream.near_misses, "answered request")
         came = (
             f"{near} came near the race window" if upstream.near_misses else "no request came near the race window yet"
@@ -110,8 +110,9 @@ class IdleCloseRisk(Rule):
             first_ts_ns=analysis.first_ts_ns,
             last_ts_ns=analysis.last_ts_ns,
             refuted_by="Idle closings by the proxy before T - RTT throughout a longer capture.",
-            remedy=remedy,
-            details=details
+            remedy=remedy.text,
+            changes=remedy.changes,
+            details=remedy.details
             | {
                 "idle_timeout_ns": value,
                 "rtt_ns": upstream.rtt_p50_ns,

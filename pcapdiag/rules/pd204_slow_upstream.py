@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.codes import ExchangeFlag
 from pcapdiag.findings import Severity
+from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._patience import give_ups
+from pcapdiag.rules._remedy import wait_longer
 from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
 from pcapdiag.rules._wire import certainty
 from pcapdiag.rules._words import about, count
@@ -69,12 +71,21 @@ class SlowUpstream(CauseRule):
                 confidence = certainty(analysis, loss, given_up.confidence)
                 yield loss, Claim(confidence, f"timeout-{given_up.timeout_ns / 1e9:g}s", closing, texts)
 
-    def describe(self, analysis: Analysis, group: Group) -> Words:  # noqa: ARG002 - the same signature for all
+    def describe(self, analysis: Analysis, group: Group) -> Words:
         """Return the words of a finding."""
         n = len(group.losses)
         timeout = group.group.removeprefix("timeout-")
         late = sum(bool(loss.flags & ExchangeFlag.LATE_ANSWER) for loss in group.losses)
         answered = f" {late} of them were answered too late." if late else ""
+        changes = wait_longer(analysis, group.losses, int(float(timeout.removesuffix("s")) * 1e9))
+        longer = (
+            f"set proxy_read_timeout in their location above {timeout} and above what the late answers took."
+            if not changes
+            else f"let the proxy wait longer, at least as long as the late answers took:\n\n{change_block(changes)}"
+            if late
+            else f"let the proxy wait longer; no late answer was seen that says how long, this doubles it:\n\n"
+            f"{change_block(changes)}"
+        )
         return Words(
             message=(
                 f"{group.subject} took {count(n, 'request')} and said nothing; the proxy gave up after {timeout}, which"
@@ -83,9 +94,9 @@ class SlowUpstream(CauseRule):
             refuted_by="A client that closed just before the proxy did, or status 499 in the access log.",
             remedy=(
                 f"The upstream needs longer than {timeout} for these requests. Find out why in its own log; if they"
-                f" are meant to take so long, set proxy_read_timeout in their location above {timeout} and above what"
-                " the late answers took.\n\nA timed-out GET is sent to the next peer while the first one may still be"
-                " working on it: proxy_next_upstream error; (without timeout) avoids running it twice."
+                f" are meant to take so long, {longer}\n\nA timed-out GET is sent to the next peer while the first one"
+                " may still be working on it: proxy_next_upstream error; (without timeout) avoids running it twice."
             ),
             details={"late_answers": late},
+            changes=changes,
         )

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.codes import Key
 from pcapdiag.findings import Confidence, Severity
+from pcapdiag.rules._changes import change_block
+from pcapdiag.rules._remedy import retry_elsewhere
 from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
 from pcapdiag.rules._words import count
 
@@ -67,12 +69,15 @@ class ConnectRefused(CauseRule):
         upstream = analysis.upstream_by_endpoint.get(group.losses[0].connection.resp)
         opened = upstream.connections - len(group.losses) if upstream is not None else 0
         others = f"; {count(opened, 'other connection')} to it opened" if opened > 0 else "; none to it opened"
+        changes = retry_elsewhere(analysis, group.losses)
+        retry = f"\n\nNothing was sent, so that another peer may serve such a request:\n\n{change_block(changes)}"
         return Words(
             message=f"{group.subject} refused {count(len(group.losses), 'connection attempt')} with a RST{others}.",
             refuted_by="A SYN-ACK from the upstream for one of these attempts.",
             remedy=(
                 f"See on the upstream whether anything listened on {group.subject} at these times (process start times,"
                 " the service's own log, `ss -ltn`). If it was restarted, take the peer out of the proxy's upstream"
-                " block first, or let the new process take the listening socket over."
+                f" block first, or let the new process take the listening socket over.{retry if changes else ''}"
             ),
+            changes=changes,
         )

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.codes import Key
 from pcapdiag.findings import Confidence, Severity
+from pcapdiag.rules._changes import change_block
+from pcapdiag.rules._remedy import give_up_connecting
 from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
 from pcapdiag.rules._wire import certainty, last_seen_ns
 from pcapdiag.rules._words import count
@@ -74,6 +76,10 @@ class ConnectTimeout(CauseRule):
         opened = upstream.connections - len(group.losses) if upstream is not None else 0
         others = f"; {count(opened, 'other connection')} to it opened" if opened > 0 else "; none to it opened"
         repeats = sum(max(loss.connection.syn_frames - 1, 0) for loss in group.losses)
+        costs = "proxy_connect_timeout 2s; limits what each attempt costs."
+        changes = give_up_connecting(analysis, group.losses)
+        if changes:
+            costs = f"limit what each attempt costs:\n\n{change_block(changes)}"
         return Words(
             message=(
                 f"{group.subject} did not answer {count(len(group.losses), 'connection attempt')}"
@@ -83,6 +89,7 @@ class ConnectTimeout(CauseRule):
             remedy=(
                 f"Check from the proxy whether {group.subject} can be reached at all (route, packet filter, address)"
                 " and on the upstream whether its accept queue overflows (`nstat -az TcpExtListenOverflows`). Until"
-                " then proxy_connect_timeout 1s; limits what each attempt costs."
+                f" then {costs}"
             ),
+            changes=changes,
         )

@@ -6,8 +6,10 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from pcapdiag.codes import Direction, TcpFlag
+from pcapdiag.conf.remedy import keep_in_rotation
 from pcapdiag.correlate.ledger import Absence
 from pcapdiag.findings import Confidence, Evidence, Finding, Occurrence, Severity
+from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._rule import Rule
 from pcapdiag.rules._words import count
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from pcapdiag.analysis import Analysis
     from pcapdiag.correlate.ledger import Chain, ChainLink
+    from pcapdiag.findings import Change
 
 _S = 1_000_000_000
 _MOST_WITH_EVIDENCE = 500
@@ -85,6 +88,7 @@ class NoLiveUpstreams(Rule):
             blocks[chain.block].append(chain)
         for block, chains in blocks.items():
             times = [(chain.entry.ts_s - zone_s) * _S for chain in chains]
+            changes = keep_in_rotation(analysis.settings, block) if analysis.settings is not None else ()
             yield Finding(
                 code=self.code,
                 name=self.name,
@@ -98,7 +102,8 @@ class NoLiveUpstreams(Rule):
                 first_ts_ns=min(times),
                 last_ts_ns=max(times),
                 refuted_by="A peer of the group that no entry of this worker says has failed within fail_timeout.",
-                remedy=_remedy(block, chains),
+                remedy=_remedy(block, chains, changes),
+                changes=changes,
                 occurrences=tuple(
                     _occurrence(chain, ts_ns, has_frames=number < _MOST_WITH_EVIDENCE and len(analysis.captures) == 1)
                     for number, (chain, ts_ns) in enumerate(zip(chains, times, strict=True))
@@ -141,7 +146,13 @@ def _timeout(chain: Chain) -> str:
     return f"more than {chain.fail_timeout_s} s and up to {chain.fail_timeout_s + 1} s"
 
 
-def _remedy(block: str, chains: Sequence[Chain]) -> str:
+def _remedy(block: str, chains: Sequence[Chain], changes: Sequence[Change]) -> str:
+    if changes:
+        return (
+            "Cure what fails on the wire: the findings of the tries named here. No setting brings back a request that"
+            " has nowhere to go.\n\nUntil then keep the peers in rotation, so that a failure costs its own request"
+            f" only:\n\n{change_block(changes)}"
+        )
     place = f" ({chains[0].source})" if chains[0].source else ""
     return (
         "Cure what fails on the wire: the findings of the tries named here. No setting brings back a request that has"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from pcapdiag.conf.remedy import stop_repeating_requests
 from pcapdiag.findings import Confidence, Finding, Occurrence, Severity
+from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._rule import Rule
 from pcapdiag.rules._words import about
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
     from pcapdiag.analysis import Analysis
     from pcapdiag.correlate.ledger import Retry
+    from pcapdiag.findings import Change
 
 _UNSAFE = ("POST", "LOCK", "PATCH")
 
@@ -71,6 +74,9 @@ class RetriedFailure(Rule):
                 peers[retry.wire.peer].append(retry)
         for peer, retries in peers.items():
             twice = [r for r in retries if r.wire.is_acknowledged and r.access.method in _UNSAFE]
+            changes = (
+                stop_repeating_requests(analysis.settings, peer) if twice and analysis.settings is not None else ()
+            )
             yield Finding(
                 code=self.code,
                 name=self.name,
@@ -84,7 +90,8 @@ class RetriedFailure(Rule):
                 first_ts_ns=retries[0].wire.start_ns,
                 last_ts_ns=retries[-1].wire.start_ns,
                 refuted_by="An access-log line of such a request with a single upstream.",
-                remedy="Cure the cause of the failed tries: it is the finding that names the same requests.",
+                remedy=_remedy(changes),
+                changes=changes,
                 occurrences=tuple(_occurrence(retry) for retry in retries),
                 details={
                     "delay_ns_total": sum(r.delay_ns for r in retries),
@@ -92,6 +99,13 @@ class RetriedFailure(Rule):
                     "possibly_run_twice": sum(r.wire.is_acknowledged for r in retries),
                 },
             )
+
+
+def _remedy(changes: Sequence[Change]) -> str:
+    text = "Cure the cause of the failed tries: it is the finding that names the same requests."
+    if changes:
+        text += f"\n\nLet the proxy send no POST, LOCK or PATCH twice:\n\n{change_block(changes)}"
+    return text
 
 
 def _message(peer: str, retries: Sequence[Retry], twice: Sequence[Retry]) -> str:

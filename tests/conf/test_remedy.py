@@ -171,13 +171,25 @@ def test_retries_are_allowed_where_there_is_another_peer_and_never_for_posts(rea
     assert remedy.allow_retries(read(NGINX.replace("    server 10.1.1.2:80;\n", "")), PEER) == ()
 
 
-def test_max_fails_is_raised_for_the_peer_alone_and_not_for_a_single_one(read):
-    (change,) = remedy.raise_max_fails(read(NGINX), PEER, 3)
-    assert (place(change), change.text) == ("nginx.conf:2", "max_fails=3")
-    (change,) = remedy.raise_max_fails(read(NGINX), "10.1.1.2:80", 3)
-    assert (place(change), change.is_new) == ("nginx.conf:3", True)
-    assert remedy.raise_max_fails(read(NGINX.replace("max_fails=1", "max_fails=0")), PEER, 3) == ()
-    assert remedy.raise_max_fails(read(NGINX.replace("    server 10.1.1.2:80;\n", "")), PEER, 3) == ()
+def test_no_failure_puts_a_peer_out_once_none_is_counted(read):
+    first, second = remedy.keep_in_rotation(read(NGINX), "be")
+    assert (place(first), first.old_text, first.text) == ("nginx.conf:2", "max_fails=1", "max_fails=0")
+    assert (place(second), second.is_new, second.old_text) == ("nginx.conf:3", True, "")
+    (change,) = remedy.keep_in_rotation(read(NGINX.replace("max_fails=1", "max_fails=0")), "be")
+    assert place(change) == "nginx.conf:3"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [(NGINX.replace("    server 10.1.1.2:80;\n", ""), "nginx.conf"), (APISIX, "x.yaml")]
+)
+def test_where_no_failures_are_counted_there_is_nothing_to_change(read, text, name):
+    assert remedy.keep_in_rotation(read(text, name), "be") == ()
+
+
+def test_a_wait_is_shortened_where_it_is_longer(read):
+    changes = remedy.lower_timeout(read(NGINX), PEER, "connect", 2 * S)
+    assert {change.text for change in changes} == {"proxy_connect_timeout 2s;"}
+    assert remedy.lower_timeout(read(NGINX), PEER, "read", 5 * S) == ()
 
 
 def test_a_buffer_grows_by_whole_pages(read):
