@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,9 @@ from pcapdiag.report.model import (
     IdleTimeoutSummary,
     InputFile,
     LogSummary,
+    Masked,
     OccurrenceDetail,
+    Redaction,
     Report,
     ReportNote,
     Rtt,
@@ -25,7 +29,7 @@ from pcapdiag.report.model import (
     Totals,
     UpstreamSummary,
 )
-from pcapdiag.report.redact import redact_target
+from pcapdiag.report.redact import Redactor
 from pcapdiag.report.words import flag_names
 
 if TYPE_CHECKING:
@@ -82,7 +86,7 @@ def build_report(
     version : str
         Version of this program.
     redact : bool
-        Whether credentials and query values in targets are masked.
+        Whether credentials, query values and what else looks like a secret are masked.
     other_inputs : iterable of InputFile
         Logs and configuration that were read beside the captures.
 
@@ -91,9 +95,10 @@ def build_report(
     Report
         Plain data, ready for any renderer.
     """
-    builder = _Builder(analysis, redact=redact)
+    redactor = Redactor(active=redact)
+    builder = _Builder(analysis, redactor)
     findings = tuple(findings)
-    return Report(
+    report = Report(
         schema_version=SCHEMA_VERSION,
         tool=Tool("pcapdiag", version),
         inputs=(
@@ -121,13 +126,25 @@ def build_report(
         log=builder.log(findings),
         notes=tuple(builder.note(0, n) for n in analysis.notes),
     )
+    masked = tuple(Masked(*counted) for counted in redactor.counts)
+    return with_identifier(dataclasses.replace(report, redaction=Redaction(redacted=redact, masked=masked)))
+
+
+def with_identifier(report: Report) -> Report:
+    """Return the report under the name that its contents give it: wherever the files lie, the same."""
+    said = [
+        *(f"{file.kind} {file.sha256}" for file in report.inputs),
+        *(f"{finding.identifier} {finding.count}" for finding in report.findings),
+        f"{report.redaction.redacted} {report.redaction.anonymized}",
+    ]
+    return dataclasses.replace(report, identifier=hashlib.sha256("\n".join(said).encode()).hexdigest()[:16])
 
 
 class _Builder:
-    def __init__(self, analysis: Analysis, *, redact: bool) -> None:
+    def __init__(self, analysis: Analysis, redactor: Redactor) -> None:
         self._analysis = analysis
         self._locator = FrameLocator(analysis.captures)
-        self._redact = redact
+        self._redactor = redactor
         self._capture_idx = analysis.connections["capture_idx"]
         self._log_lines = lines_by_try(analysis.log)
         self._failures = {(loss.connection.conn, loss.depth) for loss in (*analysis.losses, *analysis.truncated)}
@@ -157,11 +174,11 @@ class _Builder:
         def locate(conn: int, frame: int) -> tuple[str, int]:
             return self._locator.locate(int(self._capture_idx[conn]), frame)
 
-        return build_log(self._analysis.log, findings, locate, redact=self._redact)
+        return build_log(self._analysis.log, findings, locate, self._redactor)
 
     def note(self, capture_idx: int, note: Note) -> ReportNote:
         path, frame = ("", -1) if note.frame < 0 else self._locator.locate(capture_idx, note.frame)
-        return ReportNote(note.code, note.text, frame, note.offset, path or note.file)
+        return ReportNote(note.code, self._redactor.text(note.text), frame, note.offset, path or note.file)
 
     def finding(self, finding: Finding) -> FindingDetail:
         return FindingDetail(
@@ -194,7 +211,6 @@ class _Builder:
         evidence = tuple(self._evidence(capture_idx, e) for e in occurrence.evidence)
         if not capture and evidence:
             capture = evidence[0].capture
-        target = redact_target(occurrence.target) if self._redact else occurrence.target
         return OccurrenceDetail(
             uid=occurrence.uid,
             orig=occurrence.orig,
@@ -205,14 +221,17 @@ class _Builder:
             request_ts_ns=occurrence.request_ts_ns,
             idle_before_ns=occurrence.idle_before_ns,
             method=occurrence.method,
-            target=target,
-            host=occurrence.host,
+            target=self._redactor.target(occurrence.target),
+            host=self._redactor.host(occurrence.host),
             request_id=occurrence.request_id,
             closing_frame=closing_frame,
             closing_kind=occurrence.closing_kind,
             closing_capture=closing_capture,
             display_filter=_display_filter(capture, request_frame, evidence),
-            log_lines=(*self._log_lines.get((occurrence.conn, occurrence.depth), ()), *occurrence.log_lines),
+            log_lines=(
+                *self._log_lines.get((occurrence.conn, occurrence.depth), ()),
+                *map(self._redactor.text, occurrence.log_lines),
+            ),
             evidence=evidence,
         )
 

@@ -12,7 +12,6 @@ from pcapdiag.correlate.ledger import EntryVerdict, WireVerdict
 from pcapdiag.findings import Confidence
 from pcapdiag.logs.entries import LogKind
 from pcapdiag.report.model import LogEntryDetail, LogFailure, LogSummary
-from pcapdiag.report.redact import redact_target
 from pcapdiag.report.words import count_of
 from pcapdiag.units import format_duration_ns
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from pcapdiag.correlate.ledger import JoinedEntry, Ledger, WireTry
     from pcapdiag.findings import Finding
     from pcapdiag.logs.entries import ErrorEntry
+    from pcapdiag.report.redact import Redactor
 
 _S = 1_000_000_000
 _V = TypeVar("_V", EntryVerdict, WireVerdict)
@@ -45,7 +45,7 @@ _ENTRY_WORDS = {
 
 
 def build_log(
-    ledger: Ledger, findings: Iterable[Finding], locate: Callable[[int, int], tuple[str, int]], *, redact: bool
+    ledger: Ledger, findings: Iterable[Finding], locate: Callable[[int, int], tuple[str, int]], redactor: Redactor
 ) -> LogSummary:
     """Return what the report says of the logs.
 
@@ -57,8 +57,8 @@ def build_log(
         They name the cause of each try.
     locate : callable
         From a connection and a 0-based frame to the file and the frame's number in it.
-    redact : bool
-        Whether query values are masked.
+    redactor : Redactor
+        Masks what the log passes on of requests.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def build_log(
         zone_offset_s=zone_s if clock is not None else None,
         pairs=clock.pairs if clock is not None else 0,
         conflicts=clock.conflicts if clock is not None else 0,
-        entries=tuple(_entry(j, codes, zone_s, locate, redact=redact) for j in ledger.entries),
+        entries=tuple(_entry(j, codes, zone_s, locate, redactor) for j in ledger.entries),
         failures=tuple(
             LogFailure(
                 uid=t.wire.uid,
@@ -112,8 +112,7 @@ def _entry(
     codes: Mapping[tuple[int, int], str],
     zone_s: int,
     locate: Callable[[int, int], tuple[str, int]],
-    *,
-    redact: bool,
+    redactor: Redactor,
 ) -> LogEntryDetail:
     entry, wire = joined.entry, joined.wire
     code = codes.get(wire.key, "") if wire is not None else ""
@@ -128,11 +127,11 @@ def _entry(
         pid=entry.pid,
         log_conn=entry.log_conn,
         kind=entry.kind.name.lower(),
-        message=entry.message,
-        request=_redacted(entry.request, entry.target) if redact else entry.request,
-        upstream=_redacted(entry.upstream, entry.upstream_uri) if redact else entry.upstream,
+        message=redactor.text(entry.message),
+        request=_redacted(entry.request, entry.target, redactor),
+        upstream=_redacted(entry.upstream, entry.upstream_uri, redactor),
         verdict=joined.verdict,
-        reason=joined.reason,
+        reason=redactor.text(joined.reason),
         code=code,
         uid=wire.uid if wire is not None else "",
         depth=wire.depth if wire is not None else -1,
@@ -147,10 +146,10 @@ def _frame(wire: WireTry, locate: Callable[[int, int], tuple[str, int]]) -> int:
     return locate(wire.conn, wire.request_frame)[1]
 
 
-def _redacted(text: str, target: str) -> str:
+def _redacted(text: str, target: str, redactor: Redactor) -> str:
     """Return a text with the target within it redacted; the whole of it where it does not hold the target."""
     before, found, after = text.partition(target) if target else (text, "", "")
-    return f"{before}{redact_target(target)}{after}" if found else redact_target(text)
+    return f"{redactor.text(before)}{redactor.target(target)}{redactor.text(after)}" if found else redactor.target(text)
 
 
 def ledger_lines(log: LogSummary) -> tuple[str, ...]:

@@ -348,6 +348,27 @@ class FarEndSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Masked:
+    """What was masked: `kind` in words (``query value``), `name` of the parameter or field, how often."""
+
+    kind: str
+    name: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Redaction:
+    """What was kept back from this report; a report that is not `redacted` says so in every format.
+
+    `anonymized` reports have other addresses and host names than the captures; the same for the same ones.
+    """
+
+    redacted: bool
+    anonymized: bool = False
+    masked: tuple[Masked, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything a renderer may show.
 
@@ -357,6 +378,8 @@ class Report:
         In the order in which they are to be read.
     settings : tuple of SettingRow
         What the findings rest on of the proxy's configuration; empty if it was not given.
+    identifier : str
+        The same for the same input and options; the evidence capture names it.
     """
 
     schema_version: int
@@ -371,6 +394,8 @@ class Report:
     notes: tuple[ReportNote, ...] = ()
     settings: tuple[SettingRow, ...] = ()
     far_end: FarEndSummary | None = None
+    identifier: str = ""
+    redaction: Redaction = Redaction(redacted=True)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON-ready dicts and lists, absolute times in ISO 8601 beside their nanoseconds."""
