@@ -220,9 +220,9 @@ def _clock(ts_ns: int) -> str:
     return clock(format_ts_ns(ts_ns)) if ts_ns >= 0 else "unknown time"
 
 
-def occurrence_grid(occurrences: Sequence[OccurrenceDetail]) -> Grid:
-    """Return a compact table of occurrences, at most `MAX_OCCURRENCES` rows; a date or file they share is said once."""
-    shown = occurrences[:MAX_OCCURRENCES]
+def occurrence_grid(occurrences: Sequence[OccurrenceDetail], *, limit: int = MAX_OCCURRENCES) -> Grid:
+    """Return a compact table of occurrences, at most `limit` rows; a date or file they share is said once."""
+    shown = occurrences[:limit]
     clocks = [_clock(o.request_ts_ns) for o in shown]
     dates = {clock[:10] for clock in clocks}
     has_files = len({o.capture for o in occurrences}) > 1

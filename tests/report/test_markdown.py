@@ -12,6 +12,7 @@ from pcapdiag.report.summary import headline
 from tests.report import builders
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+PLAIN = {"paragraph_open", "paragraph_close", "inline", "text", "text_special", "html_inline", "code_inline"}
 TEXT = st.text(st.characters(), max_size=60) | st.text("`*_[]()<>|\\~#@&!-+.1=:/ \na", max_size=40)
 
 
@@ -38,9 +39,12 @@ def test_tables_are_tables():
 @pytest.mark.parametrize("make", [builders.race_report, builders.hostile_report])
 def test_no_link_image_or_html_is_ever_formed(make):
     text = render(make())
-    assert not inline_types(text) & {"link_open", "image", "html_block", "s_open"}
-    html = {child.content for t in PARSER.parse(text) for child in t.children or [] if child.type == "html_inline"}
+    assert not inline_types(text) & {"link_open", "image", "s_open"}
+    tokens = PARSER.parse(text)
+    html = {child.content for t in tokens for child in t.children or [] if child.type == "html_inline"}
     assert html <= {"<!-- -->"}
+    blocks = {t.content for t in tokens if t.type == "html_block"}
+    assert all(re.fullmatch(r"<details>\n<summary>[\w ]+</summary>\n|</details>\n", block) for block in blocks)
 
 
 def test_every_table_row_has_the_cells_of_its_header():
@@ -56,14 +60,12 @@ def test_nothing_that_github_links_after_rendering_is_left_whole():
 
 @given(TEXT)
 def test_prose_is_one_paragraph_of_plain_text(text):
-    types = inline_types("x " + prose(text))
-    assert types <= {"paragraph_open", "paragraph_close", "inline", "text", "text_special", "html_inline"}
+    assert inline_types("x " + prose(text)) <= PLAIN
 
 
 @given(TEXT)
 def test_prose_at_the_start_of_a_line_opens_no_block(text):
-    types = inline_types(prose(text))
-    assert types <= {"paragraph_open", "paragraph_close", "inline", "text", "text_special", "html_inline"}
+    assert inline_types(prose(text)) <= PLAIN
 
 
 @given(TEXT)
