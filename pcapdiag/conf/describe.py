@@ -64,6 +64,7 @@ def describe_location(place: Location) -> Iterator[SettingRow]:
         ("read", place.read_timeout_ns),
     ):
         yield _row(of, f"{prefix}_{name}_timeout", wait, _time(wait.value))
+    yield _row(of, f"{prefix}_buffer_size", place.buffer_size_bytes, f"{place.buffer_size_bytes.value // 1024}k")
 
 
 def describe(settings: ProxySettings) -> tuple[SettingRow, ...]:
@@ -81,9 +82,15 @@ def describe(settings: ProxySettings) -> tuple[SettingRow, ...]:
     """
     rows = [row for block in settings.upstreams for row in describe_block(block)]
     rows += [row for place in settings.locations for row in describe_location(place)]
-    rows += [_row("main", f"error_log {log.path}", log.level, log.level.value) for log in settings.error_logs]
-    rows.append(_row("main", "worker_processes", settings.worker_processes, settings.worker_processes.value))
-    return tuple(rows)
+    return (*rows, *describe_main(settings))
+
+
+def describe_main(settings: ProxySettings) -> Iterator[SettingRow]:
+    """Yield what decides about the logs: the least level that each error log gets, and how many workers write it."""
+    for log in settings.error_logs:
+        name = f"error_log {log.path}" if len(settings.error_logs) > 1 else "error_log"
+        yield _row("main", name, log.level, log.level.value)
+    yield _row("main", "worker_processes", settings.worker_processes, settings.worker_processes.value)
 
 
 def _row(of: str, name: str, setting: Setting[object], value: str) -> SettingRow:

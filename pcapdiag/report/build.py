@@ -30,6 +30,7 @@ from pcapdiag.report.model import (
     UpstreamSummary,
 )
 from pcapdiag.report.redact import Redactor
+from pcapdiag.report.settings import settings_read
 from pcapdiag.report.words import flag_names
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def build_report(
         verdicts=tuple(RuleVerdict(v.code, v.kind, v.reason) for v in verdicts),
         log=builder.log(findings),
         notes=tuple(builder.note(0, n) for n in analysis.notes),
+        settings=settings_read(analysis, findings),
     )
     masked = tuple(Masked(*counted) for counted in redactor.counts)
     return with_identifier(dataclasses.replace(report, redaction=Redaction(redacted=redact, masked=masked)))
@@ -285,4 +287,7 @@ def _upstream(upstream: Upstream) -> UpstreamSummary:
         idle_closes_by_upstream=upstream.idle_closes_by_upstream,
         idle_closes_by_proxy=upstream.idle_closes_by_proxy,
         proxy_idle_close_ns=upstream.proxy_idle_close_ns,
+        longest_gap_ns=upstream.longest_gap_ns,
+        opened=upstream.opened,
+        handshake_ns=upstream.handshake_ns,
     )

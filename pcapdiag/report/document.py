@@ -14,6 +14,7 @@ from pcapdiag.report.escape import shorten
 from pcapdiag.report.ladder import build_ladder
 from pcapdiag.report.ledger import ledger_lines
 from pcapdiag.report.remedy import split_blocks
+from pcapdiag.report.settings import settings_grid, settings_title
 from pcapdiag.report.words import count_of
 
 if TYPE_CHECKING:
@@ -166,6 +167,8 @@ def sections(report: Report) -> Iterator[tuple[Block, ...]]:
         grid = Table(summary.upstream_grid(report.upstreams))
         remarks = summary.upstream_remarks(report.upstreams)
         yield (Heading("Upstreams", 2), grid, *([Bullets(remarks)] if remarks else []))
+    if report.settings:
+        yield (Heading(settings_title(report.settings), 2), Table(settings_grid(report.settings)))
     yield section("Ledger", ledger_lines(report.log))
     yield section("Notes on the input", summary.note_lines(report))
     clean, skipped = summary.verdict_lines(report)

@@ -21,6 +21,7 @@ from pcapdiag.report.escape import visible
 from pcapdiag.report.ladder import build_ladder
 from pcapdiag.report.ledger import ledger_lines
 from pcapdiag.report.remedy import split_blocks
+from pcapdiag.report.settings import settings_grid, settings_title
 from pcapdiag.report.words import count_of
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def _report(report: Report, width: int) -> Group:
     for group in summary.finding_groups(report):
         parts += ["", *_finding_group(group, report, width)]
     parts += _upstreams(report, width)
+    parts += _settings(report, width)
     parts += _section("Ledger", ledger_lines(report.log))
     parts += _section("Notes on the input", summary.note_lines(report))
     parts += _verdicts(report)
@@ -229,6 +231,16 @@ def _upstreams(report: Report, width: int) -> list[RenderableType]:
     ]
     parts += [_indented(_text(remark)) for remark in summary.upstream_remarks(report.upstreams)]
     return parts
+
+
+def _settings(report: Report, width: int) -> list[RenderableType]:
+    if not report.settings:
+        return []
+    return [
+        "",
+        _heading(settings_title(report.settings)),
+        _indented(_grid(settings_grid(report.settings), width - _INDENT)),
+    ]
 
 
 def _verdicts(report: Report) -> list[RenderableType]:
