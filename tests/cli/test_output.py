@@ -74,3 +74,28 @@ def test_a_device_is_written_to_and_stays_a_device():
 def test_a_place_that_does_not_exist_is_said_before_the_work(tmp_path):
     with pytest.raises(UsageError, match="cannot write"), open_output(str(tmp_path / "no" / "r")):
         pytest.fail("the work began")
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("there", [False, True])
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path, there, force):
+    folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    if there:
+        (elsewhere / "r").write_bytes(b"old")
+    (folder / "r").symlink_to(elsewhere / "r")
+    with pytest.raises(UsageError, match="link to another folder"):
+        write(folder / "r", force=force)
+    assert [p.read_bytes() for p in elsewhere.iterdir()] == ([b"old"] if there else [])
+
+
+def test_a_link_to_itself_is_an_error_in_one_sentence(tmp_path):
+    (tmp_path / "r").symlink_to("r")
+    with pytest.raises(UsageError, match=r"cannot write|exists already"):
+        write(tmp_path / "r")
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(UsageError, match="is a folder"):
+        write(tmp_path, force=True)
