@@ -229,6 +229,12 @@ class Upstream:
     """Idle age at which the proxy itself closes connections to this upstream (median); -1 if it was not seen to."""
     idle_closes_by_upstream: int
     idle_closes_by_proxy: int
+    longest_gap_ns: int = -1
+    """Longest idle gap before any request, answered or not."""
+    opened: int = 0
+    """Connections whose handshake was captured."""
+    handshake_ns: int = 0
+    """Time that those handshakes took, all together: what a kept connection saves."""
 
 
 @dataclass(frozen=True)

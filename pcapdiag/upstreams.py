@@ -67,6 +67,8 @@ class _Measured:
     proxy_idle_close_ns: int
     idle_closes_by_upstream: int
     idle_closes_by_proxy: int
+    opened: int
+    handshake_ns: int
 
 
 @dataclass(slots=True)
@@ -123,10 +125,12 @@ def measure_upstreams(
 def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSource) -> _Measured:
     hi, lo, port = (int(columns[name][0]) for name in ("resp_hi", "resp_lo", "resp_port"))
     endpoint, rtt = Endpoint(format_address(hi, lo), port), _rtt(columns)
+    handshakes = _handshakes(columns)
+    cost = len(handshakes), int(handshakes.sum())
     idle = columns["idle_at_close_ns"]
     if not columns["n_exchanges"].any():
         # A scan of all ports makes many of these: endpoints that nothing was ever asked of.
-        return _Measured(endpoint, len(idle), 0, rtt, "", -1, None, -1, -1, 0, 0)
+        return _Measured(endpoint, len(idle), 0, rtt, "", -1, None, -1, -1, 0, 0, *cost)
     is_idle_fin = (
         (columns["closing_kind"] == ClosingKind.FIN) & (columns["closing_open_exchange"] == 0) & (idle >= _AT_ONCE_NS)
     )
@@ -159,19 +163,27 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSour
         proxy_idle_close_ns=_proxy_idle_close(idle[by_proxy], columns["closing_ts_ns"][by_proxy]),
         idle_closes_by_upstream=int(by_upstream.sum()),
         idle_closes_by_proxy=int(by_proxy.sum()),
+        opened=cost[0],
+        handshake_ns=cost[1],
     )
 
 
 def _rtt(columns: dict[str, NDArray[np.int64]]) -> tuple[int, int, int]:
     """Return min, median and 99th percentile of the path's RTT: both halves of the handshake, wherever one captured."""
-    halves = columns["handshake_resp_ns"], columns["handshake_orig_ns"]
-    samples = np.where(halves[1] >= 0, halves[0] + halves[1], halves[0])[halves[0] >= 0]
+    samples = _handshakes(columns)
     if not len(samples):
         samples = columns["rtt_min_ns"][columns["rtt_min_ns"] >= 0]
     if not len(samples):
         return -1, -1, -1
     samples = np.sort(samples)
     return int(samples[0]), int(samples[len(samples) // 2]), int(samples[len(samples) * 99 // 100])
+
+
+def _handshakes(columns: dict[str, NDArray[np.int64]]) -> Ints:
+    """Return the time from SYN to the last ACK of each handshake that was seen."""
+    halves = columns["handshake_resp_ns"], columns["handshake_orig_ns"]
+    samples: Ints = np.where(halves[1] >= 0, halves[0] + halves[1], halves[0])[halves[0] >= 0]
+    return samples
 
 
 def _request_limit(columns: dict[str, NDArray[np.int64]]) -> int:
@@ -254,13 +266,13 @@ def _with_gaps(
             continue
         timeout, rtt = m.idle_timeout.value_ns, max(m.rtt[1], 0)
         windows[group] = (max(timeout - rtt, 0), timeout)
-        margin = max(rtt, timeout // 50)
+        margin = _margin_ns(timeout, rtt)
         # Gaps are never negative; and times of a damaged capture may be centuries apart, more than 64 bits add up to.
         lower[group] = max(timeout - rtt, -1)
-        near[group] = max(timeout - rtt - margin, -1)
+        near[group] = near_miss_above_ns(timeout, rtt)
         upper[group] = min(timeout + m.idle_timeout.spread_ns + max(margin, 60_000_000), _NEVER)
     reused, in_window, near_misses, beyond, n_announced = (np.zeros(n_group, dtype=np.int64) for _ in range(5))
-    longest, last_announced, deepest = (np.full(n_group, -1, dtype=np.int64) for _ in range(3))
+    longest, longest_used, last_announced, deepest = (np.full(n_group, -1, dtype=np.int64) for _ in range(4))
     first_announced = np.full(n_group, _NEVER)
     for chunk in exchanges.chunks():
         gaps = chunk["idle_before_ns"]
@@ -275,6 +287,7 @@ def _with_gaps(
         gaps, group = gaps[known], group[known]
         answered = np.isin(chunk["outcome"][known], (Outcome.ANSWERED, Outcome.TRUNCATED, Outcome.PENDING))
         reused += np.bincount(group, minlength=n_group)
+        np.maximum.at(longest_used, group, gaps)
         in_window += np.bincount(group[(gaps > lower[group]) & (gaps <= upper[group])], minlength=n_group)
         gaps, group = gaps[answered], group[answered]
         near_misses += np.bincount(group[gaps > near[group]], minlength=n_group)
@@ -306,9 +319,21 @@ def _with_gaps(
                 proxy_idle_close_ns=m.proxy_idle_close_ns,
                 idle_closes_by_upstream=m.idle_closes_by_upstream,
                 idle_closes_by_proxy=m.idle_closes_by_proxy,
+                longest_gap_ns=int(longest_used[group]),
+                opened=m.opened,
+                handshake_ns=m.handshake_ns,
             )
         )
     return tuple(upstreams)
+
+
+def _margin_ns(timeout_ns: int, rtt_ns: int) -> int:
+    return max(rtt_ns, timeout_ns // 50)
+
+
+def near_miss_above_ns(timeout_ns: int, rtt_ns: int) -> int:
+    """[ns] Return the idle gap above which an answered request is a near miss."""
+    return max(timeout_ns - rtt_ns - _margin_ns(timeout_ns, rtt_ns), -1)
 
 
 def _unless_refuted(timeout: IdleTimeout | None, n_beyond: int) -> IdleTimeout | None:

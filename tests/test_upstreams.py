@@ -235,3 +235,21 @@ def test_exchanges_are_read_chunk_by_chunk():
     legs = np.full(3, Leg.UPSTREAM, dtype=np.int8)
     (upstream,) = measure_upstreams(Table(CONNECTIONS, table), Chunked(EXCHANGES, rows), legs, (), ByteStore())
     assert (upstream.reused, upstream.near_misses) == (3, 2)
+
+
+def test_the_cost_of_handshakes_is_counted_where_they_were_seen():
+    rows = (
+        conn(handshake_resp_ns=80 * MS, handshake_orig_ns=1 * MS),
+        conn(handshake_resp_ns=90 * MS),
+        conn(),  # the capture began later than this connection
+        conn("10.1.1.2", handshake_resp_ns=5 * MS, n_exchanges=0),
+    )
+    first, second = measure(*rows)
+    assert (first.opened, first.handshake_ns) == (2, 171 * MS)
+    assert (second.opened, second.handshake_ns) == (1, 5 * MS)
+
+
+def test_the_longest_gap_may_be_one_that_lost_its_request():
+    (upstream,) = measure(conn(), exchanges=[gap(700), gap(4900, outcome=Outcome.UNANSWERED)])
+    assert upstream.longest_gap_ns == 4900 * MS
+    assert upstream.longest_answered_gap_ns == 700 * MS

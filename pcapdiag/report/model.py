@@ -110,7 +110,11 @@ class IdleTimeoutSummary:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamSummary:
-    """One upstream endpoint and what the capture says of it."""
+    """One upstream endpoint and what the capture says of it.
+
+    `longest_gap_ns` is the longest idle gap before any request, answered or not; the handshakes of the `opened`
+    connections that were seen to open took `handshake_ns` together.
+    """
 
     endpoint: str
     name: str
@@ -128,6 +132,9 @@ class UpstreamSummary:
     idle_closes_by_upstream: int
     idle_closes_by_proxy: int
     proxy_idle_close_ns: int
+    longest_gap_ns: int = -1
+    opened: int = 0
+    handshake_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
