@@ -1,0 +1,41 @@
+"""Charts of an incident: for the HTML report, and as pictures beside a Markdown report.
+
+``charts(analysis, report)`` gives them by name; each has ``.svg()`` and ``.png()``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pcapdiag.report.charts.cascade import cascade
+from pcapdiag.report.charts.chart import CSS, LIGHT, NARROW_PX, WIDE_PX, Chart, Palette, Tip
+from pcapdiag.report.charts.closings import closings
+from pcapdiag.report.charts.idle_gaps import idle_gaps
+from pcapdiag.report.charts.scene import Scene
+from pcapdiag.report.charts.timeline import timeline
+
+if TYPE_CHECKING:
+    from pcapdiag.analysis import Analysis
+    from pcapdiag.report.model import Report
+
+__all__ = ["CSS", "LIGHT", "NARROW_PX", "WIDE_PX", "Chart", "Palette", "Tip", "charts"]
+
+
+def charts(analysis: Analysis, report: Report) -> dict[str, Chart]:
+    """Return the charts that this incident has, by name, in the order in which they are to be read.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        All tables.
+    report : Report
+        Made from it: names, targets and causes are taken from here, redacted as they are.
+
+    Returns
+    -------
+    dict of str to Chart
+        Of ``timeline``, ``idle-gaps``, ``closings`` and ``cascade`` those for which there is anything to draw.
+    """
+    scene = Scene(analysis, report)
+    made = (timeline(scene), idle_gaps(scene), closings(scene), cascade(scene))
+    return {chart.name: chart for chart in made if chart is not None}
