@@ -9,15 +9,16 @@ result.exchanges.query("outcome == 'unanswered'")[["request_frame", "idle_before
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from os import PathLike
+from typing import IO, TYPE_CHECKING, Any
 
 from pcapdiag import __version__
 from pcapdiag.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from os import PathLike
 
     import pandas as pd
 
@@ -72,6 +73,27 @@ class CaptureReport:
         from pcapdiag.report.terminal import render  # noqa: PLC0415 - rich loads only here
 
         return render(self.report, width=width)
+
+    def write_bundle(self, to: str | PathLike[str] | IO[bytes], *, force: bool = False) -> None:
+        """Write everything that a ticket needs as one ZIP, byte for byte the same for the same input.
+
+        Parameters
+        ----------
+        to : str, path or file object
+            A name, or a file that was opened for writing bytes.
+        force : bool
+            Whether an existing file is replaced.
+
+        Raises
+        ------
+        UsageError
+            The file cannot be written, or exists and `force` was not given.
+        """
+        from pcapdiag.outfile import open_file  # noqa: PLC0415 - renderers load when something is rendered
+        from pcapdiag.report.bundle import text_files, write_bundle  # noqa: PLC0415 - the same
+
+        with open_file(to, force=force) if isinstance(to, str | PathLike) else nullcontext(to) as file:
+            write_bundle(file, self.report, [*text_files(self.report)])
 
     @cached_property
     def exchanges(self) -> pd.DataFrame:

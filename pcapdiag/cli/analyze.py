@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from contextlib import nullcontext
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from pcapdiag.cli.options import captures_argument, log_options, output_options, role_options
 from pcapdiag.cli.output import STDOUT, open_output
 from pcapdiag.cli.progress import ProgressMeter
+from pcapdiag.errors import UsageError
+from pcapdiag.outfile import open_file
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from pcapdiag.report.model import Report
 
 EXIT_FINDINGS = 1
@@ -73,6 +79,13 @@ EXIT_FINDINGS = 1
     metavar="SECONDS",
     help="For a file that still grows: read until nothing was added for so long.",
 )
+@click.option(
+    "--bundle",
+    default="",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="Also write FILE.zip for a ticket: report.html, .md and .json, evidence, charts and hashes.",
+)
 @output_options
 @click.pass_context
 def analyze(
@@ -92,6 +105,7 @@ def analyze(
     fail_on: str,
     width: int | None,
     follow_s: float,
+    bundle: str,
     output: str,
     force: bool,
     no_redact: bool,
@@ -105,10 +119,11 @@ def analyze(
     \b
       pcapdiag analyze proxy.pcap
       pcapdiag analyze proxy.pcap --format markdown -o report.md
+      pcapdiag analyze proxy.pcap --bundle incident.zip
       pcapdiag analyze proxy.pcap --error-log error.log --access-log access.log --proxy-conf nginx.conf
       tcpdump -i eth0 -c 100000 -w - tcp port 8080 | pcapdiag analyze -
     """  # noqa: D301 - click reads the character \b
-    with open_output(output, force=force) as file:
+    with open_output(output, force=force) as file, _open_bundle(bundle, output, force=force) as bundle_file:
         from pcapdiag.api import analyze as run  # noqa: PLC0415 - the engine loads when there is work
 
         with ProgressMeter(quiet=quiet) as meter:
@@ -129,7 +144,22 @@ def analyze(
                 on_compile=meter.announce_compilation,
             )
         file.write(_render(result.report, format_, width=width, to_stdout=output == STDOUT).encode())
+        if bundle_file is not None:
+            result.write_bundle(bundle_file)
     ctx.exit(EXIT_FINDINGS if _has_findings(result.report, fail_on) else 0)
+
+
+def _open_bundle(path: str, output: str, *, force: bool) -> AbstractContextManager[IO[bytes] | None]:
+    """Open the bundle before the work begins, as the report's own file."""
+    if not path:
+        return nullcontext()
+    if path == STDOUT:
+        msg = "stdout is for the report; give --bundle the name of a file"
+        raise UsageError(msg)
+    if Path(path).resolve() == Path(output).resolve():
+        msg = f"-o and --bundle cannot both write {path}; give one of them another name"
+        raise UsageError(msg)
+    return open_file(path, force=force)
 
 
 def _codes(values: tuple[str, ...]) -> tuple[str, ...]:

@@ -103,7 +103,7 @@ def output_options(function: F) -> F:
     function = click.option(
         "--no-redact", is_flag=True, help="Leave credentials and query values in request targets as captured."
     )(function)
-    function = click.option("--force", is_flag=True, help="Overwrite the file of -o.")(function)
+    function = click.option("--force", is_flag=True, help="Overwrite files that exist already.")(function)
     return click.option(
         "-o",
         "--output",

@@ -1,7 +1,7 @@
 """One ZIP for a ticket: the report in all forms, the evidence capture, the charts, and a manifest with their hashes.
 
 The same members give the same bytes: times, order, modes and compression are fixed. Names are this program's own, never
-text of a capture. Knows nothing of how a member was made.
+text of a capture. The report as ticket systems want it lies in it too: what `pcapdiag attach` posts can be read before.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 from pcapdiag.manifest import NAME, Manifest, Member, format_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pcapdiag.report.model import Report
 
@@ -34,6 +34,30 @@ class BundleFile:
 
     name: str
     content: bytes | IO[bytes]
+
+
+_TICKETS = {
+    "github": "ticket/github.md",
+    "gitlab": "ticket/gitlab.md",
+    "jira": "ticket/jira.txt",
+    "adf": "ticket/jira.adf.json",
+    "slack": "ticket/slack.txt",
+}
+_FOOTER_BYTES = 1000
+"""What `pcapdiag attach` may add to a ticket: the name of the file and the identifier of the report."""
+
+
+def text_files(report: Report) -> Iterator[BundleFile]:
+    """Yield the report as Markdown, as JSON and in the dialect of each ticket system."""
+    from pcapdiag.report import json, markdown  # noqa: PLC0415 - whoever only writes a bundle needs no renderer
+    from pcapdiag.report.dialects import DIALECTS, render_ticket  # noqa: PLC0415 - the same
+
+    yield BundleFile("report.md", markdown.render(report).encode())
+    yield BundleFile("report.json", json.render(report).encode())
+    for dialect, name in _TICKETS.items():
+        limit = DIALECTS[dialect].limit - _FOOTER_BYTES
+        text = render_ticket(report, dialect, limit=limit, whole="report.html in the bundle")
+        yield BundleFile(name, text.encode())
 
 
 def write_bundle(file: IO[bytes], report: Report, members: Sequence[BundleFile]) -> Manifest:
