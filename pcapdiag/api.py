@@ -12,7 +12,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from functools import cached_property
 from os import PathLike
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from pcapdiag import __version__
 from pcapdiag.errors import UsageError
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pcapdiag.analysis import Analysis
     from pcapdiag.capture.batch import Capture
     from pcapdiag.columns import Table
+    from pcapdiag.evidence.write import EvidenceSummary
+    from pcapdiag.findings import Finding
     from pcapdiag.report.model import Report
     from pcapdiag.report.tables import TableBuilder
 
@@ -40,12 +42,17 @@ class CaptureReport:
         The tables behind it.
     redact : bool
         Whether targets in the tables are masked as in the report.
+    causes : sequence of Finding
+        What the report says, with the frames as the tables number them.
     """
 
-    def __init__(self, report: Report, analysis: Analysis, *, redact: bool = True) -> None:
+    def __init__(
+        self, report: Report, analysis: Analysis, *, redact: bool = True, causes: Sequence[Finding] = ()
+    ) -> None:
         self.report = report
         self.analysis = analysis
         self._redact = redact
+        self._causes = tuple(causes)
 
     def __repr__(self) -> str:
         return f"<CaptureReport: {self.headline}>"
@@ -94,6 +101,60 @@ class CaptureReport:
 
         with open_file(to, force=force) if isinstance(to, str | PathLike) else nullcontext(to) as file:
             write_bundle(file, self.report, [*text_files(self.report)])
+
+    def write_evidence(
+        self,
+        out: BinaryIO,
+        *,
+        codes: Sequence[str] = (),
+        connections: Sequence[str] = (),
+        frames: Sequence[str] = (),
+        keep_bodies: bool = False,
+        on_progress: Callable[[int, int, int], None] | None = None,
+    ) -> EvidenceSummary:
+        """Write a pcapng of the frames that prove the findings, masked as the report is.
+
+        Parameters
+        ----------
+        out : binary file
+            Where to.
+        codes : sequence of str
+            Prove only findings of these codes (or beginnings of codes); all if nothing else is asked for either.
+        connections : sequence of str
+            Further connections to keep, by uid.
+        frames : sequence of str
+            Further frames to keep, with their connections: the number in the capture, or ``FILE:NUMBER``.
+        keep_bodies : bool
+            Whether the bodies of HTTP messages are kept.
+        on_progress : callable, optional
+            As in `analyze`.
+
+        Returns
+        -------
+        EvidenceSummary
+            What was written.
+
+        Raises
+        ------
+        CaptureError
+            A capture cannot be read again.
+        UsageError
+            A capture is a pipe, or there is no such code, connection or frame.
+        """
+        from pcapdiag.evidence.choose import choose_findings, choose_frames  # noqa: PLC0415
+        from pcapdiag.evidence.write import write_evidence  # noqa: PLC0415
+
+        return write_evidence(
+            out,
+            self.analysis,
+            self.report,
+            choose_findings(self._causes, codes, is_all=not connections and not frames),
+            uids=connections,
+            frames=choose_frames(self.analysis.captures, frames),
+            redact=self._redact,
+            keep_bodies=keep_bodies,
+            on_progress=on_progress,
+        )
 
     @cached_property
     def exchanges(self) -> pd.DataFrame:
@@ -259,7 +320,7 @@ def analyze(
             InputFile(path, kind, digests[path].n_bytes, digests[path].sha256) for path, kind in logs.kinds.items()
         ],
     )
-    return CaptureReport(report, analysis, redact=redact)
+    return CaptureReport(report, analysis, redact=redact, causes=diagnosis.findings)
 
 
 def run_engine(

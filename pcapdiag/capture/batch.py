@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +33,31 @@ class FrameBatch:
     bytes_read: int = 0
 
 
+class CaptureInterface(NamedTuple):
+    """What a file says of one interface.
+
+    Attributes
+    ----------
+    first_frame : int
+        0-based frame of the capture from which on the description holds.
+    index : int
+        Number of the interface within its section.
+    snaplen : int
+        [bytes] Most bytes captured of a frame; 0 for no limit.
+    name : bytes
+        As the file has it, hostile; empty if it does not say.
+    time_digits : int
+        Decimal digits of the times' fraction of a second; 9 where the resolution is no power of ten up to that.
+    """
+
+    first_frame: int
+    index: int
+    link_type: int
+    snaplen: int
+    name: bytes
+    time_digits: int
+
+
 @dataclass(slots=True)
 class CaptureFile:
     """One file of a capture, filled in while it is read.
@@ -59,6 +84,8 @@ class CaptureFile:
     size: int = -1
     sha256: str = ""
     link_types: list[int] = field(default_factory=list)
+    interfaces: list[CaptureInterface] = field(default_factory=list)
+    """Descriptions in the order of the file, a bounded number of them."""
     first_ts_ns: int = -1
     last_ts_ns: int = -1
     snaplen: int = 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from pcapdiag.capture.batch import CaptureInterface
 from pcapdiag.capture.sniff import HEAD_BYTES, PCAP_MAGICS, container_of, not_a_capture
 from pcapdiag.errors import CaptureError
 from pcapdiag.findings import Note
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 _PCAP_HEADER_BYTES: Final = 24
 _LINK_TYPE_MASK: Final = 0x03FF_FFFF  # the bits above tell the length of a frame check sequence
 _MAX_INTERFACES: Final = 65_536  # per section; a hostile file could describe millions
+_MAX_NAME_BYTES: Final = 256
 _MAX_SECTION_HEADER_BYTES: Final = 1 << 16
 _MAX_SECONDS: Final = 2**62 // 10**9
 _SHB: Final = 0x0A0D0D0A
 _IDB: Final = 1
+_IF_NAME: Final = 2
 _IF_TSRESOL: Final = 9
 _IF_TSOFFSET: Final = 14
 _ISB_IFDROP: Final = 5
@@ -250,6 +253,7 @@ class Walker:
         self._state["ticks_ns"] = ticks_ns
         self._state["header_bytes"] = header_bytes
         self._state["link_type"] = link_type
+        self._describe_interface(0, link_type, snaplen, b"", 9 if ticks_ns == 1 else 6)
         self._state["position"] += _PCAP_HEADER_BYTES
         self._container = container
         return None
@@ -257,6 +261,13 @@ class Walker:
     def _add_link_type(self, link_type: int) -> None:
         if link_type not in self._here.link_types:
             self._here.link_types.append(link_type)
+
+    def _describe_interface(self, index: int, link_type: int, snaplen: int, name: bytes, time_digits: int) -> None:
+        if len(self._here.interfaces) < _MAX_INTERFACES:
+            first_frame = int(self._state["frame"][0])
+            self._here.interfaces.append(
+                CaptureInterface(first_frame, index, link_type, snaplen, name[:_MAX_NAME_BYTES], time_digits)
+            )
 
     def _start_section(self) -> None:
         if self._drops:
@@ -295,14 +306,19 @@ class Walker:
         link_type, _, snaplen = struct.unpack_from(order + "HHI", block, 8)
         kind, factor = pcapng.TIME_MULTIPLY, 1000
         offset_s = 0
+        name, time_digits = b"", 6
         for code, value in _options(block, 16, order):
             if code == _IF_TSRESOL and len(value) == 1:
                 kind, factor = _time_unit(value[0])
+                time_digits = min(value[0], 9) if value[0] < 0x80 else 9
+            elif code == _IF_NAME:
+                name = value
             elif code == _IF_TSOFFSET and len(value) == 8:
                 (offset_s,) = struct.unpack(order + "q", value)
         if abs(offset_s) > _MAX_SECONDS:
             self._note_at("odd-interface", f"interface {index}: time offset of {offset_s} s", position)
             kind, offset_s = pcapng.TIME_UNKNOWN, 0
+        self._describe_interface(index, link_type, snaplen, name, time_digits)
         self._interfaces[index] = (factor, offset_s * 10**9, snaplen, link_type, kind)
         self._state["n_interfaces"] = index + 1
         self._here.snaplen = max(self._here.snaplen, snaplen)

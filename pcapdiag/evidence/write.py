@@ -1,0 +1,236 @@
+"""Writes the evidence capture: a pcapng of the frames that prove the findings, each key frame with what it proves.
+
+Knows the order of the work; how frames are chosen, read again, made fit to leave and written is known to its
+neighbours.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from pcapdiag.evidence.pcapng import Interface, Packet, PcapngWriter
+from pcapdiag.evidence.rewrite import rewrite_frame
+from pcapdiag.evidence.selection import select_frames
+from pcapdiag.evidence.spool import reject_pipes, spool_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from pcapdiag.analysis import Analysis
+    from pcapdiag.evidence.selection import Comment, Selection
+    from pcapdiag.evidence.spool import Spool, SpooledFrame
+    from pcapdiag.findings import Finding
+    from pcapdiag.report.model import Masked, Report
+
+_HOST: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+_ONLY_DIGITS: Final = re.compile(r"[0-9.]+")
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceFrameRef:
+    """A frame of the evidence: its number there, and its number in its file; both from 1."""
+
+    frame: int
+    capture: str
+    original_frame: int
+    is_key: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceSummary:
+    """What an evidence capture holds.
+
+    Attributes
+    ----------
+    codes : tuple of str
+        Codes of the findings it proves.
+    frames : tuple of EvidenceFrameRef
+        All frames, in order.
+    masked : tuple of Masked
+        What was masked or cut.
+    redacted, anonymized : bool
+        What was done to it.
+    left_out : int
+        Frames of the chosen connections that were too many.
+    """
+
+    identifier: str
+    codes: tuple[str, ...]
+    connections: int
+    frames: tuple[EvidenceFrameRef, ...]
+    masked: tuple[Masked, ...]
+    redacted: bool
+    anonymized: bool
+    left_out: int
+
+    @property
+    def display_filter(self) -> str:
+        """Wireshark filter that selects the key frames in the evidence."""
+        return "frame.comment"
+
+
+def write_evidence(
+    out: BinaryIO,
+    analysis: Analysis,
+    report: Report,
+    findings: Sequence[Finding],
+    *,
+    uids: Sequence[str] = (),
+    frames: Iterable[tuple[int, int]] = (),
+    redact: bool = True,
+    keep_bodies: bool = False,
+    on_progress: Callable[[int, int, int], None] | None = None,
+) -> EvidenceSummary:
+    """Write the frames that prove the findings; reads the captures a second time.
+
+    Parameters
+    ----------
+    out : binary file
+        Where to; nothing is written before the captures were read.
+    analysis : Analysis
+        All tables of the run.
+    report : Report
+        The report that this is the evidence of.
+    findings : sequence of Finding
+        What is to be proved.
+    uids : sequence of str
+        Further connections to keep, whole.
+    frames : iterable of (int, int)
+        Further frames to keep, by capture and 0-based frame.
+    redact : bool
+        Whether secrets are masked and payloads cut.
+    keep_bodies : bool
+        Whether the bodies of HTTP messages are kept.
+    on_progress : callable, optional
+        Called with bytes done, bytes in total and frames.
+
+    Returns
+    -------
+    EvidenceSummary
+
+    Raises
+    ------
+    CaptureError
+        A file cannot be read again.
+    UsageError
+        A capture is a pipe, or there is no such connection.
+    """
+    reject_pipes(analysis.captures)
+    selection = select_frames(analysis, findings, uids=uids, frames=frames)
+    spool = spool_frames(analysis.captures, selection, on_progress)
+    try:
+        return _Evidence(analysis, report, findings, selection, spool, redact=redact).write(out, keep_bodies=keep_bodies)
+    finally:
+        spool.close()
+
+
+class _Evidence:
+    """One evidence capture on its way out."""
+
+    def __init__(
+        self,
+        analysis: Analysis,
+        report: Report,
+        findings: Sequence[Finding],
+        selection: Selection,
+        spool: Spool,
+        *,
+        redact: bool,
+    ) -> None:
+        self._redact = redact
+        self._analysis = analysis
+        self._report = report
+        self._findings = findings
+        self._selection = selection
+        self._spool = spool
+        self._numbers: dict[tuple[int, int], int] = {}
+        for number, frame in enumerate(spool, 1):
+            self._numbers[frame.capture_idx, frame.frame] = number
+
+    def write(self, out: BinaryIO, *, keep_bodies: bool) -> EvidenceSummary:
+        writer = PcapngWriter(
+            out,
+            application=f"{self._report.tool.name} {self._report.tool.version}",
+            comment=self._section_comment(),
+            interfaces=[self._interface(number) for number in range(len(self._spool.sources))],
+            names=self._names(),
+        )
+        kept = []
+        for number, frame in enumerate(self._spool, 1):
+            comments = self._comments(frame)
+            original = self._original_number(frame)
+            link_type = self._spool.sources[frame.source].interface.link_type
+            writer.write(
+                Packet(
+                    interface=frame.source,
+                    ts_ns=frame.ts_ns,
+                    data=rewrite_frame(frame, link_type, b"") if self._redact else frame.data,
+                    wire_len=frame.wire_len,
+                    packet_id=original,
+                    direction=frame.direction,
+                    comments=comments,
+                )
+            )
+            kept.append(EvidenceFrameRef(number, self._file_name(frame), original, bool(comments)))
+        return EvidenceSummary(
+            identifier=self._report.identifier,
+            codes=self._selection.codes,
+            connections=len(self._selection.connections),
+            frames=tuple(kept),
+            masked=(),
+            redacted=self._redact,
+            anonymized=False,
+            left_out=self._spool.n_left_out,
+        )
+
+    def _section_comment(self) -> str:
+        tool = self._report.tool
+        lines = [
+            f"Evidence of report {self._report.identifier} by {tool.name} {tool.version}.",
+            *(f"{f.code} {f.name}: {f.message}" for f in self._findings),
+            "Key frames have comments (display filter: frame.comment).",
+            "frame.packet_id is a frame's number in the file that its interface is described by.",
+        ]
+        return "\n".join(lines)
+
+    def _interface(self, number: int) -> Interface:
+        source = self._spool.sources[number]
+        described = source.interface
+        return Interface(
+            link_type=described.link_type,
+            snaplen=described.snaplen,
+            time_digits=described.time_digits,
+            name=described.name,
+            description=PurePath(source.path).name,
+        )
+
+    def _names(self) -> list[tuple[str, str]]:
+        """Return the addresses of upstreams that are asked for under one name only, and no other upstream under it."""
+        hosts: dict[str, set[str]] = {}
+        for loss in (*self._analysis.losses, *self._analysis.truncated):
+            name = loss.host.rpartition("@")[2].partition(":")[0].lower()
+            if _HOST.fullmatch(name) and not _ONLY_DIGITS.fullmatch(name):
+                hosts.setdefault(loss.connection.resp.address, set()).add(name)
+        alone = {address: next(iter(names)) for address, names in hosts.items() if len(names) == 1}
+        return sorted((a, n) for a, n in alone.items() if list(alone.values()).count(n) == 1)
+
+    def _comments(self, frame: SpooledFrame) -> tuple[str, ...]:
+        comments = self._selection.comments.get((frame.capture_idx, frame.frame), ())
+        return tuple(self._comment(frame, comment) for comment in comments)
+
+    def _comment(self, frame: SpooledFrame, comment: Comment) -> str:
+        what = f"request {comment.depth + 1}" if comment.depth >= 0 else "connection attempt"
+        text = f"{comment.code}, {what}, {comment.label}: {comment.text}."
+        closing = self._numbers.get((frame.capture_idx, comment.closing_frame), -1)
+        if comment.is_request and closing > 0 and comment.closing_frame != frame.frame:
+            text += f" The {comment.closing_kind} is frame {closing}."
+        return f"{text} Frame {self._original_number(frame)} of {self._file_name(frame)}."
+
+    def _original_number(self, frame: SpooledFrame) -> int:
+        return frame.frame - self._spool.sources[frame.source].first_frame + 1
+
+    def _file_name(self, frame: SpooledFrame) -> str:
+        return PurePath(self._spool.sources[frame.source].path).name
