@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 from pcapdiag.codes import CapturePoint, ClosingKind, Direction, ExchangeFlag, Key, Method, Protocol, TcpFlag
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pcapdiag.capture.batch import Capture
     from pcapdiag.columns import ByteStore, Table
     from pcapdiag.conf.settings import ProxySettings, UpstreamBlock
+    from pcapdiag.correlate.arrivals import Arrival
     from pcapdiag.correlate.ledger import Ledger
     from pcapdiag.far_end import FarEnd
     from pcapdiag.findings import Note
@@ -275,6 +278,8 @@ class Analysis:
     """Logs joined with the capture; None where none was given."""
     settings: ProxySettings | None = None
     """The proxy's configuration; None where it was not given."""
+    arrivals: Mapping[tuple[int, int], Arrival] = field(default_factory=dict)
+    """What the logs of applications say of lost requests, by connection and depth."""
     far_end: FarEnd | None = None
     """What captures from the upstreams' end add; None where none was given."""
 

@@ -93,6 +93,8 @@ class Occurrence:
     host: str = ""
     request_id: str = ""
     log_lines: tuple[str, ...] = ()
+    upstream_log: str = ""
+    """What the application's own log says of the request, in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)

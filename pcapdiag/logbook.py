@@ -11,13 +11,20 @@ from itertools import chain
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import numpy as np
+
+from pcapdiag.codes import Leg
 from pcapdiag.conf.read import read_proxy_conf
+from pcapdiag.conf.values import version_numbers
+from pcapdiag.correlate.arrivals import judge_arrivals
 from pcapdiag.correlate.join import CaptureSpan, join_logs
 from pcapdiag.errors import UsageError
 from pcapdiag.findings import Note
 from pcapdiag.logs.access_log import read_access_log
 from pcapdiag.logs.error_log import read_error_log
-from pcapdiag.tries import list_tries
+from pcapdiag.logs.upstream_log import read_upstream_log
+from pcapdiag.losses import to_connection
+from pcapdiag.tries import list_served, list_tries
 from pcapdiag.units import parse_zone
 
 if TYPE_CHECKING:
@@ -26,6 +33,8 @@ if TYPE_CHECKING:
     from pcapdiag.logs.entries import LogCounts
 
 AUTO = "auto"
+_MOST_CLIENTS = 200
+"""Connections of clients that are asked which version the proxy is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +43,31 @@ class LogInputs:
 
     Attributes
     ----------
-    error_logs, access_logs : tuple of str
-        Files.
+    error_logs, access_logs, upstream_logs : tuple of str
+        Files: the proxy's logs, and those of the applications behind it.
     proxy_conf : str
         The proxy's configuration; empty if it was not given.
     log_format : str
         Format of the access logs as nginx writes it, or ``auto``.
+    upstream_log_format : str
+        The same for the logs of applications, or a regular expression with named groups, or ``auto``.
     log_zone : str
         Zone of the error logs: ``auto``, ``UTC``, ``+08:00`` or ``Area/City``.
     """
 
     error_logs: tuple[str, ...] = ()
     access_logs: tuple[str, ...] = ()
+    upstream_logs: tuple[str, ...] = ()
     proxy_conf: str = ""
     log_format: str = AUTO
+    upstream_log_format: str = AUTO
     log_zone: str = AUTO
 
     @property
     def kinds(self) -> dict[str, str]:
         """What each file is, in the words of the report."""
         kinds = dict.fromkeys(self.error_logs, "error_log") | dict.fromkeys(self.access_logs, "access_log")
+        kinds |= dict.fromkeys(self.upstream_logs, "upstream_log")
         return kinds | ({self.proxy_conf: "proxy_conf"} if self.proxy_conf else {})
 
 
@@ -81,38 +95,49 @@ def add_logs(analysis: Analysis, inputs: LogInputs) -> Analysis:
     """
     if not inputs.kinds:
         return analysis
-    settings = read_proxy_conf(inputs.proxy_conf) if inputs.proxy_conf else None
+    settings = read_proxy_conf(inputs.proxy_conf, version=proxy_version(analysis)) if inputs.proxy_conf else None
     notes = [Note("configuration", f"{n.source}: {n.text}") for n in settings.notes] if settings is not None else []
-    analysis = replace(analysis, settings=settings)
-    if not inputs.error_logs and not inputs.access_logs:
-        return replace(analysis, notes=(*analysis.notes, *notes))
     zone_s = zone_offset_s(inputs.log_zone, analysis.first_ts_ns)
     errors = [read_error_log(path) for path in inputs.error_logs]
     form = access_format(inputs, settings)
     accesses = [read_access_log(path, form) for path in inputs.access_logs]
-    span = CaptureSpan(
-        analysis.first_ts_ns, analysis.last_ts_ns, frozenset(str(u.endpoint) for u in analysis.upstreams)
-    )
-    ledger = join_logs(
-        list_tries(analysis),
-        span,
-        chain.from_iterable(errors),
-        chain.from_iterable(accesses),
-        settings,
-        zone_s=zone_s,
-    )
-    for path, counts in [*((log.path, log.counts) for log in errors), *((log.path, log.counts) for log in accesses)]:
-        notes += counts.notes
-        if counts.n_unparsed:
-            notes.append(_unparsed(path, counts))
-    return replace(analysis, log=ledger, notes=(*analysis.notes, *notes))
+    pattern = None if inputs.upstream_log_format in ("", AUTO) else inputs.upstream_log_format
+    applications = [read_upstream_log(path, pattern) for path in inputs.upstream_logs]
+    ledger, arrivals = None, {}
+    wires = list_tries(analysis) if errors or accesses or applications else ()
+    if errors or accesses:
+        span = CaptureSpan(
+            analysis.first_ts_ns, analysis.last_ts_ns, frozenset(str(u.endpoint) for u in analysis.upstreams)
+        )
+        ledger = join_logs(
+            wires, span, chain.from_iterable(errors), chain.from_iterable(accesses), settings, zone_s=zone_s
+        )
+    if applications:
+        served, is_sampled = list_served(analysis, wires)
+        arrivals = judge_arrivals(wires, served, [(log.path, log) for log in applications], is_sampled=is_sampled)
+    for path, counts in [(log.path, log.counts) for log in (*errors, *accesses)]:
+        notes += [*counts.notes, *_unparsed(path, counts, "are no log lines")]
+    for path, counts in [(log.path, log.counts) for log in applications]:
+        notes += [*counts.notes, *_unparsed(path, counts, "hold no request")]
+    return replace(analysis, settings=settings, log=ledger, arrivals=arrivals, notes=(*analysis.notes, *notes))
 
 
-def _unparsed(path: str, counts: LogCounts) -> Note:
+def _unparsed(path: str, counts: LogCounts, what: str) -> tuple[Note, ...]:
+    """Return a note on lines that were passed over, if there are any."""
+    if not counts.n_unparsed:
+        return ()
     numbers = ", ".join(str(number) for number, _ in counts.unparsed[:5])
     more = ", ..." if counts.n_unparsed > 5 else ""
-    text = f"{counts.n_unparsed:,} of {counts.n_lines:,} lines are no log lines (line {numbers}{more})"
-    return Note("log-lines-skipped", text, file=path)
+    text = f"{counts.n_unparsed:,} of {counts.n_lines:,} lines {what} (line {numbers}{more})"
+    return (Note("log-lines-skipped", text, file=path),)
+
+
+def proxy_version(analysis: Analysis) -> str:
+    """Return the proxy's Server field, as its clients get it; empty where the capture lacks the client leg."""
+    of_clients = np.flatnonzero(np.asarray(analysis.legs) == Leg.CLIENT)[:_MOST_CLIENTS]
+    rows = analysis.connections.rows
+    fields = (to_connection(rows[conn], analysis.texts).server for conn in of_clients.tolist())
+    return next((field for field in fields if version_numbers(field) != (0, 0, 0)), "")
 
 
 def access_format(inputs: LogInputs, settings: ProxySettings | None) -> str | None:

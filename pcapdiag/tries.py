@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcapdiag.codes import ClosingKind, Direction, ExchangeFlag, Key, Leg, Method, Outcome
+from pcapdiag.correlate.arrivals import Served
 from pcapdiag.correlate.ledger import WireTry
 from pcapdiag.losses import to_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pcapdiag.analysis import Analysis, Loss
 
 Rows = np.ndarray[Any, Any]
+MOST_SERVED = 50_000
+"""Answered requests that are looked up in an application's log."""
+_REPEATED_NS = 120 * 1_000_000_000
+"""[ns] How much later than a lost request its repetition may come."""
 
 
 def list_tries(analysis: Analysis) -> tuple[WireTry, ...]:
@@ -37,6 +42,77 @@ def list_tries(analysis: Analysis) -> tuple[WireTry, ...]:
     failures = [_from_loss(loss) for loss in (*analysis.losses, *analysis.truncated)]
     known = {wire.key for wire in failures}
     return (*failures, *(wire for wire in _answered(analysis) if wire.key not in known))
+
+
+def list_served(analysis: Analysis, lost: Sequence[WireTry]) -> tuple[tuple[Served, ...], bool]:
+    """Return answered requests to upstreams, to be looked up in an application's log.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        All tables.
+    lost : sequence of WireTry
+        Those that got no answer: what was answered soon after one of them may be its repetition.
+
+    Returns
+    -------
+    tuple of (tuple of Served, bool)
+        All where they are few, else those after a lost one and some of the others; and whether any is missing.
+    """
+    is_upstream = np.asarray(analysis.legs) == Leg.UPSTREAM
+    began = np.sort(np.array([wire.start_ns for wire in lost], dtype=np.int64))
+    n_rows = len(analysis.exchanges)
+    step = max(n_rows // MOST_SERVED, 1)
+    found: list[Served] = []
+    names: dict[int, tuple[str, str]] = {}
+    n_near = 0
+    at = 0
+    for chunk in analysis.exchanges.chunks():
+        start = chunk["request_ts_ns"]
+        numbers = np.arange(at, at + len(start))
+        at += len(start)
+        answered = (chunk["outcome"] == Outcome.ANSWERED) & is_upstream[chunk["conn"]]
+        before = np.searchsorted(began, start, side="right") - 1
+        near = (
+            (before >= 0) & (start - began[np.maximum(before, 0)] <= _REPEATED_NS) if len(began) else answered & False
+        )
+        wanted = answered & (near | (numbers % step == 0))
+        for row, is_near in zip(chunk.rows[wanted], near[wanted], strict=True):
+            n_near += bool(is_near)
+            if n_near <= MOST_SERVED or not is_near:
+                found.append(_served(analysis, row, names))
+    return tuple(found), step > 1
+
+
+def _served(analysis: Analysis, row: Rows, names: dict[int, tuple[str, str]]) -> Served:
+    conn = int(row["conn"])
+    if conn not in names:
+        connection = to_connection(analysis.connections.rows[conn], analysis.texts)
+        names[conn] = str(connection.resp), str(connection.orig)
+    peer, orig = names[conn]
+    target, _, request_id = _texts(analysis, row)
+    start = int(row["request_ts_ns"])
+    method = Method(int(row["method"]))
+    return Served(
+        peer=peer,
+        orig=orig,
+        start_ns=start,
+        end_ns=start + max(int(row["duration_ns"]), 0),
+        method="" if method is Method.NONE else method.name,
+        target=target,
+        request_id=request_id,
+    )
+
+
+def _texts(analysis: Analysis, row: Rows) -> list[str]:
+    """Return target, host and request id of an exchange."""
+    offset = int(row["text_offset"])
+    texts = []
+    for length in (int(row["target_len"]), int(row["host_len"]), int(row["request_id_len"])):
+        text = analysis.texts.read(offset, length) if offset >= 0 else b""
+        texts.append(text.decode("utf-8", errors="backslashreplace"))
+        offset += length if offset >= 0 else 0
+    return texts
 
 
 def _from_loss(loss: Loss) -> WireTry:
@@ -89,12 +165,7 @@ def _from_rows(analysis: Analysis, row: Rows, connection: Rows) -> WireTry:
     who = to_connection(connection, analysis.texts)
     is_orig = who.first_closer is Direction.ORIG
     is_fin = who.closing_kind is ClosingKind.FIN
-    at = int(row["text_offset"])
-    lengths = int(row["target_len"]), int(row["host_len"]), int(row["request_id_len"])
-    texts, offset = [], at
-    for length in lengths:
-        texts.append(analysis.texts.read(offset, length).decode("utf-8", errors="backslashreplace") if at >= 0 else "")
-        offset += length
+    target, host, request_id = _texts(analysis, row)
     start = int(row["request_ts_ns"])
     first_byte = int(row["first_byte_ns"])
     closing = who.closing_ts_ns
@@ -115,9 +186,9 @@ def _from_rows(analysis: Analysis, row: Rows, connection: Rows) -> WireTry:
         orig_rst_ns=closing if is_orig and not is_fin else -1,
         alert_ns=-1,
         method="" if method is Method.NONE else method.name,
-        target=texts[0],
-        host=texts[1],
-        request_id=texts[2],
+        target=target,
+        host=host,
+        request_id=request_id,
         is_failure=False,
         is_acknowledged=bool(int(row["flags"]) & ExchangeFlag.ACKNOWLEDGED),
         has_head=int(row["status_code"]) >= 0,

@@ -235,6 +235,7 @@ class _Builder:
                 *map(self._redactor.text, occurrence.log_lines),
             ),
             evidence=evidence,
+            upstream_log=self._redactor.text(occurrence.upstream_log),
         )
 
     def _evidence(self, capture_idx: int, evidence: Evidence) -> EvidenceFrame:

@@ -233,10 +233,11 @@ class _Builder:
             self.document.hidden_ladders += 1
             return
         self._ladders -= 1
-        blocks = (
+        blocks: tuple[Block, ...] = (
             Paragraph(summary.occurrence_title(shown)),
             Code(tuple(_ladder_lines(build_ladder(shown)))),
             Labelled(summary.filter_label(shown, self._report), shown.display_filter),
+            *([Paragraph(f"Application's log: {shown.upstream_log}")] if shown.upstream_log else []),
         )
         self._add(*((Heading("Evidence", 3), *blocks) if is_first else (Details("Evidence", blocks),)))
 

@@ -183,7 +183,7 @@ class OccurrenceDetail:
     """One request that was lost, or one place where the trouble showed.
 
     Of `evidence`, the frames whose `end` is ``upstream`` come from the captures of `--upstream-capture`; `far_end` is
-    null where none was given.
+    null where none was given. `upstream_log` says what the application's own log has of the request.
     """
 
     uid: str
@@ -205,6 +205,7 @@ class OccurrenceDetail:
     log_lines: tuple[str, ...]
     evidence: tuple[EvidenceFrame, ...]
     far_end: FarEndProof | None = None
+    upstream_log: str = ""
 
 
 @dataclass(frozen=True, slots=True)

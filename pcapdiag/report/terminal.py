@@ -131,6 +131,8 @@ def _finding_group(group: summary.FindingGroup, report: Report, width: int) -> I
         yield _indented(_ladder(build_ladder(shown), wide=width >= _WIDE))
         yield ""
         yield _indented(_labelled(summary.filter_label(shown, report), shown.display_filter))
+        if shown.upstream_log:
+            yield _indented(_labelled("Application's log", shown.upstream_log))
     elif shown is not None:
         others = [shown, *others]
     if others:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from pcapdiag.findings import Confidence, Finding, Occurrence, Severity
+from pcapdiag.rules._arrivals import arrival_text, arrivals_message, weigh
 from pcapdiag.rules._evidence import build_evidence
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from pcapdiag.analysis import Analysis, KeySegment, Loss
     from pcapdiag.codes import Key
+    from pcapdiag.correlate.arrivals import Arrival
     from pcapdiag.findings import Change
 
 HEADINGS = (
@@ -156,13 +158,17 @@ class CauseRule(Rule):
             One per upstream and group.
         """
         groups: dict[tuple[str, str], list[tuple[Loss, Claim]]] = defaultdict(list)
+        arrivals = analysis.arrivals
         for loss, claim in claims:
-            groups[str(loss.connection.resp), claim.group].append((loss, claim))
+            weighed = weigh(self.code, claim, arrivals.get((loss.connection.conn, loss.depth)))
+            groups[str(loss.connection.resp), claim.group].append((loss, weighed))
         for (subject, name), members in groups.items():
             losses, its_claims = zip(*members, strict=True)
             group = Group(subject, name, losses, its_claims)
             words = self.describe(analysis, group)
             times = [loss.request_ts_ns for loss in losses]
+            keys = [(loss.connection.conn, loss.depth) for loss in losses]
+            occurrences = _occurrences(losses, its_claims)
             yield Finding(
                 code=self.code,
                 name=self.name,
@@ -170,14 +176,17 @@ class CauseRule(Rule):
                 severity=self.severity if words.severity is None else words.severity,
                 confidence=min(group.confidence, words.confidence_at_most),
                 subject=subject,
-                message=words.message,
+                message=words.message + arrivals_message(self.code, keys, arrivals),
                 identifier="/".join(part for part in (self.code, subject, name) if part),
                 count=len(members),
                 first_ts_ns=min(times),
                 last_ts_ns=max(times),
                 refuted_by=words.refuted_by,
                 remedy=words.remedy,
-                occurrences=tuple(_occurrences(losses, its_claims)),
+                occurrences=tuple(
+                    _with_arrival(self.code, o, arrivals[key]) if key in arrivals else o
+                    for key, o in zip(keys, occurrences, strict=True)
+                ),
                 details=words.details,
                 changes=words.changes,
             )
@@ -194,6 +203,11 @@ class Words:
     confidence_at_most: Confidence = Confidence.CONFIRMED
     details: dict[str, int | str | float] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
+
+
+def _with_arrival(code: str, occurrence: Occurrence, arrival: Arrival) -> Occurrence:
+    lines = (f"{arrival.path}:{arrival.line}",) if arrival.line > 0 else ()
+    return replace(occurrence, log_lines=(*occurrence.log_lines, *lines), upstream_log=arrival_text(code, arrival))
 
 
 def _occurrences(losses: Sequence[Loss], claims: Sequence[Claim]) -> Iterator[Occurrence]:
