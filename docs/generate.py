@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 
 from pcapdiag.cli import main as cli
+from pcapdiag.compare import model as comparison
 from pcapdiag.report import model
 from pcapdiag.rules import RULES
 
@@ -27,6 +28,11 @@ JSON_PREFACE = f"""\
 name and meaning. A name that holds a quantity ends in its unit. Beside every field `..._ts_ns` stands `..._ts`, the
 same time in ISO 8601 (UTC), null when the time is -1. Frames are numbered from 1 within the file named by `capture`.
 No index and no time are -1.
+"""
+COMPARISON_PREFACE = f"""\
+`pcapdiag compare --format json`, `schema_version` {comparison.SCHEMA_VERSION}, with the conventions of
+[the report](json.md). An outcome is `not_exposed`, `fixed`, `cannot_tell`, `still_exposed` or `newly_exposed`; that of
+the whole is the last of these that any cause has. Handshakes are those of TCP.
 """
 HELP_WIDTH = 100
 SIMPLE = {int: "integer", str: "string", float: "number", bool: "boolean", typing.Any: "any"}
@@ -51,8 +57,18 @@ def fence(text: str) -> str:
 
 def make_json_page() -> str:
     """Return every object of the JSON report with its fields, the report itself first."""
-    text = f"# JSON report\n\n{MADE}{JSON_PREFACE}"
-    for name, cls in list_objects(model.Report):
+    return f"# JSON report\n\n{MADE}{JSON_PREFACE}" + describe_objects(model.Report)
+
+
+def make_comparison_page() -> str:
+    """Return every object of a comparison's JSON with its fields."""
+    return f"# JSON of a comparison\n\n{MADE}{COMPARISON_PREFACE}" + describe_objects(comparison.Comparison)
+
+
+def describe_objects(root: type) -> str:
+    """Return a section with a table of fields for `root` and every object that it holds."""
+    text = ""
+    for name, cls in list_objects(root):
         text += f"\n## {name}\n\n{describe(cls)}\n\n| field | type |\n|-------|------|\n"
         hints = typing.get_type_hints(cls)
         text += "".join(f"| `{field.name}` | {name_type(hints[field.name])} |\n" for field in dataclasses.fields(cls))
@@ -119,7 +135,12 @@ def make_rule_page(rule: type) -> str:
 
 def make_pages() -> dict[str, str]:
     """Return all pages by their path below this folder."""
-    pages = {"cli.md": make_cli_page(), "json.md": make_json_page(), "rules/README.md": make_rule_index()}
+    pages = {
+        "cli.md": make_cli_page(),
+        "json.md": make_json_page(),
+        "json-compare.md": make_comparison_page(),
+        "rules/README.md": make_rule_index(),
+    }
     return pages | {f"rules/{rule.code}.md": make_rule_page(rule) for rule in RULES}
 
 

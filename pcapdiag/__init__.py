@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pcapdiag.api import CaptureReport, analyze
+    from pcapdiag.api import CaptureReport, analyze, compare_reports
     from pcapdiag.errors import CaptureError, MissingExtraError, PcapdiagError, UsageError
 
 __version__ = "0.1.0"
@@ -21,6 +21,7 @@ _PUBLIC = {
     "PcapdiagError": "pcapdiag.errors",
     "UsageError": "pcapdiag.errors",
     "analyze": "pcapdiag.api",
+    "compare_reports": "pcapdiag.api",
 }
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "analyze",
+    "compare_reports",
 ]
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pcapdiag.columns import Table
     from pcapdiag.evidence.write import EvidenceSummary
     from pcapdiag.findings import Finding
+    from pcapdiag.compare.model import Comparison
     from pcapdiag.report.model import Report
     from pcapdiag.report.tables import TableBuilder
 
@@ -375,3 +376,36 @@ def run_engine(
         on_progress=on_progress,
         segment_sink=segment_sink,
     )
+
+
+def compare_reports(
+    before: CaptureReport | dict[str, Any], after: CaptureReport | dict[str, Any], *, as_one: bool = False
+) -> Comparison:
+    """Say what a change did to each cause at each upstream.
+
+    Parameters
+    ----------
+    before, after : CaptureReport or dict
+        What `analyze` returned, or its JSON report as read from a file.
+    as_one : bool
+        Whether all upstreams are compared together because their addresses changed.
+
+    Returns
+    -------
+    Comparison
+        Fixed, still exposed, newly exposed, not exposed, or cannot tell, and why.
+
+    Raises
+    ------
+    UsageError
+        One of them is no JSON report.
+    """
+    from pcapdiag.compare.judge import compare_sides  # noqa: PLC0415 - loads when something is compared
+    from pcapdiag.compare.side import read_side  # noqa: PLC0415
+    from pcapdiag.report.model import Tool  # noqa: PLC0415
+
+    sides = [
+        read_side(side if isinstance(side, dict) else side.to_json(), name)
+        for side, name in ((before, "BEFORE"), (after, "AFTER"))
+    ]
+    return compare_sides(*sides, tool=Tool("pcapdiag", __version__), as_one=as_one)

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "pcapdiag"
 HOMES = {
     "numba": ("kernels/",),
     "click": ("cli/",),
-    "rich": ("cli/", "report/terminal.py"),
+    "rich": ("cli/", "report/terminal.py", "compare/terminal.py"),
     "pandas": ("columns.py", "api.py", "cli/", "report/"),
     "pyarrow": ("cli/",),
     "crossplane": ("conf/",),
@@ -70,7 +70,9 @@ def test_a_third_party_is_imported_only_where_it_lives(third_party):
     assert strays == []
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--version"], ["analyze", "--help"], ["show", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["-h"], ["--version"], ["analyze", "--help"], ["show", "--help"], ["compare", "--help"]]
+)
 def test_help_loads_nothing_heavy(arguments):
     code = (
         "import sys\n"

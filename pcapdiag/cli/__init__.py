@@ -25,6 +25,8 @@ EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
 _COMMANDS = {
     "analyze": "Say why requests failed, and prove it.",
+    "attach": "Attach a bundle to a ticket: Jira, GitHub, GitLab, or a webhook.",
+    "compare": "Say what a change did: fixed, still exposed, not exposed, or cannot tell.",
     "show": "Print frames, segments, connections, exchanges or closings as a table.",
     "rule": "List the root causes that are looked for, or explain one.",
 }

@@ -91,7 +91,15 @@ def log_options(function: F) -> F:
 
 
 def output_options(function: F) -> F:
-    """Add -o, --force, --no-redact and --quiet."""
+    """Add -o, --force, --quiet and --no-redact."""
+    function = click.option(
+        "--no-redact", is_flag=True, help="Leave credentials and query values in request targets as captured."
+    )(function)
+    return file_options(function)
+
+
+def file_options(function: F) -> F:
+    """Add -o, --force and --quiet."""
     function = click.option(
         "-q",
         "--quiet",
@@ -99,9 +107,6 @@ def output_options(function: F) -> F:
         envvar="PCAPDIAG_QUIET",
         show_envvar=True,
         help="No progress and no remarks on stderr.",
-    )(function)
-    function = click.option(
-        "--no-redact", is_flag=True, help="Leave credentials and query values in request targets as captured."
     )(function)
     function = click.option("--force", is_flag=True, help="Overwrite files that exist already.")(function)
     return click.option(

@@ -1,0 +1,309 @@
+"""From two sides to a `Comparison`: what became of each cause at each upstream, and what that rests on.
+
+A cause is fixed when what made it possible is gone (no connection is reused, the proxy closes first, the upstream keeps
+connections longer), or when its absence can hardly be luck. Where neither is shown, nobody can tell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pcapdiag.compare.chance import CERTAIN, chance_of_none, highest_rate, in_words, is_fewer, requests_needed
+from pcapdiag.compare.model import SCHEMA_VERSION, CauseChange, ComparedSide, Comparison, Outcome, UpstreamChange
+from pcapdiag.compare.side import RACES, RISK, together
+from pcapdiag.report.summary import brief
+from pcapdiag.report.words import count_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pcapdiag.compare.side import Measures, Side
+    from pcapdiag.report.model import Tool
+
+ALL = "all upstreams"
+
+_REUSE = ("PD104", "PD105", "PD106", "PD107", "PD108", "PD109")
+_CONNECT = ("PD301", "PD302", "PD303", "PD304")
+_MIN_CLOSES = 3
+"""So many idle closings by the proxy show a timer; one or two may have had other reasons."""
+_MARGIN_NS = 60_000_000
+"""Timers fire so much late."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One cause at one subject, both sides; counts are -1 where the side was not asked."""
+
+    code: str
+    before: Measures | None
+    after: Measures | None
+    n_before: int
+    n_after: int
+    had_risk: bool
+    has_risk: bool
+    why_not: str
+    """Why AFTER says nothing about this cause; empty if it does."""
+
+    @property
+    def was_exposed(self) -> bool:
+        return self.n_before > 0 or self.had_risk
+
+
+def compare_sides(before: Side, after: Side, *, tool: Tool, as_one: bool = False) -> Comparison:
+    """Return what became of each cause.
+
+    Parameters
+    ----------
+    before, after : Side
+        The two reports.
+    tool : Tool
+        Who compares.
+    as_one : bool
+        Whether all upstreams are compared as one, because their addresses changed; done anyway if no address is in
+        both.
+
+    Returns
+    -------
+    Comparison
+        One entry per upstream, those that need somebody first.
+    """
+    endpoints = dict.fromkeys((*before.upstreams, *after.upstreams))
+    as_one = as_one or not before.upstreams.keys() & after.upstreams.keys()
+    subjects = [ALL] if as_one else [*endpoints, *_others(before, after, endpoints)]
+    changes = sorted((_upstream(subject, before, after) for subject in subjects), key=lambda c: -c.outcome)
+    outcome = max((c.outcome for c in changes), default=Outcome.CANNOT_TELL)
+    return Comparison(
+        schema_version=SCHEMA_VERSION,
+        tool=tool,
+        outcome=outcome,
+        headline=_headline(outcome, changes),
+        before=_side(before),
+        after=_side(after),
+        upstreams=tuple(changes),
+    )
+
+
+def _side(side: Side) -> ComparedSide:
+    return ComparedSide(side.names, side.frames, side.duration_ns, side.requests)
+
+
+def _others(before: Side, after: Side, endpoints: Iterable[str]) -> list[str]:
+    """Return the subjects of findings that are no endpoints, such as upstream blocks."""
+    subjects = dict.fromkeys(t.subject for side in (before, after) for t in side.troubles)
+    return [s for s in subjects if s not in set(endpoints)]
+
+
+def _measures(side: Side, subject: str) -> Measures | None:
+    if subject == ALL:
+        return together(side.upstreams.values()) if side.upstreams else None
+    if subject in side.upstreams:
+        return side.upstreams[subject]
+    # A block has no measurements of its own: what it was asked is what the proxy was asked.
+    return together(side.upstreams.values()) if side.upstreams and ":" not in subject else None
+
+
+def _counted(side: Side, subject: str) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for trouble in side.troubles:
+        if subject in (trouble.subject, ALL):
+            counts[trouble.code] = counts.get(trouble.code, 0) + trouble.count
+    return counts
+
+
+def _upstream(subject: str, before: Side, after: Side) -> UpstreamChange:
+    was, now = _measures(before, subject), _measures(after, subject)
+    counts_before, counts_after = _counted(before, subject), _counted(after, subject)
+    codes = sorted({*counts_before, *counts_after})
+    if any(code in codes for code in RACES) and RISK in codes:
+        codes.remove(RISK)  # the same trouble, before it costs a request
+    names = {t.code: t.name for side in (before, after) for t in side.troubles}
+    causes = []
+    for code in codes:
+        is_race = code in (*RACES[:1], RISK)
+        case = _Case(
+            code=code,
+            before=was,
+            after=now,
+            n_before=counts_before.get(code, 0),
+            n_after=counts_after.get(code, 0),
+            had_risk=is_race and RISK in counts_before,
+            has_risk=is_race and RISK in counts_after,
+            why_not=_why_not(after, code),
+        )
+        outcome, reason = _judge(case)
+        causes.append(CauseChange(code, names[code], outcome, case.n_before, case.n_after, reason))
+    if not causes:
+        outcome, reason = _quiet(was, now)
+        causes.append(CauseChange("", "", outcome, 0, 0, reason))
+    return UpstreamChange(
+        subject=subject,
+        outcome=max(cause.outcome for cause in causes),
+        before=was,
+        after=now,
+        causes=tuple(sorted(causes, key=lambda cause: -cause.outcome)),
+    )
+
+
+def _why_not(side: Side, code: str) -> str:
+    if code in side.not_evaluated:
+        return side.not_evaluated[code]
+    return "" if code in side.evaluated else "it was not asked for it (--select, --ignore)"
+
+
+def _judge(case: _Case) -> tuple[Outcome, str]:
+    """Return the outcome of one cause that showed on at least one side, and why."""
+    if case.n_after or case.has_risk:
+        return _exposed(case)
+    if case.why_not:
+        return Outcome.CANNOT_TELL, f"AFTER says nothing about it: {case.why_not}."
+    if case.after is None or not case.after.requests:
+        return Outcome.CANNOT_TELL, "AFTER holds no request to it."
+    if case.before is not None and case.code in (*RACES, RISK):
+        return _race(case, case.before, case.after)
+    if case.before is not None and case.code in _REUSE and not case.after.reused:
+        return _without_reuse(case.before, case.after)
+    return _by_count(case)
+
+
+def _exposed(case: _Case) -> tuple[Outcome, str]:
+    """Judge a cause that AFTER shows."""
+    if not case.was_exposed:
+        first = "BEFORE does not hold this upstream" if case.before is None else "BEFORE does not show it"
+        shown = f"it showed {count_of(case.n_after, 'time')}" if case.n_after else "the risk is there"
+        return Outcome.NEWLY_EXPOSED, f"In AFTER {shown}; {first}."
+    if not case.n_after:
+        timeout = case.after.idle_timeout_ns if case.after is not None else -1
+        after = f" after {brief(timeout)}" if timeout >= 0 else ""
+        return Outcome.STILL_EXPOSED, (
+            f"AFTER lost no request to it, but the upstream still closes idle connections{after} while the proxy "
+            "holds them: the next request on one of them may be lost."
+        )
+    noun, n_before, n_after = _chances(case)
+    trend = "no clear change"
+    if is_fewer(case.n_before, n_before, case.n_after, n_after):
+        trend = "fewer than before"
+    elif is_fewer(case.n_after, n_after, case.n_before, n_before):
+        trend = "more than before"
+    return Outcome.STILL_EXPOSED, (
+        f"{case.n_before:,} in {count_of(n_before, noun)} before, {case.n_after:,} in {n_after:,} after: {trend}."
+    )
+
+
+def _race(case: _Case, was: Measures, now: Measures) -> tuple[Outcome, str]:
+    """Judge the idle-close race: first whether it can happen at all, then whether it would have shown."""
+    timeout = was.idle_timeout_ns
+    window = timeout - max(was.rtt_ns, 0)
+    if not now.reused:
+        return _without_reuse(was, now)
+    is_proxy_first = now.idle_closes_by_proxy >= _MIN_CLOSES and not now.idle_closes_by_upstream
+    if timeout >= 0 and is_proxy_first and now.proxy_idle_close_ns < window:
+        return Outcome.FIXED, (
+            f"The proxy now closes idle connections first, {brief(now.proxy_idle_close_ns)} old "
+            f"({count_of(now.idle_closes_by_proxy, 'time')}, the upstream never): below the upstream's "
+            f"{brief(timeout)} less one RTT, as BEFORE measured it. AFTER cannot see whether the upstream still has it."
+        )
+    outlived = now.longest_answered_gap_ns > timeout + max(_MARGIN_NS, timeout // 50)
+    if timeout >= 0 and outlived and not now.idle_closes_by_upstream:
+        outcome, reason = _by_count(case)
+        longest = brief(now.longest_answered_gap_ns)
+        return outcome, (
+            f"The upstream now keeps connections longer: it answered after {longest} idle, before it closed them "
+            f"after {brief(timeout)}. Gaps beyond {longest} were not seen. {reason}"
+        )
+    if timeout >= 0 and now.longest_gap_ns < window:
+        longest = brief(now.longest_gap_ns) if now.longest_gap_ns >= 0 else "unknown"
+        closer = "who closes idle connections first was not shown"
+        if is_proxy_first:
+            closer = f"the proxy closes idle connections {brief(now.proxy_idle_close_ns)} old, which is not below that"
+        return Outcome.CANNOT_TELL, (
+            f"No gap came near the upstream's timeout: the longest idle gap used in AFTER was {longest}, the race "
+            f"window of BEFORE begins at {brief(max(window, 0))}, and {closer}."
+        )
+    return _by_count(case)
+
+
+def _without_reuse(was: Measures, now: Measures) -> tuple[Outcome, str]:
+    """Judge where AFTER reuses no connection: that may be a setting, or too few requests to see any reuse."""
+    new = max(was.requests - was.reused, 0)
+    luck = (new / was.requests) ** now.requests if was.requests else 1.0
+    if luck > CERTAIN:
+        return Outcome.CANNOT_TELL, (
+            f"Too few requests: none of AFTER's {now.requests:,} came on a reused connection, which says little where "
+            f"BEFORE reused one for {was.reused:,} of {was.requests:,}."
+        )
+    return Outcome.FIXED, (
+        f"Connections are not reused any more: each of the {now.requests:,} requests had a new one. What that costs "
+        "stands under handshakes."
+    )
+
+
+def _chances(case: _Case) -> tuple[str, int, int]:
+    """Return what could have been lost to this cause, and how many of it each side had."""
+    noun, field = "request", "requests"
+    if case.code in (*RACES, *_REUSE):
+        noun, field = "reused request", "reused"
+    elif case.code in _CONNECT:
+        noun, field = "connection", "connections"
+    counts = [getattr(side, field) if side is not None else 0 for side in (case.before, case.after)]
+    return noun, counts[0], counts[1]
+
+
+def _by_count(case: _Case) -> tuple[Outcome, str]:
+    """Judge by the number of requests that were not lost."""
+    noun, n_before, n_after = _chances(case)
+    if not case.n_before:
+        return Outcome.CANNOT_TELL, (
+            "BEFORE lost no request to it, so that none in AFTER proves nothing; what made it possible was not shown "
+            "to be gone."
+        )
+    luck = chance_of_none(case.n_before, n_before, n_after)
+    what = (
+        f"BEFORE lost {case.n_before:,} of {count_of(n_before, noun)}, AFTER none of {n_after:,}: had nothing changed, "
+        f"the chance of that would be {in_words(luck)}"
+    )
+    if luck > CERTAIN:
+        needed = requests_needed(case.n_before, n_before)
+        return Outcome.CANNOT_TELL, f"AFTER is too short. {what}; {count_of(needed, noun)} without a loss would decide."
+    return Outcome.FIXED, f"{what}. At most {highest_rate(n_after):.1%} can still be lost (95 % sure)."
+
+
+def _quiet(was: Measures | None, now: Measures | None) -> tuple[Outcome, str]:
+    """Judge an upstream without trouble on either side."""
+    if now is None or not now.requests:
+        return Outcome.CANNOT_TELL, "AFTER holds no request to it; BEFORE shows no trouble."
+    first = "" if was is not None and was.requests else " BEFORE holds no request to it."
+    if not now.reused:
+        return Outcome.NOT_EXPOSED, f"Nothing was lost, and no connection is reused.{first}"
+    if now.idle_closes_by_proxy >= _MIN_CLOSES and not now.idle_closes_by_upstream:
+        close = brief(max(now.proxy_idle_close_ns, 0))
+        return Outcome.NOT_EXPOSED, f"Nothing was lost; the proxy closes idle connections first, {close} old.{first}"
+    longest = f", idle gaps up to {brief(now.longest_gap_ns)}" if now.longest_gap_ns >= 0 else ""
+    return Outcome.NOT_EXPOSED, f"Nothing was lost in {count_of(now.requests, 'request')}{longest}.{first}"
+
+
+def _headline(outcome: Outcome, changes: Iterable[UpstreamChange]) -> str:
+    """Return the outcome in one sentence."""
+    causes = [(change, cause) for change in changes for cause in change.causes if cause.outcome == outcome]
+    if not causes:
+        return "Cannot tell: neither side holds a request to an upstream."
+    codes = ", ".join(dict.fromkeys(f"{c.code} {c.name}" for _, c in causes if c.code)) or "nothing was lost"
+    subjects = list(dict.fromkeys(change.subject for change, _ in causes))
+    where = subjects[0] if len(subjects) == 1 else count_of(len(subjects), "upstream")
+    n_before, n_after = sum(c.before for _, c in causes), sum(c.after for _, c in causes)
+    numbers = f" ({n_before:,} before, {n_after:,} after)" if n_before or n_after else ""
+    return f"{_WORDS[outcome]}: {codes} at {where}{numbers}."
+
+
+_WORDS = {
+    Outcome.NOT_EXPOSED: "Not exposed",
+    Outcome.FIXED: "Fixed",
+    Outcome.CANNOT_TELL: "Cannot tell",
+    Outcome.STILL_EXPOSED: "Still exposed",
+    Outcome.NEWLY_EXPOSED: "Newly exposed",
+}
+
+
+def outcome_words(outcome: Outcome) -> str:
+    """Return an outcome as people say it."""
+    return _WORDS[outcome].lower()

@@ -1,0 +1,188 @@
+"""What becomes of a cause: each outcome, and each reason not to decide."""
+
+import pytest
+
+import pcapdiag
+from pcapdiag.compare.model import Outcome
+from tests.compare.builders import MS, S, finding, proxy_first, report, risk, upstream
+
+
+def judged(before, after, **options):
+    """Return the comparison, and the one cause of its one upstream."""
+    comparison = pcapdiag.compare_reports(before, after, **options)
+    (change,) = comparison.upstreams
+    (cause,) = change.causes
+    assert cause.outcome == change.outcome == comparison.outcome
+    return comparison, cause
+
+
+def test_a_race_is_fixed_where_the_proxy_closes_first():
+    comparison, cause = judged(report(finding()), report(upstreams=[proxy_first()]))
+    assert cause.outcome is Outcome.FIXED
+    assert "closes idle connections first, 3.000 s old (18 times" in cause.reason
+    assert comparison.headline == "Fixed: PD101 name-of-pd101 at 10.1.1.1:80 (8 before, 0 after)."
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"idle_closes_by_proxy": 2},  # two closings may have had other reasons
+        {"proxy_idle_close_ns": 3_900 * MS},  # within one RTT of the upstream's timer
+        {"idle_closes_by_upstream": 1},
+    ],
+)
+def test_a_proxy_that_does_not_clearly_close_first_proves_nothing(changes):
+    _, cause = judged(report(finding()), report(upstreams=[proxy_first() | changes]))
+    assert cause.outcome is Outcome.CANNOT_TELL
+    assert "the longest idle gap used in AFTER was 1.500 s" in cause.reason
+    assert "begins at 3.840 s" in cause.reason
+
+
+def test_a_race_is_fixed_where_the_upstream_answers_after_longer_gaps():
+    now = upstream(timeout_s=None, longest_answered_gap_ns=30 * S, longest_gap_ns=30 * S, idle_closes_by_upstream=0)
+    _, cause = judged(report(finding()), report(upstreams=[now]))
+    assert cause.outcome is Outcome.FIXED
+    assert "it answered after 30.00 s idle, before it closed them after 4.000 s" in cause.reason
+    assert "Gaps beyond 30.00 s were not seen" in cause.reason
+
+
+def test_longer_gaps_in_too_few_requests_decide_nothing():
+    now = upstream(
+        timeout_s=None, longest_answered_gap_ns=30 * S, longest_gap_ns=30 * S, idle_closes_by_upstream=0, reused=2
+    )
+    _, cause = judged(report(finding(failures=1)), report(upstreams=[now]))
+    assert cause.outcome is Outcome.CANNOT_TELL
+    assert "AFTER is too short" in cause.reason
+    assert "570 reused requests without a loss would decide" in cause.reason
+
+
+def test_a_race_is_fixed_where_no_connection_is_reused():
+    now = upstream(timeout_s=None, reused=0, longest_gap_ns=-1, longest_answered_gap_ns=-1, idle_closes_by_upstream=0)
+    _, cause = judged(report(finding()), report(upstreams=[now]))
+    assert cause.outcome is Outcome.FIXED
+    assert "not reused any more" in cause.reason
+
+
+def test_a_few_requests_without_reuse_decide_nothing():
+    now = upstream(timeout_s=None, reused=0, exchanges=2, longest_gap_ns=-1)
+    _, cause = judged(report(finding()), report(upstreams=[now]))
+    assert cause.outcome is Outcome.CANNOT_TELL
+    assert "Too few requests" in cause.reason
+
+
+def test_a_race_that_goes_on_is_still_exposed_and_its_trend_is_said():
+    _, cause = judged(report(finding(failures=20)), report(finding(failures=2)))
+    assert cause.outcome is Outcome.STILL_EXPOSED
+    assert cause.reason.endswith("fewer than before.")
+    _, cause = judged(report(finding(failures=2)), report(finding(failures=20)))
+    assert cause.reason.endswith("more than before.")
+    _, cause = judged(report(finding(failures=3)), report(finding(failures=2)))
+    assert cause.reason.endswith("no clear change.")
+
+
+def test_a_race_without_a_victim_is_still_exposed():
+    _, cause = judged(report(finding()), report(risk()))
+    assert cause.code == "PD101"
+    assert cause.outcome is Outcome.STILL_EXPOSED
+    assert "still closes idle connections after 4.000 s while the proxy holds them" in cause.reason
+
+
+def test_a_risk_that_is_gone_is_fixed():
+    _, cause = judged(report(risk()), report(upstreams=[proxy_first()]))
+    assert (cause.code, cause.outcome) == ("PD110", Outcome.FIXED)
+
+
+def test_a_risk_whose_end_was_not_shown_is_undecided():
+    now = upstream(timeout_s=None, idle_closes_by_upstream=0, longest_gap_ns=3_990 * MS)
+    _, cause = judged(report(risk()), report(upstreams=[now]))
+    assert cause.outcome is Outcome.CANNOT_TELL
+    assert "proves nothing" in cause.reason
+
+
+def test_new_trouble_is_newly_exposed():
+    comparison, cause = judged(report(), report(finding("PD201", 4)))
+    assert cause.outcome is Outcome.NEWLY_EXPOSED
+    assert comparison.headline.startswith("Newly exposed: PD201")
+
+
+def test_trouble_at_a_new_upstream_is_newly_exposed():
+    other = upstream("10.1.1.9:80")
+    comparison = pcapdiag.compare_reports(
+        report(), report(finding(subject="10.1.1.9:80"), upstreams=[upstream(), other])
+    )
+    assert [c.subject for c in comparison.upstreams] == ["10.1.1.9:80", "10.1.1.1:80"]
+    assert "BEFORE does not hold this upstream" in comparison.upstreams[0].causes[0].reason
+
+
+def test_nothing_on_either_side_is_not_exposed():
+    comparison, cause = judged(report(), report())
+    assert cause.outcome is Outcome.NOT_EXPOSED
+    assert "Nothing was lost in 40 requests" in cause.reason
+    assert comparison.headline == "Not exposed: nothing was lost at 10.1.1.1:80."
+
+
+def test_a_side_without_requests_decides_nothing():
+    silent = upstream(exchanges=0, reused=0)
+    for now in ([silent], [upstream("10.1.1.2:80")]):
+        comparison = pcapdiag.compare_reports(
+            report(finding(), upstreams=[upstream(), upstream("10.1.1.2:80")]), report(upstreams=now)
+        )
+        change = next(c for c in comparison.upstreams if c.subject == "10.1.1.1:80")
+        assert change.outcome is Outcome.CANNOT_TELL
+        assert "AFTER holds no request to it" in change.causes[0].reason
+
+
+def test_what_after_could_not_evaluate_is_undecided():
+    before = report(finding("PD601", 3, subject="backend"), not_evaluated=())
+    comparison = pcapdiag.compare_reports(before, report())
+    change = next(c for c in comparison.upstreams if c.subject == "backend")
+    assert change.outcome is Outcome.CANNOT_TELL
+    assert "needs the error log" in change.causes[0].reason
+
+
+def test_what_after_was_not_asked_is_undecided():
+    _, cause = judged(report(finding()), report(codes=("PD201",)))
+    assert cause.outcome is Outcome.CANNOT_TELL
+    assert "--select" in cause.reason
+
+
+@pytest.mark.parametrize(("code", "noun"), [("PD104", "reused request"), ("PD201", "request"), ("PD301", "connection")])
+def test_other_causes_are_judged_by_what_could_have_been_lost(code, noun):
+    many = upstream(exchanges=4000, reused=3000, connections=1000)
+    _, cause = judged(report(finding(code, 9)), report(upstreams=[many]))
+    assert cause.outcome is Outcome.FIXED
+    assert f"{noun}s, AFTER none of" in cause.reason
+    few = upstream(exchanges=4, reused=3, connections=2)
+    _, cause = judged(report(finding(code, 1)), report(upstreams=[few]))
+    assert cause.outcome is Outcome.CANNOT_TELL
+    assert "AFTER is too short" in cause.reason
+
+
+def test_upstreams_whose_addresses_all_changed_are_compared_as_one():
+    after = report(upstreams=[proxy_first(endpoint="10.9.9.9:80")])
+    comparison, cause = judged(report(finding()), after)
+    assert comparison.upstreams[0].subject == "all upstreams"
+    assert cause.outcome is Outcome.FIXED
+
+
+def test_upstreams_are_compared_as_one_where_that_is_asked():
+    both = [upstream(), upstream("10.1.1.2:80", timeout_s=5.0)]
+    before = report(finding(), finding(subject="10.1.1.2:80", failures=2), upstreams=both)
+    comparison, cause = judged(before, report(finding(failures=1), upstreams=both), as_one=True)
+    assert (cause.before, cause.after) == (10, 1)
+    assert comparison.upstreams[0].before.requests == 80
+    assert comparison.upstreams[0].before.idle_timeout_ns == 4 * S
+
+
+def test_two_captures_without_any_upstream_decide_nothing():
+    comparison = pcapdiag.compare_reports(report(upstreams=[]), report(upstreams=[]))
+    assert comparison.outcome is Outcome.CANNOT_TELL
+
+
+def test_what_needs_somebody_comes_first():
+    endpoints = [upstream(f"10.1.1.{n}:80") for n in (1, 2, 3)]
+    before = report(finding(subject="10.1.1.2:80"), upstreams=endpoints)
+    after = report(finding(subject="10.1.1.3:80"), upstreams=endpoints)
+    outcomes = [c.outcome for c in pcapdiag.compare_reports(before, after).upstreams]
+    assert outcomes == sorted(outcomes, reverse=True)
+    assert outcomes[0] is Outcome.NEWLY_EXPOSED
