@@ -10,8 +10,10 @@ result.exchanges.query("outcome == 'unanswered'")[["request_frame", "idle_before
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cached_property
 from os import PathLike
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from pcapdiag import __version__
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
     from pcapdiag.analysis import Analysis
     from pcapdiag.capture.batch import Capture
     from pcapdiag.columns import Table
+    from pcapdiag.compare.model import Comparison
     from pcapdiag.evidence.write import EvidenceSummary
     from pcapdiag.findings import Finding
-    from pcapdiag.compare.model import Comparison
     from pcapdiag.report.model import Report
     from pcapdiag.report.tables import TableBuilder
 
@@ -227,6 +229,7 @@ def analyze(
     proxy_conf: str | PathLike[str] = "",
     log_format: str = "auto",
     log_zone: str = "auto",
+    upstream_captures: Sequence[str | PathLike[str]] = (),
     follow_s: float = 0.0,
     redact: bool = True,
     on_progress: Callable[[int, int, int], None] | None = None,
@@ -252,6 +255,9 @@ def analyze(
         Format of the access logs as nginx's `log_format` has it; ``auto`` takes the configuration's, or recognises it.
     log_zone : str
         Zone of the error logs: ``auto``, ``UTC``, ``+08:00`` or ``Area/City``.
+    upstream_captures : sequence of str or path
+        Captures of the same traffic from the upstreams' end, as `captures`. They prove what the proxy's captures only
+        suggest, and add nothing to what is counted; a file that is among `captures` as well is not counted there.
     follow_s : float
         [s] How long a file that may still grow must be quiet before it counts as complete.
     redact : bool
@@ -287,15 +293,19 @@ def analyze(
         log_zone=log_zone,
     )
     zone_offset_s(log_zone, 0)  # as the codes below: said now, not after a long read
-    grouped = group_captures([str(c) for c in captures])
+    far = group_captures([str(c) for c in upstream_captures])
+    grouped = _without(group_captures([str(c) for c in captures]), far)
     # Hashing runs in a thread of its own, from before the engine is loaded until the report needs it.
-    digest = start_digest([*(f.path for c in grouped for f in c.files), *logs.kinds])
+    digest = start_digest([*(f.path for c in (*grouped, *far) for f in c.files), *logs.kinds])
     try:
         from pcapdiag.diagnose import codes_matching, diagnose  # noqa: PLC0415 - the digests have begun
+        from pcapdiag.ends.compare import End, compare_ends  # noqa: PLC0415
+        from pcapdiag.ends.segments import SegmentLog  # noqa: PLC0415
         from pcapdiag.report.build import build_report  # noqa: PLC0415
         from pcapdiag.report.model import InputFile  # noqa: PLC0415
 
         codes_matching((*select, *ignore))  # a typing error is said now, not after a long read
+        near_segments = SegmentLog() if far else None
         analysis = run_engine(
             grouped,
             proxies=proxies,
@@ -303,13 +313,19 @@ def analyze(
             follow_s=follow_s,
             on_progress=on_progress,
             on_compile=on_compile,
+            segment_sink=near_segments.append if near_segments is not None else None,
         )
+        if near_segments is not None:
+            far_segments = SegmentLog()
+            other = run_engine(far, follow_s=follow_s, on_progress=on_progress, segment_sink=far_segments.append)
+            far_end = compare_ends(End(analysis, near_segments), End(other, far_segments))
+            analysis = replace(analysis, far_end=far_end)
         analysis = add_logs(analysis, logs)
         diagnosis = diagnose(analysis, select=select, ignore=ignore)
         digests = digest.result()
     finally:
         digest.cancel()
-    for file in (f for c in grouped for f in c.files):
+    for file in (f for c in (*grouped, *far) for f in c.files):
         file.sha256 = file.sha256 or digests[file.path].sha256
     report = build_report(
         analysis,
@@ -322,6 +338,18 @@ def analyze(
         ],
     )
     return CaptureReport(report, analysis, redact=redact, causes=diagnosis.findings)
+
+
+def _without(captures: list[Capture], far: Sequence[Capture]) -> list[Capture]:
+    """Return the proxy's captures without the files that were named as captures of the upstreams' end, too."""
+    others = {Path(f.path).resolve() for c in far for f in c.files}
+    for capture in captures:
+        capture.files[:] = [f for f in capture.files if Path(f.path).resolve() not in others]
+    left = [capture for capture in captures if capture.files]
+    if captures and not left:
+        msg = "every capture is one of --upstream-capture, too; name the proxy's own capture as CAPTURE"
+        raise UsageError(msg)
+    return left
 
 
 def run_engine(

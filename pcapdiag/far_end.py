@@ -32,6 +32,8 @@ class ProofKind(Enum):
     """The proxy got a RST that never left the upstream."""
     LOST_STATE = "lost_state"
     """The upstream itself answered the request with a RST, without having closed before."""
+    REFUSED = "refused"
+    """The upstream's own machine refused the connection."""
     UNDECIDED = "undecided"
     """The two ends together say no more than the proxy's alone; the sentence says why."""
 
@@ -120,9 +122,9 @@ class Proof:
     ----------
     text : str
         The proof in one sentence.
-    lead_ns : int
-        [ns] By the upstream's clock: how long before the request's arrival its closing left (negative: after); 0 where
-        one of the two is missing.
+    lead_ns : int or None
+        [ns] By the upstream's clock: how long before the request's arrival its closing left (negative: after); None
+        where one of the two is missing.
     is_certain : bool
         Whether nothing that the captures lack could refute it.
     is_fin : bool
@@ -135,7 +137,7 @@ class Proof:
 
     kind: ProofKind
     text: str
-    lead_ns: int = 0
+    lead_ns: int | None = None
     is_certain: bool = False
     is_fin: bool = False
     frames: tuple[FarFrame, ...] = ()

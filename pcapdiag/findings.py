@@ -53,8 +53,7 @@ class Evidence:
     """One frame of the proof.
 
     `frame` is 0-based over the capture; `text` says in words what the segment proves; `seq`, `ack` are raw numbers and
-    `rel_seq`, `rel_ack` relative to the stream (-1: none). `far_capture` is the capture of the upstream's end that
-    holds the frame (-1: the proxy's capture does), `clock_offset_ns` that end's clock minus the proxy's.
+    `rel_seq`, `rel_ack` relative to the stream (-1: none).
     """
 
     frame: int
@@ -69,8 +68,6 @@ class Evidence:
     ttl: int
     label: str
     text: str
-    far_capture: int = -1
-    clock_offset_ns: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -271,3 +271,9 @@ def parse_zone(text: str) -> int | None:
         return None
     seconds = int(match[2]) * 3600 + int(match[3]) * 60
     return -seconds if match[1] == "-" else seconds
+
+
+def about(duration_ns: int) -> str:
+    """Return a duration with four significant digits: a sentence needs no more."""
+    unit = 10 ** max(len(str(abs(duration_ns))) - 4, 0)
+    return format_duration_ns(round(duration_ns / unit) * unit)

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from pcapdiag.cli.options import captures_argument, log_options, output_options, role_options
+from pcapdiag.cli.options import captures_argument, far_end_option, log_options, output_options, role_options
 from pcapdiag.cli.output import STDOUT, open_output
 from pcapdiag.cli.progress import ProgressMeter
 from pcapdiag.errors import UsageError
@@ -29,6 +29,7 @@ EXIT_FINDINGS = 1
 @captures_argument
 @role_options
 @log_options
+@far_end_option
 @click.option(
     "--format",
     "format_",
@@ -99,6 +100,7 @@ def analyze(
     proxy_conf: str,
     log_format: str,
     log_zone: str,
+    upstream_captures: tuple[str, ...],
     format_: str,
     select: tuple[str, ...],
     ignore: tuple[str, ...],
@@ -121,6 +123,7 @@ def analyze(
       pcapdiag analyze proxy.pcap --format markdown -o report.md
       pcapdiag analyze proxy.pcap --bundle incident.zip
       pcapdiag analyze proxy.pcap --error-log error.log --access-log access.log --proxy-conf nginx.conf
+      pcapdiag analyze proxy.pcap --upstream-capture upstream1.pcap --upstream-capture upstream2.pcap
       tcpdump -i eth0 -c 100000 -w - tcp port 8080 | pcapdiag analyze -
     """  # noqa: D301 - click reads the character \b
     with open_output(output, force=force) as file, _open_bundle(bundle, output, force=force) as bundle_file:
@@ -136,6 +139,7 @@ def analyze(
                 proxy_conf=proxy_conf,
                 log_format=log_format,
                 log_zone=log_zone,
+                upstream_captures=upstream_captures,
                 select=_codes(select),
                 ignore=_codes(ignore),
                 follow_s=follow_s,

@@ -39,6 +39,20 @@ def role_options(function: F) -> F:
     )(function)
 
 
+def far_end_option(function: F) -> F:
+    """Add --upstream-capture."""
+    return click.option(
+        "--upstream-capture",
+        "upstream_captures",
+        multiple=True,
+        metavar="CAPTURE",
+        envvar="PCAPDIAG_UPSTREAM_CAPTURE",
+        show_envvar=True,
+        type=click.Path(),
+        help="A capture of the same traffic at the upstream: proves what left it when; repeat for several.",
+    )(function)
+
+
 def log_options(function: F) -> F:
     """Add --error-log, --access-log, --proxy-conf, --log-format and --log-zone."""
     function = click.option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.codes import CapturePoint, Direction
 from pcapdiag.findings import Confidence
+from pcapdiag.report.far_end import build_far_end, build_proof, far_frames
 from pcapdiag.report.ledger import build_log, lines_by_try
 from pcapdiag.report.model import (
     SCHEMA_VERSION,
@@ -34,7 +35,7 @@ from pcapdiag.report.settings import settings_read
 from pcapdiag.report.words import flag_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pcapdiag.analysis import Analysis, Upstream
     from pcapdiag.capture.batch import Capture
@@ -105,12 +106,15 @@ def build_report(
         inputs=(
             *(
                 InputFile(f.path, "capture", f.size if f.size >= 0 else f.n_bytes, f.sha256)
-                for c in analysis.captures
+                for c in (*analysis.captures, *builder.far_captures)
                 for f in c.files
             ),
             *other_inputs,
         ),
-        captures=tuple(builder.capture(idx, capture) for idx, capture in enumerate(analysis.captures)),
+        captures=(
+            *(builder.capture(idx, capture) for idx, capture in enumerate(analysis.captures)),
+            *(builder.far_capture(idx, capture) for idx, capture in enumerate(builder.far_captures)),
+        ),
         totals=Totals(
             frames=analysis.n_frames,
             undecoded_frames=analysis.n_undecoded,
@@ -125,8 +129,9 @@ def build_report(
         findings=tuple(builder.finding(f) for f in findings),
         verdicts=tuple(RuleVerdict(v.code, v.kind, v.reason) for v in verdicts),
         log=builder.log(findings),
-        notes=tuple(builder.note(0, n) for n in analysis.notes),
+        notes=(*(builder.note(0, n) for n in analysis.notes), *builder.far_notes()),
         settings=settings_read(analysis, findings),
+        far_end=None if analysis.far_end is None else build_far_end(analysis.far_end, analysis.captures),
     )
     masked = tuple(Masked(*counted) for counted in redactor.counts)
     return with_identifier(dataclasses.replace(report, redaction=Redaction(redacted=redact, masked=masked)))
@@ -146,15 +151,31 @@ class _Builder:
     def __init__(self, analysis: Analysis, redactor: Redactor) -> None:
         self._analysis = analysis
         self._locator = FrameLocator(analysis.captures)
+        far_end = analysis.far_end
+        self.far_captures = far_end.captures if far_end is not None else ()
+        self._far_locator = FrameLocator(self.far_captures)
+        self._proofs = far_end.proofs if far_end is not None else {}
         self._redactor = redactor
         self._capture_idx = analysis.connections["capture_idx"]
         self._log_lines = lines_by_try(analysis.log)
         self._failures = {(loss.connection.conn, loss.depth) for loss in (*analysis.losses, *analysis.truncated)}
 
     def capture(self, idx: int, capture: Capture) -> CaptureSummary:
+        points = self._analysis.capture_points
+        point = points[idx] if idx < len(points) else CapturePoint.UNKNOWN
+        return self._capture(capture, point, tuple(self.note(idx, n) for n in capture.notes))
+
+    def far_capture(self, idx: int, capture: Capture) -> CaptureSummary:
+        notes = tuple(self.note(idx, n, self._far_locator) for n in capture.notes)
+        return self._capture(capture, CapturePoint.UPSTREAM, notes)
+
+    def far_notes(self) -> Iterator[ReportNote]:
+        far_end = self._analysis.far_end
+        yield from (self.note(0, n) for n in (far_end.notes if far_end is not None else ()))
+
+    def _capture(self, capture: Capture, point: CapturePoint, notes: tuple[ReportNote, ...]) -> CaptureSummary:
         files = capture.files
         times = [t for f in files for t in (f.first_ts_ns, f.last_ts_ns) if t >= 0]
-        points = self._analysis.capture_points
         drops = [f.dropped for f in files if f.dropped >= 0]
         return CaptureSummary(
             paths=tuple(f.path for f in files),
@@ -164,9 +185,9 @@ class _Builder:
             bytes=sum(f.n_bytes for f in files),
             first_ts_ns=min(times, default=-1),
             last_ts_ns=max(times, default=-1),
-            capture_point=points[idx] if idx < len(points) else CapturePoint.UNKNOWN,
+            capture_point=point,
             dropped=sum(drops) if drops else -1,
-            notes=tuple(self.note(idx, n) for n in capture.notes),
+            notes=notes,
         )
 
     def log(self, findings: Iterable[Finding]) -> LogSummary:
@@ -178,8 +199,9 @@ class _Builder:
 
         return build_log(self._analysis.log, findings, locate, self._redactor)
 
-    def note(self, capture_idx: int, note: Note) -> ReportNote:
-        path, frame = ("", -1) if note.frame < 0 else self._locator.locate(capture_idx, note.frame)
+    def note(self, capture_idx: int, note: Note, locator: FrameLocator | None = None) -> ReportNote:
+        locator = locator or self._locator
+        path, frame = ("", -1) if note.frame < 0 else locator.locate(capture_idx, note.frame)
         return ReportNote(note.code, self._redactor.text(note.text), frame, note.offset, path or note.file)
 
     def finding(self, finding: Finding) -> FindingDetail:
@@ -213,6 +235,8 @@ class _Builder:
         evidence = tuple(self._evidence(capture_idx, e) for e in occurrence.evidence)
         if not capture and evidence:
             capture = evidence[0].capture
+        proof = self._proofs.get((occurrence.conn, occurrence.depth))
+        far = far_frames(proof, evidence, self._far_locator.locate) if evidence else ()
         return OccurrenceDetail(
             uid=occurrence.uid,
             orig=occurrence.orig,
@@ -234,7 +258,8 @@ class _Builder:
                 *self._log_lines.get((occurrence.conn, occurrence.depth), ()),
                 *map(self._redactor.text, occurrence.log_lines),
             ),
-            evidence=evidence,
+            evidence=(*evidence, *far),
+            far_end=build_proof(proof),
             upstream_log=self._redactor.text(occurrence.upstream_log),
         )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.report import summary
 from pcapdiag.report.escape import shorten
+from pcapdiag.report.far_end import both_ends_lines, proof_lines
 from pcapdiag.report.ladder import build_ladder
 from pcapdiag.report.ledger import ledger_lines
 from pcapdiag.report.remedy import split_blocks
@@ -169,6 +170,7 @@ def sections(report: Report) -> Iterator[tuple[Block, ...]]:
         yield (Heading("Upstreams", 2), grid, *([Bullets(remarks)] if remarks else []))
     if report.settings:
         yield (Heading(settings_title(report.settings), 2), Table(settings_grid(report.settings)))
+    yield section("Both ends", both_ends_lines(report.far_end))
     yield section("Ledger", ledger_lines(report.log))
     yield section("Notes on the input", summary.note_lines(report))
     clean, skipped = summary.verdict_lines(report)
@@ -216,6 +218,7 @@ class _Builder:
         self._add(Paragraph(facts, "emphasis"))
         messages = [f.message for f in group.findings][: 1 if self._is_brief else None]
         self._add(*(Paragraph(self._cut(m)) for m in summary.bounded(messages)))
+        self._add(*(Paragraph(line) for line in proof_lines(group.occurrences)))
         shown, *others = group.occurrences or (None,)
         if shown is not None and shown.evidence:
             self._ladder(shown, is_first=is_first)

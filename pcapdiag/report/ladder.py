@@ -52,7 +52,7 @@ def build_ladder(occurrence: OccurrenceDetail) -> Ladder:
     Ladder
         Text that still needs the renderer's escaping where it quotes a rule's words.
     """
-    frames = sorted(occurrence.evidence, key=lambda e: (e.ts_ns, e.capture, e.frame))
+    frames = sorted(occurrence.evidence, key=_order)
     segments = [_segment_text(e) for e in frames]
     inner = max([_MIN_ARROW, *(len(s) + 8 for s in segments)])
     left, right = _ends(occurrence, inner + 4)
@@ -61,15 +61,26 @@ def build_ladder(occurrence: OccurrenceDetail) -> Ladder:
     return Ladder(header, lines)
 
 
+def _order(evidence: EvidenceFrame) -> tuple[bool, int, str, int]:
+    """Order frames by the proxy's clock; those whose clock is not known stand at the end, in their own order."""
+    offset = evidence.clock_offset_ns
+    return offset is None, evidence.ts_ns - (offset or 0), evidence.capture, evidence.frame
+
+
 def _ends(occurrence: OccurrenceDetail, width: int) -> tuple[str, str]:
     left, right = f"proxy {occurrence.orig}", f"{occurrence.resp} upstream"
     return (left, right) if len(left) + len(right) + 2 <= width else ("proxy", "upstream")
 
 
 def _line(occurrence: OccurrenceDetail, evidence: EvidenceFrame, segment: str, inner: int) -> LadderLine:
-    elsewhere = f" (in {evidence.capture})" if evidence.capture != occurrence.capture else ""
+    if evidence.end == "upstream":
+        elsewhere = f" ({evidence.capture.rpartition('/')[2]})"
+    else:
+        elsewhere = f" (in {evidence.capture})" if evidence.capture != occurrence.capture else ""
     return LadderLine(
-        time=_relative_time(evidence.ts_ns - occurrence.request_ts_ns),
+        time=_relative_time(evidence.ts_ns - evidence.clock_offset_ns - occurrence.request_ts_ns)
+        if evidence.clock_offset_ns is not None
+        else "?",
         arrow=f"| {_arrow(segment, inner, to_right=evidence.dir == Direction.ORIG)} |",
         frame=str(evidence.frame),
         text=evidence.text + elsewhere,

@@ -18,6 +18,7 @@ from rich.text import Text
 from pcapdiag.findings import Severity
 from pcapdiag.report import summary
 from pcapdiag.report.escape import visible
+from pcapdiag.report.far_end import both_ends_lines, proof_lines
 from pcapdiag.report.ladder import build_ladder
 from pcapdiag.report.ledger import ledger_lines
 from pcapdiag.report.remedy import split_blocks
@@ -93,6 +94,7 @@ def _report(report: Report, width: int) -> Group:
         parts += ["", *_finding_group(group, report, width)]
     parts += _upstreams(report, width)
     parts += _settings(report, width)
+    parts += _section("Both ends", both_ends_lines(report.far_end))
     parts += _section("Ledger", ledger_lines(report.log))
     parts += _section("Notes on the input", summary.note_lines(report))
     parts += _verdicts(report)
@@ -123,6 +125,8 @@ def _finding_group(group: summary.FindingGroup, report: Report, width: int) -> I
     yield title
     for message in summary.bounded([f.message for f in group.findings]):
         yield _indented(_text(message))
+    for line in proof_lines(group.occurrences):
+        yield _indented(_text(line))
     shown, *others = group.occurrences or (None,)
     if shown is not None and shown.evidence:
         yield ""

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.units import format_duration_ns
+from pcapdiag.units import about
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pcapdiag.analysis import Loss
 
-
-def about(duration_ns: int) -> str:
-    """Return a duration with four significant digits: a sentence needs no more."""
-    unit = 10 ** max(len(str(abs(duration_ns))) - 4, 0)
-    return format_duration_ns(round(duration_ns / unit) * unit)
+__all__ = ["about", "count", "duration_range", "idle_gaps"]
 
 
 def count(n: int, noun: str) -> str:

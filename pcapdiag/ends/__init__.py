@@ -1,0 +1,1 @@
+"""Both ends of the same connections: the proxy's captures joined with captures from the upstreams' end."""
