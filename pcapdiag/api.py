@@ -226,8 +226,10 @@ def analyze(
     ignore: Sequence[str] = (),
     error_logs: Sequence[str | PathLike[str]] = (),
     access_logs: Sequence[str | PathLike[str]] = (),
+    upstream_logs: Sequence[str | PathLike[str]] = (),
     proxy_conf: str | PathLike[str] = "",
     log_format: str = "auto",
+    upstream_log_format: str = "auto",
     log_zone: str = "auto",
     upstream_captures: Sequence[str | PathLike[str]] = (),
     follow_s: float = 0.0,
@@ -249,10 +251,15 @@ def analyze(
         Codes (or beginnings of codes) to report only, or not to report.
     error_logs, access_logs : sequence of str or path
         Logs of the proxy, plain or compressed.
+    upstream_logs : sequence of str or path
+        Logs of the applications behind it: proof that a lost request arrived there, or did not.
     proxy_conf : str or path
         The proxy's configuration.
     log_format : str
         Format of the access logs as nginx's `log_format` has it; ``auto`` takes the configuration's, or recognises it.
+    upstream_log_format : str
+        Format of the upstream logs: nginx's variables, a regular expression with named groups such as
+        ``(?P<request_id>...)``, or ``auto``.
     log_zone : str
         Zone of the error logs: ``auto``, ``UTC``, ``+08:00`` or ``Area/City``.
     upstream_captures : sequence of str or path
@@ -288,8 +295,10 @@ def analyze(
     logs = LogInputs(
         error_logs=tuple(map(str, error_logs)),
         access_logs=tuple(map(str, access_logs)),
+        upstream_logs=tuple(map(str, upstream_logs)),
         proxy_conf=str(proxy_conf),
         log_format=log_format,
+        upstream_log_format=upstream_log_format,
         log_zone=log_zone,
     )
     zone_offset_s(log_zone, 0)  # as the codes below: said now, not after a long read

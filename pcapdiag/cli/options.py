@@ -54,7 +54,26 @@ def far_end_option(function: F) -> F:
 
 
 def log_options(function: F) -> F:
-    """Add --error-log, --access-log, --proxy-conf, --log-format and --log-zone."""
+    """Add --error-log, --access-log, --upstream-log, --proxy-conf, their formats and --log-zone."""
+    function = click.option(
+        "--upstream-log-format",
+        default="auto",
+        show_default=True,
+        metavar="FORMAT",
+        envvar="PCAPDIAG_UPSTREAM_LOG_FORMAT",
+        show_envvar=True,
+        help="Format of --upstream-log: nginx variables, a regular expression with named groups, or auto.",
+    )(function)
+    function = click.option(
+        "--upstream-log",
+        "upstream_logs",
+        multiple=True,
+        metavar="FILE",
+        envvar="PCAPDIAG_UPSTREAM_LOG",
+        show_envvar=True,
+        type=click.Path(),
+        help="A log of the application behind the proxy: whether a lost request arrived there; repeat for several.",
+    )(function)
     function = click.option(
         "--log-zone",
         default="auto",
