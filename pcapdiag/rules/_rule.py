@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pcapdiag.findings import Confidence, Finding, Occurrence, Severity
 from pcapdiag.rules._arrivals import arrival_text, arrivals_message, weigh
+from pcapdiag.rules._ends import proof_of, weigh_ends
 from pcapdiag.rules._evidence import build_evidence
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ class CauseRule(Rule):
         arrivals = analysis.arrivals
         for loss, claim in claims:
             weighed = weigh(self.code, claim, arrivals.get((loss.connection.conn, loss.depth)))
+            weighed = weigh_ends(self.code, weighed, proof_of(analysis, loss))
             groups[str(loss.connection.resp), claim.group].append((loss, weighed))
         for (subject, name), members in groups.items():
             losses, its_claims = zip(*members, strict=True)

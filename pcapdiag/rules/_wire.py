@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.analysis import sequence_difference
 from pcapdiag.codes import CapturePoint, ExchangeFlag, Key
+from pcapdiag.far_end import ProofKind
 from pcapdiag.findings import Confidence
+from pcapdiag.rules._ends import is_fin_first, proved
 
 if TYPE_CHECKING:
     from pcapdiag.analysis import Analysis, KeySegment, Loss, Upstream
@@ -211,7 +213,13 @@ def is_rst_too_fast(analysis: Analysis, loss: Loss, upstream: Upstream | None) -
 
 
 def is_from_middlebox(analysis: Analysis, loss: Loss, upstream: Upstream | None) -> bool:
-    """Tell whether the RST was sent by something on the path that is not the upstream."""
+    """Tell whether the RST was sent by something on the path that is not the upstream.
+
+    A capture of the upstream's end knows; without one, hops and times tell.
+    """
+    kind = proved(analysis, loss)
+    if kind in (ProofKind.FORGED_RST, ProofKind.LOST_STATE, ProofKind.CLOSED_FIRST):
+        return kind is ProofKind.FORGED_RST
     return has_foreign_hops(loss) or is_rst_too_fast(analysis, loss, upstream)
 
 
@@ -242,6 +250,18 @@ def is_reset_by_upstream(analysis: Analysis, loss: Loss, upstream: Upstream | No
         and not is_acknowledged(loss)
         and not is_from_middlebox(analysis, loss, upstream)
     )
+
+
+def is_reset_after_lost_fin(analysis: Analysis, loss: Loss, upstream: Upstream | None) -> bool:
+    """Tell whether a RST alone is what is left of an idle close whose FIN was lost on the way.
+
+    A capture of the upstream's end shows the FIN, or that there was none; without one, the idle gap tells.
+    """
+    if not is_reset_by_upstream(analysis, loss, upstream):
+        return False
+    if proved(analysis, loss) is ProofKind.LOST_STATE:
+        return False
+    return is_fin_first(analysis, loss) or is_gap_at_timeout(loss, upstream)
 
 
 def certainty(analysis: Analysis, loss: Loss, confidence: Confidence) -> Confidence:

@@ -13,8 +13,7 @@ from pcapdiag.rules._wire import (
     certainty,
     fin_lag_ns,
     has_unseen_fin,
-    is_gap_at_timeout,
-    is_reset_by_upstream,
+    is_reset_after_lost_fin,
     known_timeout,
     upstream_of,
     was_idle,
@@ -103,7 +102,7 @@ class IdleCloseRace(CauseRule):
                 text = "the proxy closes and acknowledges a FIN of the upstream that the capture lacks"
                 group = _group_of_timeout(upstream)
                 yield loss, Claim(certainty(analysis, loss, Confidence.LIKELY), group, fin, {Key.ORIG_FIN: text})
-            elif is_reset_by_upstream(analysis, loss, upstream) and is_gap_at_timeout(loss, upstream):
+            elif is_reset_after_lost_fin(analysis, loss, upstream):
                 rst = loss.keys[Key.RESP_RST]
                 texts = {Key.RESP_RST: "the upstream knows the connection no more; its FIN was lost on the way"}
                 yield loss, Claim(certainty(analysis, loss, Confidence.LIKELY), _group_of_timeout(upstream), rst, texts)

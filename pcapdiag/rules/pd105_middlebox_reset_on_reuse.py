@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.codes import Key
+from pcapdiag.far_end import ProofKind
 from pcapdiag.findings import Confidence, Severity
 from pcapdiag.rules._changes import change_block
+from pcapdiag.rules._ends import proved
 from pcapdiag.rules._remedy import forget_before_path
 from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
 from pcapdiag.rules._wire import (
@@ -83,6 +85,8 @@ class MiddleboxResetOnReuse(CauseRule):
             if is_rst_too_fast(analysis, loss, upstream) and upstream is not None:
                 after = about(rst.ts_ns - loss.request_ts_ns)
                 signs.append(f"it came {after} after the request, the path takes {about(upstream.rtt_min_ns)}")
+            if proved(analysis, loss) is ProofKind.FORGED_RST:
+                signs.append("it never left the upstream")
             texts = {Key.RESP_RST: f"RST, but not of the upstream: {' and '.join(signs)}"}
             # A hop count is a fact about the sender; a fast answer alone may be a lucky path.
             confidence = Confidence.CONFIRMED if has_foreign_hops(loss) else Confidence.LIKELY

@@ -12,7 +12,7 @@ from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
 from pcapdiag.rules._wire import (
     certainty,
     hop_count,
-    is_gap_at_timeout,
+    is_reset_after_lost_fin,
     is_reset_by_upstream,
     upstream_of,
 )
@@ -67,7 +67,7 @@ class ResetOnReuse(CauseRule):
         """Yield requests that a RST of the upstream ended."""
         for loss in analysis.losses:
             upstream = upstream_of(analysis, loss)
-            if is_reset_by_upstream(analysis, loss, upstream) and not is_gap_at_timeout(loss, upstream):
+            if is_reset_by_upstream(analysis, loss, upstream) and not is_reset_after_lost_fin(analysis, loss, upstream):
                 rst = loss.keys[Key.RESP_RST]
                 same_hops = hop_count(rst.ttl) >= 0 <= hop_count(loss.connection.resp_ttl)
                 text = "the upstream resets a connection that it had never closed"
