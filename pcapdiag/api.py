@@ -14,13 +14,13 @@ from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 
 from pcapdiag import __version__
 from pcapdiag.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import pandas as pd
 
@@ -107,7 +107,7 @@ class CaptureReport:
 
     def write_evidence(
         self,
-        out: BinaryIO,
+        out: IO[bytes],
         *,
         codes: Sequence[str] = (),
         connections: Sequence[str] = (),
@@ -164,8 +164,12 @@ class CaptureReport:
         """One row per exchange, `idle_before_ns` among its columns."""
         import pandas as pd  # noqa: PLC0415 - half a second that a report does not need
 
-        chunks = list(self._tables.exchanges())
+        chunks = list(self.exchange_chunks())
         return pd.concat(chunks, ignore_index=True) if chunks else pd.DataFrame()
+
+    def exchange_chunks(self) -> Iterator[pd.DataFrame]:
+        """Yield `exchanges` a part at a time, for captures whose exchanges fill the memory."""
+        return self._tables.exchanges()
 
     @cached_property
     def connections(self) -> pd.DataFrame:

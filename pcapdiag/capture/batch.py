@@ -40,8 +40,8 @@ class CaptureInterface(NamedTuple):
     ----------
     first_frame : int
         0-based frame of the capture from which on the description holds.
-    index : int
-        Number of the interface within its section.
+    number : int
+        Which interface of its section, from 0.
     snaplen : int
         [bytes] Most bytes captured of a frame; 0 for no limit.
     name : bytes
@@ -51,7 +51,7 @@ class CaptureInterface(NamedTuple):
     """
 
     first_frame: int
-    index: int
+    number: int
     link_type: int
     snaplen: int
     name: bytes

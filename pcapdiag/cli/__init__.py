@@ -28,6 +28,7 @@ _COMMANDS = {
     "attach": "Attach a bundle to a ticket: Jira, GitHub, GitLab, or a webhook.",
     "compare": "Say what a change did: fixed, still exposed, not exposed, or cannot tell.",
     "show": "Print frames, segments, connections, exchanges or closings as a table.",
+    "slice": "Write the packets that prove the findings, without secrets.",
     "rule": "List the root causes that are looked for, or explain one.",
 }
 

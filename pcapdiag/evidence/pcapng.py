@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from pcapdiag.codes import PacketDirection
 
@@ -97,7 +97,7 @@ class PcapngWriter:
 
     def __init__(
         self,
-        out: BinaryIO,
+        out: IO[bytes],
         *,
         application: str,
         comment: str,

@@ -17,7 +17,7 @@ from pcapdiag.tcp.uid import connection_uid
 from pcapdiag.units import format_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Rows = np.ndarray[Any, Any]
 
 WHOLE_FRAMES: Final = 2_000
-"""A connection of so many frames is kept whole; of a longer one the handshake and what lies around its losses."""
+"""A connection of so many frames is kept whole; of a longer one what lies around its losses."""
 
 EXCHANGES_BEFORE: Final = 2
 """Exchanges kept before a lost one, of a connection that is too long to be kept whole."""
@@ -37,6 +37,10 @@ SAMPLES: Final = 50
 
 _AT_ONCE_NS: Final = 100_000_000
 _LAST: Final = np.iinfo(np.int64).max
+
+
+Endpoints = tuple[int, int, int, int, int, int]
+"""Halves of the address and port, of originator and responder."""
 
 
 class Comment(NamedTuple):
@@ -87,7 +91,7 @@ def select_frames(
     findings: Sequence[Finding],
     *,
     uids: Sequence[str] = (),
-    frames: Iterable[tuple[int, int]] = (),
+    frames: Mapping[tuple[int, int], tuple[Endpoints, Endpoints] | None] | None = None,
 ) -> Selection:
     """Choose what proves the findings.
 
@@ -99,8 +103,8 @@ def select_frames(
         What is to be proved.
     uids : sequence of str
         Further connections, whole.
-    frames : iterable of (int, int)
-        Further frames, by capture and 0-based frame.
+    frames : mapping, optional
+        Further frames, by capture and 0-based frame, and their endpoints in both orders; None if they are not TCP.
 
     Returns
     -------
@@ -133,6 +137,10 @@ def select_frames(
                 known = comments[int(capture_idx[occurrence.conn]), evidence.frame]
                 if comment not in known:
                     known.append(comment)
+    for (capture, frame), endpoints in (frames or {}).items():
+        conn, depth = _with_frame(analysis, capture, frame, endpoints or ())
+        if conn >= 0:
+            depths[conn].add(depth)
     whole = {conn for uid in uids for conn in _with_uid(analysis, uid)}
     samples = _samples(analysis, findings) - set(depths) - whole
     wanted = sorted({*depths, *whole, *samples})
@@ -143,7 +151,7 @@ def select_frames(
     for conn in long:
         kept = connections[conn]
         kept.spans = _windows(kept, depths.get(conn, set()), comments, int(capture_idx[conn]))
-    return Selection(connections, dict(comments), set(frames), tuple(dict.fromkeys(f.code for f in findings)))
+    return Selection(connections, dict(comments), set(frames or ()), tuple(dict.fromkeys(f.code for f in findings)))
 
 
 def _n_frames(row: Any) -> int:
@@ -161,10 +169,31 @@ def _with_uid(analysis: Analysis, uid: str) -> list[int]:
     raise UsageError(msg)
 
 
+def _with_frame(analysis: Analysis, capture: int, frame: int, endpoints: Sequence[Endpoints]) -> tuple[int, int]:
+    """Return the connection that a frame belongs to, and the exchange it is near to; -1 if it belongs to none."""
+    rows = analysis.connections.rows
+    spans = (rows["capture_idx"] == capture) & (rows["first_frame"] <= frame) & (rows["last_frame"] >= frame)
+    for row in rows[spans]:
+        if endpoints_of(row) in endpoints:
+            conn, depth = int(row["conn"]), 0
+            for chunk in analysis.exchanges.chunks():
+                begun = chunk["depth"][(chunk["conn"] == conn) & (chunk["request_frame"] <= frame)]
+                depth = max([depth, *begun.tolist()])
+            return conn, depth
+    return -1, -1
+
+
+def endpoints_of(row: Any) -> Endpoints:
+    """Return the endpoints of a row of `columns.CONNECTIONS`."""
+    names = ("orig_hi", "orig_lo", "orig_port", "resp_hi", "resp_lo", "resp_port")
+    a, b, c, d, e, f = (int(row[name]) for name in names)
+    return a, b, c, d, e, f
+
+
 def uid_of(row: Any) -> str:
     """Return the uid of a row of `columns.CONNECTIONS`."""
-    orig, resp = (tuple(int(row[f"{side}_{part}"]) for part in ("hi", "lo", "port")) for side in ("orig", "resp"))
-    return connection_uid(orig, resp, int(row["first_ts_ns"]))
+    endpoints = endpoints_of(row)
+    return connection_uid(endpoints[:3], endpoints[3:], int(row["first_ts_ns"]))
 
 
 def _samples(analysis: Analysis, findings: Sequence[Finding]) -> set[int]:
@@ -226,20 +255,23 @@ def _around(connections: dict[int, Kept], long: set[int], depths: dict[int, set[
 def _windows(
     kept: Kept, depths: set[int], comments: dict[tuple[int, int], list[Comment]], capture_idx: int
 ) -> list[tuple[int, int]]:
-    """Return the spans of a long connection: handshake, last exchanges before each loss, its key frames, the end."""
-    first, last = int(kept.row["first_frame"]), int(kept.row["last_frame"])
+    """Return the spans of a long connection: the last exchanges before each loss, its key frames, the end.
+
+    The handshake stays behind: with a hole after it, neither a reader nor this program could tell a frame that was left
+    out from one that was lost.
+    """
+    last = int(kept.row["last_frame"])
     starts = {int(row["depth"]): _first_frame(row) for row in kept.exchanges}
-    spans = [(first, max(first, starts.get(0, first)))]
-    n_exchanges = int(kept.row["n_exchanges"])
-    for depth in sorted(depths | {n_exchanges - 1}):
+    spans = []
+    for depth in sorted(depths | {int(kept.row["n_exchanges"]) - 1}):
         before = [starts[d] for d in range(max(depth - EXCHANGES_BEFORE, 0), depth + 1) if d in starts]
-        start = min((f for f in before if f >= 0), default=first)
-        end = starts.get(depth + 1, last)
+        start, end = min(before, default=int(kept.row["first_frame"])), starts.get(depth + 1, last)
         spans.append((start, end if end >= start else last))
     closing = int(kept.row["closing_frame"])
     if closing >= 0:
         spans.append((closing, last))
-    spans += [(frame, frame) for capture, frame in comments if capture == capture_idx and first <= frame <= last]
+    low = min(start for start, _ in spans)
+    spans += [(frame, frame) for capture, frame in comments if capture == capture_idx and low <= frame <= last]
     return _merged(spans)
 
 

@@ -19,22 +19,20 @@ from pcapdiag.capture.reader import read_batches
 from pcapdiag.capture.sources import STDIN
 from pcapdiag.codes import FrameKind, PacketDirection, TcpFlag
 from pcapdiag.errors import CaptureError, UsageError
-from pcapdiag.evidence.selection import WHOLE_FRAMES
+from pcapdiag.evidence.selection import WHOLE_FRAMES, endpoints_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from pcapdiag.capture.batch import CaptureInterface, FrameBatch
-    from pcapdiag.evidence.selection import Kept, Selection
+    from pcapdiag.evidence.selection import Endpoints, Kept, Selection
 
 _MEMORY_BYTES: Final = 32 << 20
 _HEAD: Final = struct.Struct("<qqqiiiiiiiibb")
 _CLOSES: Final = int(TcpFlag.SYN | TcpFlag.FIN | TcpFlag.RST)
 _NO_INTERFACE: Final = -1
-
-_Endpoints = tuple[int, int, int, int, int, int]
 
 
 class SpooledFrame(NamedTuple):
@@ -161,7 +159,7 @@ class Spool:
 def _describing(file: CaptureFile, frame: int, interface: int) -> int:
     """Return the place of the description that holds for a frame: the last one of its interface before it."""
     place = bisect_right(file.interfaces, frame, key=lambda i: i.first_frame) - 1
-    while place >= 0 and file.interfaces[place].index != interface:
+    while place >= 0 and file.interfaces[place].number != interface:
         place -= 1
     return place if place >= 0 else _NO_INTERFACE
 
@@ -227,6 +225,35 @@ def spool_frames(
     return spool
 
 
+def read_endpoints(
+    captures: Sequence[Capture], frames: Collection[tuple[int, int]]
+) -> dict[tuple[int, int], tuple[Endpoints, Endpoints]]:
+    """Return the endpoints of frames, in both orders.
+
+    Parameters
+    ----------
+    captures : sequence of Capture
+        As they were analysed.
+    frames : collection of (int, int)
+        Capture and 0-based frame.
+
+    Returns
+    -------
+    dict
+        Without the frames that are not TCP.
+    """
+    found = {}
+    for capture_idx in sorted({capture_idx for capture_idx, _ in frames}):
+        wanted = np.array(sorted(f for c, f in frames if c == capture_idx), dtype=np.int64)
+        for batch in read_batches(Capture([CaptureFile(f.path) for f in captures[capture_idx].files])):
+            rows = batch.frames
+            for row in rows[np.isin(rows["frame"], wanted) & (rows["kind"] == FrameKind.TCP)]:
+                found[capture_idx, int(row["frame"])] = _row_endpoints(row), _row_endpoints(row, swapped=True)
+            if len(rows) and rows["frame"][-1] >= wanted[-1]:
+                break
+    return found
+
+
 class _Collector:
     """Takes the wanted frames out of one capture."""
 
@@ -235,13 +262,13 @@ class _Collector:
         self._files = [CaptureFile(f.path) for f in capture.files]
         self._analysed = capture.files
         self._spool = spool
-        self._by_endpoints: dict[_Endpoints, list[tuple[int, Kept]]] = {}
+        self._by_endpoints: dict[Endpoints, list[tuple[int, Kept]]] = {}
         self._n_kept: dict[int, int] = {}
         self._single = np.array(sorted(f for c, f in selection.frames if c == capture_idx), dtype=np.int64)
         self._key_frames = {f for c, f in selection.comments if c == capture_idx}
         for conn, kept in selection.connections.items():
             if int(kept.row["capture_idx"]) == capture_idx:
-                self._by_endpoints.setdefault(_endpoints_of(kept.row), []).append((conn, kept))
+                self._by_endpoints.setdefault(endpoints_of(kept.row), []).append((conn, kept))
         self._hashes = np.unique(np.array([_hash_of(*e) for e in self._by_endpoints], dtype=np.uint64))
         ends = [end for group in self._by_endpoints.values() for _, kept in group for _, end in kept.spans]
         self._last = max([*ends, *self._single.tolist()], default=-1)
@@ -315,14 +342,7 @@ class _Collector:
         )
 
 
-def _endpoints_of(row: Any) -> _Endpoints:
-    """Return originator and responder of a row of `columns.CONNECTIONS`."""
-    names = ("orig_hi", "orig_lo", "orig_port", "resp_hi", "resp_lo", "resp_port")
-    a, b, c, d, e, f = (int(row[name]) for name in names)
-    return a, b, c, d, e, f
-
-
-def _row_endpoints(row: Any, *, swapped: bool = False) -> _Endpoints:
+def _row_endpoints(row: Any, *, swapped: bool = False) -> Endpoints:
     sides = ("dst", "src") if swapped else ("src", "dst")
     a, b, c, d, e, f = (int(row[f"{side}_{part}"]) for side in sides for part in ("hi", "lo", "port"))
     return a, b, c, d, e, f

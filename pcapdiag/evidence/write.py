@@ -9,12 +9,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import IO, TYPE_CHECKING, Final
 
+from pcapdiag.codes import Protocol
 from pcapdiag.evidence.pcapng import Interface, Packet, PcapngWriter
 from pcapdiag.evidence.rewrite import rewrite_frame
 from pcapdiag.evidence.selection import select_frames
-from pcapdiag.evidence.spool import reject_pipes, spool_frames
+from pcapdiag.evidence.spool import read_endpoints, reject_pipes, spool_frames
+from pcapdiag.evidence.streams import StreamReader
+from pcapdiag.report.model import Masked
+from pcapdiag.report.redact import CUT_PAYLOAD, Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
     from pcapdiag.evidence.selection import Comment, Selection
     from pcapdiag.evidence.spool import Spool, SpooledFrame
     from pcapdiag.findings import Finding
-    from pcapdiag.report.model import Masked, Report
+    from pcapdiag.report.model import Report
 
 _HOST: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 _ONLY_DIGITS: Final = re.compile(r"[0-9.]+")
@@ -73,7 +77,7 @@ class EvidenceSummary:
 
 
 def write_evidence(
-    out: BinaryIO,
+    out: IO[bytes],
     analysis: Analysis,
     report: Report,
     findings: Sequence[Finding],
@@ -119,10 +123,14 @@ def write_evidence(
         A capture is a pipe, or there is no such connection.
     """
     reject_pipes(analysis.captures)
-    selection = select_frames(analysis, findings, uids=uids, frames=frames)
+    asked = set(frames)
+    endpoints = read_endpoints(analysis.captures, asked)
+    selection = select_frames(analysis, findings, uids=uids, frames={f: endpoints.get(f) for f in sorted(asked)})
     spool = spool_frames(analysis.captures, selection, on_progress)
     try:
-        return _Evidence(analysis, report, findings, selection, spool, redact=redact).write(out, keep_bodies=keep_bodies)
+        return _Evidence(analysis, report, findings, selection, spool, redact=redact).write(
+            out, keep_bodies=keep_bodies
+        )
     finally:
         spool.close()
 
@@ -140,7 +148,7 @@ class _Evidence:
         *,
         redact: bool,
     ) -> None:
-        self._redact = redact
+        self._redactor = Redactor(active=redact)
         self._analysis = analysis
         self._report = report
         self._findings = findings
@@ -150,7 +158,7 @@ class _Evidence:
         for number, frame in enumerate(spool, 1):
             self._numbers[frame.capture_idx, frame.frame] = number
 
-    def write(self, out: BinaryIO, *, keep_bodies: bool) -> EvidenceSummary:
+    def write(self, out: IO[bytes], *, keep_bodies: bool) -> EvidenceSummary:
         writer = PcapngWriter(
             out,
             application=f"{self._report.tool.name} {self._report.tool.version}",
@@ -158,6 +166,7 @@ class _Evidence:
             interfaces=[self._interface(number) for number in range(len(self._spool.sources))],
             names=self._names(),
         )
+        streams = self._read_streams(keep_bodies=keep_bodies)
         kept = []
         for number, frame in enumerate(self._spool, 1):
             comments = self._comments(frame)
@@ -167,7 +176,7 @@ class _Evidence:
                 Packet(
                     interface=frame.source,
                     ts_ns=frame.ts_ns,
-                    data=rewrite_frame(frame, link_type, b"") if self._redact else frame.data,
+                    data=self._fit_to_leave(frame, link_type, streams),
                     wire_len=frame.wire_len,
                     packet_id=original,
                     direction=frame.direction,
@@ -180,11 +189,40 @@ class _Evidence:
             codes=self._selection.codes,
             connections=len(self._selection.connections),
             frames=tuple(kept),
-            masked=(),
-            redacted=self._redact,
+            masked=tuple(Masked(*counted) for counted in self._redactor.counts),
+            redacted=self._redactor.active,
             anonymized=False,
             left_out=self._spool.n_left_out,
         )
+
+    def _read_streams(self, *, keep_bodies: bool) -> dict[int, StreamReader]:
+        """Read what the kept frames say, to know what of it may be shown."""
+        if not self._redactor.active:
+            return {}
+        streams = {
+            conn: StreamReader(kept, self._redactor, keep_bodies=keep_bodies)
+            for conn, kept in self._selection.connections.items()
+        }
+        for frame in self._spool:
+            if frame.conn >= 0 and frame.payload_at >= 0:
+                streams[frame.conn].feed(frame)
+        for stream in streams.values():
+            stream.finish()
+        return streams
+
+    def _fit_to_leave(self, frame: SpooledFrame, link_type: int, streams: dict[int, StreamReader]) -> bytes:
+        if not self._redactor.active:
+            return frame.data
+        payload = streams[frame.conn].shown(frame) if frame.conn >= 0 and frame.payload_at >= 0 else b""
+        n_cut = frame.payload_cap - len(payload)
+        if n_cut > 0:
+            self._redactor.count(CUT_PAYLOAD, self._protocol(frame), n_cut)
+        return rewrite_frame(frame, link_type, payload)
+
+    def _protocol(self, frame: SpooledFrame) -> str:
+        if frame.conn < 0:
+            return ""
+        return Protocol(int(self._selection.connections[frame.conn].row["protocol"])).name.lower()
 
     def _section_comment(self) -> str:
         tool = self._report.tool

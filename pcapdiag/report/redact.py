@@ -18,6 +18,7 @@ QUERY_VALUE: Final = "query value"
 PATH_PARAMETER: Final = "path parameter"
 FIELD_VALUE: Final = "field value"
 LOG_VALUE: Final = "value in a log line"
+CUT_PAYLOAD: Final = "payload bytes cut off"
 
 _USERINFO: Final = re.compile(r"(?:^|//)(?P<secret>[^/?#]+)@")
 _PATH_PARAMETER: Final = re.compile(r";(?P<name>[^=;/?#]+)=(?P<secret>[^;/?#]+)")
