@@ -23,3 +23,7 @@ class UsageError(PcapdiagError):
 
 class MissingExtraError(PcapdiagError):
     """A feature needs an optional package that is not installed; the text names the extra to install."""
+
+
+class AttachError(PcapdiagError):
+    """A bundle could not be attached to a ticket: refused, out of reach, or to a place that is none."""

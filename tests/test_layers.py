@@ -20,6 +20,13 @@ HOMES = {
     "crossplane": ("conf/",),
     "yaml": ("conf/",),
     "dpkt": ("capture/", "report/"),
+    "requests": ("attach/",),
+    "requests_toolbelt": ("attach/",),
+    "urllib3": ("attach/",),
+    "jira": ("attach/",),
+    "github": ("attach/",),
+    "gitlab": ("attach/",),
+    "keyring": ("attach/",),
     "isal": ("codecs.py",),
     "lz4": ("codecs.py",),
     "zstandard": ("codecs.py",),
@@ -27,7 +34,7 @@ HOMES = {
     "hypothesis": (),
     "pytest": (),
 }
-HEAVY = ("numpy", "numba", "pandas", "scapy", "dpkt")
+HEAVY = ("numpy", "numba", "pandas", "scapy", "dpkt", "requests", "jira", "github", "gitlab", "keyring")
 
 
 def imports_of(path):
@@ -71,7 +78,16 @@ def test_a_third_party_is_imported_only_where_it_lives(third_party):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["-h"], ["--version"], ["analyze", "--help"], ["show", "--help"], ["compare", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["-h"],
+        ["--version"],
+        ["analyze", "--help"],
+        ["show", "--help"],
+        ["compare", "--help"],
+        ["attach", "--help"],
+    ],
 )
 def test_help_loads_nothing_heavy(arguments):
     code = (
