@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import click
 
+from pcapdiag.cli.delivery import FORMATS, TABLES, Form, open_delivery
 from pcapdiag.cli.options import captures_argument, far_end_option, log_options, output_options, role_options
-from pcapdiag.cli.output import STDOUT, open_output
+from pcapdiag.cli.output import STDOUT
 from pcapdiag.cli.progress import ProgressMeter
 from pcapdiag.errors import UsageError
 from pcapdiag.outfile import open_file
@@ -33,12 +31,19 @@ EXIT_FINDINGS = 1
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["terminal", "markdown", "json"]),
+    type=click.Choice(FORMATS),
     default="terminal",
     show_default=True,
     envvar="PCAPDIAG_FORMAT",
     show_envvar=True,
-    help="For people at a terminal, for a ticket, or for programs.",
+    help="For people at a terminal, for a ticket (GitHub and GitLab, Jira, Slack), for programs, or as tables.",
+)
+@click.option(
+    "--table",
+    type=click.Choice(TABLES),
+    default=TABLES[0],
+    show_default=True,
+    help="With csv or parquet into one file: which table. A folder gets all.",
 )
 @click.option(
     "--select",
@@ -104,6 +109,7 @@ def analyze(
     log_zone: str,
     upstream_captures: tuple[str, ...],
     format_: str,
+    table: str,
     select: tuple[str, ...],
     ignore: tuple[str, ...],
     fail_on: str,
@@ -122,13 +128,18 @@ def analyze(
 
     \b
       pcapdiag analyze proxy.pcap
-      pcapdiag analyze proxy.pcap --format markdown -o report.md
+      pcapdiag analyze proxy.pcap --format markdown -o report/    report.md and its charts
+      pcapdiag analyze proxy.pcap --format csv -o tables/         findings, occurrences, exchanges
       pcapdiag analyze proxy.pcap --bundle incident.zip
       pcapdiag analyze proxy.pcap --error-log error.log --access-log access.log --proxy-conf nginx.conf
       pcapdiag analyze proxy.pcap --upstream-capture upstream1.pcap --upstream-capture upstream2.pcap
       tcpdump -i eth0 -c 100000 -w - tcp port 8080 | pcapdiag analyze -
     """  # noqa: D301 - click reads the character \b
-    with open_output(output, force=force) as file, _open_bundle(bundle, output, force=force) as bundle_file:
+    form = Form(format_, table, width)
+    with (
+        open_delivery(form, output, force=force) as deliver,
+        _open_bundle(bundle, output, force=force) as bundle_file,
+    ):
         from pcapdiag.api import analyze as run  # noqa: PLC0415 - the engine loads when there is work
 
         with ProgressMeter(quiet=quiet) as meter:
@@ -151,7 +162,7 @@ def analyze(
                 on_progress=meter.on_progress,
                 on_compile=meter.announce_compilation,
             )
-        file.write(_render(result.report, format_, width=width, to_stdout=output == STDOUT).encode())
+        deliver(result)
         if bundle_file is not None:
             result.write_bundle(bundle_file)
     ctx.exit(EXIT_FINDINGS if _has_findings(result.report, fail_on) else 0)
@@ -179,22 +190,3 @@ def _has_findings(report: Report, fail_on: str) -> bool:
 
 
 _AT_OR_ABOVE = {"error": {"error"}, "warning": {"error", "warning"}, "info": {"error", "warning", "info"}}
-
-
-def _render(report: Report, format_: str, *, width: int | None, to_stdout: bool) -> str:
-    # Each renderer is imported alone: JSON must not wait for rich.
-    if format_ == "json":
-        from pcapdiag.report import json  # noqa: PLC0415
-
-        return json.render(report)
-    if format_ == "markdown":
-        from pcapdiag.report import markdown  # noqa: PLC0415
-
-        return markdown.render(report)
-    from pcapdiag.report import terminal  # noqa: PLC0415
-
-    is_tty = to_stdout and sys.stdout.isatty()
-    if width is None:
-        width = shutil.get_terminal_size((terminal.WIDTH, 24)).columns if is_tty else terminal.WIDTH
-    color = is_tty and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return terminal.render(report, width=width, color=color)

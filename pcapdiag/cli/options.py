@@ -147,6 +147,6 @@ def file_options(function: F) -> F:
         "--output",
         default="-",
         metavar="FILE",
-        type=click.Path(dir_okay=False),
+        type=click.Path(),
         help="Write to FILE (readable by you alone) instead of stdout.",
     )(function)

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# The wide forms are the same characters where a spreadsheet speaks Chinese, Japanese or Korean.
+_FORMULA_STARTS = tuple(
+    "=+-@\t\r\n"
+    "\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}"
+)
 _JSON_ROWS = 4096
 
 
@@ -69,8 +73,8 @@ def _columns(frame: pd.DataFrame) -> list[list[Any]]:
     return [frame[name].tolist() for name in frame.columns]
 
 
-def _is_text(values: list[Any]) -> bool:
-    return bool(values) and isinstance(values[0], str)
+def _is_text(frame: pd.DataFrame, name: str) -> bool:
+    return frame[name].dtype.kind == "O"
 
 
 class CsvWriter:
@@ -86,7 +90,10 @@ class CsvWriter:
         if not self._has_header:
             self._csv.writerow(frame.columns)
             self._has_header = True
-        columns = [[safe_cell(v) for v in values] if _is_text(values) else values for values in _columns(frame)]
+        columns = [
+            [safe_cell(v) if isinstance(v, str) else v for v in values] if _is_text(frame, name) else values
+            for name, values in zip(frame.columns, _columns(frame), strict=True)
+        ]
         self._csv.writerows(zip(*columns, strict=True))
 
     def close(self) -> None:
@@ -96,7 +103,7 @@ class CsvWriter:
 
 def safe_cell(text: str) -> str:
     """Return `text` so that neither a terminal nor a spreadsheet obeys it (OWASP: CSV injection)."""
-    return f"'{visible(text)}" if text.startswith(_FORMULA_STARTS) else visible(text)
+    return f"'{visible(text)}" if text.lstrip(" ").startswith(_FORMULA_STARTS) else visible(text)
 
 
 class JsonWriter:
@@ -139,7 +146,7 @@ class TextWriter:
             self._widths = [
                 max([len(header), *map(len, column)]) for header, column in zip(headers, texts, strict=True)
             ]
-            self._right = [not _is_text(frame[name].tolist()) for name in self._names]
+            self._right = [not _is_text(frame, name) for name in self._names]
             self._line(headers)
         for row in zip(*texts, strict=True):
             self._line(row)

@@ -27,6 +27,12 @@ HOSTILE = [
     "\u202ea",
     'q"uote,comma\nline',
     "\x7f",
+    " =1+1",
+    "\n=1+1",
+    "\uff1dcmd",
+    "\uff0b1",
+    "\uff0d1",
+    "\uff20x",
 ]
 
 
@@ -53,8 +59,13 @@ def test_csv_of_no_rows_is_a_header():
 def test_no_csv_cell_is_a_formula_or_holds_a_control_character(text):
     data = written("csv", pd.DataFrame({"target": [text]})).decode()
     cell = list(csv.reader(io.StringIO(data)))[1][0]
-    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert not cell.strip().startswith(tuple("=+-@\t\r\uff1d\uff0b\uff0d\uff20"))
     assert not [c for c in data.replace("\n", "") if unicodedata.category(c) in {"Cc", "Cf"}]
+
+
+def test_a_text_below_an_empty_cell_is_no_formula_either():
+    rows = list(csv.reader(io.StringIO(written("csv", pd.DataFrame({"target": [None, "=1+1"]})).decode())))
+    assert rows[2] == ["'=1+1"]
 
 
 def test_json_is_one_array_with_one_object_per_line():

@@ -1,0 +1,181 @@
+"""Where the result of ``analyze`` goes and as what: one text or table into a file or stdout, or several into a folder.
+
+A folder gets names of our own only, each for its owner alone, none over another file unless that was asked for; no link
+leads out of it (`outfile`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from pcapdiag.cli.output import STDOUT, open_output
+from pcapdiag.errors import UsageError
+from pcapdiag.outfile import open_file
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pandas as pd
+
+    from pcapdiag.api import CaptureReport
+    from pcapdiag.report.document import Image
+
+TABLES = ("findings", "occurrences", "exchanges")
+"""What CSV and Parquet can hold; a folder gets all of them."""
+
+_TABLE_FORMATS = ("csv", "parquet")
+_TICKETS = {"markdown": "github", "jira": "jira", "adf": "adf", "slack": "slack"}
+FORMATS = ("terminal", "html", *_TICKETS, "json", *_TABLE_FORMATS)
+
+_CHARTS = ("timeline", "idle-gaps", "closings", "cascade")
+_REPORT = "report.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """As what a result is delivered: its format, and the table or the width where the format needs one."""
+
+    format_: str
+    table: str = TABLES[0]
+    width: int | None = None
+
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """The files that a folder may get; charts for which there is nothing to draw are not written."""
+        if self.format_ in _TABLE_FORMATS:
+            return tuple(f"{name}.{self.format_}" for name in TABLES)
+        if self.format_ == "markdown":
+            return (_REPORT, *(f"{name}.png" for name in _CHARTS))
+        return ()
+
+
+@contextmanager
+def open_delivery(form: Form, output: str, *, force: bool = False) -> Iterator[Callable[[CaptureReport], None]]:
+    """Open where the result goes, before the work begins, so that a bad place is known at once.
+
+    Parameters
+    ----------
+    form : Form
+        As what the result is delivered.
+    output : str
+        ``-`` is stdout; an existing folder, or a name that ends in a slash, is a folder; anything else a file.
+    force : bool
+        Whether existing files are replaced.
+
+    Yields
+    ------
+    callable
+        Takes the result and writes it.
+
+    Raises
+    ------
+    UsageError
+        A file exists and `force` was not given, the place cannot be written, or the format is one file only.
+    """
+    if _is_folder(output):
+        folder = _prepare_folder(form, Path(output), force=force)
+        yield lambda result: _write_folder(result, form, folder, force=force)
+        return
+    if form.format_ == "parquet" and output == STDOUT and sys.stdout.isatty():
+        msg = "Parquet is binary: name a file or a folder with -o"
+        raise UsageError(msg)
+    with open_output(output, force=force) as file:
+        yield lambda result: _write_file(result, form, file, to_stdout=output == STDOUT)
+
+
+def _is_folder(output: str) -> bool:
+    return output != STDOUT and (output.endswith(("/", os.sep)) or Path(output).is_dir())
+
+
+def _prepare_folder(form: Form, folder: Path, *, force: bool) -> Path:
+    if not form.file_names:
+        msg = f"{form.format_} is one file: give -o its name; folders are for markdown, csv and parquet"
+        raise UsageError(msg)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        msg = f"cannot make the folder {folder}: {error.strerror}"
+        raise UsageError(msg) from error
+    taken = [name for name in form.file_names if os.path.lexists(folder / name)]
+    if taken and not force:
+        msg = f"{folder / taken[0]} exists already; choose another folder or add --force"
+        raise UsageError(msg)
+    return folder
+
+
+def _write_file(result: CaptureReport, form: Form, file: IO[bytes], *, to_stdout: bool) -> None:
+    if form.format_ in _TABLE_FORMATS:
+        _write_table(result, form.table, form.format_, file)
+    elif form.format_ == "html":
+        file.write(result.to_html().encode())
+    else:
+        file.write(_render(result, form, to_stdout=to_stdout).encode())
+
+
+def _write_folder(result: CaptureReport, form: Form, folder: Path, *, force: bool) -> None:
+    if form.format_ in _TABLE_FORMATS:
+        for name, file_name in zip(TABLES, form.file_names, strict=True):
+            with open_file(folder / file_name, force=force) as file:
+                _write_table(result, name, form.format_, file)
+        return
+    from pcapdiag.report.dialects import render_ticket  # noqa: PLC0415 - help must not wait for it
+
+    images = list(_write_charts(result, folder, force=force))
+    with open_file(folder / _REPORT, force=force) as file:
+        file.write(render_ticket(result.report, _TICKETS[form.format_], images=images).encode())
+
+
+def _write_charts(result: CaptureReport, folder: Path, *, force: bool) -> Iterator[Image]:
+    from pcapdiag.report.charts import charts  # noqa: PLC0415 - a drawing engine, which only pictures need
+    from pcapdiag.report.document import Image  # noqa: PLC0415 - with the charts
+
+    made = charts(result.analysis, result.report)
+    for name in _CHARTS:
+        if name in made:
+            with open_file(folder / f"{name}.png", force=force) as file:
+                file.write(made[name].png())
+            yield Image(f"{name}.png", f"{made[name].title}. {made[name].alt}")
+
+
+def _write_table(result: CaptureReport, table: str, format_: str, file: IO[bytes]) -> None:
+    from pcapdiag.cli.writers import open_writer  # noqa: PLC0415 - pandas
+
+    writer = open_writer(format_, file, ())
+    for chunk in _chunks(result, table):
+        writer.write(chunk)
+    writer.close()
+
+
+def _chunks(result: CaptureReport, table: str) -> Iterator[pd.DataFrame]:
+    from pcapdiag.report.finding_tables import findings_frame, occurrences_frame  # noqa: PLC0415 - pandas
+
+    if table == "exchanges":
+        yield from result.exchange_chunks()
+    else:
+        yield (findings_frame if table == "findings" else occurrences_frame)(result.report)
+
+
+def _render(result: CaptureReport, form: Form, *, to_stdout: bool) -> str:
+    # Each renderer is imported alone: JSON must not wait for rich.
+    if form.format_ == "json":
+        from pcapdiag.report import json  # noqa: PLC0415
+
+        return json.render(result.report)
+    if form.format_ in _TICKETS:
+        from pcapdiag.report.dialects import render_ticket  # noqa: PLC0415
+
+        return render_ticket(result.report, _TICKETS[form.format_])
+    from pcapdiag.report import terminal  # noqa: PLC0415
+
+    is_tty = to_stdout and sys.stdout.isatty()
+    width = form.width
+    if width is None:
+        width = shutil.get_terminal_size((terminal.WIDTH, 24)).columns if is_tty else terminal.WIDTH
+    color = is_tty and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return terminal.render(result.report, width=width, color=color)
