@@ -60,6 +60,11 @@ class CaptureReport:
     def __repr__(self) -> str:
         return f"<CaptureReport: {self.headline}>"
 
+    def _repr_html_(self) -> str:
+        from pcapdiag.report.notebook import render  # noqa: PLC0415 - renderers load when something is rendered
+
+        return render(self.report)
+
     @property
     def headline(self) -> str:
         """The verdict in one sentence."""
