@@ -83,6 +83,12 @@ class CaptureReport:
 
         return render(self.report)
 
+    def to_html(self) -> str:
+        """Return the report as one HTML document that fetches nothing."""
+        from pcapdiag.report.html import render_html  # noqa: PLC0415 - a template engine and a drawing engine
+
+        return render_html(self.report, self.analysis)
+
     def to_text(self, *, width: int = 100) -> str:
         """Return the report as on a terminal of `width` columns, without colours."""
         from pcapdiag.report.terminal import render  # noqa: PLC0415 - rich loads only here

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pcapdiag.findings import Confidence  # noqa: TC001 - fields of frozen data
 
 if TYPE_CHECKING:
+    from pcapdiag.correlate.clients import ClientTally
     from pcapdiag.logs.entries import AccessEntry, ErrorEntry
 
 
@@ -269,6 +270,8 @@ class Ledger:
         Failed tries that another try followed; needs the access log.
     has_access : bool
         Whether an access log was given.
+    clients : ClientTally or None
+        Requests of clients by the second; needs the access log.
     """
 
     clock: Clock | None
@@ -277,3 +280,4 @@ class Ledger:
     chains: tuple[Chain, ...] = ()
     retries: tuple[Retry, ...] = ()
     has_access: bool = False
+    clients: ClientTally | None = None

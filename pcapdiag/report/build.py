@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pcapdiag.codes import CapturePoint, Direction
 from pcapdiag.findings import Confidence
 from pcapdiag.report.far_end import build_far_end, build_proof, far_frames
+from pcapdiag.report.impact import measure_impact
 from pcapdiag.report.ledger import build_log, lines_by_try
 from pcapdiag.report.model import (
     SCHEMA_VERSION,
@@ -132,6 +133,7 @@ def build_report(
         notes=(*(builder.note(0, n) for n in analysis.notes), *builder.far_notes()),
         settings=settings_read(analysis, findings),
         far_end=None if analysis.far_end is None else build_far_end(analysis.far_end, analysis.captures),
+        impact=measure_impact(analysis),
     )
     masked = tuple(Masked(*counted) for counted in redactor.counts)
     return with_identifier(dataclasses.replace(report, redaction=Redaction(redacted=redact, masked=masked)))

@@ -377,6 +377,26 @@ class Redaction:
 
 
 @dataclass(frozen=True, slots=True)
+class Impact:
+    """What clients noticed in the time of the capture; -1 where it is not known, and why in `unknown`.
+
+    `source` is ``access_log``, ``client_leg`` (the clients' connections in the capture) or empty. `failures` are
+    requests that got a status of 500 or above, or no answer; `gave_up` those whose client left first (499);
+    `hidden_by_retries` those that were answered after a try had failed. `failing_s` counts the seconds in which a
+    request failed, `unavailable_s` those in which every request that ended failed.
+    """
+
+    source: str = ""
+    requests: int = -1
+    failures: int = -1
+    gave_up: int = -1
+    hidden_by_retries: int = -1
+    failing_s: int = -1
+    unavailable_s: int = -1
+    unknown: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything a renderer may show.
 
@@ -404,6 +424,7 @@ class Report:
     far_end: FarEndSummary | None = None
     identifier: str = ""
     redaction: Redaction = Redaction(redacted=True)
+    impact: Impact = Impact()
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON-ready dicts and lists, absolute times in ISO 8601 beside their nanoseconds."""

@@ -50,7 +50,7 @@ def test_several_values_are_a_list(run):
         ("[analyze]\nforce = true\n", "'force' has no place in [analyze]"),
         ("[analyze]\nno-redact = true\n", "'no-redact' has no place in [analyze]"),
         ('analyze = "x"\n', "[analyze] has no place there"),
-        ('[analyze]\nformat = "html"\n', "'html' is not one of"),
+        ('[analyze]\nformat = "pdf"\n', "'pdf' is not one of"),
     ],
 )
 def test_what_has_no_place_in_a_file_is_refused(run, text, reason):

@@ -87,7 +87,7 @@ def test_the_exit_code_says_whether_there_are_findings(invoke, capture, options,
     [
         (["analyze"], "Missing argument 'CAPTURE...'"),
         (["analyze", "/no/such/file.pcap"], "/no/such/file.pcap"),
-        (["analyze", str(RACE), "--format", "html"], "'html' is not one of"),
+        (["analyze", str(RACE), "--format", "pdf"], "'pdf' is not one of"),
         (["analyze", str(RACE), "--select", "XX"], "'XX'"),
         (["analyze", str(RACE), "--proxy", "nobody"], "'nobody' is not an IP address"),
         (["analyze", str(RACE), "--upstream", "10.0.0.1:http"], "'http'"),

@@ -1,0 +1,136 @@
+"""What clients noticed: requests, failures that they saw, failures that retries hid, seconds without service.
+
+From the access log where it was given, else from the clients' own connections in the capture; where neither is there,
+it says why it is not known. Tries to upstreams are not requests of clients, and are never counted as such.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pcapdiag.codes import Leg, Outcome, Protocol
+from pcapdiag.report.model import Impact
+from pcapdiag.report.words import count_of
+
+if TYPE_CHECKING:
+    from pcapdiag.analysis import Analysis
+    from pcapdiag.correlate.clients import ClientTally
+
+ACCESS_LOG, CLIENT_LEG = "access_log", "client_leg"
+_S = 1_000_000_000
+_CLIENT_CLOSED = 499
+_MOST_SECONDS = 400_000
+_NO_RETRIES = "only an access log (--access-log) tells which requests a retry saved"
+
+
+def measure_impact(analysis: Analysis) -> Impact:
+    """Return what clients noticed in the time of the capture.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        All tables, with the ledger where logs were given.
+
+    Returns
+    -------
+    Impact
+        -1 for what is not known, and why.
+    """
+    tally = analysis.log.clients if analysis.log is not None else None
+    if tally is not None and tally.seconds and analysis.first_ts_ns >= 0:
+        return _from_log(analysis, tally)
+    found = _from_capture(analysis)
+    if found is not None:
+        return found
+    if tally is not None:
+        return Impact(unknown="the access log holds no request that could be read")
+    return Impact(unknown="no access log was given (--access-log) and the clients' connections are not in the capture")
+
+
+def _from_log(analysis: Analysis, tally: ClientTally) -> Impact:
+    if tally.is_cut:
+        return Impact(unknown="the access log covers too long a time; give the part of it around the capture")
+    clock = analysis.log.clock if analysis.log is not None else None
+    ahead_ns = clock.offset_ns if clock is not None and clock.is_measured else 0
+    first, last = ((t + ahead_ns) // _S for t in (analysis.first_ts_ns, analysis.last_ts_ns))
+    served = [s for second, s in tally.seconds.items() if first <= second <= last]
+    if not served:
+        return Impact(unknown="the access log holds no request of the time of the capture")
+    return Impact(
+        source=ACCESS_LOG,
+        requests=sum(s.requests for s in served),
+        failures=sum(s.failures for s in served),
+        gave_up=sum(s.gave_up for s in served),
+        hidden_by_retries=sum(s.retried for s in served),
+        failing_s=sum(s.failures > 0 for s in served),
+        unavailable_s=sum(s.failures == s.requests for s in served),
+    )
+
+
+def _from_capture(analysis: Analysis) -> Impact | None:
+    legs = np.asarray(analysis.legs)
+    if not (legs == Leg.CLIENT).any():
+        return None
+    requests: Counter[int] = Counter()
+    failures: Counter[int] = Counter()
+    gave_up = n_opaque = 0
+    for chunk in analysis.exchanges.chunks():
+        mine = (
+            (legs[chunk["conn"]] == Leg.CLIENT) & (chunk["request_ts_ns"] >= 0) & (chunk["outcome"] != Outcome.PENDING)
+        )
+        is_http = chunk["protocol"] == Protocol.HTTP1
+        n_opaque += int((mine & ~is_http).sum())
+        rows = chunk.rows[mine & is_http]
+        ends = (rows["request_ts_ns"] + np.maximum(rows["duration_ns"], 0)) // _S
+        status = rows["status_code"]
+        is_lost = (status >= 500) | np.isin(rows["outcome"], (Outcome.UNANSWERED, Outcome.TRUNCATED))
+        requests.update(ends.tolist())
+        failures.update(ends[is_lost].tolist())
+        gave_up += int((status == _CLIENT_CLOSED).sum())
+        if len(requests) > _MOST_SECONDS:
+            return Impact(unknown="the capture covers too long a time to be counted by the second")
+    if not requests:
+        why = (
+            "the clients' connections are encrypted or no HTTP" if n_opaque else "the capture holds no client's request"
+        )
+        return Impact(unknown=f"{why}, and no access log was given (--access-log)")
+    return Impact(
+        source=CLIENT_LEG,
+        requests=requests.total(),
+        failures=failures.total(),
+        gave_up=gave_up,
+        failing_s=len(failures),
+        unavailable_s=sum(n == requests[second] for second, n in failures.items()),
+        unknown=_NO_RETRIES,
+    )
+
+
+def impact_line(impact: Impact) -> str:
+    """Return the impact in one sentence; why it is not known where it is not."""
+    if impact.requests < 0:
+        return f"What clients saw is not known: {impact.unknown}."
+    text = f"Clients saw {count_of(impact.failures, 'failure')} of {count_of(impact.requests, 'request')}"
+    if impact.hidden_by_retries >= 0:
+        text += f"; retries hid {impact.hidden_by_retries:,} more"
+    if impact.gave_up:
+        text += f"; {count_of(impact.gave_up, 'client')} gave up"
+    if impact.failures:
+        seconds = count_of(impact.unavailable_s, "second")
+        text += f"; in {seconds} nobody was served, in {impact.failing_s:,} somebody was not"
+    return f"{text} ({_SOURCES[impact.source]})."
+
+
+_SOURCES = {ACCESS_LOG: "access log, within the time of the capture", CLIENT_LEG: "the clients' side of the capture"}
+_BASES = {ACCESS_LOG: "the access log, as far as the capture reaches", CLIENT_LEG: "the clients' side of the capture"}
+
+
+def impact_basis(impact: Impact) -> str:
+    """Return what the numbers were counted from, in a sentence."""
+    if impact.requests < 0:
+        return f"Not known, because {impact.unknown}."
+    text = f"Counted from {_BASES[impact.source]}"
+    text += ". A failure is an answer with status 500 or above, or none; a second counts as unavailable when every"
+    return f"{text} request that ended in it failed."
