@@ -64,8 +64,9 @@ class _Ticket:
         self._client = client
         self._target = target
         self._bundle = bundle
-        self._project = client.projects.get(target.project, lazy=True)
-        tickets = self._project.mergerequests if target.is_change else self._project.issues
+        project = client.projects.get(target.project, lazy=True)
+        self._uploads = f"/projects/{quote(target.project, safe='')}/uploads"
+        tickets = project.mergerequests if target.is_change else project.issues
         self._notes = tickets.get(int(target.number), lazy=True).notes
 
     def find_comment(self) -> str | None:
@@ -83,7 +84,8 @@ class _Ticket:
 
     def send_file(self) -> Uploaded:
         with self._bundle.reopened() as file:
-            answer = self._project.upload(self._bundle.name, filedata=file)
+            # Project.upload would hold all of it in memory, and encodes the name of a project twice.
+            answer = self._client.http_post(self._uploads, files={"file": (self._bundle.name, file)})
         link = re.fullmatch(rf"/uploads/([0-9a-f]{{16,64}})/{re.escape(self._bundle.name)}", answer["url"])
         if link is None:
             msg = "the address of the upload is not one of GitLab's"
@@ -91,9 +93,7 @@ class _Ticket:
         return Uploaded(link[1], link[0])
 
     def remove_file(self, file: Uploaded) -> None:
-        self._client.http_delete(
-            f"/projects/{quote(self._target.project, safe='')}/uploads/{file.key}/{self._bundle.name}"
-        )
+        self._client.http_delete(f"{self._uploads}/{file.key}/{self._bundle.name}")
 
     def _place(self, note: Any) -> str:
         return f"{self._target.url}#note_{int(note)}"

@@ -16,16 +16,8 @@ from tests.report import builders
 @pytest.fixture(autouse=True)
 def nothing_of_this_machine(monkeypatch, tmp_path):
     """No token, proxy, .netrc or keyring of whoever runs the tests takes part."""
-    for name in (
-        "JIRA_TOKEN",
-        "JIRA_USER",
-        "GITHUB_TOKEN",
-        "GITLAB_TOKEN",
-        "WEBHOOK_TOKEN",
-        "ATTACH_TO",
-        "ATTACH_KIND",
-    ):
-        monkeypatch.delenv(f"PCAPDIAG_{name}", raising=False)
+    for name in [name for name in os.environ if name.startswith("PCAPDIAG_") and name.endswith(("_TOKEN", "_USER"))]:
+        monkeypatch.delenv(name)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
