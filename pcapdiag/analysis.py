@@ -280,6 +280,8 @@ class Analysis:
     """The proxy's configuration; None where it was not given."""
     arrivals: Mapping[tuple[int, int], Arrival] = field(default_factory=dict)
     """What the logs of applications say of lost requests, by connection and depth."""
+    added_logs: Mapping[str, str] = field(default_factory=dict)
+    """Rotated logs that were read although nobody named them, and what each is."""
     far_end: FarEnd | None = None
     """What captures from the upstreams' end add; None where none was given."""
 

@@ -305,9 +305,9 @@ def analyze(
     """
     from pcapdiag.capture.digest import start_digest  # noqa: PLC0415
     from pcapdiag.capture.series import group_captures  # noqa: PLC0415
-    from pcapdiag.logbook import LogInputs, add_logs, zone_offset_s  # noqa: PLC0415
+    from pcapdiag.logbook import LogInputs, add_logs, expand_inputs, zone_offset_s  # noqa: PLC0415
 
-    logs = LogInputs(
+    given = LogInputs(
         error_logs=tuple(map(str, error_logs)),
         access_logs=tuple(map(str, access_logs)),
         upstream_logs=tuple(map(str, upstream_logs)),
@@ -316,6 +316,7 @@ def analyze(
         upstream_log_format=upstream_log_format,
         log_zone=log_zone,
     )
+    logs = expand_inputs(given)
     zone_offset_s(log_zone, 0)  # as the codes below: said now, not after a long read
     far = group_captures([str(c) for c in upstream_captures])
     grouped = _without(group_captures([str(c) for c in captures]), far)
@@ -346,7 +347,8 @@ def analyze(
             analysis = replace(analysis, far_end=far_end)
         analysis = add_logs(analysis, logs)
         diagnosis = diagnose(analysis, select=select, ignore=ignore)
-        digests = digest.result()
+        added = start_digest([*analysis.added_logs])
+        digests = digest.result() | added.result()
     finally:
         digest.cancel()
     for file in (f for c in (*grouped, *far) for f in c.files):
@@ -358,7 +360,8 @@ def analyze(
         version=__version__,
         redact=redact,
         other_inputs=[
-            InputFile(path, kind, digests[path].n_bytes, digests[path].sha256) for path, kind in logs.kinds.items()
+            InputFile(path, kind, digests[path].n_bytes, digests[path].sha256)
+            for path, kind in (*logs.kinds.items(), *analysis.added_logs.items())
         ],
     )
     return CaptureReport(report, analysis, redact=redact, causes=diagnosis.findings)

@@ -17,11 +17,14 @@ from pcapdiag.codes import Leg
 from pcapdiag.conf.read import read_proxy_conf
 from pcapdiag.conf.values import version_numbers
 from pcapdiag.correlate.arrivals import judge_arrivals
+from pcapdiag.correlate.clients import ClientTally
 from pcapdiag.correlate.join import CaptureSpan, join_logs
 from pcapdiag.errors import UsageError
 from pcapdiag.findings import Note
 from pcapdiag.logs.access_log import read_access_log
 from pcapdiag.logs.error_log import read_error_log
+from pcapdiag.logs.files import expand_logs
+from pcapdiag.logs.older import OlderLogs, find_older
 from pcapdiag.logs.upstream_log import read_upstream_log
 from pcapdiag.losses import to_connection
 from pcapdiag.tries import list_served, list_tries
@@ -30,8 +33,8 @@ from pcapdiag.units import parse_zone
 if TYPE_CHECKING:
     from pcapdiag.analysis import Analysis
     from pcapdiag.conf.settings import ProxySettings
+    from pcapdiag.correlate.ledger import Clock, Ledger
     from pcapdiag.logs.entries import LogCounts
-
 AUTO = "auto"
 _MOST_CLIENTS = 200
 """Connections of clients that are asked which version the proxy is."""
@@ -98,9 +101,10 @@ def add_logs(analysis: Analysis, inputs: LogInputs) -> Analysis:
     settings = read_proxy_conf(inputs.proxy_conf, version=proxy_version(analysis)) if inputs.proxy_conf else None
     notes = [Note("configuration", f"{n.source}: {n.text}") for n in settings.notes] if settings is not None else []
     zone_s = zone_offset_s(inputs.log_zone, analysis.first_ts_ns)
-    errors = [read_error_log(path) for path in inputs.error_logs]
     form = access_format(inputs, settings)
+    errors = [read_error_log(path) for path in inputs.error_logs]
     accesses = [read_access_log(path, form) for path in inputs.access_logs]
+    older = OlderLogs()
     pattern = None if inputs.upstream_log_format in ("", AUTO) else inputs.upstream_log_format
     applications = [read_upstream_log(path, pattern) for path in inputs.upstream_logs]
     ledger, arrivals = None, {}
@@ -109,17 +113,61 @@ def add_logs(analysis: Analysis, inputs: LogInputs) -> Analysis:
         span = CaptureSpan(
             analysis.first_ts_ns, analysis.last_ts_ns, frozenset(str(u.endpoint) for u in analysis.upstreams)
         )
-        ledger = join_logs(
-            wires, span, chain.from_iterable(errors), chain.from_iterable(accesses), settings, zone_s=zone_s
-        )
+
+        def join(old: OlderLogs) -> Ledger:
+            tally = ClientTally()
+            entries = tally.watch(chain(*accesses, *old.accesses))
+            ledger = join_logs(wires, span, chain(*errors, *old.errors), entries, settings, zone_s=zone_s)
+            return replace(ledger, clients=tally if accesses else None)
+
+        def find(clock: Clock | None) -> OlderLogs:
+            is_known = clock is not None and clock.is_measured and not clock.is_ambiguous
+            offset = clock.total_ns if clock is not None and is_known else None
+            return find_older(
+                inputs.error_logs, inputs.access_logs, form, span.first_ns, span.last_ns, offset, given=inputs.kinds
+            )
+
+        ledger = join(older)
+        older = find(ledger.clock)
+        if older.errors or older.accesses:
+            n_before = 0 if ledger.clock is None else ledger.clock.pairs
+            ledger = join(older)
+            # Where they told the zone, less of them is needed.
+            if not n_before and ledger.clock is not None:
+                older = find(ledger.clock)
+                ledger = join(older)
+        notes += [Note("rotated-log-added", text) for text in older.remarks()]
     if applications:
         served, is_sampled = list_served(analysis, wires)
         arrivals = judge_arrivals(wires, served, [(log.path, log) for log in applications], is_sampled=is_sampled)
-    for path, counts in [(log.path, log.counts) for log in (*errors, *accesses)]:
+    for path, counts in [(log.path, log.counts) for log in (*errors, *accesses, *(its.log for its in older.used))]:
         notes += [*counts.notes, *_unparsed(path, counts, "are no log lines")]
     for path, counts in [(log.path, log.counts) for log in applications]:
         notes += [*counts.notes, *_unparsed(path, counts, "hold no request")]
-    return replace(analysis, settings=settings, log=ledger, arrivals=arrivals, notes=(*analysis.notes, *notes))
+    return replace(
+        analysis,
+        settings=settings,
+        log=ledger,
+        arrivals=arrivals,
+        added_logs={log.log.path: log.kind for log in older.used},
+        notes=(*analysis.notes, *notes),
+    )
+
+
+def expand_inputs(inputs: LogInputs) -> LogInputs:
+    """Return the inputs with files in place of folders and globs, each once.
+
+    Raises
+    ------
+    LogError
+        A folder holds no such log, or nothing fits a glob.
+    """
+    return replace(
+        inputs,
+        error_logs=expand_logs(inputs.error_logs, "error"),
+        access_logs=expand_logs(inputs.access_logs, "access"),
+        upstream_logs=expand_logs(inputs.upstream_logs, ""),
+    )
 
 
 def _unparsed(path: str, counts: LogCounts, what: str) -> tuple[Note, ...]:
