@@ -26,6 +26,8 @@ class ProofKind(Enum):
     """The request arrived, and nothing of a response left the upstream before the proxy gave up."""
     ANSWER_LOST = "answer_lost"
     """The upstream answered, and the answer never reached the proxy."""
+    ANSWERED = "answered"
+    """The upstream answered and the proxy got the answer: only the proxy's capture lacks it."""
     NOT_ARRIVED = "not_arrived"
     """The request never reached the upstream: it was lost in between."""
     FORGED_RST = "forged_rst"

@@ -82,9 +82,15 @@ class _Comparison:
         self._paths_to: dict[tuple[int, Side], set[int]] = defaultdict(set)
         for pair, path in zip(pairs, self._path_of.tolist(), strict=True):
             self._paths_to[pair.near.capture_idx, pair.near.resp].add(path)
+        self._translating = {
+            path for pair, path in zip(pairs, self._path_of.tolist(), strict=True) if pair.is_translated
+        }
         self._has_gaps = [any(n.code in _DOUBTFUL_NOTES for n in c.notes) for c in far.analysis.captures]
         self._spans = [_span(capture.files) for capture in far.analysis.captures]
         self._counts = self._count(matched.one_sided)
+        self._missed: dict[int, int] = defaultdict(int)
+        for path, n in self._counts["missed", False].items():
+            self._missed[self._clocks[path].far_idx] += n
 
     def result(self) -> FarEnd:
         """Return everything that the far end adds."""
@@ -114,11 +120,16 @@ class _Comparison:
         """Return the paths on which a connection of the proxy must have gone, by others to the same upstream."""
         return sorted(self._paths_to.get((row.capture_idx, row.resp), ()))
 
+    def _paths_for(self, row: Row) -> list[int]:
+        """Return the paths on which the far captures would have known this connection, had it been there."""
+        is_known = row.orig_isn >= 0 and row.resp_isn >= 0
+        return [path for path in self._clocks_of(row) if is_known or path not in self._translating]
+
     def _view(self, path: int, near_ts_ns: int, pair: Pair | None, rows: Rows | None) -> View:
         """Return the far end of a request of this time."""
         clock = self._clocks[path]
         first_ns, last_ns = self._spans[clock.far_idx]
-        missed = self._counts["missed", False].get(path, 0)
+        missed = self._missed[clock.far_idx]
         jitter = clock.to_upstream.p99 - clock.to_upstream.min if clock.to_upstream is not None else 0
         return View(
             segments=read_segments(rows, clock.far_idx, is_flipped=pair.is_flipped)
@@ -164,16 +175,17 @@ class _Comparison:
 
     def _prove_apart(self, losses: dict[int, list[Loss]]) -> Iterator[tuple[Loss, Proof]]:
         """Yield what can be said of losses on connections that are not joined."""
-        reasons = dict.fromkeys(self._joined.ambiguous, "its connection fits more than one of the upstream's captures")
+        reasons = dict.fromkeys(self._joined.ambiguous, "its connection cannot be told from others at the upstream")
         renumbered = "something between the two ends rewrites sequence numbers: its connection cannot be joined"
         reasons |= dict.fromkeys(self._joined.renumbered, renumbered)
         for conn, reason in reasons.items():
             yield from ((loss, undecided(reason)) for loss in losses.get(conn, ()))
         for row in self._joined.alone:
             for loss in losses.get(row.conn, ()):
-                views = [self._view(path, loss.request_ts_ns, None, None) for path in self._clocks_of(row)]
-                if loss.is_connect and views:
-                    proofs = [prove_attempt(loss, view) for view in views]
+                views = [self._view(path, loss.request_ts_ns, None, None) for path in self._paths_for(row)]
+                if views:
+                    prove = prove_attempt if loss.is_connect else prove_request
+                    proofs = [prove(loss, view) for view in views]
                     # Another capture of the same upstream may have been running.
                     yield loss, min(proofs, key=lambda proof: proof.kind is ProofKind.UNDECIDED)
                 else:
@@ -219,7 +231,8 @@ class _Comparison:
             )
             yield Note("ends-renumbered", text)
         if joined.ambiguous:
-            text = f"{len(joined.ambiguous):,} connections fit more than one of the other end and are not joined"
+            n = len(joined.ambiguous)
+            text = f"{n:,} connections cannot be told from others at the other end, and are not joined"
             yield Note("ends-ambiguous", text)
         if joined.n_in_several_captures:
             text = (

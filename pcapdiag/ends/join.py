@@ -7,7 +7,7 @@ both ends; single segments are the affair of `segments`.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from statistics import median_low
 from typing import TYPE_CHECKING, NamedTuple
@@ -145,12 +145,13 @@ def join_connections(near: Iterable[Row], far: Iterable[Row]) -> Joined:
             for other in by_sides.get((row.resp, row.orig), ())
             if other.is_inferred or row.is_inferred
         ]
-        fitting = [pair for pair in fitting if _is_same(row, pair.far)]
+        verdicts = [_is_same(row, pair.far) for pair in fitting]
+        fitting = [pair for pair, is_same in zip(fitting, verdicts, strict=True) if is_same]
         pair = _only(fitting)
         if pair is not None:
             pairs.append(pair)
             n_several += len(fitting) > 1
-        elif fitting:
+        elif fitting or None in verdicts:
             ambiguous.append(row.conn)
         else:
             left.append(row)
@@ -177,19 +178,25 @@ def _only(fitting: list[Pair]) -> Pair | None:
     return min(fitting, key=lambda pair: pair.far.capture_idx)
 
 
-def _is_same(near: Row, far: Row) -> bool:
-    """Tell whether two connections with equal (or translated) addresses are one, by their sequence numbers."""
+def _is_same(near: Row, far: Row) -> bool | None:
+    """Tell whether two connections of the same endpoints are one, by sequence numbers; None if these say nothing."""
     numbers = ((near.orig_isn, far.orig_isn), (near.resp_isn, far.resp_isn))
     known = [(a, b) for a, b in numbers if a >= 0 and b >= 0]
     if known:
         return all(a == b for a, b in known)
-    return _overlaps(
-        sent_range(near.orig_isn, near.resp_max_ack, near.orig_bytes),
-        sent_range(far.orig_isn, far.resp_max_ack, far.orig_bytes),
-    ) and _overlaps(
-        sent_range(near.resp_isn, near.orig_max_ack, near.resp_bytes),
-        sent_range(far.resp_isn, far.orig_max_ack, far.resp_bytes),
+    ranges = (
+        (
+            sent_range(near.orig_isn, near.resp_max_ack, near.orig_bytes),
+            sent_range(far.orig_isn, far.resp_max_ack, far.orig_bytes),
+        ),
+        (
+            sent_range(near.resp_isn, near.orig_max_ack, near.resp_bytes),
+            sent_range(far.resp_isn, far.orig_max_ack, far.resp_bytes),
+        ),
     )
+    # One direction may say nothing, such as that of an upstream that only resets.
+    both = [(a, b) for a, b in ranges if a[1] >= 0 and b[1] >= 0]
+    return all(_overlaps(a, b) for a, b in both) if both else None
 
 
 def sent_range(isn: int, acknowledged: int, n_bytes: int) -> tuple[int, int]:
@@ -204,8 +211,6 @@ def sent_range(isn: int, acknowledged: int, n_bytes: int) -> tuple[int, int]:
 
 
 def _overlaps(a: tuple[int, int], b: tuple[int, int]) -> bool:
-    if a[1] < 0 or b[1] < 0:
-        return False
     apart = sequence_difference(b[0], a[0])
     return apart <= a[1] if apart >= 0 else -apart <= b[1]
 
@@ -240,6 +245,8 @@ def _join_translated(left: list[Row], far: list[Row], pairs: list[Pair]) -> tupl
     became: dict[tuple[int, Side], set[tuple[int, Side]]] = defaultdict(set)
     for pair in (*pairs, *found):
         became[pair.near.capture_idx, pair.near.resp].add((pair.far.capture_idx, pair.far.resp))
+    for place, places in _places_of_attempts(others, by_numbers).items():
+        became.setdefault(place, places)
     attempts: list[Pair] = []
     rest: list[Row] = []
     for row in others:
@@ -255,6 +262,18 @@ def _join_translated(left: list[Row], far: list[Row], pairs: list[Pair]) -> tupl
             rest.append(row)
     attempts, late = _plausible(attempts, [*pairs, *found])
     return rest, found + attempts, doubtful + late
+
+
+def _places_of_attempts(
+    rows: list[Row], by_numbers: dict[tuple[int, int], list[Row]]
+) -> dict[tuple[int, Side], set[tuple[int, Side]]]:
+    """Return what became of upstreams that accepted no connection: where two numbers fit, chance is out."""
+    seen: dict[tuple[int, Side], Counter[tuple[int, Side]]] = defaultdict(Counter)
+    for row in rows:
+        fitting = by_numbers.get((row.orig_isn, -1), []) if row.orig_isn >= 0 > row.resp_isn else []
+        if len(fitting) == 1:
+            seen[row.capture_idx, row.resp][fitting[0].capture_idx, fitting[0].resp] += 1
+    return {place: {there for there, n in found.items() if n > 1} for place, found in seen.items()}
 
 
 def _plausible(found: list[Pair], known: list[Pair]) -> tuple[list[Pair], list[int]]:
@@ -278,7 +297,9 @@ def _find_renumbered(left: list[Row], by_sides: dict[tuple[Side, Side], list[Row
     """
     apart = {
         row.conn: [
-            o.first_ts_ns - row.first_ts_ns for o in by_sides.get((row.orig, row.resp), ()) if o.conn not in paired
+            o.first_ts_ns - row.first_ts_ns
+            for o in by_sides.get((row.orig, row.resp), ())
+            if o.conn not in paired and row.orig_isn >= 0 <= o.orig_isn
         ]
         for row in left
     }

@@ -99,8 +99,8 @@ def prove_attempt(loss: Loss, view: View) -> Proof:
     refusal = _first(view.segments, Direction.RESP, TcpFlag.RST)
     accepted = _first(view.segments, Direction.RESP, TcpFlag.SYN)
     if rst is not None and refusal is None:
-        text = "the SYN reached the upstream, but the RST that refused it never left there"
-        return _proof(ProofKind.FORGED_RST, text, view, [arrived], is_certain=view.is_complete)
+        text = "the SYN reached the upstream, and its capture lacks the RST that refused it"
+        return _proof(ProofKind.FORGED_RST, text, view, [arrived])
     if refusal is not None:
         after = about(max(refusal.ts_ns - syn.ts_ns, 0))
         leaves = FarFrame(refusal, "RST leaves", "the upstream's own machine refuses the connection")
@@ -138,9 +138,12 @@ def prove_request(loss: Loss, view: View) -> Proof:
     arrived = FarFrame(arrival, "request arrives", "the request arrives at the upstream")
     if closing is not None and not _acknowledges(closing, loss.request_seq) and closing.flags & TcpFlag.RST == 0:
         return _closed_first(loss, view, closing, arrival)
+    if Key.RESP_FIN in loss.keys and _first(view.segments, Direction.RESP, TcpFlag.FIN) is None:
+        return undecided("the upstream's capture lacks the FIN that the proxy got")
     if rst is not None and closing is None and is_foreign:
-        text = "the request reached the upstream, but the RST that the proxy got never left there"
-        return _proof(ProofKind.FORGED_RST, text, view, [arrived], is_certain=view.is_complete)
+        # The upstream would have had to stay silent, so a capture that missed its RST is as likely.
+        text = "the request reached the upstream, and its capture lacks the RST that the proxy got"
+        return _proof(ProofKind.FORGED_RST, text, view, [arrived])
     if closing is not None:
         return _prove_closed(loss, view, closing, arrival)
     return _prove_open(loss, view, arrived)
@@ -166,7 +169,7 @@ def _prove_without_arrival(loss: Loss, view: View, closing: FarSegment | None, *
         return _proof(ProofKind.LOST_STATE, text, view, [leaves])
     if is_foreign:
         text = "the request never reached the upstream, and the RST that the proxy got never left there"
-        return _proof(ProofKind.FORGED_RST, text, view, is_certain=True)
+        return _proof(ProofKind.FORGED_RST, text, view, is_certain=view.is_complete)
     times = f" ({loss.retransmissions + 1:,} times sent)" if loss.retransmissions else ""
     text = f"the request{times} never reached the upstream: it was lost in between"
     return _proof(ProofKind.NOT_ARRIVED, text, view, is_certain=view.is_complete or loss.retransmissions > 1)
@@ -211,17 +214,15 @@ def _prove_closed(loss: Loss, view: View, closing: FarSegment, arrival: FarSegme
         return _proof(ProofKind.CLOSED_FIRST, text, view, [leaves, arrived], lead_ns=lead, is_certain=True)
     sent = _answer(loss, view)
     if sent and not loss.truncated and Key.RESPONSE not in loss.keys:
-        n_bytes = sum(s.payload_len for s in sent)
-        first = FarFrame(sent[0], "response leaves", "the first response bytes leave the upstream")
-        text = f"the request reached the upstream, and {n_bytes:,} response bytes left it that the proxy never got"
-        return _proof(ProofKind.ANSWER_LOST, text, view, [arrived, first, leaves], lead_ns=lead, is_certain=True)
+        return _prove_answered(loss, view, sent, [arrived, leaves])
     is_taken = loss.is_acknowledged or loss.truncated or _acknowledges(closing, loss.request_seq) or bool(sent)
     if kind == "RST" and not is_taken:
         text = (
             "the request reached the upstream, whose own machine answered it with a RST"
             f" {about(max(-lead, 0))} later, without having closed before"
         )
-        return _proof(ProofKind.LOST_STATE, text, view, [arrived, leaves], lead_ns=lead, is_certain=True)
+        is_certain = view.is_complete
+        return _proof(ProofKind.LOST_STATE, text, view, [arrived, leaves], lead_ns=lead, is_certain=is_certain)
     text = f"the request reached the upstream, and its {kind} left {about(max(-lead, 0))} later"
     return _proof(ProofKind.REQUEST_FIRST, text, view, [arrived, leaves], lead_ns=lead, is_certain=True)
 
@@ -230,10 +231,7 @@ def _prove_open(loss: Loss, view: View, arrived: FarFrame) -> Proof:
     """Return what is proved of a request that arrived at an upstream which did not close."""
     sent = _answer(loss, view)
     if sent and not loss.truncated and Key.RESPONSE not in loss.keys:
-        first = FarFrame(sent[0], "response leaves", "the first response bytes leave the upstream")
-        n_bytes = sum(s.payload_len for s in sent)
-        text = f"the request reached the upstream, and {n_bytes:,} response bytes left it that the proxy never got"
-        return _proof(ProofKind.ANSWER_LOST, text, view, [arrived, first], is_certain=True)
+        return _prove_answered(loss, view, sent, [arrived])
     answered = next((s for s in view.segments if s.dir == Direction.RESP and _acknowledges(s, loss.request_seq)), None)
     if answered is not None and not loss.is_acknowledged and not _is_acknowledged_in_part(loss):
         leaves = FarFrame(answered, "acknowledgement leaves", "the upstream acknowledges the request")
@@ -242,8 +240,25 @@ def _prove_open(loss: Loss, view: View, arrived: FarFrame) -> Proof:
     if loss.truncated:
         return _proof(ProofKind.UNDECIDED, "the upstream did not close either", view, [arrived])
     taken = "acknowledged it and sent nothing more" if answered is not None else "said nothing, not even that it had it"
-    text = f"the request reached the upstream, which {taken}"
+    is_given_up = Key.ORIG_FIN in loss.keys or Key.ORIG_RST in loss.keys
+    until = " until the proxy closed" if is_given_up else " while the captures ran"
+    text = f"the request reached the upstream, which {taken}{until}"
     return _proof(ProofKind.NO_ANSWER, text, view, [arrived], is_certain=view.is_complete)
+
+
+def _prove_answered(loss: Loss, view: View, sent: Sequence[FarSegment], others: Sequence[FarFrame]) -> Proof:
+    """Return what is proved of a request whose answer left the upstream and is not in the proxy's capture."""
+    first = FarFrame(sent[0], "response leaves", "the first response bytes leave the upstream")
+    frames = sorted((*others, first), key=lambda frame: (frame.segment.ts_ns, frame.segment.frame))
+    n_bytes = sum(s.payload_len for s in sent)
+    acks = [s.ack for s in view.segments if s.dir == Direction.ORIG and s.ack >= 0]
+    if loss.connection.orig_max_ack >= 0:
+        acks.append(loss.connection.orig_max_ack)
+    if any(sequence_difference(ack, sent[0].seq) > 0 for ack in acks):
+        text = f"{n_bytes:,} response bytes left the upstream, and the proxy acknowledged them: its capture lacks them"
+        return _proof(ProofKind.ANSWERED, text, view, frames, is_certain=True)
+    text = f"the request reached the upstream, and {n_bytes:,} response bytes left it that never reached the proxy"
+    return _proof(ProofKind.ANSWER_LOST, text, view, frames, is_certain=True)
 
 
 def _closing(loss: Loss, view: View) -> FarSegment | None:
@@ -257,6 +272,9 @@ def _closing(loss: Loss, view: View) -> FarSegment | None:
             if s.dir == Direction.RESP and s.seq == crossing.seq and s.payload_len > 0:
                 return s
     own = _first(view.segments, Direction.RESP, TcpFlag.FIN) or _first(view.segments, Direction.RESP, TcpFlag.RST)
+    of_proxy = loss.keys.get(Key.ORIG_FIN)
+    if own is not None and of_proxy is not None and _acknowledges(own, of_proxy.seq + of_proxy.payload_len):
+        return None
     other = _first(view.segments, Direction.ORIG, TcpFlag.FIN | TcpFlag.RST)
     if own is None or other is None or view.segments.index(own) < view.segments.index(other):
         return own

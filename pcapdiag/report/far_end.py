@@ -28,6 +28,7 @@ _WORDS = {
     ProofKind.REQUEST_FIRST: "closed by the upstream with the request in hand",
     ProofKind.NO_ANSWER: "arrived and left without an answer",
     ProofKind.ANSWER_LOST: "answered, and the answer lost on the way",
+    ProofKind.ANSWERED: "answered, and only missing from the proxy's capture",
     ProofKind.NOT_ARRIVED: "lost before they reached the upstream",
     ProofKind.FORGED_RST: "ended by a RST that never left the upstream",
     ProofKind.LOST_STATE: "answered by the upstream itself with a RST",
@@ -41,6 +42,7 @@ _SENTENCES = {
     ProofKind.REQUEST_FIRST: "the request had arrived at the upstream when its closing left.",
     ProofKind.NO_ANSWER: "it arrived at the upstream, and no answer left there.",
     ProofKind.ANSWER_LOST: "the upstream answered, and the answer never reached the proxy.",
+    ProofKind.ANSWERED: "the upstream answered and the proxy got the answer, which its capture lacks.",
     ProofKind.NOT_ARRIVED: "it never reached the upstream.",
     ProofKind.FORGED_RST: "the RST that the proxy got never left the upstream.",
     ProofKind.LOST_STATE: "it arrived at the upstream, which answered with a RST of its own, without having closed.",
@@ -200,7 +202,7 @@ def both_ends_lines(far_end: FarEndSummary | None) -> tuple[str, ...]:
         (far_end.only_proxy, "only at the proxy"),
         (far_end.only_upstream, "only at an upstream"),
         (far_end.not_covered, "to upstreams or at times that no upstream's capture covers"),
-        (far_end.ambiguous, "not joined, because they fit several"),
+        (far_end.ambiguous, "not joined, because they cannot be told from others"),
         (far_end.renumbered, "not joined, because something rewrites their sequence numbers"),
     ]
     joined = f"{count_of(far_end.joined, 'connection')} seen at both ends"

@@ -84,6 +84,7 @@ def weigh_ends(code: str, claim: Claim, proof: Proof | None) -> Claim:
         return claim
     if proof.is_certain and proof.kind in _PROVED_BY.get(code, ()):
         return replace(claim, confidence=Confidence.CONFIRMED)
-    if proof.kind in _REFUTED_BY.get(code, ()):
-        return replace(claim, confidence=Confidence.POSSIBLE)
+    if proof.kind is ProofKind.ANSWERED or proof.kind in _REFUTED_BY.get(code, ()):
+        at_most = Confidence.POSSIBLE if proof.is_certain else Confidence.LIKELY
+        return replace(claim, confidence=min(claim.confidence, at_most))
     return claim
