@@ -28,13 +28,14 @@ _END_BYTES = 22
 _ZIP64 = b"PK\x06\x07"
 _ZIP64_BYTES = 20
 _MAX_DIRECTORY_BYTES = 256 * (MAX_MEMBERS + 1)
+_COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _MODE = stat.S_IFREG | 0o600
 _PIECE_BYTES = 1 << 20
 _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
     EOFError,
-    NotImplementedError,  # a compression that we do not write
+    NotImplementedError,  # a version of ZIP that we do not write
     RuntimeError,  # encrypted
     ValueError,
     OverflowError,
@@ -108,6 +109,8 @@ class Bundle:
         entries = archive.infolist()
         if not entries or entries[0].filename != NAME:
             self._refuse(f"its first entry is not {NAME}")
+        if any(e.compress_type not in _COMPRESSIONS for e in entries):
+            self._refuse("it is compressed in a way that pcapdiag does not use")  # others unpack without a bound
         with archive.open(entries[0]) as file:
             manifest = self._manifest(file.read(MAX_BYTES + 1))
         # Names are taken from the manifest, where only harmless ones are possible, and must be those of the archive.
