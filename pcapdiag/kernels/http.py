@@ -22,7 +22,7 @@ from pcapdiag.codes import (
     StreamEventKind,
     TcpFlag,
 )
-from pcapdiag.kernels._kernel import kernel
+from pcapdiag.kernels._kernel import entry_kernel, kernel
 from pcapdiag.kernels.http_exchange import (
     BITS,
     emit_exchange,
@@ -536,7 +536,7 @@ def _end_slot(s, slot, event, conn_rows):
         emit_keys(s, slot, event["conn"], -1)
 
 
-@kernel
+@entry_kernel
 def frame_exchanges(s, events, start, stop, buffer, piece_bytes, conn_rows):
     """Frame the stream events of a batch into exchanges.
 
