@@ -148,12 +148,17 @@ class StoredTable(Table):
 class RowStore:
     """Append-only rows; beyond `memory_bytes` the older ones go to an unlinked temporary file.
 
+    Rows are copied into blocks that stay where they are: memory that is allocated again for every batch would have to
+    be cleared by the system every time, which costs more than the rows.
+
     Parameters
     ----------
     schema : Schema
         Meaning of the columns.
     memory_bytes : int
         [bytes] Rows kept in memory before they are written out.
+    block_bytes : int
+        [bytes] By how much the memory grows.
 
     Raises
     ------
@@ -161,55 +166,91 @@ class RowStore:
         From `append`, when the temporary folder is full.
     """
 
-    def __init__(self, schema: Schema, *, memory_bytes: int = 8 << 20) -> None:
+    def __init__(self, schema: Schema, *, memory_bytes: int = 8 << 20, block_bytes: int = 4 << 20) -> None:
         self.schema = schema
         self.n_rows = 0
-        self._memory_bytes = memory_bytes
-        self._parts: list[Rows] = []
-        self._part_bytes = 0
+        row_bytes = schema.dtype.itemsize
+        self._block_rows = max(1, min(block_bytes, memory_bytes) // row_bytes)
+        self._max_blocks = max(1, memory_bytes // (self._block_rows * row_bytes))
+        self._blocks: list[Rows] = []
+        self._n_held = 0
         self._file: Any = None
         self._spilled: list[int] = []
 
     def append(self, rows: Rows) -> None:
         """Copy `rows` to the end."""
-        if len(rows) == 0:
-            return
-        self._parts.append(rows.copy())
-        self._part_bytes += rows.nbytes
         self.n_rows += len(rows)
-        if self._part_bytes > self._memory_bytes:
-            self._spill()
+        while len(rows):
+            number, at = divmod(self._n_held, self._block_rows)
+            if number == self._max_blocks:
+                self._spill()
+                continue
+            if number == len(self._blocks):
+                # Small captures stay small: the first block grows with what is in it.
+                self._blocks.append(np.empty(min(self._block_rows, 2 * len(rows)), dtype=self.schema.dtype))
+            block = self._blocks[number]
+            if at + len(rows) > len(block) < self._block_rows:
+                grown = np.empty(min(self._block_rows, 2 * (at + len(rows))), dtype=self.schema.dtype)
+                grown[:at] = block[:at]
+                block = self._blocks[number] = grown
+            n_row = min(len(rows), len(block) - at)
+            block[at : at + n_row] = rows[:n_row]
+            self._n_held += n_row
+            rows = rows[n_row:]
 
     def _spill(self) -> None:
         if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="pcapdiag-")  # noqa: SIM115 - lives as long as the store
+            self._file = tempfile.TemporaryFile(prefix="pcapdiag-", buffering=0)  # noqa: SIM115 - lives as long as the store
             weakref.finalize(self, self._file.close)
         self._file.seek(0, 2)
-        for part in self._parts:
-            self._file.write(part.data)
-        self._spilled.append(sum(len(part) for part in self._parts))
-        self._parts = []
-        self._part_bytes = 0
+        for held in self._held():
+            _write_all(self._file, held)
+            self._spilled.append(len(held))
+        self._n_held = 0
+
+    def _held(self) -> Iterator[Rows]:
+        """Yield the rows in memory, a block at a time."""
+        for number, block in enumerate(self._blocks):
+            n_row = min(self._n_held - number * self._block_rows, self._block_rows)
+            if n_row > 0:
+                yield block[:n_row]
 
     def read_chunks(self) -> Iterator[Rows]:
-        """Yield all rows appended so far, oldest first, a chunk at a time."""
+        """Yield all rows appended so far, oldest first, a chunk at a time; valid until more is appended."""
         position = 0
         for n_row in self._spilled:
             size = n_row * self.schema.dtype.itemsize
-            self._file.seek(position)
-            yield np.frombuffer(self._file.read(size), dtype=self.schema.dtype)
+            yield np.frombuffer(_read_all(self._file, position, size), dtype=self.schema.dtype)
             position += size
-        if self._parts:
-            if len(self._parts) > 1:
-                self._parts = [np.concatenate(self._parts)]
-            yield self._parts[0]
+        yield from self._held()
 
     def table(self) -> Table:
         """Return the rows as a table; the store must not grow afterwards."""
-        if self._spilled:
+        if self._spilled or self._n_held > self._block_rows:
             return StoredTable(self.schema, self)
-        rows = next(self.read_chunks(), None)
+        rows = next(self._held(), None)
         return Table(self.schema, self.schema.empty() if rows is None else rows)
+
+
+def _write_all(file: Any, rows: Rows) -> None:
+    """Write rows to an unbuffered file, which may take less than it is given."""
+    data = memoryview(rows.view(np.uint8))
+    while data:
+        data = data[file.write(data) :]
+
+
+def _read_all(file: Any, position: int, n_bytes: int) -> bytearray:
+    """Return bytes of an unbuffered file."""
+    data = bytearray(n_bytes)
+    file.seek(position)
+    rest = memoryview(data)
+    while rest:
+        n_read = file.readinto(rest)
+        if not n_read:
+            msg = "a temporary file ends too early"
+            raise OSError(msg)
+        rest = rest[n_read:]
+    return data
 
 
 class ByteSource(Protocol):
