@@ -51,7 +51,7 @@ class _Run:
 
     def __init__(self, *, follow_s: float, max_live: int, on_progress: Progress | None) -> None:
         self.connections = RowStore(CONNECTIONS)
-        self.exchanges = RowStore(EXCHANGES, memory_bytes=64 << 20)
+        self.exchanges = RowStore(EXCHANGES, memory_bytes=48 << 20)
         self.key_segments = RowStore(KEY_SEGMENTS, memory_bytes=64 << 20)
         self.texts = ByteStore()
         self.totals = _Totals()
