@@ -206,13 +206,13 @@ def looks_like_request(buf, at, captured, protocol):
         return _is_method_prefix(buf, at, k)
     if k >= captured or buf[at + k] != SPACE:
         return False
+    is_known = method_code(buf, at, k) != Method.OTHER.value
+    if is_known and protocol == Protocol.HTTP1.value:
+        return True
     limit = min(captured, LINE_BYTES)
     end = k + 1 + find_byte(buf, at + k + 1, limit - k - 1, LF)
-    is_known = method_code(buf, at, k) != Method.OTHER.value
-    if is_known and (end >= limit or protocol == Protocol.HTTP1.value):
-        return True
     if end >= limit:
-        return False
+        return is_known
     if buf[at + end - 1] == CR:
         end -= 1
     # RFC 9112 section 3: a request line ends in its version; memcached, SIP and IRC have verbs of the same look.
@@ -376,10 +376,26 @@ def parse_field(buf, at, length, flow, scratch, scratch_at, is_request, conn, te
     int
         [bytes] How many bytes of `text` were used.
     """
-    k = 0
-    while k < length and buf[at + k] != COLON:
-        k += 1
-    if k == length or k < 4 or k > 17:
+    # Most lines are of no interest, and their first letter says so; a name of interest has its colon in one place.
+    first = int(buf[at]) | 0x20
+    if first == ord("c"):
+        k = 10 if length > 10 and buf[at + 10] == COLON else 14
+    elif first == ord("t"):
+        k = 17
+    elif is_request:
+        if first == ord("h"):
+            k = 4
+        elif first == ord("x"):
+            k = 12
+        else:
+            return 0
+    elif first == ord("s"):
+        k = 6
+    elif first == ord("k"):
+        k = 10
+    else:
+        return 0
+    if length <= k or buf[at + k] != COLON:
         return 0
     v = at + k + 1
     end = at + length
