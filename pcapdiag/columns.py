@@ -200,7 +200,7 @@ class _Spool:
             weakref.finalize(self, self._file.close)
         self._file.seek(0, 2)
         block = self._blocks.pop(0)
-        data = memoryview(block.view(np.uint8))
+        data = block.view(np.uint8).data
         while data:
             data = data[self._file.write(data) :]
         self._blocks.append(block)

@@ -13,6 +13,7 @@ Knows files, addresses and dtypes; nothing of what the kernels do.
 import contextlib
 import ctypes
 import hashlib
+import importlib
 import json
 import os
 import platform
@@ -194,8 +195,7 @@ def save_image(folder: Path, kernels: dict[str, Any]) -> None:
     kernels : dict of str to numba dispatcher
         Each was called with one set of argument types.
     """
-    from numba import _helperlib  # type: ignore[attr-defined]  # noqa: PLC0415 - only a process that compiles
-
+    helpers: Any = importlib.import_module("numba._helperlib")  # only a process that compiles has numba
     folder /= f"image-{_cpu()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     entries = {}
@@ -211,7 +211,7 @@ def save_image(folder: Path, kernels: dict[str, Any]) -> None:
             "symbol": description.llvm_func_name,
             "arguments": [text for kind in signature for text in _describe_type(kind)],
         }
-    index = {"entries": entries, "helpers": sorted(f"numba_{name}" for name in _helperlib.c_helpers)}
+    index = {"entries": entries, "helpers": sorted(f"numba_{name}" for name in helpers.c_helpers)}
     part = folder / f"{_INDEX}.{os.getpid()}"
     part.write_text(json.dumps(index))
     part.replace(folder / _INDEX)
@@ -219,7 +219,7 @@ def save_image(folder: Path, kernels: dict[str, Any]) -> None:
 
 def _describe_type(kind: Any) -> list[str]:
     """Return what `_describe` says of an argument of a numba type."""
-    from numba import types  # noqa: PLC0415 - only a process that compiles
+    types: Any = importlib.import_module("numba.types")
     from numba.np.numpy_support import as_dtype  # noqa: PLC0415
 
     if isinstance(kind, types.Array):
