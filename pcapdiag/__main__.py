@@ -1,6 +1,6 @@
 """``python -m pcapdiag``."""
 
-from pcapdiag.cli import main
+from pcapdiag.cli import run
 
 if __name__ == "__main__":
-    main(prog_name="pcapdiag")
+    run()

@@ -51,7 +51,7 @@ class _Run:
 
     def __init__(self, *, follow_s: float, max_live: int, on_progress: Progress | None) -> None:
         self.connections = RowStore(CONNECTIONS)
-        self.exchanges = RowStore(EXCHANGES)
+        self.exchanges = RowStore(EXCHANGES, memory_bytes=48 << 20)
         self.key_segments = RowStore(KEY_SEGMENTS, memory_bytes=64 << 20)
         self.texts = ByteStore()
         self.totals = _Totals()
@@ -297,14 +297,27 @@ def warm_up(announce: Callable[[int, int], None] | None = None) -> None:
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as other:  # noqa: S603 - ourselves
         compile_tracker()
         report(1, total)
-        with tempfile.TemporaryDirectory(prefix="pcapdiag-") as folder:
-            for number, content in enumerate(_TINY_FILES):
-                path = Path(folder) / str(number)
-                path.write_bytes(content)
-                for _batch in read_batches(Capture([CaptureFile(str(path))])):
-                    report(2, total)
+        _read_tiny_files()
+        report(2, total)
         other.wait()
     # Loads what the other process compiled; should that have failed, it is compiled here.
     compile_framer()
     report(total, total)
     mark_warm()
+
+
+def try_kernels() -> None:
+    """Run every kernel that Python calls once, on next to nothing."""
+    compile_tracker()
+    _read_tiny_files()
+    compile_framer()
+
+
+def _read_tiny_files() -> None:
+    """Read one frame from a file of each container."""
+    with tempfile.TemporaryDirectory(prefix="pcapdiag-") as folder:
+        for number, content in enumerate(_TINY_FILES):
+            path = Path(folder) / str(number)
+            path.write_bytes(content)
+            for _batch in read_batches(Capture([CaptureFile(str(path))])):
+                pass

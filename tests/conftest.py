@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Tests call kernels one by one: that takes the compiler, not the machine code of an earlier run.
+os.environ.setdefault("PCAPDIAG_KERNELS", "numba")
+
 ROOT = Path(__file__).resolve().parent.parent
 NO_JIT = os.environ.get("NUMBA_DISABLE_JIT") == "1"
 NO_SKIP = os.environ.get("PCAPDIAG_NO_SKIP") == "1"
@@ -109,12 +112,13 @@ def cli():
 
     def run(*arguments, stdin=None, env=None, cwd=None, timeout=120):
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        inherited = {name: value for name, value in os.environ.items() if name != "PCAPDIAG_KERNELS"}
         return subprocess.run(
             [sys.executable, "-m", "pcapdiag", *map(str, arguments)],
             input=stdin,
             capture_output=True,
             text=not isinstance(stdin, bytes),
-            env={**os.environ, "PYTHONPATH": path, "NO_COLOR": "1", **(env or {})},
+            env={**inherited, "PYTHONPATH": path, "NO_COLOR": "1", **(env or {})},
             cwd=cwd,
             timeout=timeout,
             check=False,

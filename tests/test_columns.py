@@ -90,7 +90,7 @@ def test_rows_that_do_not_fit_in_memory_come_back_the_same_and_in_order():
 
 def test_a_store_may_be_read_while_it_grows():
     store = spilled((1, 2), (3,))
-    assert [r["a"].tolist() for r in store.read_chunks()] == [[1, 2], [3]]
+    assert [r["a"].tolist() for r in store.read_chunks()] == [[1], [2], [3]]
     store.append(rows(4))
     assert np.concatenate(list(store.read_chunks()))["a"].tolist() == [1, 2, 3, 4]
 

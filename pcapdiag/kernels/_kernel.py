@@ -1,21 +1,29 @@
-"""The only place where numba policy lives: one decorator, one cache folder.
+"""The only place where numba policy lives: two decorators, one cache folder.
 
 The cache folder is named by a hash of the kernels' sources, because numba's own check does not notice an edit in a
 *called* kernel of another file. It lies in the user's cache folder, never in site-packages, and the bounds-check run
 has one of its own.
+
+Once everything is compiled, later processes load the machine code without numba (`_native`), unless
+``PCAPDIAG_KERNELS=numba`` or one of numba's own variables asks for the compiler.
 """
 
 import hashlib
 import os
+import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numba
+from pcapdiag.kernels import _native
 
 _HERE = Path(__file__).parent
-_config: Any = numba.config  # its attributes are made at run time
+IS_PYTHON = os.environ.get("NUMBA_DISABLE_JIT", "0") not in {"", "0"}
+"""Whether kernels run as the Python that they are written in."""
+
+_CHECKS_BOUNDS = os.environ.get("NUMBA_BOUNDSCHECK", "0") not in {"", "0"}
 
 
 def _fingerprint():
@@ -27,7 +35,11 @@ def _fingerprint():
     digest.update(codes.read_bytes())
     columns = _HERE.parent / "columns.py"  # and read rows of its dtypes
     digest.update(columns.read_bytes())
-    digest.update(f"{numba.__version__} {sys.version_info} {_config.BOUNDSCHECK}".encode())
+    for compiler in ("numba", "llvmlite"):
+        spec = find_spec(compiler)
+        if spec is not None and spec.origin:
+            digest.update(Path(spec.origin).with_name("_version.py").read_bytes())
+    digest.update(f"{sys.version_info} {_CHECKS_BOUNDS}".encode())
     return digest.hexdigest()[:16]
 
 
@@ -46,21 +58,63 @@ def _cache_folder():
     return Path(tempfile.mkdtemp(prefix="pcapdiag-kernels-"))
 
 
-if "NUMBA_CACHE_DIR" not in os.environ:
-    _config.CACHE_DIR = str(_cache_folder())
+_FOLDER = Path(os.environ.get("NUMBA_CACHE_DIR") or _cache_folder())
+_WARM_MARK = _FOLDER / f"warm-{_fingerprint()}"
+_CHOICE = os.environ.get("PCAPDIAG_KERNELS", "auto")
+_image = None
+if not (IS_PYTHON or _CHECKS_BOUNDS or _CHOICE == "numba"):
+    _image = _native.load_image(_FOLDER, untried=_CHOICE == "image")
 
-_WARM_MARK = Path(_config.CACHE_DIR) / f"warm-{_fingerprint()}"
+HAS_COMPILER = _image is None and not IS_PYTHON
+"""Whether numba is there; the machine code at hand needs none."""
+
+numba: Any = None
+if _image is None:
+    import numba
+
+    numba.config.CACHE_DIR = str(_FOLDER)
+
+_entries: dict[str, Any] = {}
 
 
 def is_warm() -> bool:
     """Return whether an earlier process on this machine compiled these kernels to the end."""
-    return bool(_config.DISABLE_JIT) or _WARM_MARK.exists()
+    return IS_PYTHON or _image is not None or _WARM_MARK.exists()
 
 
 def mark_warm() -> None:
-    """Remember that every kernel is compiled and cached."""
-    if not _config.DISABLE_JIT:
-        _WARM_MARK.touch(mode=0o600)
+    """Remember that every kernel is compiled and cached, and keep the machine code for processes without numba."""
+    if not HAS_COMPILER:
+        return
+    if _native.is_possible() and not _CHECKS_BOUNDS:
+        _native.save_image(_FOLDER, _entries)
+        environment = {**os.environ, "PCAPDIAG_KERNELS": "image"}
+        command = [sys.executable, "-c", "from pcapdiag.pipeline import try_kernels; try_kernels()"]
+        # Code that should not fit this machine after all brings down that process, not this one.
+        tried = subprocess.run(command, env=environment, capture_output=True, check=False)  # noqa: S603 - ourselves
+        if tried.returncode == 0:
+            _native.mark_tried(_FOLDER)
+    _WARM_MARK.touch(mode=0o600)
+
+
+def entry_kernel(function):
+    """Compile a kernel that Python calls; its machine code is kept for processes without numba.
+
+    Parameters
+    ----------
+    function : callable
+        As for `kernel`; its name is unique among the kernels that Python calls, and every call passes the same types.
+
+    Returns
+    -------
+    callable
+        The compiled kernel, or `function` itself under ``NUMBA_DISABLE_JIT=1``.
+    """
+    if _image is not None:
+        return _image.kernel(function.__name__)
+    compiled = kernel(function)
+    _entries[function.__name__] = compiled
+    return compiled
 
 
 def kernel(function):
@@ -74,8 +128,11 @@ def kernel(function):
     Returns
     -------
     callable
-        The compiled kernel, or `function` itself under ``NUMBA_DISABLE_JIT=1``.
+        The compiled kernel, or `function` itself under ``NUMBA_DISABLE_JIT=1``, and where the machine code is at hand:
+        then Python calls only entry kernels.
     """
+    if _image is not None:
+        return function
     # Kernels only borrow the caller's arrays, so numba's reference counting (an atomic operation per array and call, a
     # third of the run time) is switched off: `_nrt=False` also makes every allocation in a kernel a compile error.
     # Python never calls a private kernel, so it needs no wrappers; they cost a tenth of the compile time.

@@ -5,12 +5,9 @@ A compiled loop of ours takes one step per byte, and looking for line ends is mo
 
 from typing import Any
 
-import numba
-from numba import types
+from pcapdiag.kernels._kernel import HAS_COMPILER, kernel
 
-from pcapdiag.kernels._kernel import kernel
-
-if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+if not HAS_COMPILER:
 
     def find_byte(data: Any, at: int, length: int, byte: int) -> int:
         """Return where `byte` first stands, as the compiled one does."""
@@ -20,6 +17,8 @@ if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         return length
 
 else:
+    from numba import types
+
     _memchr = types.ExternalFunction("memchr", types.intp(types.intp, types.intc, types.uintp))
 
     @kernel

@@ -13,7 +13,7 @@ never on where a block of the file happened to end.
 import numpy as np
 
 from pcapdiag.codes import PacketDirection
-from pcapdiag.kernels._kernel import kernel
+from pcapdiag.kernels._kernel import entry_kernel, kernel
 
 # What a scan stopped for.
 FULL = 0
@@ -207,7 +207,7 @@ def _find_chain(buffer, position, limit, stop, at_end, big_endian, header_bytes,
     return NOT_FOUND, position
 
 
-@kernel
+@entry_kernel
 def scan_pcap(buffer, stop, at_end, eager, state, frames):
     """Write a row for every whole record from `state.position` on.
 

@@ -8,7 +8,7 @@ This module knows headers of single frames, not connections.
 import numpy as np
 
 from pcapdiag.codes import FrameKind, PacketDirection, UndecodedReason
-from pcapdiag.kernels._kernel import kernel
+from pcapdiag.kernels._kernel import entry_kernel, kernel
 from pcapdiag.kernels.decode_ip import (
     PROTO_TCP,
     PROTO_UDP,
@@ -62,7 +62,7 @@ _PENDING = int(UndecodedReason.PENDING)
 _UNKNOWN = int(PacketDirection.UNKNOWN)
 
 
-@kernel
+@entry_kernel
 def decode_frames(buffer, frames, start, stop):
     """Decode frames `start` to `stop` - 1.
 

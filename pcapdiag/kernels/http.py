@@ -10,6 +10,8 @@ Invariants
 * A flow holds a scratch row only while a head is incomplete.
 """
 
+import numpy as np
+
 from pcapdiag.codes import (
     ConnEnd,
     Direction,
@@ -22,7 +24,7 @@ from pcapdiag.codes import (
     StreamEventKind,
     TcpFlag,
 )
-from pcapdiag.kernels._kernel import kernel
+from pcapdiag.kernels._kernel import entry_kernel, kernel
 from pcapdiag.kernels.http_exchange import (
     BITS,
     emit_exchange,
@@ -94,6 +96,10 @@ CONNECTION_CLOSE = int(ExchangeFlag.CONNECTION_CLOSE)
 CR = ord("\r")
 LF = ord("\n")
 
+# Of a fixed width: a literal, or a narrower integer, would have every kernel that takes it compiled once more.
+_START = np.int64(0)
+_NO_DEPTH = np.int32(-1)
+
 
 @kernel
 def _feed_request(s, slot, event, data):  # fmt: skip
@@ -101,10 +107,10 @@ def _feed_request(s, slot, event, data):  # fmt: skip
     c = s.conns[slot]
     f = s.flows[2 * slot]
     at = int(event["data_offset"])
-    length = int(event["data_len"])
-    captured = int(event["data_cap"])
-    pos = 0
-    protocol = int(c["protocol"])
+    length = np.int64(event["data_len"])
+    captured = np.int64(event["data_cap"])
+    pos = _START
+    protocol = np.int64(c["protocol"])
     if protocol == Protocol.UPGRADED.value:
         return
     if protocol == Protocol.TLS.value:
@@ -134,7 +140,7 @@ def _feed_request(s, slot, event, data):  # fmt: skip
                     continue
             if protocol == Protocol.UNKNOWN.value and rest_captured > 0:
                 c["protocol"] = detect_protocol(data, at + pos, rest_captured)
-                protocol = int(c["protocol"])
+                protocol = np.int64(c["protocol"])
                 if protocol == Protocol.TLS.value:
                     if c["mid_stream"] and data[at + pos] == 23:
                         c["tls_application"] = 1
@@ -149,7 +155,7 @@ def _feed_request(s, slot, event, data):  # fmt: skip
         if state == ST_TURN:
             add_request_turn(s, slot, event, pos, rest)
             return
-        i = int(c["tail"])
+        i = np.int64(c["tail"])
         if state == ST_HEAD:
             used = read_head(s, f, c, data, at + pos, rest, rest_captured, int(event["dir"]))
             head_ended = used < 0
@@ -197,10 +203,10 @@ def _feed_response(s, slot, event, data):  # fmt: skip
     c = s.conns[slot]
     f = s.flows[2 * slot + 1]
     at = int(event["data_offset"])
-    length = int(event["data_len"])
-    captured = int(event["data_cap"])
-    pos = 0
-    protocol = int(c["protocol"])
+    length = np.int64(event["data_len"])
+    captured = np.int64(event["data_cap"])
+    pos = _START
+    protocol = np.int64(c["protocol"])
     if protocol == Protocol.UPGRADED.value:
         return
     if protocol == Protocol.UNKNOWN.value and captured > 0:
@@ -306,12 +312,12 @@ def _skip_hole(s, slot, event):
     c = s.conns[slot]
     direction = int(event["dir"])
     f = s.flows[2 * slot + direction]
-    length = int(event["data_len"])
+    length = np.int64(event["data_len"])
     state = int(f["state"])
     if c["protocol"] == Protocol.UPGRADED.value:
         return
     if direction == ORIG:
-        i = int(c["tail"])
+        i = np.int64(c["tail"])
         if i >= 0 and s.opened[i]["request_done"]:
             i = -1
     else:
@@ -320,13 +326,13 @@ def _skip_hole(s, slot, event):
         if f["tls_header"] == 0 and f["remaining"] >= length:
             f["remaining"] -= length
             if f["tls_counts"] and direction == RESP:
-                add_response_turn(s, slot, event, 0, length)
+                add_response_turn(s, slot, event, _START, length)
         else:
             f["state"] = ST_LOST
             f["tls_header"] = 0
             f["remaining"] = 0
             if direction == RESP:
-                add_response_turn(s, slot, event, 0, length)
+                add_response_turn(s, slot, event, _START, length)
                 f["state"] = ST_LOST
         if i >= 0:
             s.rows[i]["flags"] = int(s.rows[i]["flags"]) | HOLE
@@ -359,7 +365,7 @@ def _skip_hole(s, slot, event):
         return
     # The originator acknowledged these bytes: there was an answer, captured or not.
     if not s.opened[i]["has_response"]:
-        begin_response(s, slot, i, event, 0)
+        begin_response(s, slot, i, event, _START)
         s.rows[i]["response_framing"] = Framing.TURN.value
     extend_response(s, slot, i, event, length)
     c["last_payload_ns"] = event["ts_ns"]
@@ -533,10 +539,10 @@ def _end_slot(s, slot, event, conn_rows):
     keys_set = int(c["keys_set"])
     if c["n_exchanges"] == 0 and keys_set >> Key.SYN.value & 1 and not keys_set >> Key.SYN_ACK.value & 1:
         # A connection attempt that did not succeed; its segments are evidence.
-        emit_keys(s, slot, event["conn"], -1)
+        emit_keys(s, slot, event["conn"], _NO_DEPTH)
 
 
-@kernel
+@entry_kernel
 def frame_exchanges(s, events, start, stop, buffer, piece_bytes, conn_rows):
     """Frame the stream events of a batch into exchanges.
 
@@ -566,7 +572,7 @@ def frame_exchanges(s, events, start, stop, buffer, piece_bytes, conn_rows):
         if kind == StreamEventKind.SEGMENT.value and event["data_len"] == 0 and not event["flags"] & (FIN | RST | SYN):
             # Most segments: an acknowledgement and nothing else.
             if event["dir"] == RESP:
-                i = int(s.conns[slot]["head"])
+                i = np.int64(s.conns[slot]["head"])
                 is_real = event["fate"] != Fate.OUTSIDE_WINDOW.value and event["ack"] >= 0
                 if i >= 0 and is_real and not s.opened[i]["response_done"]:
                     note_acknowledgement(s, s.rows[i], slot, event)
@@ -577,10 +583,10 @@ def frame_exchanges(s, events, start, stop, buffer, piece_bytes, conn_rows):
             # Most of the others: bytes from the middle of a response.
             f = s.flows[2 * slot + 1]
             if f["state"] == ST_BODY and f["remaining"] > event["data_len"] and event["fate"] == Fate.NEW.value:
-                i = int(s.conns[slot]["head"])
+                i = np.int64(s.conns[slot]["head"])
                 if i >= 0 and s.opened[i]["has_response"] and int(s.rows[i]["flags"]) & ACKNOWLEDGED:
                     f["remaining"] -= event["data_len"]
-                    extend_response(s, slot, i, event, int(event["data_len"]))
+                    extend_response(s, slot, i, event, np.int64(event["data_len"]))
                     s.conns[slot]["last_payload_ns"] = event["ts_ns"]
                     continue
         if (

@@ -42,7 +42,7 @@ _FIRST_OF[Key.LAST_RETRANSMISSION.value] = Key.RETRANSMISSION.value
 _FIRST_OF[Key.RESPONSE_END.value] = Key.RESPONSE.value
 
 BITS = np.arange(N_KEYS, dtype=np.int64)
-REQUEST_KEYS = (
+REQUEST_KEYS = np.int64(
     1 << Key.REQUEST
     | 1 << Key.REQUEST_END
     | 1 << Key.RETRANSMISSION
@@ -53,8 +53,8 @@ REQUEST_KEYS = (
     | 1 << Key.UNSOLICITED
 )
 """Key segments of one request; the others are the connection's."""
-ACK_KEY = 1 << Key.ACK
-RESPONSE_END_KEY = 1 << Key.RESPONSE_END
+ACK_KEY = np.int64(1 << Key.ACK)
+RESPONSE_END_KEY = np.int64(1 << Key.RESPONSE_END)
 
 
 @kernel

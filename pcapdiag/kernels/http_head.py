@@ -154,27 +154,27 @@ def method_code(buf, at, length):
         Method number; OTHER for a token that is no known method.
     """
     if length == 3:
-        if equals_folded(buf, at, 3, M_GET):
+        if equals_folded(buf, at, length, M_GET):
             return Method.GET.value
-        if equals_folded(buf, at, 3, M_PUT):
+        if equals_folded(buf, at, length, M_PUT):
             return Method.PUT.value
     elif length == 4:
-        if equals_folded(buf, at, 4, M_POST):
+        if equals_folded(buf, at, length, M_POST):
             return Method.POST.value
-        if equals_folded(buf, at, 4, M_HEAD):
+        if equals_folded(buf, at, length, M_HEAD):
             return Method.HEAD.value
     elif length == 5:
-        if equals_folded(buf, at, 5, M_PATCH):
+        if equals_folded(buf, at, length, M_PATCH):
             return Method.PATCH.value
-        if equals_folded(buf, at, 5, M_TRACE):
+        if equals_folded(buf, at, length, M_TRACE):
             return Method.TRACE.value
     elif length == 6:
-        if equals_folded(buf, at, 6, M_DELETE):
+        if equals_folded(buf, at, length, M_DELETE):
             return Method.DELETE.value
     elif length == 7:
-        if equals_folded(buf, at, 7, M_OPTIONS):
+        if equals_folded(buf, at, length, M_OPTIONS):
             return Method.OPTIONS.value
-        if equals_folded(buf, at, 7, M_CONNECT):
+        if equals_folded(buf, at, length, M_CONNECT):
             return Method.CONNECT.value
     return Method.OTHER.value
 
@@ -206,20 +206,20 @@ def looks_like_request(buf, at, captured, protocol):
         return _is_method_prefix(buf, at, k)
     if k >= captured or buf[at + k] != SPACE:
         return False
+    is_known = method_code(buf, at, k) != Method.OTHER.value
+    if is_known and protocol == Protocol.HTTP1.value:
+        return True
     limit = min(captured, LINE_BYTES)
     end = k + 1 + find_byte(buf, at + k + 1, limit - k - 1, LF)
-    is_known = method_code(buf, at, k) != Method.OTHER.value
-    if is_known and (end >= limit or protocol == Protocol.HTTP1.value):
-        return True
     if end >= limit:
-        return False
+        return is_known
     if buf[at + end - 1] == CR:
         end -= 1
     # RFC 9112 section 3: a request line ends in its version; memcached, SIP and IRC have verbs of the same look.
     return (
         end - 9 >= k
         and buf[at + end - 9] == SPACE
-        and equals_folded(buf, at + end - 8, 5, HTTP_SLASH)
+        and equals_folded(buf, at + end - 8, HTTP_SLASH.shape[0], HTTP_SLASH)
         and buf[at + end - 3] == ord("1")
         and buf[at + end - 2] == ord(".")
     )
@@ -295,7 +295,11 @@ def parse_request_line(buf, at, length, flow, scratch, scratch_at):
     start = k + 1
     end = length
     flow["minor"] = 0
-    if length - start >= 9 and equals_folded(buf, at + length - 8, 5, HTTP_SLASH) and buf[at + length - 9] == SPACE:
+    if (
+        length - start >= 9
+        and equals_folded(buf, at + length - 8, HTTP_SLASH.shape[0], HTTP_SLASH)
+        and buf[at + length - 9] == SPACE
+    ):
         end = length - 9
         flow["minor"] = max(0, min(9, int(buf[at + length - 1]) - ord("0")))
         if buf[at + length - 3] != ord("1"):
@@ -324,7 +328,7 @@ def parse_status_line(buf, at, length, flow):
     bool
         False if this is no status line.
     """
-    if length < 12 or not equals_folded(buf, at, 5, HTTP_SLASH):
+    if length < 12 or not equals_folded(buf, at, HTTP_SLASH.shape[0], HTTP_SLASH):
         return False
     k = 5
     while k < length and buf[at + k] != SPACE:
@@ -376,10 +380,26 @@ def parse_field(buf, at, length, flow, scratch, scratch_at, is_request, conn, te
     int
         [bytes] How many bytes of `text` were used.
     """
-    k = 0
-    while k < length and buf[at + k] != COLON:
-        k += 1
-    if k == length or k < 4 or k > 17:
+    # Most lines are of no interest, and their first letter says so; a name of interest has its colon in one place.
+    first = int(buf[at]) | 0x20
+    if first == ord("c"):
+        k = 10 if length > 10 and buf[at + 10] == COLON else 14
+    elif first == ord("t"):
+        k = 17
+    elif is_request:
+        if first == ord("h"):
+            k = 4
+        elif first == ord("x"):
+            k = 12
+        else:
+            return 0
+    elif first == ord("s"):
+        k = 6
+    elif first == ord("k"):
+        k = 10
+    else:
+        return 0
+    if length <= k or buf[at + k] != COLON:
         return 0
     v = at + k + 1
     end = at + length

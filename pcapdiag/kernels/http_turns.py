@@ -3,6 +3,8 @@
 Knows record headers (RFC 8446 section 5.1) and turns; nothing of HTTP.
 """
 
+import numpy as np
+
 from pcapdiag.codes import ExchangeFlag, Framing, Key, Protocol
 from pcapdiag.kernels._kernel import kernel
 from pcapdiag.kernels.http_exchange import (
@@ -204,7 +206,7 @@ def add_request_turn(s, slot, event, pos, length):
     pos, length : int
         [bytes] Which part of the delivered data.
     """
-    i = int(s.conns[slot]["tail"])
+    i = np.int64(s.conns[slot]["tail"])
     if i < 0 or s.opened[i]["has_response"]:
         i = begin_request(s, slot, event, pos)
         s.rows[i]["request_framing"] = Framing.TURN.value
@@ -299,9 +301,9 @@ def feed_tls(s, slot, event, data):
     direction = int(event["dir"])
     f = s.flows[2 * slot + direction]
     at = event["data_offset"]
-    length = int(event["data_len"])
-    captured = int(event["data_cap"])
-    pos = 0
+    length = np.int64(event["data_len"])
+    captured = np.int64(event["data_cap"])
+    pos = np.int64(0)  # of a fixed width, as in http.py
     if f["state"] == ST_LOST:
         # Records usually begin with a segment: try again here, and count blindly if this one does not.
         if pos < captured and _is_tls_header(data, at + pos, captured - pos):

@@ -9,7 +9,7 @@ others are passed over.
 import numpy as np
 
 from pcapdiag.codes import PacketDirection
-from pcapdiag.kernels._kernel import kernel
+from pcapdiag.kernels._kernel import entry_kernel, kernel
 from pcapdiag.kernels.containers import (
     CUT,
     END,
@@ -266,7 +266,7 @@ def _read_packet_block(buffer, position, end, block_type, big_endian, state, int
     start_row(state, frames, ts_ns, data, cap_len, wire_len, link_type, interface, direction)
 
 
-@kernel
+@entry_kernel
 def scan_pcapng(buffer, stop, at_end, state, interfaces, frames):
     """Write a row for every whole packet block from `state.position` on; pass over blocks of other types.
 

@@ -21,7 +21,7 @@ from pcapdiag.codes import (
     StreamEventKind,
     TcpFlag,
 )
-from pcapdiag.kernels._kernel import kernel
+from pcapdiag.kernels._kernel import entry_kernel, kernel
 from pcapdiag.kernels.sequence import sequence_difference
 from pcapdiag.kernels.tcp_pending import (
     declare_hole,
@@ -518,7 +518,7 @@ def _sweep(s, n_slots):
     s.ctl[C_SWEEP] = slot
 
 
-@kernel
+@entry_kernel
 def track_segments(s, frames, start, stop, buffer):
     """Track the TCP frames of a batch.
 
@@ -584,7 +584,7 @@ def track_segments(s, frames, start, stop, buffer):
     return stop
 
 
-@kernel
+@entry_kernel
 def end_all(s, only_oldest_ns, end):
     """End connections at the end of the capture, or the longest idle ones to make room.
 

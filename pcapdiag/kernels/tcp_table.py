@@ -6,7 +6,7 @@ Knows endpoints, slots and the finished row; the life between is `tcp.py`.
 import numpy as np
 
 from pcapdiag.codes import ConnState, Direction, StreamEventKind, TcpFlag
-from pcapdiag.kernels._kernel import kernel
+from pcapdiag.kernels._kernel import entry_kernel, kernel
 from pcapdiag.kernels.tcp_pending import declare_hole, deliver_pending, emit_event, flush_pending
 from pcapdiag.kernels.tcp_state import (
     C_CAPTURE,
@@ -149,7 +149,7 @@ def _remove_slot(s, slot):
         at = (at + 1) & mask
 
 
-@kernel
+@entry_kernel
 def rehash(s):
     """Enter every live slot into an empty table.
 
