@@ -29,7 +29,12 @@ def case_of(name):
 @cache
 def report_of(name):
     case = case_of(name)
-    logs = [word for key, file in case.get("logs", {}).items() for word in (f"--{key}", CASES / name / file)]
+    logs = [
+        word
+        for key, files in case.get("logs", {}).items()
+        for file in ([files] if isinstance(files, str) else files)
+        for word in (f"--{key}", CASES / name / file)
+    ]
     return run_report([CASES / name / c for c in case["captures"]], *case.get("options", []), *map(str, logs))
 
 
