@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 # A backslash itself cannot be escaped: two of them are a line break. An ampersand is one unless an entity follows.
 _ENTITY = re.compile(r"\\|&(?=#?\w+;)")
 # Within a word, underscore, hyphen and plus are no markup, and setting names stay readable.
-_MARKUP = re.compile(r"&#\d+;|\\-|([{}\[\]|*^~!@]|^#|\?(?=\?)|(?<=\?)\?|(?<!\w)[_+-]|[_+-](?!\w))")
+_MARKUP = re.compile(
+    r"&#\d+;|\\[-()]|([{}\[\]|*^~!@]|#(?=[\s#*-]|$)|\?(?=\?)|(?<=\?)\?|(?<![^\W_])[_+-]|[_+-](?![^\W_]))"
+)
 _ISSUE_KEY = re.compile(r"([A-Z][A-Z0-9_]+)-(?=\d)")
 # Addresses, smileys and the beginnings of headings and quotations that no backslash takes apart.
-_NO_BACKSLASH = re.compile(
-    r"(?i)(\((?=(?:[!x/yni?*+-]|\*[rgby]|on|off|flag|flagoff)\))|:(?=//|-?[()dp|])|;(?=-?\))"
-    r"|(?<=\bwww)\.|(?<=\bmailto):|(?<=^h[1-6])\.|(?<=^bq)\.)"
-)
+_NO_BACKSLASH = re.compile(r"(?i)(?:(?P<head>^\s*(?:h[1-6]|bq))|(?<=\bwww))\.|:(?=//|-?[dp|])|(?<=\bmailto):")
+_SMILEY = re.compile(r"(?i)(?:(?<=[:;])|(?<=[:;]-))[()]|\((?=(?:[!x/yni?*+-]|\*[rgby]|on|off|flag|flagoff)\))")
 
 
 def render_wiki(blocks: Iterable[Block]) -> str:
@@ -41,11 +41,14 @@ def wiki_text(text: str) -> str:
     # Entities first: a backslash would come between a sign and what makes it one.
     shown = _ENTITY.sub(_as_entity, visible(text))
     shown = _NO_BACKSLASH.sub(_as_entity, shown)
+    # An entity ends in a semicolon, so that only now it is known what looks like a smiley.
+    shown = _SMILEY.sub(r"\\\g<0>", shown)
     return _MARKUP.sub(_escape_markup, _ISSUE_KEY.sub(r"\1\\-", shown))
 
 
 def _as_entity(match: re.Match[str]) -> str:
-    return f"&#{ord(match[0])};"
+    head = match.groupdict().get("head") or ""
+    return f"{head}&#{ord(match[0].removeprefix(head))};"
 
 
 def _escape_markup(match: re.Match[str]) -> str:

@@ -147,5 +147,5 @@ def _block(block: Block) -> str:
 
 def _grid(grid: Grid) -> str:
     rule = ["---:" if idx in grid.right else "---" for idx in range(len(grid.headers))]
-    rows = [grid.headers, tuple(rule), *(tuple(_cell(c) for c in row) for row in grid.rows)]
+    rows = [tuple(map(prose, grid.headers)), tuple(rule), *(tuple(_cell(c) for c in row) for row in grid.rows)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
