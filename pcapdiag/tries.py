@@ -145,6 +145,9 @@ def _from_loss(loss: Loss) -> WireTry:
         is_failure=True,
         is_acknowledged=loss.is_acknowledged,
         has_head=loss.status_code >= 0 and not is_late,
+        response_bytes=loss.response_bytes,
+        response_frame=loss.keys[Key.RESPONSE].frame if Key.RESPONSE in loss.keys else -1,
+        closing_frame=loss.connection.closing_frame,
     )
 
 
@@ -192,4 +195,7 @@ def _from_rows(analysis: Analysis, row: Rows, connection: Rows) -> WireTry:
         is_failure=False,
         is_acknowledged=bool(int(row["flags"]) & ExchangeFlag.ACKNOWLEDGED),
         has_head=int(row["status_code"]) >= 0,
+        response_bytes=int(row["response_bytes"]),
+        response_frame=int(row["response_frame"]),
+        closing_frame=who.closing_frame,
     )

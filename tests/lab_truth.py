@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 LAB = Path(os.environ.get("PCAPDIAG_LAB") or Path(__file__).resolve().parents[2] / "shared" / "captures" / "lab")
 
-CAUSES_NOT_OF_UNANSWERED = {"PD110", "PD203", "PD601", "PD901"}
-"""A risk is no lost request, a truncated response one that began, a chain or a retry names requests of other causes."""
+CAUSES_NOT_OF_UNANSWERED = {"PD110", "PD203", "PD401", "PD402", "PD601", "PD901"}
+"""A risk is no lost request, a truncated or useless response one that came, a chain or a retry names other causes'."""
 
 CODES = {
     "race_fin": "PD101",

@@ -74,6 +74,10 @@ class WireTry:
         No response, or one that broke off.
     has_head : bool
         The head of a response came whole.
+    response_bytes : int
+        [bytes] Of the response, as far as it came.
+    response_frame, closing_frame : int
+        0-based frames of its first byte, and of the first FIN or RST.
     """
 
     conn: int
@@ -97,6 +101,9 @@ class WireTry:
     is_failure: bool
     is_acknowledged: bool
     has_head: bool
+    response_bytes: int = -1
+    response_frame: int = -1
+    closing_frame: int = -1
 
     @property
     def is_connect(self) -> bool:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pcapdiag.correlate.symptoms import BODY
 from pcapdiag.findings import Confidence, Severity
+from pcapdiag.logs.entries import LogKind
+from pcapdiag.rules._logged import logged_finding, logged_tries
 from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
 from pcapdiag.rules._wire import certainty, is_closed_by_upstream, upstream_closing
 from pcapdiag.rules._words import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pcapdiag.analysis import Analysis, Loss
+    from pcapdiag.findings import Finding
 
 
 class TruncatedResponse(CauseRule):
@@ -21,7 +25,8 @@ class TruncatedResponse(CauseRule):
     What it looks for
     -----------------
     A response that began and then a FIN or RST of the upstream before the length that Content-Length or the chunks
-    announced; a RST also where only the close would have marked the end.
+    announced; a RST also where only the close would have marked the end. With an error log also responses that stalled:
+    `upstream timed out` while reading upstream, after which the proxy gave up.
 
     Why it matters
     --------------
@@ -60,6 +65,12 @@ class TruncatedResponse(CauseRule):
                 closing = upstream_closing(loss)
                 yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), closing=closing)
 
+    def findings(self, analysis: Analysis, claims: Iterable[tuple[Loss, Claim]]) -> Iterator[Finding]:
+        """Yield the findings for `claims`, and the responses that stalled until the proxy gave up."""
+        yield from super().findings(analysis, claims)
+        for peer, joined in logged_tries(analysis, frozenset({LogKind.TIMED_OUT}), BODY).items():
+            yield logged_finding(self, peer, "stalled", joined, _stalled(peer, len(joined)))
+
     def describe(self, analysis: Analysis, group: Group) -> Words:  # noqa: ARG002 - the same signature for all
         """Return the words of a finding."""
         by_rst = sum(c.closing is not None and c.closing.kind_name == "RST" for c in group.claims)
@@ -76,3 +87,18 @@ class TruncatedResponse(CauseRule):
             ),
             details={"by_rst": by_rst},
         )
+
+
+def _stalled(peer: str, n: int) -> Words:
+    return Words(
+        message=(
+            f"{peer} stalled inside {count(n, 'response')} until the proxy's read timeout: what had come was passed on,"
+            " the rest is missing."
+        ),
+        refuted_by="The missing bytes in a capture without drops, or in the client's own log.",
+        remedy=(
+            f"Read the log of {peer} at these times for what held the response up: a slow query while streaming, a"
+            " lock, a full disk. The timeout counts from byte to byte (proxy_read_timeout); a longer one"
+            " only lets the client wait longer."
+        ),
+    )

@@ -11,7 +11,7 @@ from pcapdiag.rules._rule import HEADINGS
 FOLDER = Path(_rule.__file__).parent
 THIS_ISSUE = (
     *("PD101", "PD102", "PD103", "PD104", "PD105", "PD106", "PD110", "PD201", "PD202", "PD203", "PD204", "PD206"),
-    *("PD301", "PD302", "PD601", "PD901", "PD999"),
+    *("PD301", "PD302", "PD401", "PD402", "PD601", "PD901", "PD999"),
 )
 
 

@@ -1,0 +1,113 @@
+"""Failures that only the error log tells: what packets show as an answer, and the proxy could not use.
+
+Knows how such an entry and its try become an occurrence; which entries mean which cause is each rule's own affair.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from pcapdiag.codes import Direction, TcpFlag
+from pcapdiag.correlate.ledger import EntryVerdict
+from pcapdiag.findings import Confidence, Evidence, Finding, Occurrence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pcapdiag.analysis import Analysis
+    from pcapdiag.correlate.ledger import JoinedEntry, WireTry
+    from pcapdiag.logs.entries import LogKind
+    from pcapdiag.rules._rule import Rule, Words
+
+NEEDS_LOG = "packets show an answer, that the proxy could not use it only its error log says: needs --error-log"
+_MOST_WITH_EVIDENCE = 500
+
+
+def logged_tries(analysis: Analysis, kinds: frozenset[LogKind], action: str = "") -> dict[str, list[JoinedEntry]]:
+    """Return the entries of these kinds whose try is in the capture, by upstream, one for each try.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        With the joined logs, if they were given.
+    kinds : frozenset of LogKind
+        What the messages report.
+    action : str
+        What the proxy was doing; empty: anything.
+
+    Returns
+    -------
+    dict of str to list of JoinedEntry
+        In the order of the capture.
+    """
+    found: dict[tuple[int, int], tuple[WireTry, JoinedEntry]] = {}
+    for joined in analysis.log.entries if analysis.log is not None else ():
+        wire, entry = joined.wire, joined.entry
+        if joined.verdict is not EntryVerdict.EXPLAINED or wire is None or entry.kind not in kinds:
+            continue
+        if not action or entry.action == action:
+            found.setdefault(wire.key, (wire, joined))
+    by_peer: dict[str, list[JoinedEntry]] = defaultdict(list)
+    for wire, joined in sorted(found.values(), key=lambda pair: (pair[0].start_ns, pair[0].request_frame)):
+        by_peer[wire.peer].append(joined)
+    return by_peer
+
+
+def logged_finding(rule: Rule, peer: str, group: str, joined: Sequence[JoinedEntry], words: Words) -> Finding:
+    """Return the finding of one upstream: as certain as most of its entries are of their tries."""
+    wires = [j.wire for j in joined if j.wire is not None]
+    confidences = sorted(j.confidence for j in joined)
+    return Finding(
+        code=rule.code,
+        name=rule.name,
+        title=rule.title,
+        severity=rule.severity if words.severity is None else words.severity,
+        confidence=Confidence(confidences[(len(confidences) - 1) // 2]),
+        subject=peer,
+        message=words.message,
+        identifier="/".join(part for part in (rule.code, peer, group) if part),
+        count=len(wires),
+        first_ts_ns=wires[0].start_ns,
+        last_ts_ns=wires[-1].start_ns,
+        refuted_by=words.refuted_by,
+        remedy=words.remedy,
+        occurrences=tuple(_occurrence(wire, has_frames=n < _MOST_WITH_EVIDENCE) for n, wire in enumerate(wires)),
+        details=words.details,
+        changes=words.changes,
+    )
+
+
+def _occurrence(wire: WireTry, *, has_frames: bool) -> Occurrence:
+    return Occurrence(
+        conn=wire.conn,
+        depth=wire.depth,
+        uid=wire.uid,
+        orig=wire.orig,
+        resp=wire.peer,
+        request_frame=wire.request_frame,
+        request_ts_ns=wire.start_ns,
+        idle_before_ns=-1,
+        method=wire.method,
+        target=wire.target,
+        closing_frame=wire.closing_frame,
+        closing_kind="RST" if wire.orig_rst_ns >= 0 else "FIN" if wire.orig_fin_ns >= 0 else "",
+        evidence=tuple(_evidence(wire)) if has_frames else (),
+        host=wire.host,
+        request_id=wire.request_id,
+    )
+
+
+def _evidence(wire: WireTry) -> Iterator[Evidence]:
+    def frame(number: int, ts_ns: int, direction: Direction, flags: int, label: str, text: str) -> Evidence:
+        return Evidence(number, ts_ns, int(direction), flags, -1, -1, -1, -1, 0, -1, label, text)
+
+    data = TcpFlag.PSH | TcpFlag.ACK
+    yield frame(wire.request_frame, wire.start_ns, Direction.ORIG, data, "request", "the request is sent")
+    if wire.response_frame >= 0 and wire.first_response_ns >= 0:
+        text = f"the response begins; {wire.response_bytes:,} bytes of it came"
+        yield frame(wire.response_frame, wire.first_response_ns, Direction.RESP, data, "response", text)
+    if wire.closing_frame >= 0 and wire.proxy_close_ns >= 0:
+        flags = (TcpFlag.RST if wire.orig_rst_ns >= 0 else TcpFlag.FIN) | TcpFlag.ACK
+        text = "the proxy closes: it cannot use what it got"
+        yield frame(wire.closing_frame, wire.proxy_close_ns, Direction.ORIG, flags, "closing of the proxy", text)

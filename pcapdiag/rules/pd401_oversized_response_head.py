@@ -1,0 +1,95 @@
+"""PD401: the head of a response did not fit into the proxy's buffer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pcapdiag.conf.remedy import raise_buffer_size
+from pcapdiag.findings import Severity
+from pcapdiag.logs.entries import LogKind
+from pcapdiag.rules._changes import change_block
+from pcapdiag.rules._logged import NEEDS_LOG, logged_finding, logged_tries
+from pcapdiag.rules._rule import Rule, Words
+from pcapdiag.rules._words import count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pcapdiag.analysis import Analysis
+    from pcapdiag.correlate.ledger import JoinedEntry
+    from pcapdiag.findings import Finding
+
+_KINDS = frozenset({LogKind.TOO_BIG_HEADER})
+_PAGE = 4096
+_MOST_BYTES = 64 << 10
+"""Above this, what came is rather the body than the head."""
+
+
+class OversizedResponseHead(Rule):
+    """The upstream answered, and the head of its response was larger than the proxy's buffer for it.
+
+    What it looks for
+    -----------------
+    `upstream sent too big header` in the error log, and its try on the wire: a response that came, and right after it
+    the proxy's FIN or RST.
+
+    Why it matters
+    --------------
+    The client gets 502 although the upstream answered with success. Long cookies, a token in a header or a redirect
+    with a long query are enough, so that it hits some users and not others.
+
+    Evidence
+    --------
+    The request, the first byte of the response and the proxy's closing; the entry of the error log.
+
+    When it is wrong
+    ----------------
+    Never by itself: the proxy says what it did. Packets alone cannot tell it from a client that went away.
+
+    Remedy
+    ------
+    A larger `proxy_buffer_size`, or shorter fields in the response.
+
+    References
+    ----------
+    nginx ngx_http_upstream_process_header (ngx_http_upstream.c), ngx_http_proxy_module `proxy_buffer_size`: one memory
+    page by default.
+    """
+
+    code = "PD401"
+    name = "oversized-response-head"
+    title = "The head of a response did not fit into the proxy's buffer"
+    severity = Severity.ERROR
+    needs = ("error log",)
+    helped_by = ("proxy configuration",)
+    since = "0.2"
+
+    def missing(self, analysis: Analysis) -> str:
+        """Return what is missing: the proxy's own word."""
+        return "" if analysis.log is not None else NEEDS_LOG
+
+    def check(self, analysis: Analysis) -> Iterator[Finding]:
+        """Yield one finding per upstream."""
+        for peer, joined in logged_tries(analysis, _KINDS).items():
+            yield logged_finding(self, peer, "", joined, _words(analysis, peer, joined))
+
+
+def _words(analysis: Analysis, peer: str, joined: Sequence[JoinedEntry]) -> Words:
+    came = max(j.wire.response_bytes for j in joined if j.wire is not None)
+    pages = -(-came // _PAGE) * _PAGE
+    enough = pages if _PAGE < pages <= _MOST_BYTES else 4 * _PAGE
+    changes = raise_buffer_size(analysis.settings, peer, enough) if analysis.settings is not None else ()
+    how = change_block(changes) if changes else f"    proxy_buffer_size {enough // 1024}k;"
+    return Words(
+        message=(
+            f"{peer} sent {count(len(joined), 'response')} whose head did not fit into the proxy's buffer (at most"
+            f" {came:,} bytes came): the proxy closed and could not use them."
+        ),
+        refuted_by="A status other than 502 for these requests in the access log.",
+        remedy=(
+            f"Make room for the head of a response:\n\n{how}\n\nOr find out what makes it so long: cookies, tokens and"
+            " redirects with long queries are the usual reasons."
+        ),
+        details={"most_response_bytes": came},
+        changes=changes,
+    )
