@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pcapdiag.logs.entries import LogKind
     from pcapdiag.rules._rule import Rule, Words
 
-NEEDS_LOG = "packets show an answer, that the proxy could not use it only its error log says: needs --error-log"
+NEEDS_LOG = "only the error log says what of an answer the proxy could not use: needs --error-log"
 _MOST_WITH_EVIDENCE = 500
 
 
