@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pcapdiag.far_end import Clock, FarEnd, FarFrame, Proof
     from pcapdiag.report.model import OccurrenceDetail
 
-PROXY, UPSTREAM = "proxy", "upstream"
+UPSTREAM = "upstream"
+"""`end` of the far end's frames."""
 
 _WORDS = {
     ProofKind.CLOSED_FIRST: "closed by the upstream before the request arrived there",
@@ -192,6 +193,20 @@ def _evidence(
 
 def _relative(seq: int, base: int) -> int:
     return (seq - base) & 0xFFFFFFFF if seq >= 0 and base >= 0 else -1
+
+
+def proof_line(occurrence: OccurrenceDetail) -> str:
+    """Return what both ends prove of one occurrence, as a sentence; empty if no capture of the far end was given."""
+    return "" if occurrence.far_end is None else f"Both ends: {occurrence.far_end.text}."
+
+
+def far_filter(occurrence: OccurrenceDetail) -> tuple[str, str]:
+    """Return label and Wireshark filter of the far end's frames of an occurrence; empty if there are none."""
+    far = [e for e in occurrence.evidence if e.end == UPSTREAM and e.frame > 0]
+    if not far:
+        return "", ""
+    frames = ", ".join(map(str, sorted({e.frame for e in far})))
+    return f"Wireshark filter for {far[0].capture}", f"frame.number in {{{frames}}}"
 
 
 def both_ends_lines(far_end: FarEndSummary | None) -> tuple[str, ...]:
