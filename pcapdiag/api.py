@@ -10,7 +10,7 @@ result.exchanges.query("outcome == 'unanswered'")[["request_frame", "idle_before
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -30,8 +30,18 @@ if TYPE_CHECKING:
     from pcapdiag.compare.model import Comparison
     from pcapdiag.evidence.write import EvidenceSummary
     from pcapdiag.findings import Finding
+    from pcapdiag.report.anonymize import Anonymizer
     from pcapdiag.report.model import Report
     from pcapdiag.report.tables import TableBuilder
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What was found under the addresses and names of the captures, and what other ones the report has for them."""
+
+    analysis: Analysis
+    findings: Sequence[Finding]
+    anonymizer: Anonymizer | None = None
 
 
 class CaptureReport:
@@ -45,17 +55,17 @@ class CaptureReport:
         The tables behind it.
     redact : bool
         Whether targets in the tables are masked as in the report.
-    causes : sequence of Finding
-        What the report says, with the frames as the tables number them.
+    captured : Captured, optional
+        What the captures themselves hold, for the evidence.
     """
 
     def __init__(
-        self, report: Report, analysis: Analysis, *, redact: bool = True, causes: Sequence[Finding] = ()
+        self, report: Report, analysis: Analysis, *, redact: bool = True, captured: Captured | None = None
     ) -> None:
         self.report = report
         self.analysis = analysis
         self._redact = redact
-        self._causes = tuple(causes)
+        self._captured = captured or Captured(analysis, ())
 
     def __repr__(self) -> str:
         return f"<CaptureReport: {self.headline}>"
@@ -107,6 +117,8 @@ class CaptureReport:
 
         Raises
         ------
+        CaptureError
+            A capture cannot be read again.
         UsageError
             The file cannot be written, or exists and `force` was not given.
         """
@@ -158,14 +170,16 @@ class CaptureReport:
         from pcapdiag.evidence.choose import choose_findings, choose_frames  # noqa: PLC0415
         from pcapdiag.evidence.write import write_evidence  # noqa: PLC0415
 
+        captured = self._captured
         return write_evidence(
             out,
-            self.analysis,
+            captured.analysis,
             self.report,
-            choose_findings(self._causes, codes, is_all=not connections and not frames),
+            choose_findings(captured.findings, codes, is_all=not connections and not frames),
             uids=connections,
-            frames=choose_frames(self.analysis.captures, frames),
+            frames=choose_frames(captured.analysis.captures, frames),
             redact=self._redact,
+            anonymizer=captured.anonymizer,
             keep_bodies=keep_bodies,
             on_progress=on_progress,
         )
@@ -249,6 +263,7 @@ def analyze(
     upstream_captures: Sequence[str | PathLike[str]] = (),
     follow_s: float = 0.0,
     redact: bool = True,
+    anonymize: bool = False,
     on_progress: Callable[[int, int, int], None] | None = None,
     on_compile: Callable[[int, int], None] | None = None,
 ) -> CaptureReport:
@@ -283,7 +298,10 @@ def analyze(
     follow_s : float
         [s] How long a file that may still grow must be quiet before it counts as complete.
     redact : bool
-        Whether credentials and query values in request targets are masked.
+        Whether credentials, query values and what else looks like a secret are masked.
+    anonymize : bool
+        Whether report, tables and evidence have other addresses and names of machines, alike everywhere; the key is
+        random, or that of the variable PCAPDIAG_ANONYMIZE_KEY.
     on_progress : callable, optional
         Called with bytes done, bytes in total and frames.
     on_compile : callable, optional
@@ -316,6 +334,7 @@ def analyze(
         upstream_log_format=upstream_log_format,
         log_zone=log_zone,
     )
+    anonymizer = _anonymizer(redact=redact) if anonymize else None
     logs = expand_inputs(given)
     zone_offset_s(log_zone, 0)  # as the codes below: said now, not after a long read
     far = group_captures([str(c) for c in upstream_captures])
@@ -353,18 +372,37 @@ def analyze(
         digest.cancel()
     for file in (f for c in (*grouped, *far) for f in c.files):
         file.sha256 = file.sha256 or digests[file.path].sha256
+    other_inputs = [
+        InputFile(path, kind, digests[path].n_bytes, digests[path].sha256)
+        for path, kind in (*logs.kinds.items(), *analysis.added_logs.items())
+    ]
+    captured = Captured(analysis, diagnosis.findings, anonymizer)
+    findings, verdicts = diagnosis.findings, diagnosis.verdicts
+    if anonymizer is not None:
+        from pcapdiag.report.disguise import disguise, disguise_analysis, teach  # noqa: PLC0415
+
+        teach(anonymizer, analysis, findings, [file.path for file in other_inputs])
+        analysis = disguise_analysis(analysis, anonymizer)
+        findings, verdicts, other_inputs = disguise((findings, verdicts, other_inputs), anonymizer)
     report = build_report(
         analysis,
-        diagnosis.findings,
-        diagnosis.verdicts,
+        findings,
+        verdicts,
         version=__version__,
         redact=redact,
-        other_inputs=[
-            InputFile(path, kind, digests[path].n_bytes, digests[path].sha256)
-            for path, kind in (*logs.kinds.items(), *analysis.added_logs.items())
-        ],
+        anonymized=anonymizer is not None,
+        other_inputs=other_inputs,
     )
-    return CaptureReport(report, analysis, redact=redact, causes=diagnosis.findings)
+    return CaptureReport(report, analysis, redact=redact, captured=captured)
+
+
+def _anonymizer(*, redact: bool) -> Anonymizer:
+    from pcapdiag.report.anonymize import Anonymizer  # noqa: PLC0415
+
+    if not redact:
+        msg = "what is not redacted is not anonymous: leave out either --no-redact or --anonymize"
+        raise UsageError(msg)
+    return Anonymizer.from_environment()
 
 
 def _without(captures: list[Capture], far: Sequence[Capture]) -> list[Capture]:

@@ -9,7 +9,14 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from pcapdiag.cli.delivery import FORMATS, TABLES, Form, open_delivery
-from pcapdiag.cli.options import captures_argument, far_end_option, log_options, output_options, role_options
+from pcapdiag.cli.options import (
+    anonymize_option,
+    captures_argument,
+    far_end_option,
+    log_options,
+    output_options,
+    role_options,
+)
 from pcapdiag.cli.output import STDOUT
 from pcapdiag.cli.progress import ProgressMeter
 from pcapdiag.errors import UsageError
@@ -92,6 +99,7 @@ EXIT_FINDINGS = 1
     type=click.Path(dir_okay=False),
     help="Also write FILE.zip for a ticket: report.html, .md and .json, evidence, charts and hashes.",
 )
+@anonymize_option
 @output_options
 @click.pass_context
 def analyze(
@@ -119,6 +127,7 @@ def analyze(
     output: str,
     force: bool,
     no_redact: bool,
+    anonymize: bool,
     quiet: bool,
 ) -> None:
     """Say why requests failed, and prove it.
@@ -159,6 +168,7 @@ def analyze(
                 ignore=_codes(ignore),
                 follow_s=follow_s,
                 redact=not no_redact,
+                anonymize=anonymize,
                 on_progress=meter.on_progress,
                 on_compile=meter.announce_compilation,
             )

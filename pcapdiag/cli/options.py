@@ -123,10 +123,22 @@ def log_options(function: F) -> F:
     )(function)
 
 
+def anonymize_option(function: F) -> F:
+    """Add --anonymize."""
+    return click.option(
+        "--anonymize",
+        is_flag=True,
+        envvar="PCAPDIAG_ANONYMIZE",
+        show_envvar=True,
+        help="Other addresses and names of machines, alike in packets, report and log lines; networks stay together. By"
+        " a key of this run alone, or that of the variable PCAPDIAG_ANONYMIZE_KEY.",
+    )(function)
+
+
 def output_options(function: F) -> F:
     """Add -o, --force, --quiet and --no-redact."""
     function = click.option(
-        "--no-redact", is_flag=True, help="Leave credentials and query values in request targets as captured."
+        "--no-redact", is_flag=True, help="Leave credentials, query values and other secrets as captured."
     )(function)
     return file_options(function)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pcapdiag.cli.options import captures_argument, file_options, log_options, role_options
+from pcapdiag.cli.options import anonymize_option, captures_argument, file_options, log_options, role_options
 from pcapdiag.cli.output import STDOUT, open_output
 from pcapdiag.cli.progress import ProgressMeter
 from pcapdiag.errors import UsageError
@@ -35,6 +35,7 @@ _MOST_MASKED = 12
 @click.option(
     "--no-redact", is_flag=True, help="Leave every byte as captured: credentials, bodies, what TLS has encrypted."
 )
+@anonymize_option
 @role_options
 @log_options
 @file_options
@@ -46,6 +47,7 @@ def slice(  # noqa: A001 - commands are found by their name
     frames: tuple[str, ...],
     keep_bodies: bool,
     no_redact: bool,
+    anonymize: bool,
     proxies: tuple[str, ...],
     upstreams: tuple[str, ...],
     output: str,
@@ -82,6 +84,7 @@ def slice(  # noqa: A001 - commands are found by their name
                 proxies=proxies,
                 upstreams=upstreams,
                 redact=not no_redact,
+                anonymize=anonymize,
                 on_progress=meter.on_progress,
                 on_compile=meter.announce_compilation,
                 **logs,

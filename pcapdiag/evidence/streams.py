@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pcapdiag.evidence.heads import Head
     from pcapdiag.evidence.selection import Kept
     from pcapdiag.evidence.spool import SpooledFrame
+    from pcapdiag.report.anonymize import Anonymizer
     from pcapdiag.report.redact import Redactor
 
 _MAX_AHEAD_BYTES: Final = 256 << 10
@@ -40,8 +41,8 @@ class HeadReader:
         Counts what is masked.
     is_request : bool
         Whether it begins with a request line.
-    anonymize : bool
-        Whether values that name machines are masked, too.
+    anonymizer : Anonymizer, optional
+        Gives other names; further values that name machines are masked.
 
     Attributes
     ----------
@@ -49,12 +50,12 @@ class HeadReader:
         Offset of the body within the message, when the head was whole; else -1.
     """
 
-    def __init__(self, redactor: Redactor, *, is_request: bool, anonymize: bool) -> None:
+    def __init__(self, redactor: Redactor, *, is_request: bool, anonymizer: Anonymizer | None) -> None:
         self.is_done = False
         self.body_at = -1
         self._redactor = redactor
         self._is_request = is_request
-        self._anonymize = anonymize
+        self._anonymizer = anonymizer
         self._data = bytearray()
         self._searched = 0
         self._shown: list[tuple[int, bytes]] = []
@@ -81,9 +82,13 @@ class HeadReader:
 
     def _mask(self, data: bytes) -> Head:
         """Note what may be shown of a head, and return it."""
-        head = mask_head(data, self._redactor, is_request=self._is_request, anonymize=self._anonymize)
-        if head.data:
-            self._shown.append((self._offset, head.data))
+        anonymizer = self._anonymizer
+        head = mask_head(data, self._redactor, is_request=self._is_request, anonymize=anonymizer is not None)
+        shown = head.data
+        if shown and anonymizer is not None:
+            shown = anonymizer.text(shown.decode("latin-1"), same_length=True).encode("latin-1")
+        if shown:
+            self._shown.append((self._offset, shown))
         return head
 
     def finish(self) -> list[tuple[int, bytes]]:
@@ -240,15 +245,17 @@ class StreamReader:
         The connection and its exchanges.
     redactor : Redactor
         Counts what is masked.
-    anonymize : bool
-        Whether values that name machines are masked, too.
+    anonymizer : Anonymizer, optional
+        Gives other names; further values that name machines are masked.
     keep_bodies : bool
         Whether what follows a whole HTTP/1 head is kept as captured.
     """
 
-    def __init__(self, kept: Kept, redactor: Redactor, *, anonymize: bool = False, keep_bodies: bool = False) -> None:
+    def __init__(
+        self, kept: Kept, redactor: Redactor, *, anonymizer: Anonymizer | None = None, keep_bodies: bool = False
+    ) -> None:
         self._redactor = redactor
-        self._anonymize = anonymize
+        self._anonymizer = anonymizer
         self._keep_bodies = keep_bodies
         self._streams = (_Stream(), _Stream())
         row = kept.row
@@ -271,7 +278,7 @@ class StreamReader:
             if is_tls:
                 self._streams[direction].add(seq, frame, _FOREVER, RecordReader())
                 continue
-            reader = HeadReader(self._redactor, is_request=direction == Direction.ORIG, anonymize=self._anonymize)
+            reader = HeadReader(self._redactor, is_request=direction == Direction.ORIG, anonymizer=self._anonymizer)
             self._streams[direction].add(seq, frame, max(int(exchange[f"{side}_bytes"]), 0), reader)
 
     def feed(self, frame: SpooledFrame) -> None:

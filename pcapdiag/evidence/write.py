@@ -12,8 +12,9 @@ from pathlib import PurePath
 from typing import IO, TYPE_CHECKING, Final
 
 from pcapdiag.codes import Protocol
+from pcapdiag.errors import UsageError
 from pcapdiag.evidence.pcapng import Interface, Packet, PcapngWriter
-from pcapdiag.evidence.rewrite import rewrite_frame
+from pcapdiag.evidence.rewrite import anonymous_link_type, rewrite_frame
 from pcapdiag.evidence.selection import select_frames
 from pcapdiag.evidence.spool import read_endpoints, reject_pipes, spool_frames
 from pcapdiag.evidence.streams import StreamReader
@@ -27,9 +28,13 @@ if TYPE_CHECKING:
     from pcapdiag.evidence.selection import Comment, Selection
     from pcapdiag.evidence.spool import Spool, SpooledFrame
     from pcapdiag.findings import Finding
+    from pcapdiag.report.anonymize import Anonymizer
     from pcapdiag.report.model import Report
 
 _HOST: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+_USUAL_NAME: Final = re.compile(
+    rb"(?:eth|en[opsx]?|lo|any|bond|wlan|wl[ops]?|br|tun|tap|veth|docker|utun)[0-9a-z]{0,8}"
+)
 _ONLY_DIGITS: Final = re.compile(r"[0-9.]+")
 
 
@@ -85,6 +90,7 @@ def write_evidence(
     uids: Sequence[str] = (),
     frames: Iterable[tuple[int, int]] = (),
     redact: bool = True,
+    anonymizer: Anonymizer | None = None,
     keep_bodies: bool = False,
     on_progress: Callable[[int, int, int], None] | None = None,
 ) -> EvidenceSummary:
@@ -106,6 +112,8 @@ def write_evidence(
         Further frames to keep, by capture and 0-based frame.
     redact : bool
         Whether secrets are masked and payloads cut.
+    anonymizer : Anonymizer, optional
+        Gives other addresses and names; it knows those of the report already.
     keep_bodies : bool
         Whether the bodies of HTTP messages are kept.
     on_progress : callable, optional
@@ -120,17 +128,19 @@ def write_evidence(
     CaptureError
         A file cannot be read again.
     UsageError
-        A capture is a pipe, or there is no such connection.
+        A capture is a pipe, there is no such connection, or bodies are to be kept in what is to be anonymous.
     """
+    if keep_bodies and anonymizer is not None:
+        msg = "bodies name machines and people: leave out either --keep-bodies or --anonymize"
+        raise UsageError(msg)
     reject_pipes(analysis.captures)
     asked = set(frames)
     endpoints = read_endpoints(analysis.captures, asked)
     selection = select_frames(analysis, findings, uids=uids, frames={f: endpoints.get(f) for f in sorted(asked)})
     spool = spool_frames(analysis.captures, selection, on_progress)
     try:
-        return _Evidence(analysis, report, findings, selection, spool, redact=redact).write(
-            out, keep_bodies=keep_bodies
-        )
+        evidence = _Evidence(analysis, report, findings, selection, spool, Redactor(active=redact), anonymizer)
+        return evidence.write(out, keep_bodies=keep_bodies)
     finally:
         spool.close()
 
@@ -145,10 +155,11 @@ class _Evidence:
         findings: Sequence[Finding],
         selection: Selection,
         spool: Spool,
-        *,
-        redact: bool,
+        redactor: Redactor,
+        anonymizer: Anonymizer | None,
     ) -> None:
-        self._redactor = Redactor(active=redact)
+        self._redactor = redactor
+        self._anonymizer = anonymizer
         self._analysis = analysis
         self._report = report
         self._findings = findings
@@ -191,7 +202,7 @@ class _Evidence:
             frames=tuple(kept),
             masked=tuple(Masked(*counted) for counted in self._redactor.counts),
             redacted=self._redactor.active,
-            anonymized=False,
+            anonymized=self._anonymizer is not None,
             left_out=self._spool.n_left_out,
         )
 
@@ -200,7 +211,7 @@ class _Evidence:
         if not self._redactor.active:
             return {}
         streams = {
-            conn: StreamReader(kept, self._redactor, keep_bodies=keep_bodies)
+            conn: StreamReader(kept, self._redactor, anonymizer=self._anonymizer, keep_bodies=keep_bodies)
             for conn, kept in self._selection.connections.items()
         }
         for frame in self._spool:
@@ -217,7 +228,7 @@ class _Evidence:
         n_cut = frame.payload_cap - len(payload)
         if n_cut > 0:
             self._redactor.count(CUT_PAYLOAD, self._protocol(frame), n_cut)
-        return rewrite_frame(frame, link_type, payload)
+        return rewrite_frame(frame, link_type, payload, self._anonymizer)
 
     def _protocol(self, frame: SpooledFrame) -> str:
         if frame.conn < 0:
@@ -228,20 +239,32 @@ class _Evidence:
         tool = self._report.tool
         lines = [
             f"Evidence of report {self._report.identifier} by {tool.name} {tool.version}.",
-            *(f"{f.code} {f.name}: {f.message}" for f in self._findings),
+            *(self._told(f"{f.code} {f.name}: {f.message}") for f in self._findings),
+            self._what_was_done(),
             "Key frames have comments (display filter: frame.comment).",
             "frame.packet_id is a frame's number in the file that its interface is described by.",
         ]
         return "\n".join(lines)
 
+    def _what_was_done(self) -> str:
+        if not self._redactor.active:
+            return "NOT REDACTED: every byte as captured."
+        addresses = ", addresses and names of machines replaced" if self._anonymizer is not None else ""
+        return f"Secrets in HTTP heads masked byte for byte, payloads cut off{addresses}; checksums made to agree."
+
+    def _told(self, text: str) -> str:
+        """Return a text as it may be told."""
+        text = self._redactor.text(text)
+        return text if self._anonymizer is None else self._anonymizer.text(text)
+
     def _interface(self, number: int) -> Interface:
         source = self._spool.sources[number]
         described = source.interface
         return Interface(
-            link_type=described.link_type,
+            link_type=described.link_type if self._anonymizer is None else anonymous_link_type(described.link_type),
             snaplen=described.snaplen,
             time_digits=described.time_digits,
-            name=described.name,
+            name=described.name if self._anonymizer is None or _USUAL_NAME.fullmatch(described.name) else b"",
             description=PurePath(source.path).name,
         )
 
@@ -253,7 +276,10 @@ class _Evidence:
             if _HOST.fullmatch(name) and not _ONLY_DIGITS.fullmatch(name):
                 hosts.setdefault(loss.connection.resp.address, set()).add(name)
         alone = {address: next(iter(names)) for address, names in hosts.items() if len(names) == 1}
-        return sorted((a, n) for a, n in alone.items() if list(alone.values()).count(n) == 1)
+        names = [(a, n) for a, n in alone.items() if list(alone.values()).count(n) == 1]
+        if self._anonymizer is not None:
+            names = [(self._anonymizer.text(a), self._anonymizer.name(n)) for a, n in names]
+        return sorted(names)
 
     def _comments(self, frame: SpooledFrame) -> tuple[str, ...]:
         comments = self._selection.comments.get((frame.capture_idx, frame.frame), ())
@@ -265,7 +291,7 @@ class _Evidence:
         closing = self._numbers.get((frame.capture_idx, comment.closing_frame), -1)
         if comment.is_request and closing > 0 and comment.closing_frame != frame.frame:
             text += f" The {comment.closing_kind} is frame {closing}."
-        return f"{text} Frame {self._original_number(frame)} of {self._file_name(frame)}."
+        return self._told(f"{text} Frame {self._original_number(frame)} of {self._file_name(frame)}.")
 
     def _original_number(self, frame: SpooledFrame) -> int:
         return frame.frame - self._spool.sources[frame.source].first_frame + 1

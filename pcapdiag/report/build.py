@@ -74,6 +74,7 @@ def build_report(
     *,
     version: str,
     redact: bool = True,
+    anonymized: bool = False,
     other_inputs: Iterable[InputFile] = (),
 ) -> Report:
     """Return the report of one run.
@@ -90,6 +91,8 @@ def build_report(
         Version of this program.
     redact : bool
         Whether credentials, query values and what else looks like a secret are masked.
+    anonymized : bool
+        Whether analysis and findings have other addresses and names than the captures; the report says so.
     other_inputs : iterable of InputFile
         Logs and configuration that were read beside the captures.
 
@@ -136,7 +139,8 @@ def build_report(
         impact=measure_impact(analysis),
     )
     masked = tuple(Masked(*counted) for counted in redactor.counts)
-    return with_identifier(dataclasses.replace(report, redaction=Redaction(redacted=redact, masked=masked)))
+    redaction = Redaction(redacted=redact, anonymized=anonymized, masked=masked)
+    return with_identifier(dataclasses.replace(report, redaction=redaction))
 
 
 def with_identifier(report: Report) -> Report:

@@ -103,7 +103,15 @@ def finding_groups(report: Report) -> tuple[FindingGroup, ...]:
 
 
 def headline(report: Report) -> str:
-    """Return the verdict in one sentence; it counts the requests to upstreams, not those of clients."""
+    """Return the verdict in one sentence; it counts the requests to upstreams, not those of clients.
+
+    A report that was not redacted says so here, because no format is without its headline.
+    """
+    verdict = _verdict(report)
+    return verdict if report.redaction.redacted else f"{verdict} NOT REDACTED: this report may hold credentials."
+
+
+def _verdict(report: Report) -> str:
     totals = report.totals
     if not totals.frames:
         return "There is nothing to judge: the capture holds no frame."
@@ -327,7 +335,20 @@ def input_lines(report: Report) -> tuple[str, ...]:
     text = f"{count_of(totals.connections, 'connection')}, {count_of(totals.exchanges, 'exchange')}"
     text += f", {totals.unanswered:,} unanswered, {count_of(totals.retransmissions, 'retransmission')}"
     text += f", {count_of(totals.undecoded_frames, 'frame')} not decoded."
-    return (*lines, text)
+    return (*lines, text, *redaction_lines(report))
+
+
+def redaction_lines(report: Report) -> tuple[str, ...]:
+    """Return what was masked in the report, and whether it has other addresses than the captures."""
+    redaction = report.redaction
+    lines = []
+    masked = [f"{m.kind} {m.name} ({count_of(m.count, 'time')})".replace("  ", " ") for m in redaction.masked]
+    if masked:
+        more = f", and {len(masked) - MAX_LINES:,} more" if len(masked) > MAX_LINES else ""
+        lines.append(f"Masked: {', '.join(masked[:MAX_LINES])}{more}.")
+    if redaction.anonymized:
+        lines.append("Addresses and names of machines were replaced, the same ones alike (--anonymize).")
+    return tuple(lines)
 
 
 def _capture_line(capture: CaptureSummary) -> str:
