@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
 from pcapdiag import __version__
@@ -105,7 +106,13 @@ class CaptureReport:
 
         return render(self.report, width=width)
 
-    def write_bundle(self, to: str | PathLike[str] | IO[bytes], *, force: bool = False) -> None:
+    def write_bundle(
+        self,
+        to: str | PathLike[str] | IO[bytes],
+        *,
+        force: bool = False,
+        on_progress: Callable[[int, int, int], None] | None = None,
+    ) -> None:
         """Write everything that a ticket needs as one ZIP, byte for byte the same for the same input.
 
         Parameters
@@ -114,19 +121,35 @@ class CaptureReport:
             A name, or a file that was opened for writing bytes.
         force : bool
             Whether an existing file is replaced.
+        on_progress : callable, optional
+            As in `analyze`; called while the captures are read again for the evidence.
 
         Raises
         ------
         CaptureError
             A capture cannot be read again.
         UsageError
-            The file cannot be written, or exists and `force` was not given.
+            The file cannot be written, or exists and `force` was not given; or a capture is a pipe.
         """
         from pcapdiag.outfile import open_file  # noqa: PLC0415 - renderers load when something is rendered
-        from pcapdiag.report.bundle import text_files, write_bundle  # noqa: PLC0415 - the same
+        from pcapdiag.report.bundle import BundleFile, chart_files, text_files, write_bundle  # noqa: PLC0415 - the same
+        from pcapdiag.report.charts import charts  # noqa: PLC0415 - a drawing engine
+        from pcapdiag.report.html import render_html  # noqa: PLC0415 - a template engine
 
-        with open_file(to, force=force) if isinstance(to, str | PathLike) else nullcontext(to) as file:
-            write_bundle(file, self.report, [*text_files(self.report)])
+        with (
+            open_file(to, force=force) if isinstance(to, str | PathLike) else nullcontext(to) as file,
+            TemporaryFile(prefix="pcapdiag-") as evidence,
+        ):
+            self.write_evidence(evidence, on_progress=on_progress)
+            made = charts(self.analysis, self.report)
+            html = render_html(self.report, self.analysis, charts=made)
+            members = (
+                BundleFile("report.html", html.encode()),
+                *text_files(self.report, made),
+                BundleFile("evidence.pcapng", evidence),
+                *chart_files(made),
+            )
+            write_bundle(file, self.report, members)
 
     def write_evidence(
         self,

@@ -23,6 +23,7 @@ from pcapdiag.errors import UsageError
 from pcapdiag.outfile import open_file
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from pcapdiag.report.model import Report
@@ -151,6 +152,8 @@ def analyze(
     ):
         from pcapdiag.api import analyze as run  # noqa: PLC0415 - the engine loads when there is work
 
+        if bundle:
+            _reject_pipes((*captures, *upstream_captures))
         with ProgressMeter(quiet=quiet) as meter:
             result = run(
                 *captures,
@@ -174,7 +177,8 @@ def analyze(
             )
         deliver(result)
         if bundle_file is not None:
-            result.write_bundle(bundle_file)
+            with ProgressMeter(quiet=quiet) as meter:
+                result.write_bundle(bundle_file, on_progress=meter.on_progress)
     ctx.exit(EXIT_FINDINGS if _has_findings(result.report, fail_on) else 0)
 
 
@@ -189,6 +193,14 @@ def _open_bundle(path: str, output: str, *, force: bool) -> AbstractContextManag
         msg = f"-o and --bundle cannot both write {path}; give one of them another name"
         raise UsageError(msg)
     return open_file(path, force=force)
+
+
+def _reject_pipes(captures: Sequence[str]) -> None:
+    """Say now, not after a long read, that the evidence needs the captures twice."""
+    from pcapdiag.capture.series import group_captures  # noqa: PLC0415 - only a bundle needs it
+    from pcapdiag.evidence.spool import reject_pipes  # noqa: PLC0415 - the same
+
+    reject_pipes(group_captures(list(captures)))
 
 
 def _codes(values: tuple[str, ...]) -> tuple[str, ...]:

@@ -16,8 +16,9 @@ from typing import IO, TYPE_CHECKING
 from pcapdiag.manifest import NAME, Manifest, Member, format_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from pcapdiag.report.charts import Chart
     from pcapdiag.report.model import Report
 
 _TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that ZIP knows
@@ -43,21 +44,48 @@ _TICKETS = {
     "adf": "ticket/jira.adf.json",
     "slack": "ticket/slack.txt",
 }
+_MARKDOWN_BYTES = 1_000_000
 _FOOTER_BYTES = 1000
 """What `pcapdiag attach` may add to a ticket: the name of the file and the identifier of the report."""
 
 
-def text_files(report: Report) -> Iterator[BundleFile]:
-    """Yield the report as Markdown, as JSON and in the dialect of each ticket system."""
-    from pcapdiag.report import json, markdown  # noqa: PLC0415 - whoever only writes a bundle needs no renderer
-    from pcapdiag.report.dialects import DIALECTS, render_ticket  # noqa: PLC0415 - the same
+def text_files(report: Report, charts: Mapping[str, Chart]) -> Iterator[BundleFile]:
+    """Yield the report as Markdown, as JSON and in the dialect of each ticket system.
 
-    yield BundleFile("report.md", markdown.render(report).encode())
+    Parameters
+    ----------
+    report : Report
+        What to show.
+    charts : mapping of str to Chart
+        Shown by the Markdown; `chart_files` makes their files.
+
+    Yields
+    ------
+    BundleFile
+        In the order of the bundle.
+    """
+    from pcapdiag.report import json  # noqa: PLC0415 - whoever only writes a bundle needs no renderer
+    from pcapdiag.report.dialects import DIALECTS, render_ticket  # noqa: PLC0415 - the same
+    from pcapdiag.report.document import Image  # noqa: PLC0415 - the same
+
+    images = [Image(_chart_name(name), f"{chart.title}. {chart.alt}") for name, chart in charts.items()]
+    markdown = render_ticket(report, "github", limit=_MARKDOWN_BYTES, whole="report.json", images=images)
+    yield BundleFile("report.md", markdown.encode())
     yield BundleFile("report.json", json.render(report).encode())
     for dialect, name in _TICKETS.items():
         limit = DIALECTS[dialect].limit - _FOOTER_BYTES
         text = render_ticket(report, dialect, limit=limit, whole="report.html in the bundle")
         yield BundleFile(name, text.encode())
+
+
+def chart_files(charts: Mapping[str, Chart]) -> Iterator[BundleFile]:
+    """Yield each chart as a picture."""
+    for name, chart in charts.items():
+        yield BundleFile(_chart_name(name), chart.png())
+
+
+def _chart_name(name: str) -> str:
+    return f"charts/{name}.png"
 
 
 def write_bundle(file: IO[bytes], report: Report, members: Sequence[BundleFile]) -> Manifest:

@@ -30,7 +30,7 @@ def bundle_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("bundle") / "incident.zip"
     report = builders.race_report()
     with path.open("wb") as file:
-        write_bundle(file, report, [*text_files(report)])
+        write_bundle(file, report, [*text_files(report, {})])
     return path
 
 
