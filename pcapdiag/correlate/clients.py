@@ -34,12 +34,18 @@ class Served:
         Those whose client went away before the answer (499).
     retried : int
         Those that were answered after at least one try had failed.
+    unread : int
+        Those whose status the log does not tell, or not in a way that was understood.
+    with_tries : int
+        Those of which the log names the upstreams.
     """
 
     requests: int = 0
     failures: int = 0
     gave_up: int = 0
     retried: int = 0
+    unread: int = 0
+    with_tries: int = 0
 
 
 @dataclass(slots=True)
@@ -72,6 +78,8 @@ class ClientTally:
                 return
             served = self.seconds[second] = Served()
         served.requests += 1
+        served.unread += entry.status <= 0
+        served.with_tries += bool(entry.tries)
         served.failures += entry.status >= 500
         served.gave_up += entry.status == CLIENT_CLOSED
         is_answered = 0 < entry.status < 500 and entry.status != CLIENT_CLOSED

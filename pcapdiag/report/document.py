@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.report import summary
 from pcapdiag.report.escape import shorten
-from pcapdiag.report.far_end import both_ends_lines, proof_lines
+from pcapdiag.report.far_end import both_ends_lines, far_filter, proof_line, proof_lines
+from pcapdiag.report.impact import impact_line
 from pcapdiag.report.ladder import build_ladder
 from pcapdiag.report.ledger import ledger_lines
 from pcapdiag.report.remedy import split_blocks
@@ -179,6 +180,10 @@ def sections(report: Report) -> Iterator[tuple[Block, ...]]:
     yield section("Input", summary.input_lines(report))
 
 
+_LEAST_TEXT = 80
+"""Letters of a paragraph below which the verdict stands alone."""
+
+
 class _Builder:
     """Spends a budget from the top of the report to its end."""
 
@@ -190,7 +195,10 @@ class _Builder:
         self.document = Document()
 
     def build(self, images: Sequence[Image]) -> None:
-        self._add(Paragraph(self._cut(summary.headline(self._report)), "strong"))
+        # The verdict is the last thing to be shortened.
+        self._add(Paragraph(shorten(summary.headline(self._report), 4 * self._text), "strong"))
+        if self._text >= _LEAST_TEXT:
+            self._add(Paragraph(self._cut(impact_line(self._report.impact))))
         self._add(*images)
         groups = summary.finding_groups(self._report)
         # A document without its first remedy would help nobody, so one group always stays.
@@ -239,7 +247,9 @@ class _Builder:
         blocks: tuple[Block, ...] = (
             Paragraph(summary.occurrence_title(shown)),
             Code(tuple(_ladder_lines(build_ladder(shown)))),
+            *([Paragraph(proof_line(shown))] if shown.far_end is not None else []),
             Labelled(summary.filter_label(shown, self._report), shown.display_filter),
+            *([Labelled(*far_filter(shown))] if far_filter(shown)[1] else []),
             *([Paragraph(f"Application's log: {shown.upstream_log}")] if shown.upstream_log else []),
         )
         self._add(*((Heading("Evidence", 3), *blocks) if is_first else (Details("Evidence", blocks),)))
@@ -248,7 +258,8 @@ class _Builder:
         n_rows = min(len(others), summary.MAX_OCCURRENCES + self._folded_rows)
         n_shown = min(n_rows, max(self._rows, 0))
         self._rows -= n_shown
-        self.document.hidden_rows += n_rows - n_shown
+        if n_shown < n_rows:
+            self.document.hidden_rows += len(others) - n_shown
         if n_shown:
             self._add(Heading("Where" if is_all else count_of(len(others), "more", "more"), 3))
             in_sight = summary.MAX_OCCURRENCES
@@ -257,7 +268,7 @@ class _Builder:
             if rest:
                 table = Table(summary.occurrence_grid(rest, limit=MAX_FOLDED_ROWS))
                 self._add(Details(f"The next {len(rest):,}", (table,)))
-        if len(others) > n_rows:
+        if n_shown == n_rows < len(others):
             self._add(Paragraph(f"and {len(others) - n_rows:,} more: --format json lists them all"))
 
     def _remedies(self, group: summary.FindingGroup) -> None:

@@ -23,6 +23,10 @@ ACCESS_LOG, CLIENT_LEG = "access_log", "client_leg"
 _S = 1_000_000_000
 _CLIENT_CLOSED = 499
 _MOST_SECONDS = 400_000
+_MOST_UNREAD = 20
+"""One line in so many may have a status that cannot be read."""
+_NO_STATUS = "the format of the access log was not understood; give --proxy-conf or --log-format"
+_NO_TRIES = "the access log does not name the upstreams of a request ($upstream_addr, $upstream_status)"
 _NO_RETRIES = "only an access log (--access-log) tells which requests a retry saved"
 
 
@@ -59,14 +63,19 @@ def _from_log(analysis: Analysis, tally: ClientTally) -> Impact:
     served = [s for second, s in tally.seconds.items() if first <= second <= last]
     if not served:
         return Impact(unknown="the access log holds no request of the time of the capture")
+    requests = sum(s.requests for s in served)
+    if sum(s.unread for s in served) * _MOST_UNREAD > requests:
+        return Impact(source=ACCESS_LOG, requests=requests, unknown=_NO_STATUS)
+    has_tries = any(s.with_tries for s in served)
     return Impact(
         source=ACCESS_LOG,
-        requests=sum(s.requests for s in served),
+        requests=requests,
         failures=sum(s.failures for s in served),
         gave_up=sum(s.gave_up for s in served),
-        hidden_by_retries=sum(s.retried for s in served),
+        hidden_by_retries=sum(s.retried for s in served) if has_tries else -1,
         failing_s=sum(s.failures > 0 for s in served),
         unavailable_s=sum(s.failures == s.requests for s in served),
+        unknown="" if has_tries else _NO_TRIES,
     )
 
 
@@ -110,7 +119,7 @@ def _from_capture(analysis: Analysis) -> Impact | None:
 
 def impact_line(impact: Impact) -> str:
     """Return the impact in one sentence; why it is not known where it is not."""
-    if impact.requests < 0:
+    if impact.failures < 0:
         return f"What clients saw is not known: {impact.unknown}."
     text = f"Clients saw {count_of(impact.failures, 'failure')} of {count_of(impact.requests, 'request')}"
     if impact.hidden_by_retries >= 0:
@@ -129,7 +138,7 @@ _BASES = {ACCESS_LOG: "the access log, as far as the capture reaches", CLIENT_LE
 
 def impact_basis(impact: Impact) -> str:
     """Return what the numbers were counted from, in a sentence."""
-    if impact.requests < 0:
+    if impact.failures < 0:
         return f"Not known, because {impact.unknown}."
     text = f"Counted from {_BASES[impact.source]}"
     text += ". A failure is an answer with status 500 or above, or none; a second counts as unavailable when every"

@@ -18,7 +18,8 @@ from rich.text import Text
 from pcapdiag.findings import Severity
 from pcapdiag.report import summary
 from pcapdiag.report.escape import visible
-from pcapdiag.report.far_end import both_ends_lines, proof_lines
+from pcapdiag.report.far_end import both_ends_lines, far_filter, proof_line, proof_lines
+from pcapdiag.report.impact import impact_line
 from pcapdiag.report.ladder import build_ladder
 from pcapdiag.report.ledger import ledger_lines
 from pcapdiag.report.remedy import split_blocks
@@ -89,7 +90,7 @@ def _text(text: str, style: str = "") -> Text:
 
 
 def _report(report: Report, width: int) -> Group:
-    parts: list[RenderableType] = [_headline(report)]
+    parts: list[RenderableType] = [_headline(report), _text(impact_line(report.impact))]
     for group in summary.finding_groups(report):
         parts += ["", *_finding_group(group, report, width)]
     parts += _upstreams(report, width)
@@ -134,7 +135,11 @@ def _finding_group(group: summary.FindingGroup, report: Report, width: int) -> I
         yield ""
         yield _indented(_ladder(build_ladder(shown), wide=width >= _WIDE))
         yield ""
-        yield _indented(_labelled(summary.filter_label(shown, report), shown.display_filter))
+        if shown.far_end is not None:
+            yield _indented(_text(proof_line(shown)))
+        for label, text in ((summary.filter_label(shown, report), shown.display_filter), far_filter(shown)):
+            if text:
+                yield _indented(_labelled(label, text))
         if shown.upstream_log:
             yield _indented(_labelled("Application's log", shown.upstream_log))
     elif shown is not None:

@@ -57,6 +57,7 @@ def cascade(scene: Scene) -> Chart | None:
     if ledger is None or not ledger.chains or not scene.findings("PD601"):
         return None
     to_ns = _clock_of(scene, ledger)
+    ahead = scene.log_ahead_ns
     entries = sorted((to_ns(c.entry.ts_s), c.entry.line) for c in ledger.chains)
     outs = _outs(scene, ledger)
     lanes = list(dict.fromkeys((o.peer, o.pid) for o in outs))
@@ -85,20 +86,20 @@ def cascade(scene: Scene) -> Chart | None:
         name="cascade",
         title="Cascade: peers that were out, and requests that found no live upstream",
         alt=(
-            f"{count_of(len(entries), 'request')} found no live upstream between {clock_text(entries[0][0])} and"
-            f" {clock_text(entries[-1][0])}. "
-            + " ".join(f"{_name(o.peer, o.pid)} out {_from_to(o)}." for o in outs[:20])
+            f"{count_of(len(entries), 'request')} found no live upstream between {_second(entries[0][0], ahead)} and"
+            f" {_second(entries[-1][0], ahead)}. "
+            + " ".join(f"{_name(o.peer, o.pid)} out {_from_to(o, ahead)}." for o in outs[:20])
         ),
         caption=caption,
         height=height,
         table=Grid(
-            ("peer", "worker", "out from (UTC)", "to", "because of"),
+            ("peer", "worker", "out from (UTC, log)", "to", "because of"),
             tuple(
                 (
                     o.peer,
                     str(o.pid) if o.pid >= 0 else "any",
-                    clock_text(o.from_ns),
-                    clock_text(o.to_ns),
+                    _second(o.from_ns, ahead),
+                    _second(o.to_ns, ahead),
                     o.code or "the log's failure",
                 )
                 for o in outs[:MOST_MARKS]
@@ -107,7 +108,7 @@ def cascade(scene: Scene) -> Chart | None:
         x=axis,
         y=Axis("lanes", 0, len(lanes) + 1),
         build=lambda look: _spec(look, outs, lanes, drawn, axis),
-        tips=tuple(_tips(outs, lanes, drawn, axis)),
+        tips=tuple(_tips(outs, lanes, drawn, axis, ahead)),
         left=_LEFT,
         left_narrow=_LEFT_NARROW,
         has_legend=False,
@@ -150,12 +151,22 @@ def _name(peer: str, pid: int) -> str:
     return f"{peer}, worker {pid}" if pid >= 0 else peer
 
 
-def _from_to(out: _Out) -> str:
-    return f"{clock_text(out.from_ns)} to {clock_text(out.to_ns)}{', ' if out.code else ''}{out.code}"
+def _from_to(out: _Out, ahead_ns: int) -> str:
+    text = f"{_second(out.from_ns, ahead_ns)} to {_second(out.to_ns, ahead_ns)}"
+    return f"{text}, {out.code}" if out.code else text
+
+
+def _second(ts_ns: int, ahead_ns: int) -> str:
+    """Return a time as the log has it: to the second, by its own clock."""
+    return clock_text(ts_ns + ahead_ns)[:8]
 
 
 def _tips(
-    outs: Sequence[_Out], lanes: Sequence[tuple[str, int]], entries: Sequence[tuple[int, int]], axis: Axis
+    outs: Sequence[_Out],
+    lanes: Sequence[tuple[str, int]],
+    entries: Sequence[tuple[int, int]],
+    axis: Axis,
+    ahead_ns: int,
 ) -> list[Tip]:
     rows = len(lanes) + 1
 
@@ -166,12 +177,12 @@ def _tips(
         Tip(
             x((o.from_ns + o.to_ns) // 2),
             round((lanes.index((o.peer, o.pid)) + 0.5) / rows, 4),
-            f"{_name(o.peer, o.pid)} out {_from_to(o)}",
+            f"{_name(o.peer, o.pid)} out {_from_to(o, ahead_ns)}",
         )
         for o in outs
     ]
     tips += [
-        Tip(x(t), round((rows - 0.5) / rows, 4), f"{clock_text(t)}, {_ENTRIES}, line {line} of the log")
+        Tip(x(t), round((rows - 0.5) / rows, 4), f"{_second(t, ahead_ns)}, {_ENTRIES}, line {line} of the log")
         for t, line in entries
     ]
     return tips

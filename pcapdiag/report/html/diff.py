@@ -78,14 +78,15 @@ def _hunk(change: Change) -> Hunk:
 
 def _remarks(change: Change) -> Iterable[str]:
     if change.is_new:
-        yield f"{visible(change.setting)} is not set there yet."
+        yield "To be added."
     if change.old_is_assumed and change.old:
-        yield f"{visible(change.old)} is the default; it is not written anywhere."
+        yield f"Not written there now: the default, {visible(change.old)}, applies."
     if change.since:
-        yield f"Since {visible(change.since)}."
+        yield f"Known since version {visible(change.since)}."
     if change.is_supported is False:
         yield "This version does not know the setting: upgrade first."
     elif change.is_supported is None:
-        yield "Whether this version knows the setting is not known."
+        yield "Which version runs here is not known."
     if change.caution:
-        yield visible(change.caution)
+        caution = visible(change.caution)
+        yield f"Mind: {caution}{'' if caution.endswith('.') else '.'}"
