@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 # The wide forms are the same characters where a spreadsheet speaks Chinese, Japanese or Korean.
 _FORMULA_STARTS = tuple(
-    "=+-@\t\r\n"
-    "\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}"
+    "=+-@\t\r\n\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}"
 )
 _JSON_ROWS = 4096
 

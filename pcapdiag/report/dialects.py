@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 WHOLE = "pcapdiag analyze with --format json"
 """Where everything is, if nobody says anything better."""
 
-MIN_LIMIT = 1000
+MIN_LIMIT = 2000
 """[bytes] A verdict and a remedy need so much."""
 
 _MAX_TEXT = 4096

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.report import summary
 from pcapdiag.report.escape import shorten, visible
+from pcapdiag.report.impact import impact_line
 from pcapdiag.report.remedy import split_blocks
 from pcapdiag.report.words import count_of
 from pcapdiag.units import format_ts_ns
@@ -72,7 +73,8 @@ def _code(lines: tuple[str, ...]) -> str:
 
 def _lines(report: Report, limit: int, whole: str) -> Iterator[str]:
     yield f"*{mrkdwn_text(shorten(summary.headline(report), limit))}*"
-    yield from (f"Impact: {mrkdwn_text(shorten(line, limit))}" for line in _impact(report))
+    yield mrkdwn_text(shorten(impact_line(report.impact), limit))
+    yield from (f"Where: {mrkdwn_text(shorten(line, limit))}" for line in _places(report))
     groups = summary.finding_groups(report)
     for group in groups[:_MAX_FINDINGS]:
         head = group.head
@@ -86,8 +88,8 @@ def _lines(report: Report, limit: int, whole: str) -> Iterator[str]:
     yield f"Whole report: {mrkdwn_text(shorten(whole, limit))}"
 
 
-def _impact(report: Report) -> Iterator[str]:
-    """Yield who was hit and when: what a chat wants to know before why."""
+def _places(report: Report) -> Iterator[str]:
+    """Yield which upstreams were hit and when: what a chat wants to know before why."""
     hit = [u for u in report.upstreams if u.unanswered]
     causes = [f for f in report.findings if f.failures]
     if not hit or not causes:
