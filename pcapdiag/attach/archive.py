@@ -35,8 +35,7 @@ _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
     EOFError,
-    NotImplementedError,  # a version of ZIP that we do not write
-    RuntimeError,  # encrypted
+    RuntimeError,  # encrypted, or a version of ZIP that we do not write
     ValueError,
     OverflowError,
 )
