@@ -38,6 +38,8 @@ _FINE = 680, 290
 """The same for failures and near misses: what lies on one pixel is one mark."""
 _LEAST_NS = 1000
 _ANSWERED, _NEAR, _LOST = "answered", "near miss", "lost"
+_SIZES = {_ANSWERED: 14, _NEAR: 60, _LOST: 110}
+"""[px^2] Of the marks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,7 @@ def _plane(scene: Scene, reused: Sequence[Failure]) -> _Plane | None:
     high = max([high, *(u.race_window_ns[1] for u in scene.analysis.upstreams)])
     decade_low = np.log10(max(low, _LEAST_NS)) - 0.15
     decade_high = np.log10(max(high, _LEAST_NS)) + 0.15
+    decade_high += (decade_high - decade_low) * 0.08  # room for the words above the window
     if decade_high - decade_low < 1:  # less than a decade has no tick of its own
         decade_low = decade_high - 1
     return _Plane(*scene.span_ns, float(decade_low), float(decade_high))
@@ -287,7 +290,12 @@ def _spec(
             },
         },
         {
-            "data": {"values": [{"t": p.ts_ns / MS, "g": max(p.gap_ns, _LEAST_NS) / 1e9, "k": p.kind} for p in shown]},
+            "data": {
+                "values": [
+                    {"t": p.ts_ns / MS, "g": max(p.gap_ns, _LEAST_NS) / 1e9, "k": p.kind, "s": _SIZES[p.kind]}
+                    for p in shown
+                ]
+            },
             "mark": {"type": "point", "filled": True, "opacity": 1, "aria": False, "clip": False},
             "encoding": {
                 "x": x,
@@ -302,11 +310,7 @@ def _spec(
                     "type": "nominal",
                     "scale": {"domain": kinds, "range": [shapes[k] for k in kinds]},
                 },
-                "size": {
-                    "field": "k",
-                    "type": "nominal",
-                    "scale": {"domain": kinds, "range": [{_ANSWERED: 14, _NEAR: 60, _LOST: 110}[k] for k in kinds]},
-                },
+                "size": {"field": "s", "type": "quantitative", "scale": None},
             },
         },
     ]

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from pcapdiag.report.charts.scene import Scene
 
 BARS = 60
-"""Moments that the time is cut into."""
+"""Most moments that the time is cut into."""
+_S = 1_000_000_000
+_WIDTHS_NS = (
+    *(m * 10.0**n for n in range(3, 9) for m in (1, 2, 5)),
+    *(s * _S for s in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)),
+)
+"""[ns] How long a moment may be: numbers that one can say."""
 MOST_LANES = 8
 _BARS_HEIGHT = 110
 _LANE_HEIGHT = 26
@@ -139,7 +145,8 @@ def _lane(code: str, name: str, marks: list[tuple[int, str]], *, is_calm: bool) 
 
 
 def _bars(scene: Scene, first: int, last: int) -> _Bars:
-    width = max(-(-(last - first + 1) // BARS), 1)
+    least = (last - first + 1) / BARS
+    width = next((round(w) for w in _WIDTHS_NS if w >= least), -(-(last - first + 1) // BARS))
     answered, lost = (np.zeros(BARS, dtype=np.int64) for _ in range(2))
     for requests in scene.requests():
         inside = (requests.ts_ns >= first) & (requests.ts_ns <= last)

@@ -118,6 +118,9 @@ def inline(svg: str) -> Markup:
     except ET.ParseError as error:
         msg = f"a chart is not well-formed: {error}"
         raise DrawingError(msg) from error
+    if "NaN" in svg and any("NaN" in (e.get("d") or e.get("transform") or "") for e in root.iter()):
+        msg = "a chart has marks without a place"
+        raise DrawingError(msg)
     for element in root.iter():
         if element.tag not in _ELEMENTS:
             msg = f"a chart holds the element {element.tag}"

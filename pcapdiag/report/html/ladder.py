@@ -20,7 +20,7 @@ from pcapdiag.report.summary import brief, filter_label
 from pcapdiag.report.words import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pcapdiag.report.model import EvidenceFrame, OccurrenceDetail, Report
 
@@ -129,7 +129,7 @@ class LadderFigure:
 
     title: str
     alt: str
-    proof: str
+    proof: tuple[str, ...]
     drawing: Drawing
     steps: tuple[Step, ...]
     has_both_ends: bool
@@ -185,7 +185,7 @@ def build_figure(
     return LadderFigure(
         title=title,
         alt=alt,
-        proof=visible(occurrence.far_end.text) if occurrence.far_end is not None else "",
+        proof=tuple(_proofs(occurrence)),
         drawing=_draw(rows, messages, occurrence, home, both=both),
         steps=steps,
         has_both_ends=both,
@@ -193,6 +193,14 @@ def build_figure(
         filter_label=visible(filter_label(occurrence, report)),
         filter=visible(occurrence.display_filter),
     )
+
+
+def _proofs(occurrence: OccurrenceDetail) -> Iterator[str]:
+    """Yield what the other end and the application's own log say of the request."""
+    if occurrence.far_end is not None:
+        yield f"Both ends: {visible(occurrence.far_end.text)}."
+    if occurrence.upstream_log:
+        yield f"Application's log: {visible(occurrence.upstream_log)}"
 
 
 def _proxy_ts(evidence: EvidenceFrame) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pcapdiag.report import summary
 from pcapdiag.report.escape import shorten, visible
+from pcapdiag.report.far_end import both_ends_lines
 from pcapdiag.report.html.diff import build_diffs
 from pcapdiag.report.html.ladder import LadderFigure, build_figure
 from pcapdiag.report.impact import impact_basis
@@ -91,6 +92,7 @@ def page_words(report: Report, charts: Collection[str]) -> dict[str, Any]:
         "remedies": tuple(_remedies(report)),
         "upstreams": _seen(summary.upstream_grid(report.upstreams)) if report.upstreams else None,
         "upstream_remarks": _all_visible(summary.upstream_remarks(report.upstreams)),
+        "both_ends": _all_visible(both_ends_lines(report.far_end)),
         "ledger": _all_visible(ledger_lines(report.log)),
         "entries": summary.Grid(_ENTRY_HEADERS, _entries(report.log.entries)),
         "n_entries_hidden": max(len(report.log.entries) - _MOST_ENTRIES, 0),
