@@ -1,12 +1,14 @@
-"""`no live upstreams`: why each peer of the group could not be tried.
+"""`no live upstreams` and its like from balancers in Lua: why each peer of the group could not be tried.
 
 A peer is out for a worker (or for all, with a `zone`) while `now - checked <= fail_timeout`, in whole seconds, after
-`max_fails` failures; and for one request once that request has tried it (ngx_http_upstream_round_robin.c). Knows
+`max_fails` failures; and for one request once that request has tried it (ngx_http_upstream_round_robin.c). A balancer
+in Lua counts no failures: what a request has tried, and what its health checks found, leaves it without a peer. Knows
 entries and settings; which packets stand behind an entry was decided before.
 """
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
@@ -14,20 +16,24 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.correlate.ledger import Absence, Chain, ChainLink, EntryVerdict
 from pcapdiag.correlate.pairs import normalize_peer
+from pcapdiag.correlate.symptoms import FOUND_NO_PEER
 from pcapdiag.logs.entries import LogKind
 from pcapdiag.units import format_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pcapdiag.conf.settings import ProxySettings, Server
+    from pcapdiag.conf.settings import ProxySettings, Server, UpstreamBlock
     from pcapdiag.correlate.ledger import JoinedEntry
-    from pcapdiag.logs.entries import AccessEntry
+    from pcapdiag.logs.entries import AccessEntry, ErrorEntry
 
 DEFAULT_MAX_FAILS = 1
 DEFAULT_FAIL_TIMEOUT_S = 10
 LONGEST_PROBE_S = 600
 """[s] How long ago a failure may lie that still keeps a peer out: nobody asked for it, or its probe takes so long."""
+LONGEST_CHECK_S = 600
+"""[s] How long ago a health check may have counted against a peer that is still out."""
+_CHECKED = re.compile(r"(?:for|target status) '[^'()]{0,255}\(?((?:\[[0-9a-fA-F:]{2,45}\]|[0-9.]{7,15}):\d{1,5})\)?'")
 LONGEST_REQUEST_S = 3600
 """[s] How far back a try may lie that belongs to the same request, where no access log says so."""
 
@@ -43,9 +49,13 @@ class _Peer:
 
 
 def build_chains(
-    joined: Sequence[JoinedEntry], *, accesses: Iterable[AccessEntry], settings: ProxySettings | None
+    joined: Sequence[JoinedEntry],
+    *,
+    accesses: Iterable[AccessEntry],
+    settings: ProxySettings | None,
+    checks: Iterable[ErrorEntry] = (),
 ) -> tuple[Chain, ...]:
-    """Return the chain behind every `no live upstreams`.
+    """Return the chain behind every `no live upstreams`, and of every balancer that found no peer.
 
     Parameters
     ----------
@@ -55,29 +65,39 @@ def build_chains(
         They name the tries of a request even where the error log has lost them.
     settings : ProxySettings or None
         For the servers of a block; without, the peers that the log names are its servers.
+    checks : iterable of ErrorEntry
+        What health checks of a balancer logged, by time.
 
     Returns
     -------
     tuple of Chain
         In the order of the entries.
     """
-    history = _History(joined, settings)
+    history = _History(joined, settings, checks)
     lists: dict[tuple[int, str], list[AccessEntry]] = defaultdict(list)
     for access in accesses:
         lists[access.log_conn, access.method].append(access)
     return tuple(
-        history.chain(position, j, lists[j.entry.log_conn, j.entry.method])
+        (history.chain if j.entry.kind is LogKind.NO_LIVE_UPSTREAMS else history.balanced_chain)(
+            position, j, lists[j.entry.log_conn, j.entry.method]
+        )
         for position, j in enumerate(joined)
-        if j.entry.kind is LogKind.NO_LIVE_UPSTREAMS
+        if j.entry.kind in FOUND_NO_PEER
     )
 
 
 class _History:
     """The failures of each peer, by worker and by time."""
 
-    def __init__(self, joined: Sequence[JoinedEntry], settings: ProxySettings | None) -> None:
+    def __init__(
+        self, joined: Sequence[JoinedEntry], settings: ProxySettings | None, checks: Iterable[ErrorEntry]
+    ) -> None:
         self._joined = joined
         self._settings = settings
+        self._checks: dict[str, list[ErrorEntry]] = defaultdict(list)
+        for check in checks:
+            if match := _CHECKED.search(check.message):
+                self._checks[normalize_peer(match[1])].append(check)
         self._of_peer: dict[str, list[int]] = defaultdict(list)
         self._of_request: dict[tuple[int, int, str], list[int]] = defaultdict(list)
         self._blocks: dict[str, dict[str, None]] = defaultdict(dict)
@@ -85,7 +105,7 @@ class _History:
         for position, j in enumerate(joined):
             entry = j.entry
             self._of_request[entry.pid, entry.log_conn, entry.request].append(position)
-            if entry.kind is LogKind.NO_LIVE_UPSTREAMS:
+            if entry.kind in FOUND_NO_PEER:
                 by_uri.setdefault((entry.server, entry.upstream_schema), entry.upstream_peer)
             elif j.verdict is not EntryVerdict.NO_PACKETS_EXPECTED:
                 self._of_peer[normalize_peer(entry.upstream_peer)].append(position)
@@ -113,6 +133,51 @@ class _History:
         timeout = max((peer.fail_timeout_s for peer in peers), default=DEFAULT_FAIL_TIMEOUT_S)
         return Chain(entry, name, links, source, timeout)
 
+    def balanced_chain(self, position: int, joined: JoinedEntry, accesses: Sequence[AccessEntry]) -> Chain:
+        """Return why a balancer in Lua had no peer: what the request had tried, and what health checks had found."""
+        entry = joined.entry
+        tried = self._tried(position, joined, [])
+        last = normalize_peer(entry.upstream_peer)
+        if ":" in last:
+            tried.setdefault(last, -1)
+        # The line of the request is the one that names all of these peers and has no success.
+        fitting = [a for a in accesses if tried and tried.keys() <= {normalize_peer(t.addr) for t in a.tries}]
+        if len(fitting) == 1:
+            tried |= {p: -1 for t in fitting[0].tries if ":" in (p := normalize_peer(t.addr)) and p not in tried}
+        block = self._block_of(tried)
+        checked = {peer for peer in self._checks if self._check(peer, entry.ts_s) is not None}
+        peers = (
+            [p.name for p in map(_of_server, block.servers)] if block is not None else sorted(tried.keys() | checked)
+        )
+        links = []
+        for peer in dict.fromkeys((*peers, *tried)):
+            at, check = tried.get(peer), self._check(peer, entry.ts_s)
+            by = self._joined[at] if at is not None and at >= 0 else None
+            if at is not None:
+                until = by.entry.ts_s if by is not None else entry.ts_s
+                links.append(ChainLink(peer, Absence.TRIED, until, by.entry if by else None, by.wire if by else None))
+            elif check is not None:
+                links.append(ChainLink(peer, Absence.UNHEALTHY, -1, check))
+            else:
+                links.append(ChainLink(peer, Absence.UNKNOWN))
+        site = entry.server if entry.server not in {"", "_"} else entry.host or "the proxy"
+        name = block.name if block is not None else f"the balancer of {site}"
+        return Chain(entry, name, tuple(links), block.source if block is not None else "", -1)
+
+    def _block_of(self, peers: Iterable[str]) -> UpstreamBlock | None:
+        """Return the only block of the configuration that holds one of these peers by its address."""
+        if self._settings is None:
+            return None
+        names = set(peers)
+        found = {b.name: b for b in self._settings.upstreams if any(_of_server(s).name in names for s in b.servers)}
+        return next(iter(found.values())) if len(found) == 1 else None
+
+    def _check(self, peer: str, now_s: int) -> ErrorEntry | None:
+        """Return the last health check that counted against a peer, if one did lately."""
+        its = self._checks.get(peer, [])
+        at = bisect_right(its, now_s, key=lambda check: check.ts_s) - 1
+        return its[at] if at >= 0 and now_s - its[at].ts_s <= LONGEST_CHECK_S else None
+
     def _tried(self, position: int, joined: JoinedEntry, accesses: Sequence[AccessEntry]) -> dict[str, int]:
         """Return the peers that this request had tried, with the position of the entry (-1: only the access log)."""
         entry = joined.entry
@@ -120,7 +185,7 @@ class _History:
         positions = self._of_request[entry.pid, entry.log_conn, entry.request]
         for before in reversed(positions[: positions.index(position)]):
             other = self._joined[before].entry
-            if other.kind is LogKind.NO_LIVE_UPSTREAMS or entry.ts_s - other.ts_s > LONGEST_REQUEST_S:
+            if other.kind in FOUND_NO_PEER or entry.ts_s - other.ts_s > LONGEST_REQUEST_S:
                 break
             peer = normalize_peer(other.upstream_peer)
             if peer not in tried or other.kind is not LogKind.SERVER_DISABLED:

@@ -37,6 +37,7 @@ from pcapdiag.correlate.ledger import (
 from pcapdiag.correlate.pairs import LAG_NS, LEAD_NS, Pairing, end_of, normalize_peer
 from pcapdiag.correlate.symptoms import HEADER, Symptom
 from pcapdiag.findings import Confidence
+from pcapdiag.logs.entries import LogKind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -50,6 +51,8 @@ CROWDED_NS = S + S // 5
 """[ns] A plateau wider than the second that a stamp leaves open is several that run into each other."""
 MOST_OFFSETS = 3000
 MOST_COUNTED = 3000
+MOST_CHECKS = 100_000
+"""Entries of health checks that are kept."""
 TOLERANCE_NS = 30_000_000
 """[ns] How far a pair may lie beside the estimated offset: clocks are slewed while a capture runs."""
 JUST_BEGUN_NS = 65 * S
@@ -100,7 +103,14 @@ def join_logs(
     -------
     Ledger
     """
-    concerned = [entry for entry in entries if entry.concerns_upstream]
+    concerned: list[ErrorEntry] = []
+    checks: list[ErrorEntry] = []
+    for entry in entries:
+        if entry.concerns_upstream:
+            concerned.append(entry)
+        elif entry.kind is LogKind.HEALTH_CHECK and len(checks) < MOST_CHECKS:
+            checks.append(entry)
+    checks.sort(key=lambda entry: entry.ts_s)
     order = sorted(range(len(concerned)), key=lambda n: concerned[n].ts_s)
     concerned = [concerned[n] for n in order]
     logged = group_entries(concerned)
@@ -127,7 +137,7 @@ def join_logs(
         clock=clock,
         entries=results,
         tries=judge.tries(results),
-        chains=build_chains(results, accesses=kept, settings=settings),
+        chains=build_chains(results, accesses=kept, settings=settings, checks=checks),
         retries=tuple(_retries(pairing, links, access_tries)),
         has_access=bool(kept) or bool(access_tries),
     )
@@ -287,11 +297,11 @@ class _Judge:
         access = self._access_tries[linked].access if linked >= 0 else None
         wires = self._pairing.wires
         if attempt.symptom is Symptom.NO_PACKETS:
-            reason = (
-                "no peer was left: this request sent nothing"
-                if ":" not in entry.upstream_peer
-                else ("it failed before anything was sent")
-            )
+            reason = "it failed before anything was sent"
+            if entry.kind is LogKind.BALANCER_NO_PEER:
+                reason = "the balancer had no further peer: nothing was sent for this"
+            elif ":" not in entry.upstream_peer:
+                reason = "no peer was left: this request sent nothing"
             return JoinedEntry(entry, EntryVerdict.NO_PACKETS_EXPECTED, reason, Confidence.CONFIRMED)
         if choice is not None and choice.chosen >= 0 and self._is_guess(linked):
             reason = "the clocks are not certain: another offset would fit as many entries"

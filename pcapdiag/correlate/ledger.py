@@ -48,6 +48,8 @@ class Absence(Enum):
     """Failures had put it out for `fail_timeout`."""
     PROBED = "probed"
     """It had failed and its time was over, but only one request at a time may try it again, and another did."""
+    UNHEALTHY = "unhealthy"
+    """A health check of the balancer had counted against it."""
     DOWN = "down"
     """The configuration marks it `down`."""
     UNKNOWN = "unknown"
@@ -218,13 +220,13 @@ class Chain:
     Attributes
     ----------
     entry : ErrorEntry
-        The `no live upstreams`.
+        The `no live upstreams`, or its like from a balancer in Lua.
     block : str
-        Name of the upstream block.
+        Name of the upstream block; for a balancer what is known of it.
     source : str
         Where its servers were read; empty if they are those that the log names.
     fail_timeout_s : int
-        [s] As configured, or nginx's default.
+        [s] As configured, or nginx's default; -1 for a balancer, which has none.
     """
 
     entry: ErrorEntry

@@ -85,6 +85,10 @@ _BY_ERRNO = {
 }
 
 
+FOUND_NO_PEER = frozenset({LogKind.NO_LIVE_UPSTREAMS, LogKind.BALANCER_NO_PEER})
+"""What a request says that no peer was left for."""
+
+
 def symptom_of(entry: ErrorEntry) -> Symptom:
     """Return what an entry says of its try."""
     if entry.upstream_peer.startswith("unix:"):

@@ -104,7 +104,9 @@ _MESSAGES: Final[tuple[tuple[LogKind, str], ...]] = (
     # OpenResty, and balancers written in it: APISIX's balancer.lua, Kong's balancer, ingress-nginx's balancer.lua.
     (_K.BALANCER_NO_PEER, r"lua balancer: no peer set|.*\[lua\].*(?:failed to pick server|all upstream servers tried)"),
     (_K.BALANCER_NO_PEER, r".*\[lua\].*(?:no peer was returned|no healthy upstream|no available (?:peers|upstream))"),
-    (_K.BALANCER_NO_PEER, r".*\[lua\].*balancer.*(?:failure to get a peer|no (?:peers|endpoints)\b)"),
+    (_K.BALANCER_NO_PEER, r".*\[(?:lua|kong)\].*balancer.*(?:failure to get a peer|no (?:peers|endpoints)\b)"),
+    (_K.BALANCER_NO_PEER, r".*\[(?:lua|kong)\].*failure to get a peer from the ring-balancer"),
+    (_K.HEALTH_CHECK, r".*\[lua\].*(?:\[healthcheck\]|healthcheck\.lua).*(?:unhealthy|to 'false')"),
     (_K.BALANCER_RETRY_TIMEOUT, r".*\[lua\].*proxy retry timeout"),
     (
         _K.BALANCER_FAILED,
@@ -199,6 +201,7 @@ _NOT_A_FAILURE: Final = frozenset(
         _K.LUA,
         _K.PROCESS,
         _K.UPSTREAM_STDERR,
+        _K.HEALTH_CHECK,
     )
 )
 

@@ -86,6 +86,8 @@ class LogKind(IntEnum):
     """Any other line from Lua code."""
     PROCESS = 33
     """Start, reload, exit or crash of an nginx process."""
+    HEALTH_CHECK = 34
+    """A health check in Lua counted against a peer, or put it out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
 from pcapdiag.correlate.ledger import EntryVerdict, WireVerdict
+from pcapdiag.correlate.symptoms import FOUND_NO_PEER
 from pcapdiag.findings import Confidence
-from pcapdiag.logs.entries import LogKind
 from pcapdiag.report.model import LogEntryDetail, LogFailure, LogSummary
 from pcapdiag.report.words import count_of
 from pcapdiag.units import format_duration_ns
@@ -116,7 +116,7 @@ def _entry(
 ) -> LogEntryDetail:
     entry, wire = joined.entry, joined.wire
     code = codes.get(wire.key, "") if wire is not None else ""
-    if entry.kind is LogKind.NO_LIVE_UPSTREAMS:
+    if entry.kind in FOUND_NO_PEER:
         code = _NO_LIVE
     capture, frame = locate(wire.conn, wire.request_frame) if wire is not None else ("", -1)
     return LogEntryDetail(

@@ -27,6 +27,7 @@ _ABSENCES = {
     Absence.TRIED: "this request had just failed on it",
     Absence.DISABLED: "failures had put it out",
     Absence.PROBED: "it had failed before, and another request was the one that may try it again",
+    Absence.UNHEALTHY: "a health check of the balancer had counted against it",
     Absence.DOWN: "the configuration marks it down",
     Absence.UNKNOWN: "no failure of it reaches this moment",
 }
@@ -38,7 +39,9 @@ class NoLiveUpstreams(Rule):
     What it looks for
     -----------------
     `no live upstreams` in the error log, and for each peer of the group the failure behind it: an entry of the same
-    worker (of any worker where the group has a `zone`) within `fail_timeout`, or a failed try of the same request.
+    worker (of any worker where the group has a `zone`) within `fail_timeout`, or a failed try of the same request. Of
+    balancers in Lua (OpenResty, APISIX, Kong) their own words for it, with the tries of the same request and the
+    health checks that the log names.
 
     Why it matters
     --------------
@@ -131,7 +134,9 @@ def _message(block: str, chains: Sequence[Chain]) -> str:
     failures = {(e.path, e.line) for chain in chains for link in chain.links if (e := link.entry) is not None}
     peers = max((len(chain.links) for chain in chains), default=0)
     text = f"{count(len(chains), 'request')} found no live peer in {block} ({count(peers, 'peer')})"
-    if failures:
+    if failures and chains[0].fail_timeout_s < 0:
+        text += f": {count(len(failures), 'failure')} of tries and health checks had used them up"
+    elif failures:
         text += f": {count(len(failures), 'failure')} had put the peers out, each for {_timeout(chains[0])}"
     if own:
         text += f"; {own} of them used up the last peers themselves"
@@ -152,6 +157,12 @@ def _remedy(block: str, chains: Sequence[Chain], changes: Sequence[Change]) -> s
             "Cure what fails on the wire: the findings of the tries named here. No setting brings back a request that"
             " has nowhere to go.\n\nUntil then keep the peers in rotation, so that a failure costs its own request"
             f" only:\n\n{change_block(changes)}"
+        )
+    if chains[0].fail_timeout_s < 0:
+        return (
+            "Cure what fails on the wire: the findings of the tries named here. This balancer is a program: it tries a"
+            " request on as many peers as its retries allow (APISIX: retries of the upstream object, Kong: retries of"
+            " the service), and leaves out those that its health checks call unhealthy."
         )
     place = f" ({chains[0].source})" if chains[0].source else ""
     return (

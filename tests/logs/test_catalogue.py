@@ -112,6 +112,11 @@ CASES = [
     ),
     ("[lua] balancer.lua:400: run(): failed to set server peer [a:1]: x", CONNECT, K.BALANCER_FAILED, "", True),
     ("[lua] balancer.lua:348: balance(): no peer was returned, balancer: ewma", CONNECT, K.BALANCER_NO_PEER, "", True),
+    ("[kong] init.lua:9 failure to get a peer from the ring-balancer", CONNECT, K.BALANCER_NO_PEER, "", True),
+    (
+        "[lua] healthcheck.lua:1150: log(): [healthcheck] (up) unhealthy TCP increment (2/2) for 'foo(10.1.1.1:80)'",
+        *("logging request", K.HEALTH_CHECK, "", False),
+    ),
     ("failed to run balancer_by_lua*: a.lua:1: boom", CONNECT, K.BALANCER_FAILED, "", True),
     ("lua balancer: no peer set", CONNECT, K.BALANCER_NO_PEER, "", True),
     ("lua tcp socket connect timed out, when connecting to 10.0.0.1:6379", "", K.LUA_SOCKET, "", False),
