@@ -72,7 +72,8 @@ def compare(
     """Say what a change did: fixed, still exposed, not exposed, or cannot tell.
 
     BEFORE and AFTER are each a capture (a file, a folder or a glob, as for analyze) or a JSON report that analyze
-    wrote. Exit code 0: nothing is exposed after the change; 1: something still or newly is; 2: it could not be done.
+    wrote; where logs matter, compare JSON reports. Exit code 0: nothing is exposed after the change; 1: something still
+    or newly is; 2: it could not be done.
 
     \b
       pcapdiag compare monday.pcap tuesday.pcap

@@ -67,7 +67,7 @@ def in_words(chance: float) -> str:
     if chance <= 1e-6:
         return "less than 1 in a million"
     if chance > 0.5:
-        return f"{chance:.0%}"
+        return f"{100 * chance:.0f} %"
     times = round(1 / chance)
     digits = 10 ** max(len(str(times)) - 2, 0)
     return f"1 in {times // digits * digits:,}"

@@ -16,7 +16,7 @@ from pcapdiag.report.summary import brief
 from pcapdiag.report.words import count_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pcapdiag.compare.side import Measures, Side
     from pcapdiag.report.model import Tool
@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 ALL = "all upstreams"
 
 _REUSE = ("PD104", "PD105", "PD106", "PD107", "PD108", "PD109")
+_NO_LIVE = "PD601"
 _CONNECT = ("PD301", "PD302", "PD303", "PD304")
 _MIN_CLOSES = 3
 """So many idle closings by the proxy show a timer; one or two may have had other reasons."""
+_MAX_BLOCKS = 2
 _MARGIN_NS = 60_000_000
 """Timers fire so much late."""
 
@@ -42,6 +44,7 @@ class _Case:
     n_after: int
     had_risk: bool
     has_risk: bool
+    duration_ns: int
     why_not: str
     """Why AFTER says nothing about this cause; empty if it does."""
 
@@ -129,6 +132,7 @@ def _upstream(subject: str, before: Side, after: Side) -> UpstreamChange:
             n_after=counts_after.get(code, 0),
             had_risk=is_race and RISK in counts_before,
             has_risk=is_race and RISK in counts_after,
+            duration_ns=after.duration_ns,
             why_not=_why_not(after, code),
         )
         outcome, reason = _judge(case)
@@ -136,11 +140,12 @@ def _upstream(subject: str, before: Side, after: Side) -> UpstreamChange:
     if not causes:
         outcome, reason = _quiet(was, now)
         causes.append(CauseChange("", "", outcome, 0, 0, reason))
+    is_block = subject not in {ALL, *before.upstreams, *after.upstreams}
     return UpstreamChange(
         subject=subject,
         outcome=max(cause.outcome for cause in causes),
-        before=was,
-        after=now,
+        before=None if is_block else was,
+        after=None if is_block else now,
         causes=tuple(sorted(causes, key=lambda cause: -cause.outcome)),
     )
 
@@ -218,7 +223,8 @@ def _race(case: _Case, was: Measures, now: Measures) -> tuple[Outcome, str]:
             closer = f"the proxy closes idle connections {brief(now.proxy_idle_close_ns)} old, which is not below that"
         return Outcome.CANNOT_TELL, (
             f"No gap came near the upstream's timeout: the longest idle gap used in AFTER was {longest}, the race "
-            f"window of BEFORE begins at {brief(max(window, 0))}, and {closer}."
+            f"window of BEFORE begins at {brief(max(window, 0))}, and {closer}. Requests after more than "
+            f"{brief(timeout)} idle, answered or lost, would decide."
         )
     return _by_count(case)
 
@@ -246,6 +252,8 @@ def _chances(case: _Case) -> tuple[str, int, int]:
     elif case.code in _CONNECT:
         noun, field = "connection", "connections"
     counts = [getattr(side, field) if side is not None else 0 for side in (case.before, case.after)]
+    if case.code == _NO_LIVE:  # such a request never reached an upstream
+        counts = [counts[0] + case.n_before, counts[1] + case.n_after]
     return noun, counts[0], counts[1]
 
 
@@ -264,8 +272,18 @@ def _by_count(case: _Case) -> tuple[Outcome, str]:
     )
     if luck > CERTAIN:
         needed = requests_needed(case.n_before, n_before)
-        return Outcome.CANNOT_TELL, f"AFTER is too short. {what}; {count_of(needed, noun)} without a loss would decide."
-    return Outcome.FIXED, f"{what}. At most {highest_rate(n_after):.1%} can still be lost (95 % sure)."
+        return Outcome.CANNOT_TELL, (
+            f"AFTER is too short. {what}; {count_of(needed, noun)} without a loss would decide"
+            f"{_time_for(needed, n_after, case.duration_ns)}."
+        )
+    return Outcome.FIXED, f"{what}. At most {100 * highest_rate(n_after):.1f} % can still be lost (95 % sure)."
+
+
+def _time_for(needed: int, n_after: int, duration_ns: int) -> str:
+    """Return how long a capture must be for so many requests, at AFTER's traffic."""
+    if n_after <= 0 or duration_ns <= 0:
+        return ""
+    return f", about {brief(needed * duration_ns // n_after)} of AFTER's traffic"
 
 
 def _quiet(was: Measures | None, now: Measures | None) -> tuple[Outcome, str]:
@@ -282,17 +300,33 @@ def _quiet(was: Measures | None, now: Measures | None) -> tuple[Outcome, str]:
     return Outcome.NOT_EXPOSED, f"Nothing was lost in {count_of(now.requests, 'request')}{longest}.{first}"
 
 
-def _headline(outcome: Outcome, changes: Iterable[UpstreamChange]) -> str:
-    """Return the outcome in one sentence."""
-    causes = [(change, cause) for change in changes for cause in change.causes if cause.outcome == outcome]
+def _headline(outcome: Outcome, changes: Sequence[UpstreamChange]) -> str:
+    """Return the outcome in one sentence, and in a few words what had another one."""
+    causes = [(change, cause) for change in changes for cause in change.causes]
     if not causes:
         return "Cannot tell: neither side holds a request to an upstream."
-    codes = ", ".join(dict.fromkeys(f"{c.code} {c.name}" for _, c in causes if c.code)) or "nothing was lost"
-    subjects = list(dict.fromkeys(change.subject for change, _ in causes))
-    where = subjects[0] if len(subjects) == 1 else count_of(len(subjects), "upstream")
-    n_before, n_after = sum(c.before for _, c in causes), sum(c.after for _, c in causes)
-    numbers = f" ({n_before:,} before, {n_after:,} after)" if n_before or n_after else ""
-    return f"{_WORDS[outcome]}: {codes} at {where}{numbers}."
+    mine = [(change, cause) for change, cause in causes if cause.outcome == outcome]
+    codes = dict.fromkeys(cause.code for _, cause in mine if cause.code)
+    texts = [_numbers(code, [cause for _, cause in mine if cause.code == code]) for code in codes]
+    text = f"{_WORDS[outcome]}: {', '.join(texts) or 'nothing was lost'} at {_places([c for c, _ in mine])}"
+    for other in sorted(Outcome, reverse=True):
+        names = dict.fromkeys(f"{c.code} {c.name}" for _, c in causes if c.code and c.outcome == other != outcome)
+        text += f"; {outcome_words(other)}: {', '.join(names)}" if names else ""
+    return f"{text}."
+
+
+def _numbers(code: str, causes: Sequence[CauseChange]) -> str:
+    before, after = sum(cause.before for cause in causes), sum(cause.after for cause in causes)
+    return f"{code} {causes[0].name} ({before:,} before, {after:,} after)"
+
+
+def _places(changes: Sequence[UpstreamChange]) -> str:
+    """Return where it is: one upstream by its name, several by their number, blocks by their names."""
+    upstreams = dict.fromkeys(c.subject for c in changes if c.before is not None or c.after is not None)
+    blocks = dict.fromkeys(c.subject for c in changes if c.subject not in upstreams)
+    names = [count_of(len(upstreams), "upstream")] if len(upstreams) > 1 else [*upstreams]
+    names += [count_of(len(blocks), "block")] if len(blocks) > _MAX_BLOCKS else [*blocks]
+    return " and ".join(names)
 
 
 _WORDS = {

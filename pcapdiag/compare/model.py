@@ -48,7 +48,7 @@ class CauseChange:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamChange:
-    """One upstream, or whatever else a finding is about; a side without it is null."""
+    """One upstream, or an upstream block that a finding is about; a side without it is null, and both of a block."""
 
     subject: str
     outcome: Outcome

@@ -47,14 +47,15 @@ def build_blocks(comparison: Comparison) -> tuple[Block, ...]:
 def _blocks(comparison: Comparison) -> Iterator[Block]:
     yield Paragraph(comparison.headline, "strong")
     shown = comparison.upstreams[:MAX_LINES]
+    measured = [change for change in shown if change.before is not None or change.after is not None]
     for change in shown:
         yield Heading(f"{change.subject}: {outcome_words(change.outcome)}", 2)
         yield Bullets(tuple(_cause_line(change)))
-        if len(shown) <= _MAX_TABLES:
+        if len(measured) <= _MAX_TABLES and change in measured:
             yield Table(_grid(change))
-    if len(shown) > _MAX_TABLES:
+    if len(measured) > _MAX_TABLES:
         yield Heading("Before and after", 2)
-        yield Table(_wide_grid(shown))
+        yield Table(_wide_grid(measured))
     hidden = len(comparison.upstreams) - len(shown)
     if hidden:
         yield Paragraph(f"and {hidden:,} more upstreams: --format json lists them all.")
@@ -99,7 +100,7 @@ def _timeout(m: Measures) -> str:
 
 
 def _share(m: Measures) -> str:
-    return f"{m.reused:,} ({m.reused / m.requests:.0%})" if m.requests else "0"
+    return f"{m.reused:,} ({100 * m.reused / m.requests:.0f} %)" if m.requests else "0"
 
 
 def _handshakes(m: Measures) -> str:
@@ -130,6 +131,6 @@ _WIDE_ROWS: tuple[tuple[str, Callable[[Measures], str]], ...] = (
     ("lost", lambda m: f"{m.lost:,} of {m.requests:,}"),
     ("idle timeout T", lambda m: _time(m.idle_timeout_ns)),
     ("longest gap used", lambda m: _time(m.longest_gap_ns)),
-    ("reused", lambda m: f"{m.reused / m.requests:.0%}" if m.requests else "-"),
+    ("reused", lambda m: f"{100 * m.reused / m.requests:.0f} %" if m.requests else "-"),
     ("handshake time per request", _per_request),
 )

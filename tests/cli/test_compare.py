@@ -55,18 +55,18 @@ def test_captures_and_reports_may_be_mixed(invoke, tmp_path):
 def test_the_terminal_says_the_verdict_first_and_both_sides_in_a_table(invoke):
     done = invoke("compare", BEFORE, AFTER)
     lines = done.stdout.splitlines()
-    assert lines[0] == "Fixed: PD101 idle-close-race at 3 upstreams (11 before, 0 after)."
+    assert lines[0] == "Fixed: PD101 idle-close-race (11 before, 0 after) at 3 upstreams."
     assert "  lost to the race                      4             0" in lines
-    assert "  on reused connections           9 (39%)       7 (28%)" in lines
+    assert "  on reused connections          9 (39 %)      7 (28 %)" in lines
     assert max(map(len, lines)) <= 100
 
 
 def test_a_ticket_gets_the_same_words(invoke):
     done = invoke("compare", BEFORE, AFTER, "--format", "markdown")
-    assert done.stdout.startswith("**Fixed: PD101 idle-close-race at 3 upstreams (11 before, 0 after).**\n")
-    assert "| `on reused connections` | `9 (39%)` | `7 (28%)` |" in done.stdout
+    assert done.stdout.startswith("**Fixed: PD101 idle-close-race (11 before, 0 after) at 3 upstreams.**\n")
+    assert "| `on reused connections` | `9 (39 %)` | `7 (28 %)` |" in done.stdout
     done = invoke("compare", BEFORE, AFTER, "--format", "jira")
-    assert "|on reused connections|9 (39%)|7 (28%)|" in done.stdout
+    assert "|on reused connections|9 (39 %)|7 (28 %)|" in done.stdout
 
 
 def test_many_upstreams_get_one_row_each(invoke, stored):

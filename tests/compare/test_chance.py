@@ -53,7 +53,7 @@ def test_millions_of_losses_are_compared_without_adding_up_millions_of_terms():
 
 @pytest.mark.parametrize(
     ("chance", "words"),
-    [(0.9, "90%"), (0.25, "1 in 4"), (0.0123, "1 in 81"), (1e-5, "1 in 100,000"), (0.0, "less than")],
+    [(0.9, "90 %"), (0.25, "1 in 4"), (0.0123, "1 in 81"), (1e-5, "1 in 100,000"), (0.0, "less than")],
 )
 def test_a_chance_in_words(chance, words):
     assert in_words(chance).startswith(words)

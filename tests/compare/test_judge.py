@@ -20,7 +20,7 @@ def test_a_race_is_fixed_where_the_proxy_closes_first():
     comparison, cause = judged(report(finding()), report(upstreams=[proxy_first()]))
     assert cause.outcome is Outcome.FIXED
     assert "closes idle connections first, 3.000 s old (18 times" in cause.reason
-    assert comparison.headline == "Fixed: PD101 name-of-pd101 at 10.1.1.1:80 (8 before, 0 after)."
+    assert comparison.headline == "Fixed: PD101 name-of-pd101 (8 before, 0 after) at 10.1.1.1:80."
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,8 @@ def test_longer_gaps_in_too_few_requests_decide_nothing():
     _, cause = judged(report(finding(failures=1)), report(upstreams=[now]))
     assert cause.outcome is Outcome.CANNOT_TELL
     assert "AFTER is too short" in cause.reason
-    assert "570 reused requests without a loss would decide" in cause.reason
+    # 100 s for two of them.
+    assert "570 reused requests without a loss would decide, about 28500 s of AFTER's traffic" in cause.reason
 
 
 def test_a_race_is_fixed_where_no_connection_is_reused():
@@ -186,3 +187,21 @@ def test_what_needs_somebody_comes_first():
     outcomes = [c.outcome for c in pcapdiag.compare_reports(before, after).upstreams]
     assert outcomes == sorted(outcomes, reverse=True)
     assert outcomes[0] is Outcome.NEWLY_EXPOSED
+
+
+def test_requests_that_found_no_live_upstream_are_counted_beside_those_that_reached_one():
+    before = report(finding("PD601", 60, subject="backend"), not_evaluated=())
+    comparison = pcapdiag.compare_reports(before, report(not_evaluated=()))
+    change = next(c for c in comparison.upstreams if c.subject == "backend")
+    assert change.outcome is Outcome.FIXED
+    assert "BEFORE lost 60 of 100 requests, AFTER none of 40" in change.causes[0].reason
+    assert change.before is change.after is None
+
+
+def test_the_headline_names_what_else_became_of_other_causes():
+    before = report(finding(), finding("PD201", 9), finding("PD601", 60, subject="backend"), not_evaluated=())
+    after = report(finding(failures=7), upstreams=[upstream(exchanges=4000)], not_evaluated=())
+    assert pcapdiag.compare_reports(before, after).headline == (
+        "Still exposed: PD101 name-of-pd101 (8 before, 7 after) at 10.1.1.1:80; "
+        "fixed: PD201 name-of-pd201, PD601 name-of-pd601."
+    )

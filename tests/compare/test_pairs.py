@@ -83,3 +83,16 @@ def test_handshakes_are_the_price_of_closing_first():
 def test_pairs_of_the_lab(lab, before, after, outcome):
     comparison = compared(lab / before / "proxy.pcap", lab / after / "proxy.pcap")
     assert comparison.outcome is outcome, [cause.reason for c in comparison.upstreams for cause in c.causes]
+
+
+def test_the_cost_of_handshakes_is_what_tshark_says(tshark):
+    path = CASES / "idle_close_race_before" / "proxy.pcap"
+    rtts = {}
+    for stream, source, target, rtt in tshark(path, "tcp.stream", "ip.src", "ip.dst", "tcp.analysis.initial_rtt"):
+        if rtt:
+            rtts[stream] = (max(source, target, key=lambda a: a != "10.1.1.100"), float(rtt))
+    summed = {}
+    for address, rtt in rtts.values():
+        summed.setdefault(f"{address}:80", []).append(rtt)
+    measured = {u.endpoint: (u.opened, u.handshake_ns / 1e9) for u in pcapdiag.analyze(path).report.upstreams}
+    assert measured == {endpoint: (len(own), pytest.approx(sum(own), abs=1e-6)) for endpoint, own in summed.items()}
