@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcapdiag.codes import Leg
+from pcapdiag.codes import CapturePoint, Leg
 from pcapdiag.ends.clock import Path, measure_clock
 from pcapdiag.ends.join import join_connections, read_rows
 from pcapdiag.ends.prove import View, prove_attempt, prove_request, read_segments, undecided
@@ -120,6 +120,9 @@ class _Comparison:
         """Return the paths on which a connection of the proxy must have gone, by others to the same upstream."""
         return sorted(self._paths_to.get((row.capture_idx, row.resp), ()))
 
+    def _is_at_upstream(self, far_idx: int) -> bool:
+        return self._far.analysis.capture_points[far_idx] in (CapturePoint.UPSTREAM, CapturePoint.UNKNOWN)
+
     def _paths_for(self, row: Row) -> list[int]:
         """Return the paths on which the far captures would have known this connection, had it been there."""
         is_known = row.orig_isn >= 0 and row.resp_isn >= 0
@@ -139,7 +142,7 @@ class _Comparison:
             first_ns=first_ns,
             last_ns=last_ns,
             margin_ns=(clock.width_ns or 0) + jitter,
-            is_complete=not missed and not self._has_gaps[clock.far_idx],
+            is_complete=not missed and not self._has_gaps[clock.far_idx] and self._is_at_upstream(clock.far_idx),
         )
 
     def _prove(self) -> dict[tuple[int, int], Proof]:
@@ -240,6 +243,13 @@ class _Comparison:
                 " these is used"
             )
             yield Note("ends-in-several-captures", text)
+        for far_idx in sorted({clock.far_idx for clock in self._clocks}):
+            if not self._is_at_upstream(far_idx):
+                text = (
+                    "this capture of the upstream's end was not taken at the upstream, by the times of its handshakes:"
+                    " what it does not show may have happened, and if it is the proxy's, exchange the two"
+                )
+                yield Note("ends-not-at-upstream", text, file=self._far.analysis.captures[far_idx].files[0].path)
         for clock in self._clocks:
             file = self._far.analysis.captures[clock.far_idx].files[0].path
             if not clock.is_consistent:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Rows = np.ndarray[Any, Any]
 
+_TAKING_NS = 5_000_000
+"""A busy machine acknowledges what reached it within so long."""
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -39,7 +42,7 @@ class View:
     margin_ns : int
         [ns] What a segment may take on its way, and the clocks be wrong by.
     is_complete : bool
-        Nothing says that the far capture lacks segments.
+        Nothing says that the far capture lacks segments, or was taken elsewhere than at the upstream.
     """
 
     segments: tuple[FarSegment, ...]
@@ -105,7 +108,7 @@ def prove_attempt(loss: Loss, view: View) -> Proof:
         after = about(max(refusal.ts_ns - syn.ts_ns, 0))
         leaves = FarFrame(refusal, "RST leaves", "the upstream's own machine refuses the connection")
         text = f"the SYN reached the upstream, and its own machine refused it {after} later"
-        return _proof(ProofKind.REFUSED, text, view, [arrived, leaves], is_certain=True)
+        return _proof(ProofKind.REFUSED, text, view, [arrived, leaves], is_certain=view.is_complete)
     if accepted is not None:
         leaves = FarFrame(accepted, "SYN-ACK leaves", "the upstream accepts the connection")
         text = "the upstream accepted the connection, and its SYN-ACK never reached the proxy"
@@ -178,6 +181,11 @@ def _prove_without_arrival(loss: Loss, view: View, closing: FarSegment | None, *
 def _closed_first(loss: Loss, view: View, closing: FarSegment, arrival: FarSegment) -> Proof:
     lead = arrival.ts_ns - closing.ts_ns
     name = _name(loss, closing)
+    if lead < -_TAKING_NS:
+        text = (
+            "the upstream's capture shows the request long before a closing that does not acknowledge it: it was taken"
+        )
+        return undecided(f"{text} elsewhere")
     if lead >= 0:
         told = f"{about(lead)} before the request arrived there"
         at_arrival = f"the request arrives at the upstream, {about(lead)} after its {name} had left"

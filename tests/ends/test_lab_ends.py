@@ -252,3 +252,46 @@ def test_a_drifting_clock_is_measured_where_the_path_is_short(drift_ppm, lab, bo
     assert clock.drift_ppb == pytest.approx(drift_ppm * 1000, rel=0.05)
     assert abs(clock.offset_ns - 5 * S) < 2_000_000
     assert "ends-clock-drift" in {note.code for note in far_end.notes}
+
+
+def test_exchanged_ends_are_said_and_prove_nothing(lab, both_ends):
+    folder = lab / "a_idle_race"
+    analysis, far_end = both_ends(upstream_captures(folder), [folder / "proxy.pcap"])
+    assert analysis.losses
+    assert {p.kind for p in far_end.proofs.values()} == {ProofKind.UNDECIDED}
+    assert "ends-not-at-upstream" in {note.code for note in far_end.notes}
+
+
+def test_a_second_capture_at_the_proxys_side_is_no_upstreams_order(lab, both_ends):
+    folder = lab / "n_vlan_span_race"
+    _analysis, far_end = both_ends([folder / "proxy.pcap"], [folder / "span_vlan100.pcap"])
+    assert {p.kind for p in far_end.proofs.values()} == {ProofKind.UNDECIDED}
+    assert [clock.width_ns < 100_000 for clock in far_end.clocks] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "proxy.pcapng",
+        "proxy_any.pcapng",
+        "proxy_any_sll.pcap",
+        "proxy_any_sll2.pcap",
+        "proxy_nano.pcap",
+        "proxy_s96.pcap",
+    ],
+)
+def test_every_form_of_the_proxys_capture_is_proved_alike(name, lab, both_ends):
+    folder = lab / "a_idle_race"
+    analysis, far_end = both_ends([folder / name], upstream_captures(folder))
+    assert len(analysis.losses) == 13
+    assert {(p.kind, p.is_certain) for p in far_end.proofs.values()} == {(ProofKind.CLOSED_FIRST, True)}
+    assert far_end.missed_by_proxy == far_end.missed_by_upstream == far_end.lost_to_proxy == 0
+    assert_offsets_hold(far_end, 0)
+
+
+def test_the_same_capture_twice_has_one_clock(lab, both_ends):
+    capture = lab / "a_before" / "proxy.pcap"
+    _analysis, far_end = both_ends([capture], [capture])
+    assert far_end.joined == 42
+    assert {clock.offset_ns for clock in far_end.clocks} == {0}
+    assert far_end.lost_to_upstream == far_end.lost_to_proxy == 0
