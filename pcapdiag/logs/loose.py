@@ -15,14 +15,11 @@ from pcapdiag.logs.variables import SLOTS, plan_of, values_by
 LONGEST: Final = 1 << 14
 """[characters] Of a longer line only the beginning is looked at."""
 
-_METHODS: Final = frozenset(
-    (
-        *("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "PROPFIND", "PROPPATCH"),
-        *("MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "REPORT", "QUERY"),
-    )
+_METHODS: Final = (
+    "GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PROPFIND|PROPPATCH|MKCOL|COPY|MOVE|LOCK|UNLOCK|REPORT|QUERY"
 )
 _QUOTED: Final = re.compile(r'"(([A-Z]{2,20}) [^\s"]+(?: HTTP/[0-9.]+)?)"')
-_BARE: Final = re.compile(r'(?<![\w-])(([A-Z]{3,9}) (?:/|https?://|\*)[^\s"]*(?: HTTP/[0-9.]+)?)')
+_BARE: Final = re.compile(rf'(?<![\w-])((?:{_METHODS}) (?:/|https?://|\*)[^\s"]*(?: HTTP/[0-9.]+)?)')
 _TARGET: Final = re.compile(r"(?<= )(/[^\s\"]*)(?= |$)")
 _STATUS: Final = re.compile(r'"?[ :>-]{1,4}"?([1-5][0-9]{2})(?![\w.])')
 _TIME: Final = re.compile(rf"(?<![\w.])(?:{LOCAL}|{ISO}|{EPOCH})(?![\w.])")
@@ -35,6 +32,7 @@ _IPV6: Final = r"(?=[0-9a-fA-F:]{0,39}::|(?:[0-9a-fA-F]{1,4}:){7})[0-9a-fA-F:]{2
 _ADDRESS: Final = rf"(\[?(?:{_IPV4}|{_IPV6})\]?(?::[0-9]{{1,5}})?)"
 _FIRST_CLIENT: Final = re.compile(rf"{_ADDRESS}(?![\w.:])")
 _LAST_CLIENT: Final = re.compile(rf"(?<![\w.:]){_ADDRESS}[ -]+$")
+_CLIENT_NAMES: Final = frozenset(SLOTS["client"])
 _PAIR_NAMES: Final = frozenset(name for names in SLOTS.values() for name in names)
 
 
@@ -80,7 +78,7 @@ def parse_loose(line: str) -> list[str] | None:
     found: dict[str, str] = {}
     request = _QUOTED.search(line) if '"' in line else None
     if request is None:
-        request = next((match for match in _BARE.finditer(line) if match[2] in _METHODS), None)
+        request = _BARE.search(line)
     if request:
         found["request"] = request[1]
         if status := _STATUS.match(line, request.end()):
@@ -99,8 +97,9 @@ def parse_loose(line: str) -> list[str] | None:
         found.setdefault("target", target[1])
     if time := _TIME.search(outside):
         found["msec"] = time[0]
-    # An address elsewhere may be anybody's.
-    before = line[: request.start()][-64:] if request else ""
-    if client := _LAST_CLIENT.search(before) or _FIRST_CLIENT.match(line):
-        found.setdefault("remote_addr", client[1])
+    if found.keys().isdisjoint(_CLIENT_NAMES):
+        # An address elsewhere may be anybody's.
+        before = line[: request.start()][-64:] if request else ""
+        if client := _LAST_CLIENT.search(before) or _FIRST_CLIENT.match(line):
+            found["remote_addr"] = client[1]
     return values_by(plan_of(tuple(found)), list(found.values()))
