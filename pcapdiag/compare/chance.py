@@ -2,7 +2,8 @@
 
 If nothing had changed, every loss would have been as likely to fall into one of AFTER's requests as into one of
 BEFORE's. That none of n did has the chance (N_before / (N_before + N_after)) ** n: the exact conditional test of two
-Poisson rates, which needs no estimate of either rate.
+Poisson rates, which needs no estimate of either rate. It wants losses that have nothing to do with each other: whoever
+calls counts those of one moment as one.
 """
 
 from __future__ import annotations

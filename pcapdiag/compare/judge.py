@@ -1,7 +1,8 @@
 """From two sides to a `Comparison`: what became of each cause at each upstream, and what that rests on.
 
 A cause is fixed when what made it possible is gone (no connection is reused, the proxy closes first, the upstream keeps
-connections longer), or when its absence can hardly be luck. Where neither is shown, nobody can tell.
+connections longer), or when its absence can hardly be luck. Where neither is shown, nobody can tell: a wrong "fixed" is
+worse than none.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from pcapdiag.report.words import count_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pcapdiag.compare.side import Measures, Side
+    from pcapdiag.compare.side import Measures, Side, Trouble
     from pcapdiag.report.model import Tool
 
 ALL = "all upstreams"
 
 _REUSE = ("PD104", "PD105", "PD106", "PD107", "PD108", "PD109")
+_FORGOTTEN = ("PD104", "PD105")
 _NO_LIVE = "PD601"
 _CONNECT = ("PD301", "PD302", "PD303", "PD304")
 _MIN_CLOSES = 3
@@ -42,6 +44,9 @@ class _Case:
     after: Measures | None
     n_before: int
     n_after: int
+    moments: int
+    """How often it happened in BEFORE: losses of one moment may have had one cause, and count as one."""
+    least_gap_ns: int
     had_risk: bool
     has_risk: bool
     duration_ns: int
@@ -106,37 +111,40 @@ def _measures(side: Side, subject: str) -> Measures | None:
     return together(side.upstreams.values()) if side.upstreams and ":" not in subject else None
 
 
-def _counted(side: Side, subject: str) -> dict[str, int]:
-    counts: dict[str, int] = {}
+def _troubles(side: Side, subject: str) -> dict[str, Trouble]:
+    """Return what showed at a subject, by code."""
+    found: dict[str, Trouble] = {}
     for trouble in side.troubles:
         if subject in (trouble.subject, ALL):
-            counts[trouble.code] = counts.get(trouble.code, 0) + trouble.count
-    return counts
+            found[trouble.code] = found[trouble.code].joined(trouble) if trouble.code in found else trouble
+    return found
 
 
 def _upstream(subject: str, before: Side, after: Side) -> UpstreamChange:
     was, now = _measures(before, subject), _measures(after, subject)
-    counts_before, counts_after = _counted(before, subject), _counted(after, subject)
-    codes = sorted({*counts_before, *counts_after})
+    shown_before, shown_after = _troubles(before, subject), _troubles(after, subject)
+    codes = sorted({*shown_before, *shown_after})
     if any(code in codes for code in RACES) and RISK in codes:
         codes.remove(RISK)  # the same trouble, before it costs a request
-    names = {t.code: t.name for side in (before, after) for t in side.troubles}
     causes = []
     for code in codes:
         is_race = code in (*RACES[:1], RISK)
+        one = shown_before.get(code) or shown_after[code]
         case = _Case(
             code=code,
             before=was,
             after=now,
-            n_before=counts_before.get(code, 0),
-            n_after=counts_after.get(code, 0),
-            had_risk=is_race and RISK in counts_before,
-            has_risk=is_race and RISK in counts_after,
+            n_before=shown_before[code].count if code in shown_before else 0,
+            n_after=shown_after[code].count if code in shown_after else 0,
+            moments=one.moments,
+            least_gap_ns=one.least_gap_ns,
+            had_risk=is_race and RISK in shown_before,
+            has_risk=is_race and RISK in shown_after,
             duration_ns=after.duration_ns,
             why_not=_why_not(after, code),
         )
         outcome, reason = _judge(case)
-        causes.append(CauseChange(code, names[code], outcome, case.n_before, case.n_after, reason))
+        causes.append(CauseChange(code, one.name, outcome, case.n_before, case.n_after, reason))
     if not causes:
         outcome, reason = _quiet(was, now)
         causes.append(CauseChange("", "", outcome, 0, 0, reason))
@@ -168,6 +176,8 @@ def _judge(case: _Case) -> tuple[Outcome, str]:
         return _race(case, case.before, case.after)
     if case.before is not None and case.code in _REUSE and not case.after.reused:
         return _without_reuse(case.before, case.after)
+    if case.code in _FORGOTTEN and case.least_gap_ns >= 0:
+        return _forgotten(case, case.after)
     return _by_count(case)
 
 
@@ -195,32 +205,55 @@ def _exposed(case: _Case) -> tuple[Outcome, str]:
     )
 
 
+def _forgotten(case: _Case, now: Measures) -> tuple[Outcome, str]:
+    """Judge losses on connections that something on the way forgot: only a gap as long can show that it does not."""
+    gap = case.least_gap_ns
+    if now.idle_closes_by_proxy >= _MIN_CLOSES and now.proxy_idle_close_ns + _MARGIN_NS < gap:
+        return Outcome.FIXED, (
+            f"The proxy now closes idle connections {brief(now.proxy_idle_close_ns)} old "
+            f"({count_of(now.idle_closes_by_proxy, 'time')}); BEFORE lost requests from {brief(gap)} idle on. "
+            "Whether the path still forgets connections AFTER cannot see."
+        )
+    if now.longest_answered_gap_ns < gap:
+        longest = brief(now.longest_answered_gap_ns) if now.longest_answered_gap_ns >= 0 else "unknown"
+        return Outcome.CANNOT_TELL, (
+            f"BEFORE lost requests from {brief(gap)} idle on; the longest idle gap answered in AFTER was {longest}. "
+            "Answers after longer ones would decide."
+        )
+    return _by_count(case)
+
+
 def _race(case: _Case, was: Measures, now: Measures) -> tuple[Outcome, str]:
     """Judge the idle-close race: first whether it can happen at all, then whether it would have shown."""
     timeout = was.idle_timeout_ns
     window = timeout - max(was.rtt_ns, 0)
     if not now.reused:
         return _without_reuse(was, now)
+    if timeout < 0 and case.n_before:
+        return Outcome.CANNOT_TELL, (
+            "BEFORE shows no idle timeout: if a reload, a deployment or a restart closed the connections, AFTER says "
+            "nothing unless it happened there, too."
+        )
     is_proxy_first = now.idle_closes_by_proxy >= _MIN_CLOSES and not now.idle_closes_by_upstream
-    if timeout >= 0 and is_proxy_first and now.proxy_idle_close_ns < window:
+    if is_proxy_first and now.proxy_idle_close_ns + _MARGIN_NS < window:
         return Outcome.FIXED, (
             f"The proxy now closes idle connections first, {brief(now.proxy_idle_close_ns)} old "
             f"({count_of(now.idle_closes_by_proxy, 'time')}, the upstream never): below the upstream's "
             f"{brief(timeout)} less one RTT, as BEFORE measured it. AFTER cannot see whether the upstream still has it."
         )
     outlived = now.longest_answered_gap_ns > timeout + max(_MARGIN_NS, timeout // 50)
-    if timeout >= 0 and outlived and not now.idle_closes_by_upstream:
+    if outlived and not now.idle_closes_by_upstream:
         outcome, reason = _by_count(case)
         longest = brief(now.longest_answered_gap_ns)
         return outcome, (
             f"The upstream now keeps connections longer: it answered after {longest} idle, before it closed them "
             f"after {brief(timeout)}. Gaps beyond {longest} were not seen. {reason}"
         )
-    if timeout >= 0 and now.longest_gap_ns < window:
+    if now.longest_gap_ns < window:
         longest = brief(now.longest_gap_ns) if now.longest_gap_ns >= 0 else "unknown"
         closer = "who closes idle connections first was not shown"
         if is_proxy_first:
-            closer = f"the proxy closes idle connections {brief(now.proxy_idle_close_ns)} old, which is not below that"
+            closer = f"the proxy closes idle connections {brief(now.proxy_idle_close_ns)} old, not clearly earlier"
         return Outcome.CANNOT_TELL, (
             f"No gap came near the upstream's timeout: the longest idle gap used in AFTER was {longest}, the race "
             f"window of BEFORE begins at {brief(max(window, 0))}, and {closer}. Requests after more than "
@@ -265,13 +298,14 @@ def _by_count(case: _Case) -> tuple[Outcome, str]:
             "BEFORE lost no request to it, so that none in AFTER proves nothing; what made it possible was not shown "
             "to be gone."
         )
-    luck = chance_of_none(case.n_before, n_before, n_after)
+    luck = chance_of_none(case.moments, n_before, n_after)
+    at_once = f" at {count_of(case.moments, 'moment')}" if case.moments < case.n_before else ""
     what = (
-        f"BEFORE lost {case.n_before:,} of {count_of(n_before, noun)}, AFTER none of {n_after:,}: had nothing changed, "
-        f"the chance of that would be {in_words(luck)}"
+        f"BEFORE lost {case.n_before:,} of {count_of(n_before, noun)}{at_once}, AFTER none of {n_after:,}: had nothing "
+        f"changed, the chance of that would be {in_words(luck)}"
     )
     if luck > CERTAIN:
-        needed = requests_needed(case.n_before, n_before)
+        needed = requests_needed(case.moments, n_before)
         return Outcome.CANNOT_TELL, (
             f"AFTER is too short. {what}; {count_of(needed, noun)} without a loss would decide"
             f"{_time_for(needed, n_after, case.duration_ns)}."

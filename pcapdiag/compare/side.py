@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ UNKNOWN = -1
 _MAX_BYTES = 1 << 29
 _MAX_INT = 1 << 62
 _MAX_TEXT = 512
+_S = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,36 @@ class Measures:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One finding that counts: `count` requests that it lost, or places where it showed; none for a mere risk."""
+    """One finding that counts: `count` requests that it lost, or places where it showed; none for a mere risk.
+
+    `seconds` are those in which it happened, `least_gap_ns` is the shortest idle gap that it took (-1: not known).
+    """
 
     code: str
     name: str
     subject: str
     count: int
+    seconds: frozenset[int] = frozenset()
+    least_gap_ns: int = UNKNOWN
+
+    @property
+    def moments(self) -> int:
+        """How often it happened at least: what falls into neighbouring seconds may have had one cause."""
+        ordered = sorted(self.seconds)
+        apart = sum(later - earlier > 1 for earlier, later in pairwise(ordered))
+        return apart + 1 if ordered else self.count
+
+    def joined(self, other: Trouble) -> Trouble:
+        """Return the same cause at two places as one."""
+        gaps = [gap for gap in (self.least_gap_ns, other.least_gap_ns) if gap >= 0]
+        return Trouble(
+            self.code,
+            self.name,
+            self.subject,
+            self.count + other.count,
+            self.seconds | other.seconds,
+            min(gaps, default=UNKNOWN),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +175,7 @@ def read_side(report: dict[str, Any], where: str = "") -> Side:
 
 
 def _read_side(report: dict[str, Any]) -> Side:
-    findings = [f for f in report["findings"] if _counts(f)]
-    troubles = tuple(
-        Trouble(_text(f["code"]), _text(f["name"]), _text(f["subject"]), _int(f, "failures") or _int(f, "count"))
-        if f["code"] != RISK
-        else Trouble(RISK, _text(f["name"]), _text(f["subject"]), 0)
-        for f in findings
-    )
+    troubles = tuple(_trouble(f) for f in report["findings"] if _counts(f))
     races: dict[str, int] = {}
     for trouble in troubles:
         if trouble.code in RACES:
@@ -184,6 +204,22 @@ def _counts(finding: dict[str, Any]) -> bool:
     if finding["code"] == RISK:
         return True
     return _int(finding, "failures") > 0 or (finding["severity"] in {"warning", "error"} and _int(finding, "count") > 0)
+
+
+def _trouble(finding: dict[str, Any]) -> Trouble:
+    code, name, subject = (_text(finding[key]) for key in ("code", "name", "subject"))
+    if code == RISK:
+        return Trouble(code, name, subject, 0)
+    times = [_int(occurrence, "request_ts_ns") for occurrence in finding["occurrences"]]
+    gaps = [_int(occurrence, "idle_before_ns") for occurrence in finding["occurrences"]]
+    return Trouble(
+        code,
+        name,
+        subject,
+        _int(finding, "failures") or _int(finding, "count"),
+        frozenset(ts_ns // _S for ts_ns in times if ts_ns >= 0),
+        min((gap for gap in gaps if gap >= 0), default=UNKNOWN),
+    )
 
 
 def _measures(upstream: dict[str, Any], races: int) -> Measures:

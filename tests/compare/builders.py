@@ -32,6 +32,7 @@ def finding(code="PD101", failures=8, *, subject="10.1.1.1:80", severity="error"
         "severity": severity,
         "count": failures,
         "failures": failures,
+        "occurrences": [{"request_ts_ns": n * 10 * S, "idle_before_ns": 11 * S + n * MS} for n in range(failures)],
     }
     return base | changes
 
@@ -40,7 +41,7 @@ def risk(subject="10.1.1.1:80"):
     return finding("PD110", 0, subject=subject, severity="info", count=0)
 
 
-CODES = ("PD101", "PD102", "PD103", "PD104", "PD110", "PD201", "PD301", "PD601")
+CODES = ("PD101", "PD102", "PD103", "PD104", "PD105", "PD106", "PD110", "PD201", "PD301", "PD601")
 
 
 def report(*findings, upstreams=None, not_evaluated=("PD601",), codes=CODES, **changes):

@@ -147,7 +147,7 @@ def test_what_after_was_not_asked_is_undecided():
     assert "--select" in cause.reason
 
 
-@pytest.mark.parametrize(("code", "noun"), [("PD104", "reused request"), ("PD201", "request"), ("PD301", "connection")])
+@pytest.mark.parametrize(("code", "noun"), [("PD106", "reused request"), ("PD201", "request"), ("PD301", "connection")])
 def test_other_causes_are_judged_by_what_could_have_been_lost(code, noun):
     many = upstream(exchanges=4000, reused=3000, connections=1000)
     _, cause = judged(report(finding(code, 9)), report(upstreams=[many]))
@@ -205,3 +205,34 @@ def test_the_headline_names_what_else_became_of_other_causes():
         "Still exposed: PD101 name-of-pd101 (8 before, 7 after) at 10.1.1.1:80; "
         "fixed: PD201 name-of-pd201, PD601 name-of-pd601."
     )
+
+
+def test_losses_of_one_moment_are_one_event():
+    burst = finding("PD301", 9, occurrences=[{"request_ts_ns": n * S, "idle_before_ns": -1} for n in range(9)])
+    _, cause = judged(report(burst), report(upstreams=[upstream(connections=80)]))
+    assert cause.outcome is Outcome.CANNOT_TELL
+    assert "BEFORE lost 9 of 14 connections at 1 moment, AFTER none of 80" in cause.reason
+    assert "266 connections without a loss would decide" in cause.reason
+
+
+def test_a_race_that_no_timer_explains_is_undecided_without_another_restart():
+    many = upstream(timeout_s=None, exchanges=4000, reused=3000, idle_closes_by_upstream=0)
+    _, cause = judged(report(finding(), upstreams=[upstream(timeout_s=None)]), report(upstreams=[many]))
+    assert cause.outcome is Outcome.CANNOT_TELL
+    assert "if a reload, a deployment or a restart closed the connections" in cause.reason
+
+
+@pytest.mark.parametrize("code", ["PD104", "PD105"])
+def test_a_path_that_forgets_connections_is_judged_by_gaps_as_long(code):
+    long = upstream(timeout_s=None, longest_answered_gap_ns=40 * S, longest_gap_ns=40 * S)
+    assert judged(report(finding(code)), report(upstreams=[long]))[1].outcome is Outcome.FIXED
+    short = upstream(exchanges=4000, reused=3000, longest_answered_gap_ns=3 * S)
+    _, cause = judged(report(finding(code)), report(upstreams=[short]))
+    assert cause.outcome is Outcome.CANNOT_TELL
+    assert "from 11.00 s idle on; the longest idle gap answered in AFTER was 3.000 s" in cause.reason
+
+
+def test_a_path_that_forgets_connections_does_no_harm_where_the_proxy_closes_first():
+    _, cause = judged(report(finding("PD104")), report(upstreams=[proxy_first()]))
+    assert cause.outcome is Outcome.FIXED
+    assert "closes idle connections 3.000 s old (18 times)" in cause.reason
