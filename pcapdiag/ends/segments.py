@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Rows = np.ndarray[Any, Any]
 
-ROWS_AT_ONCE = 1 << 21
+ROWS_AT_ONCE = 1 << 19
 """Rows of one end that are joined at a time."""
 
 _MARKS = TcpFlag.SYN | TcpFlag.FIN | TcpFlag.RST
