@@ -47,7 +47,11 @@ class Pair(NamedTuple):
 
 
 def normalize_peer(peer: str) -> str:
-    """Return an address and port in the one form that packets and logs share; other text as it is."""
+    """Return an address and port in the one form that packets and logs share; other text as it is.
+
+    Credentials before it are left out: reasons name the peer.
+    """
+    peer = peer.rpartition("@")[2]
     try:
         high, low, port = parse_endpoint(peer)
     except ValueError:
