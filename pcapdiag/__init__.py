@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pcapdiag.api import CaptureReport, analyze, compare_reports
-    from pcapdiag.errors import CaptureError, MissingExtraError, PcapdiagError, UsageError
+    from pcapdiag.errors import CaptureError, LogError, MissingExtraError, PcapdiagError, UsageError
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "CaptureError": "pcapdiag.errors",
     "CaptureReport": "pcapdiag.api",
+    "LogError": "pcapdiag.errors",
     "MissingExtraError": "pcapdiag.errors",
     "PcapdiagError": "pcapdiag.errors",
     "UsageError": "pcapdiag.errors",
@@ -27,6 +28,7 @@ _PUBLIC = {
 __all__ = [
     "CaptureError",
     "CaptureReport",
+    "LogError",
     "MissingExtraError",
     "PcapdiagError",
     "UsageError",

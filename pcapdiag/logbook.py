@@ -22,7 +22,7 @@ from pcapdiag.correlate.join import CaptureSpan, join_logs
 from pcapdiag.errors import UsageError
 from pcapdiag.findings import Note
 from pcapdiag.logs.access_log import read_access_log
-from pcapdiag.logs.error_log import read_error_log
+from pcapdiag.logs.error_log import container_zone_s, read_error_log
 from pcapdiag.logs.files import expand_logs
 from pcapdiag.logs.older import OlderLogs, find_older
 from pcapdiag.logs.upstream_log import read_upstream_log
@@ -31,6 +31,8 @@ from pcapdiag.tries import list_served, list_tries
 from pcapdiag.units import parse_zone
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pcapdiag.analysis import Analysis
     from pcapdiag.conf.settings import ProxySettings
     from pcapdiag.correlate.ledger import Clock, Ledger
@@ -101,6 +103,9 @@ def add_logs(analysis: Analysis, inputs: LogInputs) -> Analysis:
     settings = read_proxy_conf(inputs.proxy_conf, version=proxy_version(analysis)) if inputs.proxy_conf else None
     notes = [Note("configuration", f"{n.source}: {n.text}") for n in settings.notes] if settings is not None else []
     zone_s = zone_offset_s(inputs.log_zone, analysis.first_ts_ns)
+    if zone_s is None:
+        zones = {zone for path in inputs.error_logs if (zone := container_zone_s(path)) is not None}
+        zone_s = zones.pop() if len(zones) == 1 else None
     form = access_format(inputs, settings)
     errors = [read_error_log(path) for path in inputs.error_logs]
     accesses = [read_access_log(path, form) for path in inputs.access_logs]
@@ -136,6 +141,7 @@ def add_logs(analysis: Analysis, inputs: LogInputs) -> Analysis:
             if not n_before and ledger.clock is not None:
                 older = find(ledger.clock)
                 ledger = join(older)
+        notes += _left_out(ledger)
         notes += [Note("rotated-log-added", text) for text in older.remarks()]
     if applications:
         served, is_sampled = list_served(analysis, wires)
@@ -168,6 +174,19 @@ def expand_inputs(inputs: LogInputs) -> LogInputs:
         access_logs=expand_logs(inputs.access_logs, "access"),
         upstream_logs=expand_logs(inputs.upstream_logs, ""),
     )
+
+
+def _left_out(ledger: Ledger) -> Iterator[Note]:
+    """Yield a note on what was too much to be kept."""
+    advice = "give a log of the capture's time alone"
+    if ledger.entries_left_out:
+        text = (
+            f"the last {ledger.entries_left_out:,} entries about upstreams are too many and were not joined; {advice}"
+        )
+        yield Note("log-too-long", text)
+    if ledger.accesses_left_out:
+        text = f"{ledger.accesses_left_out:,} lines of the access log are too many and were left out; {advice}"
+        yield Note("log-too-long", text)
 
 
 def _unparsed(path: str, counts: LogCounts, what: str) -> tuple[Note, ...]:

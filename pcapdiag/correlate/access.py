@@ -16,16 +16,19 @@ from pcapdiag.correlate.pairs import LAG_NS, LEAD_NS, MOST_SAMPLED, normalize_pe
 from pcapdiag.correlate.symptoms import CONNECTING, HEADER, Symptom
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from pcapdiag.correlate.attempts import AccessTry, LoggedTry
     from pcapdiag.correlate.ledger import Clock, WireTry
+    from pcapdiag.logs.entries import AccessEntry
 
 ROUNDING_NS = 4_000_000
 """[ns] Times of an access log are whole milliseconds, and several of them are added up."""
 AGREES_NS = 15_000_000
 """[ns] A try that begins this close to what the access log says is the one it tells of."""
 SURE_PAIRS = 3
+MOST_ACCESSES = 200_000
+"""Lines of the access log that are kept."""
 
 
 @dataclass(slots=True)
@@ -54,6 +57,38 @@ class AccessLinks:
         low, high = _window(attempt, wire)
         at = wire.start_ns + self.to_wire.total_ns
         return max(low - at, at - high, 0)
+
+
+def keep_accesses(accesses: Iterable[AccessEntry], conns: Collection[int]) -> tuple[list[AccessEntry], int]:
+    """Return the lines that tell of failures, and how many of them are too many to be kept.
+
+    Parameters
+    ----------
+    accesses : iterable of AccessEntry
+        The access log; lines of a single try that was answered are passed over.
+    conns : collection of int
+        Connections of clients that the error log names: their lines come first.
+
+    Returns
+    -------
+    tuple of (list of AccessEntry, int)
+    """
+    named: list[AccessEntry] = []
+    others: list[AccessEntry] = []
+    n_left_out = 0
+    for access in accesses:
+        if access.log_conn in conns:
+            if len(named) < MOST_ACCESSES:
+                named.append(access)
+            else:
+                n_left_out += 1
+        elif len(access.tries) > 1 or access.status >= 500:
+            if len(others) < MOST_ACCESSES:
+                others.append(access)
+            else:
+                n_left_out += 1
+    room = MOST_ACCESSES - len(named)
+    return [*named, *others[:room]], n_left_out + max(len(others) - room, 0)
 
 
 def link_access(tries: Sequence[AccessTry], logged: Sequence[LoggedTry], wires: Sequence[WireTry]) -> AccessLinks:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pcapdiag.correlate.access import AGREES_NS, AccessLinks, link_access
+from pcapdiag.correlate.access import AGREES_NS, AccessLinks, keep_accesses, link_access
 from pcapdiag.correlate.assign import Choice, align
 from pcapdiag.correlate.attempts import group_entries, list_access_tries
 from pcapdiag.correlate.cascade import build_chains
@@ -53,6 +53,8 @@ MOST_OFFSETS = 3000
 MOST_COUNTED = 3000
 MOST_CHECKS = 100_000
 """Entries of health checks that are kept."""
+MOST_ENTRIES = 500_000
+"""Entries about upstreams that are joined: a gigabyte of them."""
 TOLERANCE_NS = 30_000_000
 """[ns] How far a pair may lie beside the estimated offset: clocks are slewed while a capture runs."""
 JUST_BEGUN_NS = 65 * S
@@ -105,9 +107,13 @@ def join_logs(
     """
     concerned: list[ErrorEntry] = []
     checks: list[ErrorEntry] = []
+    n_left_out = 0
     for entry in entries:
         if entry.concerns_upstream:
-            concerned.append(entry)
+            if len(concerned) < MOST_ENTRIES:
+                concerned.append(entry)
+            else:
+                n_left_out += 1
         elif entry.kind is LogKind.HEALTH_CHECK and len(checks) < MOST_CHECKS:
             checks.append(entry)
     checks.sort(key=lambda entry: entry.ts_s)
@@ -115,7 +121,7 @@ def join_logs(
     concerned = [concerned[n] for n in order]
     logged = group_entries(concerned)
     conns = {entry.log_conn for entry in concerned if entry.log_conn >= 0}
-    kept = [a for a in accesses if len(a.tries) > 1 or a.status >= 500 or a.log_conn in conns]
+    kept, n_accesses_left_out = keep_accesses(accesses, conns)
     access_tries = list_access_tries(kept)
     pairing = Pairing(logged, wires, settings)
     links = link_access(access_tries, logged, pairing.wires)
@@ -140,6 +146,8 @@ def join_logs(
         chains=build_chains(results, accesses=kept, settings=settings, checks=checks),
         retries=tuple(_retries(pairing, links, access_tries)),
         has_access=bool(kept) or bool(access_tries),
+        entries_left_out=n_left_out,
+        accesses_left_out=n_accesses_left_out,
     )
 
 

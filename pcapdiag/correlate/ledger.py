@@ -279,6 +279,8 @@ class Ledger:
         Failed tries that another try followed; needs the access log.
     has_access : bool
         Whether an access log was given.
+    entries_left_out, accesses_left_out : int
+        Entries and lines of the access log that were too many to be kept.
     clients : ClientTally or None
         Requests of clients by the second; needs the access log.
     """
@@ -289,4 +291,6 @@ class Ledger:
     chains: tuple[Chain, ...] = ()
     retries: tuple[Retry, ...] = ()
     has_access: bool = False
+    entries_left_out: int = 0
+    accesses_left_out: int = 0
     clients: ClientTally | None = None

@@ -7,6 +7,7 @@ Knows how records begin, continue over several lines, and stand glued together o
 from __future__ import annotations
 
 import re
+from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -15,11 +16,16 @@ from pcapdiag.logs.catalogue import concerns_upstream, meaning_of
 from pcapdiag.logs.context import find_context, parse_context, split_request, split_upstream
 from pcapdiag.logs.entries import ErrorEntry, Log, LogCounts, LogKind
 from pcapdiag.logs.lines import Unwrapper, must_be_readable, read_lines
-from pcapdiag.logs.times import naive_seconds
+from pcapdiag.logs.times import naive_seconds, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_MOST_ASKED: Final = 1000
+_S: Final = 10**9
+_QUARTER_S: Final = 900
+_LATE_S: Final = 60
+"""[s] How much later than nginx a runtime may stamp a line."""
 LONGEST_RECORD: Final = 1 << 16
 """[characters] Of a record over several lines; what follows is counted and left out."""
 
@@ -62,6 +68,40 @@ def read_error_log(path: str) -> Log[ErrorEntry]:
     """
     must_be_readable(path)
     return Log(path, lambda counts: _read(path, counts))
+
+
+def container_zone_s(path: str) -> int | None:
+    """Return the zone of an error log that a container runtime wrapped: it stamps each line, and names its zone.
+
+    Parameters
+    ----------
+    path : str
+        The log.
+
+    Returns
+    -------
+    int or None
+        [s] The zone in which nginx stamps; None if nothing is wrapped around its lines, or the stamps disagree.
+
+    Raises
+    ------
+    LogError
+        It cannot be opened.
+    """
+    unwrapper = Unwrapper()
+    zones: Counter[int] = Counter()
+    for _, lines in read_lines(path, LogCounts()):
+        for line in lines[:_MOST_ASKED]:
+            text = unwrapper.unwrap(line)
+            wrapped = parse_time(unwrapper.time) if unwrapper.time else None
+            match = _HEAD.match(text) if text is not None else None
+            if wrapped is not None and wrapped[2] and match is not None:
+                ahead_s = _seconds(match[1]) - wrapped[0] // _S
+                zone_s = (ahead_s + _QUARTER_S // 2) // _QUARTER_S * _QUARTER_S
+                zones[zone_s if abs(ahead_s - zone_s) <= _LATE_S else -1] += 1
+        break
+    ((zone_s, n),) = zones.most_common(1) or [(-1, 0)]
+    return zone_s if zone_s != -1 and n > zones.total() // 2 else None
 
 
 def parse_record(text: str, *, path: str = "", line: int = 1) -> list[ErrorEntry]:

@@ -34,9 +34,9 @@ _WRAPPER: Final = re.compile(
     r"(?:\[pod/[^\]\s]+\] |[\w.-]+ +\| )?"  # kubectl logs --prefix, docker compose
     r"(?:\x1b\[[0-9;]*m)*"
     r"(?:"
-    rf"{_ISO} (?:(?:stdout|stderr) (?P<part>[FP]) )?"  # kubectl logs --timestamps, docker logs -t, CRI
+    rf"(?P<time>{_ISO}) (?:(?:stdout|stderr) (?P<part>[FP]) )?"  # kubectl logs --timestamps, docker logs -t, CRI
     r"|(?:<\d{1,3}>)?[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d (?:\S+ )?[\w./-]+(?:\[\d+\])?: "  # BSD syslog, journalctl
-    rf"|<\d{{1,3}}>1 {_ISO} \S+ \S+ \S+ \S+ (?:-|\[[^\]]*\]) (?:\ufeff)?"  # RFC 5424
+    rf"|<\d{{1,3}}>1 (?P<sent>{_ISO}) \S+ \S+ \S+ \S+ (?:-|\[[^\]]*\]) (?:\ufeff)?"  # RFC 5424
     r")?"
 )
 _WRAPPING: Final = re.compile(r"(?:\x1b|\[pod/|[\w.-]+ +\| |\d{4}-\d\d-\d\dT|<\d|[A-Z][a-z]{2} [ \d]\d )")
@@ -189,6 +189,8 @@ def decode_line(data: bytes) -> str:
 class Unwrapper:
     """Takes off what Docker, Kubernetes, syslog and collectors wrap around a line, and joins the parts of long ones.
 
+    `time` is what the runtime stamped the latest line with, as text; empty where it did not.
+
     Examples
     --------
     >>> Unwrapper().unwrap("2026-11-20T23:56:28.1Z stderr F text")
@@ -196,6 +198,7 @@ class Unwrapper:
     """
 
     def __init__(self) -> None:
+        self.time = ""
         self._parts = ""
 
     def unwrap(self, line: str) -> str | None:
@@ -212,13 +215,15 @@ class Unwrapper:
             The same if nothing is wrapped around it.
         """
         text, is_part = line, False
+        self.time = ""
         if line.startswith("{"):
-            text, is_part = _unwrap_json(line)
+            text, is_part, self.time = _unwrap_json(line)
         elif _WRAPPING.match(line):
             # One of the alternatives of the pattern is the empty text, so that it always matches.
             end = 0
             if match := _WRAPPER.match(line):
                 end, is_part = match.end(), match["part"] == "P"
+                self.time = match["time"] or match["sent"] or ""
             text = _COLOUR.sub("", line[end:])
         if is_part and len(self._parts) < LONGEST_LINE:
             self._parts += text
@@ -233,18 +238,19 @@ class Unwrapper:
         return rest
 
 
-def _unwrap_json(line: str) -> tuple[str, bool]:
-    """Return the text inside a JSON object and whether more follows; the line itself if it wraps none."""
+def _unwrap_json(line: str) -> tuple[str, bool, str]:
+    """Return the text inside a JSON object, whether more follows, and its time; the line itself if it wraps none."""
     try:
         values = json.loads(line)
     except (ValueError, RecursionError):
-        return line, False
+        return line, False, ""
     if not isinstance(values, dict):
-        return line, False
+        return line, False, ""
+    time = values.get("time")
     for key in ("log", "MESSAGE", "message", "msg"):
         text = values.get(key)
         if isinstance(text, str):
             # Docker keeps the line's own end; where it is missing, the line goes on in the next object.
             is_part = key == "log" and "stream" in values and not text.endswith("\n") and len(text) >= 16000
-            return text.rstrip("\r\n"), is_part
-    return line, False
+            return text.rstrip("\r\n"), is_part, time if isinstance(time, str) else ""
+    return line, False, ""

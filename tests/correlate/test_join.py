@@ -5,6 +5,8 @@ import random
 
 import pytest
 
+from pcapdiag.correlate import access as access_log
+from pcapdiag.correlate import join
 from pcapdiag.correlate.join import CaptureSpan, join_logs
 from pcapdiag.correlate.ledger import Absence, EntryVerdict, WireVerdict
 from pcapdiag.findings import Confidence
@@ -208,3 +210,16 @@ def test_an_offset_that_is_one_of_several_explains_nothing():
     wires = [wire(500, conn=0), wire(20_500, conn=1)]
     (joined,) = join_logs(wires, SPAN, [entry(200)]).entries
     assert joined.verdict is EntryVerdict.UNDETERMINED
+
+
+def test_what_is_too_much_to_be_kept_is_counted(monkeypatch):
+    monkeypatch.setattr(join, "MOST_ENTRIES", 2)
+    ledger = join_logs([wire(500)], SPAN, [entry(0), entry(1), entry(2)])
+    assert (len(ledger.entries), ledger.entries_left_out) == (2, 1)
+
+
+def test_of_too_many_access_lines_those_of_the_error_log_s_connections_stay(monkeypatch):
+    monkeypatch.setattr(access_log, "MOST_ACCESSES", 2)
+    lines = [access(600, (PEER, 502, 100), conn=n, status=502) for n in (90, 91, 7)]
+    kept, n_left_out = access_log.keep_accesses(lines, {7})
+    assert ([line.log_conn for line in kept], n_left_out) == ([7, 90], 1)

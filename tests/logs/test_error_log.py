@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pcapdiag.errors import LogError
 from pcapdiag.logs.entries import MOST_UNPARSED, LogKind
-from pcapdiag.logs.error_log import parse_record, read_error_log
+from pcapdiag.logs.error_log import container_zone_s, parse_record, read_error_log
 from pcapdiag.logs.lines import LONGEST_LINE
 
 CONTEXT = ', client: 192.0.2.2, server: api.example.test, request: "GET /api?x=1 HTTP/1.1"'
@@ -277,3 +277,19 @@ def test_a_cut_record_says_what_is_left_of_it(cut):
 def test_any_bytes_are_counted_line_by_line(tmp_path, data):
     _, counts = read(tmp_path, b"x" + data)  # no magic number begins so
     assert counts.n_lines == data.count(b"\n") + (not data.endswith(b"\n"))
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "zone_s"),
+    [
+        ('{{"log":"{}\\n","stream":"stderr","time":"2026-11-20T15:56:28.7Z"}}', 8 * 3600),
+        ("2026-11-21T00:56:28.7+01:00 stderr F {}", 0),
+        ("2026-11-20T18:26:29.1Z {}", 5 * 3600 + 1800),
+        ("{}", None),
+        ("2026-11-20T15:36:29.1Z {}", None),
+    ],
+)
+def test_the_stamp_of_a_container_tells_the_zone_of_the_log(tmp_path, wrapped, zone_s):
+    line = "2026/11/20 23:56:28 [error] 7#7: *1 no live upstreams while connecting to upstream"
+    (tmp_path / "error.log").write_text(wrapped.format(line) + "\n" + wrapped.format(line) + "\n")
+    assert container_zone_s(str(tmp_path / "error.log")) == zone_s
