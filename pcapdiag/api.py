@@ -404,7 +404,8 @@ def analyze(
     if anonymizer is not None:
         from pcapdiag.report.disguise import disguise, disguise_analysis, teach  # noqa: PLC0415
 
-        teach(anonymizer, analysis, findings, [file.path for file in other_inputs])
+        far_paths = [file.path for capture in far for file in capture.files]
+        teach(anonymizer, analysis, findings, [*far_paths, *(file.path for file in other_inputs)])
         analysis = disguise_analysis(analysis, anonymizer)
         findings, verdicts, other_inputs = disguise((findings, verdicts, other_inputs), anonymizer)
     report = build_report(
