@@ -16,7 +16,7 @@ from pcapdiag.report.model import FindingDetail, OccurrenceDetail
 if TYPE_CHECKING:
     from pcapdiag.report.model import Report
 
-_NESTED = ("occurrences", "details", "changes", "evidence")
+_NESTED = ("occurrences", "details", "changes", "evidence", "far_end")
 
 
 def findings_frame(report: Report) -> pd.DataFrame:

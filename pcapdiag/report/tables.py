@@ -205,12 +205,14 @@ class TableBuilder:
         targets: list[str] = []
         hosts: list[str] = []
         request_ids: list[str] = []
+        read = self._analysis.texts.read
         for offset, target_len, host_len, request_id_len in zip(offsets, *lengths, strict=True):
-            text = self._analysis.texts.read(offset, target_len + host_len + request_id_len)
-            target = _decode(text[:target_len])
+            # One by one: where names are replaced, one is known by being all of a text.
+            target = _decode(read(offset, target_len))
             targets.append(redact_target(target) if self._redact else target)
-            hosts.append(_decode(text[target_len : target_len + host_len]))
-            request_ids.append(_decode(text[target_len + host_len :]))
+            host_offset = offset + target_len if offset >= 0 else -1
+            hosts.append(_decode(read(host_offset, host_len)))
+            request_ids.append(_decode(read(host_offset + host_len if offset >= 0 else -1, request_id_len)))
         return targets, hosts, request_ids
 
     def _texts(self, offsets: NDArray[Any], lengths: NDArray[Any]) -> list[str]:

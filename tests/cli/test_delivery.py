@@ -108,3 +108,14 @@ def test_a_ticket_fits_its_system(invoke, format_):
     assert len(text.encode()) <= DIALECTS["github" if format_ == "markdown" else format_].limit
     if format_ == "adf":
         assert json.loads(text)["type"] == "doc"
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_an_anonymous_table_holds_no_address_and_no_name_of_the_capture(invoke, table):
+    plain = invoke("analyze", RACE, "--format", "csv", "--table", table).stdout
+    hidden = invoke("analyze", RACE, "--format", "csv", "--table", table, "--anonymize").stdout
+    assert "10.1.1." in plain
+    assert ("api.example.test" in plain) == (table != "findings")
+    assert "10.1.1." not in hidden
+    assert "api.example.test" not in hidden
+    assert len(hidden.splitlines()) == len(plain.splitlines())
