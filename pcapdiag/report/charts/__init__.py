@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pcapdiag.report.charts.cascade import cascade
@@ -13,6 +14,7 @@ from pcapdiag.report.charts.closings import closings
 from pcapdiag.report.charts.idle_gaps import idle_gaps
 from pcapdiag.report.charts.scene import Scene
 from pcapdiag.report.charts.timeline import timeline
+from pcapdiag.report.escape import visible
 
 if TYPE_CHECKING:
     from pcapdiag.analysis import Analysis
@@ -38,4 +40,16 @@ def charts(analysis: Analysis, report: Report) -> dict[str, Chart]:
     """
     scene = Scene(analysis, report)
     made = (timeline(scene), idle_gaps(scene), closings(scene), cascade(scene))
-    return {chart.name: chart for chart in made if chart is not None}
+    return {chart.name: _seen(chart) for chart in made if chart is not None}
+
+
+def _seen(chart: Chart) -> Chart:
+    """Return a chart whose words hold nothing that is not plainly visible."""
+    rows = tuple(tuple(visible(cell) for cell in row) for row in chart.table.rows)
+    return replace(
+        chart,
+        alt=visible(chart.alt),
+        caption=visible(chart.caption),
+        table=replace(chart.table, rows=rows),
+        tips=tuple(Tip(tip.x, tip.y, visible(tip.text)) for tip in chart.tips),
+    )

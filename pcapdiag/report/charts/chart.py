@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pcapdiag.report.escape import visible
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -149,10 +151,10 @@ class Chart:
 
     def spec(self, look: Look) -> dict[str, Any]:
         """Return the Vega-Lite specification: data only, nothing to be fetched, nothing to be run."""
-        body = self.build(look)
+        body: dict[str, Any] = _shown(self.build(look))
         return {
             "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
-            "description": self.alt,
+            "description": _plain(self.alt),
             "width": look.plot_width,
             "height": self.height,
             "autosize": {"type": "none"},
@@ -203,6 +205,20 @@ class Chart:
             self.spec(self.look(width=width)), vl_version=_VEGA_LITE, scale=_PNG_SCALE, allowed_base_urls=[]
         )
         return png
+
+
+def _shown(value: Any) -> Any:
+    """Return a part of a specification with every text made plain."""
+    if isinstance(value, str):
+        return _plain(value)
+    if isinstance(value, dict):
+        return {key: _shown(inner) for key, inner in value.items()}
+    return [_shown(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _plain(text: str) -> str:
+    """Return a text in ASCII: control characters and letters without a font end the renderer, process and all."""
+    return visible(text).encode("ascii", "backslashreplace").decode()
 
 
 def _config(look: Look) -> dict[str, Any]:
