@@ -13,6 +13,7 @@ import pytest
 import pcapdiag
 from pcapdiag.report.dialects import DIALECTS
 from tests.conftest import ROOT
+from tests.evidence import scenes
 
 RACE = ROOT / "captures" / "idle_close_race_before" / "proxy.pcap"
 TABLES = {"findings": 3, "occurrences": 11, "exchanges": 73}
@@ -119,3 +120,32 @@ def test_an_anonymous_table_holds_no_address_and_no_name_of_the_capture(invoke, 
     assert "10.1.1." not in hidden
     assert "api.example.test" not in hidden
     assert len(hidden.splitlines()) == len(plain.splitlines())
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """Return a capture and an error log that hold secrets wherever a request may carry one."""
+    folder = tmp_path_factory.mktemp("planted")
+    scenes.write(folder / "proxy.pcap", scenes.race())
+    (folder / "error.log").write_text(
+        "2026/11/20 23:56:01 [error] 7#7: *5 upstream prematurely closed connection while reading response header from "
+        f'upstream, client: 203.0.113.7, server: s, request: "POST /orders?token={scenes.QUERY} HTTP/1.1", '
+        f'upstream: "http://{scenes.USER}@10.1.1.2:80/orders?token={scenes.QUERY}", host: "shop.example.test"\n'
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["--format", name] for name in ("terminal", "markdown", "jira", "adf", "slack", "json")),
+        *(["--format", "csv", "--table", name] for name in TABLES),
+    ],
+)
+def test_no_planted_secret_leaves_unless_that_is_asked_for(invoke, planted, arguments):
+    inputs = (planted / "proxy.pcap", "--error-log", planted / "error.log")
+    text = invoke("analyze", *inputs, *arguments).stdout
+    assert text
+    assert not [secret for secret in scenes.SECRETS if secret in text]
+    if "exchanges" in arguments or "json" in arguments:
+        assert scenes.QUERY in invoke("analyze", *inputs, *arguments, "--no-redact").stdout
