@@ -8,6 +8,8 @@ from click.testing import CliRunner
 from pcapdiag.cli import main
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.compiled_only
+
 CASE = ROOT / "captures" / "idle_close_race_65s"
 FAR = [CASE / f"upstream_{x}.pcap" for x in "abc"]
 
