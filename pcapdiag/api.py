@@ -346,9 +346,9 @@ def analyze(
     """
     from pcapdiag.capture.digest import start_digest  # noqa: PLC0415
     from pcapdiag.capture.series import group_captures  # noqa: PLC0415
-    from pcapdiag.logbook import LogInputs, add_logs, expand_inputs, zone_offset_s  # noqa: PLC0415
+    from pcapdiag.log_inputs import LogInputs, zone_offset_s  # noqa: PLC0415
 
-    given = LogInputs(
+    logs = LogInputs(
         error_logs=tuple(map(str, error_logs)),
         access_logs=tuple(map(str, access_logs)),
         upstream_logs=tuple(map(str, upstream_logs)),
@@ -358,21 +358,27 @@ def analyze(
         log_zone=log_zone,
     )
     anonymizer = _anonymizer(redact=redact) if anonymize else None
-    logs = expand_inputs(given)
     zone_offset_s(log_zone, 0)  # as the codes below: said now, not after a long read
+    if logs.kinds:
+        from pcapdiag.logbook import add_logs, expand_inputs  # noqa: PLC0415 - half of the start-up time
+
+        logs = expand_inputs(logs)
     far = group_captures([str(c) for c in upstream_captures])
     grouped = _without(group_captures([str(c) for c in captures]), far)
     # Hashing runs in a thread of its own, from before the engine is loaded until the report needs it.
     digest = start_digest([*(f.path for c in (*grouped, *far) for f in c.files), *logs.kinds])
     try:
         from pcapdiag.diagnose import codes_matching, diagnose  # noqa: PLC0415 - the digests have begun
-        from pcapdiag.ends.compare import End, compare_ends  # noqa: PLC0415
-        from pcapdiag.ends.segments import SegmentLog  # noqa: PLC0415
         from pcapdiag.report.build import build_report  # noqa: PLC0415
         from pcapdiag.report.model import InputFile  # noqa: PLC0415
 
         codes_matching((*select, *ignore))  # a typing error is said now, not after a long read
-        near_segments = SegmentLog() if far else None
+        near_segments = None
+        if far:
+            from pcapdiag.ends.compare import End, compare_ends  # noqa: PLC0415
+            from pcapdiag.ends.segments import SegmentLog  # noqa: PLC0415
+
+            near_segments = SegmentLog()
         analysis = run_engine(
             grouped,
             proxies=proxies,
@@ -387,7 +393,8 @@ def analyze(
             other = run_engine(far, follow_s=follow_s, on_progress=on_progress, segment_sink=far_segments.append)
             far_end = compare_ends(End(analysis, near_segments), End(other, far_segments))
             analysis = replace(analysis, far_end=far_end)
-        analysis = add_logs(analysis, logs)
+        if logs.kinds:
+            analysis = add_logs(analysis, logs)
         diagnosis = diagnose(analysis, select=select, ignore=ignore)
         added = start_digest([*analysis.added_logs])
         digests = digest.result() | added.result()

@@ -5,11 +5,9 @@ Knows which file is what; neither what is in it nor how it is joined.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
@@ -19,8 +17,8 @@ from pcapdiag.conf.values import version_numbers
 from pcapdiag.correlate.arrivals import judge_arrivals
 from pcapdiag.correlate.clients import ClientTally
 from pcapdiag.correlate.join import CaptureSpan, join_logs
-from pcapdiag.errors import UsageError
 from pcapdiag.findings import Note
+from pcapdiag.log_inputs import AUTO, zone_offset_s
 from pcapdiag.logs.access_log import read_access_log
 from pcapdiag.logs.error_log import container_zone_s, read_error_log
 from pcapdiag.logs.files import expand_logs
@@ -28,7 +26,6 @@ from pcapdiag.logs.older import OlderLogs, find_older
 from pcapdiag.logs.upstream_log import read_upstream_log
 from pcapdiag.losses import to_connection
 from pcapdiag.tries import list_served, list_tries
-from pcapdiag.units import parse_zone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,44 +33,11 @@ if TYPE_CHECKING:
     from pcapdiag.analysis import Analysis
     from pcapdiag.conf.settings import ProxySettings
     from pcapdiag.correlate.ledger import Clock, Ledger
+    from pcapdiag.log_inputs import LogInputs
     from pcapdiag.logs.entries import LogCounts
-AUTO = "auto"
+
 _MOST_CLIENTS = 200
 """Connections of clients that are asked which version the proxy is."""
-
-
-@dataclass(frozen=True, slots=True)
-class LogInputs:
-    """What the operator gave beside the captures.
-
-    Attributes
-    ----------
-    error_logs, access_logs, upstream_logs : tuple of str
-        Files: the proxy's logs, and those of the applications behind it.
-    proxy_conf : str
-        The proxy's configuration; empty if it was not given.
-    log_format : str
-        Format of the access logs as nginx writes it, or ``auto``.
-    upstream_log_format : str
-        The same for the logs of applications, or a regular expression with named groups, or ``auto``.
-    log_zone : str
-        Zone of the error logs: ``auto``, ``UTC``, ``+08:00`` or ``Area/City``.
-    """
-
-    error_logs: tuple[str, ...] = ()
-    access_logs: tuple[str, ...] = ()
-    upstream_logs: tuple[str, ...] = ()
-    proxy_conf: str = ""
-    log_format: str = AUTO
-    upstream_log_format: str = AUTO
-    log_zone: str = AUTO
-
-    @property
-    def kinds(self) -> dict[str, str]:
-        """What each file is, in the words of the report."""
-        kinds = dict.fromkeys(self.error_logs, "error_log") | dict.fromkeys(self.access_logs, "access_log")
-        kinds |= dict.fromkeys(self.upstream_logs, "upstream_log")
-        return kinds | ({self.proxy_conf: "proxy_conf"} if self.proxy_conf else {})
 
 
 def add_logs(analysis: Analysis, inputs: LogInputs) -> Analysis:
@@ -219,36 +183,3 @@ def access_format(inputs: LogInputs, settings: ProxySettings | None) -> str | No
         return None
     known = formats[0]
     return f"escape={known.escape} {known.text}" if known.escape not in ("", "default") else known.text
-
-
-def zone_offset_s(zone: str, at_ns: int) -> int | None:
-    """Return the offset from UTC of a zone at a time, in seconds; None for ``auto``.
-
-    Parameters
-    ----------
-    zone : str
-        ``auto``, ``UTC``, ``+08:00`` or ``Area/City``.
-    at_ns : int
-        [ns] When; daylight saving depends on it.
-
-    Returns
-    -------
-    int or None
-
-    Raises
-    ------
-    UsageError
-        There is no such zone.
-    """
-    if zone in ("", AUTO):
-        return None
-    fixed = parse_zone(zone)
-    if fixed is not None:
-        return fixed
-    try:
-        place = ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        msg = f"there is no zone {zone!r}; write auto, UTC, +08:00 or a name such as Asia/Shanghai"
-        raise UsageError(msg) from error
-    offset = datetime.fromtimestamp(max(at_ns, 0) // 1_000_000_000, tz=place).utcoffset() or timedelta(0)
-    return int(offset.total_seconds())
