@@ -8,7 +8,7 @@ from pcapdiag.cli import main
 from tests.conftest import ROOT
 
 GOLDEN = ROOT / "tests" / "golden"
-SUFFIXES = {"terminal": "txt", "markdown": "md", "json": "json"}
+SUFFIXES = {"terminal": "txt", "markdown": "md", "json": "json", "jira": "jira.txt", "slack": "slack.txt"}
 CASES = {
     "capture_ends_while_waiting": "capture.pcap",
     "connect_refused_and_timeout": "proxy.pcap",

@@ -27,7 +27,7 @@ _MARKUP = re.compile(
 )
 _ISSUE_KEY = re.compile(r"([A-Z][A-Z0-9_]+)-(?=\d)")
 # Addresses, smileys and the beginnings of headings and quotations that no backslash takes apart.
-_NO_BACKSLASH = re.compile(r"(?i)(?:(?P<head>^\s*(?:h[1-6]|bq))|(?<=\bwww))\.|:(?=//|-?[dp|])|(?<=\bmailto):")
+_NO_BACKSLASH = re.compile(r"(?:(?P<head>^\s*(?i:h[1-6]|bq))|(?<=\b(?i:www)))\.|:(?=//|-?[DP])|(?<=\b(?i:mailto)):")
 _SMILEY = re.compile(r"(?i)(?:(?<=[:;])|(?<=[:;]-))[()]|\((?=(?:[!x/yni?*+-]|\*[rgby]|on|off|flag|flagoff)\))")
 
 

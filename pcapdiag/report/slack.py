@@ -59,7 +59,8 @@ def _word(word: str) -> str:
         return word
     # Mentions of all are looked for in code too where a workspace asks for it; a space takes them apart.
     quiet = _BROADCAST.sub("@ ", word.replace("`", "'"))
-    return f"`{_entities(quiet)}`"
+    code = quiet.rstrip(",.;:") or quiet
+    return f"`{_entities(code)}`{quiet[len(code) :]}"
 
 
 def _entities(text: str) -> str:
