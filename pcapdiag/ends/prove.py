@@ -240,6 +240,11 @@ def _prove_open(loss: Loss, view: View, arrived: FarFrame) -> Proof:
     sent = _answer(loss, view)
     if sent and not loss.truncated and Key.RESPONSE not in loss.keys:
         return _prove_answered(loss, view, sent, [arrived])
+    last = (loss.request_end_seq - 1) & 0xFFFFFFFF
+    is_whole = loss.is_acknowledged or any(s.dir == Direction.ORIG and _holds(s, last) for s in view.segments)
+    if not is_whole:
+        text = "only a part of the request reached the upstream: the rest was lost in between"
+        return _proof(ProofKind.NOT_ARRIVED, text, view, [arrived], is_certain=view.is_complete)
     answered = next((s for s in view.segments if s.dir == Direction.RESP and _acknowledges(s, loss.request_seq)), None)
     if answered is not None and not loss.is_acknowledged and not _is_acknowledged_in_part(loss):
         leaves = FarFrame(answered, "acknowledgement leaves", "the upstream acknowledges the request")

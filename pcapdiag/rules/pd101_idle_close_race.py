@@ -55,8 +55,9 @@ class IdleCloseRace(CauseRule):
     When it is wrong
     ----------------
     Where a lone RST is the only sign, a restart of the upstream at just that idle gap looks the same; such a finding is
-    no more than likely. A FIN at another age than the idle timeout is a reload, a limit or a shutdown of the upstream;
-    the request crossed it all the same, but another timeout does not help, and the finding says so.
+    no more than likely, until a capture at the upstream shows that the FIN left, and when. A FIN at another age than
+    the idle timeout is a reload, a limit or a shutdown of the upstream; the request crossed it all the same, but
+    another timeout does not help, and the finding says so.
 
     Remedy
     ------
@@ -75,7 +76,12 @@ class IdleCloseRace(CauseRule):
     title = "The upstream closed an idle connection while a request was on its way"
     severity = Severity.ERROR
     needs = ("both directions",)
-    helped_by = ("idle closings of the same upstream", "the handshake", "a capture at the proxy")
+    helped_by = (
+        "idle closings of the same upstream",
+        "the handshake",
+        "a capture at the proxy",
+        "another one at the upstream (--upstream-capture)",
+    )
     supersedes = ("PD106", "PD201")
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:

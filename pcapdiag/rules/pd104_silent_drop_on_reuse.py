@@ -62,7 +62,7 @@ class SilentDropOnReuse(CauseRule):
     title = "A request on an idle connection vanished on the path"
     severity = Severity.ERROR
     needs = ("both directions",)
-    helped_by = ("a capture at the upstream",)
+    helped_by = ("a capture at the upstream (--upstream-capture)",)
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield requests on reused connections that nothing ever acknowledged."""

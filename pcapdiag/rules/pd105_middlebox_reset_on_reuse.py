@@ -66,7 +66,7 @@ class MiddleboxResetOnReuse(CauseRule):
     title = "Something on the path reset an idle connection"
     severity = Severity.ERROR
     needs = ("TTL of the RST and of the upstream's own segments, or the handshake's RTT",)
-    helped_by = ("a capture at the upstream",)
+    helped_by = ("a capture at the upstream (--upstream-capture)",)
     supersedes = ("PD106", "PD101")
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:

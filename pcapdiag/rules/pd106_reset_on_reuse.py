@@ -61,7 +61,11 @@ class ResetOnReuse(CauseRule):
     title = "The upstream reset a connection that it had never closed"
     severity = Severity.ERROR
     needs = ("both directions",)
-    helped_by = ("TTL of the RST and of the upstream's own segments", "idle closings of the same upstream")
+    helped_by = (
+        "TTL of the RST and of the upstream's own segments",
+        "idle closings of the same upstream",
+        "a capture at the upstream (--upstream-capture)",
+    )
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield requests that a RST of the upstream ended."""

@@ -180,6 +180,13 @@ def test_a_request_that_arrived_and_was_not_even_acknowledged_met_a_silent_machi
     assert "not even" in proof.text
 
 
+def test_a_request_that_arrived_in_part_did_not_arrive(scene):
+    first_half = (ORIG, 80, START, BEFORE, 60, PUSH)
+    proof = proved(scene.lost(resent(200)), scene, first_half, (RESP, 80.1, BEFORE, START + 60, 0, ACK))
+    assert said(proof) == (ProofKind.NOT_ARRIVED, True)
+    assert "only a part" in proof.text
+
+
 def test_an_acknowledgement_that_never_came_back_is_a_lost_answer(scene):
     proof = proved(scene.lost(resent(200)), scene, REQUEST, UP_ACK)
     assert said(proof) == (ProofKind.ANSWER_LOST, True)
