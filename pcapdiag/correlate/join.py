@@ -40,7 +40,7 @@ from pcapdiag.findings import Confidence
 from pcapdiag.logs.entries import LogKind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from pcapdiag.conf.settings import ProxySettings
     from pcapdiag.correlate.attempts import AccessTry, LoggedTry
@@ -133,7 +133,7 @@ def join_logs(
         choices = _choose(pairing, logged, links, access_tries, clock)
         clock = _sharpen(pairing, choices, clock, zone_s)
         choices = _choose(pairing, logged, links, access_tries, clock)
-    judge = _Judge(span, clock, pairing, links, access_tries)
+    judge = _Judge(span, clock, pairing, links, access_tries, choices)
     joined: list[JoinedEntry | None] = [None] * len(concerned)
     for number, attempt in enumerate(logged):
         for position in attempt.entries:
@@ -248,13 +248,13 @@ def _choose(
     clock: Clock,
 ) -> dict[int, Choice]:
     """Return the best assignment at this offset."""
-    known_ids = {wire.request_id for wire in pairing.wires if wire.request_id}
+    ids = _RequestIds(pairing, links, access_tries)
     half = clock.width_ns // 2 + TOLERANCE_NS
     costs: dict[tuple[int, int], int] = {}
     for number, attempt in enumerate(logged):
         ts_ns = attempt.head.ts_s * S
         access = access_tries[links.of_logged[number]] if number in links.of_logged else None
-        request_id = attempt.request_id or (access.access.request_id if access is not None else "")
+        request_id = ids.of(number)
         for _, position, moment in pairing.near(number, clock):
             if moment.is_open and clock.is_measured:
                 continue
@@ -268,10 +268,10 @@ def _choose(
             # A status line may be the whole of what came of a head.
             if wire.has_head and attempt.head.action == HEADER and attempt.symptom is not Symptom.BAD_RESPONSE:
                 cost += _OTHER_STAGE
-            if request_id in known_ids and wire.request_id:
+            if ids.are_joined and request_id and wire.request_id:
                 if wire.request_id != request_id:
                     continue
-            elif request_id in known_ids:
+            elif request_id in ids.on_wire:
                 cost += _OTHER_ID
             if access is not None:
                 distance = links.distance_ns(access, wire)
@@ -281,6 +281,35 @@ def _choose(
                     cost += distance // 1_000_000 * 2
             costs[number, position] = cost
     return align(costs)
+
+
+class _RequestIds:
+    """Request ids of the logs and of the packets; `are_joined` if they are of one kind, so that others are others."""
+
+    def __init__(self, pairing: Pairing, links: AccessLinks, access_tries: Sequence[AccessTry]) -> None:
+        self._logged, self._links, self._access_tries = pairing.logged, links, access_tries
+        self.on_wire = {wire.request_id for wire in pairing.wires if wire.request_id}
+        self._failed: dict[tuple[str, str], list[int]] = {}
+        for position, wire in enumerate(pairing.wires):
+            if wire.is_failure and wire.request_id:
+                self._failed.setdefault((wire.peer, wire.request_id), []).append(position)
+        self.are_joined = any(self.of(number) in self.on_wire for number in range(len(self._logged)))
+
+    def of(self, number: int) -> str:
+        """Return the request id of a logged try, its own or by way of the access log; empty without."""
+        linked = self._links.of_logged.get(number, -1)
+        of_access = self._access_tries[linked].access.request_id if linked >= 0 else ""
+        return self._logged[number].request_id or of_access
+
+    def tries_of(self, number: int) -> list[int]:
+        """Return the failed tries at the same peer that carry the request id of a logged one, whatever ended them."""
+        request_id, peer = self.of(number), normalize_peer(self._logged[number].head.upstream_peer)
+        return self._failed.get((peer, request_id), []) if self.are_joined and request_id else []
+
+    def is_missing(self, number: int) -> bool:
+        """Whether no try of the capture carries the request id of this one, although they carry such ids."""
+        request_id = self.of(number)
+        return self.are_joined and bool(request_id) and request_id not in self.on_wire
 
 
 class _Judge:
@@ -293,12 +322,15 @@ class _Judge:
         pairing: Pairing,
         links: AccessLinks,
         access_tries: Sequence[AccessTry],
+        choices: Mapping[int, Choice],
     ) -> None:
+        self._chosen = {choice.chosen for choice in choices.values()}
         self._span = span
         self._clock = clock
         self._pairing = pairing
         self._links = links
         self._access_tries = access_tries
+        self._ids = _RequestIds(pairing, links, access_tries)
 
     def entry(self, entry: ErrorEntry, number: int, attempt: LoggedTry, choice: Choice | None) -> JoinedEntry:
         linked = self._links.of_logged.get(number, -1)
@@ -334,7 +366,11 @@ class _Judge:
             return JoinedEntry(
                 entry, EntryVerdict.UNDETERMINED, reason, Confidence.POSSIBLE, candidates=candidates, access=access
             )
-        verdict, reason = self._unmatched(entry, attempt)
+        named = self._ids.tries_of(number)
+        if len(named) == 1 and named[0] not in self._chosen:
+            reason = "peer and request id; the segment that ended it is missing"
+            return JoinedEntry(entry, EntryVerdict.EXPLAINED, reason, Confidence.LIKELY, wires[named[0]], access=access)
+        verdict, reason = self._unmatched(entry, attempt, number)
         return JoinedEntry(entry, verdict, reason, Confidence.LIKELY, access=access)
 
     def _is_guess(self, linked: int) -> bool:
@@ -361,7 +397,7 @@ class _Judge:
             return Confidence.CONFIRMED, "the only try at this peer that fits kind and time"
         return Confidence.LIKELY, "peer, kind, time and order"
 
-    def _unmatched(self, entry: ErrorEntry, attempt: LoggedTry) -> tuple[EntryVerdict, str]:
+    def _unmatched(self, entry: ErrorEntry, attempt: LoggedTry, number: int) -> tuple[EntryVerdict, str]:
         peer = normalize_peer(entry.upstream_peer)
         if peer not in self._span.peers:
             return EntryVerdict.NOT_CAPTURED, f"the capture holds no packet of {peer or 'its upstream'}"
@@ -376,6 +412,8 @@ class _Judge:
         lead = JUST_BEGUN_NS if attempt.symptom in (Symptom.TIMEOUT, Symptom.CONNECT_TIMEOUT) else S
         if at - half < self._span.first_ns + lead:
             return EntryVerdict.NOT_CAPTURED, "its request was sent before the capture began"
+        if self._ids.is_missing(number):
+            return EntryVerdict.NOT_CAPTURED, "no try of the capture carries its request id: its packets are missing"
         return EntryVerdict.UNDETERMINED, "no failed try at this peer fits kind and time"
 
     def tries(self, joined: Collection[JoinedEntry]) -> tuple[JoinedTry, ...]:
