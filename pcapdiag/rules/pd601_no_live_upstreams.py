@@ -71,7 +71,7 @@ class NoLiveUpstreams(Rule):
 
     code = "PD601"
     name = "no-live-upstreams"
-    title = "Requests found no live upstream, because earlier failures had put every peer out"
+    title = "Requests found no live upstream: failures had put every peer out, or used it up"
     severity = Severity.ERROR
     needs = ("error log",)
     helped_by = ("proxy configuration", "access log")
@@ -132,19 +132,33 @@ def _message(block: str, chains: Sequence[Chain]) -> str:
     absences = Counter(link.absence for chain in chains for link in chain.links)
     own = sum(any(link.absence is Absence.TRIED for link in chain.links) for chain in chains)
     failures = {(e.path, e.line) for chain in chains for link in chain.links if (e := link.entry) is not None}
+    put_out = failures - _own_failures(chains)
     peers = max((len(chain.links) for chain in chains), default=0)
     text = f"{count(len(chains), 'request')} found no live peer in {block} ({count(peers, 'peer')})"
     if failures and chains[0].fail_timeout_s < 0:
         text += f": {count(len(failures), 'failure')} of tries and health checks had used them up"
-    elif failures:
-        text += f": {count(len(failures), 'failure')} had put the peers out, each for {_timeout(chains[0])}"
-    if own:
+    elif put_out:
+        text += f": {count(len(put_out), 'failure')} had put the peers out, each for {_timeout(chains[0])}"
+    if own == len(chains) and not put_out:
+        text += f": {'it' if own == 1 else 'each'} had just failed on all of them itself"
+    elif own:
         text += f"; {own} of them used up the last peers themselves"
     if absences[Absence.UNKNOWN]:
         incomplete = sum(not chain.is_complete for chain in chains)
         text += f"; for {incomplete} the log does not account for every peer"
     assumed = "" if chains[0].source else " Peers and limits are assumed: the configuration was not given."
     return f"{text}.{assumed}"
+
+
+def _own_failures(chains: Sequence[Chain]) -> set[tuple[str, int]]:
+    """Return the entries that only used a peer up for the request that failed on it, and put it out for no other."""
+    own: set[tuple[str, int]] = set()
+    others: set[tuple[str, int]] = set()
+    for chain in chains:
+        for link in chain.links:
+            if link.entry is not None:
+                (own if link.absence is Absence.TRIED else others).add((link.entry.path, link.entry.line))
+    return own - others
 
 
 def _timeout(chain: Chain) -> str:
@@ -165,6 +179,11 @@ def _remedy(block: str, chains: Sequence[Chain], changes: Sequence[Change]) -> s
             " the service), and leaves out those that its health checks call unhealthy."
         )
     place = f" ({chains[0].source})" if chains[0].source else ""
+    if all(link.absence is Absence.TRIED for chain in chains for link in chain.links):
+        return (
+            "Cure what fails on the wire: the findings of the tries named here. No peer was out: each of these requests"
+            f" had failed on every peer of {block}{place}. A backup, or more peers, would have given it one more try."
+        )
     return (
         "Cure what fails on the wire: the findings of the tries named here. No setting brings back a request that has"
         f" nowhere to go.\n\nUntil then, in upstream {block}{place}, keep the peers in rotation:\n\n"

@@ -39,6 +39,16 @@ def test_a_chain_without_a_failure_behind_it_is_possible_at_most():
     assert finding.confidence is Confidence.POSSIBLE
 
 
+def test_peers_that_only_the_request_itself_had_used_up_were_not_put_out():
+    tries = [entry(0), entry(0, line=2, peer=OTHER)]
+    wires = [wire(500), wire(600, conn=1, peer=OTHER)]
+    (finding,) = NoLiveUpstreams().check(with_log(wires, [*tries, entry(0, line=3, kind=NO_LIVE, peer="be")]))
+    assert "it had just failed on all of them itself" in finding.message
+    assert "put the peers out" not in finding.message
+    assert "No peer was out" in finding.remedy
+    assert "max_fails" not in finding.remedy
+
+
 def test_entries_without_no_live_upstreams_are_no_chain():
     assert list(NoLiveUpstreams().check(with_log([wire(500)], [entry(0)]))) == []
 
