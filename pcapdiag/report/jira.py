@@ -25,7 +25,7 @@ _ENTITY = re.compile(r"\\|&(?=#?\w+;)")
 _MARKUP = re.compile(
     r"&#\d+;|\\[-()]|([{}\[\]|*^~!@]|#(?=[\s#*-]|$)|\?(?=\?)|(?<=\?)\?|(?<![^\W_])[_+-]|[_+-](?![^\W_]))"
 )
-_ISSUE_KEY = re.compile(r"([A-Z][A-Z0-9_]+)-(?=\d)")
+_ISSUE_KEY = re.compile(r"(?<![A-Z0-9_])([A-Z][A-Z0-9_]+)-(?=\d)")
 # Addresses, smileys and the beginnings of headings and quotations that no backslash takes apart.
 _NO_BACKSLASH = re.compile(r"(?:(?P<head>^\s*(?i:h[1-6]|bq))|(?<=\b(?i:www)))\.|:(?=//|-?[DP])|(?<=\b(?i:mailto)):")
 _SMILEY = re.compile(r"(?i)(?:(?<=[:;])|(?<=[:;]-))[()]|\((?=(?:[!x/yni?*+-]|\*[rgby]|on|off|flag|flagoff)\))")

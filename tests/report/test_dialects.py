@@ -19,6 +19,8 @@ from pcapdiag.report.slack import mrkdwn_text
 from pcapdiag.report.summary import Grid
 from tests.report import builders
 
+pytestmark = pytest.mark.compiled_only  # no kernel runs here
+
 ATTACKS = (
     "{code}x{code}",
     "{noformat}x{noformat}",
@@ -69,9 +71,7 @@ def report_of(count, *, n_findings=1, target="/api/v1/orders"):
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("limit", [MIN_LIMIT, 2999, 6000, 20_000, None])
-@pytest.mark.parametrize(
-    "make", [builders.race_report, builders.hostile_report, lambda: report_of(2000, n_findings=12)]
-)
+@pytest.mark.parametrize("make", [builders.race_report, builders.hostile_report, lambda: report_of(300, n_findings=12)])
 def test_no_ticket_is_larger_than_its_system_takes(dialect, limit, make):
     text = render_ticket(make(), dialect, limit=limit)
     assert len(text.encode()) <= (limit or DIALECTS[dialect].limit)
@@ -292,3 +292,17 @@ def test_a_chart_is_shown_with_its_words():
     image = Image("idle-gaps.png", "Idle gaps [x](y) |z|")
     text = render_ticket(builders.race_report(), "github", images=[image])
     assert "![Idle gaps \\[x\\](y) \\|z\\|](idle-gaps.png)" in text
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("sign", ["@a ", "\\", "\x00", "*", "<", "\N{GRINNING FACE}", "SEC-1 ", "`"])
+def test_signs_that_grow_when_they_are_escaped_fit_too(dialect, sign):
+    text = sign * 1500
+    found = builders.finding(
+        message=text, title=text, subject=text, refuted_by=text, remedy=f"{text}\n\n    {text}", occurrences=()
+    )
+    report = builders.report(found, n_unanswered=0, upstreams=(builders.upstream(server_field=text),))
+    for limit in (MIN_LIMIT, 5000, None):
+        shown = render_ticket(report, dialect, limit=limit, whole="incident.zip")
+        assert len(shown.encode()) <= (limit or DIALECTS[dialect].limit)
+        assert "incident.zip" in shown
