@@ -68,7 +68,7 @@ def test_version_is_the_version_of_the_package(cli):
         (RACE, ["--fail-on", "never"], 0),
         (RACE, ["--ignore", "PD1"], 0),
         (RACE, ["--select", "PD101"], 1),
-        (RACE, ["--select", "PD2,PD3", "--select", "PD4"], 2),
+        (RACE, ["--select", "PD2,PD3", "--select", "PD8"], 2),
         (RACE, ["--select", "PD2,PD3"], 0),
         (HEALTHY, [], 0),
         (HEALTHY, ["--fail-on", "info"], 0),
