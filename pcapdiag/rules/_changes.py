@@ -29,7 +29,8 @@ def change_line(change: Change) -> str:
         Such as ``nginx.conf line 23, upstream api: keepalive_timeout 60s -> 55s``.
     """
     place = f"{change.file} line {change.line}" if change.line > 0 else change.file
-    where = ", ".join(part for part in (place, change.where) if part)
+    own = "" if change.file.endswith(change.where) else change.where
+    where = ", ".join(part for part in (place, own) if part)
     if not change.new:
         what = f"remove {change.old_text or change.setting}"
     elif change.is_new:
