@@ -77,7 +77,13 @@ def open_delivery(form: Form, output: str, *, force: bool = False) -> Iterator[C
     ------
     UsageError
         A file exists and `force` was not given, the place cannot be written, or the format is one file only.
+    MissingExtraError
+        Parquet without pyarrow.
     """
+    if form.format_ == "parquet":
+        from pcapdiag.cli.writers import require_parquet  # noqa: PLC0415 - pandas
+
+        require_parquet()
     if _is_folder(output):
         folder = _prepare_folder(form, Path(output), force=force)
         yield lambda result: _write_folder(result, form, folder, force=force)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from importlib.util import find_spec
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from pcapdiag.errors import MissingExtraError
@@ -175,16 +176,27 @@ def _human(name: str, value: Any) -> str:
     return "-" if value == -1 else str(value)
 
 
+def require_parquet() -> None:
+    """Fail now rather than after the work.
+
+    Raises
+    ------
+    MissingExtraError
+        There is no pyarrow.
+    """
+    if find_spec("pyarrow") is None:
+        msg = "Parquet needs pyarrow: pip install 'pcapdiag[parquet]', or choose --format csv"
+        raise MissingExtraError(msg)
+
+
 class ParquetWriter:
     """One row group per chunk; needs pyarrow."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        try:
-            import pyarrow as pa  # noqa: PLC0415 - an extra
-            import pyarrow.parquet  # noqa: PLC0415
-        except ImportError as error:
-            msg = "Parquet needs pyarrow: pip install 'pcapdiag[parquet]', or choose --format csv"
-            raise MissingExtraError(msg) from error
+        require_parquet()
+        import pyarrow as pa  # noqa: PLC0415 - an extra
+        import pyarrow.parquet  # noqa: PLC0415
+
         self._arrow = pa
         self._file = file
         self._writer: Any = None

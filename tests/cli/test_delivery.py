@@ -6,6 +6,7 @@ import json
 import os
 import re
 import stat
+import sys
 
 import pandas as pd
 import pytest
@@ -149,3 +150,11 @@ def test_no_planted_secret_leaves_unless_that_is_asked_for(invoke, planted, argu
     assert not [secret for secret in scenes.SECRETS if secret in text]
     if "exchanges" in arguments or "json" in arguments:
         assert scenes.QUERY in invoke("analyze", *inputs, *arguments, "--no-redact").stdout
+
+
+def test_parquet_without_pyarrow_is_refused_before_the_work(invoke, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    done = invoke("analyze", tmp_path / "none.pcap", "--format", "parquet", "-o", tmp_path / "x.parquet")
+    assert done.returncode == 2
+    assert "pip install 'pcapdiag[parquet]'" in done.stderr
+    assert not (tmp_path / "x.parquet").exists()
