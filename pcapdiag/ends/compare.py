@@ -142,6 +142,7 @@ class _Comparison:
             first_ns=first_ns,
             last_ns=last_ns,
             margin_ns=(clock.width_ns or 0) + jitter,
+            proxy_max_ack=pair.far.orig_max_ack if pair is not None else -1,
             is_complete=not missed and not self._has_gaps[clock.far_idx] and self._is_at_upstream(clock.far_idx),
         )
 

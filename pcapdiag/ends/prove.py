@@ -41,6 +41,8 @@ class View:
         [ns] From when until when the far capture saw anything, by its own clock.
     margin_ns : int
         [ns] What a segment may take on its way, and the clocks be wrong by.
+    proxy_max_ack : int
+        Highest acknowledgement number of the proxy that the far end saw; -1 if none.
     is_complete : bool
         Nothing says that the far capture lacks segments, or was taken elsewhere than at the upstream.
     """
@@ -51,6 +53,7 @@ class View:
     last_ns: int
     margin_ns: int
     is_complete: bool
+    proxy_max_ack: int = -1
 
     def covers(self, near_ts_ns: int) -> bool:
         """Tell whether the far capture was running when a segment of this time must have arrived or left."""
@@ -264,10 +267,8 @@ def _prove_answered(loss: Loss, view: View, sent: Sequence[FarSegment], others: 
     first = FarFrame(sent[0], "response leaves", "the first response bytes leave the upstream")
     frames = sorted((*others, first), key=lambda frame: (frame.segment.ts_ns, frame.segment.frame))
     n_bytes = sum(s.payload_len for s in sent)
-    acks = [s.ack for s in view.segments if s.dir == Direction.ORIG and s.ack >= 0]
-    if loss.connection.orig_max_ack >= 0:
-        acks.append(loss.connection.orig_max_ack)
-    if any(sequence_difference(ack, sent[0].seq) > 0 for ack in acks):
+    acks = view.proxy_max_ack, loss.connection.orig_max_ack
+    if any(ack >= 0 and sequence_difference(ack, sent[0].seq) > 0 for ack in acks):
         text = f"{n_bytes:,} response bytes left the upstream, and the proxy acknowledged them: its capture lacks them"
         return _proof(ProofKind.ANSWERED, text, view, frames, is_certain=True)
     text = f"the request reached the upstream, and {n_bytes:,} response bytes left it that never reached the proxy"
@@ -303,10 +304,17 @@ def _name(loss: Loss, closing: FarSegment) -> str:
 
 
 def _answer(loss: Loss, view: View) -> list[FarSegment]:
-    """Return the segments of the far end with bytes of a response to this request: they acknowledge it."""
-    return [
-        s for s in view.segments if s.dir == Direction.RESP and s.payload_len > 0 and _acknowledges(s, loss.request_seq)
-    ]
+    """Return the segments of the far end with bytes of a response to this request: they acknowledge it.
+
+    What leaves after the proxy's closing came in is late: no proxy waits for it any more.
+    """
+    sent: list[FarSegment] = []
+    for s in view.segments:
+        if s.dir == Direction.ORIG and s.flags & (TcpFlag.FIN | TcpFlag.RST):
+            break
+        if s.dir == Direction.RESP and s.payload_len > 0 and _acknowledges(s, loss.request_seq):
+            sent.append(s)
+    return sent
 
 
 def _holds(segment: FarSegment, seq: int) -> bool:

@@ -166,6 +166,22 @@ def test_packets_that_the_upstreams_capture_dropped_never_make_a_wrong_proof_cer
     assert_offsets_hold(far_end, 0)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_packets_that_the_proxys_capture_dropped_never_make_a_wrong_proof_certain(scenario, seed, both_ends, tmp_path):
+    chance = random.Random(seed)
+    near = rewrite(scenario / "proxy.pcap", tmp_path / "proxy.pcap", keep=lambda *_: chance.random() > 0.03)
+    analysis, far_end = both_ends([near], upstream_captures(scenario))
+    expected = {round(e["t_req"] * 1e6): expected_proof(scenario, e) for e in truth(scenario)["unanswered"]}
+    for loss in analysis.losses:
+        proof = far_end.proofs[loss.connection.conn, loss.depth]
+        true = expected.get(loss.request_ts_ns // 1000, ProofKind.ANSWERED)
+        # Without the RST, or the first of its transmissions, a request that never arrived is still just that.
+        never_arrived = {ProofKind.FORGED_RST, ProofKind.NOT_ARRIVED}
+        if proof.is_certain and not {proof.kind, *expected.values()} <= never_arrived:
+            assert proof.kind is true, (loss.request_frame + 1, proof.text)
+    assert_offsets_hold(far_end, 0)
+
+
 def test_a_request_whose_answer_only_the_proxys_capture_lacks_was_answered(lab, both_ends, tmp_path):
     folder = lab / "a_big_mf0"
     chance = random.Random(9)

@@ -38,7 +38,7 @@ def scene():
     return Scene()
 
 
-def view_of(loss, scene, *segments, is_complete=True, clock=True, ends_ms=3_600_000):
+def view_of(loss, scene, *segments, is_complete=True, clock=True, ends_ms=3_600_000, proxy_ack=-1):
     """Return the far end of a lost request: (direction, ms, relative seq, relative ack, length, flags)."""
     bases = scene.orig_isn, scene.resp_isn
     far = tuple(
@@ -62,6 +62,7 @@ def view_of(loss, scene, *segments, is_complete=True, clock=True, ends_ms=3_600_
         last_ns=loss.request_ts_ns + AHEAD_NS + round(ends_ms * MS),
         margin_ns=160 * MS,
         is_complete=is_complete,
+        proxy_max_ack=(scene.resp_isn + proxy_ack) & 0xFFFFFFFF if proxy_ack >= 0 else -1,
     )
 
 
@@ -206,9 +207,15 @@ def test_a_response_that_never_reached_the_proxy_is_a_lost_answer(closing, scene
 
 
 def test_a_response_that_the_proxy_acknowledged_is_missing_from_its_capture_only(scene):
-    segments = REQUEST, UP_ACK, RESPONSE, (ORIG, 460, END, BEFORE + 500, 0, FIN)
-    proof = proved(scene.lost(acknowledged(160)), scene, *segments)
+    loss = scene.lost(acknowledged(160))
+    proof = proved(loss, scene, REQUEST, UP_ACK, RESPONSE, proxy_ack=BEFORE + 500)
     assert said(proof) == (ProofKind.ANSWERED, True)
+
+
+def test_a_response_after_the_proxy_had_closed_is_no_answer(scene):
+    loss = scene.lost(acknowledged(160), proxy_fin(200))
+    proof = proved(loss, scene, REQUEST, UP_ACK, (ORIG, 280, END, BEFORE, 0, FIN), RESPONSE)
+    assert said(proof) == (ProofKind.NO_ANSWER, True)
 
 
 def attempt(scene, *segments, far=(), **changes):
