@@ -186,6 +186,7 @@ class _Book:
         self._kept = kept
         self._by = "request id" if has_id else "the proxy's address and port"
         self._has_id, self._has_port, self._has_target = has_id, has_port, has_target
+        self._has_method = any(line.method for line in lines)
         self._lines: dict[Key, list[UpstreamLogEntry]] = defaultdict(list)
         for line in lines:
             self._lines[self._key(line.request_id, line.client, line.method, line.target)].append(line)
@@ -199,7 +200,7 @@ class _Book:
         if self._has_id:
             return (request_id, orig) if self._has_port else (request_id,)
         # Of what is no HTTP in the clear only the connection is known.
-        return (orig, method, target) if self._has_target else (orig,)
+        return (orig, method if self._has_method else "", target) if self._has_target else (orig,)
 
     def key_of(self, wire: WireTry | Served) -> Key:
         """Return what the line of a request would be found by."""
@@ -294,6 +295,9 @@ def _judge_by_time(
         by_target[stamp[2].target].append(stamp)
     # Both are in the order of time, so that each count is two looks.
     starts, ends = _times_by_request(served)
+    lost: dict[Key, list[int]] = defaultdict(list)
+    for wire in sorted(wires, key=lambda w: w.start_ns):
+        lost[wire.method, wire.target].append(wire.start_ns)
     n_covered = sum(times[0] - slack <= s.end_ns and s.start_ns <= times[-1] + slack for s in served)
     is_whole = not kept.is_full and len(lines) >= ENOUGH * n_covered > 0
     for wire in wires:
@@ -311,7 +315,9 @@ def _judge_by_time(
         # Of requests that overlap the edges of the time it is open on which side their lines fell.
         maybe = bisect_right(began, high + slack) - bisect_left(ended, low - slack)
         surely = max(bisect_right(ended, high - slack) - bisect_left(began, low + slack), 0)
-        if len(near) > maybe:
+        alike_lost = lost.get(key, [])
+        n_lost = bisect_right(alike_lost, high + SLOW_NS) - bisect_left(alike_lost, low - SLOW_NS)
+        if len(near) - maybe >= n_lost:
             yield wire.key, Arrival(ArrivalVerdict.ARRIVED, _BY_TIME, kept.path, near[0].line, status=near[0].status)
         elif len(near) > surely:
             yield wire.key, Arrival(ArrivalVerdict.UNCLEAR, _BY_TIME, kept.path)
