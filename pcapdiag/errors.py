@@ -27,3 +27,7 @@ class MissingExtraError(PcapdiagError):
 
 class AttachError(PcapdiagError):
     """A bundle could not be attached to a ticket: refused, out of reach, or to a place that is none."""
+
+
+class StoreError(PcapdiagError):
+    """The store of earlier scans cannot be opened or written: no room, no connection, or made by a newer program."""

@@ -16,7 +16,12 @@ HOMES = {
     "click": ("cli/",),
     "rich": ("cli/", "report/terminal.py", "compare/terminal.py"),
     "pandas": ("columns.py", "api.py", "cli/", "report/"),
-    "pyarrow": ("cli/",),
+    "pyarrow": ("cli/", "scan/"),
+    "sqlalchemy": ("store/",),
+    "alembic": ("store/",),
+    "psycopg": ("store/",),
+    "fsspec": ("capture/", "scan/"),
+    "distributed": ("scan/",),
     "crossplane": ("conf/",),
     "yaml": ("conf/",),
     "dpkt": ("capture/", "report/"),
@@ -34,7 +39,20 @@ HOMES = {
     "hypothesis": (),
     "pytest": (),
 }
-HEAVY = ("numpy", "numba", "pandas", "scapy", "dpkt", "requests", "jira", "github", "gitlab", "keyring")
+HEAVY = (
+    "numpy",
+    "numba",
+    "pandas",
+    "sqlalchemy",
+    "fsspec",
+    "scapy",
+    "dpkt",
+    "requests",
+    "jira",
+    "github",
+    "gitlab",
+    "keyring",
+)
 
 
 def imports_of(path):

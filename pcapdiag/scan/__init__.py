@@ -1,0 +1,1 @@
+"""Every night: find captures in folders and object stores, read what is new, and remember it."""
