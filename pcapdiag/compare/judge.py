@@ -88,6 +88,7 @@ def compare_sides(before: Side, after: Side, *, tool: Tool, as_one: bool = False
         headline=_headline(outcome, changes),
         before=_side(before),
         after=_side(after),
+        as_one=as_one,
         upstreams=tuple(changes),
     )
 
@@ -160,7 +161,8 @@ def _upstream(subject: str, before: Side, after: Side) -> UpstreamChange:
 
 def _why_not(side: Side, code: str) -> str:
     if code in side.not_evaluated:
-        return side.not_evaluated[code]
+        # What a race needs is looked at in the numbers; a rule without a timeout to compare says less than they do.
+        return "" if code in (*RACES, RISK) else side.not_evaluated[code]
     return "" if code in side.evaluated else "it was not asked for it (--select, --ignore)"
 
 
@@ -243,12 +245,18 @@ def _race(case: _Case, was: Measures, now: Measures) -> tuple[Outcome, str]:
         )
     outlived = now.longest_answered_gap_ns > timeout + max(_MARGIN_NS, timeout // 50)
     if outlived and not now.idle_closes_by_upstream:
-        outcome, reason = _by_count(case)
         longest = brief(now.longest_answered_gap_ns)
-        return outcome, (
+        text = (
             f"The upstream now keeps connections longer: it answered after {longest} idle, before it closed them "
-            f"after {brief(timeout)}. Gaps beyond {longest} were not seen. {reason}"
+            f"after {brief(timeout)}. Gaps beyond {longest} were not seen."
         )
+        if not case.n_before and is_proxy_first:
+            return (
+                Outcome.FIXED,
+                f"{text} The proxy closed {count_of(now.idle_closes_by_proxy, 'idle connection')} first.",
+            )
+        outcome, reason = _by_count(case)
+        return outcome, f"{text} {reason}"
     if now.longest_gap_ns < window:
         longest = brief(now.longest_gap_ns) if now.longest_gap_ns >= 0 else "unknown"
         closer = "who closes idle connections first was not shown"
@@ -351,7 +359,8 @@ def _headline(outcome: Outcome, changes: Sequence[UpstreamChange]) -> str:
 
 def _numbers(code: str, causes: Sequence[CauseChange]) -> str:
     before, after = sum(cause.before for cause in causes), sum(cause.after for cause in causes)
-    return f"{code} {causes[0].name} ({before:,} before, {after:,} after)"
+    numbers = f" ({before:,} before, {after:,} after)" if before or after else ""
+    return f"{code} {causes[0].name}{numbers}"
 
 
 def _places(changes: Sequence[UpstreamChange]) -> str:

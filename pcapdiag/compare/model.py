@@ -59,7 +59,10 @@ class UpstreamChange:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two reports side by side; `outcome` is that of the upstream that needs somebody most."""
+    """Two reports side by side; `outcome` is that of the upstream that needs somebody most.
+
+    With `as_one` all upstreams are one, because that was asked for or no address is in both reports.
+    """
 
     schema_version: int
     tool: Tool
@@ -67,6 +70,7 @@ class Comparison:
     headline: str
     before: ComparedSide
     after: ComparedSide
+    as_one: bool
     upstreams: tuple[UpstreamChange, ...]
 
     def to_json(self) -> dict[str, Any]:

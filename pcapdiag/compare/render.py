@@ -60,7 +60,10 @@ def _blocks(comparison: Comparison) -> Iterator[Block]:
     if hidden:
         yield Paragraph(f"and {hidden:,} more upstreams: --format json lists them all.")
     yield Heading("Input", 2)
-    yield Bullets((_side_line("BEFORE", comparison.before), _side_line("AFTER", comparison.after)))
+    lines = [_side_line("BEFORE", comparison.before), _side_line("AFTER", comparison.after)]
+    if comparison.as_one:
+        lines.append("All upstreams are compared as one: that was asked for, or no address of one is in both.")
+    yield Bullets(tuple(lines))
 
 
 def _cause_line(change: UpstreamChange) -> Iterator[str]:

@@ -85,7 +85,7 @@ def _noformat(lines: Iterable[str]) -> str:
 
 
 def _wiki_rows(grid: Grid) -> Iterator[str]:
-    yield f"||{'||'.join(wiki_text(header) for header in grid.headers)}||"
+    yield f"||{'||'.join(wiki_text(header) or ' ' for header in grid.headers)}||"
     for row in grid.rows:
         yield f"|{'|'.join(wiki_text(cell) or ' ' for cell in row)}|"
 

@@ -163,6 +163,7 @@ def test_upstreams_whose_addresses_all_changed_are_compared_as_one():
     after = report(upstreams=[proxy_first(endpoint="10.9.9.9:80")])
     comparison, cause = judged(report(finding()), after)
     assert comparison.upstreams[0].subject == "all upstreams"
+    assert comparison.as_one
     assert cause.outcome is Outcome.FIXED
 
 
@@ -236,3 +237,19 @@ def test_a_path_that_forgets_connections_does_no_harm_where_the_proxy_closes_fir
     _, cause = judged(report(finding("PD104")), report(upstreams=[proxy_first()]))
     assert cause.outcome is Outcome.FIXED
     assert "closes idle connections 3.000 s old (18 times)" in cause.reason
+
+
+def test_a_race_rule_without_a_timeout_leaves_it_to_the_numbers():
+    after = report(upstreams=[proxy_first()], not_evaluated=("PD103", "PD110"))
+    assert judged(report(risk()), after)[1].outcome is Outcome.FIXED
+    assert judged(report(finding("PD103")), after)[1].outcome is Outcome.FIXED
+
+
+def test_a_risk_is_gone_where_the_upstream_waits_longer_and_the_proxy_closes_first():
+    now = proxy_first() | {"longest_answered_gap_ns": 9 * S, "longest_gap_ns": 9 * S, "proxy_idle_close_ns": 10 * S}
+    _, cause = judged(report(risk()), report(upstreams=[now]))
+    assert cause.outcome is Outcome.FIXED
+    assert "The proxy closed 18 idle connections first." in cause.reason
+    assert judged(report(risk()), report(upstreams=[now | {"idle_closes_by_proxy": 2}]))[1].outcome is (
+        Outcome.CANNOT_TELL
+    )

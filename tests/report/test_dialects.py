@@ -306,3 +306,7 @@ def test_signs_that_grow_when_they_are_escaped_fit_too(dialect, sign):
         shown = render_ticket(report, dialect, limit=limit, whole="incident.zip")
         assert len(shown.encode()) <= (limit or DIALECTS[dialect].limit)
         assert "incident.zip" in shown
+
+
+def test_an_empty_heading_of_a_column_keeps_its_column():
+    assert render_wiki([Table(Grid(("", "a"), (("", "x"),)))]) == "|| ||a||\n| |x|\n"
