@@ -226,6 +226,8 @@ def _prove_closed(loss: Loss, view: View, closing: FarSegment, arrival: FarSegme
     sent = _answer(loss, view)
     if sent and not loss.truncated and Key.RESPONSE not in loss.keys:
         return _prove_answered(loss, view, sent, [arrived, leaves])
+    if not loss.truncated and _has_unseen_bytes(loss, closing):
+        return undecided("neither capture holds the bytes that the upstream sent before its closing: perhaps an answer")
     is_taken = loss.is_acknowledged or loss.truncated or _acknowledges(closing, loss.request_seq) or bool(sent)
     if kind == "RST" and not is_taken:
         text = (
@@ -295,6 +297,15 @@ def _closing(loss: Loss, view: View) -> FarSegment | None:
     # The proxy's FIN may have arrived first and not have been taken yet.
     is_answer = bool(own.flags & TcpFlag.RST) or _acknowledges(own, other.seq + other.payload_len)
     return None if is_answer else own
+
+
+def _has_unseen_bytes(loss: Loss, closing: FarSegment) -> bool:
+    """Tell whether the upstream sent bytes, after the response before and until it closed, that nobody captured."""
+    before = loss.keys.get(Key.RESPONSE_BEFORE)
+    known = [seq for seq in (loss.request_ack, before.next_seq if before is not None else -1) if seq >= 0]
+    if not known or Key.RESPONSE in loss.keys:
+        return False
+    return all(sequence_difference(closing.seq, seq) > 0 for seq in known)
 
 
 def _name(loss: Loss, closing: FarSegment) -> str:

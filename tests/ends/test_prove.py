@@ -212,6 +212,12 @@ def test_a_response_that_the_proxy_acknowledged_is_missing_from_its_capture_only
     assert said(proof) == (ProofKind.ANSWERED, True)
 
 
+def test_bytes_that_neither_capture_holds_may_have_been_the_answer(scene):
+    loss = scene.lost(acknowledged(160), fin(2080, ack=END, seq=BEFORE + 500))
+    proof = proved(loss, scene, REQUEST, UP_ACK, (RESP, 2000, BEFORE + 500, END, 0, FIN))
+    assert said(proof) == (ProofKind.UNDECIDED, False)
+
+
 def test_a_response_after_the_proxy_had_closed_is_no_answer(scene):
     loss = scene.lost(acknowledged(160), proxy_fin(200))
     proof = proved(loss, scene, REQUEST, UP_ACK, (ORIG, 280, END, BEFORE, 0, FIN), RESPONSE)
