@@ -57,7 +57,10 @@ class ReportNote:
 
 @dataclass(frozen=True, slots=True)
 class CaptureSummary:
-    """One capture: a file, or the files of a rotation series in time order."""
+    """One capture: a file, or the files of a rotation series in time order.
+
+    Captures of the far end (`--upstream-capture`) follow those of the proxy; their `capture_point` is ``upstream``.
+    """
 
     paths: tuple[str, ...]
     format: str
@@ -75,7 +78,8 @@ class CaptureSummary:
 class Totals:
     """What was counted; `unanswered` includes `failed_connects`, connection attempts that came to nothing.
 
-    Truncated responses began and were cut off: their requests are not unanswered.
+    Truncated responses began and were cut off: their requests are not unanswered. What only the far end's captures
+    hold is not counted.
     """
 
     frames: int
