@@ -83,9 +83,10 @@ def _lines(report: Report, limit: int, whole: str) -> Iterator[str]:
         yield mrkdwn_text(f"{head.code} {head.name}: {facts}")
     if len(groups) > _MAX_FINDINGS:
         yield f"and {len(groups) - _MAX_FINDINGS:,} more causes"
-    remedies = next((group.remedies for group in groups if group.remedies), ())
-    if remedies:
-        yield from _remedy(remedies[0][1], limit)
+    # The verdict names the cause of most failures first; the remedy is for that one.
+    main = max((group for group in groups if group.remedies), key=lambda group: group.failures, default=None)
+    if main is not None:
+        yield from _remedy(main.head.code, main.remedies[0][1], limit)
     yield f"Whole report: {mrkdwn_text(shorten(whole, limit))}"
 
 
@@ -103,13 +104,13 @@ def _places(report: Report) -> Iterator[str]:
     yield f"{count_of(n_lost, 'request')} without an answer from {upstreams}{when}"
 
 
-def _remedy(remedy: str, limit: int) -> Iterator[str]:
+def _remedy(code: str, remedy: str, limit: int) -> Iterator[str]:
     """Yield the first paragraph and the first settings; the whole report has the rest."""
     blocks = split_blocks(remedy)
     words = next((block for block in blocks if not block.is_code), None)
     settings = next((block for block in blocks if block.is_code), None)
     if words is not None:
-        yield f"Remedy: {mrkdwn_text(shorten(' '.join(words.lines), limit))}"
+        yield f"Remedy for {mrkdwn_text(code)}: {mrkdwn_text(shorten(' '.join(words.lines), limit))}"
     if settings is not None:
         lines = tuple(shorten(line, limit) for line in settings.lines[:_MAX_LINES])
         yield _code((*lines, *(["..."] if len(settings.lines) > _MAX_LINES else [])))

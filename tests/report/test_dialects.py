@@ -310,3 +310,11 @@ def test_signs_that_grow_when_they_are_escaped_fit_too(dialect, sign):
 
 def test_an_empty_heading_of_a_column_keeps_its_column():
     assert render_wiki([Table(Grid(("", "a"), (("", "x"),)))]) == "|| ||a||\n| |x|\n"
+
+
+def test_the_remedy_of_a_chat_is_for_the_cause_of_most_failures():
+    rare = builders.finding(code="PD101", occurrences=(), remedy="Rare.")
+    common = builders.finding(code="PD203", remedy="Common.")
+    text = render_ticket(builders.report(rare, common), "slack")
+    assert "Remedy for PD203: Common.\n" in text
+    assert "Rare." not in text
