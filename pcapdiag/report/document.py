@@ -14,7 +14,7 @@ from pcapdiag.report.escape import shorten
 from pcapdiag.report.far_end import both_ends_lines, far_filter, proof_line, proof_lines
 from pcapdiag.report.impact import impact_line
 from pcapdiag.report.ladder import build_ladder
-from pcapdiag.report.ledger import ledger_lines
+from pcapdiag.report.ledger import entries_in_words, ledger_lines
 from pcapdiag.report.remedy import split_blocks
 from pcapdiag.report.settings import settings_grid, settings_title
 from pcapdiag.report.words import count_of
@@ -250,6 +250,7 @@ class _Builder:
             *([Paragraph(proof_line(shown))] if shown.far_end is not None else []),
             Labelled(summary.filter_label(shown, self._report), shown.display_filter),
             *([Labelled(*far_filter(shown))] if far_filter(shown)[1] else []),
+            *(Paragraph(f"Log entry: {line}") for line in entries_in_words(self._report.log, shown.log_lines)),
             *([Paragraph(f"Application's log: {shown.upstream_log}")] if shown.upstream_log else []),
         )
         self._add(*((Heading("Evidence", 3), *blocks) if is_first else (Details("Evidence", blocks),)))

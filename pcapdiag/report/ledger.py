@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, TypeVar
 from pcapdiag.correlate.ledger import EntryVerdict, WireVerdict
 from pcapdiag.correlate.symptoms import FOUND_NO_PEER
 from pcapdiag.findings import Confidence
+from pcapdiag.report.escape import shorten
 from pcapdiag.report.model import LogEntryDetail, LogFailure, LogSummary
 from pcapdiag.report.words import count_of
 from pcapdiag.units import format_duration_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pcapdiag.correlate.ledger import JoinedEntry, Ledger, WireTry
     from pcapdiag.findings import Finding
@@ -28,6 +29,8 @@ _V = TypeVar("_V", EntryVerdict, WireVerdict)
 _NO_LIVE = "PD601"
 _RETRIED = "PD901"
 _MOST_CANDIDATES = 20
+MOST_ENTRIES = 4
+"""Entries of the error log that stand beside a ladder."""
 
 _WIRE_WORDS = {
     WireVerdict.LOGGED: "with an entry",
@@ -150,6 +153,28 @@ def _redacted(text: str, target: str, redactor: Redactor) -> str:
     """Return a text with the target within it redacted; the whole of it where it does not hold the target."""
     before, found, after = text.partition(target) if target else (text, "", "")
     return f"{redactor.text(before)}{redactor.target(target)}{redactor.text(after)}" if found else redactor.target(text)
+
+
+def entries_in_words(log: LogSummary, places: Sequence[str]) -> tuple[str, ...]:
+    """Return the entries of the error log at some places, one line each.
+
+    Parameters
+    ----------
+    log : LogSummary
+        With all entries.
+    places : sequence of str
+        File and line, as an occurrence names them; those of other logs are passed over.
+
+    Returns
+    -------
+    tuple of str
+        At most `MOST_ENTRIES`, and one that says how many more there are.
+    """
+    wanted = set(places)
+    found = [(f"{e.path}:{e.line}", e) for e in log.entries if f"{e.path}:{e.line}" in wanted]
+    found.sort(key=lambda pair: places.index(pair[0]))
+    lines = tuple(f"{place}: *{e.log_conn} {shorten(e.message, 100)}" for place, e in found[:MOST_ENTRIES])
+    return (*lines, f"and {len(found) - MOST_ENTRIES:,} more") if len(found) > MOST_ENTRIES else lines
 
 
 def ledger_lines(log: LogSummary) -> tuple[str, ...]:

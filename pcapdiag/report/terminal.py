@@ -21,7 +21,7 @@ from pcapdiag.report.escape import visible
 from pcapdiag.report.far_end import both_ends_lines, far_filter, proof_line, proof_lines
 from pcapdiag.report.impact import impact_line
 from pcapdiag.report.ladder import build_ladder
-from pcapdiag.report.ledger import ledger_lines
+from pcapdiag.report.ledger import entries_in_words, ledger_lines
 from pcapdiag.report.remedy import split_blocks
 from pcapdiag.report.settings import settings_grid, settings_title
 from pcapdiag.report.words import count_of
@@ -140,6 +140,7 @@ def _finding_group(group: summary.FindingGroup, report: Report, width: int) -> I
         for label, text in ((summary.filter_label(shown, report), shown.display_filter), far_filter(shown)):
             if text:
                 yield _indented(_labelled(label, text))
+        yield from (_indented(_labelled("Log entry", line)) for line in entries_in_words(report.log, shown.log_lines))
         if shown.upstream_log:
             yield _indented(_labelled("Application's log", shown.upstream_log))
     elif shown is not None:
