@@ -184,11 +184,12 @@ def _read_side(report: dict[str, Any]) -> Side:
     for u in report["upstreams"]:
         endpoint = _text(u["endpoint"])
         upstreams[endpoint] = _measures(u, races.get(endpoint, 0))
-    spans = [(_int(c, "first_ts_ns"), _int(c, "last_ts_ns")) for c in report["captures"]]
+    captures = [c for c in report["captures"] if c.get("end", "proxy") == "proxy"]
+    spans = [(_int(c, "first_ts_ns"), _int(c, "last_ts_ns")) for c in captures]
     known = [(first, last) for first, last in spans if 0 <= first <= last]
     verdicts = {_text(v["code"]): v for v in report["verdicts"]}
     return Side(
-        names=tuple(_text(path) for c in report["captures"] for path in c["paths"]),
+        names=tuple(_text(path) for c in captures for path in c["paths"]),
         frames=_int(report["totals"], "frames", 0),
         duration_ns=max(last for _, last in known) - min(first for first, _ in known) if known else UNKNOWN,
         requests=sum(u.requests for u in upstreams.values()),

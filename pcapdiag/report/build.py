@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.codes import CapturePoint, Direction
 from pcapdiag.findings import Confidence
-from pcapdiag.report.far_end import build_far_end, build_proof, far_frames
+from pcapdiag.report.far_end import UPSTREAM, build_far_end, build_proof, far_frames
 from pcapdiag.report.impact import measure_impact
 from pcapdiag.report.ledger import build_log, lines_by_try
 from pcapdiag.report.model import (
@@ -173,7 +173,7 @@ class _Builder:
 
     def far_capture(self, idx: int, capture: Capture) -> CaptureSummary:
         notes = tuple(self.note(idx, n, self._far_locator) for n in capture.notes)
-        return self._capture(capture, CapturePoint.UPSTREAM, notes)
+        return dataclasses.replace(self._capture(capture, CapturePoint.UPSTREAM, notes), end=UPSTREAM)
 
     def far_notes(self) -> Iterator[ReportNote]:
         far_end = self._analysis.far_end

@@ -59,7 +59,8 @@ class ReportNote:
 class CaptureSummary:
     """One capture: a file, or the files of a rotation series in time order.
 
-    Captures of the far end (`--upstream-capture`) follow those of the proxy; their `capture_point` is ``upstream``.
+    Captures of the far end (`--upstream-capture`) follow those of the proxy; their `end` and their `capture_point` are
+    ``upstream``, and their times are of that end's own clock.
     """
 
     paths: tuple[str, ...]
@@ -72,6 +73,7 @@ class CaptureSummary:
     capture_point: CapturePoint
     dropped: int
     notes: tuple[ReportNote, ...]
+    end: str = "proxy"
 
 
 @dataclass(frozen=True, slots=True)

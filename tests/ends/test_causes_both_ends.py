@@ -140,3 +140,14 @@ def test_a_capture_of_another_place_is_said_to_join_nothing(lab):
     assert report["far_end"]["joined"] == 0
     assert report["far_end"]["clock_offset_ns"] is None
     assert {o["far_end"]["kind"] for f in report["findings"] for o in f["occurrences"]} == {"undecided"}
+
+
+def test_a_far_clock_hours_off_makes_no_longer_observation(tmp_path):
+    from pcapdiag.compare.side import read_side
+
+    far = rewrite(RACE / "upstream_a.pcap", tmp_path / "up.pcap", shift_ns=8 * 3600 * 10**9)
+    alone = pcapdiag.analyze(RACE / "proxy.pcap").to_json()
+    both = pcapdiag.analyze(RACE / "proxy.pcap", upstream_captures=[far]).to_json()
+    assert read_side(both, "x").duration_ns == read_side(alone, "x").duration_ns
+    assert read_side(both, "x").names == read_side(alone, "x").names
+    assert [c["end"] for c in both["captures"]] == ["proxy", "upstream"]

@@ -81,8 +81,9 @@ def page_words(report: Report, charts: Collection[str]) -> dict[str, Any]:
     """
     clean, skipped = summary.verdict_lines(report)
     worst = max((f.severity for f in report.findings), default=None)
-    first = min((c.first_ts_ns for c in report.captures if c.first_ts_ns >= 0), default=-1)
-    last = max((c.last_ts_ns for c in report.captures), default=-1)
+    captures = [c for c in report.captures if c.end == "proxy"]  # the far end has a clock of its own
+    first = min((c.first_ts_ns for c in captures if c.first_ts_ns >= 0), default=-1)
+    last = max((c.last_ts_ns for c in captures), default=-1)
     when = f"{summary.clock(format_ts_ns(first))} UTC, {summary.brief(last - first)}" if first >= 0 else ""
     return {
         "headline": visible(summary.headline(report)),
