@@ -74,7 +74,8 @@ class CaptureReport:
     def _repr_html_(self) -> str:
         from pcapdiag.report.notebook import render  # noqa: PLC0415 - renderers load when something is rendered
 
-        return render(self.report)
+        tables = ".findings .occurrences .exchanges .connections .closings .upstreams .verdicts"
+        return render(self.report, hint=f"DataFrames: {tables}")
 
     @property
     def headline(self) -> str:

@@ -432,6 +432,11 @@ class Report:
     redaction: Redaction = Redaction(redacted=True)
     impact: Impact = Impact()
 
+    def _repr_html_(self) -> str:
+        from pcapdiag.report.notebook import render  # noqa: PLC0415 - it makes words of what is defined here
+
+        return render(self)
+
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON-ready dicts and lists, absolute times in ISO 8601 beside their nanoseconds."""
         plain: dict[str, Any] = to_plain(self)

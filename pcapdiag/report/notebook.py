@@ -15,23 +15,25 @@ if TYPE_CHECKING:
     from pcapdiag.report.model import Report
 
 
-def render(report: Report) -> str:
+def render(report: Report, *, hint: str = "") -> str:
     """Return the report as a fragment of HTML.
 
     Parameters
     ----------
     report : Report
         What to show.
+    hint : str
+        What else there is to ask for.
 
     Returns
     -------
     str
         One ``div``; everything that a capture chose is escaped.
     """
-    return "<div>" + "".join(_parts(report)) + "</div>"
+    return "<div>" + "".join(_parts(report, hint)) + "</div>"
 
 
-def _parts(report: Report) -> Iterator[str]:
+def _parts(report: Report, hint: str) -> Iterator[str]:
     yield f"<p><strong>{_text(summary.headline(report))}</strong></p>"
     shown = report.findings[: summary.MAX_LINES]
     if shown:
@@ -50,10 +52,11 @@ def _parts(report: Report) -> Iterator[str]:
         yield _table(summary.Grid(headers, rows, frozenset({4})))
     hidden = len(report.findings) - len(shown)
     if hidden:
-        yield f"<p>and {count_of(hidden, 'more finding')}: .findings holds them all.</p>"
+        yield f"<p>and {count_of(hidden, 'more finding')}: the JSON report holds them all.</p>"
     if report.upstreams:
         yield _table(summary.upstream_grid(report.upstreams))
-    yield "<p>DataFrames: .findings .occurrences .exchanges .connections .closings .upstreams .verdicts</p>"
+    if hint:
+        yield f"<p>{_text(hint)}</p>"
 
 
 def _table(grid: summary.Grid) -> str:

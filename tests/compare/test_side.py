@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import pcapdiag
 from pcapdiag.compare.side import is_json_report, load_report, read_side
@@ -74,3 +76,37 @@ def test_a_report_without_the_newer_numbers_is_compared_without_them():
 def test_endless_text_is_cut():
     side = read_side(report(finding(subject="x" * 10_000)))
     assert len(side.troubles[0].subject) == 512
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def places(node, path=()):
+    """Yield the path to every value of a JSON document."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+PLACES = sorted(places(report(finding(), finding("PD104"))), key=str)
+
+
+@given(st.sampled_from(PLACES), JSON)
+def test_any_value_at_any_place_is_compared_or_refused(path, value):
+    document = json.loads(json.dumps(report(finding(), finding("PD104"))))
+    *way, last = path
+    node = document
+    for key in way:
+        node = node[key]
+    node[last] = value
+    for sides in ((document, report()), (report(), document)):
+        try:
+            comparison = pcapdiag.compare_reports(*sides)
+        except UsageError:
+            continue
+        assert json.dumps(comparison.to_json(), allow_nan=False)

@@ -38,6 +38,8 @@ def test_a_notebook_shows_the_verdict_and_the_findings():
     assert "PD101 idle-close-race" in page.words
     assert page.tags.count("tr") == 1 + 3 + 1 + 3
     assert data["text/plain"] == repr(result)
+    assert page.words[-1].startswith("DataFrames: .findings")
+    assert Elements(DisplayFormatter().format(result.report)[0]["text/html"]).words == page.words[:-1]
 
 
 @pytest.mark.parametrize("make", [builders.race_report, builders.hostile_report])
@@ -51,4 +53,4 @@ def test_nothing_but_plain_elements_is_made(make):
 def test_many_findings_are_cut_and_counted():
     findings = [builders.finding(subject=f"10.9.0.{n}:80") for n in range(50)]
     words = Elements(render(builders.report(*findings))).words
-    assert "and 30 more findings: .findings holds them all." in words
+    assert "and 30 more findings: the JSON report holds them all." in words
