@@ -118,3 +118,16 @@ def renumber(shift):
         struct.pack_into(">II", record.data, record.tcp + 4, seq, ack if record.flags & 0x10 else 0)
 
     return change
+
+
+def split(record):
+    """Return a TCP segment over IPv4 as two, as a network card cuts what the kernel handed it in one piece."""
+    data = record.tcp + (record.data[record.tcp + 12] >> 4) * 4
+    end = record.ip + struct.unpack_from(">H", record.data, record.ip + 2)[0]
+    middle = (data + end) // 2
+    first, second = bytearray(record.data[:middle]), bytearray(record.data[:data] + record.data[middle:end])
+    for part, skipped in ((first, 0), (second, middle - data)):
+        struct.pack_into(">H", part, record.ip + 2, len(part) - record.ip)
+        struct.pack_into(">I", part, record.tcp + 4, (record.seq + skipped) % 2**32)
+    first[record.tcp + 13] &= ~0x09  # PSH and FIN belong to the last byte
+    return [_placed(Record(record.ts_ns + n, part, len(part))) for n, part in ((0, first), (1000, second))]

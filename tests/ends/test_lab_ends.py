@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 
 from pcapdiag.far_end import ProofKind
-from tests.ends.rewrite import read, renumber, rewrite, translate, write
+from tests.ends.rewrite import read, renumber, rewrite, split, translate, write
 from tests.lab_truth import LAB, scenarios
 
 pytestmark = [pytest.mark.lab, pytest.mark.compiled_only]
@@ -311,3 +311,45 @@ def test_the_same_capture_twice_has_one_clock(lab, both_ends):
     assert far_end.joined == 42
     assert {clock.offset_ns for clock in far_end.clocks} == {0}
     assert far_end.lost_to_upstream == far_end.lost_to_proxy == 0
+
+
+def test_the_parts_in_which_memory_is_bounded_change_nothing(lab, both_ends, monkeypatch):
+    folder = lab / "k_loss_reorder"
+    paths = [folder / "proxy.pcap"], upstream_captures(folder)
+    _analysis, whole = both_ends(*paths)
+    monkeypatch.setattr("pcapdiag.ends.segments.ROWS_AT_ONCE", 50)
+    _analysis, parts = both_ends(*paths)
+    assert parts.proofs == whole.proofs
+    assert (parts.lost_to_upstream, parts.lost_to_proxy) == (whole.lost_to_upstream, whole.lost_to_proxy)
+    for one, other in zip(whole.clocks, parts.clocks, strict=True):
+        assert (one.offset_ns, one.width_ns, one.pairs) == (other.offset_ns, other.width_ns, other.pairs)
+
+
+def test_segments_that_one_end_saw_in_one_piece_are_not_lost(lab, both_ends, tmp_path):
+    folder = lab / "a_before"
+    header, records = read(folder / "proxy.pcap")
+    cut = [part for r in records for part in (split(r) if r.tcp >= 0 and len(r.data) > 150 else [r])]
+    assert len(cut) > len(records) + 50
+    near = write(tmp_path / "proxy.pcap", header, cut)
+    analysis, far_end = both_ends([near], upstream_captures(folder))
+    assert far_end.lost_to_upstream == far_end.lost_to_proxy == 0
+    assert far_end.missed_by_proxy == far_end.missed_by_upstream == 0
+    assert len(analysis.losses) == 11
+    assert {(p.kind, p.is_certain) for p in far_end.proofs.values()} == {(ProofKind.CLOSED_FIRST, True)}
+    assert_offsets_hold(far_end, 0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_damaged_capture_of_the_other_end_ends_in_no_error(seed, lab, both_ends, tmp_path):
+    folder, chance = lab / "a_before", random.Random(seed)
+    far = []
+    for path in upstream_captures(folder):
+        content = bytearray(path.read_bytes())
+        for at in chance.sample(range(24, len(content)), 400):
+            content[at] = chance.randrange(256)
+        (tmp_path / path.name).write_bytes(content)
+        far.append(tmp_path / path.name)
+    analysis, far_end = both_ends([folder / "proxy.pcap"], far)
+    assert far_end.proofs.keys() == {(loss.connection.conn, loss.depth) for loss in analysis.losses}
+    counted = far_end.joined + far_end.only_proxy + far_end.not_covered + far_end.ambiguous + far_end.renumbered
+    assert counted == len(analysis.connections)
