@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.codes import Key
 from pcapdiag.conf import remedy as conf
+from pcapdiag.conf.settings import ProxyKind
 from pcapdiag.conf.values import nginx_time
 from pcapdiag.findings import Confidence
 from pcapdiag.rules._changes import change_block
@@ -33,10 +34,11 @@ ELSEWHERE = (
     "The same setting elsewhere: APISIX keepalive_pool.idle_timeout, ingress-nginx upstream-keepalive-timeout, Kong"
     " upstream_keepalive_idle_timeout."
 )
-NOT_A_CURE = (
-    "max_fails=0 does not cure it: it only keeps the peer in rotation. A retry hides it for requests that may be sent"
-    " twice; nginx does not retry POST, LOCK and PATCH once they were sent."
+_ONLY_HIDES = (
+    "A retry hides it for requests that may be sent twice; nginx does not retry POST, LOCK and PATCH once they were"
+    " sent."
 )
+NOT_A_CURE = f"max_fails=0 does not cure it: it only keeps the peer in rotation. {_ONLY_HIDES}"
 
 
 def safe_proxy_timeout_ns(upstream: Upstream) -> int:
@@ -129,7 +131,9 @@ def keepalive_remedy(analysis: Analysis, upstream: Upstream | None, losses: Sequ
         f"{'Or a' if safe > 0 else 'A'}t the upstream: raise its idle timeout{f' ({setting})' if setting else ''}"
         f" from {about(timeout)} to well above what the proxy keeps{example} {kept}{whose}."
     )
-    paragraphs += [NOT_A_CURE] if changes else [ELSEWHERE, NOT_A_CURE]
+    has_max_fails = analysis.settings is None or analysis.settings.kind is ProxyKind.NGINX
+    paragraphs += [] if changes else [ELSEWHERE]
+    paragraphs.append(NOT_A_CURE if has_max_fails else _ONLY_HIDES)
     return Remedy("\n\n".join(paragraphs), details, changes)
 
 
