@@ -122,12 +122,13 @@ _ROWS: tuple[tuple[str, Callable[[Measures], str]], ...] = (
     ("requests", lambda m: f"{m.requests:,}"),
     ("lost", lambda m: f"{m.lost:,}"),
     ("lost to the race", lambda m: f"{m.races:,}"),
-    ("near misses", lambda m: f"{m.near_misses:,}"),
+    # Without a timeout nobody knows what is near it.
+    ("near misses", lambda m: f"{m.near_misses:,}" if m.idle_timeout_ns >= 0 else "-"),
     ("idle timeout T", _timeout),
     ("proxy closes idle after", lambda m: _time(m.proxy_idle_close_ns)),
     ("longest idle gap used", lambda m: _time(m.longest_gap_ns)),
     ("on reused connections", _share),
-    ("handshakes, time in them", _handshakes),
+    ("TCP handshakes, time in them", _handshakes),
     ("handshake time per request", _per_request),
 )
 _WIDE_ROWS: tuple[tuple[str, Callable[[Measures], str]], ...] = (

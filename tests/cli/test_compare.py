@@ -56,8 +56,8 @@ def test_the_terminal_says_the_verdict_first_and_both_sides_in_a_table(invoke):
     done = invoke("compare", BEFORE, AFTER)
     lines = done.stdout.splitlines()
     assert lines[0] == "Fixed: PD101 idle-close-race (11 before, 0 after) at 3 upstreams."
-    assert "  lost to the race                      4             0" in lines
-    assert "  on reused connections          9 (39 %)      7 (28 %)" in lines
+    assert "  lost to the race                        4             0" in lines
+    assert "  on reused connections            9 (39 %)      7 (28 %)" in lines
     assert max(map(len, lines)) <= 100
 
 
