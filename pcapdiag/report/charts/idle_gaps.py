@@ -111,6 +111,8 @@ def idle_gaps(scene: Scene) -> Chart | None:
         return None
     windows = _windows(scene)
     points, n_answered, n_near = _collect(scene, plane, reused)
+    if not points:
+        return None
     drawn = {kind: sum(p.kind == kind for p in points) for kind in (_ANSWERED, _NEAR, _LOST)}
     hidden = [
         f"{count_of(n - drawn[kind], *words)}"

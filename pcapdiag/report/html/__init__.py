@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from pcapdiag.report.charts import charts as make_charts
+from pcapdiag.report.escape import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,6 +74,7 @@ def _template() -> Template:
         loader=jinja2.FunctionLoader(_asset),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_seen,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -80,6 +82,11 @@ def _template() -> Template:
     # Our own files, not the input's: what their hashes in the policy stand for.
     environment.globals["markup"] = Markup
     return environment.get_template("report.html")
+
+
+def _seen(value: Any) -> Any:
+    """Return what is about to be printed with every character visible; escaping for HTML comes after."""
+    return visible(value) if type(value) is str else value
 
 
 @cache

@@ -35,6 +35,7 @@ _ATTRIBUTES = frozenset(
 _PREFIXES = ("stroke-", "fill-")
 _LABELS = re.compile(r' (?:role|aria-roledescription|aria-label)="[^"]*"')
 _PLACES = re.compile(r' (?:transform|d)="[^"]*"')
+_NOWHERE = re.compile(r"NaN|Infinity|e\+")
 _DECIMALS = re.compile(r"(\.\d\d)\d+")
 _NAMESPACES = re.compile(r' (?:xmlns:xlink|version)="[^"]*"')
 
@@ -118,7 +119,7 @@ def inline(svg: str) -> Markup:
     except ET.ParseError as error:
         msg = f"a chart is not well-formed: {error}"
         raise DrawingError(msg) from error
-    if "NaN" in svg and any("NaN" in (e.get("d") or e.get("transform") or "") for e in root.iter()):
+    if any(_NOWHERE.search(e.get("d", "") + e.get("transform", "")) for e in root.iter()):
         msg = "a chart has marks without a place"
         raise DrawingError(msg)
     for element in root.iter():

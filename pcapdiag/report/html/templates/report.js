@@ -120,9 +120,10 @@
 
     mark(x, y) {
       if (!this.ring) return;
+      this.ring.setAttribute("visibility", x === null ? "hidden" : "visible");
+      if (x === null) return;
       this.ring.setAttribute("cx", x);
       this.ring.setAttribute("cy", y);
-      this.ring.setAttribute("visibility", x === null ? "hidden" : "visible");
     }
   }
 

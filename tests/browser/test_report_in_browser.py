@@ -1,0 +1,235 @@
+"""The HTML report in Chromium: by day, by night, on a telephone, on paper, without a script, and under attack."""
+
+import dataclasses
+from contextlib import contextmanager
+from importlib.resources import files
+
+import pytest
+
+import pcapdiag
+from pcapdiag.report.html import render_html
+from tests.conftest import LAB, ROOT
+from tests.report import builders
+
+pytestmark = pytest.mark.compiled_only
+
+COMMITTED = ("idle_close_race_65s", "connect_refused_and_timeout", "worker_exit", "healthy_keepalive")
+FROM_LAB = (
+    "a_big",
+    "e_upstream_reload",
+    "h_connect_fail",
+    "c2_middlebox_drop",
+    "d1_worker_exit",
+    "l_tls_race",
+    "a_idle_race",
+)
+MODES = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark"},
+    "narrow": {"color_scheme": "light", "viewport": {"width": 375, "height": 700}},
+    "print": {"color_scheme": "dark", "viewport": {"width": 700, "height": 900}},
+}
+# WCAG 2.2 A and AA, and what axe holds for good practice.
+AXE = (
+    "async () => (await axe.run()).violations.map(v => v.id + ': ' + v.nodes.map(n => n.html).slice(0, 3).join(' | '))"
+)
+
+
+def analyze(folder):
+    """Analyse an incident with everything that lies beside its capture."""
+    logs = folder / "proxy" if (folder / "proxy").is_dir() else folder
+    given = {}
+    for name, file in (("error_logs", "error.log"), ("access_logs", "access.log")):
+        if (logs / file).is_file():
+            given[name] = [logs / file]
+    if (logs / "nginx.conf").is_file():
+        given["proxy_conf"] = logs / "nginx.conf"
+    far = sorted(folder.glob("up[A-C].pcap") if folder.is_relative_to(LAB) else folder.glob("upstream_*.pcap"))
+    return pcapdiag.analyze(folder / "proxy.pcap", upstream_captures=far, **given)
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """Return a function that gives the page of an incident as a file, made once."""
+    folder = tmp_path_factory.mktemp("pages")
+
+    def page(incident):
+        file = folder / f"{incident.name}.html"
+        if not file.exists():
+            file.write_text(analyze(incident).to_html(), encoding="utf-8")
+        return file
+
+    return page
+
+
+@contextmanager
+def opened(browser, file, **options):
+    """Open a file; in the end there was no word on the console, no dialog, and no request but the one for the file."""
+    context = browser.new_context(**options)
+    page = context.new_page()
+    said, asked = [], []
+    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(file.as_uri())
+    yield page
+    assert said == []
+    assert [url for url in asked if url != "data:,"] == [file.as_uri()]
+    context.close()
+
+
+def check(browser, file, mode):
+    axe = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+    with opened(browser, file, **MODES[mode]) as page:
+        if mode == "print":
+            page.emulate_media(media="print")
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        page.evaluate(axe)
+        assert page.evaluate(AXE) == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", COMMITTED)
+def test_a_report_is_quiet_fits_and_is_accessible(browser, pages, name, mode):
+    check(browser, pages(ROOT / "captures" / name), mode)
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("name", FROM_LAB)
+def test_the_report_of_a_lab_incident_is_quiet_fits_and_is_accessible(browser, pages, lab, name):
+    for mode in MODES:
+        check(browser, pages(lab / name), mode)
+
+
+@pytest.fixture(scope="module")
+def race(pages):
+    return pages(ROOT / "captures" / "idle_close_race_65s")
+
+
+def test_everything_can_be_read_without_a_script(browser, race):
+    with opened(browser, race, java_script_enabled=False) as page:
+        assert page.locator("h1").is_visible()
+        for name in ("timeline", "idle-gaps", "closings", "cascade"):
+            assert page.locator(f"#{name} .wide svg").is_visible()
+        assert page.locator(".ladder svg").first.is_visible()
+        assert page.locator(".tools").first.is_hidden()
+        page.locator("#idle-gaps details summary").click()
+        assert page.locator("#idle-gaps table").is_visible()
+
+
+def test_a_telephone_gets_the_narrow_drawing_and_a_page_the_wide_one(browser, race):
+    for width, shown, hidden in ((375, "narrow", "wide"), (1000, "wide", "narrow")):
+        with opened(browser, race, viewport={"width": width, "height": 700}) as page:
+            assert page.locator(f"#timeline .{shown} svg").is_visible()
+            assert page.locator(f"#timeline .{hidden} svg").is_hidden()
+
+
+def test_zooming_puts_new_ticks_on_the_axis_and_reset_brings_the_old_ones_back(browser, race):
+    with opened(browser, race) as page:
+        figure = page.locator("#idle-gaps figure")
+        ticks = figure.locator(".wide .ticks text")
+        axis = figure.locator(".wide .role-axis").first
+        assert ticks.count() == 0
+        for _ in range(3):
+            figure.get_by_role("button", name="Zoom in").click()
+        assert ticks.count() >= 4
+        assert axis.is_hidden()
+        figure.get_by_role("button", name="Reset").click()
+        assert ticks.count() == 0
+        assert axis.is_visible()
+
+
+def test_dragging_over_a_part_of_a_chart_zooms_into_it(browser, race):
+    with opened(browser, race) as page:
+        plot = page.locator("#timeline .plot")
+        plot.scroll_into_view_if_needed()
+        box = plot.bounding_box()
+        page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 60)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + 80, steps=3)
+        page.mouse.up()
+        assert page.locator("#timeline .wide .ticks text").count() >= 2
+        plot.dblclick(position={"x": box["width"] / 2, "y": 60})
+        assert page.locator("#timeline .wide .ticks text").count() == 0
+
+
+def test_pointing_at_a_mark_says_which_request_it_is(browser, race):
+    with opened(browser, race) as page:
+        mark = page.locator("#idle-gaps .wide .mark-symbol.role-mark path").last
+        mark.scroll_into_view_if_needed()
+        mark.hover(force=True)
+        tip = page.locator("#idle-gaps .tip")
+        assert tip.is_visible()
+        assert "lost (PD101 idle-close-race)" in tip.inner_text()
+        assert "frame " in tip.inner_text()
+
+
+def test_the_keyboard_reaches_every_mark(browser, race):
+    with opened(browser, race) as page:
+        page.locator("#idle-gaps .plot").focus()
+        seen = set()
+        for _ in range(8):
+            page.keyboard.press("ArrowRight")
+            seen.add(page.locator("#idle-gaps .tip").inner_text())
+        assert len(seen) == 8
+        page.keyboard.press("+")
+        assert page.locator("#idle-gaps .wide .ticks text").count() >= 2
+        page.keyboard.press("0")
+        page.keyboard.press("Escape")
+        assert page.locator("#idle-gaps .tip").is_hidden()
+
+
+def test_the_skip_link_is_the_first_thing_that_the_keyboard_meets(browser, race):
+    with opened(browser, race) as page:
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className") == "skip"
+        page.keyboard.press("Enter")
+        assert page.evaluate("location.hash") == "#main"
+
+
+ATTACK = (
+    "</style></script><script>window.owned=1</script><img src=x onerror=window.owned=1><svg onload=window.owned=1>"
+    '" onmouseover="window.owned=1" \'{{7*7}}{% raw %}\x1b[31m\x00\x9b\u202egpj\u2066\u200b\udcff'
+    "javascript:alert(1)//http://evil.example/\r\n" + "A" * 3000
+)
+
+
+def attacked(value):
+    """Return the value with every text in it, of whatever kind, followed by the attack."""
+    if isinstance(value, str):
+        return value + ATTACK
+    if isinstance(value, tuple):
+        return tuple(attacked(item) for item in value)
+    if dataclasses.is_dataclass(value):
+        # Codes and severities are this program's own words; the rest may come from the input.
+        names = [f.name for f in dataclasses.fields(value) if f.name not in {"code", "name", "flags", "source", "end"}]
+        return dataclasses.replace(value, **{name: attacked(getattr(value, name)) for name in names})
+    return value
+
+
+def test_hostile_text_is_text(browser, tmp_path):
+    result = analyze(ROOT / "captures" / "idle_close_race_65s")
+    report = dataclasses.replace(
+        result.report,
+        **{
+            name: attacked(getattr(result.report, name))
+            for name in ("inputs", "captures", "findings", "verdicts", "log", "notes", "settings")
+        },
+    )
+    file = tmp_path / "attacked.html"
+    file.write_text(render_html(report, result.analysis), encoding="utf-8")
+    for mode in ("light", "narrow"):
+        with opened(browser, file, **MODES[mode]) as page:
+            assert page.evaluate("window.owned") is None
+            assert page.locator("img, iframe, object, embed, form, link:not([rel=icon])").count() == 0
+            assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+            assert "<script>window.owned=1</script>" in page.locator("main").inner_text()
+
+
+def test_a_report_of_a_bare_capture_is_accessible_too(browser, tmp_path):
+    file = tmp_path / "bare.html"
+    file.write_text(
+        render_html(builders.report(losses=(), n_unanswered=0), builders.analysis(losses=())), encoding="utf-8"
+    )
+    check(browser, file, "light")
