@@ -10,6 +10,7 @@ import numpy as np
 from pcapdiag.capture.batch import Capture, CaptureFile
 from pcapdiag.capture.notes import NoteBook
 from pcapdiag.capture.reader import read_batches
+from pcapdiag.capture.remote import is_url, read_ends
 from pcapdiag.capture.walker import Walker
 from pcapdiag.columns import FRAMES
 from pcapdiag.errors import CaptureError
@@ -58,17 +59,23 @@ def _peek_ends(path: str) -> tuple[int, int]:
     file = CaptureFile(path)
     walker = Walker(NoteBook())
     walker.begin_file(file)
+    head, tail = read_ends(path, _PEEK_BYTES) if is_url(path) else _local_ends(path)
+    _walk_all(walker, np.frombuffer(bytearray(head), dtype=np.uint8), at_end=False)
+    first_ts_ns = file.first_ts_ns
+    walker.begin_tail()
+    _walk_all(walker, np.frombuffer(bytearray(tail), dtype=np.uint8), at_end=True)
+    return first_ts_ns, file.last_ts_ns
+
+
+def _local_ends(path: str) -> tuple[bytes, bytes]:
     try:
-        with open(path, "rb") as opened:  # noqa: PTH123 - np.fromfile wants the file
-            _walk_all(walker, np.fromfile(opened, dtype=np.uint8, count=_PEEK_BYTES), at_end=False)
-            first_ts_ns = file.first_ts_ns
-            opened.seek(-_PEEK_BYTES, os.SEEK_END)
-            walker.begin_tail()
-            _walk_all(walker, np.fromfile(opened, dtype=np.uint8, count=_PEEK_BYTES), at_end=True)
+        with open(path, "rb") as file:  # noqa: PTH123 - not worth pathlib's import time
+            head = file.read(_PEEK_BYTES)
+            file.seek(-_PEEK_BYTES, os.SEEK_END)
+            return head, file.read(_PEEK_BYTES)
     except OSError as error:
         msg = f"cannot read {path}: {error.strerror}"
         raise CaptureError(msg) from error
-    return first_ts_ns, file.last_ts_ns
 
 
 def _walk_all(walker: Walker, buffer: NDArray[np.uint8], *, at_end: bool) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.capture.batch import Capture, CaptureFile
+from pcapdiag.capture.remote import find_remote, is_url
 from pcapdiag.capture.sniff import HEAD_BYTES, container_of, not_a_capture
-from pcapdiag.capture.sources import STDIN, open_source, reject_url
+from pcapdiag.capture.sources import STDIN, open_source
 from pcapdiag.errors import CaptureError
 from pcapdiag.findings import Note
 
@@ -50,7 +51,8 @@ def group_captures(specs: Sequence[str]) -> list[Capture]:
     Parameters
     ----------
     specs : sequence of str
-        Paths, folders (their capture files, not those of folders within), globs, and ``-`` for standard input.
+        Paths, folders (their capture files, not those of folders within), globs, URLs of any of them, and ``-`` for
+        standard input.
 
     Returns
     -------
@@ -61,20 +63,20 @@ def group_captures(specs: Sequence[str]) -> list[Capture]:
     ------
     CaptureError
         Something does not exist, cannot be opened or is not a capture, or a folder or glob holds none.
+    MissingExtraError
+        The package for a URL is not installed.
     UsageError
-        A spec is a URL.
+        A URL makes no sense.
     """
     groups: dict[tuple[str, str], list[_Found]] = {}
     seen: set[str] = set()
     for spec in specs:
-        reject_url(spec)
-        for found in _find(spec):
-            path = Path(found.path)
-            identity = STDIN if found.path == STDIN else str(path.resolve())
+        for found in _find_remote(spec) if is_url(spec) else _find(spec):
+            identity = _identity(found.path)
             if identity in seen:
                 continue
             seen.add(identity)
-            key = (found.path, "") if found.is_pipe else (str(path.parent.resolve()), series_key(path.name))
+            key = (found.path, "") if found.is_pipe else series_of(found.path)
             groups.setdefault(key, []).append(found)
     return [capture for members in groups.values() for capture in _captures(members)]
 
@@ -97,6 +99,63 @@ def series_key(name: str) -> str:
     # `tcpdump -C` appends its counter to the very end, behind the suffix or to a name without one.
     base = match.group(1) if match else stem.rstrip("0123456789") or stem
     return _ADDRESS_OR_COUNTER.sub(lambda found: found.group(1) or "#", base)
+
+
+def is_capture_name(name: str) -> bool:
+    """Return whether a file name says that it is a capture, whatever counter or compression it ends with."""
+    return _CAPTURE_NAME.fullmatch(_COMPRESSED_NAME.sub("", name)) is not None
+
+
+def begins_like_capture(path: str) -> bool:
+    """Return whether the first bytes of a file, unpacked, are those of a capture.
+
+    Parameters
+    ----------
+    path : str
+        A path or URL.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    CaptureError
+        It cannot be opened.
+    """
+    return bool(container_of(_read_head(path)[0]))
+
+
+def series_of(path: str) -> tuple[str, str]:
+    """Return the folder of a file and what its name has in common with the others of its series, if there are any."""
+    if is_url(path):
+        folder, _, name = path.rpartition("/")
+        return folder, series_key(name)
+    return str(Path(path).parent.resolve()), series_key(Path(path).name)
+
+
+def _identity(path: str) -> str:
+    return path if path == STDIN or is_url(path) else str(Path(path).resolve())
+
+
+def _find_remote(url: str) -> Iterator[_Found]:
+    """Yield the files that a URL names; of folders and globs those whose name is that of a capture."""
+    n_found = 0
+    for file in find_remote(url, recursive=False):
+        if not file.is_named and not is_capture_name(file.url.rpartition("/")[2]):
+            continue
+        if file.size == 0 and not file.is_named:
+            yield _Found(file.url, 0, is_empty=True)
+            continue
+        head, compression = _read_head(file.url)
+        if container_of(head):
+            n_found += 1
+            yield _Found(file.url, file.size, is_packed=bool(compression))
+        elif file.is_named:
+            raise CaptureError(not_a_capture(file.url, head, compression))
+    if not n_found:
+        msg = f"{url} leads to no capture"
+        raise CaptureError(msg)
 
 
 def _find(spec: str) -> Iterator[_Found]:

@@ -1,23 +1,23 @@
 """Opens what a capture is read from: files, pipes, and either of them compressed.
 
 Knows how bytes come in and what can go wrong on the way; knows nothing of containers. A kind of source is one class
-with the methods of `Stored` below: a remote one would be another.
+with the methods of `Stored` below; `remote.RemoteStored` is the other.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
 import select
 import stat
 import threading
 import time
 from typing import TYPE_CHECKING, Final, Self
 
+from pcapdiag.capture.remote import RemoteStored, is_url
 from pcapdiag.capture.sniff import HEAD_BYTES
 from pcapdiag.codecs import DamagedError, compression_of, unpack
-from pcapdiag.errors import CaptureError, UsageError
+from pcapdiag.errors import CaptureError
 from pcapdiag.findings import Note
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 STDIN: Final = "-"
 
-_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _POLL_MS: Final = 100
 _GATHER_S: Final = 0.01
 _PIPE_BYTES: Final = 1 << 20
@@ -140,7 +139,7 @@ class Source:
         [bytes] Handed out so far.
     """
 
-    def __init__(self, path: str, stored: Stored) -> None:
+    def __init__(self, path: str, stored: Stored | RemoteStored) -> None:
         self.path = path
         self._stored = stored
         self.is_live = stored.is_live
@@ -163,7 +162,7 @@ class Source:
 
     @property
     def sha256(self) -> str:
-        """Hex digest of the stored bytes of a pipe; empty for a file."""
+        """Hex digest of the stored bytes of a pipe or a remote file; empty for a local file."""
         return self._stored.sha256
 
     def fill(self, view: memoryview) -> int:
@@ -240,7 +239,7 @@ def open_source(path: str, *, follow_s: float = 0.0, stopped: threading.Event | 
     Parameters
     ----------
     path : str
-        A path, or ``-`` for standard input.
+        A path, a URL, or ``-`` for standard input.
     follow_s : float
         [s] At the end of a regular file, wait for more until it was quiet for so long.
     stopped : threading.Event, optional
@@ -255,10 +254,13 @@ def open_source(path: str, *, follow_s: float = 0.0, stopped: threading.Event | 
     ------
     CaptureError
         It cannot be opened.
+    MissingExtraError
+        The package for this kind of URL is not installed.
     UsageError
-        `path` is a URL.
+        `path` is a URL that makes no sense.
     """
-    reject_url(path)
+    if is_url(path):
+        return Source(path, RemoteStored(path))
     try:
         fd = os.dup(0) if path == STDIN else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -281,24 +283,6 @@ def _problem(fd: int) -> str:
     if stat.S_ISDIR(os.fstat(fd).st_mode):
         return "is a folder where a file is needed"
     return ""
-
-
-def reject_url(spec: str) -> None:
-    """Raise `UsageError` if `spec` is a URL: remote captures are not read yet.
-
-    Parameters
-    ----------
-    spec : str
-        What the user named as capture.
-
-    Raises
-    ------
-    UsageError
-        It is a URL.
-    """
-    if _URL.match(spec):
-        msg = f"{spec}: reading from URLs is not supported yet; copy the file here, or pipe it into `-`"
-        raise UsageError(msg)
 
 
 def _widen_pipe(fd: int) -> None:

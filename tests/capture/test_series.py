@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from pcapdiag.capture.reader import read_batches
 from pcapdiag.capture.series import group_captures, series_key
-from pcapdiag.errors import CaptureError, UsageError
+from pcapdiag.errors import CaptureError
 from tests.capture import files
 
 SECOND = 10**9
@@ -189,9 +190,39 @@ def test_a_named_file_that_is_no_capture_is_an_error(tmp_path):
         group_captures([str(tmp_path / "gone.pcap")])
 
 
-def test_a_url_is_refused():
-    with pytest.raises(UsageError, match="not supported yet"):
-        group_captures(["s3://bucket/x.pcap"])
+@pytest.fixture
+def bucket():
+    """Return a function that puts captures into an object store in memory, and its URL."""
+    import fsspec
+
+    fs = fsspec.filesystem("memory")
+
+    def put(**contents):
+        for name, content in contents.items():
+            fs.pipe(f"/bucket/{name.replace('__', '.')}", content)
+        return "memory://bucket"
+
+    yield put
+    fs.rm("/bucket", recursive=True)
+
+
+def test_a_folder_of_an_object_store_holds_captures_and_series(bucket, tmp_path):
+    first, second = (Path(write(tmp_path, "x.pcap", start, n=3)).read_bytes() for start in (0, 10))
+    url = bucket(a00001_20261120__pcap=first, a00002_20261120__pcap=second, notes__txt=b"no capture")
+    (capture,) = group_captures([url])
+    assert [f.path.rpartition("/")[2] for f in capture.files] == ["a00001_20261120.pcap", "a00002_20261120.pcap"]
+    assert sum(len(batch.frames) for batch in read_batches(capture)) == 6
+    assert all(len(f.sha256) == 64 for f in capture.files)
+
+
+def test_an_object_that_is_missing_or_no_capture_is_refused(bucket):
+    url = bucket(notes__txt=b"no capture")
+    with pytest.raises(CaptureError, match="there is no such object"):
+        group_captures([f"{url}/gone.pcap"])
+    with pytest.raises(CaptureError, match=r"notes\.txt"):
+        group_captures([f"{url}/notes.txt"])
+    with pytest.raises(CaptureError, match="leads to no capture"):
+        group_captures([url])
 
 
 def test_pipes_are_captures_of_their_own_and_not_touched(tmp_path):

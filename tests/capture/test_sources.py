@@ -178,10 +178,18 @@ def test_packed_text_is_named(tmp_path):
         files.read(path)
 
 
-@pytest.mark.parametrize("spec", ["s3://bucket/x.pcap", "https://example.com/x.pcap", "gs://b/x"])
-def test_a_url_is_refused_with_a_way_out(spec):
-    with pytest.raises(UsageError, match="not supported yet; copy the file here"):
-        open_source(spec)
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("nowhere://bucket/x.pcap", "nothing here knows nowhere://"),
+        ("sftp://ops:hunter2@host/x.pcap", "leave the password out of the URL"),
+        ("https://example.com/x.pcap?token=hunter2", "a query may hold a secret"),
+    ],
+)
+def test_a_url_that_cannot_be_read_is_refused_with_a_way_out_and_without_its_secret(url, says):
+    with pytest.raises(UsageError, match=says) as refused:
+        open_source(url)
+    assert "hunter2" not in str(refused.value)
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
