@@ -14,7 +14,7 @@ from pcapdiag.report.dialects import DIALECTS, MIN_LIMIT, WHOLE, render_ticket
 from pcapdiag.report.document import Bullets, Code, Details, Heading, Image, Labelled, Paragraph, Table
 from pcapdiag.report.escape import visible
 from pcapdiag.report.jira import render_adf, render_wiki, wiki_text
-from pcapdiag.report.markdown import render_blocks
+from pcapdiag.report.markdown import prose, render_blocks
 from pcapdiag.report.slack import mrkdwn_text
 from pcapdiag.report.summary import Grid
 from tests.report import builders
@@ -280,6 +280,16 @@ def test_no_attack_leaves_a_character_that_cannot_be_seen(attack, dialect):
     )
     text = render_ticket(builders.report(found, redact=False), dialect, whole=attack)
     assert all(char == "\n" or char.isprintable() for char in text)
+
+
+@given(TEXT | SIGNS)
+def test_text_in_markdown_is_no_mention_no_reference_no_link_and_no_emoji(text):
+    shown = prose(text)
+    rest = re.sub(r"(?<!\\)(`+)(?!`).*?(?<!`)\1(?!`)", "", shown).replace("&lt;", " ")
+    assert not re.search(r"(?<!\\)[@#!$%&~^](?=\w)", rest), "GitLab takes it for a reference"
+    assert not re.search(r"[@#]\w|://\S|\bwww\.\w|(?i:\bGH-)\d", rest), "GitHub makes a link of it"
+    assert not re.search(r":(?:[a-z_+-][a-z0-9_+-]*|100|1234):", rest), "an emoji"
+    assert "<" not in rest.replace("<!-- -->", "")
 
 
 @given(TEXT | SIGNS)
