@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from pcapdiag.correlate.clock import Interval, S, find_plateaus, merge_intervals
@@ -46,6 +47,7 @@ class Pair(NamedTuple):
     moment: Moment
 
 
+@lru_cache(maxsize=4096)
 def normalize_peer(peer: str) -> str:
     """Return an address and port in the one form that packets and logs share; other text as it is.
 
