@@ -1,7 +1,7 @@
 """Reports in the dialects of ticket systems, each within the size that the system takes.
 
-What does not fit is left out from the end: occurrences first, then ladders, sections and findings; the verdict and the
-first remedy stay. The document says what is missing and where the whole is.
+What does not fit is left out from the end: occurrences first, then ladders, sections and findings; the verdict and its
+remedy stay. The document says what is missing and where the whole is.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ def build_document(report: Report, budget: Budget | None = None, *, images: Sequ
     Returns
     -------
     Document
-        Blocks in order, and what is missing. The verdict and the first remedy are always there.
+        Blocks in order, and what is missing. The verdict and the remedy for its cause are always there.
     """
     builder = _Builder(report, budget or Budget())
     builder.build(images)
@@ -201,11 +201,14 @@ class _Builder:
             self._add(Paragraph(self._cut(impact_line(self._report.impact))))
         self._add(*images)
         groups = summary.finding_groups(self._report)
-        # A document without its first remedy would help nobody, so one group always stays.
-        n_shown = max(self._findings, 1)
-        for number, group in enumerate(groups[:n_shown]):
+        # A document without the remedy for what its verdict names would help nobody, so that group always stays.
+        shown = groups[: max(self._findings, 1)]
+        main = max(groups, key=lambda group: group.failures, default=None)
+        if main is not None and main not in shown:
+            shown = (*shown[:-1], main)
+        for number, group in enumerate(shown):
             self._group(group, is_first=number == 0)
-        self.document.hidden_findings = sum(len(g.findings) for g in groups[n_shown:])
+        self.document.hidden_findings = sum(len(g.findings) for g in groups if g not in shown)
         for blocks in sections(self._report):
             if blocks and self._sections > 0:
                 self._sections -= 1

@@ -328,3 +328,14 @@ def test_the_remedy_of_a_chat_is_for_the_cause_of_most_failures():
     text = render_ticket(builders.report(rare, common), "slack")
     assert "Remedy for PD203: Common.\n" in text
     assert "Rare." not in text
+
+
+def test_the_finding_that_stays_is_the_cause_that_the_verdict_names():
+    long = "A sentence that says a lot about a rare thing. " * 60
+    rare = builders.finding(code="PD101", occurrences=(), remedy=long, message=long)
+    common = builders.finding(code="PD203", remedy="Common.")
+    report = builders.report(*(dataclasses.replace(rare, code=f"PD10{n}") for n in range(1, 7)), common)
+    text = render_ticket(report, "github", limit=4000)
+    assert "PD203" in text.splitlines()[0]
+    assert "Common." in text
+    assert re.search(r"\d findings", text)
