@@ -133,8 +133,10 @@ def _mask_start_line(line: bytes, redactor: Redactor, *, is_request: bool, is_cu
         match = _STATUS_LINE.fullmatch(line)
         if is_cut or match is None:
             return None
-        at = match.end("status")
-        return line if len(line) - at <= _MAX_REASON_BYTES else line[:at] + b" " + _fill(line[at + 1 :])
+        content, at = line.removesuffix(b"\r"), match.end("status") + 1
+        return (
+            line if len(content) - at <= _MAX_REASON_BYTES else line[:at] + _fill(content[at:]) + line[len(content) :]
+        )
     match = _REQUEST_LINE.fullmatch(line)
     if is_cut or match is None:
         return None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from pcapdiag.analysis import sequence_difference
-from pcapdiag.codes import Direction, Protocol
+from pcapdiag.codes import Direction, ExchangeFlag, Protocol
 from pcapdiag.evidence.heads import FILLER, MAX_HEAD_BYTES, find_end, mask_head
 
 if TYPE_CHECKING:
@@ -259,15 +259,17 @@ class StreamReader:
         self._keep_bodies = keep_bodies
         self._streams = (_Stream(), _Stream())
         row = kept.row
+        self._response_end = (int(row["resp_isn"]) + 1) & 0xFFFFFFFF if row["resp_isn"] >= 0 else -1
         is_tls = int(row["protocol"]) == Protocol.TLS
+        is_whole = kept.spans[0][0] <= int(row["first_frame"])
         for direction, name in ((Direction.ORIG, "orig_isn"), (Direction.RESP, "resp_isn")):
-            if is_tls and row[name] >= 0:
+            if is_tls and is_whole and row[name] >= 0:
                 first_byte = (int(row[name]) + 1) & 0xFFFFFFFF
                 self._streams[direction].add(first_byte, int(row["first_frame"]), _FOREVER, RecordReader())
         for exchange in kept.exchanges:
-            self._add_exchange(exchange, is_tls=is_tls)
+            self._add_exchange(exchange, is_tls=is_tls, is_whole=is_whole)
 
-    def _add_exchange(self, exchange: Any, *, is_tls: bool) -> None:
+    def _add_exchange(self, exchange: Any, *, is_tls: bool, is_whole: bool) -> None:
         protocol = Protocol(int(exchange["protocol"]))
         if protocol not in {Protocol.HTTP1, Protocol.UPGRADED} and not is_tls:
             return
@@ -276,10 +278,23 @@ class StreamReader:
             if seq < 0 or frame < 0:
                 continue
             if is_tls:
-                self._streams[direction].add(seq, frame, _FOREVER, RecordReader())
+                if not is_whole or not self._streams[direction].messages:
+                    # A turn is known from its first encrypted byte on, behind the header of its record.
+                    self._streams[direction].add(seq - _TLS_HEADER_BYTES & 0xFFFFFFFF, frame, _FOREVER, RecordReader())
                 continue
-            reader = HeadReader(self._redactor, is_request=direction == Direction.ORIG, anonymizer=self._anonymizer)
+            is_request = direction == Direction.ORIG
+            if not is_request:
+                seq = self._begin_of_response(exchange, seq)
+            reader = HeadReader(self._redactor, is_request=is_request, anonymizer=self._anonymizer)
             self._streams[direction].add(seq, frame, max(int(exchange[f"{side}_bytes"]), 0), reader)
+
+    def _begin_of_response(self, exchange: Any, seq: int) -> int:
+        """Return where a response begins with the interim ones before it: where the response before it ended."""
+        is_late = int(exchange["flags"]) & ExchangeFlag.INTERIM and self._response_end >= 0
+        if is_late and 0 < (seq - self._response_end & 0xFFFFFFFF) <= MAX_HEAD_BYTES:
+            seq = self._response_end
+        self._response_end = seq + int(exchange["response_bytes"]) & 0xFFFFFFFF
+        return seq
 
     def feed(self, frame: SpooledFrame) -> None:
         """Take in the payload of a frame."""
