@@ -99,7 +99,22 @@ def step_ipv4(buffer, row, offset, end, wire_end):
 
 @kernel
 def step_ipv6(buffer, row, offset, end, wire_end):
-    """Read an IPv6 header (RFC 8200) into `row`; as `step_ipv4`."""
+    """Read an IPv6 header (RFC 8200) into `row`.
+
+    Parameters
+    ----------
+    buffer : ndarray of uint8, shape (n_byte,)
+        Captured bytes.
+    row : record of columns.FRAMES.dtype
+        Row of the frame.
+    offset, end, wire_end : int
+        [bytes] The header, the end of the captured bytes, and the end of the packet around it on the wire.
+
+    Returns
+    -------
+    tuple of int
+        As `step_ipv4`.
+    """
     if offset + 40 > end:
         return DONE, _cut_or_malformed(offset + 40, wire_end), offset, end, wire_end
     if buffer[offset] >> 4 != 6:
@@ -129,7 +144,24 @@ def _read_u64(buffer, at):
 
 @kernel
 def step_proto(buffer, row, proto, ip_version, offset, end, wire_end):
-    """Follow an IP protocol number other than TCP and UDP; ``(layer, value, offset)``."""
+    """Follow an IP protocol number other than TCP and UDP.
+
+    Parameters
+    ----------
+    buffer : ndarray of uint8, shape (n_byte,)
+        Captured bytes.
+    row : record of columns.FRAMES.dtype
+        Row of the frame.
+    proto, ip_version : int
+        IP protocol number, and 4 or 6.
+    offset, end, wire_end : int
+        [bytes] What follows the IP header, the end of the captured bytes, and the end of the packet on the wire.
+
+    Returns
+    -------
+    tuple of int
+        ``(layer, value, offset)``.
+    """
     if proto in (_PROTO_ICMP, _PROTO_ICMPV6):
         return DONE, verdict(_ICMP, 0), offset
     if proto == _PROTO_IPV4:
@@ -165,7 +197,22 @@ def step_proto(buffer, row, proto, ip_version, offset, end, wire_end):
 
 @kernel
 def step_udp(buffer, row, offset, end):
-    """Fill the ports and look for a tunnel; ``(layer, value, offset)``."""
+    """Fill the ports and look for a tunnel.
+
+    Parameters
+    ----------
+    buffer : ndarray of uint8, shape (n_byte,)
+        Captured bytes.
+    row : record of columns.FRAMES.dtype
+        Row of the frame.
+    offset, end : int
+        [bytes] The header, and the end of the captured bytes.
+
+    Returns
+    -------
+    tuple of int
+        ``(layer, value, offset)``.
+    """
     if offset + 8 > end:
         return DONE, verdict(_UDP, 0), offset
     dst_port = read_u16(buffer, offset + 2)

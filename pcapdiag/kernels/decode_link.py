@@ -218,7 +218,20 @@ def _address_family(buffer, offset, end):
 
 @kernel
 def step_ethernet(buffer, offset, end):
-    """Step over an Ethernet header; ``(layer, value, offset)``."""
+    """Step over an Ethernet header.
+
+    Parameters
+    ----------
+    buffer : ndarray of uint8, shape (n_byte,)
+        Captured bytes.
+    offset, end : int
+        [bytes] The header, and the end of the captured bytes.
+
+    Returns
+    -------
+    tuple of int
+        ``(layer, value, offset)``.
+    """
     if offset + 14 > end:
         return _cut(offset)
     return ETHERTYPE, read_u16(buffer, offset + 12), offset + 14
@@ -271,7 +284,20 @@ def step_ethertype(buffer, ethertype, offset, end):
 
 @kernel
 def step_llc(buffer, offset, end):
-    """Step over 802.2 LLC and SNAP; ``(layer, value, offset)``."""
+    """Step over 802.2 LLC and SNAP.
+
+    Parameters
+    ----------
+    buffer : ndarray of uint8, shape (n_byte,)
+        Captured bytes.
+    offset, end : int
+        [bytes] The header, and the end of the captured bytes.
+
+    Returns
+    -------
+    tuple of int
+        ``(layer, value, offset)``.
+    """
     if offset + 3 > end:
         return _cut(offset)
     dsap = buffer[offset]
@@ -290,7 +316,20 @@ def step_llc(buffer, offset, end):
 
 @kernel
 def step_ppp(buffer, offset, end):
-    """Step over PPP, with or without HDLC address and control (RFC 1661, RFC 1662); ``(layer, value, offset)``."""
+    """Step over PPP, with or without HDLC address and control (RFC 1661, RFC 1662).
+
+    Parameters
+    ----------
+    buffer : ndarray of uint8, shape (n_byte,)
+        Captured bytes.
+    offset, end : int
+        [bytes] The header, and the end of the captured bytes.
+
+    Returns
+    -------
+    tuple of int
+        ``(layer, value, offset)``.
+    """
     if offset + 2 <= end and buffer[offset] == 0xFF and buffer[offset + 1] == 0x03:
         offset += 2
     if offset + 1 > end:
@@ -315,7 +354,20 @@ def step_ppp(buffer, offset, end):
 
 @kernel
 def step_pppoe(buffer, offset, end):
-    """Step over a PPPoE session header (RFC 2516); discovery is not IP; ``(layer, value, offset)``."""
+    """Step over a PPPoE session header (RFC 2516); discovery is not IP.
+
+    Parameters
+    ----------
+    buffer : ndarray of uint8, shape (n_byte,)
+        Captured bytes.
+    offset, end : int
+        [bytes] The header, and the end of the captured bytes.
+
+    Returns
+    -------
+    tuple of int
+        ``(layer, value, offset)``.
+    """
     if offset + 6 > end:
         return _cut(offset)
     if buffer[offset] != 0x11 or buffer[offset + 1] != 0:
@@ -370,7 +422,20 @@ def step_mpls(buffer, offset, end):
 
 @kernel
 def step_raw_ip(buffer, offset, end):
-    """Choose IPv4 or IPv6 by the version nibble; ``(layer, value, offset)``."""
+    """Choose IPv4 or IPv6 by the version nibble.
+
+    Parameters
+    ----------
+    buffer : ndarray of uint8, shape (n_byte,)
+        Captured bytes.
+    offset, end : int
+        [bytes] The header, and the end of the captured bytes.
+
+    Returns
+    -------
+    tuple of int
+        ``(layer, value, offset)``.
+    """
     if offset + 1 > end:
         return DONE, verdict(_UNDECODED, _IP_HEADER_CUT), offset
     version = buffer[offset] >> 4
