@@ -14,6 +14,7 @@ from pcapdiag.report.charts.chart import Axis, Chart, Tip
 from pcapdiag.report.charts.scene import MS, clock_text, time_format
 from pcapdiag.report.summary import Grid, brief
 from pcapdiag.report.words import count_of
+from pcapdiag.units import format_duration_ns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +86,8 @@ def timeline(scene: Scene) -> Chart | None:
     if not times and not any(bars.answered):
         return None
     shown = lanes[:MOST_LANES]
-    caption = f"Above: requests to upstreams per {brief(bars.width_ns)}, every try counted. Below: one mark for each."
+    per = format_duration_ns(bars.width_ns)
+    caption = f"Above: requests to upstreams per {per}, every try counted. Below: one mark for each."
     if len(lanes) > len(shown):
         caption += f" {count_of(len(lanes) - len(shown), 'cause')} with fewer failures not drawn."
     alt = (

@@ -5,7 +5,7 @@ Knows changes as plain data; nothing of rules, and no markup.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -61,8 +61,17 @@ def build_diffs(findings: Iterable[FindingDetail]) -> tuple[FileDiff, ...]:
     changes = list(dict.fromkeys(change for finding in findings for change in finding.changes))
     changes.sort(key=lambda c: (c.proxy, c.file, c.line, c.where, c.setting, c.new))
     return tuple(
-        FileDiff(visible(file), visible(proxy), tuple(_hunk(c) for c in of_file))
+        FileDiff(visible(file), visible(proxy), _without_echo([_hunk(c) for c in of_file]))
         for (proxy, file), of_file in groupby(changes, key=lambda c: (c.proxy, c.file))
+    )
+
+
+def _without_echo(hunks: list[Hunk]) -> tuple[Hunk, ...]:
+    """Return the hunks with remarks that the next one repeats left to it."""
+    nexts = (*hunks[1:], None)
+    return tuple(
+        replace(hunk, remarks=()) if after is not None and after.remarks == hunk.remarks else hunk
+        for hunk, after in zip(hunks, nexts, strict=True)
     )
 
 

@@ -175,7 +175,8 @@ def build_figure(
     shown = frames[:_MOST_FRAMES]
     home = _home(occurrence, report)
     messages = _pair(shown, home)
-    logs = [entries[place] for place in occurrence.log_lines if place in entries][:_MOST_LOG]
+    logs = [entries[place] for place in occurrence.log_lines if place in entries]
+    logs = sorted(logs, key=lambda e: (e.path, e.line))[-_MOST_LOG:]
     rows = _rows(shown, logs, occurrence, home)
     both = any(e.end == "upstream" for e in shown)
     steps = tuple(_step(row, occurrence, home, both=both) for row in rows)
@@ -248,11 +249,23 @@ def _rows(
     """Return events and log entries in their order; an entry follows the closing that the proxy wrote it about."""
     rows: list[Row] = list(frames)
     for entry in logs:
-        after = next((n for n, row in enumerate(rows) if _is_told(row, occurrence, home)), len(rows) - 1)
+        after = next((n for n, row in enumerate(rows) if _is_about(entry, row, occurrence)), -1)
+        if after < 0:
+            after = next((n for n, row in enumerate(rows) if _is_told(row, occurrence, home)), len(rows) - 1)
         while after + 1 < len(rows) and isinstance(rows[after + 1], LogEntryDetail):
             after += 1
         rows.insert(after + 1, entry)
     return rows
+
+
+def _is_about(entry: LogEntryDetail, row: Row, occurrence: OccurrenceDetail) -> bool:
+    """Return whether an entry tells of a try that is another one than the occurrence's own."""
+    return (
+        not isinstance(row, LogEntryDetail)
+        and not _is_request(row, occurrence)
+        and entry.request_frame > 0
+        and (entry.capture, entry.request_frame) == (row.capture, row.frame)
+    )
 
 
 def _is_told(row: Row, occurrence: OccurrenceDetail, home: int) -> bool:
@@ -280,7 +293,8 @@ def _step(item: Row, occurrence: OccurrenceDetail, home: int, *, both: bool) -> 
     where = ends[_end(item, home)] if both else ""
     sender, receiver = ends if item.dir == Direction.ORIG else ends[::-1]
     file = f" of {visible(PurePath(item.capture).name)}" if item.capture != occurrence.capture else ""
-    text = f"{sender} to {receiver}: {in_words(item)}."
+    words = in_words(item)
+    text = f"{sender} to {receiver}: {words}." if words else ""
     if item.text:
         said = visible(item.text)
         text += f" {said[:1].upper()}{said[1:]}."
@@ -295,7 +309,9 @@ def _time(frame: EvidenceFrame, occurrence: OccurrenceDetail) -> str:
 
 
 def in_words(frame: EvidenceFrame) -> str:
-    """Return a segment's flags and numbers in words."""
+    """Return a segment's flags and numbers in words; nothing for a request that stands for a whole try."""
+    if _is_try(frame):
+        return ""
     parts = [_flags(frame)] if _flags(frame) else []
     if frame.payload_len and frame.rel_seq >= 0:
         last = frame.rel_seq + frame.payload_len - 1
@@ -307,6 +323,10 @@ def in_words(frame: EvidenceFrame) -> str:
     if frame.rel_ack >= 0:
         parts.append(f"{'' if parts else 'ACK, '}has everything below byte {frame.rel_ack:,} of the other stream")
     return ", ".join(parts) or "ACK"
+
+
+def _is_try(frame: EvidenceFrame) -> bool:
+    return not frame.payload_len and frame.rel_seq < 0 and frame.rel_ack < 0 and not _flags(frame)
 
 
 def _flags(frame: EvidenceFrame) -> str:
@@ -322,7 +342,9 @@ def _label(frame: EvidenceFrame, occurrence: OccurrenceDetail) -> str:
         text = occurrence.method or "request"
     if frame.payload_len:
         text += f"{', ' if text else ''}{count_of(frame.payload_len, 'byte')}"
-    if not text:
+    if _is_try(frame):
+        text = f"try at {frame.label}" if frame.label else "try"
+    elif not text:
         text = "ACK"
     if frame.rel_ack >= 0 and "SYN" not in frame.flags:
         text += f", ack {frame.rel_ack}"
@@ -366,7 +388,8 @@ def _draw(
     heads = (
         Words(left, 16, ("proxy",), "middle", "head"),
         Words(right, 16, ("upstream",), "middle", "head"),
-        Words(2, 31, (shorten(visible(occurrence.orig), 28),), "start", "address"),
+        # Without a connection of its own, the two are a client and a group of peers.
+        *([Words(2, 31, (shorten(visible(occurrence.orig), 28),), "start", "address")] if occurrence.uid else []),
         Words(_WIDTH - 2, 31, (shorten(visible(occurrence.resp), 28),), "end", "address"),
     )
     return Drawing(_WIDTH, math.ceil(lowest + 8), left, right, heads, tuple(arrows), tuple(words), tuple(boxes))
