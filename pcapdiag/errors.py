@@ -31,3 +31,7 @@ class AttachError(PcapdiagError):
 
 class StoreError(PcapdiagError):
     """The store of earlier scans cannot be opened or written: no room, no connection, or made by a newer program."""
+
+
+class ScanError(PcapdiagError):
+    """A scan had to stop: no room for what it writes, or what does its work is out of reach."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from pcapdiag.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from pcapdiag.store.model import DetailFile
 
@@ -35,9 +35,9 @@ class DetailFolder:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
 
-    def staging(self) -> Path:
-        """Return the folder in which workers of this machine may write files before they have their place."""
-        return self.path / _STAGING
+    def staging(self, scan: int) -> Path:
+        """Return the folder in which workers of this machine write the files of a scan before they have their place."""
+        return self.path / _STAGING / str(scan)
 
     def place(self, details: Iterable[DetailFile]) -> None:
         """Give files their names; a file that is there already gives way.
@@ -74,9 +74,14 @@ class DetailFolder:
                 except OSError:
                     break  # not empty, or not there
 
-    def sweep(self) -> None:
-        """Remove what processes left staged that are no more."""
-        shutil.rmtree(self.staging(), ignore_errors=True)
+    def sweep(self, running: Collection[int]) -> None:
+        """Remove what scans left staged that do not run any more."""
+        try:
+            left = [entry for entry in (self.path / _STAGING).iterdir() if entry.name not in set(map(str, running))]
+        except FileNotFoundError:
+            return
+        for folder in left:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def refused(self, error: OSError) -> StoreError:
         """Return the error to raise when a file could not be written."""

@@ -43,7 +43,7 @@ class FindingState(Enum):
 class FileStamp:
     """What tells without reading whether a file is still the one that was read; `size` and `mtime_ns` -1: not known.
 
-    `inode` (``device:number``) is empty for a remote file, `etag` for a local one.
+    `inode` is empty for a remote file, `etag` for a local one.
     """
 
     size: int
@@ -94,6 +94,19 @@ class FileRecord:
     last_ts_ns: int = -1
     notes: tuple[FileNote, ...] = ()
     retry: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCapture:
+    """A capture that is to be read as these files, as long as their stamps are these; see `CaptureResult`."""
+
+    key: str
+    series: str
+    paths: tuple[str, ...]
+    stamps: tuple[FileStamp, ...]
+    context_paths: tuple[str, ...]
+    after_ts_ns: int
+    until_ts_ns: int
 
 
 @dataclass(frozen=True, slots=True)

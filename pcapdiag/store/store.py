@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from sqlalchemy import delete, func, insert, select, update
 
+from pcapdiag.report.escape import storable
 from pcapdiag.store.alive import holder_name, is_dead
-from pcapdiag.store.database import Database
+from pcapdiag.store.database import Database, default_store
 from pcapdiag.store.details import DetailFolder
-from pcapdiag.store.model import FileNote, FileRecord, FileStamp, FileStatus
+from pcapdiag.store.model import FileNote, FileRecord, FileStamp, FileStatus, PendingCapture
 from pcapdiag.store.sums import refresh_states, sum_up
 from pcapdiag.store.tables import (
     CaptureTable,
     ClaimTable,
     FileTable,
     OccurrenceTable,
+    PendingTable,
     ReportTable,
     ScanTable,
     SightingTable,
@@ -88,13 +90,13 @@ class Store:
     url : str
         As `database.Database` takes it.
     details : path, optional
-        Folder of the exchanges; ``exchanges`` beside the SQLite file, or in the user's data folder.
+        Folder of the exchanges; ``store.exchanges`` beside ``store.db``, for a server in the user's data folder.
     """
 
     def __init__(self, url: str, *, details: str | Path = "") -> None:
         self.database = Database(url)
-        beside = self.database.path.parent if self.database.path else _data_folder()
-        self.details = DetailFolder(Path(details) if details else beside / "exchanges")
+        beside = self.database.path or Path(default_store().removeprefix("sqlite:///"))
+        self.details = DetailFolder(Path(details) if details else beside.with_suffix(".exchanges"))
 
     def __enter__(self) -> Self:
         return self
@@ -150,6 +152,12 @@ class Store:
             db.execute(insert(ScanTable).values(places=json.dumps(list(places)), **about, **mine, **none))
         return number
 
+    def sweep(self) -> None:
+        """Remove what scans left behind that were killed before their files had a place."""
+        with self.database.reading() as db:
+            running = db.scalars(select(ScanTable.number).where(ScanTable.state == "running")).all()
+        self.details.sweep(running)
+
     def say_alive(self, scan: int) -> None:
         """Say that a scan is still at work, so that nobody takes over what it reads."""
         with self.database.writing() as db:
@@ -184,11 +192,6 @@ class Store:
                     db.execute(insert(ClaimTable), [{"key": key, "scan": scan} for key in sorted(free)])
                 mine |= free
         return mine
-
-    def release(self, scan: int, key: str) -> None:
-        """Give back what was read to its end."""
-        with self.database.writing() as db:
-            db.execute(delete(ClaimTable).where(ClaimTable.scan == scan, ClaimTable.key == key))
 
     def known_files(self, paths: Sequence[str] | None = None) -> dict[str, KnownFile]:
         """Return what is known of files, all or some, by path."""
@@ -229,6 +232,7 @@ class Store:
         with self.database.writing() as db:
             old = db.scalar(select(CaptureTable.details).where(CaptureTable.key == result.key))
             touched = _remove_capture(db, result.key)
+            db.execute(delete(PendingTable).where(PendingTable.key == result.key))
             db.execute(insert(CaptureTable).values(_capture_values(scan, result)))
             _insert(db, ReportTable, [{"capture_key": result.key, "json": result.report, "html": result.html}])
             _insert(db, UpstreamDayTable, [{"capture_key": result.key, **_values(day)} for day in result.upstreams])
@@ -239,10 +243,61 @@ class Store:
         placed = {detail.name for detail in result.details}
         self.details.remove(name for name, _ in json.loads(old or "[]") if name not in placed)
 
-    def write_files(self, scan: int, version: str, files: Sequence[FileRecord]) -> None:
-        """Write what became of files apart from captures: those that failed, and those that proved unchanged."""
+    def write_files(
+        self,
+        scan: int,
+        version: str,
+        files: Sequence[FileRecord],
+        *,
+        pending: Sequence[PendingCapture] = (),
+        instead_of: str = "",
+    ) -> None:
+        """Write what became of files apart from captures, and what captures are to be made of the others.
+
+        Parameters
+        ----------
+        scan : int
+            Which scan looked at them.
+        version : str
+            Of this program.
+        files : sequence of FileRecord
+            Those that failed, and those whose content proved to be known.
+        pending : sequence of PendingCapture
+            How the others are grouped.
+        instead_of : str
+            Key of a pending capture that this replaces.
+        """
         with self.database.writing() as db:
             _write_files(db, scan, version, files)
+            gone = [instead_of, *(part.key for part in pending)]
+            db.execute(delete(PendingTable).where(PendingTable.key.in_(gone)))
+            rows = [
+                {
+                    **_values(part),
+                    "paths": json.dumps(part.paths),
+                    "context_paths": json.dumps(part.context_paths),
+                    "stamps": json.dumps([astuple(stamp) for stamp in part.stamps]),
+                }
+                for part in pending
+            ]
+            _insert(db, PendingTable, rows)
+
+    def pending(self) -> list[PendingCapture]:
+        """Return the captures that scans were to read and have not read yet, by key."""
+        with self.database.reading() as db:
+            rows = db.execute(select(*PendingTable.__table__.c).order_by(PendingTable.key)).all()
+        return [
+            PendingCapture(
+                key=row.key,
+                series=row.series,
+                paths=tuple(json.loads(row.paths)),
+                stamps=tuple(FileStamp(*stamp) for stamp in json.loads(row.stamps)),
+                context_paths=tuple(json.loads(row.context_paths)),
+                after_ts_ns=row.after_ts_ns,
+                until_ts_ns=row.until_ts_ns,
+            )
+            for row in rows
+        ]
 
     def finish_scan(self, scan: int, *, found: int, waiting: int) -> ScanTotals:
         """Write down that a scan has ended, judge every finding's state anew and count.
@@ -274,14 +329,10 @@ class Store:
             )
             ended = {"state": "finished", "ended_at_ns": time.time_ns(), "holder": "", "alive_until_ns": 0}
             db.execute(update(ScanTable).where(ScanTable.number == scan).values(ended | _values(totals)))
+            mine = select(ClaimTable.key).where(ClaimTable.scan == scan)
+            db.execute(delete(PendingTable).where(PendingTable.series.in_(mine)))
             db.execute(delete(ClaimTable).where(ClaimTable.scan == scan))
         return totals
-
-
-def _data_folder() -> Path:
-    from pcapdiag.store.database import default_store  # noqa: PLC0415 - only a store on a server has no folder
-
-    return Path(default_store().removeprefix("sqlite:///")).parent
 
 
 def _file_record(row: Any) -> FileRecord:
@@ -302,7 +353,7 @@ def _file_record(row: Any) -> FileRecord:
 
 def _capture_values(scan: int, result: CaptureResult) -> dict[str, Any]:
     own = {"files", "upstreams", "sightings", "occurrences", "details", "report", "html"}
-    values = {f.name: getattr(result, f.name) for f in fields(result) if f.name not in own}
+    values = {f.name: _clean(getattr(result, f.name)) for f in fields(result) if f.name not in own}
     return values | {
         "scan": scan,
         "status": result.status.value,
@@ -319,7 +370,7 @@ def _remove_capture(db: Connection, key: str) -> set[str]:
     return touched
 
 
-def _write_files(db: Connection, scan: int, version: str, files: Iterable[FileRecord]) -> None:
+def _write_files(db: Connection, scan: int, version: str, files: Sequence[FileRecord]) -> None:
     rows = []
     for file in files:
         row = _values(file)
@@ -338,13 +389,18 @@ def _insert(db: Connection, table: type[Any], rows: list[dict[str, Any]]) -> Non
 
 def _values(item: Any) -> dict[str, Any]:
     """Return the fields of a row as columns: enumerations by name."""
-    values = {field.name: getattr(item, field.name) for field in fields(item)}
+    values = {field.name: _clean(getattr(item, field.name)) for field in fields(item)}
     for name in ("severity", "confidence", "idle_timeout_confidence"):
         if name in values:
             values[name] = values[name].name.lower() if values[name] is not None else ""
     if "status" in values:
         values["status"] = values["status"].value
     return values
+
+
+def _clean(value: Any) -> Any:
+    """Return text as every database takes it: PostgreSQL knows no NUL, and none knows half a surrogate pair."""
+    return storable(value).replace("\0", "\\x00") if isinstance(value, str) else value
 
 
 def _parts(items: Sequence[Any]) -> Iterable[Sequence[Any]]:

@@ -61,6 +61,21 @@ class ClaimTable(Base):
     scan: Mapped[int] = mapped_column(ForeignKey("scans.number", ondelete="CASCADE"), index=True)
 
 
+class PendingTable(Base):
+    """A capture that a running scan is to read: how files were grouped, so that a repeated run groups them alike."""
+
+    __tablename__ = "pending"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    series: Mapped[str] = mapped_column(index=True)
+    paths: Mapped[str]
+    stamps: Mapped[str]
+    """JSON list of [size, mtime_ns, inode, etag], one per path: of another file it says nothing."""
+    context_paths: Mapped[str]
+    after_ts_ns: Mapped[int]
+    until_ts_ns: Mapped[int]
+
+
 class CaptureTable(Base):
     """One capture that was read: a file, or files of a rotation series; see `model.CaptureResult`."""
 

@@ -38,6 +38,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("identifier", name=op.f("pk_findings")),
     )
     op.create_table(
+        "pending",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("series", sa.Text(), nullable=False),
+        sa.Column("paths", sa.Text(), nullable=False),
+        sa.Column("stamps", sa.Text(), nullable=False),
+        sa.Column("context_paths", sa.Text(), nullable=False),
+        sa.Column("after_ts_ns", sa.BigInteger(), nullable=False),
+        sa.Column("until_ts_ns", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_pending")),
+    )
+    op.create_index(op.f("ix_pending_series"), "pending", ["series"], unique=False)
+    op.create_table(
         "scans",
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("job", sa.Text(), nullable=False),
@@ -215,5 +227,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_captures_scan"), table_name="captures")
     op.drop_table("captures")
     op.drop_table("scans")
+    op.drop_index(op.f("ix_pending_series"), table_name="pending")
+    op.drop_table("pending")
     op.drop_table("findings")
     op.drop_table("announcements")

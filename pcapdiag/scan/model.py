@@ -1,0 +1,185 @@
+"""What crosses the seams within a scan: jobs out to workers, results back, as plain data that can be pickled.
+
+A job is a unit of work: one file, or the files of one rotation series. Whatever reads it, a process here or a machine
+of a cluster, gets everything with the job and keeps nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pcapdiag.store.model import CaptureResult, FileRecord, FileStamp, FindingRow
+    from pcapdiag.store.store import KnownCapture, ScanTotals
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How captures are read: as `api.analyze` takes it; what changes the results and nothing else.
+
+    Names of logs may hold the directives of `strftime`: they stand for the days of each capture. `html` asks for the
+    HTML report of captures with findings, `exchanges` for their exchanges as Parquet.
+    """
+
+    proxies: tuple[str, ...] = ()
+    upstreams: tuple[str, ...] = ()
+    error_logs: tuple[str, ...] = ()
+    access_logs: tuple[str, ...] = ()
+    upstream_logs: tuple[str, ...] = ()
+    proxy_conf: str = ""
+    log_format: str = "auto"
+    upstream_log_format: str = "auto"
+    log_zone: str = "auto"
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    redact: bool = True
+    html: bool = False
+    exchanges: bool = True
+    since_ns: int = -1
+    until_ns: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class ScanOptions:
+    """What to scan, and how.
+
+    Attributes
+    ----------
+    places : tuple of str
+        Files, folders, globs and URLs.
+    jobs : int
+        Local processes; 0 for one per core.
+    scheduler : str
+        Address of a Dask scheduler instead (``tcp://host:8786``).
+    settle_s : float
+        [s] A file that was written to since is left for the next scan.
+    rescan : bool
+        Whether files that have not changed are read, too.
+    """
+
+    places: tuple[str, ...]
+    read: ReadOptions
+    jobs: int = 0
+    scheduler: str = ""
+    settle_s: float = 0.0
+    rescan: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that was found, not yet opened; `is_named` if it was named itself, not through a folder or glob."""
+
+    path: str
+    stamp: FileStamp
+    is_named: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """A file to be read: what it is now, what was known of it, and files of the same size that were read before."""
+
+    found: Found
+    known: FileRecord | None = None
+    known_capture: KnownCapture | None = None
+    twins: tuple[FileRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Files that are read as one capture, in time order; see `store.model.CaptureResult` for the rest."""
+
+    key: str
+    paths: tuple[str, ...]
+    context_paths: tuple[str, ...] = ()
+    after_ts_ns: int = -1
+    until_ts_ns: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A unit of work: files of one series to be looked at, or (with `part`) a capture to be read.
+
+    Attributes
+    ----------
+    series : str
+        Folder and common name of the files; what a scan claims.
+    fresh : tuple of Fresh
+        The files to read.
+    context : FileRecord or None
+        The newest file of the series that was read before.
+    part : Part or None
+        What to read, if it is known already.
+    staging : str
+        Folder for Parquet files if it is on the machine of the worker; empty: send them back.
+    """
+
+    series: str
+    options: ReadOptions
+    version: str
+    fresh: tuple[Fresh, ...]
+    context: FileRecord | None = None
+    part: Part | None = None
+    staging: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """What became of a job.
+
+    Attributes
+    ----------
+    captures : tuple of CaptureResult
+        What was read.
+    failed : tuple of FileRecord
+        Files that could not be read, each with its note.
+    unchanged : tuple of FileRecord
+        Files whose content proved to be known already.
+    outside : tuple of str
+        Files outside of the time range that was asked for.
+    more : tuple of Job
+        What is left to be read, each on its own.
+    """
+
+    captures: tuple[CaptureResult, ...] = ()
+    failed: tuple[FileRecord, ...] = ()
+    unchanged: tuple[FileRecord, ...] = ()
+    outside: tuple[str, ...] = ()
+    more: tuple[Job, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileOutcome:
+    """A file that was read now or failed: for the summary."""
+
+    path: str
+    status: str
+    notes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanSummary:
+    """What a scan says when it has ended.
+
+    Attributes
+    ----------
+    scan : int
+        Its number in the store.
+    totals : ScanTotals
+        Files by what became of them.
+    outside : int
+        Files outside of the time range.
+    findings : tuple of FindingRow
+        Findings of the captures that were found, read now or earlier, as they stand over all nights; worst first.
+    files : tuple of FileOutcome
+        Files read by this scan that are not ok.
+    captures : tuple of str
+        Keys of the captures that this scan read.
+    """
+
+    scan: int
+    totals: ScanTotals
+    outside: int
+    findings: tuple[FindingRow, ...]
+    files: tuple[FileOutcome, ...]
+    captures: tuple[str, ...]
