@@ -22,6 +22,11 @@ FILE_NAME = "pcapdiag.toml"
 
 _OPTIONS = {
     "analyze": ("proxy", "upstream", "format", "select", "ignore", "fail-on", "width", "quiet"),
+    "scan": (
+        *("proxy", "upstream", "format", "select", "ignore", "fail-on", "fail-on-change", "jobs", "settle", "quiet"),
+        *("log-format", "log-zone", "upstream-log-format", "keep-days", "keep-size"),
+    ),
+    "history": ("format", "code", "upstream"),
     "show": ("proxy", "upstream", "format", "limit", "quiet"),
 }
 

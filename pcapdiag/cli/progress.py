@@ -56,7 +56,7 @@ class ProgressMeter:
         self._announced = True
         self._next = time.monotonic() + _SHOW_AFTER_S
 
-    def on_progress(self, bytes_done: int, bytes_total: int, frames: int) -> None:
+    def on_progress(self, bytes_done: int, bytes_total: int, frames: int, *, unit: str = "frames") -> None:
         """Show how far reading is, from the second second on.
 
         Parameters
@@ -64,7 +64,9 @@ class ProgressMeter:
         bytes_done, bytes_total : int
             [bytes] Input consumed, and its size; a total of 0 or less is not known.
         frames : int
-            Frames decoded so far.
+            Frames decoded so far, or how many there are of another `unit`.
+        unit : str
+            What is counted.
         """
         if self._quiet or not self._is_tty or time.monotonic() < self._next:
             return
@@ -73,7 +75,7 @@ class ProgressMeter:
             self._bar, self._task = _new_bar()
         if self._task is not None:
             total = bytes_total if bytes_total > 0 else None
-            self._bar.update(self._task, completed=bytes_done, total=total, description=f"{frames:,} frames")
+            self._bar.update(self._task, completed=bytes_done, total=total, description=f"{frames:,} {unit}")
 
 
 def _new_bar() -> tuple[Progress, TaskID]:

@@ -32,8 +32,13 @@ if TYPE_CHECKING:
 
 HEAD_BYTES: Final = 64 << 10
 _PIECE_BYTES: Final = 1 << 20
-_HARMLESS: Final = frozenset({"mid-stream", "fragments", "duplicate-segments", "empty-file", "one-sided", "no-frames"})
-"""Notes on what the traffic was like, not on what of it is missing from the file."""
+_INCOMPLETE: Final = frozenset(
+    {
+        *("truncated-file", "growing-file", "skipped-bytes", "clipped-record", "bad-timestamps"),
+        *("truncated-compression", "corrupt-compression", "read-error"),
+    }
+)
+"""Notes that say that something of the file could not be read; others say what the traffic was like."""
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -346,7 +351,7 @@ def _record(
     fresh: Fresh, file: CaptureFile, key: str, head: tuple[str, int], notes: Iterable[tuple[str, str, str]]
 ) -> FileRecord:
     own = [FileNote(code, text) for path, code, text in notes if path in {file.path, ""}]
-    is_partial = any(note.code not in _HARMLESS for note in own)
+    is_partial = any(note.code in _INCOMPLETE for note in own)
     return FileRecord(
         path=fresh.found.path,
         stamp=fresh.found.stamp,

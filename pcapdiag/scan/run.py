@@ -62,7 +62,11 @@ class _State:
 
 
 def run_scan(
-    store: Store, options: ScanOptions, *, on_progress: Callable[[Progress], None] | None = None
+    store: Store,
+    options: ScanOptions,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_compile: Callable[[int, int], None] | None = None,
 ) -> ScanSummary:
     """Scan captures and remember what they hold.
 
@@ -74,6 +78,8 @@ def run_scan(
         What, and how.
     on_progress : callable, optional
         Called when a file is done, or failed.
+    on_compile : callable, optional
+        As in `api.analyze`.
 
     Returns
     -------
@@ -105,6 +111,10 @@ def run_scan(
     state.progress.files_total = sum(len(job.fresh) for job in plan.jobs) + len(plan.copies)
     state.progress.bytes_total = sum(max(file.found.stamp.size, 0) for job in plan.jobs for file in job.fresh)
     if plan.jobs or plan.copies:
+        if not options.scheduler:
+            from pcapdiag.pipeline import warm_up  # noqa: PLC0415 - numpy; where nothing is new, nothing is needed
+
+            warm_up(on_compile)  # once, not in every worker at the same time
         with Workers(jobs=options.jobs, scheduler=options.scheduler) as workers:
             coordinator = _Coordinator(store, scan, workers, state, say)
             coordinator.run(plan.jobs)

@@ -35,6 +35,25 @@ def default_store() -> str:
     return f"sqlite:///{folder / 'store.db'}"
 
 
+def require_store(url: str) -> None:
+    """Raise `StoreError` if there is no store to read from, instead of making an empty one.
+
+    Parameters
+    ----------
+    url : str
+        As `Database` takes it.
+
+    Raises
+    ------
+    StoreError
+        There is no such file.
+    """
+    path = _sqlite_path(url)
+    if path is not None and not path.is_file():
+        msg = f"there is no store at {path}: run `pcapdiag scan` first, or name another with --store"
+        raise StoreError(msg)
+
+
 class Database:
     """An open database whose schema is current.
 

@@ -1,0 +1,253 @@
+"""``pcapdiag history``: what earlier scans found, and what changed."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from pcapdiag.cli.options import file_options
+from pcapdiag.cli.output import open_output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pcapdiag.store.history import Wanted
+    from pcapdiag.store.model import FindingRow
+    from pcapdiag.store.store import Store
+
+TABLES = ("findings", "upstreams", "codes", "scans")
+SCHEMA_VERSION = 1
+_BARS = "▁▂▃▄▅▆▇█"
+_TREND_DAYS = 30
+
+
+@click.command()
+@click.option(
+    "--store",
+    default="",
+    metavar="URL",
+    envvar="PCAPDIAG_STORE",
+    show_envvar=True,
+    help="Where scans remember: an SQLite file or postgresql://...; ~/.local/share/pcapdiag/store.db if not given.",
+)
+@click.option("--since", default="", metavar="DATE", help="Only days from DATE on (2026-11-20, UTC).")
+@click.option("--until", default="", metavar="DATE", help="Only days before DATE.")
+@click.option("--code", "codes", multiple=True, metavar="CODE", help="Only these codes (PD101, PD2); repeat for more.")
+@click.option("--upstream", "upstreams", multiple=True, metavar="ADDR[:PORT]", help="Only these upstreams.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(["new", "ongoing", "worse", "gone", "quiet"]),
+    help="Only findings in this state; repeat for more.",
+)
+@click.option(
+    "--table",
+    type=click.Choice(TABLES),
+    default=TABLES[0],
+    show_default=True,
+    help="With csv: which table. The others show all.",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    envvar="PCAPDIAG_HISTORY_FORMAT",
+    show_envvar=True,
+    help="For people or for programs.",
+)
+@file_options
+def history(
+    *,
+    store: str,
+    since: str,
+    until: str,
+    codes: tuple[str, ...],
+    upstreams: tuple[str, ...],
+    states: tuple[str, ...],
+    table: str,
+    format_: str,
+    output: str,
+    force: bool,
+    quiet: bool,  # noqa: ARG001 - there is no progress to keep quiet about
+) -> None:
+    """Say what changed since the day before: new, ongoing, worse and gone findings; trends by upstream and code.
+
+    A finding is judged on the last day (UTC) on which its upstream was seen, against up to seven such days before. It
+    is worse if it comes more often per request beyond chance, gone if it should have come three times and did not,
+    quiet if there was too little traffic to say.
+
+    \b
+      pcapdiag history
+      pcapdiag history --state new --state worse
+      pcapdiag history --upstream 10.0.0.7:8080 --format json
+      pcapdiag history --table upstreams --format csv -o upstreams.csv
+    """  # noqa: D301 - click reads the character \b
+    from pcapdiag.store.database import default_store, require_store  # noqa: PLC0415 - help must not wait for it
+    from pcapdiag.store.history import Wanted  # noqa: PLC0415 - the same
+    from pcapdiag.store.store import Store  # noqa: PLC0415 - the same
+
+    url = store or default_store()
+    require_store(url)
+    wanted = Wanted(_day(since), _day(until), codes, upstreams, states)
+    with open_output(output, force=force) as file, Store(url) as opened:
+        if format_ == "csv":
+            _write_csv(opened, table, wanted, file)
+        elif format_ == "json":
+            file.write((json.dumps(_to_json(opened, wanted), indent=2, ensure_ascii=False) + "\n").encode())
+        else:
+            file.write(("\n".join(_lines(opened, wanted)) + "\n").encode())
+
+
+def _day(text: str) -> str:
+    from datetime import date  # noqa: PLC0415 - help needs none
+
+    if text:
+        try:
+            return date.fromisoformat(text).isoformat()
+        except ValueError as error:
+            msg = f"{text!r} is no date: write 2026-11-20"
+            raise click.BadParameter(msg) from error
+    return ""
+
+
+def _rows(store: Store, table: str, wanted: Wanted) -> list[dict[str, Any]]:
+    from pcapdiag.store import history as past  # noqa: PLC0415 - help must not wait for it
+    from pcapdiag.store.plain import plain_row  # noqa: PLC0415 - the same
+
+    rows: Sequence[Any]
+    if table == "findings":
+        rows = past.list_findings(store, wanted)
+    elif table == "upstreams":
+        rows = past.list_upstreams(store, wanted)
+    elif table == "codes":
+        rows = past.list_codes(store, wanted)
+    else:
+        rows = past.list_scans(store)
+    return [plain_row(row) for row in rows]
+
+
+def _to_json(store: Store, wanted: Wanted) -> dict[str, Any]:
+    from pcapdiag import __version__  # noqa: PLC0415 - with the next
+    from pcapdiag.store.history import list_finding_days  # noqa: PLC0415 - help must not wait for it
+
+    tables = {table: _rows(store, table, wanted) for table in TABLES}
+    days = defaultdict(list)
+    for day in list_finding_days(store, wanted):
+        days[day.identifier].append({"day": day.day, "count": day.count, "failures": day.failures})
+    for finding in tables["findings"]:
+        finding["days"] = days[finding["identifier"]]
+    counts = Counter(finding["state"] for finding in tables["findings"])
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "tool": {"name": "pcapdiag", "version": __version__},
+        "states": {state: counts[state] for state in ("new", "ongoing", "worse", "gone", "quiet")},
+        **tables,
+    }
+
+
+def _write_csv(store: Store, table: str, wanted: Wanted, file: IO[bytes]) -> None:
+    import pandas as pd  # noqa: PLC0415 - only tables need it
+
+    from pcapdiag.cli.writers import open_writer  # noqa: PLC0415 - help must not wait for it
+
+    rows = [
+        {key: "; ".join(value) if isinstance(value, list) else value for key, value in row.items()}
+        for row in _rows(store, table, wanted)
+    ]
+    writer = open_writer("csv", file, ())
+    writer.write(pd.DataFrame(rows))
+    writer.close()
+
+
+@dataclass(slots=True)
+class _Trend:
+    """Values by day, drawn as bars over the days that the store knows."""
+
+    days: list[str]
+
+    def draw(self, values: dict[str, int]) -> str:
+        """Return one bar per day; a dot where nobody looked."""
+        top = max(values.values(), default=0)
+        bars = (
+            "·" if day not in values else _BARS[-(-values[day] * (len(_BARS) - 1) // top) if top else 0]
+            for day in self.days
+        )
+        return "".join(bars)
+
+
+def _lines(store: Store, wanted: Wanted) -> Iterator[str]:
+    from pcapdiag.report.escape import visible  # noqa: PLC0415 - help must not wait for it
+    from pcapdiag.report.summary import brief  # noqa: PLC0415 - the same
+    from pcapdiag.store import history as past  # noqa: PLC0415 - the same
+
+    findings = past.list_findings(store, wanted)
+    upstreams = past.list_upstreams(store, wanted)
+    seen = past.list_finding_days(store, wanted)
+    days = sorted({row.day for row in upstreams} | {row.day for row in seen})[-_TREND_DAYS:]
+    if not days:
+        yield "nothing remembered yet; `pcapdiag scan FOLDER` reads captures and remembers"
+        return
+    trend = _Trend(days)
+    counts = Counter(finding.state.value for finding in findings)
+    yield f"{days[0]} to {days[-1]}: " + (
+        ", ".join(f"{counts[state]} {state}" for state in ("new", "worse", "ongoing", "quiet", "gone") if counts[state])
+        or "nothing found"
+    )
+    by_finding: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in seen:
+        by_finding[row.identifier][row.day] = row.count
+    yield from _finding_lines(findings, trend, by_finding, {u.endpoint: set() for u in upstreams}, upstreams)
+    codes = past.list_codes(store, wanted)
+    if codes:
+        yield ""
+        yield "by code"
+        for code in sorted({row.code for row in codes}):
+            of_code = {row.day: row.count for row in codes if row.code == code}
+            yield f"  {code}  {trend.draw(_with_zeros(of_code, days))}  {sum(of_code.values())}"
+    if upstreams:
+        yield ""
+        yield "by upstream, last day of each: requests, reused, lost, near misses, RTT (median), idle timeout"
+        for endpoint in dict.fromkeys(row.endpoint for row in upstreams):
+            of_upstream = [row for row in upstreams if row.endpoint == endpoint]
+            last = of_upstream[-1]
+            yield (
+                f"  {visible(endpoint):24} {trend.draw({row.day: row.lost for row in of_upstream})}  {last.day}  "
+                f"{last.exchanges}, {last.reused}, {last.lost}, {last.near_misses}, "
+                f"{brief(last.rtt_p50_ns) if last.rtt_p50_ns >= 0 else '-'}, "
+                f"{brief(last.idle_timeout_ns) if last.idle_timeout_ns >= 0 else '-'}"
+            )
+
+
+def _finding_lines(
+    findings: Sequence[FindingRow],
+    trend: _Trend,
+    by_finding: dict[str, dict[str, int]],
+    looked_at: dict[str, set[str]],
+    upstreams: Sequence[Any],
+) -> Iterator[str]:
+    from pcapdiag.report.escape import visible  # noqa: PLC0415 - help must not wait for it
+    from pcapdiag.units import format_ts_ns  # noqa: PLC0415 - the same
+
+    for row in upstreams:
+        looked_at[row.endpoint].add(row.day)
+    every_day = {row.day for row in upstreams}
+    for finding in findings:
+        days = looked_at.get(finding.subject, every_day)
+        values = dict.fromkeys(sorted(days), 0) | by_finding[finding.identifier]
+        seen = finding.first_seen_ns, finding.last_seen_ns
+        first, last = (format_ts_ns(ts_ns)[:10] if ts_ns >= 0 else "?" for ts_ns in seen)
+        yield (
+            f"  {finding.state.value:8} {finding.code}  {visible(finding.subject):24} {trend.draw(values)}  "
+            f"{finding.last_count} on {finding.state_day}, {finding.count} in all, first {first}, last {last}"
+        )
+
+
+def _with_zeros(values: dict[str, int], days: Sequence[str]) -> dict[str, int]:
+    return dict.fromkeys(days, 0) | values

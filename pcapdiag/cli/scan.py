@@ -1,0 +1,228 @@
+"""``pcapdiag scan``: every night, what is new in folders and object stores of captures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from pcapdiag.cli.options import file_options, log_options, role_options
+from pcapdiag.cli.output import open_output
+from pcapdiag.errors import UsageError
+
+if TYPE_CHECKING:
+    from pcapdiag.scan.model import ScanSummary
+
+EXIT_FINDINGS = 1
+FORMATS = ("text", "json", "jsonl")
+
+
+@click.command()
+@click.argument("places", nargs=-1, required=True, metavar="PATH|URL...", type=click.Path())
+@click.option(
+    "--store",
+    default="",
+    metavar="URL",
+    envvar="PCAPDIAG_STORE",
+    show_envvar=True,
+    help="Where to remember: an SQLite file or postgresql://...; ~/.local/share/pcapdiag/store.db if not given.",
+)
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=0),
+    default=0,
+    envvar="PCAPDIAG_JOBS",
+    show_envvar=True,
+    help="Processes that read at the same time; one per core if not given.",
+)
+@click.option(
+    "--scheduler",
+    default="",
+    metavar="URL",
+    envvar="PCAPDIAG_SCHEDULER",
+    show_envvar=True,
+    help="Read on a Dask cluster instead: tcp://HOST:8786. Its workers must reach the captures.",
+)
+@click.option("--since", default="", metavar="TIME", help="Only captures that end after TIME: 2026-11-20, 36h, 7d.")
+@click.option("--until", default="", metavar="TIME", help="Only captures that begin before TIME.")
+@click.option(
+    "--settle",
+    "settle_s",
+    type=click.FloatRange(min=0),
+    default=0,
+    metavar="SECONDS",
+    envvar="PCAPDIAG_SETTLE",
+    show_envvar=True,
+    help="Leave files for the next scan that were written to in the last SECONDS.",
+)
+@click.option("--rescan", is_flag=True, help="Read files again that have not changed.")
+@role_options
+@log_options
+@click.option("--select", multiple=True, metavar="CODES", help="Look only for these codes (PD101,PD2).")
+@click.option("--ignore", multiple=True, metavar="CODES", help="Look for all but these codes.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["error", "warning", "info", "never"]),
+    default="warning",
+    show_default=True,
+    envvar="PCAPDIAG_FAIL_ON",
+    show_envvar=True,
+    help="Lowest severity that makes the exit code 1.",
+)
+@click.option("--fail-on-change", is_flag=True, help="Exit code 1 only for findings that are new or worse.")
+@click.option(
+    "--exchanges",
+    default="",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Folder for all exchanges as Parquet; STORE.exchanges beside the store if not given.",
+)
+@click.option("--no-exchanges", is_flag=True, help="Do not keep the exchanges.")
+@click.option("--keep-days", type=click.FloatRange(min=0), default=0, metavar="N", help="Forget what is older.")
+@click.option("--keep-size", default="", metavar="SIZE", help="Forget the oldest beyond SIZE (20G).")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    envvar="PCAPDIAG_SCAN_FORMAT",
+    show_envvar=True,
+    help="The summary for people or for programs.",
+)
+@click.option("--no-redact", is_flag=True, help="Leave credentials, query values and other secrets as captured.")
+@file_options
+@click.pass_context
+def scan(
+    ctx: click.Context,
+    *,
+    places: tuple[str, ...],
+    store: str,
+    jobs: int,
+    scheduler: str,
+    since: str,
+    until: str,
+    settle_s: float,
+    rescan: bool,
+    proxies: tuple[str, ...],
+    upstreams: tuple[str, ...],
+    error_logs: tuple[str, ...],
+    access_logs: tuple[str, ...],
+    upstream_logs: tuple[str, ...],
+    proxy_conf: str,
+    log_format: str,
+    upstream_log_format: str,
+    log_zone: str,
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    fail_on: str,
+    fail_on_change: bool,
+    exchanges: str,
+    no_exchanges: bool,
+    keep_days: float,
+    keep_size: str,
+    format_: str,
+    no_redact: bool,
+    output: str,
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Read what is new among many captures, remember it, and say what is new, worse or gone.
+
+    PATH is a file, a folder (with all folders in it) or a glob, URL what fsspec knows (s3://bucket/captures). Files of
+    one rotation series are read as one capture. What was read before is not read again; a run that was interrupted
+    goes on where it was. Names of logs may hold %Y%m%d and so on for the days of each capture. Times and days are in
+    UTC.
+
+    \b
+      pcapdiag scan /var/captures
+      pcapdiag scan /var/captures --error-log '/var/log/nginx/%Y%m%d/error.log*' --settle 60
+      pcapdiag scan s3://captures/proxy-1 --store postgresql://pcapdiag@db/pcapdiag --since 2d
+      pcapdiag scan /var/captures --format json --fail-on-change
+    """  # noqa: D301 - click reads the character \b
+    from pcapdiag.cli.scan_progress import ScanMeter  # noqa: PLC0415 - only a scan has one
+    from pcapdiag.diagnose import codes_matching  # noqa: PLC0415 - the engine loads when there is work
+    from pcapdiag.scan.model import ReadOptions, ScanOptions  # noqa: PLC0415 - the same
+    from pcapdiag.scan.run import run_scan  # noqa: PLC0415 - the same
+    from pcapdiag.store.database import default_store  # noqa: PLC0415 - the same
+    from pcapdiag.store.prune import prune  # noqa: PLC0415 - the same
+    from pcapdiag.store.store import Store  # noqa: PLC0415 - the same
+
+    read = ReadOptions(
+        proxies=proxies,
+        upstreams=upstreams,
+        error_logs=error_logs,
+        access_logs=access_logs,
+        upstream_logs=upstream_logs,
+        proxy_conf=proxy_conf,
+        log_format=log_format,
+        upstream_log_format=upstream_log_format,
+        log_zone=log_zone,
+        select=_codes(select),
+        ignore=_codes(ignore),
+        redact=not no_redact,
+        exchanges=not no_exchanges,
+        since_ns=_time_ns(since),
+        until_ns=_time_ns(until),
+    )
+    codes_matching((*read.select, *read.ignore))  # a typing error is said now
+    keep_bytes = _size(keep_size)
+    options = ScanOptions(places, read, jobs=jobs, scheduler=scheduler, settle_s=settle_s, rescan=rescan)
+    with open_output(output, force=force) as file, Store(store or default_store(), details=exchanges) as opened:
+        with ScanMeter(quiet=quiet) as meter:
+            summary = run_scan(opened, options, on_progress=meter.on_file, on_compile=meter.announce_compilation)
+        if keep_days or keep_bytes:
+            prune(opened, keep_days=keep_days, keep_bytes=keep_bytes)
+        from pcapdiag.scan.summary import render  # noqa: PLC0415 - with the rest
+
+        file.write(render(summary, format_).encode())
+    ctx.exit(EXIT_FINDINGS if _fails(summary, fail_on, only_changes=fail_on_change) else 0)
+
+
+def _codes(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(code.strip() for value in values for code in value.split(",") if code.strip())
+
+
+def _fails(summary: ScanSummary, fail_on: str, *, only_changes: bool) -> bool:
+    if fail_on == "never":
+        return False
+    from pcapdiag.findings import Severity  # noqa: PLC0415 - help needs none
+    from pcapdiag.store.model import FindingState  # noqa: PLC0415 - the same
+
+    changed = {FindingState.NEW, FindingState.WORSE}
+    return any(
+        finding.severity >= Severity[fail_on.upper()] and (not only_changes or finding.state in changed)
+        for finding in summary.findings
+    )
+
+
+def _time_ns(text: str) -> int:
+    """Return a time in ns: a date or time in ISO 8601 (UTC if it names no zone), or so long ago; -1 for none."""
+    import re  # noqa: PLC0415 - help needs none
+    import time  # noqa: PLC0415 - the same
+    from datetime import UTC, datetime  # noqa: PLC0415 - the same
+
+    if not text:
+        return -1
+    if ago := re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", text):
+        return time.time_ns() - int(float(ago[1]) * {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}[ago[2]] * 10**9)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        msg = f"{text!r} is no time: write 2026-11-20, 2026-11-20T23:00+01:00, 90m, 36h, 7d or 2w"
+        raise UsageError(msg) from error
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 10**9)
+
+
+def _size(text: str) -> int:
+    """Return a size in bytes; 0 for none."""
+    import re  # noqa: PLC0415 - help needs none
+
+    if not text:
+        return 0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text, re.IGNORECASE)
+    if match is None or float(match[1]) <= 0:
+        msg = f"{text!r} is no size: write 500M, 20G or 1T"
+        raise UsageError(msg)
+    return int(float(match[1]) * 1024 ** "_KMGT".index(match[2].upper() or "_"))
