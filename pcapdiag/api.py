@@ -366,10 +366,10 @@ def analyze(
         logs = expand_inputs(logs)
     far = group_captures([str(c) for c in upstream_captures])
     grouped = _without(group_captures([str(c) for c in captures]), far)
-    # Hashing runs in a thread of its own, from before the engine is loaded until the report needs it.
-    digest = start_digest([*(f.path for c in (*grouped, *far) for f in c.files), *logs.kinds])
+    # In a thread of its own until the report needs it; captures are hashed as they are read.
+    digest = start_digest([*logs.kinds])
     try:
-        from pcapdiag.diagnose import codes_matching, diagnose  # noqa: PLC0415 - the digests have begun
+        from pcapdiag.diagnose import codes_matching, diagnose  # noqa: PLC0415
         from pcapdiag.report.build import build_report  # noqa: PLC0415
         from pcapdiag.report.model import InputFile  # noqa: PLC0415
 
@@ -388,10 +388,13 @@ def analyze(
             on_progress=on_progress,
             on_compile=on_compile,
             segment_sink=near_segments.append if near_segments is not None else None,
+            with_digest=True,
         )
         if near_segments is not None:
             far_segments = SegmentLog()
-            other = run_engine(far, follow_s=follow_s, on_progress=on_progress, segment_sink=far_segments.append)
+            other = run_engine(
+                far, follow_s=follow_s, on_progress=on_progress, segment_sink=far_segments.append, with_digest=True
+            )
             far_end = compare_ends(End(analysis, near_segments), End(other, far_segments))
             analysis = replace(analysis, far_end=far_end)
         if logs.kinds:
@@ -401,8 +404,6 @@ def analyze(
         digests = digest.result() | added.result()
     finally:
         digest.cancel()
-    for file in (f for c in (*grouped, *far) for f in c.files):
-        file.sha256 = file.sha256 or digests[file.path].sha256
     other_inputs = [
         InputFile(path, kind, digests[path].n_bytes, digests[path].sha256)
         for path, kind in (*logs.kinds.items(), *analysis.added_logs.items())
@@ -458,6 +459,7 @@ def run_engine(
     on_progress: Callable[[int, int, int], None] | None = None,
     on_compile: Callable[[int, int], None] | None = None,
     segment_sink: Callable[[Table], None] | None = None,
+    with_digest: bool = False,
 ) -> Analysis:
     """Read grouped captures and return the tables, without judging them.
 
@@ -469,6 +471,8 @@ def run_engine(
         As in `analyze`.
     segment_sink : callable, optional
         Gets the segments (`columns.SEGMENTS`) batch by batch.
+    with_digest : bool
+        Compute the SHA-256 of every file.
 
     Returns
     -------
@@ -500,6 +504,7 @@ def run_engine(
         follow_s=follow_s,
         on_progress=on_progress,
         segment_sink=segment_sink,
+        with_digest=with_digest,
     )
 
 

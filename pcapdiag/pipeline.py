@@ -49,7 +49,7 @@ class _Totals:
 class _Run:
     """The stores and totals of one run over one or more captures."""
 
-    def __init__(self, *, follow_s: float, max_live: int, on_progress: Progress | None) -> None:
+    def __init__(self, *, follow_s: float, max_live: int, with_digest: bool, on_progress: Progress | None) -> None:
         self.connections = RowStore(CONNECTIONS)
         self.exchanges = RowStore(EXCHANGES, memory_bytes=48 << 20)
         self.key_segments = RowStore(KEY_SEGMENTS, memory_bytes=64 << 20)
@@ -59,6 +59,7 @@ class _Run:
         self.n_connections = 0
         self._follow_s = follow_s
         self._max_live = max_live
+        self._with_digest = with_digest
         self._on_progress = on_progress
         self._bytes_before = 0
 
@@ -80,7 +81,7 @@ class _Run:
 
         total = sum(f.size for f in capture.files) if all(f.size >= 0 for f in capture.files) else -1
         n_frames = 0
-        for batch in read_batches(capture, follow_s=self._follow_s):
+        for batch in read_batches(capture, follow_s=self._follow_s, with_digest=self._with_digest):
             n_frames += len(batch.frames)
             for tracked in tracker.update(batch):
                 take(tracked)
@@ -123,6 +124,7 @@ def build_analysis(
     upstreams: Sequence[tuple[int, int, int]] = (),
     follow_s: float = 0.0,
     max_live: int = 1 << 18,
+    with_digest: bool = False,
     on_progress: Progress | None = None,
     segment_sink: Callable[[Table], None] | None = None,
 ) -> Analysis:
@@ -140,6 +142,8 @@ def build_analysis(
         [s] Wait for a growing file until it was quiet so long.
     max_live : int
         Bound on live connections; beyond it the longest idle ones are given up, with a note.
+    with_digest : bool
+        Compute the SHA-256 of every file.
     on_progress : callable, optional
         See `Progress`.
     segment_sink : callable, optional
@@ -154,7 +158,7 @@ def build_analysis(
     CaptureError
         A file cannot be opened, or is not a capture.
     """
-    run = _Run(follow_s=follow_s, max_live=max_live, on_progress=on_progress)
+    run = _Run(follow_s=follow_s, max_live=max_live, with_digest=with_digest, on_progress=on_progress)
     for capture_idx, capture in enumerate(captures):
         run.read(capture, capture_idx, segment_sink)
     connections = run.sorted_connections()

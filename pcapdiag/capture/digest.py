@@ -1,7 +1,7 @@
-"""Checksums of input files, computed beside everything else.
+"""Checksums of inputs, computed beside everything else.
 
-Hashing releases the GIL, so one thread of its own costs the analysis nothing. Knows files only; imports nothing heavy,
-so that it can start before numpy is even loaded.
+Hashing releases the GIL, so it has threads of its own: one for whole files (logs, configurations), and one beside each
+reader for the blocks that it has read, which lie in the cache then. Knows bytes and files only; imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import os
 import stat
 import threading
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _PIECE_BYTES: Final = 1 << 20
 """[bytes] Small enough to stay in the cache between reading and hashing."""
@@ -63,7 +64,7 @@ def start_digest(paths: Sequence[str]) -> DigestRun:
     Parameters
     ----------
     paths : sequence of str
-        Files; ``-`` and pipes get an empty digest (the reader hashes what it reads from them).
+        Files; ``-`` and pipes get an empty digest, for they can be read only once.
 
     Returns
     -------
@@ -96,3 +97,29 @@ def _digest(path: str, cancelled: threading.Event) -> FileDigest:
     if cancelled.is_set():
         return FileDigest(error="cancelled")
     return FileDigest(digest.hexdigest(), n_bytes)
+
+
+class BlockDigest:
+    """SHA-256 of blocks that somebody else reads, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._blocks: SimpleQueue[tuple[memoryview, Callable[[], None]] | None] = SimpleQueue()
+        self._digest = hashlib.sha256()
+        self._thread = threading.Thread(target=self._run, name="pcapdiag-digest", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while (block := self._blocks.get()) is not None:
+            data, on_done = block
+            self._digest.update(data)
+            on_done()
+
+    def add(self, data: memoryview, on_done: Callable[[], None]) -> None:
+        """Hash the next bytes and call `on_done` then: until that they must stay as they are."""
+        self._blocks.put((data, on_done))
+
+    def finish(self) -> str:
+        """Wait for what was added and return the hex digest; nothing may be added afterwards."""
+        self._blocks.put(None)
+        self._thread.join()
+        return self._digest.hexdigest()

@@ -112,7 +112,7 @@ class Stored:
 
     @property
     def sha256(self) -> str:
-        """Hex digest of what was read, for a pipe; empty for a file, which `digest` reads."""
+        """Hex digest of what was read, for a pipe; empty for a file, whose blocks `reader` hashes."""
         return self._digest.hexdigest() if self._digest is not None else ""
 
     def n_grown(self) -> int:
@@ -161,8 +161,13 @@ class Source:
         return self._stored.bytes_read
 
     @property
+    def is_hashed(self) -> bool:
+        """Whether the stored bytes are hashed as they come: of a pipe and of a remote file, which are read but once."""
+        return bool(self._stored.sha256)
+
+    @property
     def sha256(self) -> str:
-        """Hex digest of the stored bytes of a pipe or a remote file; empty for a local file."""
+        """Hex digest of the stored bytes of a pipe or a remote file so far; empty for a local file."""
         return self._stored.sha256
 
     def fill(self, view: memoryview) -> int:

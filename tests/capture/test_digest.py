@@ -4,9 +4,10 @@ import hashlib
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-from pcapdiag.capture.digest import start_digest
+from pcapdiag.capture.digest import BlockDigest, start_digest
 
 
 def test_files_are_hashed_as_stored(tmp_path):
@@ -57,3 +58,12 @@ def test_hashing_loads_neither_numpy_nor_numba():
     program = "import sys, pcapdiag.capture.digest; print(*{'numpy', 'numba', 'pandas'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.strip() == ""
+
+
+def test_blocks_are_hashed_in_order_and_given_back():
+    digest, done = BlockDigest(), []
+    pieces = [b"a" * 100_000, b"", b"b", b"c" * 3_000_000]
+    for number, piece in enumerate(pieces):
+        digest.add(memoryview(piece), partial(done.append, number))
+    assert digest.finish() == hashlib.sha256(b"".join(pieces)).hexdigest()
+    assert done == [0, 1, 2, 3]
