@@ -1,7 +1,7 @@
 """Fixtures, modes and profiles that every test shares.
 
 Three modes: compiled, ``NUMBA_DISABLE_JIT=1`` (fewer Hypothesis examples, tests marked `compiled_only` deselected) and
-``NUMBA_BOUNDSCHECK=1``. With ``PCAPDIAG_NO_SKIP=1`` a skip is a failure: a run that is meant to be complete cannot
+``NUMBA_BOUNDSCHECK=1``; the folders in `ONCE` are tested in the first only. With ``PCAPDIAG_NO_SKIP=1`` a skip is a failure: a run that is meant to be complete cannot
 pass because the captures or an oracle were not there.
 """
 
@@ -19,6 +19,9 @@ os.environ.setdefault("PCAPDIAG_KERNELS", "numba")
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_JIT = os.environ.get("NUMBA_DISABLE_JIT") == "1"
+CHECKS_BOUNDS = os.environ.get("NUMBA_BOUNDSCHECK") == "1"
+# Browsers, servers and databases: how kernels run makes no difference to them.
+ONCE = ("attach", "benchmarks", "browser", "deploy", "notify", "scan", "site", "store", "watch")
 NO_SKIP = os.environ.get("PCAPDIAG_NO_SKIP") == "1"
 LAB = Path(os.environ.get("PCAPDIAG_LAB") or ROOT.parent / "shared" / "captures" / "lab")
 CORPUS = Path(os.environ.get("PCAPDIAG_CORPUS") or ROOT.parent / "shared" / "corpus")
@@ -43,13 +46,17 @@ def pytest_addoption(parser):
     parser.addoption("--update-golden", action="store_true", help="write the golden reports instead of comparing them")
 
 
+def _is_for_another_mode(item):
+    if Path(item.path).relative_to(ROOT / "tests").parts[0] in ONCE:
+        return NO_JIT or CHECKS_BOUNDS
+    return NO_JIT and item.get_closest_marker("compiled_only")
+
+
 def pytest_collection_modifyitems(config, items):
-    if not NO_JIT:
-        return
-    excluded = [item for item in items if item.get_closest_marker("compiled_only")]
+    excluded = [item for item in items if _is_for_another_mode(item)]
     if excluded:
         config.hook.pytest_deselected(items=excluded)
-        items[:] = [item for item in items if not item.get_closest_marker("compiled_only")]
+        items[:] = [item for item in items if not _is_for_another_mode(item)]
 
 
 def _fail_instead_of_skip(report):
