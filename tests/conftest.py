@@ -1,8 +1,8 @@
 """Fixtures, modes and profiles that every test shares.
 
 Three modes: compiled, ``NUMBA_DISABLE_JIT=1`` (fewer Hypothesis examples, tests marked `compiled_only` deselected) and
-``NUMBA_BOUNDSCHECK=1``; the folders in `ONCE` are tested in the first only. With ``PCAPDIAG_NO_SKIP=1`` a skip is a failure: a run that is meant to be complete cannot
-pass because the captures or an oracle were not there.
+``NUMBA_BOUNDSCHECK=1``; the folders in `ONCE` are tested in the first only. With ``PCAPDIAG_NO_SKIP=1`` a skip is a
+failure: a run that is meant to be complete cannot pass because the captures or an oracle were not there.
 """
 
 import os
