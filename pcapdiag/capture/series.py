@@ -18,7 +18,7 @@ from pcapdiag.capture.batch import Capture, CaptureFile
 from pcapdiag.capture.remote import find_remote, is_url
 from pcapdiag.capture.sniff import HEAD_BYTES, container_of, not_a_capture
 from pcapdiag.capture.sources import STDIN, open_source
-from pcapdiag.errors import CaptureError
+from pcapdiag.errors import CaptureError, UsageError
 from pcapdiag.findings import Note
 
 if TYPE_CHECKING:
@@ -66,11 +66,14 @@ def group_captures(specs: Sequence[str]) -> list[Capture]:
     MissingExtraError
         The package for a URL is not installed.
     UsageError
-        A URL makes no sense.
+        A URL makes no sense, or a name is empty.
     """
     groups: dict[tuple[str, str], list[_Found]] = {}
     seen: set[str] = set()
     for spec in specs:
+        if not spec:
+            msg = "a capture with an empty name: is a variable not set?"
+            raise UsageError(msg)
         for found in _find_remote(spec) if is_url(spec) else _find(spec):
             identity = _identity(found.path)
             if identity in seen:

@@ -158,7 +158,9 @@ def _causes(report: Report) -> str:
     text = f"{_first_lower(head.title.rstrip('.'))} ({head.code} {head.name}, {head.confidence.name.lower()}{share})"
     if others:
         text += "; besides " + ", ".join(f"{g.failures:,} x {g.head.code} {g.head.name}" for g in others)
-    return text
+    # A response that the proxy itself cut off has no finding, nor has what --select leaves out.
+    unexplained = n_failures - sum(g.failures for g in causes)
+    return f"{text}; for {unexplained:,} no cause is shown" if unexplained > 0 else text
 
 
 def _first_lower(text: str) -> str:

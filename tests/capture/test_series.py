@@ -8,7 +8,7 @@ import pytest
 
 from pcapdiag.capture.reader import read_batches
 from pcapdiag.capture.series import group_captures, series_key
-from pcapdiag.errors import CaptureError
+from pcapdiag.errors import CaptureError, UsageError
 from tests.capture import files
 
 SECOND = 10**9
@@ -267,3 +267,8 @@ def test_the_forms_of_one_lab_capture_are_captures_of_their_own(lab):
     captures = group_captures([str(lab / "a_idle_race")])
     assert all(len(capture.files) == 1 for capture in captures)
     assert len(captures) == 11
+
+
+def test_an_empty_name_is_not_the_current_folder():
+    with pytest.raises(UsageError, match="empty name"):
+        group_captures([""])

@@ -1,5 +1,9 @@
 """What a report says and how briefly: durations in four digits, settings and paragraphs told apart."""
 
+import json
+from collections import Counter
+from pathlib import Path
+
 import pytest
 
 from pcapdiag.report.remedy import Block, split_blocks
@@ -40,3 +44,16 @@ def test_indented_lines_are_settings_and_blank_lines_end_paragraphs():
 
 def test_no_text_has_no_blocks():
     assert split_blocks("\n \n") == ()
+
+
+def test_the_verdict_says_how_many_failures_its_causes_leave_out(cli):
+    case = Path(__file__).resolve().parents[2] / "captures" / "connect_refused_and_timeout" / "proxy.pcap"
+    whole = json.loads(cli("analyze", case, "--format", "json").stdout)
+    causes = Counter()
+    for finding in whole["findings"]:
+        causes[finding["code"]] += finding["failures"]
+    (shown, n_shown), (_, left) = causes.most_common(2)
+    assert n_shown + left == whole["totals"]["unanswered"], "the case has two causes"
+    text = cli("analyze", case, "--select", shown, "--width", "200").stdout.splitlines()[0]
+    assert text.endswith(f"for {left} no cause is shown.")
+    assert "no cause is shown" not in cli("analyze", case, "--width", "200").stdout
