@@ -189,12 +189,19 @@ def ledger_lines(log: LogSummary) -> tuple[str, ...]:
         "An upstream that closes an idle pooled connection logs nothing: such closings are on neither side.",
     ]
     if log.clock_offset_ns is not None:
-        width = format_duration_ns(log.clock_offset_width_ns or 0)
-        off = format_duration_ns(abs(log.clock_offset_ns))
+        # A log has whole seconds: where no difference is possible, too, the middle of the interval says nothing.
+        width_ns = log.clock_offset_width_ns or 0
+        width = format_duration_ns(width_ns)
         side = "behind" if log.clock_offset_ns < 0 else "ahead of"
+        is_same = 2 * abs(log.clock_offset_ns) <= width_ns
+        clock = (
+            "agrees with the capture's"
+            if is_same
+            else f"is {format_duration_ns(abs(log.clock_offset_ns))} {side} the capture's"
+        )
         against = f", against {log.conflicts:,} that do not fit" if log.conflicts else ""
         lines.append(
-            f"The log is in {_zone(log.zone_offset_s or 0)}; its clock is {off} {side} the capture's, known to {width}"
+            f"The log is in {_zone(log.zone_offset_s or 0)}; its clock {clock}, known to {width}"
             f" by {count_of(log.pairs, 'pair')}{against}."
         )
     elif log.pairs:

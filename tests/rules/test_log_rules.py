@@ -98,3 +98,14 @@ def test_hostile_entries_never_reach_a_terminal_raw():
     made = build_report(joined, (), (), version="0")
     assert "\x1b" not in terminal.render(made)
     assert "<script>" not in markdown.render(made)
+
+
+def test_a_clock_that_may_be_the_captures_is_said_to_agree_with_it():
+    def said(at_ms):
+        report = build_report(with_log([wire(at_ms)], [entry(0)]), (), (), version="1")
+        (line,) = (line for line in ledger_lines(report.log) if "clock" in line)
+        return line
+
+    assert "its clock agrees with the capture's" in said(500)
+    assert "ahead of the capture's" in said(-5_000)
+    assert "behind the capture's" in said(5_000)
