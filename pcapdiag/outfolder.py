@@ -41,6 +41,8 @@ class OutFolder:
         Where; missing folders are made.
     is_own : callable
         Told the beginning of a file (4 KiB), says whether pcapdiag wrote it.
+    is_private : bool
+        Whether files are for their owner alone, whoever may read the folder.
 
     Raises
     ------
@@ -48,7 +50,9 @@ class OutFolder:
         It is no folder, or cannot be made.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, is_own: Callable[[bytes], bool]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, is_own: Callable[[bytes], bool], is_private: bool = False
+    ) -> None:
         self.path = Path(path)
         self._is_own = is_own
         try:
@@ -58,7 +62,7 @@ class OutFolder:
             msg = f"cannot write into {path}: {error.strerror}; name another folder"
             raise UsageError(msg) from error
         mode = os.fstat(self._fd).st_mode
-        self._mode = 0o700 if mode & stat.S_IWOTH else 0o700 | mode & 0o055
+        self._mode = 0o700 if is_private or mode & stat.S_IWOTH else 0o700 | mode & 0o055
 
     def __enter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ import click
 
 from pcapdiag.cli.options import file_options, log_options, role_options
 from pcapdiag.cli.output import open_output
+from pcapdiag.cli.tell import plan_telling, tell, tell_options
 from pcapdiag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ FORMATS = ("text", "json", "jsonl")
     show_envvar=True,
     help="The summary for people or for programs.",
 )
+@tell_options
 @click.option("--no-redact", is_flag=True, help="Leave credentials, query values and other secrets as captured.")
 @file_options
 @click.pass_context
@@ -123,6 +125,11 @@ def scan(
     keep_days: float,
     keep_size: str,
     format_: str,
+    out: str,
+    site_url: str,
+    metrics: str,
+    jsonl: str,
+    notify_url_env: str,
     no_redact: bool,
     output: str,
     force: bool,
@@ -162,21 +169,26 @@ def scan(
         select=_codes(select),
         ignore=_codes(ignore),
         redact=not no_redact,
+        html=bool(out),
         exchanges=not no_exchanges,
         since_ns=_time_ns(since),
         until_ns=_time_ns(until),
     )
     codes_matching((*read.select, *read.ignore))  # a typing error is said now
+    telling = plan_telling(ctx, out=out, site_url=site_url, metrics=metrics, jsonl=jsonl, notify_url_env=notify_url_env)
     keep_bytes = _size(keep_size)
     options = ScanOptions(places, read, jobs=jobs, scheduler=scheduler, settle_s=settle_s, rescan=rescan)
-    with open_output(output, force=force) as file, Store(store or default_store(), details=exchanges) as opened:
-        with ScanMeter(quiet=quiet) as meter:
-            summary = run_scan(opened, options, on_progress=meter.on_file, on_compile=meter.announce_compilation)
-        if keep_days or keep_bytes:
-            prune(opened, keep_days=keep_days, keep_bytes=keep_bytes)
-        from pcapdiag.scan.summary import render  # noqa: PLC0415 - with the rest
+    with Store(store or default_store(), details=exchanges) as opened:
+        with open_output(output, force=force) as file:
+            with ScanMeter(quiet=quiet) as meter:
+                summary = run_scan(opened, options, on_progress=meter.on_file, on_compile=meter.announce_compilation)
+            if keep_days or keep_bytes:
+                prune(opened, keep_days=keep_days, keep_bytes=keep_bytes)
+            from pcapdiag.scan.summary import render  # noqa: PLC0415 - with the rest
 
-        file.write(render(summary, format_).encode())
+            file.write(render(summary, format_).encode())
+        # The summary is out by now, whatever becomes of the rest.
+        tell(telling, opened, summary, quiet=quiet)
     ctx.exit(EXIT_FINDINGS if _fails(summary, fail_on, only_changes=fail_on_change) else 0)
 
 

@@ -45,11 +45,12 @@ _OURS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class SiteSummary:
-    """What became of the pages."""
+    """What became of the pages; `without_report` counts captures with findings whose full report the store lacks."""
 
     written: int
     unchanged: int
     removed: int
+    without_report: int
 
 
 def write_site(store: Store, path: str | os.PathLike[str]) -> SiteSummary:
@@ -93,7 +94,8 @@ def write_site(store: Store, path: str | os.PathLike[str]) -> SiteSummary:
                 forgotten = [file for file in part.names() if file not in kept and _OURS[name].fullmatch(file)]
                 removed += sum(part.remove(file) for file in forgotten)
         counts[folder.write("index.html", _render("index.html", pages.index(), base="").encode())] += 1
-    return SiteSummary(written=counts[True], unchanged=counts[False], removed=removed)
+    bare = {key for night in data.nights for seen in night.seen for key in seen.captures} - data.reports
+    return SiteSummary(written=counts[True], unchanged=counts[False], removed=removed, without_report=len(bare))
 
 
 def is_site_page(head: bytes) -> bool:

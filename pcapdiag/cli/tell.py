@@ -1,0 +1,222 @@
+"""What ``scan`` does with what it found beside its summary: a site, metrics, JSON Lines, messages."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from pcapdiag.errors import PcapdiagError, UsageError
+from pcapdiag.report.words import count_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pcapdiag.scan.model import ScanSummary
+    from pcapdiag.store.model import FindingRow
+    from pcapdiag.store.store import Store
+    from pcapdiag.tell.notify import Channel
+
+    F = TypeVar("F", bound=Callable[..., Any])
+
+NOTIFY_VARIABLE: Final = "PCAPDIAG_NOTIFY"
+
+
+def tell_options(function: F) -> F:
+    """Add --out, --site-url, --metrics, --jsonl and --notify-url-env."""
+    function = click.option(
+        "--notify-url-env",
+        default="",
+        metavar="NAME",
+        help="Tell about new and worse findings: the variable that holds the URLs of Apprise, separated by blanks;"
+        f" {NOTIFY_VARIABLE} if not given. A URL holds secrets, so it has no place on a command line.",
+    )(function)
+    function = click.option(
+        "--jsonl",
+        default="",
+        metavar="FILE",
+        type=click.Path(dir_okay=False),
+        envvar="PCAPDIAG_JSONL",
+        show_envvar=True,
+        help="Write the summary as JSON Lines to FILE, too, anew each time.",
+    )(function)
+    function = click.option(
+        "--metrics",
+        default="",
+        metavar="FILE.prom",
+        type=click.Path(dir_okay=False),
+        envvar="PCAPDIAG_METRICS",
+        show_envvar=True,
+        help="Write metrics for node_exporter's textfile collector.",
+    )(function)
+    function = click.option(
+        "--site-url",
+        default="",
+        metavar="URL",
+        envvar="PCAPDIAG_SITE_URL",
+        show_envvar=True,
+        help="Where people find the site of --out: messages link to its pages.",
+    )(function)
+    return click.option(
+        "--out",
+        default="",
+        metavar="DIR",
+        type=click.Path(file_okay=False),
+        envvar="PCAPDIAG_OUT",
+        show_envvar=True,
+        help="Keep a static site in DIR: an index, a page per night and finding, the full report of each incident.",
+    )(function)
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """Whom to tell, and where."""
+
+    out: str
+    site_url: str
+    metrics: str
+    jsonl: str
+    channels: tuple[Channel, ...]
+
+
+def plan_telling(
+    ctx: click.Context, *, out: str, site_url: str, metrics: str, jsonl: str, notify_url_env: str
+) -> Telling:
+    """Return whom to tell and where, before the work begins: what is wrong with it is said now.
+
+    Parameters
+    ----------
+    ctx : Context
+        Its defaults may hold `notify`, the URLs from the operator's own pcapdiag.toml.
+    out, site_url, metrics, jsonl, notify_url_env : str
+        As the options.
+
+    Returns
+    -------
+    Telling
+
+    Raises
+    ------
+    MissingExtraError
+        Apprise is not installed.
+    UsageError
+        The variable is not there, or a URL makes no sense.
+    """
+    if metrics and not metrics.endswith(".prom"):
+        msg = f"--metrics {metrics}: node_exporter reads only files whose names end in .prom"
+        raise UsageError(msg)
+    if site_url and not site_url.startswith(("https://", "http://")):
+        msg = f"--site-url {site_url}: give an address that begins with https://"
+        raise UsageError(msg)
+    if notify_url_env and not os.environ.get(notify_url_env, "").strip():
+        msg = f"--notify-url-env {notify_url_env}: this variable of the environment is not set"
+        raise UsageError(msg)
+    urls = os.environ.get(notify_url_env or NOTIFY_VARIABLE, "").split()
+    urls = urls or list((ctx.default_map or {}).get("notify", ()))
+    channels: tuple[Channel, ...] = ()
+    if urls:
+        from pcapdiag.tell.notify import open_channels  # noqa: PLC0415 - only who is to be told
+
+        channels = open_channels(urls)
+    return Telling(out, site_url, metrics, jsonl, channels)
+
+
+def tell(telling: Telling, store: Store, summary: ScanSummary, *, quiet: bool) -> None:
+    """Write the site and files, and send what is new or worse.
+
+    A message that could not be sent is said, counted in the metrics and sent by the next scan; the exit code is that of
+    the findings all the same. A place that cannot be written keeps nothing else from being done.
+
+    Parameters
+    ----------
+    telling : Telling
+        Whom and where.
+    store : Store
+        With the scan written.
+    summary : ScanSummary
+        Of the scan.
+    quiet : bool
+        Whether to say only what went wrong.
+
+    Raises
+    ------
+    PcapdiagError
+        A place cannot be written.
+    """
+    problems: list[PcapdiagError] = []
+    n_failed = 0
+    for step in (_write_site, _write_lines, _send):
+        try:
+            n_failed += step(telling, store, summary, quiet=quiet)
+        except PcapdiagError as error:
+            problems.append(error)
+    if telling.metrics:
+        from pcapdiag.tell.metrics import write_metrics  # noqa: PLC0415 - only for metrics
+
+        write_metrics(store, telling.metrics, notify_failures=n_failed)
+    if problems:
+        for problem in problems[1:]:
+            _say(str(problem))
+        raise problems[0]
+
+
+def _write_site(telling: Telling, store: Store, _summary: ScanSummary, *, quiet: bool) -> int:
+    if not telling.out:
+        return 0
+    from pcapdiag.site.write import write_site  # noqa: PLC0415 - only for a site
+
+    done = write_site(store, telling.out)
+    if not quiet:
+        _say(f"{telling.out}: {done.written} pages written, {done.unchanged} unchanged, {done.removed} removed")
+    if done.without_report and not quiet:
+        captures = count_of(done.without_report, "capture")
+        _say(f"{captures} with findings read without --out: for the full reports, scan once more with --rescan")
+    return 0
+
+
+def _write_lines(telling: Telling, _store: Store, summary: ScanSummary, *, quiet: bool) -> int:  # noqa: ARG001 - as its siblings
+    if not telling.jsonl:
+        return 0
+    from pathlib import Path  # noqa: PLC0415 - help needs none
+
+    from pcapdiag.outfolder import OutFolder  # noqa: PLC0415 - the same
+    from pcapdiag.scan.summary import render  # noqa: PLC0415 - the same
+
+    target = Path(telling.jsonl)
+    with OutFolder(target.parent, is_own=_is_lines, is_private=True) as folder, folder.locked():
+        folder.write(target.name, render(summary, "jsonl").encode())
+    return 0
+
+
+def _is_lines(head: bytes) -> bool:
+    return head.startswith(b'{"kind": "')
+
+
+def _send(telling: Telling, store: Store, _summary: ScanSummary, *, quiet: bool) -> int:
+    """Return how many channels could not be told."""
+    if not telling.channels:
+        return 0
+    from pcapdiag.site.data import finding_page  # noqa: PLC0415 - only for messages
+    from pcapdiag.tell.notify import notify  # noqa: PLC0415 - only who is to be told
+
+    base = telling.site_url.rstrip("/")
+
+    def link(finding: FindingRow) -> str:
+        return f"{base}/findings/{finding_page(finding)}" if base else ""
+
+    n_failed = 0
+    for told in notify(store, telling.channels, link):
+        if told.problem:
+            n_failed += 1
+            _say(f"could not tell {told.channel}: {told.problem}; the next scan tries again")
+        elif told.n_findings and not quiet:
+            _say(f"told {told.channel} of {count_of(told.n_findings, 'finding')}")
+    return n_failed
+
+
+def _say(text: str) -> None:
+    from pcapdiag.report.escape import visible  # noqa: PLC0415 - help needs no unicodedata
+
+    click.echo(f"pcapdiag: {visible(text)}", err=True)
