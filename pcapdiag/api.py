@@ -85,6 +85,11 @@ class CaptureReport:
 
         return visible(headline(self.report))
 
+    @property
+    def found(self) -> Sequence[Finding]:
+        """The findings in the order of the report, with addresses and names as captured whatever the report shows."""
+        return self._captured.findings
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON report as dicts and lists."""
         return self.report.to_json()

@@ -30,6 +30,7 @@ _COMMANDS = {
     "compare": "Say what a change did: fixed, still exposed, not exposed, or cannot tell.",
     "show": "Print frames, segments, connections, exchanges or closings as a table.",
     "scan": "Read what is new among many captures, remember it, say what changed.",
+    "watch": "Record for days, and keep only what proves a failure.",
     "history": "Say what earlier scans found: new, worse, gone; trends.",
     "slice": "Write the packets that prove the findings, without secrets.",
     "rule": "List the root causes that are looked for, or explain one.",

@@ -148,6 +148,11 @@ class Framer:
         self._flush()
 
     @property
+    def open_state(self) -> state.FramerArrays:
+        """What is known of connections that have not ended, by the tracker's slots; to be read only."""
+        return self._arrays()
+
+    @property
     def n_exchanges(self) -> int:
         """Exchanges emitted so far."""
         return int(self._ctl[state.C_N_EMITTED])

@@ -202,6 +202,21 @@ class Tracker:
             yield self._take_output(nothing)
 
     @property
+    def live(self) -> Rows:
+        """What is known of connections that have not ended: `kernels.tcp_state.LIVE` by slot, to be read only."""
+        return self._live
+
+    @property
+    def flows(self) -> Rows:
+        """Their directions, `kernels.tcp_state.FLOW`, two for each slot; to be read only."""
+        return self._flows
+
+    def wrap_numbers(self, most: int) -> None:
+        """Count connections from 0 again where they are more than `most`: for a capture that never ends."""
+        if self._ctl[state.C_NEXT_CONN] > most:
+            self._ctl[state.C_NEXT_CONN] = 0
+
+    @property
     def n_undecoded(self) -> int:
         """Frames that were not understood."""
         return int(self._ctl[state.C_KINDS + FrameKind.UNDECODED])

@@ -1,0 +1,247 @@
+"""Where the recording comes from: standard input, or the files that a running capture writes into a folder.
+
+A file of a folder is handed on through a pipe while it grows, so that the reader gets its frames as soon as they are
+written; the pipe ends when the capture has moved on to the next file. Files are known by how they begin, not by their
+name: a rotation renames, compresses, deletes and overwrites them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import os
+import stat
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pcapdiag.capture.series import is_capture_name, series_of
+from pcapdiag.capture.sniff import container_of
+from pcapdiag.capture.sources import STDIN, open_source
+from pcapdiag.errors import CaptureError, UsageError
+from pcapdiag.watch.model import SourceFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_HEAD_BYTES: Final = 1024
+_LEAST_HEAD_BYTES: Final = 64
+"""[bytes] A pcap header, the header of its first record and some of it: the time of a first frame tells files apart."""
+_PIECE_BYTES: Final = 1 << 18
+_POLL_S: Final = 0.1
+_QUIET_S: Final = 0.5
+_PIPE_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Something to be read to its end, once.
+
+    Attributes
+    ----------
+    path : str
+        What to open.
+    name : str
+        What people call it.
+    n_skip : int
+        Frames at its beginning that were read before.
+    source : SourceFile or None
+        The file's record, of which the reader keeps `n_frames` true; None for standard input.
+    """
+
+    path: str
+    name: str
+    n_skip: int = 0
+    source: SourceFile | None = None
+
+
+class PipeFeed:
+    """Standard input: one stream, as long as its writer lives."""
+
+    def __init__(self) -> None:
+        self.sources: list[SourceFile] = []
+
+    def streams(self) -> Iterator[Stream]:
+        """Yield the one stream."""
+        yield Stream(STDIN, "standard input")
+
+    def stop(self) -> None:
+        """Nothing to stop: the writer ends the stream."""
+
+
+class FolderFeed:
+    """The files of one rotation series, in the order in which they were begun, the newest followed while it grows.
+
+    Parameters
+    ----------
+    place : str
+        A folder or a glob.
+    sources : list of SourceFile
+        What an earlier run has read.
+
+    Raises
+    ------
+    UsageError
+        The folder does not exist, or holds more than one series.
+    """
+
+    def __init__(self, place: str, sources: list[SourceFile]) -> None:
+        self._place = place
+        self.sources = sources
+        self._stopped = threading.Event()
+        self._passed: dict[tuple[int, int], tuple[int, int]] = {}
+        if not glob.has_magic(place) and not Path(place).is_dir():
+            msg = f"{place} is no folder; give - for standard input, a folder, or a glob in quotes"
+            raise UsageError(msg)
+        series = {series_of(path) for path in self._candidates()}
+        if len(series) > 1:
+            examples = " and ".join(sorted(f"{name!r}" for _, name in series)[:2])
+            msg = f"{place} holds more than one series of captures ({examples}); name one by a glob in quotes"
+            raise UsageError(msg)
+
+    def stop(self) -> None:
+        """End the stream that is read, after what is there."""
+        self._stopped.set()
+
+    def streams(self) -> Iterator[Stream]:
+        """Yield each file as a stream; waits for new files until `stop`."""
+        while True:
+            path = self._next()
+            if path is None:
+                if self._stopped.is_set():
+                    return
+                self._stopped.wait(_POLL_S)
+                continue
+            yield from self._follow(path)
+
+    def _candidates(self) -> list[str]:
+        """Return files that look like captures by their name."""
+        pattern = self._place if glob.has_magic(self._place) else str(Path(glob.escape(self._place)) / "*")
+        found = glob.glob(pattern)  # noqa: PTH207 - as the shell has it
+        by_name = glob.has_magic(self._place)
+        return [path for path in found if (by_name or is_capture_name(Path(path).name)) and _is_file(path)]
+
+    def _next(self) -> str | None:
+        """Return the oldest file that was not read yet; None if there is none."""
+        unread = []
+        for path in self._candidates():
+            with contextlib.suppress(OSError, CaptureError):  # gone meanwhile, or not to be read: looked at again
+                status = Path(path).stat()
+                key, version = (status.st_dev, status.st_ino), (status.st_size, status.st_mtime_ns)
+                if self._passed.get(key) == version:
+                    continue
+                source = self._known(path)
+                if source is not None and source.is_done:
+                    self._pass(key, version)
+                elif status.st_size >= _LEAST_HEAD_BYTES:
+                    first_ns = _first_ns(path)
+                    if first_ns is None:
+                        self._pass(key, version)
+                    else:
+                        unread.append((first_ns, status.st_mtime_ns, path))
+        return min(unread)[2] if unread else None
+
+    def _pass(self, key: tuple[int, int], version: tuple[int, int]) -> None:
+        """Remember that a file needs no look until it changes; files that are gone are forgotten now and then."""
+        if len(self._passed) > 100_000:
+            self._passed.clear()
+        self._passed[key] = version
+
+    def _known(self, path: str) -> SourceFile | None:
+        """Return the record of a file that begins like this one."""
+        head = _head(path)
+        for source in reversed(self.sources):
+            if source.head_bytes <= len(head) and source.head == _digest(head[: source.head_bytes]):
+                return source
+        return None
+
+    def _follow(self, path: str) -> Iterator[Stream]:
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return  # renamed or deleted meanwhile; under its new name it is found again
+        source = self._known(path)
+        if source is None:
+            head = _head(path)
+            source = SourceFile(_digest(head), len(head))
+            self.sources.append(source)
+        reading, writing = os.pipe()
+        pump = threading.Thread(target=self._pump, args=(file, writing), name="pcapdiag-follow", daemon=True)
+        try:
+            pump.start()
+            yield Stream(f"/dev/fd/{reading}", path, source.n_frames, source)
+        finally:
+            os.close(reading)
+            pump.join()
+        source.is_done = not self._stopped.is_set()
+
+    def _pump(self, file: int, writing: int) -> None:
+        """Copy a file into a pipe until the capture has moved on; the body of a thread."""
+        quiet_since = time.monotonic()
+        n_copied = 0
+        try:
+            while True:
+                piece = os.read(file, _PIECE_BYTES)
+                if piece:
+                    rest = memoryview(piece)
+                    while rest:
+                        rest = rest[os.write(writing, rest) :]
+                    n_copied += len(piece)
+                    quiet_since = time.monotonic()
+                    continue
+                if self._stopped.is_set() or os.fstat(file).st_size < n_copied:
+                    return
+                if time.monotonic() - quiet_since >= _QUIET_S and self._has_newer(file):
+                    return
+                self._stopped.wait(_POLL_S)
+        except BrokenPipeError:
+            return  # the reader had enough: what it got was no capture
+        finally:
+            os.close(file)
+            os.close(writing)
+
+    def _has_newer(self, file: int) -> bool:
+        """Tell whether another file was begun since this one was written to."""
+        own = os.fstat(file)
+        for path in self._candidates():
+            with contextlib.suppress(OSError, CaptureError):
+                status = Path(path).stat()
+                is_other = (status.st_dev, status.st_ino) != (own.st_dev, own.st_ino)
+                if is_other and status.st_size and status.st_mtime_ns >= own.st_mtime_ns:
+                    source = self._known(path) if status.st_size >= _LEAST_HEAD_BYTES else None
+                    if source is None or not source.is_done:
+                        return True
+        return False
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 - many files, often
+    except OSError:
+        return False
+
+
+def _head(path: str) -> bytes:
+    with open_source(path) as source:
+        buffer = bytearray(_HEAD_BYTES)
+        return bytes(buffer[: source.fill(memoryview(buffer))])
+
+
+def _digest(head: bytes) -> str:
+    return hashlib.sha256(head).hexdigest()[:32]
+
+
+def _first_ns(path: str) -> int | None:
+    """Return when a capture begins; None if the file is none, -1 if it has no frame yet."""
+    from pcapdiag.capture.batch import Capture, CaptureFile  # noqa: PLC0415 - loads the kernels
+    from pcapdiag.capture.reader import read_batches  # noqa: PLC0415 - the same
+
+    if not container_of(_head(path)):
+        return None
+    file = CaptureFile(path)
+    for _ in read_batches(Capture([file]), decode=False, block_bytes=_PIECE_BYTES):
+        break
+    return file.first_ts_ns

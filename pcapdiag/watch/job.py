@@ -1,0 +1,198 @@
+"""Makes the report of an incident, in a process of its own: ``python -m pcapdiag.watch.job FOLDER``.
+
+The folder holds ``order.json`` and what it names: parts of the recording and of the logs. What comes of it is written
+beside them: the report, and ``result.json`` last. A process of its own gives all memory back, and whatever goes wrong
+in it does not touch the recording.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zipfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pcapdiag.errors import PcapdiagError
+from pcapdiag.findings import Severity
+from pcapdiag.watch.model import AnalysisOptions, JobOrder, JobResult, Reported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pcapdiag.api import CaptureReport
+    from pcapdiag.findings import Finding, Occurrence
+
+ORDER: Final = "order.json"
+RESULT: Final = "result.json"
+BUNDLE: Final = "incident.zip"
+REPORT: Final = "incident"
+
+_MOST_KEYS: Final = 20_000
+
+
+def write_order(folder: Path, order: JobOrder) -> None:
+    """Write what `run` is to do.
+
+    Parameters
+    ----------
+    folder : Path
+        The job's own.
+    order : JobOrder
+        What to do.
+    """
+    _write(folder / ORDER, json.dumps(asdict(order)).encode())
+
+
+def read_result(folder: Path) -> JobResult | None:
+    """Return what came of a job; None if it did not come to an end."""
+    path = folder / RESULT
+    if not path.exists():
+        return None
+    values = json.loads(path.read_bytes())
+    findings = tuple(Reported(**{**f, "keys": tuple(f["keys"])}) for f in values["findings"])
+    return JobResult(findings, values["written"], tuple(values["client_endpoints"]), values["error"])
+
+
+def run(folder: Path) -> None:
+    """Do the job of a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        With its order.
+    """
+    os.chdir(folder)  # names in the report are those of the files, not where they lay for a minute
+    values = json.loads(Path(ORDER).read_bytes())
+    options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["options"].items()}
+    order = JobOrder(**{**values, "options": AnalysisOptions(**options)})
+    try:
+        result = _report(order)
+    except (PcapdiagError, OSError) as error:
+        result = JobResult(error=str(error))
+    _write(Path(RESULT), json.dumps(asdict(result)).encode())
+
+
+def _report(order: JobOrder) -> JobResult:
+    from pcapdiag.api import analyze  # noqa: PLC0415 - the engine
+
+    options = order.options
+    report = analyze(
+        *order.captures,
+        proxies=options.proxies,
+        upstreams=options.upstreams,
+        error_logs=options.error_logs,
+        access_logs=options.access_logs,
+        proxy_conf=options.proxy_conf,
+        log_format=options.log_format,
+        log_zone=options.log_zone,
+        select=options.select,
+        ignore=options.ignore,
+        redact=options.redact,
+        anonymize=options.anonymize,
+    )
+    known = frozenset(order.known)
+    found = tuple(_new_findings(report, known))
+    least = Severity[order.least.upper()]
+    written = any(f.identifier not in order.cooling and Severity[f.severity.upper()] >= least for f in found)
+    if written:
+        missing = (*order.missing, *_missing(report, known))
+        _write_incident(report, missing, as_bundle=order.bundle)
+    return JobResult(found, written, tuple(_client_endpoints(report)))
+
+
+def _new_findings(report: CaptureReport, known: frozenset[str]) -> Iterator[Reported]:
+    """Yield the findings that tell of failures no earlier incident holds."""
+    for finding, shown in zip(report.found, report.report.findings, strict=True):
+        keys = [key for key in _keys(finding) if key not in known]
+        if keys:
+            times = [int(key.rpartition(" ")[2]) for key in keys]
+            yield Reported(
+                identifier=finding.identifier,
+                code=finding.code,
+                name=finding.name,
+                severity=finding.severity.name.lower(),
+                subject=shown.subject,
+                message=shown.message,
+                keys=tuple(keys[:_MOST_KEYS]),
+                count=len(keys),
+                first_ts_ns=min(times),
+                last_ts_ns=max(times),
+            )
+
+
+def _keys(finding: Finding) -> list[str]:
+    return [_key(o) for o in finding.occurrences if o.request_ts_ns >= 0]
+
+
+def _key(occurrence: Occurrence) -> str:
+    """Return what makes a failure the same in two reports, whatever the recording holds of its connection."""
+    return f"{occurrence.orig} {occurrence.resp} {occurrence.request_ts_ns}"
+
+
+def _missing(report: CaptureReport, known: frozenset[str]) -> Iterator[str]:
+    """Yield what the recording does not hold of the connections concerned."""
+    inferred = report.analysis.connections["orig_inferred"]
+    uids = {
+        o.uid
+        for finding in report.found
+        for o in finding.occurrences
+        if _key(o) not in known and o.conn >= 0 and inferred[o.conn]
+    }
+    if uids:
+        what = "1 connection was" if len(uids) == 1 else f"{len(uids)} connections were"
+        yield (
+            f"{what} open before the recording that is left begins: handshake and earlier exchanges are missing; a "
+            "larger --ring reaches further back"
+        )
+
+
+def _client_endpoints(report: CaptureReport) -> list[str]:
+    """Return where the proxy's clients arrive."""
+    import numpy as np  # noqa: PLC0415 - the engine has loaded it
+
+    from pcapdiag.codes import Leg  # noqa: PLC0415 - the same
+    from pcapdiag.units import format_endpoint  # noqa: PLC0415 - the same
+
+    rows = report.analysis.connections.rows[np.asarray(report.analysis.legs) == Leg.CLIENT]
+    ends = np.unique(rows[["resp_hi", "resp_lo", "resp_port"]])[:_MOST_KEYS]
+    return [format_endpoint(*end) for end in ends.tolist()]
+
+
+def _write_incident(report: CaptureReport, missing: tuple[str, ...], *, as_bundle: bool) -> None:
+    """Write the report in all its forms, as a bundle or unpacked."""
+    from pcapdiag.report.model import ReportNote  # noqa: PLC0415 - the engine has loaded it
+
+    notes = tuple(ReportNote("flight-recorder", text, -1, -1, "") for text in missing)
+    report.report = replace(report.report, notes=(*report.report.notes, *notes))
+    report.write_bundle(BUNDLE, force=True)
+    if as_bundle:
+        return
+    folder = Path(REPORT)
+    folder.mkdir(mode=0o700)
+    with zipfile.ZipFile(BUNDLE) as bundle:  # our own: its names are known to be harmless
+        for member in bundle.infolist():
+            target = folder / member.filename
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            _write(target, bundle.read(member))
+    Path(BUNDLE).unlink()
+
+
+def _write(path: Path, data: bytes) -> None:
+    part = path.with_name(f".{path.name}.part")
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+    part.replace(path)
+
+
+def main(arguments: list[str]) -> int:
+    """Do the job that the command line names."""
+    run(Path(arguments[0]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

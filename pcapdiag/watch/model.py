@@ -1,0 +1,240 @@
+"""What crosses the seams within the flight recorder, as plain data.
+
+All times are of the capture's clock, in ns, unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisOptions:
+    """How a slice of the recording is judged: as `api.analyze` takes it; access logs are followed as error logs are."""
+
+    proxies: tuple[str, ...] = ()
+    upstreams: tuple[str, ...] = ()
+    error_logs: tuple[str, ...] = ()
+    access_logs: tuple[str, ...] = ()
+    proxy_conf: str = ""
+    log_format: str = "auto"
+    log_zone: str = "auto"
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    redact: bool = True
+    anonymize: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOptions:
+    """What to watch, and within which bounds.
+
+    Attributes
+    ----------
+    place : str
+        ``-`` for standard input, a folder, or a glob.
+    out : str
+        Folder for incidents and for everything the recorder keeps.
+    ring_bytes : int
+        [bytes] Most that is kept of the recording.
+    grace_ns : int
+        [ns] How long after a failure its report is begun: retransmissions, the closing and the log entry arrive late.
+    cool_down_ns : int
+        [ns] How long a trouble that was reported is only counted.
+    context_ns : int
+        [ns] How much of the recording before a failure is read with it, if it is there.
+    keep_incidents : int
+        Most incidents that are kept.
+    keep_bytes : int
+        [bytes] Most that incidents may take.
+    least : str
+        Lowest severity that makes an incident.
+    bundle : bool
+        Whether an incident is one ZIP instead of a folder.
+    """
+
+    place: str
+    out: str
+    analysis: AnalysisOptions
+    ring_bytes: int = 512 << 20
+    grace_ns: int = 10_000_000_000
+    cool_down_ns: int = 600_000_000_000
+    context_ns: int = 300_000_000_000
+    keep_incidents: int = 200
+    keep_bytes: int = 2 << 30
+    least: str = "warning"
+    bundle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Something failed on the upstream leg, or the log says so.
+
+    Attributes
+    ----------
+    signature : str
+        What is alike gets the same one: the endpoint and how it failed.
+    resp : str
+        Responder of the connection, ``address:port``; empty for what only a log tells.
+    since_ns : int
+        First sight of the connection.
+    ts_ns : int
+        When it was seen to have failed.
+    """
+
+    signature: str
+    resp: str
+    since_ns: int
+    ts_ns: int
+
+
+@dataclass(slots=True)
+class Pending:
+    """Failures of one signature that wait for their report.
+
+    Attributes
+    ----------
+    first_ts_ns, last_ts_ns : int
+        Of the failures.
+    since_ns : int
+        From when on the recording is needed.
+    due_ns : int
+        When the report is to be begun.
+    """
+
+    signature: str
+    since_ns: int
+    first_ts_ns: int
+    last_ts_ns: int
+    due_ns: int
+    n_failures: int = 1
+    n_tries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobOrder:
+    """What the process that makes a report is told; `captures` and the logs are names in its own folder.
+
+    Attributes
+    ----------
+    known : tuple of str
+        Keys of occurrences that earlier incidents hold.
+    cooling : tuple of str
+        Identifiers that are only counted now.
+    missing : tuple of str
+        What the recording lacks, in sentences.
+    least : str
+        Lowest severity that makes an incident.
+    """
+
+    captures: tuple[str, ...]
+    options: AnalysisOptions
+    known: tuple[str, ...] = ()
+    cooling: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    least: str = "warning"
+    bundle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A finding that the job came to; `keys` are those of its occurrences that were not known."""
+
+    identifier: str
+    code: str
+    name: str
+    severity: str
+    subject: str
+    message: str
+    keys: tuple[str, ...]
+    count: int
+    first_ts_ns: int
+    last_ts_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """What became of a job.
+
+    Attributes
+    ----------
+    findings : tuple of Reported
+        Findings with something new, worst first.
+    written : bool
+        Whether there is a report: not if all of them are only counted now, or there is none.
+    client_endpoints : tuple of str
+        Endpoints that turned out to be the proxy's own, where clients arrive.
+    error : str
+        Why there is no report though there should be one.
+    """
+
+    findings: tuple[Reported, ...] = ()
+    written: bool = False
+    client_endpoints: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """A report that was written.
+
+    Attributes
+    ----------
+    path : str
+        Its folder or bundle, under the folder for incidents.
+    code, severity, subject, message : str
+        Of its worst new finding.
+    identifiers : tuple of str
+        Of all its new findings.
+    count : int
+        Failures that no earlier incident holds.
+    first_ts_ns, last_ts_ns : int
+        When they happened.
+    n_bytes : int
+        [bytes] What it takes on disk.
+    missing : tuple of str
+        What the recording lacks, in sentences.
+    """
+
+    path: str
+    code: str
+    name: str
+    severity: str
+    subject: str
+    message: str
+    identifiers: tuple[str, ...]
+    count: int
+    first_ts_ns: int
+    last_ts_ns: int
+    n_bytes: int = 0
+    missing: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a line of ``incidents.jsonl``, with times as ISO 8601 beside the numbers."""
+        from pcapdiag.units import format_ts_ns  # noqa: PLC0415 - options need no calendar
+
+        values = asdict(self)
+        return values | {f"{name}_ts": format_ts_ns(values[f"{name}_ts_ns"]) for name in ("first", "last")}
+
+
+@dataclass(slots=True)
+class SourceFile:
+    """A file of the folder that was read, wholly or in part.
+
+    Attributes
+    ----------
+    head : str
+        Digest of its beginning, which it keeps under another name and compressed.
+    head_bytes : int
+        [bytes] Of how much of it.
+    n_frames : int
+        Frames read.
+    is_done : bool
+        Whether all of it was read.
+    """
+
+    head: str
+    head_bytes: int
+    n_frames: int = 0
+    is_done: bool = False
