@@ -34,8 +34,8 @@ class Plan:
     ----------
     jobs : list of Job
         To be done in any order.
-    copies : list of Found
-        Files that look like copies of others among those: to be looked at when all jobs are done.
+    copies : list of (Found, Found)
+        Files that look like copies, each with its original among those: to be looked at when that has been read.
     waiting : int
         Files that are left for the next scan.
     outside : int
@@ -43,7 +43,7 @@ class Plan:
     """
 
     jobs: list[Job] = field(default_factory=list)
-    copies: list[Found] = field(default_factory=list)
+    copies: list[tuple[Found, Found]] = field(default_factory=list)
     waiting: int = 0
     outside: int = 0
 
@@ -104,21 +104,33 @@ def make_plan(store: Store, found: Mapping[str, Found], options: ScanOptions, *,
     return plan
 
 
-def plan_copies(store: Store, files: list[Found], options: ScanOptions, *, version: str, staging: str) -> list[Job]:
+def plan_copies(store: Store, plan: Plan, options: ScanOptions, *, version: str, staging: str) -> list[Job]:
     """Return the jobs for files that look like copies of others, which have been read by now.
+
+    A copy whose original another scan is still reading waits, too: else it would depend on chance which of them counts.
 
     Parameters
     ----------
     store, options, version, staging
         As in `make_plan`.
-    files : list of Found
-        Its `copies`.
+    plan : Plan
+        Whose `copies` it is about.
 
     Returns
     -------
     list of Job
     """
-    return _JobMaker(store, store.known_files(), {}, options, version, staging).fresh(files)
+    if not plan.copies:
+        return []
+    known = store.known_files()
+    files = []
+    for copy, original in plan.copies:
+        before = known.get(storable(original.path))
+        if before is not None and before.record.stamp == original.stamp:
+            files.append(copy)
+        else:
+            plan.waiting += 1
+    return _JobMaker(store, known, {}, options, version, staging).fresh(files)
 
 
 class _JobMaker:
@@ -204,21 +216,24 @@ class _JobMaker:
         return capture.last_ts_ns if is_shared else capture.until_ts_ns
 
 
-def _without_copies(files: list[Found]) -> tuple[list[Found], list[Found]]:
-    """Return the files without those that look like copies of others among them, and those."""
+def _without_copies(files: list[Found]) -> tuple[list[Found], list[tuple[Found, Found]]]:
+    """Return the files without those that look like copies of others among them, and those with their originals."""
     by_size: dict[int, list[Found]] = defaultdict(list)
     for file in files:
         by_size[file.stamp.size].append(file)
     first: list[Found] = []
-    copies: list[Found] = []
+    copies: list[tuple[Found, Found]] = []
     for same in by_size.values():
-        seen: set[str] = set()
+        originals: dict[str, Found] = {}
         for file in sorted(same, key=lambda f: f.path):
             head = _head(file) if len(same) > 1 else ""
-            (copies if head and head in seen else first).append(file)
-            seen.add(head)
+            if head and head in originals:
+                copies.append((file, originals[head]))
+            else:
+                first.append(file)
+                originals[head] = file
     order = {file.path: place for place, file in enumerate(files)}
-    return sorted(first, key=lambda f: order[f.path]), sorted(copies, key=lambda f: order[f.path])
+    return sorted(first, key=lambda f: order[f.path]), copies
 
 
 def _head(file: Found) -> str:

@@ -166,7 +166,8 @@ def _why_not(path: str) -> str:
     with open_source(path) as source:
         buffer = bytearray(HEAD_BYTES)
         n_read = source.fill(memoryview(buffer))
-        return not_a_capture(path, bytes(buffer[:n_read]), source.compression)
+        text = not_a_capture(path, bytes(buffer[:n_read]), source.compression)
+    return text.removeprefix(f"{path} ")
 
 
 def _is_outside(path: str, size: int, options: ReadOptions) -> bool:

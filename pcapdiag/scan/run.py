@@ -107,7 +107,7 @@ def run_scan(
     store.sweep()
     staging = "" if options.scheduler else str(store.details.staging(scan))
     plan = make_plan(store, found, options, version=__version__, staging=staging)
-    state.waiting, state.outside = plan.waiting, plan.outside
+    state.outside = plan.outside
     state.progress.files_total = sum(len(job.fresh) for job in plan.jobs) + len(plan.copies)
     state.progress.bytes_total = sum(max(file.found.stamp.size, 0) for job in plan.jobs for file in job.fresh)
     if plan.jobs or plan.copies:
@@ -118,8 +118,8 @@ def run_scan(
         with Workers(jobs=options.jobs, scheduler=options.scheduler) as workers:
             coordinator = _Coordinator(store, scan, workers, state, say)
             coordinator.run(plan.jobs)
-            coordinator.run(plan_copies(store, plan.copies, options, version=__version__, staging=staging))
-    totals = store.finish_scan(scan, found=len(found) - state.outside, waiting=state.waiting)
+            coordinator.run(plan_copies(store, plan, options, version=__version__, staging=staging))
+    totals = store.finish_scan(scan, found=len(found) - state.outside, waiting=state.waiting + plan.waiting)
     store.sweep()
     return _summary(store, scan, found, state, totals)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -185,10 +186,23 @@ def _open(url: str, path: Path | None) -> Engine:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _record: object) -> None:
-        for pragma in ("busy_timeout", _BUSY_MS), ("journal_mode", "WAL"), ("synchronous", "FULL"), ("foreign_keys", 1):
+        for pragma in ("busy_timeout", _BUSY_MS), ("synchronous", "FULL"), ("foreign_keys", 1):
             connection.execute("PRAGMA {} = {}".format(*pragma))
+        _use_wal(connection)
 
     return engine
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Let readers and a writer work at the same time; the change itself does not wait for others, so it is repeated."""
+    until = time.monotonic() + _BUSY_MS / 1000
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
 
 
 def _revision(connection: Connection) -> str:

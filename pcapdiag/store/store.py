@@ -231,6 +231,10 @@ class Store:
         self.details.place(result.details)
         with self.database.writing() as db:
             old = db.scalar(select(CaptureTable.details).where(CaptureTable.key == result.key))
+            others = select(FileTable.path).where(
+                FileTable.capture_key == result.key, FileTable.path.not_in([_clean(path) for path in result.paths])
+            )
+            copies = db.scalars(others).all()
             touched = _remove_capture(db, result.key)
             db.execute(delete(PendingTable).where(PendingTable.key == result.key))
             db.execute(insert(CaptureTable).values(_capture_values(scan, result)))
@@ -239,6 +243,9 @@ class Store:
             _insert(db, SightingTable, [{"capture_key": result.key, **_values(seen)} for seen in result.sightings])
             _insert(db, OccurrenceTable, [{"capture_key": result.key, **_values(row)} for row in result.occurrences])
             _write_files(db, scan, result.program_version, result.files)
+            for some in _parts(copies):
+                same = {"capture_key": result.key, "program_version": result.program_version, "scan": scan}
+                db.execute(update(FileTable).where(FileTable.path.in_(some)).values(same))
             sum_up(db, touched | {seen.identifier for seen in result.sightings})
         placed = {detail.name for detail in result.details}
         self.details.remove(name for name, _ in json.loads(old or "[]") if name not in placed)
@@ -261,14 +268,19 @@ class Store:
         version : str
             Of this program.
         files : sequence of FileRecord
-            Those that failed, and those whose content proved to be known.
+            Those that failed, and those whose content proved to be known: they count as read when that was.
         pending : sequence of PendingCapture
             How the others are grouped.
         instead_of : str
             Key of a pending capture that this replaces.
         """
         with self.database.writing() as db:
-            _write_files(db, scan, version, files)
+            keys = {file.capture_key for file in files if file.capture_key}
+            columns = CaptureTable.key, CaptureTable.scan
+            read = db.execute(select(*columns).where(CaptureTable.key.in_(keys)))
+            scans = {row.key: row.scan for row in read}
+            for file in files:
+                _write_files(db, scans.get(file.capture_key, scan), version, [file])
             gone = [instead_of, *(part.key for part in pending)]
             db.execute(delete(PendingTable).where(PendingTable.key.in_(gone)))
             rows = [

@@ -1,0 +1,175 @@
+"""Folders of captures for scans, what a store holds as text, and a scan that is killed.
+
+``python -m tests.scan.places 50`` kills a scan at 50 random moments, repeats it each time and compares the stores.
+"""
+
+import hashlib
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.scenario import parse, write_capture
+
+ROOT = Path(__file__).resolve().parents[2]
+DAY_NS = 86_400 * 10**9
+START_NS = 1_700_000_000 * 10**9
+_GET = "GET /%s HTTP/1.1\\r\\nHost: api.example.test\\r\\n\\r\\n"
+_OK = "HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok"
+_CLOCKS = {"started_at_ns", "ended_at_ns", "holder", "alive_until_ns"}
+
+
+def script(races, answered=3):
+    """Return a script: requests that cross the FIN of their upstream after 5 s, and some that are answered."""
+    lines = []
+    for conn in range(races + answered):
+        lines += [
+            f"+1 @{conn} > S",
+            f"+0.01 @{conn} < S.",
+            f"+0.01 @{conn} > .",
+            f'+0.01 @{conn} > P. "{_GET % "a"}"',
+            f'+0.01 @{conn} < P. "{_OK}"',
+            f"+0.001 @{conn} > .",
+        ]
+        if conn < races:
+            lines += [
+                f'+5 @{conn} > P. "{_GET % "b"}"',
+                f"+0.0001 @{conn} < F. ack 44",
+                f"+0.01 @{conn} < R",
+            ]
+        else:
+            lines += [f'+1 @{conn} > P. "{_GET % "b"}"', f'+0.01 @{conn} < P. "{_OK}"', f"+0.001 @{conn} > ."]
+    return "\n".join(lines)
+
+
+def capture(path, *, races=2, answered=3, at_s=0, **form):
+    """Write a capture and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    form = {"start_ns": START_NS + int(at_s * 10**9), **form}
+    path.write_bytes(write_capture(parse(script(races, answered)), **form))
+    return path
+
+
+def many(folder, n=12):
+    """Write files of their own, a series, a copy, and files with which something is wrong."""
+    for i in range(n):
+        capture(folder / f"host{chr(97 + i)}" / "proxy.pcap", races=i % 3, at_s=3600 * i, resp=f"10.9.0.{i + 1}")
+    for i in range(3):
+        capture(
+            folder / "ring" / f"ring_{i:05d}_20231114221320.pcap", races=1, at_s=100 * i, orig_port=40_000 + 100 * i
+        )
+    for i in range(4):
+        # Names like those of a series, but at the same time: captures of their own.
+        capture(folder / "both" / f"nic_{i:02d}.pcap", races=1, orig=f"10.9.1.{i}")
+    whole = (folder / "hosta" / "proxy.pcap").read_bytes()
+    (folder / "copies").mkdir()
+    (folder / "copies" / "copy.pcap").write_bytes((folder / "hostb" / "proxy.pcap").read_bytes())
+    (folder / "bad").mkdir()
+    (folder / "bad" / "cut.pcap").write_bytes(whole[:-7])
+    (folder / "bad" / "garbage.pcap").write_bytes(b"no capture at all")
+    (folder / "bad" / "empty.pcap").write_bytes(b"")
+    (folder / "notes.txt").write_text("what is not named like a capture is left alone\n")
+    return folder
+
+
+def dump(path):
+    """Return every row of a store and every file of its exchanges, without what the clock says."""
+    db = sqlite3.connect(path)
+    db.row_factory = sqlite3.Row
+    lines = []
+    tables = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+    for table in tables:
+        query = f"SELECT * FROM {table}"  # noqa: S608 - our own tables
+        rows = [{k: row[k] for k in tuple(row.keys()) if k not in _CLOCKS} for row in db.execute(query)]
+        lines += sorted(f"{table} {row}" for row in rows)
+    db.close()
+    details = Path(path).with_suffix(".exchanges")
+    for file in sorted(p for p in details.rglob("*") if p.is_file()):
+        lines.append(f"{file.relative_to(details)} {hashlib.sha256(file.read_bytes()).hexdigest()}")
+    return lines
+
+
+def command(folder, store, *options):
+    """Return the command line of a scan."""
+    return [sys.executable, "-m", "pcapdiag", "scan", str(folder), "--store", str(store), "--jobs", "2", *options]
+
+
+def environment():
+    """Return the environment of a scan in a process of its own."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PCAPDIAG_KERNELS"}
+    return inherited | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+
+
+def scan(folder, store, *options, check=(0, 1)):
+    """Run a scan to its end."""
+    done = subprocess.run(
+        command(folder, store, *options), capture_output=True, text=True, env=environment(), check=False, timeout=120
+    )
+    assert done.returncode in check, done.stdout + done.stderr
+    return done
+
+
+def kill_after(seconds, folder, store):
+    """Begin a scan and kill it; return whether it was still running, once its workers are gone, too."""
+    process = subprocess.Popen(
+        command(folder, store), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()
+    )
+    workers = []
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        if children.exists():
+            workers = children.read_text().split()
+        time.sleep(min(0.005, max(end - time.monotonic(), 0)))
+    was_running = process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for _ in range(200):
+        if not any(Path(f"/proc/{pid}").exists() for pid in workers):
+            return was_running
+        time.sleep(0.05)
+    message = "a worker outlived its scan by ten seconds"
+    raise AssertionError(message)
+
+
+def kill_and_repeat(folder, work, moments):
+    """Kill a scan at each moment (a share of its run time), repeat it and compare the store with that of a whole run.
+
+    Returns
+    -------
+    int
+        How many were still running when they were killed.
+    """
+    reference = work / "reference.db"
+    scan(folder, work / "warm.db")
+    start = time.monotonic()
+    scan(folder, reference)
+    took_s = time.monotonic() - start
+    expected = dump(reference)
+    n_killed = 0
+    for number, moment in enumerate(moments):
+        store = work / f"killed{number}.db"
+        n_killed += kill_after(moment * took_s, folder, store)
+        scan(folder, store)
+        got = dump(store)
+        assert got == expected, f"killed at {moment:.3f}: {sorted(set(got) ^ set(expected))[:6]}"
+    return n_killed
+
+
+def main(n):
+    """Kill a scan n times."""
+    seed = int(time.time())
+    with tempfile.TemporaryDirectory() as name:
+        folder = many(Path(name) / "captures")
+        rng = random.Random(seed)
+        n_killed = kill_and_repeat(folder, Path(name), [rng.uniform(0.1, 1) for _ in range(n)])
+    print(f"{n} scans, {n_killed} of them killed while they ran (seed {seed}): all stores as of one undisturbed run")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
