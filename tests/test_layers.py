@@ -22,6 +22,8 @@ HOMES = {
     "psycopg": ("store/",),
     "fsspec": ("capture/", "scan/"),
     "distributed": ("scan/",),
+    "apprise": ("tell/",),
+    "jinja2": ("report/", "site/"),
     "crossplane": ("conf/",),
     "yaml": ("conf/",),
     "dpkt": ("capture/", "report/"),
@@ -52,6 +54,8 @@ HEAVY = (
     "github",
     "gitlab",
     "keyring",
+    "apprise",
+    "jinja2",
 )
 
 

@@ -7,23 +7,20 @@ site. What a capture can make up (a day per packet, an upstream per port) is bou
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
-
-from sqlalchemy import func, select
+from typing import TYPE_CHECKING, Final
 
 from pcapdiag.store.history import list_captures, list_findings, list_upstreams
-from pcapdiag.store.model import FileStatus
+from pcapdiag.store.links import list_capture_days, list_failed_files, list_html_reports, list_sighting_links
 from pcapdiag.store.sums import judge_state
-from pcapdiag.store.tables import FileTable, ReportTable, SightingTable, UpstreamDayTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pcapdiag.store.history import CaptureRow, UpstreamTrend
+    from pcapdiag.store.links import SightingLink
     from pcapdiag.store.model import FindingRow, FindingState
     from pcapdiag.store.store import Store
 
@@ -76,9 +73,9 @@ class SiteData:
     ----------
     captures : dict
         By key.
-    reports : set of str
+    reports : frozenset of str
         Keys of the captures whose full report there is.
-    bad_files : list of (str, str)
+    bad_files : tuple of (str, str)
         Files that could not be read, and why; `n_bad_files` of them in all.
     nights_left_out, findings_left_out : int
         What is beyond the bounds.
@@ -87,8 +84,8 @@ class SiteData:
     nights: list[Night]
     findings: list[FindingRow]
     captures: dict[str, CaptureRow]
-    reports: set[str]
-    bad_files: list[tuple[str, str]]
+    reports: frozenset[str]
+    bad_files: tuple[tuple[str, str], ...]
     n_bad_files: int
     nights_left_out: int
     findings_left_out: int
@@ -116,50 +113,37 @@ def gather(store: Store) -> SiteData:
     findings = list(all_findings[:MOST_FINDINGS])
     captures = {row.key: row for row in list_captures(store) if _KEY.fullmatch(row.key)}
     upstreams = [row for row in list_upstreams(store) if _DAY.fullmatch(row.day)]
-    columns = [
-        SightingTable.__table__.c[n] for n in ("day", "identifier", "capture_key", "count", "failures", "message")
-    ]
-    is_bad = FileTable.status == FileStatus.FAILED.value
-    bad_files = select(FileTable.path, FileTable.notes).where(is_bad).order_by(FileTable.path).limit(_MOST_BAD_FILES)
-    with store.database.reading() as db:
-        sightings = [row for row in db.execute(select(*columns).order_by(*columns[:3])) if _DAY.fullmatch(row.day)]
-        looked_at = db.execute(select(UpstreamDayTable.day, UpstreamDayTable.capture_key).distinct()).all()
-        reports = set(db.scalars(select(ReportTable.capture_key).where(func.length(ReportTable.html) > 0)))
-        bad = db.execute(bad_files).all()
-        n_bad = int(db.scalar(select(func.count()).where(is_bad)) or 0)
+    sightings = [row for row in list_sighting_links(store) if _DAY.fullmatch(row.day)]
+    bad_files, n_bad_files = list_failed_files(store, _MOST_BAD_FILES)
     days = sorted({row.day for row in upstreams} | {row.day for row in sightings})
     nights = {day: Night(day) for day in days[-MOST_NIGHTS:]}
     for upstream in upstreams:
         if upstream.day in nights:
             nights[upstream.day].upstreams.append(upstream)
-    _add_captures(nights, captures, [*looked_at, *sightings])
+    held = {*list_capture_days(store), *((row.day, row.capture_key) for row in sightings)}
+    for day, key in sorted(held):
+        if day in nights and key in captures:
+            nights[day].captures.append(key)
+    for night in nights.values():
+        night.captures.sort(key=lambda key: (captures[key].first_ts_ns, key))
     _add_seen(nights, findings, captures, sightings, _Judge(upstreams, sightings))
     return SiteData(
         nights=list(nights.values()),
         findings=findings,
         captures=captures,
-        reports=reports & captures.keys(),
-        bad_files=[(path, "; ".join(text for _, text in json.loads(notes))) for path, notes in bad],
-        n_bad_files=n_bad,
+        reports=list_html_reports(store) & captures.keys(),
+        bad_files=bad_files,
+        n_bad_files=n_bad_files,
         nights_left_out=len(days) - len(nights),
         findings_left_out=len(all_findings) - len(findings),
     )
-
-
-def _add_captures(nights: Mapping[str, Night], captures: Mapping[str, CaptureRow], rows: Iterable[Any]) -> None:
-    of_day: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        if row.capture_key in captures:
-            of_day[row.day].add(row.capture_key)
-    for day, night in nights.items():
-        night.captures = sorted(of_day[day], key=lambda key: (captures[key].first_ts_ns, key))
 
 
 def _add_seen(
     nights: Mapping[str, Night],
     findings: Sequence[FindingRow],
     captures: Mapping[str, CaptureRow],
-    sightings: Iterable[Any],
+    sightings: Iterable[SightingLink],
     judge: _Judge,
 ) -> None:
     order = {finding.identifier: i for i, finding in enumerate(findings)}
@@ -184,16 +168,16 @@ def _add_seen(
 class _Judge:
     """Says how a finding stood on a night: as the store judges the last one, from what was known until then."""
 
-    def __init__(self, upstreams: Iterable[UpstreamTrend], sightings: Iterable[Any]) -> None:
+    def __init__(self, upstreams: Iterable[UpstreamTrend], sightings: Iterable[SightingLink]) -> None:
         self._traffic: dict[str, dict[str, int]] = defaultdict(dict)
         self._of_all: dict[str, int] = defaultdict(int)
         for row in upstreams:
             self._traffic[row.endpoint][row.day] = row.exchanges
             self._of_all[row.day] += row.exchanges
         self._counts: dict[str, dict[str, int]] = defaultdict(dict)
-        for row in sightings:
-            counts = self._counts[row.identifier]
-            counts[row.day] = counts.get(row.day, 0) + row.count
+        for seen in sightings:
+            counts = self._counts[seen.identifier]
+            counts[seen.day] = counts.get(seen.day, 0) + seen.count
 
     def state(self, finding: FindingRow, day: str) -> FindingState:
         """Return how it stood on a night on which it was seen."""

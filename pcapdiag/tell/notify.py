@@ -13,12 +13,9 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import delete, insert, select
-
 from pcapdiag.errors import MissingExtraError, UsageError
+from pcapdiag.store.announcements import findings_to_announce, write_announcements
 from pcapdiag.store.history import list_findings
-from pcapdiag.store.model import FindingState
-from pcapdiag.store.tables import AnnouncementTable
 from pcapdiag.tell.message import compose
 
 if TYPE_CHECKING:
@@ -30,9 +27,6 @@ if TYPE_CHECKING:
     from pcapdiag.store.store import Store
     from pcapdiag.tell.message import Message
 
-_CHANGED: Final = (FindingState.NEW, FindingState.WORSE)
-_OWED: Final = "owed"
-"""State of an announcement that is still to be made."""
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,31})://.")
 _STATUS: Final = re.compile(r"error=([1-5]\d\d)\b")
 _RETRIES: Final = 2
@@ -133,39 +127,12 @@ def notify(store: Store, channels: Sequence[Channel], link: Callable[[FindingRow
 
 
 def _tell(store: Store, channel: Channel, findings: Sequence[FindingRow], link: Callable[[FindingRow], str]) -> Told:
-    due = _due(store, channel.name, findings)
+    due = findings_to_announce(store, channel.name, findings)
     if not due:
         return Told(channel.name, 0)
     problem = _send(channel.service, compose(due, link))
-    _write_down(store, channel.name, due, is_owed=bool(problem))
+    write_announcements(store, channel.name, due, is_owed=bool(problem))
     return Told(channel.name, len(due), problem)
-
-
-def _due(store: Store, channel: str, findings: Sequence[FindingRow]) -> list[FindingRow]:
-    """Return what is new or worse and not told yet, and what is still owed and not gone by now."""
-    table = AnnouncementTable
-    with store.database.reading() as db:
-        rows = db.execute(select(table.identifier, table.state, table.state_day).where(table.channel == channel)).all()
-    told = {(row.identifier, row.state, row.state_day) for row in rows}
-    owed = {row.identifier for row in rows if row.state == _OWED}
-    return [
-        f
-        for f in findings
-        if (f.state in _CHANGED and (f.identifier, f.state.value, f.state_day) not in told)
-        or (f.identifier in owed and f.state is not FindingState.GONE)
-    ]
-
-
-def _write_down(store: Store, channel: str, findings: Sequence[FindingRow], *, is_owed: bool) -> None:
-    """Write down who was told what; the memory of a channel holds one row per finding."""
-    table = AnnouncementTable
-    with store.database.writing() as db:
-        for finding in findings:
-            mine = (table.channel == channel) & (table.identifier == finding.identifier)
-            db.execute(delete(table).where(mine))
-            state = _OWED if is_owed else finding.state.value
-            row = {"channel": channel, "identifier": finding.identifier, "state": state}
-            db.execute(insert(table).values(row | {"state_day": finding.state_day}))
 
 
 def _send(service: apprise.Apprise, message: Message) -> str:
