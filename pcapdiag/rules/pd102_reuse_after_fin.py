@@ -76,8 +76,8 @@ class ReuseAfterFin(CauseRule):
         remedy = keepalive_remedy(analysis, upstream_of(analysis, group.losses[0]), group.losses)
         return Words(
             message=(
-                f"{count(len(group.losses), 'request')} to {group.subject} went out on connections whose FIN the proxy"
-                f" had had for {lags}."
+                f"{count(len(group.losses), 'request')} to {group.subject} went out on"
+                f" {'a connection' if len(group.losses) == 1 else 'connections'} whose FIN the proxy had had for {lags}."
             ),
             refuted_by="An acknowledgement number in the request that does not cover the FIN.",
             remedy=(

@@ -87,7 +87,7 @@ class IdleCloseRaceInServer(CauseRule):
             message=(
                 f"{group.subject} closes idle connections after {about(timeout)}: its kernel acknowledged"
                 f" {count(len(group.losses), 'request')} that came in just then (idle gap {idle_gaps(group.losses)}),"
-                " and nobody read them."
+                f" and nobody read {'it' if len(group.losses) == 1 else 'them'}."
             ),
             refuted_by="A line of the upstream's own log that shows it handled such a request.",
             remedy=remedy.text,
