@@ -77,7 +77,8 @@ class ReuseAfterFin(CauseRule):
         return Words(
             message=(
                 f"{count(len(group.losses), 'request')} to {group.subject} went out on"
-                f" {'a connection' if len(group.losses) == 1 else 'connections'} whose FIN the proxy had had for {lags}."
+                f" {'a connection' if len(group.losses) == 1 else 'connections'} whose FIN the proxy had had for"
+                f" {lags}."
             ),
             refuted_by="An acknowledgement number in the request that does not cover the FIN.",
             remedy=(
