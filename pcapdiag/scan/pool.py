@@ -10,6 +10,7 @@ import gc
 import multiprocessing
 import os
 import threading
+import time
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _RETRIES: Final = 2
 _JOBS_PER_PROCESS: Final = 200
+_ASK_EVERY_S: Final = 2.0
+_CONNECT_S: Final = 5
 
 
 class Workers:
@@ -48,8 +51,10 @@ class Workers:
 
     def __init__(self, *, jobs: int, scheduler: str) -> None:
         self._client: Any = _connect(scheduler) if scheduler else None
-        self._n_local = jobs or len(os.sched_getaffinity(0))
+        self._n_known = jobs or len(os.sched_getaffinity(0))
+        self._ask_again_at = 0.0
         self._executor: Executor | None = None
+        self._others = set(multiprocessing.active_children())
         self._running: dict[Future[JobResult], Job] = {}
 
     def __enter__(self) -> Self:
@@ -58,10 +63,16 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(wait=error is None, cancel_futures=True)
+        for future in self._running:
+            future.cancel()
         if self._client is not None:
             self._client.close()
+        elif self._executor is not None:
+            if error is not None:
+                # What they read is lost anyway, and whoever waits for an error message shall not wait for them.
+                for child in set(multiprocessing.active_children()) - self._others:
+                    child.kill()
+            self._executor.shutdown(cancel_futures=True)
 
     @property
     def has_room(self) -> bool:
@@ -75,15 +86,15 @@ class Workers:
 
     @property
     def _n_workers(self) -> int:
-        if self._client is None:
-            return self._n_local
-        workers = self._client.scheduler_info(n_workers=-1)["workers"]
-        return max(sum(int(worker["nthreads"]) for worker in workers.values()), 1)
+        if self._client is not None and time.monotonic() >= self._ask_again_at:
+            self._ask_again_at = time.monotonic() + _ASK_EVERY_S  # workers come and go
+            self._n_known = max(sum(self._client.nthreads().values()), 1)
+        return self._n_known
 
     def submit(self, job: Job) -> None:
         """Hand out a job."""
         if self._executor is None:
-            self._executor = self._start(self._n_local)
+            self._executor = self._start(self._n_known)
         self._running[self._executor.submit(run_job, job)] = job
 
     def wait(self, timeout_s: float) -> list[tuple[Job, JobResult]]:
@@ -177,7 +188,7 @@ def _connect(scheduler: str) -> Any:
         msg = "--scheduler needs Dask: pip install 'pcapdiag[dask]' here and on its workers"
         raise MissingExtraError(msg) from error
     try:
-        return Client(scheduler, timeout=10, set_as_default=False)  # type: ignore[no-untyped-call] # Dask has no types
+        return Client(scheduler, timeout=_CONNECT_S, set_as_default=False)  # type: ignore[no-untyped-call] # Dask has no types
     except (OSError, ValueError) as error:
         msg = f"no Dask scheduler answers at {scheduler} ({error}); start one with `dask scheduler`"
         raise ScanError(msg) from error

@@ -25,19 +25,10 @@ def test_a_scan_that_is_killed_and_repeated_leaves_the_store_of_one_that_was_not
     assert n_killed >= 3
 
 
-def test_two_scans_at_once_leave_the_store_of_one(tmp_path):
+def test_two_scans_at_once_leave_the_store_of_one(tmp_path, begin):
     folder = places.many(tmp_path / "captures", n=6)
     places.scan(folder, tmp_path / "one.db")
-    both = [
-        subprocess.Popen(
-            places.command(folder, tmp_path / "two.db", "--format", "json"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=places.environment(),
-        )
-        for _ in range(2)
-    ]
+    both = [begin(*places.command(folder, tmp_path / "two.db", "--format", "json")) for _ in range(2)]
     summaries = []
     for process in both:
         out, err = process.communicate(timeout=120)
