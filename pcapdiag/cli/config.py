@@ -1,12 +1,14 @@
-"""Defaults from ``pcapdiag.toml``: the folder one works in first, then the user's configuration folder.
+"""Defaults from ``pcapdiag.toml``: the folder one works in first, then the operator's configuration folder.
 
-A table per command, keys as the long options: ``[analyze]``, ``fail-on = "error"``. Only options that choose *what to
-say* have a place there: a file that lies in a folder of captures must not choose where output goes.
+A table per command, keys as the long options: ``[analyze]``, ``fail-on = "error"``. Anywhere it may choose *what to
+say*. What is read, where output goes, whom to tell and what to forget has a place in the operator's own file alone: one
+that lies in a folder of captures must not choose that. Even there nothing takes redaction off or overwrites files.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +22,29 @@ if TYPE_CHECKING:
 
 FILE_NAME = "pcapdiag.toml"
 
+_LOGS = ("error-log", "access-log", "upstream-log", "proxy-conf")
+_FORMS = ("log-format", "log-zone", "upstream-log-format")
 _OPTIONS = {
     "analyze": ("proxy", "upstream", "format", "select", "ignore", "fail-on", "width", "quiet"),
     "scan": (
         *("proxy", "upstream", "format", "select", "ignore", "fail-on", "fail-on-change", "jobs", "settle", "quiet"),
-        *("log-format", "log-zone", "upstream-log-format", "keep-days", "keep-size"),
+        *_FORMS,
     ),
-    "history": ("format", "code", "upstream"),
+    "history": ("format", "code", "upstream", "state", "table", "since", "until"),
     "show": ("proxy", "upstream", "format", "limit", "quiet"),
+    "watch": ("proxy", "upstream", "format", "select", "ignore", "fail-on", "quiet", "log-format", "log-zone"),
 }
+# Not options: arguments, and the URLs that must not stand on a command line.
+_NAMES = {"scan": {"paths": "places", "notify": "notify"}, "watch": {"folder": "place"}}
+_OWN_OPTIONS = {
+    "scan": (
+        *("paths", "store", "exchanges", "no-exchanges", "keep-days", "keep-size", "since", "until", "scheduler"),
+        *("out", "site-url", "metrics", "jsonl", "notify", "notify-url-env", *_LOGS),
+    ),
+    "history": ("store",),
+    "watch": ("folder", "out", "ring", "grace", "cool-down", "context", "keep", "bundle", *_LOGS),
+}
+"""Only in the operator's own file."""
 
 
 def config_paths() -> Iterator[Path]:
@@ -56,13 +72,14 @@ def load_defaults(group: click.Group) -> dict[str, Any]:
         A file is no TOML, or holds a command or option that has no place there.
     """
     merged: dict[str, Any] = {}
+    here = Path(FILE_NAME)
     for path in reversed(tuple(config_paths())):
-        for command, options in _read(path).items():
+        for command, options in _read(path, is_own=path != here).items():
             merged.setdefault(command, {}).update(options)
     return {name: _by_parameter(group, name, options) for name, options in merged.items()}
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
+def _read(path: Path, *, is_own: bool) -> dict[str, dict[str, Any]]:
     try:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -77,11 +94,26 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
         if known is None or not isinstance(options, dict):
             msg = f"{path}: [{command}] has no place there; it may hold {', '.join(f'[{c}]' for c in _OPTIONS)}"
             raise UsageError(msg)
+        own = _OWN_OPTIONS.get(command, ())
         for key in options:
-            if key not in known:
-                msg = f"{path}: {key!r} has no place in [{command}]; it may hold {', '.join(known)}"
+            if key in own and not is_own:
+                msg = (
+                    f"{path}: {key!r} in [{command}] has a place only in {tuple(config_paths())[-1]}: a file beside "
+                    "captures must not choose it"
+                )
                 raise UsageError(msg)
+            if key not in (*known, *own):
+                msg = f"{path}: {key!r} has no place in [{command}]; it may hold {', '.join((*known, *own))}"
+                raise UsageError(msg)
+    _refuse_open_secrets(path, content)
     return content
+
+
+def _refuse_open_secrets(path: Path, content: dict[str, Any]) -> None:
+    scan = content.get("scan")
+    if isinstance(scan, dict) and "notify" in scan and path.stat().st_mode & stat.S_IROTH:
+        msg = f"{path} holds URLs to notify, which are secrets, and everybody may read it: chmod o-r {path}"
+        raise UsageError(msg)
 
 
 def _by_parameter(group: click.Group, name: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -91,4 +123,5 @@ def _by_parameter(group: click.Group, name: str, options: dict[str, Any]) -> dic
         if command
         else {}
     )
+    names.update(_NAMES.get(name, {}))
     return {names[key]: value for key, value in options.items() if key in names}

@@ -58,3 +58,63 @@ def test_what_has_no_place_in_a_file_is_refused(run, text, reason):
     assert done.returncode == 2
     assert reason in done.stderr
     assert done.stdout == ""
+
+
+OWN = """[scan]
+paths = ["{captures}"]
+store = "{work}/store.db"
+out = "{work}/site"
+metrics = "{work}/pcapdiag.prom"
+jsonl = "{work}/findings.jsonl"
+no-exchanges = true
+keep-days = 30
+fail-on = "never"
+[history]
+store = "{work}/store.db"
+"""
+
+
+@pytest.mark.compiled_only
+def test_ones_own_file_may_hold_everything_that_a_scan_needs(run, tmp_path):
+    (tmp_path / "captures").mkdir()
+    (tmp_path / "captures" / "proxy.pcap").write_bytes(RACE.read_bytes())
+    home = OWN.format(captures=tmp_path / "captures", work=tmp_path)
+    done = run("scan", home=home)
+    assert done.returncode == 0, done.stderr
+    assert "1 read" in done.stdout
+    assert (tmp_path / "site" / "index.html").exists()
+    assert (tmp_path / "pcapdiag.prom").exists()
+    assert (tmp_path / "findings.jsonl").exists()
+    assert "PD101" in run("history", home=home).stdout
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'out = "/etc"',
+        'metrics = "x.prom"',
+        'notify = ["json://evil.example"]',
+        'paths = ["/"]',
+        'store = "x.db"',
+        "keep-days = 1",
+        'error-log = "/etc/passwd"',
+    ],
+)
+def test_a_file_beside_captures_chooses_neither_places_nor_whom_to_tell(run, line):
+    done = run("scan", RACE, here=f"[scan]\n{line}\n")
+    assert done.returncode == 2
+    assert f"'{line.split()[0]}' in [scan] has a place only in" in done.stderr
+    assert "evil.example" not in done.stderr
+
+
+def test_urls_that_everybody_may_read_are_refused(run):
+    home = '[scan]\nnotify = ["json://127.0.0.1/hidden-token"]\n'
+    done = run("scan", RACE, home=home)
+    assert done.returncode == 2
+    assert "chmod o-r" in done.stderr
+    assert "hidden-token" not in done.stderr + done.stdout
+
+
+def test_what_to_watch_for_may_stand_in_a_file(run):
+    done = run("watch", "--help", here='[watch]\nfail-on = "error"\nproxy = ["10.0.0.1"]\n')
+    assert done.returncode == 0
