@@ -43,7 +43,7 @@ def publish(result: JobResult, job: Path, out: Path, missing: tuple[str, ...]) -
     Incident
         What was written.
     """
-    worst = max(result.findings, key=lambda f: (Severity[f.severity.upper()], f.count))
+    worst = max(result.findings, key=lambda f: Severity[f.severity.upper()])  # the first of them: causes come first
     name = f"{_stamp(worst.first_ts_ns)}-{worst.code}"
     made = job / BUNDLE if (job / BUNDLE).exists() else job / REPORT
     suffix = made.suffix

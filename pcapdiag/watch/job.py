@@ -103,10 +103,13 @@ def _report(order: JobOrder) -> JobResult:
     return JobResult(found, written, tuple(_client_endpoints(report)))
 
 
-def _new_findings(report: CaptureReport, known: frozenset[str]) -> Iterator[Reported]:
-    """Yield the findings that tell of failures no earlier incident holds."""
+def _new_findings(report: CaptureReport, known: frozenset[str], least: Severity) -> Iterator[Reported]:
+    """Yield the findings that tell of failures no earlier incident holds.
+
+    Requests that were still waiting for their response when the recording was looked at are none, and INFO.
+    """
     for finding, shown in zip(report.found, report.report.findings, strict=True):
-        keys = [key for key in _keys(finding) if key not in known]
+        keys = [key for key in _keys(finding) if key not in known] if finding.severity >= least else []
         if keys:
             times = [int(key.rpartition(" ")[2]) for key in keys]
             yield Reported(
