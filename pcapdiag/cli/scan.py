@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -57,6 +57,12 @@ FORMATS = ("text", "json", "jsonl")
     show_envvar=True,
     help="Leave files for the next scan that were written to in the last SECONDS.",
 )
+@click.option(
+    "--watch",
+    "is_watch",
+    is_flag=True,
+    help="Record for days instead, as `pcapdiag watch` does: follow the folder, write incidents into --out.",
+)
 @click.option("--rescan", is_flag=True, help="Read files again that have not changed.")
 @role_options
 @log_options
@@ -106,6 +112,7 @@ def scan(
     since: str,
     until: str,
     settle_s: float,
+    is_watch: bool,
     rescan: bool,
     proxies: tuple[str, ...],
     upstreams: tuple[str, ...],
@@ -148,6 +155,8 @@ def scan(
       pcapdiag scan s3://captures/proxy-1 --store postgresql://pcapdiag@db/pcapdiag --since 2d
       pcapdiag scan /var/captures --format json --fail-on-change
     """  # noqa: D301 - click reads the character \b
+    if is_watch:
+        _watch(ctx, places, out, format_)
     from pcapdiag.cli.scan_progress import ScanMeter  # noqa: PLC0415 - only a scan has one
     from pcapdiag.diagnose import codes_matching  # noqa: PLC0415 - the engine loads when there is work
     from pcapdiag.scan.model import ReadOptions, ScanOptions  # noqa: PLC0415 - the same
@@ -190,6 +199,19 @@ def scan(
         # The summary is out by now, whatever becomes of the rest.
         tell(telling, opened, summary, quiet=quiet)
     ctx.exit(EXIT_FINDINGS if _fails(summary, fail_on, only_changes=fail_on_change) else 0)
+
+
+def _watch(ctx: click.Context, places: tuple[str, ...], out: str, format_: str) -> NoReturn:
+    """Run the flight recorder with the options that it shares with a scan."""
+    from pcapdiag.cli.watch import watch  # noqa: PLC0415 - only who asks for it
+
+    if len(places) > 1 or not out:
+        msg = "--watch follows one folder and needs --out DIR for incidents; see pcapdiag watch -h"
+        raise UsageError(msg)
+    own = {option.name for option in watch.params}
+    shared = {name: value for name, value in ctx.params.items() if name in own and name not in {"out", "format_"}}
+    ctx.invoke(watch, place=places[0], out=out, format_="text" if format_ == "text" else "jsonl", **shared)
+    raise AssertionError  # it leaves with its own exit code
 
 
 def _codes(values: tuple[str, ...]) -> tuple[str, ...]:
