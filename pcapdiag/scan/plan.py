@@ -111,10 +111,12 @@ def plan_copies(store: Store, plan: Plan, options: ScanOptions, *, version: str,
 
     Parameters
     ----------
-    store, options, version, staging
-        As in `make_plan`.
+    store : Store
+        Opened.
     plan : Plan
         Whose `copies` it is about.
+    options, version, staging
+        As in `make_plan`.
 
     Returns
     -------

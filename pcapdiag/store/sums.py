@@ -133,10 +133,10 @@ def is_more(before: int, chances_before: int, after: int, chances_after: int) ->
 
     Parameters
     ----------
-    before, after : int
-        How many were found.
-    chances_before, chances_after : int
-        Among how many requests.
+    before, chances_before : int
+        How many were found, among how many requests.
+    after, chances_after : int
+        The same for AFTER.
 
     Returns
     -------
