@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pcapdiag.cli.options import anonymize_option, role_options
-from pcapdiag.errors import UsageError
+from pcapdiag.errors import PcapdiagError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -235,6 +235,11 @@ def run_recorder(options: WatchOptions, *, as_json: bool = False, quiet: bool = 
     -------
     bool
         Whether there was an incident.
+
+    Raises
+    ------
+    PcapdiagError
+        Not every report could be made.
     """
     from pcapdiag.cli.progress import ProgressMeter  # noqa: PLC0415 - help needs none of it
     from pcapdiag.diagnose import codes_matching  # noqa: PLC0415 - the same
@@ -253,7 +258,10 @@ def run_recorder(options: WatchOptions, *, as_json: bool = False, quiet: bool = 
     recorder = Recorder(options, tell, _silence if quiet else _say)
     with _Signals(recorder.stop, recorder.poll_logs):
         recorder.run()
-    return recorder.worst is not None
+    if recorder.n_unreported:
+        msg = f"{recorder.n_unreported} reports could not be made; the reasons stand above"
+        raise PcapdiagError(msg)
+    return recorder.has_incidents
 
 
 class _Signals:

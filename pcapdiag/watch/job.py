@@ -94,9 +94,8 @@ def _report(order: JobOrder) -> JobResult:
         anonymize=options.anonymize,
     )
     known = frozenset(order.known)
-    found = tuple(_new_findings(report, known))
-    least = Severity[order.least.upper()]
-    written = any(f.identifier not in order.cooling and Severity[f.severity.upper()] >= least for f in found)
+    found = tuple(_new_findings(report, known, Severity[order.least.upper()]))
+    written = any(finding.identifier not in order.cooling for finding in found)
     if written:
         missing = (*order.missing, *_missing(report, known))
         _write_incident(report, missing, as_bundle=order.bundle)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 
 from pcapdiag.capture.sources import STDIN
 from pcapdiag.errors import UsageError
-from pcapdiag.findings import Severity
 from pcapdiag.units import format_bytes, format_duration_ns, format_ts_ns
 from pcapdiag.watch.detect import Detector
 from pcapdiag.watch.feed import FolderFeed, PipeFeed
@@ -108,12 +107,10 @@ class Recorder:
         self._next: dict[str, float] = {}
         self._n_full = 0
         self._n_lost = 0
-        self._worst = -1
-
-    @property
-    def worst(self) -> Severity | None:
-        """The highest severity of any incident of this run."""
-        return Severity(self._worst) if self._worst >= 0 else None
+        self.has_incidents = False
+        """Whether there was an incident in this run."""
+        self.n_unreported = 0
+        """Reports that could not be made."""
 
     def stop(self) -> None:
         """End soon: take in what has arrived, finish what waits. Safe to call from a signal handler."""
@@ -253,7 +250,7 @@ class Recorder:
         if result.error:
             self._say(f"a report could not be made: {result.error}")
         state = self._state
-        self._schedule.settle(result, now_ns)
+        self.n_unreported += self._schedule.settle(result, now_ns) and bool(result.error)
         if result.written:
             incident = publish(result, self._maker.folder, self._out, self._missing)
             state.n_incidents += 1
@@ -261,7 +258,7 @@ class Recorder:
                 [*state.incidents, incident], self._out, self._options.keep_incidents, self._options.keep_bytes
             )
             write_list(state.incidents, self._out)
-            self._worst = max(self._worst, Severity[incident.severity.upper()])
+            self.has_incidents = True
         self._save()
         self._maker.clear()
         if result.written:
