@@ -65,9 +65,8 @@ def compose(findings: Sequence[FindingRow], link: Callable[[FindingRow], str]) -
 
 
 def _paragraph(finding: FindingRow, link: str) -> str:
-    where = f" {_harmless(finding.subject)}" if finding.subject else ""
     lines = [
-        f"{_word(finding).upper()}: {finding.code} {finding.name}{where}",
+        _harmless(f"{_word(finding).upper()}: {finding.code} {finding.name} {finding.subject}".rstrip()),
         _harmless(finding.message),
         f"{count_of(finding.last_count, 'time')} on {finding.state_day}, {finding.count:,} in all",
     ]
