@@ -1,4 +1,4 @@
-"""Exchanges of a capture as Parquet, by day and upstream, a chunk at a time.
+"""Exchanges of a capture as Parquet, by day and upstream, a chunk at a time, straight from the columns.
 
 Targets are masked as in the report. What a capture can make up (a day per packet, a port per connection) is bounded:
 beyond so many partitions the rest lies in one of its own.
@@ -9,38 +9,60 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+import numpy as np
+
+from pcapdiag.codes import Leg, Method, Outcome, Protocol
 from pcapdiag.errors import MissingExtraError
+from pcapdiag.report import words
+from pcapdiag.report.redact import Redactor
+from pcapdiag.report.tables import FrameNumbers
 from pcapdiag.scan.days import day_of
 from pcapdiag.store.model import DetailFile
+from pcapdiag.tcp.uid import connection_uid
+from pcapdiag.units import format_endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterator
+    from enum import IntEnum
 
-    import pandas as pd
+    from numpy.typing import NDArray
+
+    from pcapdiag.analysis import Analysis
+    from pcapdiag.columns import Table
 
 _MOST_PARTITIONS: Final = 512
 _MOST_OPEN: Final = 32
 _OTHER: Final = "date=unknown/upstream=other"
 _DAY_NS: Final = 86_400 * 10**9
+_ROWS: Final = 65_536
+_MOST_TEXT: Final = 16 << 20
+_TEXTS: Final = ("text_offset", "target_len", "host_len", "request_id_len")
+_NUMBERS: Final = (
+    *("depth", "idle_before_ns", "status_code", "first_byte_ns", "duration_ns", "request_bytes", "response_bytes"),
+    "retransmissions",
+)
 
 
 def write_exchanges(
-    chunks: Iterable[pd.DataFrame], key: str, *, after_ns: int, until_ns: int, staging: str
+    analysis: Analysis, key: str, *, after_ns: int, until_ns: int, redact: bool, staging: str
 ) -> tuple[DetailFile, ...]:
     """Write exchanges with upstreams to Parquet files.
 
     Parameters
     ----------
-    chunks : iterable of DataFrame
-        As `CaptureReport.exchange_chunks` yields them.
+    analysis : Analysis
+        All tables.
     key : str
         Of the capture; names the files.
     after_ns, until_ns : int
         [ns] What counts lies after the one and not after the other; -1 for no bound.
+    redact : bool
+        Whether credentials and query values in targets are masked.
     staging : str
         Folder that keeps the files until they have their place; empty: return their bytes.
 
@@ -59,12 +81,16 @@ def write_exchanges(
     place = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=folder))
     try:
         writer = _Partitions(place, key)
-        for chunk in chunks:
+        tables = _Columns(analysis, redact=redact)
+        for chunk in analysis.exchanges.chunks():
             ts_ns = chunk["request_ts_ns"]
-            wanted = (ts_ns >= 0) & (ts_ns > after_ns) & (chunk["leg"] != "client")
+            wanted = (ts_ns >= 0) & (ts_ns > after_ns) & (np.asarray(analysis.legs)[chunk["conn"]] != Leg.CLIENT)
             if until_ns >= 0:
                 wanted &= ts_ns <= until_ns
-            writer.write(chunk[wanted].drop(columns=["conn"]))
+            index = np.flatnonzero(wanted)
+            for start in range(0, len(index), _ROWS):
+                for partition, rows in tables.partitions(chunk.take(index[start : start + _ROWS])):
+                    writer.write(partition, rows)
         names = writer.close()
         details = [(name, path, path.stat().st_size) for name, path in sorted(names.items())]
         if staging:
@@ -78,42 +104,132 @@ def write_exchanges(
             shutil.rmtree(place, ignore_errors=True)
 
 
-def _day_name(day: int) -> str:
-    return day_of(day * _DAY_NS)
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - a scan without details needs none
+        import pyarrow.parquet as pq  # noqa: PLC0415 - the same
+    except ImportError as error:
+        msg = "exchanges as Parquet need pyarrow: pip install 'pcapdiag[scan]', or leave them out: --no-exchanges"
+        raise MissingExtraError(msg) from error
+    return pa, pq
+
+
+class _Columns:
+    """Makes tables of Arrow from those of an analysis; codes stay codes with a dictionary of their words."""
+
+    def __init__(self, analysis: Analysis, *, redact: bool) -> None:
+        self._pa, _ = _pyarrow()
+        rows = analysis.connections
+        self._read = analysis.texts.read
+        redactor = Redactor(active=redact)
+        self._target: Callable[[str], str] = lru_cache(maxsize=65_536)(redactor.target)
+        self._host: Callable[[str], str] = lru_cache(maxsize=4096)(redactor.host)
+        self._capture_idx = rows["capture_idx"]
+        self._frames = FrameNumbers(analysis.captures)
+        parts = "hi", "lo", "port"
+        self._orig, self._resp = (
+            list(zip(*(rows[f"{side}_{part}"].tolist() for part in parts), strict=True)) for side in ("orig", "resp")
+        )
+        self._first_ts_ns = rows["first_ts_ns"]
+        keys = np.stack([rows[name].astype(np.int64) for name in ("resp_hi", "resp_lo", "resp_port")], axis=1)
+        _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        self._upstream = inverse.reshape(-1)
+        self._upstream_names = [format_endpoint(*self._resp[conn]) for conn in first.tolist()]
+
+    def partitions(self, rows: Table) -> Iterator[tuple[str, Any]]:
+        """Yield the rows of each day and upstream, with the name of their partition."""
+        table = self._table(rows)
+        days = rows["request_ts_ns"] // _DAY_NS
+        upstreams = self._upstream[rows["conn"]]
+        order = np.lexsort((upstreams, days))
+        change = (np.diff(days[order]) != 0) | (np.diff(upstreams[order]) != 0)
+        for index in np.split(order, np.flatnonzero(change) + 1):
+            day = day_of(int(days[index[0]]) * _DAY_NS)
+            name = quote(self._upstream_names[int(upstreams[index[0]])], safe="")
+            yield f"date={day}/upstream={name}", table.take(self._pa.array(index))
+
+    def _table(self, rows: Table) -> Any:
+        pa = self._pa
+        conn = rows["conn"]
+        file, frame = self._frames.number(self._capture_idx[conn], rows["request_frame"])
+        targets, hosts, request_ids = self._texts(rows)
+        return pa.table(
+            {
+                "request_ts": pa.array(rows["request_ts_ns"], pa.timestamp("ns", tz="UTC")),
+                "orig": self._of_connections(conn, lambda c: format_endpoint(*self._orig[c])),
+                "resp": self._of_connections(conn, lambda c: format_endpoint(*self._resp[c])),
+                "uid": self._of_connections(
+                    conn, lambda c: connection_uid(self._orig[c], self._resp[c], int(self._first_ts_ns[c]))
+                ),
+                **{name: pa.array(rows[name].astype(np.int64)) for name in _NUMBERS},
+                "method": self._of_codes(rows["method"], Method, {m: m.name for m in Method} | {Method.NONE: ""}),
+                "outcome": self._of_codes(rows["outcome"], Outcome, words.OUTCOMES),
+                "protocol": self._of_codes(rows["protocol"], Protocol, {}),
+                "target": pa.array(targets, pa.string()),
+                "host": pa.array(hosts, pa.string()),
+                "request_id": pa.array(request_ids, pa.string()),
+                "request_frame": pa.array(frame),
+                "capture": pa.array(file, pa.string()),
+            }
+        )
+
+    def _of_connections(self, conn: NDArray[Any], text: Callable[[int], str]) -> Any:
+        unique, inverse = np.unique(conn, return_inverse=True)
+        pa = self._pa
+        return pa.DictionaryArray.from_arrays(
+            pa.array(inverse.astype(np.int32)), pa.array([text(c) for c in unique.tolist()], pa.string())
+        ).dictionary_decode()
+
+    def _of_codes(self, values: NDArray[Any], enum: type[IntEnum], texts: dict[Any, str]) -> Any:
+        lowest = int(min(enum))
+        named = {int(m): str(m.name).lower().replace("_", " ") for m in enum} | {int(k): v for k, v in texts.items()}
+        pa = self._pa
+        dictionary = pa.array([named.get(n, str(n)) for n in range(lowest, int(max(enum)) + 1)], pa.string())
+        index = pa.array((values.astype(np.int64) - lowest).astype(np.int32))
+        return pa.DictionaryArray.from_arrays(index, dictionary).dictionary_decode()
+
+    def _texts(self, rows: Table) -> tuple[list[str], list[str], list[str]]:
+        offsets, *lengths = (rows[name].astype(np.int64) for name in _TEXTS)
+        ends = offsets + sum(lengths)
+        has_text = offsets >= 0
+        base = int(offsets[has_text].min()) if has_text.any() else 0
+        n_bytes = int(ends[has_text].max()) - base if has_text.any() else 0
+        # The texts of a chunk mostly lie side by side: one read for all, unless they are huge.
+        all_at_once = self._read(base, n_bytes) if n_bytes <= _MOST_TEXT else None
+        targets, hosts, request_ids = [], [], []
+        for offset, end, n_target, n_host, _ in zip(*(c.tolist() for c in (offsets, ends, *lengths)), strict=True):
+            if offset < 0:
+                raw = b""
+            elif all_at_once is not None:
+                raw = all_at_once[offset - base : end - base]
+            else:
+                raw = self._read(offset, end - offset)
+            targets.append(self._target(_decode(raw[:n_target])))
+            hosts.append(self._host(_decode(raw[n_target : n_target + n_host])))
+            request_ids.append(_decode(raw[n_target + n_host :]))
+        return targets, hosts, request_ids
+
+
+def _decode(raw: bytes) -> str:
+    return raw.decode("utf-8", "backslashreplace")
 
 
 class _Partitions:
     """Open Parquet files, a bounded number of them; one that was closed goes on in a file with the next number."""
 
     def __init__(self, folder: Path, key: str) -> None:
-        try:
-            import pyarrow as pa  # noqa: PLC0415 - a scan without details needs none
-            import pyarrow.parquet as pq  # noqa: PLC0415 - the same
-        except ImportError as error:
-            msg = "exchanges as Parquet need pyarrow: pip install 'pcapdiag[scan]', or leave them out: --no-exchanges"
-            raise MissingExtraError(msg) from error
-        self._pa, self._pq = pa, pq
+        _, self._pq = _pyarrow()
         self._folder = folder
         self._key = key
         self._open: dict[str, tuple[Any, IO[bytes]]] = {}
         self._counts: dict[str, int] = {}
         self._paths: dict[str, Path] = {}
 
-    def write(self, frame: pd.DataFrame) -> None:
-        """Write rows to the partitions that they belong to."""
-        days = frame["request_ts_ns"] // _DAY_NS
-        for (day, upstream), rows in frame.groupby([days.map(_day_name), frame["resp"]], sort=True):
-            self._write(f"date={day}/upstream={quote(str(upstream), safe='')}", rows)
-
-    def _write(self, partition: str, rows: pd.DataFrame) -> None:
+    def write(self, partition: str, rows: Any) -> None:
+        """Write rows to the partition that they belong to."""
         if partition not in self._counts and len(self._counts) >= _MOST_PARTITIONS:
             partition = _OTHER
-        pa = self._pa
-        schema = pa.schema(
-            [(name, pa.int64() if rows[name].dtype.kind in "iu" else pa.string()) for name in rows.columns]
-        )
-        table = pa.Table.from_pandas(rows, schema=schema, preserve_index=False).replace_schema_metadata(None)
-        self._writer(partition, schema).write_table(table)
+        self._writer(partition, rows.schema).write_table(rows)
 
     def _writer(self, partition: str, schema: Any) -> Any:
         if partition in self._open:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pcapdiag.api import CaptureReport
     from pcapdiag.capture.batch import CaptureFile
     from pcapdiag.scan.model import Fresh, ReadOptions
+    from pcapdiag.store.model import DetailFile
 
 HEAD_BYTES: Final = 64 << 10
 _PIECE_BYTES: Final = 1 << 20
@@ -319,7 +320,10 @@ def _result(job: Job, part: Part, result: CaptureReport, heads: dict[str, tuple[
     is_partial = any(record.status is not FileStatus.OK for record in records)
     own = [files[path] for path in part.paths]
     html = result.to_html().encode() if job.options.html and report.findings else b""
-    chunks = result.exchange_chunks() if job.options.exchanges else ()
+    details: tuple[DetailFile, ...] = ()
+    if job.options.exchanges:
+        redact = job.options.redact
+        details = write_exchanges(analysis, part.key, redact=redact, staging=job.staging, **bounds)
     return CaptureResult(
         key=part.key,
         series=job.series,
@@ -342,7 +346,7 @@ def _result(job: Job, part: Part, result: CaptureReport, heads: dict[str, tuple[
         upstreams=upstream_days(analysis, **bounds),
         sightings=list_sightings(report, **bounds),
         occurrences=list_occurrences(report, **bounds),
-        details=write_exchanges(chunks, part.key, staging=job.staging, **bounds) if chunks else (),
+        details=details,
         report=zlib.compress(json.dumps(report.to_json(), ensure_ascii=False, separators=(",", ":")).encode(), 6),
         html=zlib.compress(html, 6) if html else b"",
     )

@@ -54,7 +54,7 @@ def begin():
 
 @pytest.fixture(scope="session")
 def postgres():
-    """Return a function that makes an empty database of PostgreSQL and returns its URL, and one that stops the server."""
+    """Return a function that makes an empty database of PostgreSQL and returns its URL; it stops the server, too."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not programs:
         pytest.skip("PostgreSQL is not installed")
