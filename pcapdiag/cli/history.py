@@ -153,16 +153,22 @@ def _to_json(store: Store, wanted: Wanted) -> dict[str, Any]:
 
 
 def _write_csv(store: Store, table: str, wanted: Wanted, file: IO[bytes]) -> None:
+    from dataclasses import fields  # noqa: PLC0415 - help must not wait for it
+
     import pandas as pd  # noqa: PLC0415 - only tables need it
 
-    from pcapdiag.cli.writers import open_writer  # noqa: PLC0415 - help must not wait for it
+    from pcapdiag.cli.writers import open_writer  # noqa: PLC0415 - with the rest
+    from pcapdiag.store.history import CodeTrend, ScanRow, UpstreamTrend  # noqa: PLC0415 - the same
+    from pcapdiag.store.model import FindingRow  # noqa: PLC0415 - the same
 
     rows = [
         {key: "; ".join(value) if isinstance(value, list) else value for key, value in row.items()}
         for row in _rows(store, table, wanted)
     ]
     writer = open_writer("csv", file, ())
-    writer.write(pd.DataFrame(rows))
+    kinds = {"findings": FindingRow, "upstreams": UpstreamTrend, "codes": CodeTrend, "scans": ScanRow}
+    columns = list(rows[0]) if rows else [field.name for field in fields(kinds[table])]
+    writer.write(pd.DataFrame(rows, columns=columns))
     writer.close()
 
 
