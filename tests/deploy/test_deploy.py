@@ -250,3 +250,16 @@ def test_logrotate_takes_its_snippet_and_runs_what_stands_in_it(tmp_path):
     [rotated] = (tmp_path / "captures").iterdir()
     assert re.fullmatch(r"proxy-\d{8}\.pcap", rotated.name)
     assert called.read_text().splitlines() == ["try-restart capture.service", "start --no-block pcapdiag-scan.service"]
+
+
+def test_the_page_on_nightly_scans_names_what_there_is(cli):
+    page = (ROOT / "docs" / "nightly.md").read_text()
+    for link in re.findall(r"\]\((\.\./deploy[^)]*|[a-z]+\.md)\)", page):
+        assert (ROOT / "docs" / link).resolve().exists(), link
+    known = cli("scan", "--help").stdout + cli("history", "--help").stdout + "--collector.textfile.directory --now"
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z.-]+", page))
+    assert len(options) > 8
+    assert {option for option in options if option not in known} == set()
+    metrics = set(re.findall(r"pcapdiag_(\w+)", page))
+    source = (ROOT / "pcapdiag" / "tell" / "metrics.py").read_text()
+    assert all(f'"{name.removeprefix("upstream_")}"' in source for name in metrics)
