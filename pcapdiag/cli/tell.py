@@ -114,13 +114,22 @@ def plan_telling(
         msg = f"--notify-url-env {notify_url_env}: this variable of the environment is not set"
         raise UsageError(msg)
     urls = os.environ.get(notify_url_env or NOTIFY_VARIABLE, "").split()
-    urls = urls or list((ctx.default_map or {}).get("notify", ()))
+    urls = urls or _configured(ctx)
     channels: tuple[Channel, ...] = ()
     if urls:
         from pcapdiag.tell.notify import open_channels  # noqa: PLC0415 - only who is to be told
 
         channels = open_channels(urls)
     return Telling(out, site_url, metrics, jsonl, channels)
+
+
+def _configured(ctx: click.Context) -> list[str]:
+    """Return the URLs from the operator's own pcapdiag.toml."""
+    urls = (ctx.default_map or {}).get("notify", [])
+    if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
+        msg = 'pcapdiag.toml: notify in [scan] is a list of URLs: notify = ["json://host/path"]'
+        raise UsageError(msg)
+    return urls
 
 
 def tell(telling: Telling, store: Store, summary: ScanSummary, *, quiet: bool) -> None:
