@@ -46,7 +46,7 @@ def compose(kind: Kind, bundle: Bundle, link: str) -> str:
     if kind is Kind.JIRA_CLOUD:
         document: dict[str, Any] = json.loads(ticket)
         document["content"] += [_paragraph(f"Bundle: {bundle.name}, attached ({size})"), _paragraph(mark)]
-        return json.dumps(document)
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     if kind is Kind.JIRA:
         return f"{ticket}\n\nBundle: [^{bundle.name}] ({size})\n\n{mark}"
     if kind is Kind.GITHUB and not link:

@@ -1,6 +1,7 @@
 """A bundle as `pcapdiag analyze --bundle` writes it, and tickets on loopback to attach it to."""
 
 import os
+import random
 
 import pytest
 
@@ -8,7 +9,7 @@ from pcapdiag.attach.archive import open_bundle
 from pcapdiag.attach.credentials import require_credentials
 from pcapdiag.attach.run import attach_bundle
 from pcapdiag.attach.targets import parse_target
-from pcapdiag.report.bundle import text_files, write_bundle
+from pcapdiag.report.bundle import BundleFile, text_files, write_bundle
 from tests.attach.servers import TOKEN, USER
 from tests.report import builders
 
@@ -38,6 +39,17 @@ def bundle_path(tmp_path_factory):
 def bundle(bundle_path):
     with open_bundle(str(bundle_path)) as bundle:
         yield bundle
+
+
+@pytest.fixture(scope="session")
+def large_bundle_path(tmp_path_factory):
+    """Path of a bundle that no socket buffer holds."""
+    path = tmp_path_factory.mktemp("bundle") / "large.zip"
+    report = builders.race_report()
+    noise = random.Random(1).randbytes(24 << 20)
+    with path.open("wb") as file:
+        write_bundle(file, report, [*text_files(report, {}), BundleFile("charts/noise.png", noise)])
+    return path
 
 
 class Operator:

@@ -7,7 +7,7 @@ import json
 import re
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.parser import BytesParser
 from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,8 +49,8 @@ class Request:
 class Fault:
     """What happens instead of an answer to requests whose line matches.
 
-    `action` is a status, ``cut`` (nothing is done, no answer), ``cut after`` (it is done, no answer) or ``half`` (it is
-    done, half an answer).
+    `action` is a status, ``cut`` (nothing is done, no answer), ``cut early`` (the same, while the body still comes),
+    ``cut after`` (it is done, no answer) or ``half`` (it is done, half an answer).
     """
 
     line: str
@@ -95,11 +95,16 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         headers = {k.lower(): v for k, v in self.headers.items()}
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        request = Request(self.command, unquote(parts.path), query, headers, self.rfile.read(length))
         server = self.server.fake
-        server.requests.append(request)
-        fault = server.take_fault(request)
+        head = Request(self.command, unquote(parts.path), query, headers, b"")
+        fault = server.take_fault(head)
         action = fault.action if fault else None
+        if action == "cut early":
+            self.rfile.read(min(length, 1000))
+            self.close_connection = True
+            return
+        request = replace(head, body=self.rfile.read(length))
+        server.requests.append(request)
         if action == "cut":
             self.close_connection = True
             return
