@@ -22,6 +22,9 @@ _TICKETS = {
     Kind.WEBHOOK: "ticket/github.md",
 }
 
+_EVIDENCE = "evidence.pcapng"
+_PROOF = f". In its {_EVIDENCE} the Wireshark filter frame.comment selects the frames that prove it."
+
 
 def compose(kind: Kind, bundle: Bundle, link: str) -> str:
     """Return the comment in the dialect of a system.
@@ -43,17 +46,19 @@ def compose(kind: Kind, bundle: Bundle, link: str) -> str:
     ticket = bundle.ticket(_TICKETS[kind]).rstrip()
     mark = mark_of(kind, bundle.manifest.report)
     size = f"{format_bytes(bundle.n_bytes)}, sha256 {bundle.sha256}"
+    # Frames have other numbers there than in the capture that the report speaks of.
+    proof = _PROOF if any(member.name == _EVIDENCE for member in bundle.manifest.members) else ""
     if kind is Kind.JIRA_CLOUD:
         document: dict[str, Any] = json.loads(ticket)
-        document["content"] += [_paragraph(f"Bundle: {bundle.name}, attached ({size})"), _paragraph(mark)]
+        document["content"] += [_paragraph(f"Bundle: {bundle.name}, attached ({size}){proof}"), _paragraph(mark)]
         return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     if kind is Kind.JIRA:
-        return f"{ticket}\n\nBundle: [^{bundle.name}] ({size})\n\n{mark}"
+        return f"{ticket}\n\nBundle: [^{bundle.name}] ({size}){proof}\n\n{mark}"
     if kind is Kind.GITHUB and not link:
         where = f"Bundle: `{bundle.name}` ({size}) is with the author: GitHub takes no files in comments"
     else:
         where = f"Bundle: [{bundle.name}]({link}) ({size})" if link else f"Bundle: `{bundle.name}` ({size})"
-    return f"{ticket}\n\n{where}\n\n{mark}"
+    return f"{ticket}\n\n{where}{proof}\n\n{mark}"
 
 
 def mark_of(kind: Kind, report: str) -> str:

@@ -189,6 +189,17 @@ def test_an_existing_bundle_is_left_alone_and_the_capture_not_read(analyzed, cli
     assert (folder / "b.zip").read_bytes() == before
 
 
+def test_the_comment_says_how_to_find_the_proof_in_the_bundle(attach, analyzed):
+    _, folder, _ = analyzed
+    for url in (
+        "https://github.com/a/b/issues/1",
+        "https://acme.atlassian.net/browse/A-1",
+        "https://j.example/browse/A-1",
+    ):
+        shown = attach(folder / "b.zip", "--to", url, "--dry-run").stdout
+        assert "evidence.pcapng the Wireshark filter frame.comment selects" in shown
+
+
 def test_the_evidence_of_a_bundle_opens_with_its_comments(analyzed, tshark, tmp_path):
     _, folder, _ = analyzed
     with zipfile.ZipFile(folder / "b.zip") as archive:
