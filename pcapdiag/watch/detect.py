@@ -37,6 +37,10 @@ _NUMBERS: Final = 1 << 30
 _PATIENCE_NS: Final = 3_000_000_000
 """An attempt without any answer for so long has failed, or will have."""
 
+_STALLED_AFTER: Final = 2
+"""Repetitions of a request that nobody acknowledges; the first may be the loss of a packet."""
+_ATTEMPT: Final = (-1, True)
+
 _CLOSING_KEYS: Final = (Key.RESP_FIN, Key.RESP_RST, Key.ORIG_FIN, Key.ORIG_RST, Key.RETRANSMISSION)
 _WITHOUT_TURNS: Final = (Protocol.HTTP2, Protocol.UPGRADED)
 
@@ -91,7 +95,7 @@ class Detector:
         self._tracker = Tracker(max_live=max_live)
         self._lost = _Lost()
         self._framer = Framer(self._lost, _Nothing(KEY_SEGMENTS), _NoText())
-        self._told: dict[int, int] = {}
+        self._told: dict[int, tuple[int, bool]] = {}
         self._n_frames = 0
         self._looked_at = time.monotonic()
         self._looked_ns = 0
@@ -147,7 +151,7 @@ class Detector:
         for exchange in self._lost.rows:
             conn = int(exchange["conn"])
             row = rows.get(conn)
-            if row is None or self._told.get(conn) == int(exchange["request_frame"]):
+            if row is None or self._told.get(conn) == (int(exchange["request_frame"]), True):
                 continue
             if exchange["protocol"] in _WITHOUT_TURNS or exchange["protocol"] == Protocol.UNKNOWN:
                 continue
@@ -156,29 +160,36 @@ class Detector:
             self._told.pop(conn, None)
 
     def _open_exchanges(self) -> Iterator[Failure]:
-        """Yield requests that wait for a response on connections that were closed."""
+        """Yield requests whose connection was closed before their response, or into which nothing gets through."""
         live = self._tracker.live
         state = self._framer.open_state
         n_slot = min(len(live), len(state.conns))
         conns = state.conns[:n_slot]
-        waiting = (live["in_use"][:n_slot] == 1) & (conns["head"] >= 0)
-        waiting &= (conns["resp_closed"] != 0) | (conns["orig_closed"] != 0)
-        for slot in np.flatnonzero(waiting).tolist():
-            head = int(conns["head"][slot])
-            row, extra, conn = state.rows[head], state.opened[head], int(live["conn"][slot])
-            frame = int(row["request_frame"])
-            if extra["response_done"] or frame < 0 or self._told.get(conn) == frame:
+        waiting = np.flatnonzero((live["in_use"][:n_slot] == 1) & (conns["head"] >= 0))
+        heads = conns["head"][waiting]
+        closed = (conns["resp_closed"][waiting] != 0) | (conns["orig_closed"][waiting] != 0)
+        rows = state.rows[heads]
+        stalled = (rows["retransmissions"] >= _STALLED_AFTER) & (rows["flags"] & ExchangeFlag.ACKNOWLEDGED == 0)
+        stalled &= self._looked_ns - rows["request_ts_ns"] > _PATIENCE_NS
+        is_open = state.opened["response_done"][heads] == 0
+        late = (conns["orig_closed"][waiting] != 0) & _is_after(rows["response_seq"], conns["orig_close_ack"][waiting])
+        suspect = (((closed | stalled) & is_open) | late) & (rows["request_frame"] >= 0)
+        for n in np.flatnonzero(suspect).tolist():
+            slot, row, is_closed = int(waiting[n]), rows[n], bool(closed[n])
+            conn, frame = int(live["conn"][slot]), int(row["request_frame"])
+            if self._told.get(conn) in {(frame, True), (frame, is_closed)}:
                 continue
             protocol = int(conns["protocol"][slot])
-            if protocol in _WITHOUT_TURNS or not self._is_loss(slot, protocol, row, extra):
+            has_response = bool(state.opened["has_response"][heads[n]])
+            if protocol in _WITHOUT_TURNS or not self._is_loss(slot, protocol, row, has_response=has_response):
                 continue
-            self._told[conn] = frame
-            closed_ns = int(live["closing_ts_ns"][slot])
-            yield from self._failure(live[slot], self._how_lost(row, int(conns["keys_set"][slot])), closed_ns)
+            self._told[conn] = (frame, is_closed)
+            ts_ns = int(live["closing_ts_ns"][slot]) if is_closed else self._looked_ns
+            yield from self._failure(live[slot], self._how_lost(row, int(conns["keys_set"][slot])), ts_ns)
 
-    def _is_loss(self, slot: int, protocol: int, row: Rows, extra: Rows) -> bool:
+    def _is_loss(self, slot: int, protocol: int, row: Rows, *, has_response: bool) -> bool:
         """Tell whether an exchange that a closing found open can be a loss."""
-        if extra["has_response"] and row["response_framing"] == Framing.TURN:
+        if has_response and row["response_framing"] == Framing.TURN:
             return False
         return protocol != Protocol.UNKNOWN or self._tracker.live["first_closer"][slot] == Direction.RESP
 
@@ -194,10 +205,10 @@ class Detector:
                 continue
             age_ns = self._looked_ns - int(row["first_ts_ns"])
             if resp["rst"]:
-                self._told[conn] = -1
+                self._told[conn] = _ATTEMPT
                 yield from self._failure(row, "refused", int(row["last_ts_ns"]))
             elif resp["n_frames"] == 0 and age_ns > _PATIENCE_NS:
-                self._told[conn] = -1
+                self._told[conn] = _ATTEMPT
                 yield from self._failure(row, "no-connection", self._looked_ns)
 
     def _how_lost(self, exchange: Rows, keys_set: int) -> str:
@@ -221,3 +232,10 @@ class Detector:
         endpoint = format_endpoint(*resp, port)
         first_ns = int(row["first_ts_ns"])
         yield Failure(f"{how} {endpoint}", endpoint, first_ns, ts_ns if ts_ns >= 0 else first_ns)
+
+
+def _is_after(response_seq: Rows, close_ack: Rows) -> NDArray[np.bool_]:
+    """Tell which responses began after what the originator had acknowledged when it closed (RFC 9293 section 3.4)."""
+    ahead = (response_seq - close_ack) & 0xFFFFFFFF
+    result: NDArray[np.bool_] = (response_seq >= 0) & (close_ack >= 0) & (ahead < 1 << 31)
+    return result

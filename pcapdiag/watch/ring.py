@@ -71,6 +71,7 @@ class Ring:
         self._interfaces: dict[tuple[int, int], int] = {}
         self._file: IO[bytes] | None = None
         self._last_ts_ns = 0
+        self._has_dropped = False
         self.n_lost = 0
         """Frames for which the disk had no room."""
         self.n_frames = 0
@@ -110,8 +111,8 @@ class Ring:
 
     @property
     def is_full(self) -> bool:
-        """Whether the next file costs the oldest one."""
-        return self.n_bytes + self._segment_bytes > self._max_bytes
+        """Whether the newest frames cost the oldest ones."""
+        return self._has_dropped or self.n_bytes + self._segment_bytes > self._max_bytes
 
     def write(self, batch: FrameBatch) -> None:
         """Append the frames of a batch, whole records only.
@@ -140,11 +141,11 @@ class Ring:
             except OSError as error:
                 if error.errno not in _NO_ROOM:
                     raise
-                self._abandon()
+                self._cut_short()
                 if not self._segments:
                     self.n_lost += len(frames)
                     return
-                self._segments.popleft().path.unlink(missing_ok=True)
+                self._drop_oldest()
             else:
                 return
 
@@ -155,10 +156,11 @@ class Ring:
         file, segment = self._file, self._segments[-1]
         assert file is not None  # noqa: S101 - for the type checker; it was opened above
         times = self._times(frames)
-        n_before = file.tell()
-        file.write(_records(buffer, frames, numbers, times))
-        file.flush()
-        segment.n_bytes += file.tell() - n_before
+        records = memoryview(_records(buffer, frames, numbers, times))
+        rest = records
+        while rest:
+            rest = rest[file.write(rest) :]
+        segment.n_bytes += len(records)
         first, last = int(times.min()), int(times.max())
         segment.first_ts_ns = first if segment.first_ts_ns < 0 else min(first, segment.first_ts_ns)
         segment.last_ts_ns = max(last, segment.last_ts_ns)
@@ -195,12 +197,16 @@ class Ring:
         segment = Segment(self._next, self._folder / f"ring-{self._next:08d}.pcapng")
         # The bytes of a file that is not full count as if it were: the bound holds at every moment.
         while self._segments and self.n_bytes + self._segment_bytes > self._max_bytes:
-            self._segments.popleft().path.unlink(missing_ok=True)
+            self._drop_oldest()
         handle = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        file = os.fdopen(handle, "wb", buffering=1 << 16)
+        file = os.fdopen(handle, "wb", buffering=0)
         self._next += 1
         self._segments.append(segment)
         self._file = file
+        self._write_head(file)
+        segment.n_bytes = file.tell()
+
+    def _write_head(self, file: IO[bytes]) -> None:
         links = {number: link_type for (_, link_type), number in self._interfaces.items()}
         PcapngWriter(
             file,
@@ -208,26 +214,25 @@ class Ring:
             comment="A part of the ring of a flight recorder.",
             interfaces=[Interface(links[number], 0, 9) for number in range(len(links))],
         )
-        file.flush()
-        segment.n_bytes = file.tell()
+
+    def _drop_oldest(self) -> None:
+        self._has_dropped = True
+        self._segments.popleft().path.unlink(missing_ok=True)
 
     def _close(self) -> None:
         if self._file is not None:
             file, self._file = self._file, None
             file.close()
 
-    def _abandon(self) -> None:
-        """Give up the present file: what the disk had no room for may have cut its last record."""
+    def _cut_short(self) -> None:
+        """End the present file behind its last whole record: the disk had no room for the rest."""
         file, self._file = self._file, None
         if file is None:
             return
-        segment = self._segments.pop()
-        segment.path.unlink(missing_ok=True)
-        try:
-            file.close()
-        except OSError as error:  # its buffer has no room either
-            if error.errno not in _NO_ROOM:
-                raise
+        with file:
+            file.truncate(self._segments[-1].n_bytes)
+        if self._segments[-1].first_ts_ns < 0:
+            self._segments.pop().path.unlink(missing_ok=True)
 
     def link(self, folder: Path, since_ns: int) -> tuple[str, ...]:
         """Give the files from a time on a second name, which lasts when the ring goes on.
