@@ -193,8 +193,8 @@ def test_the_comment_says_how_to_find_the_proof_in_the_bundle(attach, analyzed):
     _, folder, _ = analyzed
     for url in (
         "https://github.com/a/b/issues/1",
-        "https://acme.atlassian.net/browse/A-1",
-        "https://j.example/browse/A-1",
+        "https://acme.atlassian.net/browse/OPS-1",
+        "https://j.example/browse/OPS-1",
     ):
         shown = attach(folder / "b.zip", "--to", url, "--dry-run").stdout
         assert "evidence.pcapng the Wireshark filter frame.comment selects" in shown
