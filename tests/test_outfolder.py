@@ -1,14 +1,15 @@
 """A folder that files are written into again and again."""
 
-import multiprocessing
 import os
 import stat
 import subprocess
+import sys
 
 import pytest
 
 from pcapdiag.errors import UsageError
 from pcapdiag.outfolder import OutFolder
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.compiled_only
 
@@ -74,28 +75,31 @@ def test_what_a_killed_process_left_is_swept(tmp_path):
         assert folder.names() == [".hidden"]
 
 
-def _hold(path, is_held, let_go):
-    with open_folder(path) as folder, folder.locked():
-        is_held.set()
-        let_go.wait(30)
+HOLD = """
+import sys
+from pcapdiag.outfolder import OutFolder
+with OutFolder(sys.argv[1], is_own=lambda head: True) as folder, folder.locked():
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
 
 
 def test_one_process_writes_at_a_time(tmp_path):
-    context = multiprocessing.get_context("fork" if os.name == "posix" else None)
-    is_held, let_go = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(tmp_path, is_held, let_go))
-    other.start()
-    try:
-        assert is_held.wait(30)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        text=True,
+    ) as other:
+        assert other.stdout.readline() == "held\n"
         with open_folder(tmp_path) as folder:
             with pytest.raises(UsageError, match="another pcapdiag is writing"), folder.locked(patience_s=0.2):
                 pass
-            let_go.set()
+            other.stdin.write("go\n")
+            other.stdin.flush()
             with folder.locked(patience_s=30):
                 assert folder.write("a", b"ours")
-    finally:
-        let_go.set()
-        other.join(30)
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,21 @@ class Bars:
     first: str = ""
     last: str = ""
 
+    @property
+    def paths(self) -> tuple[tuple[str, str], ...]:
+        """The bars of each kind as one path: a page may have a hundred sparklines."""
+        return tuple(
+            (
+                kind,
+                "".join(
+                    f"M{bar.x:.1f} {bar.y:.1f}h{bar.width:.1f}V{self.height}h-{bar.width:.1f}z"
+                    for bar in self.bars
+                    if bar.kind == kind
+                ),
+            )
+            for kind in dict.fromkeys(bar.kind for bar in self.bars)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:

@@ -4,6 +4,9 @@ import os
 import re
 import shutil
 import stat
+import subprocess
+import sys
+import time
 from html.parser import HTMLParser
 
 import pytest
@@ -12,6 +15,7 @@ from pcapdiag.errors import UsageError
 from pcapdiag.site.write import write_site
 from pcapdiag.store.prune import prune
 from pcapdiag.store.store import Store
+from tests.conftest import ROOT
 from tests.site import nights
 
 pytestmark = pytest.mark.compiled_only
@@ -135,6 +139,30 @@ def test_pages_keep_their_names_when_nights_come_and_go(tmp_path):
     assert [p.name for p in (site / "nights").iterdir()] == ["2023-11-18.html"]
     assert len(list((site / "incidents").iterdir())) == 1
     assert len(list((site / "findings").iterdir())) == 1
+
+
+WRITE = """
+import sys
+from pcapdiag.site.write import write_site
+from pcapdiag.store.store import Store
+with Store(sys.argv[1]) as store:
+    print("go", flush=True)
+    write_site(store, sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("after_ms", [5, 15, 40])
+def test_a_writer_that_is_killed_leaves_whole_pages_and_the_next_one_finishes(opened, tmp_path, after_ms):
+    site = tmp_path / "site"
+    command = [sys.executable, "-c", WRITE, str(opened.database.path), str(site)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}) as writer:
+        assert writer.stdout.readline() == b"go\n"
+        time.sleep(after_ms / 1000)
+        writer.kill()
+    assert all(text.endswith(b"</html>\n") for name, text in contents(site).items() if name.endswith(".html"))
+    write_site(opened, site)
+    write_site(opened, tmp_path / "twin")
+    assert contents(site) == contents(tmp_path / "twin")
 
 
 def test_what_the_site_did_not_write_stays(opened, tmp_path):
