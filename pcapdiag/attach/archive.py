@@ -35,6 +35,7 @@ _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
     EOFError,
+    OSError,  # an offset before the beginning
     RuntimeError,  # encrypted, or a version of ZIP that we do not write
     ValueError,
     OverflowError,
