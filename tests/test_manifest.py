@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from pcapdiag.errors import UsageError
 from pcapdiag.manifest import MAX_BYTES, MAX_MEMBERS, Manifest, Member, format_manifest, parse_manifest
 
+pytestmark = pytest.mark.compiled_only
+
 SUM = "ab" * 32
 NAMES = st.from_regex(r"\A(?:charts/|ticket/)?[a-z0-9][a-z0-9-]{0,20}\.(?:html|png|adf\.json)\Z")
 

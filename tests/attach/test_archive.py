@@ -16,6 +16,8 @@ from pcapdiag.attach.archive import open_bundle
 from pcapdiag.errors import UsageError
 from pcapdiag.manifest import NAME, Manifest, Member, format_manifest
 
+pytestmark = pytest.mark.compiled_only
+
 FILES = {"report.json": b'{"a": 1}' * 100, "ticket/github.md": b"**lost**\n", "charts/idle-gaps.png": bytes(256)}
 
 

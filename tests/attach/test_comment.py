@@ -11,6 +11,8 @@ from pcapdiag.report.bundle import text_files, write_bundle
 from pcapdiag.report.dialects import DIALECTS
 from tests.report import builders
 
+pytestmark = pytest.mark.compiled_only
+
 REPORT = "0123456789abcdef"
 LIMITS = {
     Kind.JIRA: DIALECTS["jira"].limit,

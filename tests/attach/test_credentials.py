@@ -10,6 +10,8 @@ from pcapdiag.attach.targets import parse_target
 from pcapdiag.errors import UsageError
 from tests.attach.servers import TOKEN
 
+pytestmark = pytest.mark.compiled_only
+
 JIRA = parse_target("https://jira.example.com:8443/browse/OPS-1")
 CLOUD = parse_target("https://acme.atlassian.net/browse/OPS-1")
 GITHUB = parse_target("https://github.com/a/b/issues/1")

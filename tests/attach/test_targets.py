@@ -8,6 +8,9 @@ from pcapdiag.attach.targets import Kind, Target, parse_target
 from pcapdiag.errors import UsageError
 
 
+pytestmark = pytest.mark.compiled_only
+
+
 @pytest.mark.parametrize(
     ("url", "target"),
     [
