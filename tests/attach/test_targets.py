@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from pcapdiag.attach.targets import Kind, Target, parse_target
 from pcapdiag.errors import UsageError
 
-
 pytestmark = pytest.mark.compiled_only
 
 
