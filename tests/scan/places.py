@@ -6,6 +6,7 @@
 import hashlib
 import os
 import random
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -94,6 +95,17 @@ def dump(path):
     return lines
 
 
+def is_done(store):
+    """Return whether a scan into the store had written everything that it had to."""
+    if not store.exists() or not store.stat().st_size:
+        return False
+    db = sqlite3.connect(store)
+    has_tables = db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'scans'").fetchone()[0]
+    done = has_tables and db.execute("SELECT count(*) FROM scans WHERE state = 'finished'").fetchone()[0]
+    db.close()
+    return bool(done)
+
+
 def command(folder, store, *options):
     """Return the command line of a scan."""
     return [sys.executable, "-m", "pcapdiag", "scan", str(folder), "--store", str(store), "--jobs", "2", *options]
@@ -112,6 +124,12 @@ def scan(folder, store, *options, check=(0, 1)):
     )
     assert done.returncode in check, done.stdout + done.stderr
     return done
+
+
+def cpu_s():
+    """Return the processor time of all programs that ended so far [s]: other than a clock, it knows no other load."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def kill_after(seconds, folder, store):
@@ -155,8 +173,12 @@ def kill_and_repeat(folder, work, moments):
     for number, moment in enumerate(moments):
         store = work / f"killed{number}.db"
         n_killed += kill_after(moment * took_s, folder, store)
+        was_done = is_done(store)
         scan(folder, store)
         got = dump(store)
+        if was_done:
+            # Killed when all was written, on its way out: the second run is a scan of its own that found nothing to do.
+            got.remove(next(line for line in got if line.startswith("scans {'number': 2,") and "'read': 0," in line))
         assert got == expected, f"killed at {moment:.3f}: {sorted(set(got) ^ set(expected))[:6]}"
     return n_killed
 
