@@ -2,6 +2,7 @@
 
 import struct
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,10 +27,8 @@ def read_log(path):
     """Return the lines of an error log in UTC as (time in s, bytes)."""
     lines, now = [], 0.0
     for line in Path(path).read_bytes().splitlines(keepends=True):
-        try:
+        with suppress(ValueError):  # a line that continues the one before
             now = datetime.strptime(line[:19].decode(), "%Y/%m/%d %H:%M:%S").replace(tzinfo=UTC).timestamp()
-        except ValueError:
-            pass  # a line that continues the one before
         lines.append((now + 0.5, line))
     return lines
 

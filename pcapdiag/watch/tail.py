@@ -130,8 +130,10 @@ class LogTail:
         while n_left > 0 and (piece := os.pread(log.fd, _PIECE_BYTES, log.offset)):
             if not begun:
                 begun = True
-                if not log.marks or log.marks[-1][1] != log.offset - len(log.carry):
-                    log.marks.append((now_ns, log.offset - len(log.carry), log.line))
+                begins_at = log.offset - len(log.carry)
+                if log.marks and log.marks[-1][1] == begins_at:
+                    log.marks.pop()  # nothing whole had come since
+                log.marks.append((now_ns, begins_at, log.line))
             log.offset += len(piece)
             n_left -= len(piece)
             lines = (log.carry + piece).split(b"\n")

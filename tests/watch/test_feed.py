@@ -1,0 +1,101 @@
+"""The files of a folder: each once, in their order, whatever a rotation does to names."""
+
+import gzip
+import os
+import threading
+
+import pytest
+
+from pcapdiag.capture.batch import Capture, CaptureFile
+from pcapdiag.capture.reader import read_batches
+from pcapdiag.errors import UsageError
+from pcapdiag.watch.feed import FolderFeed
+
+pytestmark = pytest.mark.compiled_only
+
+HEADER = bytes.fromhex("d4c3b2a1 02000400 00000000 00000000 00000400 01000000")
+
+
+def capture(first_s, n=10):
+    """Return a pcap of n frames, one a second."""
+    record = b"".join((first_s + k).to_bytes(4, "little") + bytes(4) + b"\x3c\0\0\0" * 2 + bytes(60) for k in range(n))
+    return HEADER + record
+
+
+def read_all(feed, most):
+    """Return (name, frames skipped, times in s) of streams until there were so many."""
+    streams = []
+    for stream in feed.streams():
+        times = []
+        for batch in read_batches(Capture([CaptureFile(stream.path)])):
+            times += (batch.frames["ts_ns"] // 10**9).tolist()
+            if len(streams) == most - 1:
+                threading.Timer(0.2, feed.stop).start()
+        stream.source.n_frames = len(times)
+        streams.append((os.path.basename(stream.name), stream.n_skip, times))  # noqa: PTH119 - a text
+    return streams
+
+
+def test_files_are_read_in_the_order_of_their_times_whatever_they_are_called(tmp_path):
+    for name, first in (("x.pcap0", 300), ("x.pcap1", 100), ("x.pcap2", 200)):
+        (tmp_path / name).write_bytes(capture(first))
+    names = [name for name, _, _ in read_all(FolderFeed(str(tmp_path), []), 3)]
+    assert names == ["x.pcap1", "x.pcap2", "x.pcap0"]
+
+
+def test_what_was_read_is_known_under_another_name_and_compressed(tmp_path):
+    (tmp_path / "x.pcap0").write_bytes(capture(100))
+    (tmp_path / "x.pcap1").write_bytes(capture(200))
+    first = FolderFeed(str(tmp_path), [])
+    read_all(first, 2)
+    assert [source.is_done for source in first.sources] == [True, False]
+    (tmp_path / "x.pcap0.gz").write_bytes(gzip.compress(capture(100)))
+    (tmp_path / "x.pcap0").unlink()
+    (tmp_path / "x.pcap1").rename(tmp_path / "x.pcap7")
+    with (tmp_path / "x.pcap7").open("ab") as file:
+        file.write(capture(210, 5)[len(HEADER) :])
+    ((name, n_skip, times),) = read_all(FolderFeed(str(tmp_path), first.sources), 1)
+    assert (name, n_skip, times) == ("x.pcap7", 10, [*range(200, 215)])
+
+
+def test_a_name_that_is_written_anew_is_another_file(tmp_path):
+    (tmp_path / "x.pcap0").write_bytes(capture(100))
+    (tmp_path / "x.pcap1").write_bytes(capture(200))
+    first = FolderFeed(str(tmp_path), [])
+    read_all(first, 2)
+    first.sources[1].is_done = True
+    (tmp_path / "x.pcap0").write_bytes(capture(300))
+    ((name, n_skip, times),) = read_all(FolderFeed(str(tmp_path), first.sources), 1)
+    assert (name, n_skip, times[0]) == ("x.pcap0", 0, 300)
+
+
+def test_a_file_is_followed_while_it_grows(tmp_path):
+    whole = capture(100, 50)
+    path = tmp_path / "x.pcap"
+    path.write_bytes(whole[:200])
+
+    def grow():
+        with path.open("ab") as file:
+            file.write(whole[200:1000])
+            file.flush()
+            file.write(whole[1000:])
+
+    threading.Timer(0.3, grow).start()
+    feed = FolderFeed(str(tmp_path), [])
+    threading.Timer(1.5, feed.stop).start()
+    ((_, _, times),) = read_all(feed, 2)
+    assert times == [*range(100, 150)]
+
+
+def test_two_series_in_a_folder_are_refused_and_a_glob_names_one(tmp_path):
+    (tmp_path / "eth0-0001.pcap").write_bytes(capture(100))
+    (tmp_path / "lan1-0001.pcap").write_bytes(capture(100))
+    with pytest.raises(UsageError, match="more than one series of captures"):
+        FolderFeed(str(tmp_path), [])
+    ((name, _, _),) = read_all(FolderFeed(str(tmp_path / "lan1-*"), []), 1)
+    assert name == "lan1-0001.pcap"
+
+
+def test_what_is_no_folder_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="is no folder; give - for standard input"):
+        FolderFeed(str(tmp_path / "nothing"), [])
