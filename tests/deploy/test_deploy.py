@@ -256,7 +256,8 @@ def test_the_page_on_nightly_scans_names_what_there_is(cli):
     page = (ROOT / "docs" / "nightly.md").read_text()
     for link in re.findall(r"\]\((\.\./deploy[^)]*|[a-z]+\.md)\)", page):
         assert (ROOT / "docs" / link).resolve().exists(), link
-    known = cli("scan", "--help").stdout + cli("history", "--help").stdout + "--collector.textfile.directory --now --upstream-capture"
+    known = "".join(cli(name, "--help").stdout for name in ("scan", "history", "analyze"))
+    known += "--collector.textfile.directory --now"
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z.-]+", page))
     assert len(options) > 8
     assert {option for option in options if option not in known} == set()
