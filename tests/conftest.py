@@ -1,8 +1,9 @@
 """Fixtures, modes and profiles that every test shares.
 
 Three modes: compiled, ``NUMBA_DISABLE_JIT=1`` (fewer Hypothesis examples, tests marked `compiled_only` deselected) and
-``NUMBA_BOUNDSCHECK=1``; the folders in `ONCE` are tested in the first only. With ``PCAPDIAG_NO_SKIP=1`` a skip is a
-failure: a run that is meant to be complete cannot pass because the captures or an oracle were not there.
+``NUMBA_BOUNDSCHECK=1``; the folders in `ONCE`, and what compares with tshark or starts the tool, are tested in the first
+only. With ``PCAPDIAG_NO_SKIP=1`` a skip is a failure: a run that is meant to be complete cannot pass because the captures
+or an oracle were not there.
 """
 
 import os
@@ -20,8 +21,11 @@ os.environ.setdefault("PCAPDIAG_KERNELS", "numba")
 ROOT = Path(__file__).resolve().parent.parent
 NO_JIT = os.environ.get("NUMBA_DISABLE_JIT") == "1"
 CHECKS_BOUNDS = os.environ.get("NUMBA_BOUNDSCHECK") == "1"
-# Browsers, servers and databases: how kernels run makes no difference to them.
-ONCE = ("attach", "benchmarks", "browser", "deploy", "notify", "scan", "site", "store", "watch")
+# What no kernel runs through, and processes of their own: how kernels run makes no difference to them.
+ONCE = set(
+    "attach benchmarks browser cli compare conf correlate deploy logs report rules scan site store tell watch".split()
+)
+ONCE_WITH = {"cli", "tshark"}
 NO_SKIP = os.environ.get("PCAPDIAG_NO_SKIP") == "1"
 LAB = Path(os.environ.get("PCAPDIAG_LAB") or ROOT.parent / "shared" / "captures" / "lab")
 CORPUS = Path(os.environ.get("PCAPDIAG_CORPUS") or ROOT.parent / "shared" / "corpus")
@@ -47,7 +51,7 @@ def pytest_addoption(parser):
 
 
 def _is_for_another_mode(item):
-    if Path(item.path).relative_to(ROOT / "tests").parts[0] in ONCE:
+    if Path(item.path).relative_to(ROOT / "tests").parts[0] in ONCE or ONCE_WITH & set(item.fixturenames):
         return NO_JIT or CHECKS_BOUNDS
     return NO_JIT and item.get_closest_marker("compiled_only")
 
