@@ -1,9 +1,9 @@
 """Fixtures, modes and profiles that every test shares.
 
 Three modes: compiled, ``NUMBA_DISABLE_JIT=1`` (fewer Hypothesis examples, tests marked `compiled_only` deselected) and
-``NUMBA_BOUNDSCHECK=1``; the folders in `ONCE`, and what compares with tshark or starts the tool, are tested in the first
-only. With ``PCAPDIAG_NO_SKIP=1`` a skip is a failure: a run that is meant to be complete cannot pass because the captures
-or an oracle were not there.
+``NUMBA_BOUNDSCHECK=1``. The folders in `ONCE`, and what compares with tshark or starts the tool, are tested in the
+first only. With ``PCAPDIAG_NO_SKIP=1`` a skip is a failure: a run that is meant to be complete cannot pass because the
+captures or an oracle were not there.
 """
 
 import os
@@ -22,9 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 NO_JIT = os.environ.get("NUMBA_DISABLE_JIT") == "1"
 CHECKS_BOUNDS = os.environ.get("NUMBA_BOUNDSCHECK") == "1"
 # What no kernel runs through, and processes of their own: how kernels run makes no difference to them.
-ONCE = set(
-    "attach benchmarks browser cli compare conf correlate deploy logs report rules scan site store tell watch".split()
-)
+ONCE = {
+    *("attach", "benchmarks", "browser", "cli", "compare", "conf", "correlate", "deploy", "logs", "report", "rules"),
+    *("scan", "site", "store", "tell", "watch"),
+}
 ONCE_WITH = {"cli", "tshark"}
 NO_SKIP = os.environ.get("PCAPDIAG_NO_SKIP") == "1"
 LAB = Path(os.environ.get("PCAPDIAG_LAB") or ROOT.parent / "shared" / "captures" / "lab")
