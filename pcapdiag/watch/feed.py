@@ -108,14 +108,12 @@ class FolderFeed:
 
     def streams(self) -> Iterator[Stream]:
         """Yield each file as a stream; waits for new files until `stop`."""
-        while True:
+        while not self._stopped.is_set():
             path = self._next()
             if path is None:
-                if self._stopped.is_set():
-                    return
                 self._stopped.wait(_POLL_S)
-                continue
-            yield from self._follow(path)
+            else:
+                yield from self._follow(path)
 
     def _candidates(self) -> list[str]:
         """Return files that look like captures by their name."""
