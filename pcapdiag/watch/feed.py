@@ -202,13 +202,13 @@ class FolderFeed:
             os.close(writing)
 
     def _has_newer(self, file: int) -> bool:
-        """Tell whether another file was begun since this one was written to."""
+        """Tell whether there is another file to read: the oldest comes first, so it is a newer one."""
         own = os.fstat(file)
         for path in self._candidates():
             with contextlib.suppress(OSError, CaptureError):
                 status = Path(path).stat()
                 is_other = (status.st_dev, status.st_ino) != (own.st_dev, own.st_ino)
-                if is_other and status.st_size and status.st_mtime_ns >= own.st_mtime_ns:
+                if is_other and status.st_size:
                     source = self._known(path) if status.st_size >= _LEAST_HEAD_BYTES else None
                     if source is None or not source.is_done:
                         return True
