@@ -252,6 +252,7 @@ class _Builder:
             Code(tuple(_ladder_lines(build_ladder(shown)))),
             *([Paragraph(proof_line(shown))] if shown.far_end is not None else []),
             Labelled(summary.filter_label(shown, self._report), shown.display_filter),
+            *([Labelled(summary.IN_EVIDENCE, summary.evidence_filter(shown))] if shown.display_filter else []),
             *([Labelled(*far_filter(shown))] if far_filter(shown)[1] else []),
             *(Paragraph(f"Log entry: {line}") for line in entries_in_words(self._report.log, shown.log_lines)),
             *([Paragraph(f"Application's log: {shown.upstream_log}")] if shown.upstream_log else []),

@@ -186,6 +186,14 @@ def filter_label(occurrence: OccurrenceDetail, report: Report) -> str:
     return f"Wireshark filter for {occurrence.capture}" if n_files > 1 else "Wireshark filter"
 
 
+IN_EVIDENCE = "The same frames in the evidence capture (pcapdiag slice, --bundle)"
+
+
+def evidence_filter(occurrence: OccurrenceDetail) -> str:
+    """Return the display filter for an evidence capture, where frames keep their old numbers as `frame.packet_id`."""
+    return occurrence.display_filter.replace("frame.number", "frame.packet_id")
+
+
 def occurrence_title(occurrence: OccurrenceDetail) -> str:
     """Return one line that says which request it was, when and after how much idling."""
     what = f"{occurrence.method} {shorten(occurrence.target, _MAX_TARGET)}".strip() or "request"

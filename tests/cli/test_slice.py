@@ -1,6 +1,7 @@
 """`pcapdiag slice` as its callers see it: a file only they can read, or a stream; remarks on stderr; exit codes."""
 
 import json
+import re
 import stat
 
 import pytest
@@ -92,3 +93,15 @@ def test_the_key_of_the_environment_gives_report_and_evidence_the_same_addresses
     assert pairs[0] == pairs[1] != []
     assert "10.9.0." not in done.stdout
     assert "a key that" not in done.stdout + done.stderr
+
+
+def test_the_filters_of_the_report_select_the_same_frames_in_capture_and_evidence(cli, tshark, tmp_path):
+    case = ROOT / "captures" / "idle_close_race_65s" / "proxy.pcap"
+    report = cli("analyze", case, "--format", "markdown").stdout
+    in_capture = re.findall(r"frame\.number in \{[\d, ]+\}", report)[0]
+    in_evidence = re.findall(r"frame\.packet_id in \{[\d, ]+\}", report)[0]
+    assert cli("slice", case, "-o", tmp_path / "evidence.pcapng").returncode == 0
+    names = ("frame.time_epoch", "tcp.srcport", "tcp.seq_raw", "tcp.ack_raw", "tcp.flags")
+    of_capture = tshark(case, *names, display_filter=in_capture)
+    assert len(of_capture) >= 5
+    assert tshark(tmp_path / "evidence.pcapng", *names, display_filter=in_evidence) == of_capture

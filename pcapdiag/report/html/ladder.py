@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pcapdiag.codes import CapturePoint, Direction
 from pcapdiag.report.escape import shorten, visible
 from pcapdiag.report.model import LogEntryDetail
-from pcapdiag.report.summary import brief, filter_label
+from pcapdiag.report.summary import IN_EVIDENCE, brief, evidence_filter, filter_label
 from pcapdiag.report.words import count_of
 
 if TYPE_CHECKING:
@@ -135,6 +135,8 @@ class LadderFigure:
     has_both_ends: bool
     hidden: int
     filter_label: str
+    evidence_label: str
+    evidence_filter: str
     filter: str
 
 
@@ -193,6 +195,8 @@ def build_figure(
         hidden=len(frames) - len(shown),
         filter_label=visible(filter_label(occurrence, report)),
         filter=visible(occurrence.display_filter),
+        evidence_label=IN_EVIDENCE,
+        evidence_filter=visible(evidence_filter(occurrence)),
     )
 
 
