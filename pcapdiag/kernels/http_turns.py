@@ -19,7 +19,7 @@ from pcapdiag.kernels.http_exchange import (
     replace_key,
     take_open,
 )
-from pcapdiag.kernels.http_state import ST_LOST, ST_START, ST_TURN
+from pcapdiag.kernels.http_state import ST_BODY, ST_LOST, ST_START, ST_TURN
 from pcapdiag.kernels.sequence import sequence_difference
 
 HOLE = int(ExchangeFlag.HOLE)
@@ -52,6 +52,20 @@ def finish_turn(s, slot):
 
 
 @kernel
+def _finish_without_content(s, slot):
+    """End a response of which only the head has come, if its request was sent before the capture began.
+
+    That request may have been HEAD, whose response announces content that never comes (RFC 9110 section 9.3.2): the
+    next request says so. Else the next responses would be taken for that content.
+    """
+    i = int(s.conns[slot]["head"])
+    f = s.flows[2 * slot + 1]
+    if i >= 0 and s.rows[i]["request_frame"] < 0 and f["state"] == ST_BODY and f["remaining"] == f["content_length"]:
+        s.opened[i]["response_done"] = 1
+        f["state"] = ST_START
+
+
+@kernel
 def begin_request(s, slot, event, pos):
     """Open an exchange whose request begins `pos` bytes into an event's data; return its index.
 
@@ -70,6 +84,7 @@ def begin_request(s, slot, event, pos):
     """
     c = s.conns[slot]
     finish_turn(s, slot)
+    _finish_without_content(s, slot)
     if c["head"] >= 0 and s.opened[c["head"]]["response_done"]:
         emit_exchange(s, slot)
     pipelined = c["head"] >= 0

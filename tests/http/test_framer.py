@@ -421,3 +421,22 @@ def test_a_duplicate_of_a_request_is_no_request():
     assert len(found) == 1
     assert row["orig_frames"] == 4
     assert Fate.DUPLICATE_CAPTURE == 12
+
+
+def test_a_response_to_head_whose_request_came_before_the_capture_does_not_swallow_the_next_ones():
+    announced = '"HTTP/1.1 200 OK\\r\\nContent-Length: 5000\\r\\n\\r\\n"'
+    script = (
+        f"+0 < P. {announced}\n+0 > .\n+1 > P. {GET}\n+0.1 < P. {OK}\n+0 > .\n+1 > P. {GET}\n+0.1 < P. {OK}\n+0 > .\n"
+    )
+    found = exchanges_of(script)
+    assert [Outcome(x["outcome"]).name for x in found] == ["RESPONSE_ONLY", "ANSWERED", "ANSWERED"]
+    assert [x["status_code"] for x in found] == [200, 200, 200]
+    assert [x["request_frame"] for x in found] == [-1, 2, 5]
+    assert [x["idle_before_ns"] for x in found[1:]] == [1 * S, 1 * S]
+
+
+def test_content_that_has_begun_goes_on_after_a_request():
+    begun = '"HTTP/1.1 200 OK\\r\\nContent-Length: 5\\r\\n\\r\\nab"'
+    found = exchanges_of(f'+0 < P. {begun}\n+0 > .\n+1 > P. {GET}\n+0 < P. "cde"\n+0.1 < P. {OK}\n+0 > .\n')
+    assert [Outcome(x["outcome"]).name for x in found] == ["RESPONSE_ONLY", "ANSWERED"]
+    assert found[0]["response_framing"] == Framing.CONTENT_LENGTH

@@ -176,11 +176,23 @@ class Conversation:
         """Return the exchange that responder bytes belong to."""
         return self.open[0] if self.open and not self.open[0].response_done else None
 
+    def _has_only_a_head(self):
+        message = self.sides[RESP].message
+        return (
+            message is not None
+            and message.framing == Framing.CONTENT_LENGTH
+            and not message.is_done
+            and len(message.values) == message.head.end
+        )
+
     def _begin_request(self, event, s, seq):
         if self.open and self.open[0].is_turn:
             self.open[0].response_done = True
             if self.sides[RESP].is_turn:
                 self.sides[RESP].start_anew()
+        if self.open and self.open[0].row["request_frame"] == -1 and self._has_only_a_head():
+            self.open[0].response_done = True  # it may have answered HEAD
+            self.sides[RESP].start_anew()
         if self.open and self.open[0].response_done:
             self._hand_out()
         is_pipelined = bool(self.open)
