@@ -61,7 +61,9 @@ def test_a_scan_into_postgresql_may_be_killed(tmp_path, postgres):
         process.kill()
         process.wait()
     places.scan(folder, url, "--no-exchanges")
-    assert rows_of(url) == rows_of(reference)
+    # One may have ended before it was killed: then the last scan is one more, which found nothing new.
+    found, wanted = ([r for r in rows_of(store) if not r.startswith("scans ")] for store in (url, reference))
+    assert found == wanted != []
 
 
 def test_a_lost_connection_to_postgresql_ends_in_a_clear_error_and_loses_nothing(tmp_path, postgres, begin):
@@ -71,7 +73,7 @@ def test_a_lost_connection_to_postgresql_ends_in_a_clear_error_and_loses_nothing
     places.scan(folder, reference, "--no-exchanges")
     took_s = time.monotonic() - start
     process = begin(*places.command(folder, url, "--no-exchanges"))
-    time.sleep(0.6 * took_s)
+    time.sleep(0.35 * took_s)  # well before its end, should the machine be faster now
     postgres.stop()
     try:
         _, err = process.communicate(timeout=60)
