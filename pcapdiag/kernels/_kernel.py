@@ -5,7 +5,8 @@ The cache folder is named by a hash of the kernels' sources, because numba's own
 has one of its own.
 
 Once everything is compiled, later processes load the machine code without numba (`_native`), unless
-``PCAPDIAG_KERNELS=numba`` or one of numba's own variables asks for the compiler.
+``PCAPDIAG_KERNELS=numba``, ``NUMBA_DISABLE_JIT`` or ``NUMBA_BOUNDSCHECK`` asks for something else. Should the trial of
+that code fail, numba's cache serves every later process: slower to start, with the same results.
 """
 
 import hashlib
@@ -58,8 +59,8 @@ def _cache_folder():
     return Path(tempfile.mkdtemp(prefix="pcapdiag-kernels-"))
 
 
-_FOLDER = Path(os.environ.get("NUMBA_CACHE_DIR") or _cache_folder())
-_WARM_MARK = _FOLDER / f"warm-{_fingerprint()}"
+_FOLDER = _cache_folder()
+_WARM_MARK = _FOLDER / "warm"
 _CHOICE = os.environ.get("PCAPDIAG_KERNELS", "auto")
 _image = None
 if not (IS_PYTHON or _CHECKS_BOUNDS or _CHOICE == "numba"):
@@ -72,7 +73,7 @@ numba: Any = None
 if _image is None:
     import numba
 
-    numba.config.CACHE_DIR = str(_FOLDER)
+    numba.config.CACHE_DIR = os.environ.get("NUMBA_CACHE_DIR") or str(_FOLDER)
 
 _entries: dict[str, Any] = {}
 
@@ -82,12 +83,20 @@ def is_warm() -> bool:
     return IS_PYTHON or _image is not None or _WARM_MARK.exists()
 
 
+def _save_image() -> bool:
+    """Return whether the machine code could be kept; where not, numba's cache serves later processes."""
+    try:
+        _native.save_image(_FOLDER, _entries)
+    except (AttributeError, KeyError, TypeError):  # numba's cache is no public interface, and has changed
+        return False
+    return True
+
+
 def mark_warm() -> None:
     """Remember that every kernel is compiled and cached, and keep the machine code for processes without numba."""
     if not HAS_COMPILER:
         return
-    if _native.is_possible() and not _CHECKS_BOUNDS:
-        _native.save_image(_FOLDER, _entries)
+    if _native.is_possible() and not _CHECKS_BOUNDS and _save_image():
         environment = {**os.environ, "PCAPDIAG_KERNELS": "image"}
         command = [sys.executable, "-c", "from pcapdiag.pipeline import try_kernels; try_kernels()"]
         # Code that should not fit this machine after all brings down that process, not this one.

@@ -10,14 +10,14 @@ arguments in a known way. Everywhere else numba compiles and loads as usual: slo
 Knows files, addresses and dtypes; nothing of what the kernels do.
 """
 
-import contextlib
 import ctypes
 import hashlib
 import importlib
 import json
-import os
 import platform
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,9 @@ def load_image(folder: Path, *, untried: bool = False) -> Image | None:
     # The objects also hold wrappers for callers from Python, which nobody calls here: what those need is never reached.
     unreachable = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value
     for symbol in index["helpers"]:
-        llvm.add_symbol(symbol, unreachable)
+        # Symbols belong to the whole process: numba's own kernels would call what is put in the place of its helpers.
+        if llvm.address_of_symbol(symbol) is None:
+            llvm.add_symbol(symbol, unreachable)
     machine = llvm.Target.from_default_triple().create_target_machine()
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     for entry in index["entries"].values():
@@ -186,7 +188,7 @@ def load_image(folder: Path, *, untried: bool = False) -> Image | None:
 
 
 def save_image(folder: Path, kernels: dict[str, Any]) -> None:
-    """Write the image of kernels that were compiled, or loaded, through numba's cache.
+    """Write the image of kernels that were compiled, or loaded, through numba's cache, unless there is one.
 
     Parameters
     ----------
@@ -194,27 +196,39 @@ def save_image(folder: Path, kernels: dict[str, Any]) -> None:
         The kernels' cache folder.
     kernels : dict of str to numba dispatcher
         Each was called with one set of argument types.
+
+    Raises
+    ------
+    AttributeError, KeyError, TypeError
+        This version of numba keeps its machine code elsewhere.
     """
     helpers: Any = importlib.import_module("numba._helperlib")  # only a process that compiles has numba
-    folder /= f"image-{_cpu()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    image = folder / f"image-{_cpu()}"
+    if image.exists():
+        return
+    # Symbols differ from one compilation to the next, so an image appears whole, or not at all.
+    part = Path(tempfile.mkdtemp(prefix="part-", dir=folder))
     entries = {}
     for name, kernel in kernels.items():
-        cache = kernel._cache._cache_file  # noqa: SLF001 - the only place where numba keeps the machine code
+        cache = kernel._cache  # noqa: SLF001 - the only place where numba keeps the machine code
         signature = kernel.signatures[0]
-        (data,) = {data for key, data in cache._load_index().items() if key[0] == signature}  # noqa: SLF001
-        library, description = cache._load_data(data)[:2]  # noqa: SLF001
+        key = cache._index_key(signature, kernel.targetctx.codegen())  # noqa: SLF001 - machines may share the cache
+        library, description = cache._cache_file.load(key)[:2]  # noqa: SLF001
         file = f"{name}.o"
-        (folder / file).write_bytes(library[2][0])
+        (part / file).write_bytes(library[2][0])
         entries[name] = {
             "file": file,
             "symbol": description.llvm_func_name,
             "arguments": [text for kind in signature for text in _describe_type(kind)],
         }
     index = {"entries": entries, "helpers": sorted(f"numba_{name}" for name in helpers.c_helpers)}
-    part = folder / f"{_INDEX}.{os.getpid()}"
-    part.write_text(json.dumps(index))
-    part.replace(folder / _INDEX)
+    (part / _INDEX).write_text(json.dumps(index))
+    try:
+        part.rename(image)
+    except OSError:
+        shutil.rmtree(part)
+        if not image.exists():  # else another process was faster
+            raise
 
 
 def _describe_type(kind: Any) -> list[str]:
@@ -231,5 +245,4 @@ def _describe_type(kind: Any) -> list[str]:
 
 def mark_tried(folder: Path) -> None:
     """Allow the image of this machine to be used from now on."""
-    with contextlib.suppress(FileNotFoundError):
-        (folder / f"image-{_cpu()}" / _TRIED).touch(mode=0o600)
+    (folder / f"image-{_cpu()}" / _TRIED).touch(mode=0o600)

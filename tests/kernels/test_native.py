@@ -78,6 +78,21 @@ def test_machine_code_that_nobody_has_tried_is_not_used(copy):
     assert run_python(ANALYZE, CASES[0], cache=folder).stderr.splitlines()[-1] == "True"
 
 
+def test_an_image_beside_numba_leaves_its_kernels_as_they_were(cache):
+    """Where numba is loaded already, its helpers keep their names: it looks them up for each kernel it loads."""
+    program = f"""
+from pathlib import Path
+import pcapdiag.tcp.tracker as tcp
+from pcapdiag.kernels import _native
+assert _native.load_image(Path({str(cache)!r})) is not None
+tracker = tcp.Tracker()
+assert tracker._grow_slots()
+print(len(tracker.live))
+"""
+    done = run_python(program, kernels="numba")
+    assert (done.returncode, done.stdout) == (0, "2048\n"), done.stderr
+
+
 def test_machine_code_that_does_not_load_fails_its_trial_in_a_process_of_its_own(copy):
     folder, image = copy
     (image / "tried").unlink()
