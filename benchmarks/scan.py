@@ -2,7 +2,7 @@
 
 ``python benchmarks/scan.py DATA`` writes 200 captures of 50 MB into the folder DATA, unless they are there, and prints
 one line per measurement; ``--captures 40`` for less. The times are those of whole processes; the files are in the page
-cache..
+cache.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from time import perf_counter
 from generate import generate
 
 ROOT = Path(__file__).resolve().parent.parent
-CONNECTIONS = 800  # 50 MB
+CONNECTIONS = 540  # 50 MB
 N_FILES = 100_000
 
 
