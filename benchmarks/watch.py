@@ -2,8 +2,8 @@
 
 ``python benchmarks/watch.py DATA --lab FOLDER`` writes the generated capture into the folder DATA, unless it is there,
 then feeds ``pcapdiag watch -`` for an hour of the clock. The lab's incidents begin one after the other, each between
-addresses of its own, and their error logs grow beside. It prints a line every minute and in the end what was recorded of
-what an analysis of the whole captures finds. Nothing is sped up: a minute takes a minute.
+addresses of its own, and their error logs grow beside. It prints a line every minute, and in the end what was recorded
+of what an analysis of the whole captures finds. Nothing is sped up: a minute takes a minute.
 """
 
 import argparse
@@ -96,6 +96,7 @@ class Hour:
         self.n_scenarios = 0
 
     def add_capture(self, path, shift_ns):
+        """Play a capture, so much later than it was taken."""
         records = read_pcap(path)
         link_type = next(records)
         if link_type not in self.link_types:
@@ -111,6 +112,8 @@ class Hour:
         self.tracks.append(events())
 
     def add_log(self, path, shift_ns):
+        """Let an error log grow beside."""
+
         def events():
             for now_ns, line in read_log(path):
                 moved = datetime.fromtimestamp((now_ns + shift_ns) // S, UTC)
@@ -120,6 +123,7 @@ class Hour:
         self.tracks.append(events())
 
     def header(self):
+        """Return the beginning of a pcapng with an interface for each link type."""
         head = block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1))
         resolution = struct.pack("<HHB3xI", 9, 1, 9, 0)
         return head + b"".join(block(1, struct.pack("<HHI", kind, 0, 0) + resolution) for kind in self.link_types)
