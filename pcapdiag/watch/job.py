@@ -17,18 +17,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pcapdiag.errors import PcapdiagError
 from pcapdiag.findings import Severity
+from pcapdiag.report.words import count_of
+from pcapdiag.watch.known import KnownFailures, failing_of
 from pcapdiag.watch.model import AnalysisOptions, JobOrder, JobResult, Reported
+from pcapdiag.watch.piece import leave_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pcapdiag.api import CaptureReport
-    from pcapdiag.findings import Finding, Occurrence
+    from pcapdiag.findings import Occurrence
+    from pcapdiag.watch.known import Failing
 
 ORDER: Final = "order.json"
 RESULT: Final = "result.json"
 BUNDLE: Final = "incident.zip"
 REPORT: Final = "incident"
+_PIECE: Final = "piece"
 
 _MOST_KEYS: Final = 20_000
 
@@ -76,11 +81,29 @@ def run(folder: Path) -> None:
 
 
 def _report(order: JobOrder) -> JobResult:
+    known = KnownFailures(order.known, order.known_until_ns)
+    report = _analyze(order, order.captures)
+    seen = _Seen(report, known)
+    found = tuple(_new_findings(report, seen, Severity[order.least.upper()]))
+    written = any(finding.identifier not in order.cooling for finding in found)
+    if written:
+        missing = (*order.missing, *_missing(report, seen))
+        if n_left := len(seen.left_over):
+            report = _analyze(order, leave_out(order.captures, seen.left_over, _PIECE))
+            seen = _Seen(report, known)
+            found = tuple(_new_findings(report, seen, Severity[order.least.upper()]))
+            what = count_of(n_left, "connection is", "connections are")
+            missing = (*missing, f"{what} left out: only the end of a failure is left, which an earlier incident holds")
+        _write_incident(report, missing, as_bundle=order.bundle)
+    return JobResult(found, written, tuple(_client_endpoints(report)))
+
+
+def _analyze(order: JobOrder, captures: Sequence[str]) -> CaptureReport:
     from pcapdiag.api import analyze  # noqa: PLC0415 - the engine
 
     options = order.options
-    report = analyze(
-        *order.captures,
+    return analyze(
+        *captures,
         proxies=options.proxies,
         upstreams=options.upstreams,
         error_logs=options.error_logs,
@@ -93,24 +116,37 @@ def _report(order: JobOrder) -> JobResult:
         redact=options.redact,
         anonymize=options.anonymize,
     )
-    known = frozenset(order.known)
-    found = tuple(_new_findings(report, known, Severity[order.least.upper()]))
-    written = any(finding.identifier not in order.cooling for finding in found)
-    if written:
-        missing = (*order.missing, *_missing(report, known))
-        _write_incident(report, missing, as_bundle=order.bundle)
-    return JobResult(found, written, tuple(_client_endpoints(report)))
 
 
-def _new_findings(report: CaptureReport, known: frozenset[str], least: Severity) -> Iterator[Reported]:
+class _Seen:
+    """What a report sees of failures: which are new, and where only the rest of a known one is left."""
+
+    def __init__(self, report: CaptureReport, known: KnownFailures) -> None:
+        analysis = report.analysis
+        losses = {(loss.connection.conn, loss.depth): loss for loss in (*analysis.losses, *analysis.truncated)}
+        self.new: dict[int, list[tuple[Occurrence, Failing]]] = {}
+        self.left_over: dict[tuple[str, str], int] = {}
+        last_ts_ns = analysis.connections["last_ts_ns"]
+        for number, finding in enumerate(report.found):
+            for occurrence in finding.occurrences:
+                if occurrence.request_ts_ns < 0:
+                    continue
+                failing = failing_of(occurrence, losses)
+                if known.left_of(failing, losses.get((occurrence.conn, occurrence.depth))):
+                    ends = failing.orig, failing.resp
+                    self.left_over[ends] = max(int(last_ts_ns[occurrence.conn]), self.left_over.get(ends, 0))
+                elif not known.holds(failing):
+                    self.new.setdefault(number, []).append((occurrence, failing))
+
+
+def _new_findings(report: CaptureReport, seen: _Seen, least: Severity) -> Iterator[Reported]:
     """Yield the findings that tell of failures no earlier incident holds.
 
     Requests that were still waiting for their response when the recording was looked at are none, and INFO.
     """
-    for finding, shown in zip(report.found, report.report.findings, strict=True):
-        keys = [key for key in _keys(finding) if key not in known] if finding.severity >= least else []
-        if keys:
-            times = [int(key.rpartition(" ")[2]) for key in keys]
+    for number, (finding, shown) in enumerate(zip(report.found, report.report.findings, strict=True)):
+        new = seen.new.get(number, []) if finding.severity >= least else []
+        if new:
             yield Reported(
                 identifier=finding.identifier,
                 code=finding.code,
@@ -118,31 +154,17 @@ def _new_findings(report: CaptureReport, known: frozenset[str], least: Severity)
                 severity=finding.severity.name.lower(),
                 subject=shown.subject,
                 message=shown.message,
-                keys=tuple(keys[:_MOST_KEYS]),
-                count=len(keys),
-                first_ts_ns=min(times),
-                last_ts_ns=max(times),
+                keys=tuple(str(failing) for _, failing in new[:_MOST_KEYS]),
+                count=len(new),
+                first_ts_ns=min(failing.ts_ns for _, failing in new),
+                last_ts_ns=max(failing.ts_ns for _, failing in new),
             )
 
 
-def _keys(finding: Finding) -> list[str]:
-    return [_key(o) for o in finding.occurrences if o.request_ts_ns >= 0]
-
-
-def _key(occurrence: Occurrence) -> str:
-    """Return what makes a failure the same in two reports, whatever the recording holds of its connection."""
-    return f"{occurrence.orig} {occurrence.resp} {occurrence.request_ts_ns}"
-
-
-def _missing(report: CaptureReport, known: frozenset[str]) -> Iterator[str]:
+def _missing(report: CaptureReport, seen: _Seen) -> Iterator[str]:
     """Yield what the recording does not hold of the connections concerned."""
     inferred = report.analysis.connections["orig_inferred"]
-    uids = {
-        o.uid
-        for finding in report.found
-        for o in finding.occurrences
-        if _key(o) not in known and o.conn >= 0 and inferred[o.conn]
-    }
+    uids = {o.uid for new in seen.new.values() for o, _ in new if o.conn >= 0 and inferred[o.conn]}
     if uids:
         what = "1 connection was" if len(uids) == 1 else f"{len(uids)} connections were"
         yield (

@@ -120,6 +120,8 @@ class JobOrder:
     ----------
     known : tuple of str
         Keys of occurrences that earlier incidents hold.
+    known_until_ns : int
+        Until when all of them are held: older keys were dropped.
     cooling : tuple of str
         Identifiers that are only counted now.
     missing : tuple of str
@@ -131,6 +133,7 @@ class JobOrder:
     captures: tuple[str, ...]
     options: AnalysisOptions
     known: tuple[str, ...] = ()
+    known_until_ns: int = -1
     cooling: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     least: str = "warning"
