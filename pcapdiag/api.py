@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pcapdiag.report.anonymize import Anonymizer
     from pcapdiag.report.model import Report
     from pcapdiag.report.tables import TableBuilder
+    from pcapdiag.shards import ShardResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +296,7 @@ def analyze(
     anonymize: bool = False,
     on_progress: Callable[[int, int, int], None] | None = None,
     on_compile: Callable[[int, int], None] | None = None,
+    shards: Sequence[ShardResult] = (),
 ) -> CaptureReport:
     """Say why requests failed, from one or several captures.
 
@@ -335,6 +337,8 @@ def analyze(
         Called with bytes done, bytes in total and frames.
     on_compile : callable, optional
         Called with kernels done and in total while kernels are compiled (first run on a machine).
+    shards : sequence of ShardResult
+        What `pipeline.read_shard` made of the same captures in processes of its own; they are not read again.
 
     Returns
     -------
@@ -394,6 +398,7 @@ def analyze(
             on_compile=on_compile,
             segment_sink=near_segments.append if near_segments is not None else None,
             with_digest=True,
+            shards=shards,
         )
         if near_segments is not None:
             far_segments = SegmentLog()
@@ -465,6 +470,7 @@ def run_engine(
     on_compile: Callable[[int, int], None] | None = None,
     segment_sink: Callable[[Table], None] | None = None,
     with_digest: bool = False,
+    shards: Sequence[ShardResult] = (),
 ) -> Analysis:
     """Read grouped captures and return the tables, without judging them.
 
@@ -478,6 +484,8 @@ def run_engine(
         Gets the segments (`columns.SEGMENTS`) batch by batch.
     with_digest : bool
         Compute the SHA-256 of every file.
+    shards : sequence of ShardResult
+        As in `analyze`.
 
     Returns
     -------
@@ -510,6 +518,7 @@ def run_engine(
         on_progress=on_progress,
         segment_sink=segment_sink,
         with_digest=with_digest,
+        shards=shards,
     )
 
 

@@ -130,16 +130,14 @@ class StoredTable(Table):
         index = np.asarray(index)
         if index.dtype == np.bool_:
             index = np.flatnonzero(index)
-        out = self.schema.empty(len(index))
-        start = 0
-        for chunk in self.chunks():
-            inside = (index >= start) & (index < start + len(chunk))
-            if inside.any():
-                out[inside] = chunk.rows[index[inside] - start]
-            start += len(chunk)
-        if len(index) and (index.min() < 0 or index.max() >= start):
-            msg = f"row {index.max()} of a table of {start}"
+        if len(index) and (index.min() < 0 or index.max() >= len(self)):
+            msg = f"row {index.max()} of a table of {len(self)}"
             raise IndexError(msg)
+        out = self.schema.empty(len(index))
+        number = index // self._store.chunk_rows
+        for chunk in np.unique(number).tolist():
+            inside = number == chunk
+            out[inside] = self._store.read_chunk(chunk)[index[inside] - chunk * self._store.chunk_rows]
         return Table(self.schema, out)
 
     def chunks(self) -> Iterator[Table]:
@@ -159,8 +157,8 @@ class _Spool:
         # Items are copied as what they are in memory: numpy would copy rows field by field, thirty times as slowly.
         self._as_bytes = dtype if dtype.fields is None else np.dtype((np.void, dtype.itemsize))
         self._dtype = dtype
-        self._block_len = max(1, min(block_bytes, memory_bytes) // dtype.itemsize)
-        self._max_blocks = max(1, memory_bytes // (self._block_len * dtype.itemsize))
+        self.block_len = max(1, min(block_bytes, memory_bytes) // dtype.itemsize)
+        self._max_blocks = max(1, memory_bytes // (self.block_len * dtype.itemsize))
         self._blocks: list[Rows] = []
         self._n_held = 0
         self.n_spilled = 0
@@ -172,11 +170,11 @@ class _Spool:
     def append(self, items: Rows) -> None:
         """Copy `items` to the end."""
         while len(items):
-            number, at = divmod(self._n_held, self._block_len)
+            number, at = divmod(self._n_held, self.block_len)
             if number == self._max_blocks:
                 self._spill()
                 continue
-            n_item = min(len(items), self._block_len - at)
+            n_item = min(len(items), self.block_len - at)
             self._block(number, at, at + n_item)[at : at + n_item] = items[:n_item].view(self._as_bytes)
             self._n_held += n_item
             items = items[n_item:]
@@ -187,7 +185,7 @@ class _Spool:
             self._blocks.append(np.empty(0, dtype=self._as_bytes))
         block = self._blocks[number]
         if len(block) < n_needed:
-            n_item = self._block_len if number else min(self._block_len, max(4 * n_needed, 1024))
+            n_item = self.block_len if number else min(self.block_len, max(4 * n_needed, 1024))
             block = np.empty(n_item, dtype=self._as_bytes)
             block[:n_used] = self._blocks[number][:n_used]
             self._blocks[number] = block
@@ -204,15 +202,15 @@ class _Spool:
         while data:
             data = data[self._file.write(data) :]
         self._blocks.append(block)
-        self._n_held -= self._block_len
-        self.n_spilled += self._block_len
+        self._n_held -= self.block_len
+        self.n_spilled += self.block_len
 
     def chunks(self) -> Iterator[Rows]:
         """Yield all items, oldest first, a block at a time; valid until more is appended."""
-        for start in range(0, self.n_spilled, self._block_len):
-            yield self._from_file(start, self._block_len)
+        for start in range(0, self.n_spilled, self.block_len):
+            yield self._from_file(start, self.block_len)
         for number, block in enumerate(self._blocks):
-            n_item = min(self._n_held - number * self._block_len, self._block_len)
+            n_item = min(self._n_held - number * self.block_len, self.block_len)
             if n_item > 0:
                 yield block[:n_item].view(self._dtype)
 
@@ -223,8 +221,8 @@ class _Spool:
             pieces.append(self._from_file(start, min(stop, self.n_spilled) - start))
         at, end = max(start - self.n_spilled, 0), min(stop - self.n_spilled, self._n_held)
         while at < end:
-            number, begin = divmod(at, self._block_len)
-            n_item = min(end - at, self._block_len - begin)
+            number, begin = divmod(at, self.block_len)
+            n_item = min(end - at, self.block_len - begin)
             pieces.append(self._blocks[number][begin : begin + n_item].view(self._dtype))
             at += n_item
         return pieces
@@ -274,6 +272,16 @@ class RowStore:
     def read_chunks(self) -> Iterator[Rows]:
         """Yield all rows appended so far, oldest first, a chunk at a time; valid until more are appended."""
         return self._spool.chunks()
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of a chunk, but for the last one."""
+        return self._spool.block_len
+
+    def read_chunk(self, number: int) -> Rows:
+        """Return one of the chunks, from 0; valid until more rows are appended."""
+        (rows,) = self._spool.slice(number * self.chunk_rows, (number + 1) * self.chunk_rows)
+        return rows
 
     def table(self) -> Table:
         """Return the rows as a table; the store must not grow afterwards."""

@@ -19,13 +19,14 @@ from pcapdiag.analysis import Analysis
 from pcapdiag.capture.batch import Capture, CaptureFile
 from pcapdiag.capture.reader import read_batches
 from pcapdiag.codes import StreamEventKind, UndecodedReason
-from pcapdiag.columns import CONNECTIONS, EXCHANGES, KEY_SEGMENTS, SEGMENTS, ByteStore, RowStore, Table
+from pcapdiag.columns import CONNECTIONS, SEGMENTS, RowStore, Table
 from pcapdiag.findings import Note
 from pcapdiag.http.framer import Framer, compile_framer
 from pcapdiag.kernels._kernel import is_warm, mark_warm
 from pcapdiag.losses import build_losses
 from pcapdiag.roles import assign_legs, find_capture_point
-from pcapdiag.tcp.tracker import Tracker, compile_tracker
+from pcapdiag.shards import ShardResult, ShardStores, TrackerCounts, join_shards, save_shard
+from pcapdiag.tcp.tracker import ALL, Shard, Tracker, compile_tracker
 from pcapdiag.upstreams import measure_upstreams
 
 if TYPE_CHECKING:
@@ -49,11 +50,16 @@ class _Totals:
 class _Run:
     """The stores and totals of one run over one or more captures."""
 
-    def __init__(self, *, follow_s: float, max_live: int, with_digest: bool, on_progress: Progress | None) -> None:
-        self.connections = RowStore(CONNECTIONS)
-        self.exchanges = RowStore(EXCHANGES, memory_bytes=48 << 20)
-        self.key_segments = RowStore(KEY_SEGMENTS, memory_bytes=64 << 20)
-        self.texts = ByteStore()
+    def __init__(
+        self,
+        *,
+        follow_s: float = 0.0,
+        max_live: int = 0,
+        with_digest: bool = False,
+        on_progress: Progress | None = None,
+        shard: Shard = ALL,
+    ) -> None:
+        self.stores = ShardStores.empty()
         self.totals = _Totals()
         self.reasons = np.zeros(len(UndecodedReason), dtype=np.int64)
         self.n_connections = 0
@@ -61,26 +67,32 @@ class _Run:
         self._max_live = max_live
         self._with_digest = with_digest
         self._on_progress = on_progress
+        self._shard = shard
         self._bytes_before = 0
+        self._frames_before = 0
 
-    def read(self, capture: Capture, capture_idx: int, segment_sink: Callable[[Table], None] | None) -> None:
+    def read(
+        self, capture: Capture, capture_idx: int, segment_sink: Callable[[Table], None] | None = None
+    ) -> TrackerCounts:
         """Take one capture through all stages."""
         tracker = Tracker(
             capture_idx=capture_idx,
             first_conn=self.n_connections,
             max_live=self._max_live,
             all_segments=segment_sink is not None,
+            shard=self._shard,
         )
-        framer = Framer(self.exchanges, self.key_segments, self.texts)
+        stores = self.stores
+        framer = Framer(stores.exchanges, stores.key_segments, stores.texts)
 
         def take(tracked: TrackedBatch) -> None:
             framer.update(tracked)
-            self.connections.append(tracked.conn_rows)
+            stores.connections.append(tracked.conn_rows)
             if segment_sink is not None:
                 segment_sink(_to_segments(tracked))
 
         total = sum(f.size for f in capture.files) if all(f.size >= 0 for f in capture.files) else -1
-        n_frames = 0
+        n_frames = self._frames_before
         for batch in read_batches(capture, follow_s=self._follow_s, with_digest=self._with_digest):
             n_frames += len(batch.frames)
             for tracked in tracker.update(batch):
@@ -88,17 +100,22 @@ class _Run:
             if self._on_progress is not None:
                 if total < 0 and all(f.size >= 0 for f in capture.files):
                     total = sum(f.size for f in capture.files)
-                self._on_progress(self._bytes_before + batch.bytes_read, total, self.totals.frames + n_frames)
+                self._on_progress(self._bytes_before + batch.bytes_read, total, n_frames)
         for tracked in tracker.finish():
             take(tracked)
         self._bytes_before += max(0, total)
-        self.totals.frames += n_frames
-        self.totals.retransmissions += tracker.n_retransmissions
-        self.totals.undecoded += tracker.n_undecoded
-        self.reasons += tracker.undecoded_reasons
-        self._note_times(capture)
-        capture.notes.extend(_tracker_notes(tracker))
+        self._frames_before = n_frames
         self.n_connections = tracker.n_connections
+        return TrackerCounts.of(tracker)
+
+    def note(self, capture: Capture, counts: TrackerCounts) -> None:
+        """Add to the totals what a capture and its tracker counted."""
+        self.totals.frames += sum(f.n_frames for f in capture.files)
+        self.totals.retransmissions += counts.retransmissions
+        self.totals.undecoded += counts.undecoded
+        self.reasons += counts.reasons
+        self._note_times(capture)
+        capture.notes.extend(_tracker_notes(counts))
 
     def _note_times(self, capture: Capture) -> None:
         firsts = [f.first_ts_ns for f in capture.files if f.first_ts_ns != -1]
@@ -110,11 +127,45 @@ class _Run:
 
     def sorted_connections(self) -> Table:
         """Return the connections so that row i is connection i."""
-        unsorted, self.connections = self.connections, RowStore(CONNECTIONS)
+        unsorted, self.stores.connections = self.stores.connections, RowStore(CONNECTIONS)
         rows = CONNECTIONS.empty(self.n_connections)
         for chunk in unsorted.read_chunks():
             rows[chunk["conn"]] = chunk
         return Table(CONNECTIONS, rows)
+
+
+def read_shard(
+    captures: Sequence[Capture], shard: Shard, *, folder: str = "", max_live: int = 1 << 18, with_digest: bool = False
+) -> ShardResult:
+    """Read captures and return what they say of a share of the connections, for `build_analysis`.
+
+    Parameters
+    ----------
+    captures : sequence of Capture
+        As in `build_analysis`; the same in every shard.
+    shard : Shard
+        Which connections.
+    folder : str
+        Private folder for a file with the tables; empty to return them.
+    max_live : int
+        As in `build_analysis`, for all shards together.
+    with_digest : bool
+        As in `build_analysis`; the first shard does it for all.
+
+    Returns
+    -------
+    ShardResult
+
+    Raises
+    ------
+    CaptureError
+        As in `build_analysis`.
+    OSError
+        The folder has no room.
+    """
+    run = _Run(max_live=max(1, max_live // shard.n_shards), with_digest=with_digest and shard.number == 0, shard=shard)
+    counts = [run.read(capture, capture_idx) for capture_idx, capture in enumerate(captures)]
+    return save_shard(run.stores, captures, counts, folder)
 
 
 def build_analysis(
@@ -127,6 +178,7 @@ def build_analysis(
     with_digest: bool = False,
     on_progress: Progress | None = None,
     segment_sink: Callable[[Table], None] | None = None,
+    shards: Sequence[ShardResult] = (),
 ) -> Analysis:
     """Read captures and return everything they say.
 
@@ -148,6 +200,8 @@ def build_analysis(
         See `Progress`.
     segment_sink : callable, optional
         Gets the segments (`columns.SEGMENTS`) batch by batch.
+    shards : sequence of ShardResult
+        What processes have read of these captures, all shards of them (`shards.read_same`): nothing is read again.
 
     Returns
     -------
@@ -159,13 +213,20 @@ def build_analysis(
         A file cannot be opened, or is not a capture.
     """
     run = _Run(follow_s=follow_s, max_live=max_live, with_digest=with_digest, on_progress=on_progress)
-    for capture_idx, capture in enumerate(captures):
-        run.read(capture, capture_idx, segment_sink)
+    if shards:
+        captures = shards[0].captures
+        run.n_connections = join_shards(shards, run.stores)
+        for capture, *counts in zip(captures, *(shard.counts for shard in shards), strict=True):
+            run.note(capture, TrackerCounts.of_shards(counts))
+    else:
+        for capture_idx, capture in enumerate(captures):
+            run.note(capture, run.read(capture, capture_idx, segment_sink))
     connections = run.sorted_connections()
-    exchanges = run.exchanges.table()
-    key_segments = run.key_segments.table()
+    exchanges = run.stores.exchanges.table()
+    key_segments = run.stores.key_segments.table()
+    texts = run.stores.texts
     legs = assign_legs(connections, exchanges, proxies=proxies, upstreams=upstreams)
-    losses, truncated = build_losses(connections, exchanges, key_segments, run.texts, legs)
+    losses, truncated = build_losses(connections, exchanges, key_segments, texts, legs)
     points = []
     for capture_idx in range(len(captures)):
         mine = np.flatnonzero(connections["capture_idx"] == capture_idx)
@@ -177,11 +238,11 @@ def build_analysis(
         connections=connections,
         exchanges=exchanges,
         key_segments=key_segments,
-        texts=run.texts,
+        texts=texts,
         legs=legs,
         losses=losses,
         truncated=truncated,
-        upstreams=measure_upstreams(connections, exchanges, legs, losses, run.texts),
+        upstreams=measure_upstreams(connections, exchanges, legs, losses, texts),
         capture_points=tuple(points),
         n_frames=totals.frames,
         n_undecoded=totals.undecoded,
@@ -203,30 +264,30 @@ def _to_segments(tracked: TrackedBatch) -> Table:
     return Table(SEGMENTS, rows)
 
 
-def _tracker_notes(tracker: Tracker) -> list[Note]:
+def _tracker_notes(counts: TrackerCounts) -> list[Note]:
     """Return what was odd about a capture's segments."""
     notes = []
-    if tracker.n_evicted:
+    if counts.evicted:
         notes.append(
             Note(
                 "connections-evicted",
-                f"{tracker.n_evicted} idle connections were given up early to keep memory bounded; requests on them "
+                f"{counts.evicted} idle connections were given up early to keep memory bounded; requests on them "
                 "may appear on connections that seem to begin in the middle",
             )
         )
-    if tracker.n_duplicates:
+    if counts.duplicates:
         notes.append(
             Note(
                 "duplicate-segments",
-                f"{tracker.n_duplicates} segments were captured twice (-i any, a bridge or a mirror port); the second "
+                f"{counts.duplicates} segments were captured twice (-i any, a bridge or a mirror port); the second "
                 "sight of each is ignored",
             )
         )
-    if tracker.n_outside:
-        notes.append(Note("segments-outside-window", f"{tracker.n_outside} segments fit no window of their connection"))
-    if tracker.n_fragments:
+    if counts.outside:
+        notes.append(Note("segments-outside-window", f"{counts.outside} segments fit no window of their connection"))
+    if counts.fragments:
         notes.append(
-            Note("fragments", f"{tracker.n_fragments} IP fragments belong to datagrams completed elsewhere or never")
+            Note("fragments", f"{counts.fragments} IP fragments belong to datagrams completed elsewhere or never")
         )
     return notes
 

@@ -45,6 +45,15 @@ FORMATS = ("text", "json", "jsonl")
     show_envvar=True,
     help="Read on a Dask cluster instead: tcp://HOST:8786. Its workers must reach the captures.",
 )
+@click.option(
+    "--split-size",
+    default="1G",
+    show_default=True,
+    metavar="SIZE",
+    envvar="PCAPDIAG_SPLIT_SIZE",
+    show_envvar=True,
+    help="Share a capture of SIZE or more among idle workers, each reading it for some of its connections; 0: never.",
+)
 @click.option("--since", default="", metavar="TIME", help="Only captures that end after TIME: 2026-11-20, 36h, 7d.")
 @click.option("--until", default="", metavar="TIME", help="Only captures that begin before TIME.")
 @click.option(
@@ -109,6 +118,7 @@ def scan(
     store: str,
     jobs: int,
     scheduler: str,
+    split_size: str,
     since: str,
     until: str,
     settle_s: float,
@@ -186,7 +196,10 @@ def scan(
     codes_matching((*read.select, *read.ignore))  # a typing error is said now
     telling = plan_telling(ctx, out=out, site_url=site_url, metrics=metrics, jsonl=jsonl, notify_url_env=notify_url_env)
     keep_bytes = _size(keep_size)
-    options = ScanOptions(places, read, jobs=jobs, scheduler=scheduler, settle_s=settle_s, rescan=rescan)
+    split_bytes = 0 if split_size == "0" else _size(split_size)
+    options = ScanOptions(
+        places, read, jobs=jobs, scheduler=scheduler, settle_s=settle_s, rescan=rescan, split_bytes=split_bytes
+    )
     with Store(store or default_store(), details=exchanges) as opened:
         with open_output(output, force=force) as file:
             with ScanMeter(quiet=quiet) as meter:

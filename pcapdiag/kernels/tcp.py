@@ -42,6 +42,7 @@ from pcapdiag.kernels.tcp_state import (
     C_N_OUTSIDE,
     C_N_RETRANSMISSIONS,
     C_N_ROWS,
+    C_N_SHARDS,
     C_N_TCP,
     C_NOW,
     C_REASONS,
@@ -74,6 +75,7 @@ from pcapdiag.kernels.tcp_table import (
     end_connection,
     find_slot,
     insert_slot,
+    is_in_shard,
     note_history,
     open_connection,
 )
@@ -540,6 +542,7 @@ def track_segments(s, frames, start, stop, buffer):
     """
     release_drained(s)
     n_slots = s.live.shape[0]
+    is_sharded = s.ctl[C_N_SHARDS] > 1
     s.ctl[C_STATUS] = S_DONE
     for i in range(start, stop):
         frame = frames[i]
@@ -550,6 +553,8 @@ def track_segments(s, frames, start, stop, buffer):
             s.ctl[C_KINDS + kind] += 1
             if kind == FrameKind.UNDECODED.value:
                 s.ctl[C_REASONS + int(frame["undecoded_reason"])] += 1
+            continue
+        if is_sharded and not is_in_shard(s, frame):
             continue
         if s.ctl[C_N_EVENTS] + EVENT_MARGIN >= s.events.shape[0] or s.ctl[C_N_ROWS] + 2 >= s.conn_rows.shape[0]:
             s.ctl[C_STATUS] = S_OUTPUT_FULL

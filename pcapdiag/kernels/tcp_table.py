@@ -13,8 +13,11 @@ from pcapdiag.kernels.tcp_state import (
     C_FREE_SLOT,
     C_N_LIVE,
     C_N_ROWS,
+    C_N_SHARDS,
     C_NEXT_CONN,
     C_SEED,
+    C_SHARD,
+    C_SHARD_SEED,
     RING,
 )
 
@@ -55,6 +58,33 @@ def _hash_pair(a_hi, a_lo, a_port, b_hi, b_lo, b_port, seed):
     """
     both = _hash_endpoint(a_hi, a_lo, a_port, seed) + _hash_endpoint(b_hi, b_lo, b_port, seed)
     return _mix(seed, both & 0xFFFFFFFF)
+
+
+@kernel
+def is_in_shard(s, frame):
+    """Return whether a TCP frame belongs to the connections that this tracker follows.
+
+    Parameters
+    ----------
+    s : TrackerArrays
+    frame : record of columns.FRAMES.dtype
+        A TCP frame.
+
+    Returns
+    -------
+    bool
+        The same for every frame between two endpoints, and true in one shard only.
+    """
+    hashed = _hash_pair(
+        frame["src_hi"],
+        frame["src_lo"],
+        int(frame["src_port"]),
+        frame["dst_hi"],
+        frame["dst_lo"],
+        int(frame["dst_port"]),
+        s.ctl[C_SHARD_SEED],
+    )
+    return hashed % s.ctl[C_N_SHARDS] == s.ctl[C_SHARD]
 
 
 @kernel

@@ -82,15 +82,10 @@ def write_exchanges(
     try:
         writer = _Partitions(place, key)
         tables = _Columns(analysis, redact=redact)
-        for chunk in analysis.exchanges.chunks():
-            ts_ns = chunk["request_ts_ns"]
-            wanted = (ts_ns >= 0) & (ts_ns > after_ns) & (np.asarray(analysis.legs)[chunk["conn"]] != Leg.CLIENT)
-            if until_ns >= 0:
-                wanted &= ts_ns <= until_ns
-            index = np.flatnonzero(wanted)
-            for start in range(0, len(index), _ROWS):
-                for partition, rows in tables.partitions(chunk.take(index[start : start + _ROWS])):
-                    writer.write(partition, rows)
+        order = _in_order(analysis, after_ns=after_ns, until_ns=until_ns)
+        for start in range(0, len(order), _ROWS):
+            for partition, rows in tables.partitions(analysis.exchanges.take(order[start : start + _ROWS])):
+                writer.write(partition, rows)
         names = writer.close()
         details = [(name, path, path.stat().st_size) for name, path in sorted(names.items())]
         if staging:
@@ -102,6 +97,27 @@ def write_exchanges(
     finally:
         if not staging:
             shutil.rmtree(place, ignore_errors=True)
+
+
+def _in_order(analysis: Analysis, *, after_ns: int, until_ns: int) -> NDArray[np.int64]:
+    """Return which exchanges count, in an order that does not depend on how the capture was read."""
+    legs = np.asarray(analysis.legs)
+    parts = []
+    n_before = 0
+    for chunk in analysis.exchanges.chunks():
+        ts_ns = chunk["request_ts_ns"]
+        wanted = (ts_ns >= 0) & (ts_ns > after_ns) & (legs[chunk["conn"]] != Leg.CLIENT)
+        if until_ns >= 0:
+            wanted &= ts_ns <= until_ns
+        index = np.flatnonzero(wanted)
+        keys = (chunk[name][index].astype(np.int64) for name in ("depth", "conn", "request_ts_ns"))
+        parts.append(np.stack([index + n_before, *keys]))
+        n_before += len(chunk)
+    if not parts:
+        return np.empty(0, dtype=np.int64)
+    every = np.concatenate(parts, axis=1)
+    order: NDArray[np.int64] = every[0, np.lexsort(every[1:])]
+    return order
 
 
 def _pyarrow() -> tuple[Any, Any]:
@@ -155,7 +171,9 @@ class _Columns:
         targets, hosts, request_ids = self._texts(rows)
         return pa.table(
             {
-                "request_ts": pa.array(rows["request_ts_ns"], pa.timestamp("ns", tz="UTC")),
+                # Spark refuses times in nanoseconds: for people in microseconds, exact beside them.
+                "request_ts": pa.array(rows["request_ts_ns"] // 1000, pa.timestamp("us", tz="UTC")),
+                "request_ts_ns": pa.array(rows["request_ts_ns"]),
                 "orig": self._of_connections(conn, lambda c: format_endpoint(*self._orig[c])),
                 "resp": self._of_connections(conn, lambda c: format_endpoint(*self._resp[c])),
                 "uid": self._of_connections(

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pcapdiag.shards import ShardResult
     from pcapdiag.store.model import CaptureResult, FileRecord, FileStamp, FindingRow
     from pcapdiag.store.store import KnownCapture, ScanTotals
+    from pcapdiag.tcp.tracker import Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class ScanOptions:
         [s] A file that was written to since is left for the next scan.
     rescan : bool
         Whether files that have not changed are read, too.
+    split_bytes : int
+        [bytes] A capture of this size or more is shared among workers that have nothing else to do; 0 for never.
     """
 
     places: tuple[str, ...]
@@ -64,6 +68,7 @@ class ScanOptions:
     scheduler: str = ""
     settle_s: float = 0.0
     rescan: bool = False
+    split_bytes: int = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,12 @@ class Job:
         What to read, if it is known already.
     staging : str
         Folder for Parquet files if it is on the machine of the worker; empty: send them back.
+    split_bytes : int
+        [bytes] A capture of this size or more is not read but given back as `JobResult.split`; 0 for never.
+    shard : Shard or None
+        The share of the capture's connections that this job is about.
+    shards : tuple of ShardResult
+        What such jobs have read of the capture, all of them: what is left is to join them.
     """
 
     series: str
@@ -121,6 +132,9 @@ class Job:
     context: FileRecord | None = None
     part: Part | None = None
     staging: str = ""
+    split_bytes: int = 0
+    shard: Shard | None = None
+    shards: tuple[ShardResult, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +153,10 @@ class JobResult:
         Files outside of the time range that was asked for.
     more : tuple of Job
         What is left to be read, each on its own.
+    split : Job or None
+        A capture that is large enough to be shared.
+    shard : ShardResult or None
+        What was read of a share; None if it could not be.
     """
 
     captures: tuple[CaptureResult, ...] = ()
@@ -146,6 +164,8 @@ class JobResult:
     unchanged: tuple[FileRecord, ...] = ()
     outside: tuple[str, ...] = ()
     more: tuple[Job, ...] = ()
+    split: Job | None = None
+    shard: ShardResult | None = None
 
 
 @dataclass(frozen=True, slots=True)

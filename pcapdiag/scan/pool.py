@@ -77,7 +77,7 @@ class Workers:
     @property
     def has_room(self) -> bool:
         """Whether another job would be begun soon: a few wait, so that no worker does."""
-        return len(self._running) < self._n_workers + max(self._n_workers // 2, 1)
+        return len(self._running) < self.n_workers + max(self.n_workers // 2, 1)
 
     @property
     def n_running(self) -> int:
@@ -85,7 +85,8 @@ class Workers:
         return len(self._running)
 
     @property
-    def _n_workers(self) -> int:
+    def n_workers(self) -> int:
+        """Jobs that can be done at the same time."""
         if self._client is not None and time.monotonic() >= self._ask_again_at:
             self._ask_again_at = time.monotonic() + _ASK_EVERY_S  # workers come and go
             self._n_known = max(sum(self._client.nthreads().values()), 1)

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from pcapdiag.api import CaptureReport
     from pcapdiag.capture.batch import CaptureFile
     from pcapdiag.scan.model import Fresh, ReadOptions
+    from pcapdiag.shards import ShardResult
     from pcapdiag.store.model import DetailFile
+    from pcapdiag.tcp.tracker import Shard
 
 HEAD_BYTES: Final = 64 << 10
 _PIECE_BYTES: Final = 1 << 20
@@ -63,12 +65,14 @@ def run_job(job: Job) -> JobResult:
     PcapdiagError
         The options make no sense, or a log or the configuration cannot be read.
     """
+    if job.part is not None and job.shard is not None:
+        return JobResult(shard=_read_shard(job, job.part, job.shard))
     if job.part is not None:
-        return _read(job, job.part)
+        return _read_or_split(job, job.part)
     result, files = _sift(job)
     parts = _parts(job, files)
     if len(parts) == 1:
-        read = _read(replace(job, fresh=tuple(files)), parts[0])
+        read = _read_or_split(replace(job, fresh=tuple(files)), parts[0])
         return replace(read, failed=result.failed + read.failed, unchanged=result.unchanged, outside=result.outside)
     by_path = {file.found.path: file for file in files}
     more = tuple(replace(job, fresh=tuple(by_path[path] for path in p.paths), context=None, part=p) for p in parts)
@@ -247,6 +251,26 @@ def _key(job: Job, path: str, after_ts_ns: int) -> str:
     return hashlib.sha256(f"{job.series}\n{path}\n{head}\n{after_ts_ns}".encode()).hexdigest()[:32]
 
 
+def _read_or_split(job: Job, part: Part) -> JobResult:
+    n_bytes = sum(max(file.found.stamp.size, 0) for file in job.fresh if file.found.path in part.paths)
+    if job.split_bytes and n_bytes >= job.split_bytes and not job.shards:
+        return JobResult(split=replace(job, context=None, part=part))
+    return _read(job, part)
+
+
+def _read_shard(job: Job, part: Part, shard: Shard) -> ShardResult | None:
+    """Read a share of a capture's connections; None if that fails: the capture is then read whole, and says why."""
+    from pcapdiag.pipeline import read_shard, warm_up  # noqa: PLC0415 - the engine loads when there is something to read
+
+    warm_up()
+    try:
+        captures = group_captures([*part.context_paths, *part.paths])
+        return read_shard(captures, shard, folder=job.staging, with_digest=True)
+    except (CaptureError, OSError) as error:
+        _raise_if_no_room(error)
+        return None
+
+
 def _read(job: Job, part: Part) -> JobResult:
     """Read one capture; whatever is wrong with it becomes a record."""
     from pcapdiag.api import analyze  # noqa: PLC0415 - the engine loads when there is something to read
@@ -273,16 +297,17 @@ def _read(job: Job, part: Part) -> JobResult:
             upstream_log_format=options.upstream_log_format,
             log_zone=options.log_zone,
             redact=options.redact,
+            shards=job.shards,
         )
         if lost := [n for capture in result.report.captures for n in capture.notes if n.code == "read-error"]:
             return _all_failed(job, part, "read-error", lost[0].text)
         return JobResult(captures=(_result(job, part, result, heads),))
-    except CaptureError as error:
+    except (CaptureError, OSError) as error:
+        _raise_if_no_room(error)
         return _all_failed(job, part, "unreadable", _in_words(error))
     except PcapdiagError:
         raise
     except Exception as error:  # noqa: BLE001 - one bad file never stops the rest; its record says what happened
-        _raise_if_no_room(error)
         return _all_failed(job, part, "internal-error", f"{type(error).__name__}: {error}; please report this file")
 
 

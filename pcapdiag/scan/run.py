@@ -20,6 +20,7 @@ from pcapdiag.scan.find import find_files
 from pcapdiag.scan.model import FileOutcome, Part, ScanSummary
 from pcapdiag.scan.plan import make_plan, plan_copies
 from pcapdiag.scan.pool import Workers
+from pcapdiag.scan.split import Shards
 from pcapdiag.store.history import findings_of_captures
 from pcapdiag.store.model import FileStatus, PendingCapture
 
@@ -116,7 +117,7 @@ def run_scan(
 
             warm_up(on_compile)  # once, not in every worker at the same time
         with Workers(jobs=options.jobs, scheduler=options.scheduler) as workers:
-            coordinator = _Coordinator(store, scan, workers, state, say)
+            coordinator = _Coordinator(store, scan, workers, state, say, split_bytes=options.split_bytes)
             coordinator.run(plan.jobs)
             coordinator.run(plan_copies(store, plan, options, version=__version__, staging=staging))
     totals = store.finish_scan(scan, found=len(found) - state.outside, waiting=state.waiting + plan.waiting)
@@ -133,18 +134,27 @@ class _Coordinator:
     """Hands out jobs and writes down what comes back."""
 
     def __init__(
-        self, store: Store, scan: int, workers: Workers, state: _State, say: Callable[[Progress], None]
+        self,
+        store: Store,
+        scan: int,
+        workers: Workers,
+        state: _State,
+        say: Callable[[Progress], None],
+        *,
+        split_bytes: int,
     ) -> None:
         self._store = store
         self._scan = scan
         self._workers = workers
         self._state = state
         self._say = say
+        self._split_bytes = split_bytes if workers.n_workers > 1 else 0
+        self._shards = Shards()
         self._say_alive_at = time.monotonic() + _ALIVE_EVERY_S
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Do jobs and what comes of them; those that another scan is doing are left to it."""
-        unclaimed = deque(jobs)
+        unclaimed = deque(dataclasses.replace(job, split_bytes=self._split_bytes) for job in jobs)
         ready: deque[Job] = deque()
         while unclaimed or ready or self._workers.n_running:
             while self._workers.has_room and (ready or unclaimed):
@@ -155,6 +165,8 @@ class _Coordinator:
             for job, result in self._workers.wait(_TICK_S) if self._workers.n_running else ():
                 self._write(job, result)
                 ready += result.more
+                n_shards = self._workers.n_workers - self._workers.n_running - len(ready) - len(unclaimed)
+                ready += self._shards.take(job, result, n_shards)
             if time.monotonic() >= self._say_alive_at:
                 self._store.say_alive(self._scan)
                 self._say_alive_at = time.monotonic() + _ALIVE_EVERY_S
@@ -176,7 +188,8 @@ class _Coordinator:
 
     def _write(self, job: Job, result: JobResult) -> None:
         store, scan, version = self._store, self._scan, job.version
-        pending = [_to_pending(more) for more in result.more if more.part is not None]
+        left = result.more if result.split is None else (*result.more, result.split)
+        pending = [_to_pending(more) for more in left if more.part is not None]
         if result.failed or result.unchanged or pending:
             instead_of = job.part.key if job.part is not None else ""
             store.write_files(

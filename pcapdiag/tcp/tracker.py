@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,25 @@ Rows = np.ndarray[Any, Any]
 
 EVENTS = 3 * 16384 + state.EVENT_MARGIN
 ROWS = 4096
+
+
+class Shard(NamedTuple):
+    """A share of the connections of a capture: those whose endpoints hash to its number.
+
+    Attributes
+    ----------
+    number, n_shards : int
+        Which one, from 0, of how many.
+    seed : int
+        Of the hash, 31 bits: the same for all shards of a capture, and one that a hostile capture cannot know.
+    """
+
+    number: int
+    n_shards: int
+    seed: int
+
+
+ALL = Shard(0, 1, 0)
 
 
 @dataclass(slots=True)
@@ -64,10 +83,18 @@ class Tracker:
         Bound on live connections.
     all_segments : bool
         Emit an event for every segment; otherwise the originator's bare acknowledgements are left out.
+    shard : Shard
+        Which connections to follow.
     """
 
     def __init__(
-        self, *, capture_idx: int = 0, first_conn: int = 0, max_live: int = 1 << 18, all_segments: bool = False
+        self,
+        *,
+        capture_idx: int = 0,
+        first_conn: int = 0,
+        max_live: int = 1 << 18,
+        all_segments: bool = False,
+        shard: Shard = ALL,
     ) -> None:
         self._max_live = max_live
         n_slot = min(1024, max_live)
@@ -89,6 +116,7 @@ class Tracker:
         self._ctl[state.C_SEED] = secrets.randbits(31)
         self._ctl[state.C_CAPTURE] = capture_idx
         self._ctl[state.C_ALL_SEGMENTS] = all_segments
+        self._ctl[state.C_SHARD], self._ctl[state.C_N_SHARDS], self._ctl[state.C_SHARD_SEED] = shard
         self._ctl[state.C_NEXT_CONN] = first_conn
         self._ctl[state.C_NOW] = -(1 << 62)
         self._ctl[state.C_DRAINED_PIECE] = -1

@@ -132,10 +132,10 @@ def cpu_s():
     return used.ru_utime + used.ru_stime
 
 
-def kill_after(seconds, folder, store):
+def kill_after(seconds, folder, store, *options):
     """Begin a scan and kill it; return whether it was still running, once its workers are gone, too."""
     process = subprocess.Popen(
-        command(folder, store), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()
+        command(folder, store, *options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()
     )
     workers = []
     end = time.monotonic() + seconds
