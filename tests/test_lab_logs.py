@@ -7,7 +7,7 @@ identifier, and by that to the packets. The joiner itself gets no request identi
 import dataclasses
 import random
 import struct
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,7 @@ import pytest
 from pcapdiag.conf.read import read_proxy_conf
 from pcapdiag.correlate.join import CaptureSpan, join_logs
 from pcapdiag.correlate.ledger import EntryVerdict
+from pcapdiag.correlate.symptoms import FOUND_NO_PEER
 from pcapdiag.logs.access_log import read_access_log
 from pcapdiag.logs.entries import LogKind
 from pcapdiag.logs.error_log import read_error_log
@@ -206,8 +207,39 @@ def test_entries_from_before_the_capture_are_not_in_it(lab):  # noqa: ARG001 - s
     errors, accesses, settings = logs_of("a_idle_race")
     ledger = join_logs(wires, span, errors, accesses, settings)
     missing = [j.entry for j in ledger.entries if j.verdict is EntryVerdict.NOT_CAPTURED]
-    assert len(missing) == 6
+    assert Counter(e.kind in FOUND_NO_PEER for e in missing) == {False: 6, True: 8}
     assert all(e.ts_s * S < span.first_ns for e in missing)
+
+
+@pytest.mark.parametrize("part", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("case", ["a_big", "a_idle_race", "e_upstream_reload", "h_connect_fail", "l_tls_race"])
+def test_one_log_for_two_captures_is_counted_once(lab, tmp_path, case, part):
+    from pcapdiag import analyze
+
+    log = lab / case / "proxy/error.log"
+
+    def count(path):
+        report = analyze(path, error_logs=[log]).report
+        no_packets = [e for e in report.log.entries if e.verdict is EntryVerdict.NO_PACKETS_EXPECTED]
+        by_code = Counter({f.code: f.count for f in report.findings if f.code in {"PD401", "PD402", "PD601"}})
+        assert sum(e.code == "PD601" for e in no_packets) == by_code["PD601"]
+        return by_code
+
+    halves = cut_in_two(lab / case / "proxy.pcap", part, tmp_path)
+    assert count(halves[0]) + count(halves[1]) == count(lab / case / "proxy.pcap")
+
+
+def cut_in_two(path, part, folder):
+    """Cut a pcap in two after a part of its records."""
+    data = path.read_bytes()
+    starts = [24]
+    while starts[-1] < len(data):
+        starts.append(starts[-1] + 16 + int.from_bytes(data[starts[-1] + 8 : starts[-1] + 12], "little"))
+    at = starts[int(len(starts) * part)]
+    halves = folder / "first.pcap", folder / "second.pcap"
+    halves[0].write_bytes(data[:at])
+    halves[1].write_bytes(data[:24] + data[at:])
+    return halves
 
 
 def test_the_client_leg_alone_holds_none_of_them(lab):  # noqa: ARG001 - skips without the lab

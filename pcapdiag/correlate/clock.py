@@ -45,13 +45,21 @@ class Plateau(NamedTuple):
         return (self.low + self.high) // 2
 
 
-def estimate_clock(intervals: Iterable[Sequence[Interval]], *, zone_s: int | None = None) -> Clock | None:
+def estimate_clock(
+    intervals: Iterable[Sequence[Interval]],
+    *,
+    by_try: Iterable[Sequence[Interval]] = (),
+    zone_s: int | None = None,
+) -> Clock | None:
     """Return the offset on which most entries agree.
 
     Parameters
     ----------
     intervals : iterable of sequence of Interval
         For each entry, the offsets that each of its possible tries allows.
+    by_try : iterable of sequence of Interval
+        The same for each try, so that entries which share one do not count more than it: in a log that is much longer
+        than the capture some offset has more of them by chance.
     zone_s : int, optional
         [s] The log's zone, where the operator knows it.
 
@@ -62,8 +70,12 @@ def estimate_clock(intervals: Iterable[Sequence[Interval]], *, zone_s: int | Non
     """
     bound = MOST_OFFSET_S * S
     low, high = (-bound, bound) if zone_s is None else (zone_s * S - bound // 15, zone_s * S + bound // 15)
-    merged = [m for its in intervals if (m := merge_intervals([i for i in its if i.high >= low and i.low <= high]))]
-    best = find_plateaus(merged)
+
+    def merge(rows: Iterable[Sequence[Interval]]) -> list[list[Interval]]:
+        return [m for its in rows if (m := merge_intervals([i for i in its if i.high >= low and i.low <= high]))]
+
+    merged = merge(intervals)
+    best = find_plateaus(merged, merge(by_try))
     if not best:
         return None
 
@@ -124,31 +136,39 @@ def split_zone(offset_ns: int, zone_s: int | None = None) -> tuple[int, int]:
     return offset_ns - zone_s * S, zone_s
 
 
-def find_plateaus(intervals: Iterable[Sequence[Interval]]) -> list[Plateau]:
+def find_plateaus(intervals: Iterable[Sequence[Interval]], others: Iterable[Sequence[Interval]] = ()) -> list[Plateau]:
     """Return where most of the rows of disjoint intervals overlap.
 
     Parameters
     ----------
     intervals : iterable of sequence of Interval
         One row per entry; those of one row do not touch.
+    others : iterable of sequence of Interval
+        One row per try, if what counts is how many of both there are.
 
     Returns
     -------
     list of Plateau
         All with the same, greatest count, in order; empty if there is no interval.
     """
-    edges = sorted((at, step) for row in intervals for i in row for at, step in ((i.low, 0), (i.high, 1)))
+    kinds = [list(intervals), list(others)]
+    edges = sorted(
+        (at, step, kind)
+        for kind, rows in enumerate(kinds)
+        for row in rows
+        for i in row
+        for at, step in ((i.low, 0), (i.high, 1))
+    )
+    counts = [0, 0 if kinds[1] else len(edges)]
     best: list[Plateau] = []
-    count = most = 0
-    for position, (at, is_end) in enumerate(edges):
-        if is_end:
-            count -= 1
-            continue
-        count += 1
-        if count >= most and edges[position + 1][1]:
-            plateau = Plateau(count, at, edges[position + 1][0])
-            best = [plateau] if count > most else [*best, plateau]
-            most = count
+    level = most = began = 0
+    for at, is_end, kind in edges:
+        counts[kind] += -1 if is_end else 1
+        before, level = level, min(counts)
+        if level > before and level >= most:
+            best, most, began = best if level == most else [], level, at
+        elif level < before == most:
+            best.append(Plateau(before, began, at))
     return best
 
 

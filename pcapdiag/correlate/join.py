@@ -35,6 +35,7 @@ from pcapdiag.correlate.ledger import (
     first_of,
 )
 from pcapdiag.correlate.pairs import LAG_NS, LEAD_NS, Pairing, end_of, normalize_peer
+from pcapdiag.correlate.places import Span, keep_own
 from pcapdiag.correlate.symptoms import HEADER, Symptom
 from pcapdiag.findings import Confidence
 from pcapdiag.logs.entries import LogKind
@@ -139,11 +140,17 @@ def join_logs(
         for position in attempt.entries:
             joined[position] = judge.entry(concerned[position], number, attempt, choices.get(number))
     results = tuple(j for j in joined if j is not None)
+    chains = build_chains(results, accesses=kept, settings=settings, checks=checks)
+    is_guess = clock is not None and clock.is_ambiguous and links.to_wire is None
+    time = Span(span.first_ns, span.last_ns, None if is_guess else clock, None if is_guess else zone_s)
+    placed, own_chains, n_unplaced = keep_own(results, chains, time)
     return Ledger(
         clock=clock,
-        entries=results,
+        zone_s=clock.zone_s if clock is not None else zone_s,
+        entries=placed,
         tries=judge.tries(results),
-        chains=build_chains(results, accesses=kept, settings=settings, checks=checks),
+        chains=own_chains,
+        chains_unplaced=n_unplaced,
         retries=tuple(_retries(pairing, links, access_tries)),
         has_access=bool(kept) or bool(access_tries),
         entries_left_out=n_left_out,
@@ -168,7 +175,7 @@ def find_clock(pairing: Pairing, links: AccessLinks, zone_s: int | None = None) 
     Clock or None
         None if nothing joins the two.
     """
-    rows = pairing.intervals()
+    rows, by_try = pairing.intervals()
     if links.to_log is not None and links.to_wire is not None:
         # The way over the access log is known to the millisecond on one side: what lies on it counts first.
         total = links.to_log.total_ns + links.to_wire.total_ns
@@ -180,18 +187,21 @@ def find_clock(pairing: Pairing, links: AccessLinks, zone_s: int | None = None) 
             return clock
         offset, zone = split_zone(total, zone_s)
         return Clock(offset, 2 * half, zone, min(links.to_log.pairs, links.to_wire.pairs))
-    clock = estimate_clock(rows, zone_s=zone_s)
+    clock = estimate_clock(rows, by_try=by_try, zone_s=zone_s)
     if clock is not None:
-        return _settle(pairing, clock, rows) if clock.width_ns > CROWDED_NS else clock
-    clock = estimate_clock(pairing.intervals(is_open=True), zone_s=zone_s)
+        return _settle(pairing, clock, rows, by_try) if clock.width_ns > CROWDED_NS else clock
+    rows, by_try = pairing.intervals(is_open=True)
+    clock = estimate_clock(rows, by_try=by_try, zone_s=zone_s)
     if clock is None:
         return None
     return replace(clock, is_measured=False)
 
 
-def _settle(pairing: Pairing, clock: Clock, rows: Sequence[Sequence[Interval]]) -> Clock:
+def _settle(
+    pairing: Pairing, clock: Clock, rows: Sequence[Sequence[Interval]], by_try: Sequence[Sequence[Interval]]
+) -> Clock:
     """Return the clock where every second has failures at every peer and any offset has pairs: by their numbers."""
-    plateaus = find_plateaus([merge_intervals(row) for row in rows])
+    plateaus = find_plateaus(map(merge_intervals, rows), map(merge_intervals, by_try))
     offsets = {
         at // STEP_NS * STEP_NS
         for p in plateaus
@@ -412,6 +422,8 @@ class _Judge:
         lead = JUST_BEGUN_NS if attempt.symptom in (Symptom.TIMEOUT, Symptom.CONNECT_TIMEOUT) else S
         if at - half < self._span.first_ns + lead:
             return EntryVerdict.NOT_CAPTURED, "its request was sent before the capture began"
+        if at + S + half > self._span.last_ns:
+            return EntryVerdict.NOT_CAPTURED, "the capture ended in the second in which it was logged"
         if self._ids.is_missing(number):
             return EntryVerdict.NOT_CAPTURED, "no try of the capture carries its request id: its packets are missing"
         return EntryVerdict.UNDETERMINED, "no failed try at this peer fits kind and time"

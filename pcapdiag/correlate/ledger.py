@@ -269,12 +269,16 @@ class Ledger:
     ----------
     clock : Clock or None
         None while no pair of entry and try exists.
+    zone_s : int or None
+        [s] The log's zone, from the clock or as the operator gave it.
     entries : tuple of JoinedEntry
         Every entry that concerns an upstream, as in the log.
     tries : tuple of JoinedTry
         Every failed try of the capture, in its order.
     chains : tuple of Chain
-        One per `no live upstreams`.
+        One per `no live upstreams` that belongs to this capture.
+    chains_unplaced : int
+        Those of which that is not known, because nothing ties the log's clock to the capture's.
     retries : tuple of Retry
         Failed tries that another try followed; needs the access log.
     has_access : bool
@@ -289,6 +293,8 @@ class Ledger:
     entries: tuple[JoinedEntry, ...]
     tries: tuple[JoinedTry, ...]
     chains: tuple[Chain, ...] = ()
+    chains_unplaced: int = 0
+    zone_s: int | None = None
     retries: tuple[Retry, ...] = ()
     has_access: bool = False
     entries_left_out: int = 0

@@ -85,24 +85,25 @@ class Pairing:
         self._timeouts: dict[tuple[str, Symptom], int] = {}
         self.learned: dict[Symptom, Plateau] = {}
 
-    def intervals(self, *, is_open: bool = False) -> list[list[Interval]]:
-        """Return the clock offsets that each entry's pairs allow; of open moments only, or of all others.
+    def intervals(self, *, is_open: bool = False) -> tuple[list[list[Interval]], list[list[Interval]]]:
+        """Return the clock offsets that pairs allow, by entry and by try; of open moments only, or of all others.
 
         An open moment counts as if the proxy had given up at once: its offset contains the timeout.
         """
         n_sampled = min(MOST_SAMPLED, max(MOST_SAMPLED_PAIRS // max(len(self.wires), 1), LEAST_SAMPLED))
         step = max(len(self.logged) // n_sampled, 1)
-        rows = []
+        rows: list[list[Interval]] = []
+        by_try: dict[int, list[Interval]] = defaultdict(list)
         for number in range(0, len(self.logged), step):
             ts_ns = self.logged[number].head.ts_s * S
-            row = [
-                Interval(ts_ns - m.high - LAG_NS, ts_ns + S - m.low + LEAD_NS)
-                for _, _, m in self.of(number)
-                if m.is_open == is_open
-            ]
+            row = []
+            for _, position, m in self.of(number):
+                if m.is_open == is_open:
+                    row.append(Interval(ts_ns - m.high - LAG_NS, ts_ns + S - m.low + LEAD_NS))
+                    by_try[position].append(row[-1])
             if row:
                 rows.append(row)
-        return rows
+        return rows, list(by_try.values())
 
     def of(self, number: int, low_ns: int = -1, high_ns: int = -1) -> Iterator[Pair]:
         """Yield the pairs of one logged try, those only whose try ended within [low_ns, high_ns] where it is given."""

@@ -17,7 +17,7 @@ from pcapdiag.report.words import count_of
 from pcapdiag.units import format_duration_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pcapdiag.correlate.ledger import JoinedEntry, Ledger, WireTry
     from pcapdiag.findings import Finding
@@ -29,6 +29,7 @@ _V = TypeVar("_V", EntryVerdict, WireVerdict)
 _NO_LIVE = "PD601"
 _RETRIED = "PD901"
 _MOST_CANDIDATES = 20
+_MOST_REASONS = 3
 MOST_ENTRIES = 4
 """Entries of the error log that stand beside a ladder."""
 
@@ -70,15 +71,14 @@ def build_log(
     causes = [f for f in findings if f.code != _RETRIED]
     codes = {(o.conn, o.depth): f.code for f in causes for o in f.occurrences if o.conn >= 0}
     clock = ledger.clock
-    zone_s = clock.zone_s if clock is not None else 0
     measured = clock if clock is not None and clock.is_measured else None
     return LogSummary(
         clock_offset_ns=measured.offset_ns if measured else None,
         clock_offset_width_ns=measured.width_ns if measured else None,
-        zone_offset_s=zone_s if clock is not None else None,
+        zone_offset_s=ledger.zone_s,
         pairs=clock.pairs if clock is not None else 0,
         conflicts=clock.conflicts if clock is not None else 0,
-        entries=tuple(_entry(j, codes, zone_s, locate, redactor) for j in ledger.entries),
+        entries=tuple(_entry(j, codes, ledger.zone_s or 0, locate, redactor) for j in ledger.entries),
         failures=tuple(
             LogFailure(
                 uid=t.wire.uid,
@@ -119,7 +119,7 @@ def _entry(
 ) -> LogEntryDetail:
     entry, wire = joined.entry, joined.wire
     code = codes.get(wire.key, "") if wire is not None else ""
-    if entry.kind in FOUND_NO_PEER:
+    if entry.kind in FOUND_NO_PEER and joined.verdict is EntryVerdict.NO_PACKETS_EXPECTED:
         code = _NO_LIVE
     capture, frame = locate(wire.conn, wire.request_frame) if wire is not None else ("", -1)
     return LogEntryDetail(
@@ -185,6 +185,7 @@ def ledger_lines(log: LogSummary) -> tuple[str, ...]:
     failures = Counter(f.verdict for f in log.failures)
     lines = [
         f"{count_of(len(log.entries), 'log entry', 'log entries')} about upstreams: {_sum(entries, _ENTRY_WORDS)}.",
+        *_outside(log),
         f"{count_of(len(log.failures), 'failed try', 'failed tries')} on the wire: {_sum(failures, _WIRE_WORDS)}.",
         "An upstream that closes an idle pooled connection logs nothing: such closings are on neither side.",
     ]
@@ -206,12 +207,28 @@ def ledger_lines(log: LogSummary) -> tuple[str, ...]:
         )
     elif log.pairs:
         lines.append("Its clock could not be measured: only timeouts of unknown length join the log with the capture.")
+    elif log.zone_offset_s is not None:
+        zone = _zone(log.zone_offset_s)
+        lines.append(
+            f"The log is in {zone}; no failure measures its clock, which is taken to agree with the capture's."
+        )
+    elif log.entries:
+        lines.append("No failure of the capture fits an entry: the log's zone and clock are not known (--log-zone).")
     lines += [
         f"{e.path}:{e.line}: {e.verdict.value.replace('_', ' ')}, {e.reason}."
         for e in log.entries
         if e.verdict is EntryVerdict.UNDETERMINED
     ][:10]
     return tuple(lines)
+
+
+def _outside(log: LogSummary) -> Iterator[str]:
+    """Yield why entries are not in the capture, the most frequent reasons with their numbers."""
+    reasons = Counter(e.reason for e in log.entries if e.verdict is EntryVerdict.NOT_CAPTURED)
+    if reasons:
+        listed = "; ".join(f"{n:,}: {reason}" for reason, n in reasons.most_common(_MOST_REASONS))
+        rest = reasons.total() - sum(n for _, n in reasons.most_common(_MOST_REASONS))
+        yield f"Not in the capture, and in no finding: {listed}{f'; {rest:,} for other reasons' if rest else ''}."
 
 
 def _zone(offset_s: int) -> str:

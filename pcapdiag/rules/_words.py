@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 __all__ = ["about", "count", "duration_range", "idle_gaps"]
 
 
-def count(n: int, noun: str) -> str:
+def count(n: int, noun: str, plural: str = "") -> str:
     """Return a number and its noun, in the plural where it must be."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {plural or f'{noun}s'}"
 
 
 def duration_range(values_ns: Iterable[int]) -> str:

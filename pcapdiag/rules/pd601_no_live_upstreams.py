@@ -55,6 +55,8 @@ class NoLiveUpstreams(Rule):
 
     When it is wrong
     ----------------
+    An entry counts for the capture that shows the last failure behind it, or in whose time it was logged; where nothing
+    ties the log's clock to the capture's, and `--log-zone` was not given, this rule is not evaluated.
     Without the configuration the peers are those that the log names, and `max_fails` and `fail_timeout` are nginx's
     defaults (1 and 10 s). A group with `max_conns` can be exhausted without any failure.
 
@@ -79,13 +81,20 @@ class NoLiveUpstreams(Rule):
 
     def missing(self, analysis: Analysis) -> str:
         """Return what is missing: a request without a peer leaves no packets."""
-        return "" if analysis.log is not None else "such a request sends no packets: needs the error log (--error-log)"
+        if analysis.log is None:
+            return "such a request sends no packets: needs the error log (--error-log)"
+        if analysis.log.chains_unplaced:
+            return (
+                f"the log has {count(analysis.log.chains_unplaced, 'such entry', 'such entries')}, but nothing ties its"
+                " clock to the capture's: give --log-zone"
+            )
+        return ""
 
     def check(self, analysis: Analysis) -> Iterator[Finding]:
         """Yield one finding per upstream block."""
         if analysis.log is None:
             return
-        zone_s = analysis.log.clock.zone_s if analysis.log.clock is not None else 0
+        zone_s = analysis.log.zone_s or 0
         blocks: dict[str, list[Chain]] = defaultdict(list)
         for chain in analysis.log.chains:
             blocks[chain.block].append(chain)

@@ -116,7 +116,7 @@ def cascade(scene: Scene) -> Chart | None:
 
 
 def _clock_of(scene: Scene, ledger: Ledger) -> Any:
-    zone_s = ledger.clock.zone_s if ledger.clock is not None else 0
+    zone_s = ledger.zone_s or 0
     return lambda ts_s: (ts_s - zone_s) * _S - scene.log_ahead_ns
 
 
