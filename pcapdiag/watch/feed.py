@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import hashlib
+import math
 import os
 import stat
 import threading
@@ -27,13 +28,16 @@ from pcapdiag.watch.model import SourceFile
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pcapdiag.watch.state import State
+
 _HEAD_BYTES: Final = 1024
 _LEAST_HEAD_BYTES: Final = 64
 """[bytes] A pcap header, the header of its first record and some of it: the time of a first frame tells files apart."""
 _PIECE_BYTES: Final = 1 << 18
 _POLL_S: Final = 0.1
 _QUIET_S: Final = 0.5
-_PIPE_BYTES: Final = 1 << 20
+_MOST_SOURCES: Final = 500
+"""Each is written to the disk every second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class Stream:
 class PipeFeed:
     """Standard input: one stream, as long as its writer lives."""
 
+    unwatched: tuple[str, ...] = ()
+
     def __init__(self) -> None:
         self.sources: list[SourceFile] = []
 
@@ -79,8 +85,8 @@ class FolderFeed:
     ----------
     place : str
         A folder or a glob.
-    sources : list of SourceFile
-        What an earlier run has read.
+    state : State
+        What an earlier run has read, and of which series.
 
     Raises
     ------
@@ -88,18 +94,24 @@ class FolderFeed:
         The folder does not exist, or holds more than one series.
     """
 
-    def __init__(self, place: str, sources: list[SourceFile]) -> None:
+    def __init__(self, place: str, state: State) -> None:
         self._place = place
-        self.sources = sources
+        self._state = state
+        self.sources = state.sources
+        self.unwatched: tuple[str, ...] = ()
+        """Files that look like captures, and are of another series than the one that is followed."""
         self._stopped = threading.Event()
         self._passed: dict[tuple[int, int], tuple[int, int]] = {}
         if not glob.has_magic(place) and not Path(place).is_dir():
             msg = f"{place} is no folder; give - for standard input, a folder, or a glob in quotes"
             raise UsageError(msg)
-        series = {series_of(path) for path in self._candidates()}
-        if len(series) > 1:
-            examples = " and ".join(sorted(f"{name!r}" for _, name in series)[:2])
-            msg = f"{place} holds more than one series of captures ({examples}); name one by a glob in quotes"
+        series = {_series(path) for path in self._named()}
+        if len(series) > 1 and state.series not in series:
+            examples = " and ".join(sorted(repr(Path(name).name) for name in series)[:2])
+            msg = (
+                f"{place} holds more than one series of captures ({examples}), and a recorder follows one: name it by "
+                "a glob in quotes and start a recorder with an --out of its own for each, or capture with -i any"
+            )
             raise UsageError(msg)
 
     def stop(self) -> None:
@@ -109,22 +121,33 @@ class FolderFeed:
     def streams(self) -> Iterator[Stream]:
         """Yield each file as a stream; waits for new files until `stop`."""
         while not self._stopped.is_set():
-            path = self._next()
-            if path is None:
+            following = self._next()
+            if following is None:
                 self._stopped.wait(_POLL_S)
             else:
-                yield from self._follow(path)
+                yield from self._follow(*following)
 
     def _candidates(self) -> list[str]:
+        """Return the files of the series that is followed; the first file decides which that is."""
+        by_series: dict[str, list[str]] = {}
+        for path in self._named():
+            by_series.setdefault(_series(path), []).append(path)
+        if self._state.series not in by_series:
+            self._state.series = min(by_series, default=self._state.series)
+        own = by_series.pop(self._state.series, [])
+        self.unwatched = tuple(path for paths in by_series.values() for path in paths)
+        return own
+
+    def _named(self) -> list[str]:
         """Return files that look like captures by their name."""
         pattern = self._place if glob.has_magic(self._place) else str(Path(glob.escape(self._place)) / "*")
         found = glob.glob(pattern)  # noqa: PTH207 - as the shell has it
         by_name = glob.has_magic(self._place)
         return [path for path in found if (by_name or is_capture_name(Path(path).name)) and _is_file(path)]
 
-    def _next(self) -> str | None:
-        """Return the oldest file that was not read yet; None if there is none."""
-        unread = []
+    def _next(self) -> tuple[str, int] | None:
+        """Return the oldest file that was not read yet, and when it begins; None if there is none."""
+        unread: list[tuple[float, int, str]] = []
         for path in self._candidates():
             with contextlib.suppress(OSError, CaptureError):  # gone meanwhile, or not to be read: looked at again
                 status = Path(path).stat()
@@ -136,11 +159,15 @@ class FolderFeed:
                     self._pass(key, version)
                 elif status.st_size >= _LEAST_HEAD_BYTES:
                     first_ns = _first_ns(path)
-                    if first_ns is None:
+                    was_read = source is None and first_ns is not None and 0 <= first_ns <= self._state.read_until_ns
+                    if first_ns is None or was_read:
                         self._pass(key, version)
                     else:
-                        unread.append((first_ns, status.st_mtime_ns, path))
-        return min(unread)[2] if unread else None
+                        unread.append((first_ns if first_ns >= 0 else math.inf, status.st_mtime_ns, path))
+        if not unread:
+            return None
+        first, _, path = min(unread)
+        return path, -1 if first == math.inf else int(first)
 
     def _pass(self, key: tuple[int, int], version: tuple[int, int]) -> None:
         """Remember that a file needs no look until it changes; files that are gone are forgotten now and then."""
@@ -156,7 +183,7 @@ class FolderFeed:
                 return source
         return None
 
-    def _follow(self, path: str) -> Iterator[Stream]:
+    def _follow(self, path: str, first_ns: int) -> Iterator[Stream]:
         try:
             file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -164,8 +191,8 @@ class FolderFeed:
         source = self._known(path)
         if source is None:
             head = _head(path)
-            source = SourceFile(_digest(head), len(head))
-            self.sources.append(source)
+            source = SourceFile(_digest(head), len(head), first_ns=first_ns)
+            self._add(source)
         reading, writing = os.pipe()
         pump = threading.Thread(target=self._pump, args=(file, writing), name="pcapdiag-follow", daemon=True)
         try:
@@ -175,6 +202,13 @@ class FolderFeed:
             os.close(reading)
             pump.join()
         source.is_done = not self._stopped.is_set()
+
+    def _add(self, source: SourceFile) -> None:
+        """Know one more file; of too many the oldest are known by their time."""
+        sources = [*self.sources, source]
+        dropped = sources[:-_MOST_SOURCES]
+        self._state.read_until_ns = max([self._state.read_until_ns, *(old.first_ns for old in dropped)])
+        self.sources = sources[-_MOST_SOURCES:]  # another list: the one before may just be read
 
     def _pump(self, file: int, writing: int) -> None:
         """Copy a file into a pipe until the capture has moved on; the body of a thread."""
@@ -213,6 +247,12 @@ class FolderFeed:
                     if source is None or not source.is_done:
                         return True
         return False
+
+
+def _series(path: str) -> str:
+    """Return the folder and what names of one series have in common; a date or number at their end makes no other."""
+    folder, name = series_of(path)
+    return str(Path(folder) / (name.rstrip("#-_.") or name))
 
 
 def _is_file(path: str) -> bool:

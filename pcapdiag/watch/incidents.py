@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from pcapdiag.findings import Severity
 from pcapdiag.watch.job import BUNDLE, REPORT
 from pcapdiag.watch.model import Incident
+from pcapdiag.watch.room import replace_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +61,7 @@ def publish(result: JobResult, job: Path, out: Path, missing: tuple[str, ...]) -
         subject=worst.subject,
         message=worst.message,
         identifiers=tuple(f.identifier for f in result.findings),
-        count=len({key for finding in result.findings for key in finding.keys}),
+        count=result.count,
         first_ts_ns=min(f.first_ts_ns for f in result.findings),
         last_ts_ns=max(f.last_ts_ns for f in result.findings),
         n_bytes=_size(target),
@@ -111,12 +112,8 @@ def write_list(incidents: list[Incident], out: Path) -> None:
     out : Path
         Folder for incidents.
     """
-    part = out / f".{LIST}.part"
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        for incident in incidents:
-            file.write(json.dumps(incident.to_json()).encode() + b"\n")
-    part.replace(out / LIST)
+    lines = b"".join(json.dumps(incident.to_json()).encode() + b"\n" for incident in incidents)
+    replace_file(out / LIST, lines)
 
 
 def still_there(incidents: list[Incident], out: Path) -> list[Incident]:

@@ -74,6 +74,11 @@ class Intake:
         return self.has_ended
 
     @property
+    def latest_ns(self) -> int:
+        """[ns] Time of the newest frame; 0 before the first one."""
+        return self._clock[0]
+
+    @property
     def now_ns(self) -> int:
         """[ns] The capture's clock, which goes on where the capture is quiet; that of the machine before any frame."""
         latest_ns, seen_at = self._clock

@@ -21,6 +21,7 @@ from pcapdiag.report.words import count_of
 from pcapdiag.watch.known import KnownFailures, failing_of
 from pcapdiag.watch.model import AnalysisOptions, JobOrder, JobResult, Reported
 from pcapdiag.watch.piece import leave_out
+from pcapdiag.watch.room import is_no_room, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,6 +34,9 @@ ORDER: Final = "order.json"
 RESULT: Final = "result.json"
 BUNDLE: Final = "incident.zip"
 REPORT: Final = "incident"
+NO_ROOM_STATUS: Final = 75
+"""What the process ends with when the disk is full: EX_TEMPFAIL of sysexits.h."""
+
 _PIECE: Final = "piece"
 
 _MOST_KEYS: Final = 20_000
@@ -48,7 +52,7 @@ def write_order(folder: Path, order: JobOrder) -> None:
     order : JobOrder
         What to do.
     """
-    _write(folder / ORDER, json.dumps(asdict(order)).encode())
+    replace_file(folder / ORDER, json.dumps(asdict(order)).encode())
 
 
 def read_result(folder: Path) -> JobResult | None:
@@ -58,7 +62,7 @@ def read_result(folder: Path) -> JobResult | None:
         return None
     values = json.loads(path.read_bytes())
     findings = tuple(Reported(**{**f, "keys": tuple(f["keys"])}) for f in values["findings"])
-    return JobResult(findings, values["written"], tuple(values["client_endpoints"]), values["error"])
+    return JobResult(**{**values, "findings": findings, "client_endpoints": tuple(values["client_endpoints"])})
 
 
 def run(folder: Path) -> None:
@@ -76,26 +80,27 @@ def run(folder: Path) -> None:
     try:
         result = _report(order)
     except (PcapdiagError, OSError) as error:
-        result = JobResult(error=str(error))
-    _write(Path(RESULT), json.dumps(asdict(result)).encode())
+        result = JobResult(error=str(error), no_room=is_no_room(error))
+    replace_file(Path(RESULT), json.dumps(asdict(result)).encode())
 
 
 def _report(order: JobOrder) -> JobResult:
     known = KnownFailures(order.known, order.known_until_ns)
     report = _analyze(order, order.captures)
-    seen = _Seen(report, known)
-    found = tuple(_new_findings(report, seen, Severity[order.least.upper()]))
+    seen = _Seen(report, known, Severity[order.least.upper()])
+    found = tuple(_new_findings(report, seen))
     written = any(finding.identifier not in order.cooling for finding in found)
     if written:
         missing = (*order.missing, *_missing(report, seen))
         if n_left := len(seen.left_over):
             report = _analyze(order, leave_out(order.captures, seen.left_over, _PIECE))
-            seen = _Seen(report, known)
-            found = tuple(_new_findings(report, seen, Severity[order.least.upper()]))
+            seen = _Seen(report, known, Severity[order.least.upper()])
+            found = tuple(_new_findings(report, seen))
             what = count_of(n_left, "connection is", "connections are")
             missing = (*missing, f"{what} left out: only the end of a failure is left, which an earlier incident holds")
         _write_incident(report, missing, as_bundle=order.bundle)
-    return JobResult(found, written, tuple(_client_endpoints(report)))
+    clients = tuple(_client_endpoints(report))
+    return JobResult(found, written, clients, count=seen.count, known_until_ns=seen.known_until_ns)
 
 
 def _analyze(order: JobOrder, captures: Sequence[str]) -> CaptureReport:
@@ -121,7 +126,7 @@ def _analyze(order: JobOrder, captures: Sequence[str]) -> CaptureReport:
 class _Seen:
     """What a report sees of failures: which are new, and where only the rest of a known one is left."""
 
-    def __init__(self, report: CaptureReport, known: KnownFailures) -> None:
+    def __init__(self, report: CaptureReport, known: KnownFailures, least: Severity) -> None:
         analysis = report.analysis
         losses = {(loss.connection.conn, loss.depth): loss for loss in (*analysis.losses, *analysis.truncated)}
         self.new: dict[int, list[tuple[Occurrence, Failing]]] = {}
@@ -129,7 +134,7 @@ class _Seen:
         last_ts_ns = analysis.connections["last_ts_ns"]
         for number, finding in enumerate(report.found):
             for occurrence in finding.occurrences:
-                if occurrence.request_ts_ns < 0:
+                if occurrence.request_ts_ns < 0 or finding.severity < least:
                     continue
                 failing = failing_of(occurrence, losses)
                 if known.left_of(failing, losses.get((occurrence.conn, occurrence.depth))):
@@ -137,16 +142,18 @@ class _Seen:
                     self.left_over[ends] = max(int(last_ts_ns[occurrence.conn]), self.left_over.get(ends, 0))
                 elif not known.holds(failing):
                     self.new.setdefault(number, []).append((occurrence, failing))
+        times = sorted(failing.ts_ns for failing in {failing for new in self.new.values() for _, failing in new})
+        self.count = len(times)
+        self.known_until_ns = times[-_MOST_KEYS - 1] if self.count > _MOST_KEYS else -1
 
 
-def _new_findings(report: CaptureReport, seen: _Seen, least: Severity) -> Iterator[Reported]:
+def _new_findings(report: CaptureReport, seen: _Seen) -> Iterator[Reported]:
     """Yield the findings that tell of failures no earlier incident holds.
 
     Requests that were still waiting for their response when the recording was looked at are none, and INFO.
     """
     for number, (finding, shown) in enumerate(zip(report.found, report.report.findings, strict=True)):
-        new = seen.new.get(number, []) if finding.severity >= least else []
-        if new:
+        if new := seen.new.get(number):
             yield Reported(
                 identifier=finding.identifier,
                 code=finding.code,
@@ -154,7 +161,7 @@ def _new_findings(report: CaptureReport, seen: _Seen, least: Severity) -> Iterat
                 severity=finding.severity.name.lower(),
                 subject=shown.subject,
                 message=shown.message,
-                keys=tuple(str(failing) for _, failing in new[:_MOST_KEYS]),
+                keys=tuple(str(failing) for _, failing in new if failing.ts_ns > seen.known_until_ns),
                 count=len(new),
                 first_ts_ns=min(failing.ts_ns for _, failing in new),
                 last_ts_ns=max(failing.ts_ns for _, failing in new),
@@ -200,21 +207,18 @@ def _write_incident(report: CaptureReport, missing: tuple[str, ...], *, as_bundl
         for member in bundle.infolist():
             target = folder / member.filename
             target.parent.mkdir(mode=0o700, exist_ok=True)
-            _write(target, bundle.read(member))
+            replace_file(target, bundle.read(member))
     Path(BUNDLE).unlink()
-
-
-def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-    part.replace(path)
 
 
 def main(arguments: list[str]) -> int:
     """Do the job that the command line names."""
-    run(Path(arguments[0]))
+    try:
+        run(Path(arguments[0]))
+    except OSError as error:
+        if not is_no_room(error):
+            raise
+        return NO_ROOM_STATUS  # not even for a result
     return 0
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pcapdiag
-from pcapdiag.watch.job import read_result, write_order
+from pcapdiag.watch.job import NO_ROOM_STATUS, read_result, write_order
 from pcapdiag.watch.model import JobResult
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class ReportMaker:
         self._number = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._begun = 0.0
+        self.took_s = 0.0
+        """[s] The latest job that ended."""
         self.folder = folder
         """Of the present job."""
 
@@ -50,11 +52,6 @@ class ReportMaker:
     def is_busy(self) -> bool:
         """Whether a report is being made."""
         return self._process is not None
-
-    @property
-    def took_s(self) -> float:
-        """[s] Since the present or the latest job began."""
-        return time.monotonic() - self._begun
 
     def new_folder(self) -> Path:
         """Return an empty folder for the next job."""
@@ -82,7 +79,8 @@ class ReportMaker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                # What does not fit into its memory goes into its folder, which is on the disk that is looked after.
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TMPDIR": str(self.folder.resolve())},
                 # Ctrl-C is for the recorder, which lets its reports be finished.
                 start_new_session=True,
             )
@@ -95,16 +93,17 @@ class ReportMaker:
         if process is None:
             return None
         if process.poll() is None:
-            if self.took_s < _MOST_S:
+            if time.monotonic() - self._begun < _MOST_S:
                 return None
             process.kill()
             process.wait()
         self._process = None
+        self.took_s = time.monotonic() - self._begun
         result = read_result(self.folder)
         if result is None:
             text = (self.folder / _ERRORS).read_bytes()[-_MOST_ERROR_BYTES:].decode(errors="backslashreplace")
             last = text.strip().rpartition("\n")[2] or f"its process ended with status {process.returncode}"
-            result = JobResult(error=last)
+            result = JobResult(error=last, no_room=process.returncode == NO_ROOM_STATUS)
         return result
 
     def clear(self) -> None:

@@ -170,12 +170,21 @@ class JobResult:
         Endpoints that turned out to be the proxy's own, where clients arrive.
     error : str
         Why there is no report though there should be one.
+    no_room : bool
+        Whether that is because the disk was full.
+    count : int
+        Failures that were not known, each once.
+    known_until_ns : int
+        Until when failures are known whose keys are too many to be handed on; -1 if they are not.
     """
 
     findings: tuple[Reported, ...] = ()
     written: bool = False
     client_endpoints: tuple[str, ...] = ()
     error: str = ""
+    no_room: bool = False
+    count: int = 0
+    known_until_ns: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +207,8 @@ class Incident:
         [bytes] What it takes on disk.
     missing : tuple of str
         What the recording lacks, in sentences.
+    is_new : bool
+        Whether it tells of a trouble that was not there the day before; else of one that goes on.
     """
 
     path: str
@@ -212,6 +223,7 @@ class Incident:
     last_ts_ns: int
     n_bytes: int = 0
     missing: tuple[str, ...] = ()
+    is_new: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a line of ``incidents.jsonl``, with times as ISO 8601 beside the numbers."""
@@ -219,6 +231,49 @@ class Incident:
 
         values = asdict(self)
         return values | {f"{name}_ts": format_ts_ns(values[f"{name}_ts_ns"]) for name in ("first", "last")}
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the recorder stands.
+
+    Attributes
+    ----------
+    frames, frames_lost : int
+        Taken in by this run, and those of them that the disk had no room for.
+    failures, failures_waiting, failures_gone : int
+        Seen by this run; waiting for their report; those that left the ring before it.
+    reports_failed : int
+        Reports that this run could not make.
+    incidents : int
+        All that there ever were in this folder.
+    ring_bytes : int
+        [bytes] What the ring holds.
+    ring_reach_ns : int
+        [ns] How far it reaches back.
+    last_frame_ns : int
+        [ns] Time of the newest frame; 0 before the first one.
+    behind_ns : int
+        [ns] How far reading is behind the capture.
+    unwatched_files : int
+        Files of the folder that are of another series.
+    untold : int
+        Messages that could not be sent yet.
+    """
+
+    frames: int
+    frames_lost: int
+    failures: int
+    failures_waiting: int
+    failures_gone: int
+    reports_failed: int
+    incidents: int
+    ring_bytes: int
+    ring_reach_ns: int
+    last_frame_ns: int
+    behind_ns: int
+    unwatched_files: int
+    untold: int
 
 
 @dataclass(slots=True)
@@ -235,9 +290,12 @@ class SourceFile:
         Frames read.
     is_done : bool
         Whether all of it was read.
+    first_ns : int
+        [ns] When it begins.
     """
 
     head: str
     head_bytes: int
     n_frames: int = 0
     is_done: bool = False
+    first_ns: int = -1

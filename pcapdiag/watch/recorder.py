@@ -5,9 +5,7 @@ The main thread is here; it decides and waits. What reads is `intake`, what make
 
 from __future__ import annotations
 
-import array
-import fcntl
-import termios
+import errno
 import threading
 import time
 from dataclasses import replace
@@ -23,13 +21,16 @@ from pcapdiag.watch.incidents import prune, publish, still_there, write_list
 from pcapdiag.watch.intake import Intake
 from pcapdiag.watch.logwatch import LogWatch
 from pcapdiag.watch.maker import ReportMaker
-from pcapdiag.watch.model import JobOrder
+from pcapdiag.watch.messages import Messenger
+from pcapdiag.watch.model import JobOrder, Status
+from pcapdiag.watch.pace import BEHIND_NS, Pace
 from pcapdiag.watch.ring import Ring
+from pcapdiag.watch.room import Room, is_no_room
 from pcapdiag.watch.schedule import Schedule
 from pcapdiag.watch.state import StateFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from pcapdiag.watch.model import Incident, JobResult, Pending, WatchOptions
 
@@ -39,10 +40,12 @@ _SAVE_EVERY_S: Final = 1.0
 _STATUS_EVERY_S: Final = 60.0
 _DRAIN_S: Final = 2.0
 _REST_S: Final = 1.0
-_BEHIND_NS: Final = 5_000_000_000
 _S: Final = 1_000_000_000
-_FULL_TICKS: Final = 10
+_METRICS_EVERY_S: Final = 10.0
+_LAST_TRIES: Final = 3
+_LAST_MESSAGES_S: Final = 15.0
 _BACKFILL_BYTES: Final = 16 << 20
+_REPORT: Final = "a report"
 PRIVATE: Final = ".watch"
 
 
@@ -57,6 +60,10 @@ class Recorder:
         Called with each incident when its report is in its place.
     say : callable
         Called with remarks and lines on the state.
+    channels : mapping of str to callable
+        Whom to tell of new incidents; see `messages.Messenger`.
+    on_status : callable
+        Called every some seconds with how the recorder stands.
 
     Raises
     ------
@@ -67,9 +74,16 @@ class Recorder:
     """
 
     def __init__(
-        self, options: WatchOptions, on_incident: Callable[[Incident], None], say: Callable[[str], None]
+        self,
+        options: WatchOptions,
+        on_incident: Callable[[Incident], None],
+        say: Callable[[str], None],
+        *,
+        channels: Mapping[str, Callable[[Sequence[Incident]], str]] | None = None,
+        on_status: Callable[[Status], None] | None = None,
     ) -> None:
         self._options = options
+        self._on_status = on_status
         self._on_incident = on_incident
         self._say = say
         self._out = Path(options.out)
@@ -85,7 +99,7 @@ class Recorder:
         state.incidents = still_there(state.incidents, self._out)
         is_pipe = options.place == STDIN
         self._ring = Ring(private / "ring", options.ring_bytes)
-        self._feed = PipeFeed() if is_pipe else FolderFeed(options.place, state.sources)
+        self._feed = PipeFeed() if is_pipe else FolderFeed(options.place, state)
         if not is_pipe and state.ring_mark[0] >= 0:
             self._ring.go_back(*state.ring_mark)
         analysis = options.analysis
@@ -102,7 +116,11 @@ class Recorder:
             raise UsageError(str(error)) from error
         self._intake = Intake(self._feed, self._ring, detector, say)
         self._maker = ReportMaker(private / "jobs")
+        self._room = Room(self._ring, say)
+        self._pace = Pace(say, is_pipe=is_pipe)
+        self._messenger = Messenger(channels or {}, state, say)
         self._missing: tuple[str, ...] = ()
+        self._is_list_written = True
         self._stopping = threading.Event()
         self._next: dict[str, float] = {}
         self._n_full = 0
@@ -111,6 +129,8 @@ class Recorder:
         """Whether there was an incident in this run."""
         self.n_unreported = 0
         """Reports that could not be made."""
+        self.n_gone = 0
+        """Failures that had left the ring when their report began."""
 
     def stop(self) -> None:
         """End soon: take in what has arrived, finish what waits. Safe to call from a signal handler."""
@@ -160,11 +180,16 @@ class Recorder:
             while time.monotonic() < until:
                 self._tick(is_last=False)
                 time.sleep(_TICK_S)
-        while self._state.pending or self._maker.is_busy:
+        self._room.had()
+        while self._maker.is_busy or (self._state.pending and self._room.n_tries < _LAST_TRIES):
             self._tick(is_last=True)
             time.sleep(_TICK_S)
+        self._messenger.finish(_LAST_MESSAGES_S)
         self._save()
         self._tell_status()
+        if n := self._schedule.n_waiting:
+            self.n_unreported += 1
+            self._say(f"no room on the disk: {n:,} failures wait for the next run, as long as the ring has them")
 
     def _tick(self, *, is_last: bool) -> None:
         self._collect()
@@ -172,13 +197,24 @@ class Recorder:
             self._poll()
         if (result := self._maker.poll()) is not None:
             self._settle(result)
-        if not self._maker.is_busy and (is_last or self._is_time("job", 0)):
+        if not (self._maker.is_busy or self._room.is_short) and (is_last or self._may_start()):
             self._start_job(is_last=is_last)
+        self._messenger.tick()
         if self._is_time("save", _SAVE_EVERY_S):
-            self._watch_pace()
+            self._pace.look(self._intake.behind_ns)
+            self._room.look()
             self._save()
+        if self._on_status is not None and self._is_time("metrics", _METRICS_EVERY_S):
+            self._on_status(self.status())
         if self._is_time("status", _STATUS_EVERY_S):
             self._tell_status()
+
+    def _may_start(self) -> bool:
+        """Tell whether the rest between two reports is over, or something cannot wait for that."""
+        oldest_ns = self._ring.oldest_ts_ns
+        if self._ring.is_full and oldest_ns >= 0 and self._schedule.has_leaving(self._intake.now_ns, oldest_ns):
+            return True
+        return time.monotonic() >= self._next.get("job", 0.0)
 
     def _is_time(self, what: str, every_s: float) -> bool:
         now = time.monotonic()
@@ -205,6 +241,20 @@ class Recorder:
         taken = self._schedule.take_due(now_ns, oldest_ns, is_full=self._ring.is_full, is_last=is_last)
         if not taken:
             return
+        is_leaving = self._ring.is_full and any(self._schedule.is_leaving(p, now_ns, oldest_ns) for p in taken)
+        self._missing = tuple(self._what_is_missing(taken, oldest_ns))
+        try:
+            self._order(taken, cooling=() if is_last or is_leaving else self._schedule.cooling(now_ns))
+        except OSError as error:
+            self._put_back(error)
+
+    def _put_back(self, error: OSError) -> None:
+        """Let the failures of a report for which there was no room wait on."""
+        self._give_way(error, _REPORT)
+        self._schedule.put_back()
+        self._maker.clear()
+
+    def _order(self, taken: list[Pending], *, cooling: tuple[str, ...]) -> None:
         since_ns = min(min(p.since_ns, p.first_ts_ns - self._options.context_ns) for p in taken)
         folder = self._maker.new_folder()
         self._poll()
@@ -212,12 +262,12 @@ class Recorder:
         errors, accesses = self._logs.cut(folder, since_ns)
         analysis = self._options.analysis
         conf = str(Path(analysis.proxy_conf).resolve()) if analysis.proxy_conf else ""
-        self._missing = tuple(self._what_is_missing(taken, oldest_ns))
         order = JobOrder(
             captures=captures,
             options=replace(analysis, error_logs=errors, access_logs=accesses, proxy_conf=conf),
             known=tuple(self._state.keys),
-            cooling=() if is_last else self._schedule.cooling(now_ns),
+            known_until_ns=self._state.known_until_ns,
+            cooling=cooling,
             missing=self._missing,
             least=self._options.least,
             bundle=self._options.bundle,
@@ -225,19 +275,28 @@ class Recorder:
         self._save()
         self._maker.start(order)
 
+    def _give_way(self, error: OSError, what: str) -> None:
+        """Make room when an error says that there was none; any other error is raised again."""
+        if not is_no_room(error):
+            raise error
+        waiting = (*self._state.pending, *self._state.running)
+        self._room.lack(what, min((p.since_ns for p in waiting), default=-1), is_report=what == _REPORT)
+
     def _what_is_missing(self, taken: list[Pending], oldest_ns: int) -> list[str]:
         missing = []
         first_ns = min(p.first_ts_ns for p in taken)
         if first_ns < oldest_ns:
+            self.n_gone += sum(p.n_failures for p in taken if p.last_ts_ns < oldest_ns)
             missing.append(
                 f"the recording that is left begins at {format_ts_ns(oldest_ns)}, after the first of these failures "
                 f"({format_ts_ns(first_ns)}); a larger --ring reaches further back"
             )
+            self._say(f"failures left the ring before their report: {missing[0]}")
         if self._ring.n_lost > self._n_lost:
             n = self._ring.n_lost - self._n_lost
             self._n_lost = self._ring.n_lost
             missing.append(f"{n:,} frames are missing: there was no room for them on the disk")
-        if self._intake.behind_ns > _BEHIND_NS:
+        if self._intake.behind_ns > BEHIND_NS:
             missing.append(
                 f"reading was {format_duration_ns(self._intake.behind_ns)} behind the capture, which may have dropped "
                 "packets: its own last line tells"
@@ -245,24 +304,43 @@ class Recorder:
         return missing
 
     def _settle(self, result: JobResult) -> None:
-        self._next["job"] = time.monotonic() + _REST_S + self._maker.took_s
+        took_s = self._maker.took_s
+        self._next["job"] = time.monotonic() + _REST_S + took_s
+        self._schedule.report_ns = int(took_s * _S)
+        incident = None
+        if result.no_room:
+            self._put_back(OSError(errno.ENOSPC, result.error))
+            return
+        try:
+            if result.written:
+                incident = publish(result, self._maker.folder, self._out, self._missing)
+        except OSError as error:
+            self._put_back(error)
+            return
         now_ns = self._intake.now_ns
         if result.error:
             self._say(f"a report could not be made: {result.error}")
-        state = self._state
-        self.n_unreported += self._schedule.settle(result, now_ns) and bool(result.error)
-        if result.written:
-            incident = publish(result, self._maker.folder, self._out, self._missing)
-            state.n_incidents += 1
-            state.incidents = prune(
-                [*state.incidents, incident], self._out, self._options.keep_incidents, self._options.keep_bytes
-            )
-            write_list(state.incidents, self._out)
-            self.has_incidents = True
-        self._save()
+        self.n_unreported += self._schedule.settle(result, now_ns, self._ring.oldest_ts_ns) and bool(result.error)
+        if incident is not None:
+            self._add(incident, now_ns)
         self._maker.clear()
-        if result.written:
-            self._on_incident(incident)
+        self._room.had()
+        self._save()
+        if incident is not None:
+            self._on_incident(self._state.incidents[-1])
+
+    def _add(self, incident: Incident, now_ns: int) -> None:
+        state = self._state
+        incident = replace(incident, is_new=state.is_new(incident.identifiers, now_ns))
+        state.n_incidents += 1
+        state.incidents = prune(
+            [*state.incidents, incident], self._out, self._options.keep_incidents, self._options.keep_bytes
+        )
+        state.has_news = True
+        self._is_list_written = False
+        self.has_incidents = True
+        if incident.is_new:
+            self._messenger.add(incident)
 
     def _save(self) -> None:
         now_ns = self._intake.now_ns
@@ -270,40 +348,48 @@ class Recorder:
         reach_ns = max(now_ns - oldest_ns if oldest_ns >= 0 else 0, 0)
         self._logs.forget(now_ns - max(2 * self._options.context_ns, min(reach_ns, self._options.cool_down_ns * 2)))
         self._state.logs = self._logs.positions()
-        self._file.write(self._state, *self._intake.books())
+        self._state.forget(now_ns)
+        try:
+            if not self._is_list_written:
+                write_list(self._state.incidents, self._out)
+                self._is_list_written = True
+            self._file.write(self._state, *self._intake.books())
+        except OSError as error:
+            self._give_way(error, "the recorder's own state")
 
-    def _watch_pace(self) -> None:
-        """Say so when the recorder does not keep up with the capture."""
-        self._n_full = self._n_full + 1 if self._options.place == STDIN and _pipe_is_full() else 0
-        if not self._intake.behind_ns:
-            return
-        if self._n_full >= _FULL_TICKS and self._is_time("pace", _STATUS_EVERY_S):
-            self._say(
-                "the pipe is full: the capture waits and may drop packets (its own last line tells); narrow its "
-                "filter, or give it a larger buffer (tcpdump -B 65536)"
-            )
-        elif self._intake.behind_ns > _BEHIND_NS and not self._n_full and self._is_time("pace", _STATUS_EVERY_S):
-            self._say(
-                f"frames arrive {format_duration_ns(self._intake.behind_ns // _S * _S)} late: the capture gathers "
-                "them; tcpdump -U hands each on at once"
-            )
-
-    def _tell_status(self) -> None:
+    def status(self) -> Status:
+        """Return how the recorder stands."""
         oldest_ns = self._ring.oldest_ts_ns
-        reach_ns = max(self._intake.now_ns - oldest_ns, 0) // _S * _S if oldest_ns >= 0 else 0
-        self._say(
-            f"{self._intake.n_frames:,} frames, {self._schedule.n_failures:,} failures, "
-            f"{self._schedule.n_waiting:,} waiting, {self._state.n_incidents:,} incidents; the ring holds "
-            f"{format_bytes(self._ring.n_bytes)} and reaches back {format_duration_ns(reach_ns)}"
+        return Status(
+            frames=self._intake.n_frames,
+            frames_lost=self._ring.n_lost,
+            failures=self._schedule.n_failures,
+            failures_waiting=self._schedule.n_waiting,
+            failures_gone=self.n_gone,
+            reports_failed=self.n_unreported,
+            incidents=self._state.n_incidents,
+            ring_bytes=self._ring.n_bytes,
+            ring_reach_ns=max(self._intake.now_ns - oldest_ns, 0) if oldest_ns >= 0 else 0,
+            last_frame_ns=self._intake.latest_ns,
+            behind_ns=self._intake.behind_ns,
+            unwatched_files=len(self._feed.unwatched),
+            untold=self._messenger.n_owed,
         )
 
-
-def _pipe_is_full() -> bool:
-    """Tell whether standard input is a pipe that holds all it can, so that its writer waits."""
-    try:
-        capacity = fcntl.fcntl(0, fcntl.F_GETPIPE_SZ)
-        waiting = array.array("i", [0])
-        fcntl.ioctl(0, termios.FIONREAD, waiting)
-    except (OSError, AttributeError):  # no pipe, or a platform that does not tell
-        return False
-    return waiting[0] > capacity - 2 * 4096
+    def _tell_status(self) -> None:
+        now = self.status()
+        self._say(
+            f"{now.frames:,} frames, {now.failures:,} failures, {now.failures_waiting:,} waiting, "
+            f"{now.incidents:,} incidents; the ring holds {format_bytes(now.ring_bytes)} and reaches back "
+            f"{format_duration_ns(now.ring_reach_ns // _S * _S)}"
+        )
+        if others := self._feed.unwatched:
+            self._say(
+                f"not watched: {others[0]}{' and others' if len(others) > 1 else ''}, of another series of captures; "
+                "start a recorder of its own for it, or capture with -i any"
+            )
+        if 2 * self._schedule.report_ns > now.ring_reach_ns and self._ring.is_full:
+            self._say(
+                f"the last report took {format_duration_ns(self._schedule.report_ns // _S * _S)}, and the ring reaches "
+                "back less than twice that: what fails meanwhile may leave it; give a larger --ring"
+            )

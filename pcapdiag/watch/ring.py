@@ -6,7 +6,6 @@ when the ring has gone on. Knows frames and files; nothing of connections.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import threading
@@ -19,6 +18,7 @@ import numpy as np
 from pcapdiag.codes import PacketDirection
 from pcapdiag.errors import CaptureError
 from pcapdiag.evidence.pcapng import Interface, PcapngWriter
+from pcapdiag.watch.room import NO_ROOM
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ _FLAGS_BYTES: Final = 12
 _HEAD_BYTES: Final = 28
 _TAIL_BYTES: Final = 20
 _MOST_INTERFACES: Final = 1024
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_LEAST_SEGMENTS: Final = 4
 _WAYS: Final = ((PacketDirection.INBOUND, 1), (PacketDirection.OUTBOUND, 2))
 
 Rows = np.ndarray[Any, Any]
@@ -66,6 +66,7 @@ class Ring:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._max_bytes = max_bytes
+        self._limit_bytes = max_bytes
         self._segment_bytes = max(_LEAST_SEGMENT_BYTES, max_bytes // _SEGMENTS)
         self._lock = threading.Lock()
         self._interfaces: dict[tuple[int, int], int] = {}
@@ -112,7 +113,7 @@ class Ring:
     @property
     def is_full(self) -> bool:
         """Whether the newest frames cost the oldest ones."""
-        return self._has_dropped or self.n_bytes + self._segment_bytes > self._max_bytes
+        return self._has_dropped or self.n_bytes + self._segment_bytes > self._limit_bytes
 
     def write(self, batch: FrameBatch) -> None:
         """Append the frames of a batch, whole records only.
@@ -139,7 +140,7 @@ class Ring:
             try:
                 self._write(buffer, frames)
             except OSError as error:
-                if error.errno not in _NO_ROOM:
+                if error.errno not in NO_ROOM:
                     raise
                 self._cut_short()
                 if not self._segments:
@@ -196,7 +197,7 @@ class Ring:
     def _open(self) -> None:
         segment = Segment(self._next, self._folder / f"ring-{self._next:08d}.pcapng")
         # The bytes of a file that is not full count as if it were: the bound holds at every moment.
-        while self._segments and self.n_bytes + self._segment_bytes > self._max_bytes:
+        while self._segments and self.n_bytes + self._segment_bytes > self._limit_bytes:
             self._drop_oldest()
         handle = os.open(segment.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         file = os.fdopen(handle, "wb", buffering=0)
@@ -258,6 +259,36 @@ class Ring:
                 os.link(segment.path, folder / segment.path.name)
                 names.append(segment.path.name)
             return tuple(names)
+
+    def give_way(self, keep_from_ns: int, least_bytes: int = 0) -> int:
+        """Leave a quarter of what the ring takes to others, from now on.
+
+        Parameters
+        ----------
+        keep_from_ns : int
+            [ns] What is needed: only older files are deleted now; -1 if nothing is.
+        least_bytes : int
+            [bytes] What it keeps in any case.
+
+        Returns
+        -------
+        int
+            [bytes] What was deleted at once; a file that a report reads goes when the report is made.
+        """
+        with self._lock:
+            n_before = self.n_bytes
+            least_bytes = max(least_bytes, _LEAST_SEGMENTS * self._segment_bytes)
+            self._limit_bytes = min(self._limit_bytes, max(least_bytes, n_before - n_before // 4))
+            while len(self._segments) > 1 and self.n_bytes > self._limit_bytes:
+                if keep_from_ns >= 0 and self._segments[0].last_ts_ns >= keep_from_ns:
+                    break
+                self._drop_oldest()
+            return n_before - self.n_bytes
+
+    def grow(self) -> None:
+        """Take twice as much again, up to the bound."""
+        with self._lock:
+            self._limit_bytes = min(2 * self._limit_bytes, self._max_bytes)
 
     def close(self) -> None:
         """End the present file; the ring stays for the next run."""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 from pcapdiag.watch.model import Pending
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pcapdiag.watch.model import Failure, JobResult, WatchOptions
     from pcapdiag.watch.state import State
 
@@ -40,6 +42,8 @@ class Schedule:
         self._options = options
         self._clients: dict[str, int] = {}
         self.n_failures = 0
+        self.report_ns = 0
+        """[ns] How long the latest report took to make."""
 
     @property
     def n_waiting(self) -> int:
@@ -57,17 +61,43 @@ class Schedule:
         if self._clients.get(failure.resp, -1) > failure.ts_ns:
             return
         self.n_failures += 1
+        due_ns = max(failure.ts_ns + self._options.grace_ns, self._state.cooling.get(failure.signature, 0))
+        one = Pending(failure.signature, failure.since_ns, failure.ts_ns, failure.ts_ns, due_ns)
+        self._wait([one])
+
+    def _wait(self, pending: Iterable[Pending]) -> None:
+        """Let failures wait, those that are alike as one; there is a bound on how many are told apart."""
         waiting = {p.signature: p for p in self._state.pending}
-        name = failure.signature if failure.signature in waiting or len(waiting) < _MOST_PENDING else _OTHERS
-        pending = waiting.get(name)
-        if pending is not None:
-            pending.n_failures += 1
-            pending.since_ns = min(pending.since_ns, failure.since_ns)
-            pending.first_ts_ns = min(pending.first_ts_ns, failure.ts_ns)
-            pending.last_ts_ns = max(pending.last_ts_ns, failure.ts_ns)
-            return
-        due_ns = max(failure.ts_ns + self._options.grace_ns, self._state.cooling.get(name, 0))
-        self._state.pending.append(Pending(name, failure.since_ns, failure.ts_ns, failure.ts_ns, due_ns))
+        for one in pending:
+            if one.signature not in waiting and len(waiting) >= _MOST_PENDING:
+                one.signature = _OTHERS
+            known = waiting.setdefault(one.signature, one)
+            if known is one:
+                self._state.pending.append(one)
+                continue
+            known.n_failures += one.n_failures
+            known.since_ns = min(known.since_ns, one.since_ns)
+            known.first_ts_ns = min(known.first_ts_ns, one.first_ts_ns)
+            known.last_ts_ns = max(known.last_ts_ns, one.last_ts_ns)
+            known.n_tries = max(known.n_tries, one.n_tries)
+
+    def is_leaving(self, pending: Pending, now_ns: int, oldest_ns: int) -> bool:
+        """Tell whether what waits is about to leave a full ring, which it must not do before it is reported.
+
+        Parameters
+        ----------
+        pending : Pending
+            What waits.
+        now_ns, oldest_ns : int
+            [ns] As for `take_due`.
+        """
+        reach_ns = now_ns - oldest_ns
+        margin_ns = min(max(reach_ns // 4, 2 * self.report_ns), reach_ns // 2)
+        return pending.first_ts_ns < oldest_ns + margin_ns
+
+    def has_leaving(self, now_ns: int, oldest_ns: int) -> bool:
+        """Tell whether anything that waits is about to leave a full ring; parameters as of `is_leaving`."""
+        return any(self.is_leaving(p, now_ns, oldest_ns) for p in self._state.pending)
 
     def take_due(self, now_ns: int, oldest_ns: int, *, is_full: bool, is_last: bool) -> list[Pending]:
         """Return what goes into a report now; it is running until `settle`.
@@ -88,14 +118,19 @@ class Schedule:
         list of Pending
             Empty if nothing is due.
         """
-        leaves_before_ns = oldest_ns + (now_ns - oldest_ns) // 4 if is_full else -1
-        due = [p for p in self._state.pending if is_last or p.due_ns <= now_ns or p.first_ts_ns < leaves_before_ns]
+        due = [
+            p
+            for p in self._state.pending
+            if is_last or p.due_ns <= now_ns or (is_full and self.is_leaving(p, now_ns, oldest_ns))
+        ]
         if not due:
             return []
         # What has waited long enough for what belongs to it is read with the rest: it will be in the report anyway.
         settled_ns = now_ns - self._options.grace_ns
-        taken = [p for p in self._state.pending if p in due or p.last_ts_ns <= settled_ns]
-        self._state.pending = [p for p in self._state.pending if p not in taken]
+        is_due = {p.signature for p in due}
+        taken = [p for p in self._state.pending if p.signature in is_due or p.last_ts_ns <= settled_ns]
+        is_taken = {p.signature for p in taken}
+        self._state.pending = [p for p in self._state.pending if p.signature not in is_taken]
         self._state.running = taken
         return taken
 
@@ -104,7 +139,14 @@ class Schedule:
         names = (name for name, until in self._state.cooling.items() if until > now_ns)
         return tuple(name.removeprefix(_COOLING) for name in names if name.startswith(_COOLING))
 
-    def settle(self, result: JobResult, now_ns: int) -> bool:
+    def put_back(self) -> None:
+        """Let what was taken wait on: its report could not be begun, or there was no room for it."""
+        state = self._state
+        again, later, state.running = state.running, state.pending, []
+        state.pending = again
+        self._wait(later)
+
+    def settle(self, result: JobResult, now_ns: int, oldest_ns: int = -1) -> bool:
         """Take note of what came of the report that was running.
 
         Parameters
@@ -113,6 +155,8 @@ class Schedule:
             What the job came to.
         now_ns : int
             [ns] By the capture's clock.
+        oldest_ns : int
+            [ns] How far the recording reaches back.
 
         Returns
         -------
@@ -121,22 +165,26 @@ class Schedule:
         """
         state = self._state
         taken, state.running = state.running, []
+        if len(self._clients) >= _MOST_CLIENTS:
+            self._clients = {endpoint: until for endpoint, until in self._clients.items() if until > now_ns}
         for endpoint in result.client_endpoints:
             if len(self._clients) < _MOST_CLIENTS or endpoint in self._clients:
                 self._clients[endpoint] = now_ns + _CLIENTS_FOR_NS
         if result.error:
             again = [replace(p, n_tries=p.n_tries + 1) for p in taken if p.n_tries + 1 < _MOST_TRIES]
-            state.pending = again + state.pending
+            later, state.pending = state.pending, again
+            self._wait(later)
             return not again
         until = now_ns + self._options.cool_down_ns
         if result.written:
-            state.keys.extend(key for finding in result.findings for key in finding.keys)
+            keys = dict.fromkeys(key for finding in result.findings for key in finding.keys)
+            state.remember(keys, result.known_until_ns, oldest_ns)
             state.cooling.update({_COOLING + finding.identifier: until for finding in result.findings})
         elif counted := [state.cooling.get(_COOLING + f.identifier, 0) for f in result.findings]:
             # Known trouble in another guise: it waits for the end of the cool-down.
             until = max(counted)
             if until > now_ns:
-                state.pending += [replace(p, due_ns=until) for p in taken]
+                self._wait(replace(p, due_ns=until) for p in taken)
         state.cooling.update({p.signature: until for p in taken if p.signature != _OTHERS})
         for pending in state.pending:
             pending.due_ns = max(pending.due_ns, state.cooling.get(pending.signature, 0))

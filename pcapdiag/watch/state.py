@@ -1,30 +1,39 @@
-"""What the recorder remembers over restarts: one JSON file, replaced as a whole.
+"""What the recorder remembers over restarts: two JSON files, each replaced as a whole.
 
-A recorder that is killed at any moment goes on where the file says: what was reported is not reported again, what
-waited for its report still waits. Knows the file; nothing of how its contents come about.
+A recorder that is killed at any moment goes on where they say: what was reported is not reported again, what waited
+for its report still waits. What changes every second is one file, what was reported the other: it is large, and is
+written first, so that nothing is told to be done that is not. Knows the files; nothing of how their contents come
+about.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections import deque
 from dataclasses import asdict, dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from pcapdiag.errors import UsageError
 from pcapdiag.watch.model import Incident, Pending, SourceFile
+from pcapdiag.watch.room import replace_file
 from pcapdiag.watch.tail import LogPosition
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _NAME: Final = "state.json"
+_TOLD: Final = "reported.json"
 _MOST_KEYS: Final = 50_000
-_MOST_SOURCES: Final = 2000
 _MOST_COOLING: Final = 5000
+_MOST_SEEN: Final = 5000
+_MOST_OWED: Final = 100
+_NEW_AFTER_NS: Final = 86_400_000_000_000
+"""A trouble that was quiet for a day is new when it comes again."""
+_REPEATED_FOR_NS: Final = 3_600_000_000_000
+"""What the ring has lost may be seen again by its retransmissions."""
 
 
 @dataclass(slots=True)
@@ -38,7 +47,11 @@ class State:
     n_incidents : int
         All that there ever were.
     keys : deque of str
-        Occurrences that incidents hold.
+        Failures that incidents hold, as long as the recording may show them again.
+    known_until_ns : int
+        [ns] Until then all failures are held: there were too many keys.
+    seen : dict of str to int
+        [ns] When an identifier was in a report last.
     cooling : dict of str to int
         [ns] Until when an identifier (``id ...``) or a signature is only counted.
     pending : list of Pending
@@ -47,21 +60,35 @@ class State:
         What goes into the report that is being made; after a restart it waits again.
     sources : list of SourceFile
         Files of the folder that were read.
+    read_until_ns : int
+        [ns] Files that begin no later were read, too: there were too many of them.
+    series : str
+        What the names of the files have in common that are followed; empty while there is none.
     ring_mark : (int, int)
         How far the ring was written when `sources` were as they are here; see `ring.Ring.mark`.
     logs : dict of str to LogPosition
         Where the logs stand.
+    owed : dict of str to list of str
+        Incidents of which a channel was to be told, and was not yet.
+    has_news : bool
+        Whether what was reported is not written yet.
     """
 
     incidents: list[Incident] = field(default_factory=list)
     n_incidents: int = 0
-    keys: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_KEYS))
+    keys: deque[str] = field(default_factory=deque)
+    known_until_ns: int = -1
+    seen: dict[str, int] = field(default_factory=dict)
     cooling: dict[str, int] = field(default_factory=dict)
     pending: list[Pending] = field(default_factory=list)
     running: list[Pending] = field(default_factory=list)
     sources: list[SourceFile] = field(default_factory=list)
+    read_until_ns: int = -1
+    series: str = ""
     ring_mark: tuple[int, int] = (-1, -1)
     logs: dict[str, LogPosition] = field(default_factory=dict)
+    owed: dict[str, list[str]] = field(default_factory=dict)
+    has_news: bool = True
 
     def forget(self, now_ns: int) -> None:
         """Drop what has no effect any more.
@@ -71,12 +98,52 @@ class State:
         now_ns : int
             [ns] By the capture's clock.
         """
-        self.cooling = {name: until for name, until in self.cooling.items() if until > now_ns}
-        if len(self.cooling) > _MOST_COOLING:
-            latest = sorted(self.cooling.items(), key=lambda item: item[1])[-_MOST_COOLING:]
-            self.cooling = dict(latest)
-        if len(self.sources) > _MOST_SOURCES:
-            del self.sources[: len(self.sources) - _MOST_SOURCES]
+        cooling = {name: until for name, until in self.cooling.items() if until > now_ns}
+        self.cooling = _latest(cooling, _MOST_COOLING)
+        self.seen = _latest({i: ts for i, ts in self.seen.items() if ts > now_ns - _NEW_AFTER_NS}, _MOST_SEEN)
+
+    def remember(self, keys: Iterable[str], until_ns: int, oldest_ns: int) -> None:
+        """Remember failures that were reported.
+
+        Parameters
+        ----------
+        keys : iterable of str
+            Theirs.
+        until_ns : int
+            [ns] Until when there were others, too many to have keys; -1 if there were none.
+        oldest_ns : int
+            [ns] How far the recording reaches back: what is older will not be seen again.
+        """
+        self.keys.extend(keys)
+        self.known_until_ns = max(self.known_until_ns, until_ns)
+        by_time = sorted(((_time_of(key), key) for key in self.keys), key=lambda item: item[0])
+        dropped = by_time[: max(0, len(by_time) - _MOST_KEYS)]
+        if dropped:
+            self.known_until_ns = max(self.known_until_ns, dropped[-1][0])
+        since_ns = max(self.known_until_ns, oldest_ns - _REPEATED_FOR_NS)
+        self.keys = deque(key for ts_ns, key in by_time if ts_ns > since_ns)
+        self.has_news = True
+
+    def is_new(self, identifiers: Iterable[str], now_ns: int) -> bool:
+        """Take note of the troubles of a report, and tell whether one of them was not there the day before."""
+        identifiers = tuple(identifiers)
+        new = any(self.seen.get(i, 0) <= now_ns - _NEW_AFTER_NS for i in identifiers)
+        self.seen.update(dict.fromkeys(identifiers, now_ns))
+        return new
+
+    def owe(self, channel: str, path: str) -> None:
+        """Remember that a channel is to be told of an incident; of too many, the latest."""
+        self.owed[channel] = [*self.owed.get(channel, []), path][-_MOST_OWED:]
+
+
+def _latest(times: dict[str, int], most: int) -> dict[str, int]:
+    if len(times) <= most:
+        return times
+    return dict(sorted(times.items(), key=lambda item: item[1])[-most:])
+
+
+def _time_of(key: str) -> int:
+    return int(key.split(" ")[2])
 
 
 class StateFile:
@@ -102,6 +169,7 @@ class StateFile:
             self._lock.close()
             msg = f"another recorder writes to {folder.parent}; give each its own --out"
             raise UsageError(msg) from error
+        self._folder = folder
         self._written = b""
 
     def read(self) -> State:
@@ -109,25 +177,29 @@ class StateFile:
         if not self._path.exists():
             return State()
         values = json.loads(self._path.read_bytes())
-        if values["version"] != _VERSION:
+        if values.pop("version") != _VERSION:
             msg = f"{self._path} was written by another version of pcapdiag; move the folder away or update"
             raise UsageError(msg)
+        told = self._folder / _TOLD
+        values |= json.loads(told.read_bytes()) if told.exists() else {}
+        running = values.pop("running")
+        pending = [Pending(**pending) for pending in (*running, *values.pop("pending"))]
+        incidents = [
+            Incident(**{**i, "identifiers": tuple(i["identifiers"]), "missing": tuple(i["missing"])})
+            for i in values.pop("incidents", ())
+        ]
         return State(
-            incidents=[
-                Incident(**{**i, "identifiers": tuple(i["identifiers"]), "missing": tuple(i["missing"])})
-                for i in values["incidents"]
-            ],
-            n_incidents=values["n_incidents"],
-            keys=deque(values["keys"], maxlen=_MOST_KEYS),
-            cooling=values["cooling"],
-            pending=[Pending(**pending) for pending in (*values["running"], *values["pending"])],
-            sources=[SourceFile(**source) for source in values["sources"]],
-            ring_mark=tuple(values["ring_mark"]),
-            logs={path: LogPosition(**position) for path, position in values["logs"].items()},
+            incidents=incidents,
+            keys=deque(values.pop("keys", ())),
+            pending=pending,
+            sources=[SourceFile(**source) for source in values.pop("sources")],
+            ring_mark=tuple(values.pop("ring_mark")),
+            logs={path: LogPosition(**position) for path, position in values.pop("logs").items()},
+            **values,
         )
 
     def write(self, state: State, sources: list[SourceFile], ring_mark: tuple[int, int]) -> None:
-        """Replace the file if anything has changed.
+        """Replace what has changed.
 
         Parameters
         ----------
@@ -137,30 +209,38 @@ class StateFile:
             What was read, and
         ring_mark : (int, int)
             how far the ring was written, at one and the same moment.
+
+        Raises
+        ------
+        OSError
+            It cannot be written; what was there is there.
         """
-        values: dict[str, Any] = {
+        if state.has_news:
+            values: dict[str, Any] = {
+                "incidents": [asdict(incident) for incident in state.incidents],
+                "n_incidents": state.n_incidents,
+                "keys": list(state.keys),
+                "known_until_ns": state.known_until_ns,
+                "seen": state.seen,
+            }
+            replace_file(self._folder / _TOLD, json.dumps(values).encode(), is_synced=True)
+            state.has_news = False
+        values = {
             "version": _VERSION,
-            "incidents": [asdict(incident) for incident in state.incidents],
-            "n_incidents": state.n_incidents,
-            "keys": list(state.keys),
             "cooling": state.cooling,
             "pending": [asdict(pending) for pending in state.pending],
             "running": [asdict(pending) for pending in state.running],
             "sources": [asdict(source) for source in sources],
+            "read_until_ns": state.read_until_ns,
+            "series": state.series,
             "ring_mark": ring_mark,
             "logs": {path: asdict(position) for path, position in state.logs.items()},
+            "owed": state.owed,
         }
         data = json.dumps(values).encode()
-        if data == self._written:
-            return
-        part = self._path.with_suffix(".part")
-        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self._path)
-        self._written = data
+        if data != self._written:
+            replace_file(self._path, data, is_synced=True)
+            self._written = data
 
     def close(self) -> None:
         """Let another recorder use the folder."""

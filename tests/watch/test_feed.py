@@ -10,6 +10,7 @@ from pcapdiag.capture.batch import Capture, CaptureFile
 from pcapdiag.capture.reader import read_batches
 from pcapdiag.errors import UsageError
 from pcapdiag.watch.feed import FolderFeed
+from pcapdiag.watch.state import State
 
 pytestmark = pytest.mark.compiled_only
 
@@ -39,14 +40,14 @@ def read_all(feed, most):
 def test_files_are_read_in_the_order_of_their_times_whatever_they_are_called(tmp_path):
     for name, first in (("x.pcap0", 300), ("x.pcap1", 100), ("x.pcap2", 200)):
         (tmp_path / name).write_bytes(capture(first))
-    names = [name for name, _, _ in read_all(FolderFeed(str(tmp_path), []), 3)]
+    names = [name for name, _, _ in read_all(FolderFeed(str(tmp_path), State()), 3)]
     assert names == ["x.pcap1", "x.pcap2", "x.pcap0"]
 
 
 def test_what_was_read_is_known_under_another_name_and_compressed(tmp_path):
     (tmp_path / "x.pcap0").write_bytes(capture(100))
     (tmp_path / "x.pcap1").write_bytes(capture(200))
-    first = FolderFeed(str(tmp_path), [])
+    first = FolderFeed(str(tmp_path), State())
     read_all(first, 2)
     assert [source.is_done for source in first.sources] == [True, False]
     (tmp_path / "x.pcap0.gz").write_bytes(gzip.compress(capture(100)))
@@ -54,18 +55,18 @@ def test_what_was_read_is_known_under_another_name_and_compressed(tmp_path):
     (tmp_path / "x.pcap1").rename(tmp_path / "x.pcap7")
     with (tmp_path / "x.pcap7").open("ab") as file:
         file.write(capture(210, 5)[len(HEADER) :])
-    ((name, n_skip, times),) = read_all(FolderFeed(str(tmp_path), first.sources), 1)
+    ((name, n_skip, times),) = read_all(FolderFeed(str(tmp_path), State(sources=first.sources)), 1)
     assert (name, n_skip, times) == ("x.pcap7", 10, [*range(200, 215)])
 
 
 def test_a_name_that_is_written_anew_is_another_file(tmp_path):
     (tmp_path / "x.pcap0").write_bytes(capture(100))
     (tmp_path / "x.pcap1").write_bytes(capture(200))
-    first = FolderFeed(str(tmp_path), [])
+    first = FolderFeed(str(tmp_path), State())
     read_all(first, 2)
     first.sources[1].is_done = True
     (tmp_path / "x.pcap0").write_bytes(capture(300))
-    ((name, n_skip, times),) = read_all(FolderFeed(str(tmp_path), first.sources), 1)
+    ((name, n_skip, times),) = read_all(FolderFeed(str(tmp_path), State(sources=first.sources)), 1)
     assert (name, n_skip, times[0]) == ("x.pcap0", 0, 300)
 
 
@@ -81,7 +82,7 @@ def test_a_file_is_followed_while_it_grows(tmp_path):
             file.write(whole[1000:])
 
     threading.Timer(0.3, grow).start()
-    feed = FolderFeed(str(tmp_path), [])
+    feed = FolderFeed(str(tmp_path), State())
     threading.Timer(1.5, feed.stop).start()
     ((_, _, times),) = read_all(feed, 2)
     assert times == [*range(100, 150)]
@@ -91,11 +92,11 @@ def test_two_series_in_a_folder_are_refused_and_a_glob_names_one(tmp_path):
     (tmp_path / "eth0-0001.pcap").write_bytes(capture(100))
     (tmp_path / "lan1-0001.pcap").write_bytes(capture(100))
     with pytest.raises(UsageError, match="more than one series of captures"):
-        FolderFeed(str(tmp_path), [])
-    ((name, _, _),) = read_all(FolderFeed(str(tmp_path / "lan1-*"), []), 1)
+        FolderFeed(str(tmp_path), State())
+    ((name, _, _),) = read_all(FolderFeed(str(tmp_path / "lan1-*"), State()), 1)
     assert name == "lan1-0001.pcap"
 
 
 def test_what_is_no_folder_is_refused(tmp_path):
     with pytest.raises(UsageError, match="is no folder; give - for standard input"):
-        FolderFeed(str(tmp_path / "nothing"), [])
+        FolderFeed(str(tmp_path / "nothing"), State())
