@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import re
 import shutil
 import sqlite3
 import zlib
@@ -109,6 +110,29 @@ def test_exchanges_are_one_table_for_pandas(scanned):
     lost = rows[(rows["upstream"] == "10.9.0.6%3A80") | (rows["upstream"] == "10.9.0.6:80")]
     assert (lost["outcome"] == "unanswered").sum() == 2
     assert set(lost["date"].astype(str)) == {"2023-11-15"}
+    exact = pd.to_datetime(rows["request_ts_ns"], utc=True)
+    assert (rows["request_ts"] == exact.dt.floor("us")).all()
+
+
+def test_duckdb_answers_the_query_of_the_documentation(scanned):
+    import duckdb
+
+    _, store, _, _ = scanned
+    page = (places.ROOT / "docs" / "store.md").read_text()
+    query = re.search(r"^SELECT.*?;", page, re.DOTALL | re.MULTILINE)[0]
+    told = duckdb.sql(query.replace("store.exchanges", str(store.with_suffix(".exchanges")))).fetchall()
+    known = ask(store, "SELECT endpoint, sum(lost) FROM upstream_days GROUP BY endpoint HAVING sum(lost) > 0")
+    assert sorted(told) == sorted(known) != []
+
+
+def test_exchanges_hold_no_type_that_spark_refuses(scanned):
+    """Spark itself is too large for a test: it has no times in nanoseconds, and knows no unsigned integers."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    _, store, _, _ = scanned
+    (schema,) = {pq.read_schema(path) for path in store.with_suffix(".exchanges").rglob("*.parquet")}
+    assert set(schema.types) == {pa.timestamp("us", tz="UTC"), pa.int64(), pa.string()}
 
 
 def test_the_store_is_its_owners_alone(scanned):
