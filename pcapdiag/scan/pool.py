@@ -247,6 +247,8 @@ def _no_room(error: OSError) -> ScanError:
 
 def _died(job: Job) -> JobResult:
     """Return what to say of a job whose worker died of it; files of a series are tried one by one."""
+    if job.shard is not None:
+        return JobResult()  # no share was read: whoever waits for it reads the whole
     if len(job.fresh) > 1 and job.part is None:
         return JobResult(more=tuple(replace(job, fresh=(file,), context=None) for file in job.fresh))
     text = "the process that read it was killed, perhaps for want of memory: read it alone with `pcapdiag analyze`"
