@@ -94,7 +94,6 @@ def place(upstream: UpstreamBlock, passing: Passing, *, path: str = "", source: 
         read_timeout_ns=passing.read_timeout_ns,
         buffering=passing.buffering,
         request_buffering=passing.request_buffering,
-        ignore_client_abort=defaults.assumed(value=False),
         buffer_size_bytes=passing.buffer_size_bytes,
         buffers=passing.buffers,
         source=source,

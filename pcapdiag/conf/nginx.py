@@ -224,7 +224,6 @@ class _Reader:
             read_timeout_ns=of("read_timeout", time_ns, timeout),
             buffering=of("buffering", flag, defaults.assumed(module != "grpc")),
             request_buffering=of("request_buffering", flag, defaults.assumed(module != "grpc")),
-            ignore_client_abort=of("ignore_client_abort", flag, defaults.assumed(value=False)),
             buffer_size_bytes=of("buffer_size", size_bytes, defaults.buffer_size_bytes()),
             buffers=self.buffers(buffers),
             source=directive.source,

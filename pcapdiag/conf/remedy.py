@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _S = 1_000_000_000
 _POOL_TIMEOUT_SINCE = (1, 15, 3)
-_HTTP_1_1_SINCE = (1, 1, 4)
 _BUSY_BUFFERS = "proxy_busy_buffers_size must be at least as large"
 
 
@@ -132,9 +131,7 @@ def raise_buffer_size(settings: ProxySettings, peer: Endpoint | str, to_bytes: i
         held = place.buffer_size_bytes
         if settings.kind in {ProxyKind.APISIX, ProxyKind.KONG} or held.value >= to_bytes:
             continue
-        is_ingress = settings.kind is ProxyKind.INGRESS_NGINX
-        name = "proxy-buffer-size" if is_ingress else f"{place.module}_buffer_size"
-        where = CONFIG_MAP if is_ingress else in_words(place)
+        name, where = _named(settings, place, "buffer_size")
         old, new = f"{held.value // 1024}k", f"{kilobytes}k"
         made.append(change_of(settings, name, where, held, place.source, old, new, caution=_BUSY_BUFFERS))
     return unique(made)
@@ -192,9 +189,7 @@ def allow_retries(settings: ProxySettings, peer: Endpoint | str) -> tuple[Change
             held = place.next_upstream
             if "error" in held.value or settings.kind in {ProxyKind.APISIX, ProxyKind.KONG}:
                 continue
-            is_ingress = settings.kind is ProxyKind.INGRESS_NGINX
-            name = "proxy-next-upstream" if is_ingress else f"{place.module}_next_upstream"
-            where = CONFIG_MAP if is_ingress else in_words(place)
+            name, where = _named(settings, place, "next_upstream")
             new = " ".join(("error", *(c for c in held.value if c != "off")))
             caution = "a POST, LOCK or PATCH that was sent is not tried again, and must not be: it may have run"
             made.append(
@@ -233,52 +228,11 @@ def keep_in_rotation(settings: ProxySettings, block_name: str) -> tuple[Change, 
     return tuple(made)
 
 
-def reuse_connections(settings: ProxySettings, peer: Endpoint | str, n_idle: int = 32) -> tuple[Change, ...]:
-    """Return how to make nginx keep connections to a peer.
-
-    Parameters
-    ----------
-    settings : ProxySettings
-        The configuration.
-    peer : tuple of int or str
-        The upstream.
-    n_idle : int
-        Idle connections that a worker may keep.
-
-    Returns
-    -------
-    tuple of Change
-        The pool of its blocks, and HTTP/1.1 without ``Connection: close`` in the places that pass to them.
-    """
-    made: list[Change] = []
-    for block in settings.blocks_of_peer(peer):
-        if block.implicit or block.is_lua:
-            continue
-        if block.keepalive.value == 0:
-            where = f"upstream {block.name}"
-            made.append(change_of(settings, "keepalive", where, block.keepalive, block.source, "", str(n_idle)))
-        for place in settings.locations_of([block]):
-            made += _keep_open(settings, place)
-    return unique(made)
-
-
-def _keep_open(settings: ProxySettings, place: Location) -> Iterable[Change]:
-    """Yield what a place lacks to leave its connections open."""
-    where = in_words(place)
-    if place.reuse.value:
-        return
-    if place.module == "fastcgi":
-        yield change_of(settings, "fastcgi_keep_conn", where, place.reuse, place.source, "off", "on")
-    elif place.module == "proxy":
-        version, header = place.http_version, place.connection
-        if version.value == "1.0":
-            yield change_of(settings, "proxy_http_version", where, version, place.source, "1.0", "1.1", _HTTP_1_1_SINCE)
-        if "close" in header.value.lower():
-            # The other fields of the block are inherited no longer once it has one of its own: it replaces them all.
-            caution = "a block with a proxy_set_header inherits none from outside: repeat those that it had"
-            old = f"Connection {header.value}"
-            new = 'Connection ""'
-            yield change_of(settings, "proxy_set_header", where, header, place.source, old, new, caution=caution)
+def _named(settings: ProxySettings, place: Location, key: str) -> tuple[str, str]:
+    """Return name and place of a setting that nginx has for each of its modules."""
+    if settings.kind is ProxyKind.INGRESS_NGINX:
+        return f"proxy-{key.replace('_', '-')}", CONFIG_MAP
+    return f"{place.module}_{key}", in_words(place)
 
 
 def _pool_timeout(settings: ProxySettings, block: UpstreamBlock, to_ns: int) -> Iterable[Change]:

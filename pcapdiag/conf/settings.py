@@ -177,7 +177,7 @@ class Location:
         [ns] Time after which no further try begins; 0: no limit.
     connect_timeout_ns, send_timeout_ns, read_timeout_ns : Setting of int
         [ns] As named.
-    buffering, request_buffering, ignore_client_abort : Setting of bool
+    buffering, request_buffering : Setting of bool
         As named.
     buffer_size_bytes : Setting of int
         [bytes] Room for the head of a response.
@@ -204,7 +204,6 @@ class Location:
     read_timeout_ns: Setting[int]
     buffering: Setting[bool]
     request_buffering: Setting[bool]
-    ignore_client_abort: Setting[bool]
     buffer_size_bytes: Setting[int]
     buffers: Setting[tuple[int, int]]
     source: str

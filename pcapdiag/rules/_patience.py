@@ -45,14 +45,13 @@ _MAX_COMPARED = 2_000
 class GiveUp:
     """One request that the proxy gave up while it waited.
 
-    `wait_ns` counts from the last request byte sent, `opening_ns` is the time its fresh connection took to open (0 on
-    a reused one). `timeout_ns` is the proxy's timeout that ran out, -1 if it was none.
+    `wait_ns` counts from the last request byte sent. `timeout_ns` is the proxy's timeout that ran out, -1 if it was
+    none.
     """
 
     loss: Loss
     closing: KeySegment
     wait_ns: int
-    opening_ns: int
     timeout_ns: int
     client_left: bool
     confidence: Confidence
@@ -80,10 +79,10 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
     departures = _client_departures(analysis)
     for loss, closing, wait, opening in zip(losses, closings, waits.tolist(), openings.tolist(), strict=True):
         if _left_just_before(departures, closing.ts_ns):
-            yield GiveUp(loss, closing, wait, opening, -1, client_left=True, confidence=Confidence.CONFIRMED)
+            yield GiveUp(loss, closing, wait, -1, client_left=True, confidence=Confidence.CONFIRMED)
             continue
         timeout, confidence = _timeout_of(wait, opening, waits[:_MAX_COMPARED], openings[:_MAX_COMPARED])
-        yield GiveUp(loss, closing, wait, opening, timeout, client_left=False, confidence=confidence)
+        yield GiveUp(loss, closing, wait, timeout, client_left=False, confidence=confidence)
 
 
 def _is_given_up(loss: Loss) -> bool:

@@ -198,24 +198,6 @@ def test_a_buffer_grows_by_whole_pages(read):
     assert remedy.raise_buffer_size(read(NGINX), PEER, 4096) == ()
 
 
-def test_reuse_needs_a_pool_and_http_1_1_without_close(read):
-    text = "upstream be { server 10.1.1.1; }\nserver { location / { proxy_pass http://be; } }"
-    changes = remedy.reuse_connections(read(text), PEER)
-    assert [change.text for change in changes] == [
-        "keepalive 32;",
-        "proxy_http_version 1.1;",
-        'proxy_set_header Connection "";',
-    ]
-    assert remedy.reuse_connections(read(NGINX), PEER) == ()
-    assert remedy.reuse_connections(read(text, version="1.29.7"), PEER) == ()
-
-
-def test_reuse_is_switched_on_for_fastcgi_by_its_own_directive(read):
-    text = "upstream be { server 10.1.1.1; keepalive 3; }\nserver { location / { fastcgi_pass be; } }"
-    (change,) = remedy.reuse_connections(read(text), PEER)
-    assert (change.text, place(change)) == ("fastcgi_keep_conn on;", "nginx.conf:2")
-
-
 def test_the_pool_of_all_of_apisix_is_changed_in_its_config(read):
     (change,) = remedy.lower_pool_timeout(read("nginx_config: {http: {}}", "config.yaml"), PEER, 55 * S)
     assert (change.text, change.old, change.is_new) == ("keepalive_timeout: 55s", "60s", True)
