@@ -1,8 +1,8 @@
-"""How fast scans are: two processes against one, a second run, and a hundred thousand files that did not change.
+"""How fast scans are: two processes against one, a second run, one huge capture, and a hundred thousand small files.
 
-``python benchmarks/scan.py DATA`` writes 200 captures of 50 MB into the folder DATA, unless they are there, and prints
-one line per measurement; ``--captures 40`` for less. The times are those of whole processes; the files are in the page
-cache.
+``python benchmarks/scan.py DATA`` writes 200 captures of 50 MB and one of 4 GB into the folder DATA, unless they are
+there, and prints one line per measurement; ``--captures 40`` for less. The times are those of whole processes; the
+files are in the page cache.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from generate import generate
 
 ROOT = Path(__file__).resolve().parent.parent
 CONNECTIONS = 540  # 50 MB
+HUGE_CONNECTIONS = 43_200  # 4 GB
 N_FILES = 100_000
 
 
@@ -79,6 +80,14 @@ def main():
         print(f"the same, two processes on two cores: {both_s:.1f} s, {share:.0f} % of twice the rate of one core")
         again_s, totals = scan(options.data / "captures", stores / "both.db")
         print(f"again, {totals['unchanged']} files unchanged: {again_s:.2f} s")
+        huge = options.data / "huge" / "proxy.pcap"
+        if not huge.exists():
+            huge.parent.mkdir(parents=True, exist_ok=True)
+            generate(huge, connections=HUGE_CONNECTIONS, races=10, seed=1)
+        alone_s, _ = scan(huge, stores / "alone.db", "--split-size", "0", cores="0,1")
+        shared_s, _ = scan(huge, stores / "shared.db", cores="0,1")
+        print(f"one capture of {huge.stat().st_size / 1e9:.1f} GB, one worker on two cores: {alone_s:.1f} s")
+        print(f"the same, shared by two workers: {shared_s:.1f} s")
         make_files(stores / "many", options.files)
         first_s, totals = scan(stores / "many", stores / "many.db", "--no-exchanges")
         print(f"{totals['read']} tiny files, first run: {first_s:.1f} s")
