@@ -16,6 +16,7 @@ from pcapdiag.cli.options import (
     log_options,
     output_options,
     role_options,
+    width_option,
 )
 from pcapdiag.cli.output import STDOUT
 from pcapdiag.cli.progress import ProgressMeter
@@ -78,13 +79,7 @@ EXIT_FINDINGS = 1
     show_envvar=True,
     help="Lowest severity that makes the exit code 1.",
 )
-@click.option(
-    "--width",
-    type=click.IntRange(min=60, max=400),
-    envvar="PCAPDIAG_WIDTH",
-    show_envvar=True,
-    help="Columns of the terminal report; the terminal's own, or 100 where there is none.",
-)
+@width_option
 @click.option(
     "--follow",
     "follow_s",

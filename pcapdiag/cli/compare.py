@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pcapdiag.cli.options import file_options, role_options
+from pcapdiag.cli.options import file_options, role_options, width_option
 from pcapdiag.cli.output import STDOUT, open_output
 from pcapdiag.cli.progress import ProgressMeter
 
@@ -45,13 +45,7 @@ EXIT_EXPOSED = 1
     show_envvar=True,
     help="What makes the exit code 1: trouble after the change, or also that nobody can tell.",
 )
-@click.option(
-    "--width",
-    type=click.IntRange(min=60, max=400),
-    envvar="PCAPDIAG_WIDTH",
-    show_envvar=True,
-    help="Columns of the terminal report; the terminal's own, or 100 where there is none.",
-)
+@width_option
 @file_options
 @click.pass_context
 def compare(

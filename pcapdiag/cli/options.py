@@ -11,154 +11,140 @@ if TYPE_CHECKING:
 
     F = TypeVar("F", bound=Callable[..., Any])
 
+_FILE: dict[str, Any] = {"metavar": "FILE", "type": click.Path()}
+_FILES: dict[str, Any] = {"multiple": True, **_FILE}
+_AUTO: dict[str, Any] = {"default": "auto", "show_default": True}
 
-def captures_argument(function: F) -> F:
-    """Add CAPTURE..."""
-    return click.argument("captures", nargs=-1, required=True, metavar="CAPTURE...", type=click.Path())(function)
+
+def _option(name: str, parameter: str, text: str, **more: Any) -> Callable[[F], F]:
+    """Return an option that has a place in the environment, too: PCAPDIAG_ and its name."""
+    variable = f"PCAPDIAG_{name.removeprefix('--').replace('-', '_').upper()}"
+    return click.option(name, parameter, envvar=variable, show_envvar=True, help=text, **more)
 
 
-def role_options(function: F) -> F:
-    """Add --proxy and --upstream."""
-    function = click.option(
-        "--upstream",
-        "upstreams",
-        multiple=True,
-        metavar="ADDR[:PORT]",
-        envvar="PCAPDIAG_UPSTREAM",
-        show_envvar=True,
-        help="An upstream of the proxy; repeat for several. Found by itself if not given.",
-    )(function)
-    return click.option(
+def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Return what adds options in the order in which help lists them."""
+
+    def add(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+captures_argument = click.argument("captures", nargs=-1, required=True, metavar="CAPTURE...", type=click.Path())
+"""CAPTURE..."""
+
+role_options = _all(
+    _option(
         "--proxy",
         "proxies",
+        "An address of the proxy; repeat for several. Found by itself if not given.",
         multiple=True,
         metavar="ADDR",
-        envvar="PCAPDIAG_PROXY",
-        show_envvar=True,
-        help="An address of the proxy; repeat for several. Found by itself if not given.",
-    )(function)
-
-
-def far_end_option(function: F) -> F:
-    """Add --upstream-capture."""
-    return click.option(
-        "--upstream-capture",
-        "upstream_captures",
+    ),
+    _option(
+        "--upstream",
+        "upstreams",
+        "An upstream of the proxy; repeat for several. Found by itself if not given.",
         multiple=True,
-        metavar="CAPTURE",
-        envvar="PCAPDIAG_UPSTREAM_CAPTURE",
-        show_envvar=True,
-        type=click.Path(),
-        help="A capture of the same traffic at the upstream: proves what left it when; repeat for several.",
-    )(function)
+        metavar="ADDR[:PORT]",
+    ),
+)
+"""--proxy and --upstream."""
 
+far_end_option = _option(
+    "--upstream-capture",
+    "upstream_captures",
+    "A capture of the same traffic at the upstream: proves what left it when; repeat for several.",
+    **{**_FILES, "metavar": "CAPTURE"},
+)
+"""--upstream-capture."""
 
-def log_options(function: F) -> F:
-    """Add --error-log, --access-log, --upstream-log, --proxy-conf, their formats and --log-zone."""
-    function = click.option(
-        "--upstream-log-format",
-        default="auto",
-        show_default=True,
+proxy_conf_option = _option(
+    "--proxy-conf",
+    "proxy_conf",
+    "Configuration of the proxy: nginx.conf, nginx -T, APISIX, ingress-nginx or Kong.",
+    default="",
+    **_FILE,
+)
+"""--proxy-conf."""
+
+log_format_options = _all(
+    _option(
+        "--log-format",
+        "log_format",
+        "Format of the access log as in nginx.conf; auto takes it from --proxy-conf or recognises it.",
         metavar="FORMAT",
-        envvar="PCAPDIAG_UPSTREAM_LOG_FORMAT",
-        show_envvar=True,
-        help="Format of --upstream-log: nginx variables, a regular expression with named groups, or auto.",
-    )(function)
-    function = click.option(
+        **_AUTO,
+    ),
+    _option(
+        "--log-zone",
+        "log_zone",
+        "Zone of the error log: auto, UTC, +08:00 or Area/City.",
+        metavar="ZONE",
+        **_AUTO,
+    ),
+)
+"""--log-format and --log-zone."""
+
+log_options = _all(
+    _option("--error-log", "error_logs", "An error log of the proxy; repeat for several.", **_FILES),
+    _option("--access-log", "access_logs", "An access log of the proxy; repeat for several.", **_FILES),
+    proxy_conf_option,
+    log_format_options,
+    _option(
         "--upstream-log",
         "upstream_logs",
-        multiple=True,
-        metavar="FILE",
-        envvar="PCAPDIAG_UPSTREAM_LOG",
-        show_envvar=True,
-        type=click.Path(),
-        help="A log of the application behind the proxy: whether a lost request arrived there; repeat for several.",
-    )(function)
-    function = click.option(
-        "--log-zone",
-        default="auto",
-        show_default=True,
-        metavar="ZONE",
-        envvar="PCAPDIAG_LOG_ZONE",
-        show_envvar=True,
-        help="Zone of the error log: auto, UTC, +08:00 or Area/City.",
-    )(function)
-    function = click.option(
-        "--log-format",
-        default="auto",
-        show_default=True,
+        "A log of the application behind the proxy: whether a lost request arrived there; repeat for several.",
+        **_FILES,
+    ),
+    _option(
+        "--upstream-log-format",
+        "upstream_log_format",
+        "Format of --upstream-log: nginx variables, a regular expression with named groups, or auto.",
         metavar="FORMAT",
-        envvar="PCAPDIAG_LOG_FORMAT",
-        show_envvar=True,
-        help="Format of the access log as in nginx.conf; auto takes it from --proxy-conf or recognises it.",
-    )(function)
-    function = click.option(
-        "--proxy-conf",
-        default="",
-        metavar="FILE",
-        envvar="PCAPDIAG_PROXY_CONF",
-        show_envvar=True,
-        type=click.Path(),
-        help="Configuration of the proxy: nginx.conf, nginx -T, APISIX, ingress-nginx or Kong.",
-    )(function)
-    function = click.option(
-        "--access-log",
-        "access_logs",
-        multiple=True,
-        metavar="FILE",
-        envvar="PCAPDIAG_ACCESS_LOG",
-        show_envvar=True,
-        type=click.Path(),
-        help="An access log of the proxy; repeat for several.",
-    )(function)
-    return click.option(
-        "--error-log",
-        "error_logs",
-        multiple=True,
-        metavar="FILE",
-        envvar="PCAPDIAG_ERROR_LOG",
-        show_envvar=True,
-        type=click.Path(),
-        help="An error log of the proxy; repeat for several.",
-    )(function)
+        **_AUTO,
+    ),
+)
+"""--error-log, --access-log, --upstream-log, --proxy-conf, their formats and --log-zone."""
 
+width_option = _option(
+    "--width",
+    "width",
+    "Columns of the terminal report; the terminal's own, or 100 where there is none.",
+    type=click.IntRange(min=60, max=400),
+)
+"""--width."""
 
-def anonymize_option(function: F) -> F:
-    """Add --anonymize."""
-    return click.option(
-        "--anonymize",
-        is_flag=True,
-        envvar="PCAPDIAG_ANONYMIZE",
-        show_envvar=True,
-        help="Other addresses and names of machines, alike in packets, report and log lines; networks stay together. By"
-        " a key of this run alone, or that of the variable PCAPDIAG_ANONYMIZE_KEY.",
-    )(function)
+anonymize_option = _option(
+    "--anonymize",
+    "anonymize",
+    "Other addresses and names of machines, alike in packets, report and log lines; networks stay together. By a key"
+    " of this run alone, or that of the variable PCAPDIAG_ANONYMIZE_KEY.",
+    is_flag=True,
+)
+"""--anonymize."""
 
-
-def output_options(function: F) -> F:
-    """Add -o, --force, --quiet and --no-redact."""
-    function = click.option(
-        "--no-redact", is_flag=True, help="Leave credentials, query values and other secrets as captured."
-    )(function)
-    return file_options(function)
-
-
-def file_options(function: F) -> F:
-    """Add -o, --force and --quiet."""
-    function = click.option(
+file_options = _all(
+    click.option(
+        "-o", "--output", default="-", help="Write to FILE (readable by you alone) instead of stdout.", **_FILE
+    ),
+    click.option("--force", is_flag=True, help="Overwrite files that exist already."),
+    click.option(
         "-q",
         "--quiet",
         is_flag=True,
         envvar="PCAPDIAG_QUIET",
         show_envvar=True,
         help="No progress and no remarks on stderr.",
-    )(function)
-    function = click.option("--force", is_flag=True, help="Overwrite files that exist already.")(function)
-    return click.option(
-        "-o",
-        "--output",
-        default="-",
-        metavar="FILE",
-        type=click.Path(),
-        help="Write to FILE (readable by you alone) instead of stdout.",
-    )(function)
+    ),
+)
+"""-o, --force and --quiet."""
+
+output_options = _all(
+    file_options,
+    click.option("--no-redact", is_flag=True, help="Leave credentials, query values and other secrets as captured."),
+)
+"""-o, --force, --quiet and --no-redact."""
