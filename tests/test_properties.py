@@ -13,7 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pcapdiag.capture.series import group_captures
 from pcapdiag.codes import Direction, Fate, Method, Outcome
+from pcapdiag.pipeline import build_analysis, read_shard
+from pcapdiag.tcp.tracker import Shard
 from tests.lab_truth import run_report
 from tests.scenario import Form, parse, write_capture
 from tests.strategies import FIN, LOST, Ending, conversations, facts_of, piece_sizes, render
@@ -32,9 +35,6 @@ def folder(tmp_path_factory):
 
 
 def analyse(folder, data, name="x.pcap", **options):
-    from pcapdiag.capture.series import group_captures
-    from pcapdiag.pipeline import build_analysis
-
     path = folder / name
     path.write_bytes(data)
     return build_analysis(group_captures([str(path)]), **options)
@@ -361,3 +361,15 @@ def test_damage_inside_a_file_never_raises(folder, drawn, sizes, n_byte, seed):
     analysis = analyse(folder, bytes(data), "damaged.pcap")
     kinds = np.asarray(analysis.exchanges["outcome"])
     assert set(kinds.tolist()) <= {int(o) for o in Outcome}
+
+
+@given(conversations(max_connections=6), piece_sizes, st.integers(2, 4), st.integers(0, 2**31 - 1))
+def test_several_processes_find_together_what_one_finds(folder, drawn, sizes, n_shards, seed):
+    data = write_capture(render(drawn, sizes=sizes))
+    whole = tables(analyse(folder, data))
+
+    def captures():
+        return group_captures([str(folder / "x.pcap")])
+
+    shards = [read_shard(captures(), Shard(number, n_shards, seed)) for number in range(n_shards)]
+    assert tables(build_analysis(captures(), shards=shards)) == whole
