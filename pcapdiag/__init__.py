@@ -9,14 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pcapdiag.api import CaptureReport, analyze, compare_reports
+    from pcapdiag.api import analyze, compare_reports
     from pcapdiag.errors import CaptureError, LogError, MissingExtraError, PcapdiagError, UsageError
+    from pcapdiag.result import CaptureReport
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
     "CaptureError": "pcapdiag.errors",
-    "CaptureReport": "pcapdiag.api",
+    "CaptureReport": "pcapdiag.result",
     "LogError": "pcapdiag.errors",
     "MissingExtraError": "pcapdiag.errors",
     "PcapdiagError": "pcapdiag.errors",

@@ -15,7 +15,7 @@ HOMES = {
     "numba": ("kernels/",),
     "click": ("cli/",),
     "rich": ("cli/", "report/terminal.py", "compare/terminal.py"),
-    "pandas": ("columns.py", "api.py", "cli/", "report/", "scan/", "store/"),
+    "pandas": ("columns.py", "result.py", "cli/", "report/", "scan/", "store/"),
     "pyarrow": ("cli/", "scan/"),
     "sqlalchemy": ("store/",),
     "alembic": ("store/",),
