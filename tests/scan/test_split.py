@@ -95,6 +95,21 @@ def test_a_share_that_cannot_be_read_leaves_the_capture_to_one_worker(folder):
     assert result.exchanges == 144
 
 
+def test_a_worker_that_dies_of_its_share_leaves_the_capture_to_another(folder, tmp_path, monkeypatch, handed_out):
+    """What the pool says of a worker that was killed is put in the place of what it read."""
+    wait = pool.Workers.wait
+
+    def lose_one(self, timeout_s):
+        return [(job, pool._died(job) if job.shard else result) for job, result in wait(self, timeout_s)]
+
+    monkeypatch.setattr(pool.Workers, "wait", lose_one)
+    summary = scan(folder, tmp_path / "shared.db")
+    assert [job.shard and job.shard[:2] for job in handed_out] == [None, (0, 2), (1, 2), None]
+    assert summary.files == ()
+    scan(folder, tmp_path / "alone.db", split_bytes=0)
+    assert places.dump(tmp_path / "shared.db") == places.dump(tmp_path / "alone.db")
+
+
 def test_shares_of_a_file_that_grew_meanwhile_are_not_joined(folder, tmp_path):
     path = folder / "proxy.pcap"
     whole = path.read_bytes()
@@ -132,8 +147,9 @@ def test_a_scan_that_is_killed_while_it_shares_ends_in_the_same_store(folder, tm
 
 def test_a_cluster_shares_a_capture_in_an_object_store(folder, tmp_path, bucket, cluster):
     url = bucket(folder)
+    address = cluster(n_workers=2).scheduler_address
     option = ("--split-size", "1K")
-    done = places.scan(url, tmp_path / "shared.db", "--scheduler", cluster.address, *option)
+    done = places.scan(url, tmp_path / "shared.db", "--scheduler", address, *option)
     assert "Traceback" not in done.stderr
     places.scan(url, tmp_path / "alone.db", "--split-size", "0")
     assert places.dump(tmp_path / "shared.db") == places.dump(tmp_path / "alone.db")
