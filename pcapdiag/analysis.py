@@ -189,7 +189,8 @@ class Loss:
             and not before.acknowledges(after_request)
         ):
             return before
-        return self.keys.get(Key.UNSOLICITED, crossing)
+        unasked = self.keys.get(Key.UNSOLICITED)
+        return crossing if unasked is None or unasked.acknowledges(after_request) else unasked
 
 
 @dataclass(frozen=True, slots=True)

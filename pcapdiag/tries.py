@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcapdiag.codes import ClosingKind, Direction, ExchangeFlag, Key, Leg, Method, Outcome
+from pcapdiag.codes import ClosingKind, Direction, ExchangeFlag, Framing, Key, Leg, Method, Outcome
 from pcapdiag.correlate.arrivals import Served
 from pcapdiag.correlate.ledger import WireTry
 from pcapdiag.losses import to_connection
@@ -198,4 +198,5 @@ def _from_rows(analysis: Analysis, row: Rows, connection: Rows) -> WireTry:
         response_bytes=int(row["response_bytes"]),
         response_frame=int(row["response_frame"]),
         closing_frame=who.closing_frame,
+        is_end_known=int(row["response_framing"]) != Framing.TURN,
     )

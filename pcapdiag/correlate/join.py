@@ -63,6 +63,7 @@ JUST_BEGUN_NS = 65 * S
 
 _OTHER_HOST = 20
 _OTHER_STAGE = 50
+_SEEMS_WHOLE = 60
 _OTHER_TIME = 400
 _OTHER_ID = 2000
 
@@ -278,6 +279,8 @@ def _choose(
             # A status line may be the whole of what came of a head.
             if wire.has_head and attempt.head.action == HEADER and attempt.symptom is not Symptom.BAD_RESPONSE:
                 cost += _OTHER_STAGE
+            if attempt.symptom in (Symptom.CLOSED, Symptom.RESET) and not wire.is_failure:
+                cost += _SEEMS_WHOLE
             if ids.are_joined and request_id and wire.request_id:
                 if wire.request_id != request_id:
                     continue

@@ -74,6 +74,8 @@ class WireTry:
         [ns] First FIN and RST of each side, and unasked bytes of the upstream before (TLS close_notify).
     is_failure : bool
         No response, or one that broke off.
+    is_end_known : bool
+        The framing tells where the response ends; not so in TLS, or where the capture cut the head off.
     has_head : bool
         The head of a response came whole.
     response_bytes : int
@@ -106,6 +108,7 @@ class WireTry:
     response_bytes: int = -1
     response_frame: int = -1
     closing_frame: int = -1
+    is_end_known: bool = True
 
     @property
     def is_connect(self) -> bool:

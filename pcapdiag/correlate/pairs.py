@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from pcapdiag.correlate.clock import Interval, S, find_plateaus, merge_intervals
-from pcapdiag.correlate.symptoms import Moment, Symptom, moment_of
+from pcapdiag.correlate.symptoms import HANDSHAKING, SENDING, Moment, Symptom, moment_of
 from pcapdiag.units import format_address, parse_endpoint
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Pairing:
         self._by_peer: dict[str, list[int]] = defaultdict(list)
         for position, wire in enumerate(self.wires):
             self._by_peer[wire.peer].append(position)
-        self._timeouts: dict[tuple[str, Symptom], int] = {}
+        self._timeouts: dict[tuple[str, str], int] = {}
         self.learned: dict[Symptom, Plateau] = {}
 
     def intervals(self, *, is_open: bool = False) -> tuple[list[list[Interval]], list[list[Interval]]]:
@@ -146,7 +146,7 @@ class Pairing:
                     continue
                 wire = self.wires[position]
                 # Repetitions of a request go on after the proxy has given it up; those of a SYN do not.
-                least = wire.last_sent_ns - wire.start_ns if wire.is_connect else 0
+                least = wire.last_sent_ns - moment.low if wire.is_connect else 0
                 low = max(seen_ns - moment.low - width_ns // 2 - LAG_NS, least)
                 high = seen_ns + S - moment.low + width_ns // 2 + LEAD_NS
                 if low <= high <= LONGEST_TIMEOUT_NS:
@@ -160,22 +160,27 @@ class Pairing:
         """Return an open moment as a closed one where the timeout is known."""
         if not moment.is_open:
             return moment
-        known = self._timeout(wire.peer, attempt.symptom)
+        known = self._timeout(wire.peer, attempt)
         if known >= 0:
-            return Moment(moment.low + known, moment.high + known)
+            # Every byte that the upstream takes gives the proxy's sending another such time.
+            last = max(moment.high, wire.last_sent_ns) if attempt.head.action == SENDING else moment.high
+            return Moment(moment.low + known, last + known)
         if attempt.symptom in self.learned:
             learned = self.learned[attempt.symptom]
             return Moment(moment.low + learned.low, moment.high + learned.high)
         return moment
 
-    def _timeout(self, peer: str, symptom: Symptom) -> int:
-        if self._settings is None or symptom not in (Symptom.TIMEOUT, Symptom.CONNECT_TIMEOUT):
+    def _timeout(self, peer: str, attempt: LoggedTry) -> int:
+        """[ns] Return the timeout that ran out by what the proxy was doing, as configured; -1 if it is not known."""
+        if self._settings is None or attempt.symptom not in (Symptom.TIMEOUT, Symptom.CONNECT_TIMEOUT):
             return -1
-        key = peer, symptom
+        action = attempt.head.action
+        key = peer, action
         if key not in self._timeouts:
+            is_connect = attempt.symptom is Symptom.CONNECT_TIMEOUT or action == HANDSHAKING
+            name = "connect_timeout_ns" if is_connect else "send_timeout_ns" if action == SENDING else "read_timeout_ns"
             places = self._settings.locations_of(self._settings.blocks_of_peer(peer))
-            is_connect = symptom is Symptom.CONNECT_TIMEOUT
-            values = {(p.connect_timeout_ns if is_connect else p.read_timeout_ns).value for p in places}
+            values = {getattr(place, name).value for place in places}
             self._timeouts[key] = values.pop() if len(values) == 1 else -1
         return self._timeouts[key]
 
@@ -185,7 +190,7 @@ def end_of(wire: WireTry) -> int:
     for at in (wire.proxy_close_ns, wire.upstream_close_ns):
         if at >= 0:
             return at
-    return wire.start_ns
+    return max(wire.last_sent_ns, wire.start_ns) if wire.is_connect else wire.start_ns
 
 
 def _is_same_request(attempt: LoggedTry, wire: WireTry) -> bool:

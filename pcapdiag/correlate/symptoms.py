@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 BODY = "reading upstream"
 HEADER = "reading response header from upstream"
+SENDING = "sending request to upstream"
+HANDSHAKING = "SSL handshaking to upstream"
 CONNECTING = "connecting to upstream"
 
 
@@ -125,29 +127,46 @@ def moment_of(symptom: Symptom, action: str, wire: WireTry) -> Moment | None:
         return _failed_connect(symptom, wire)
     if action == BODY and wire.first_response_ns < 0:
         return None
+    if symptom in (Symptom.CLOSED, Symptom.RESET) and not (wire.is_failure or _may_have_broken_off(action, wire)):
+        return None
+    if symptom is Symptom.TIMEOUT and action == SENDING and wire.is_failure and wire.proxy_close_ns < 0:
+        # A FIN waits behind what the upstream's zero window holds back: nginx gave up and nothing shows it.
+        return Moment(wire.start_ns, wire.start_ns, is_open=True)
     return _END.get(symptom, _never)(wire)
+
+
+def _may_have_broken_off(action: str, wire: WireTry) -> bool:
+    """Whether a response that seems whole may not be: packets do not show where it was to end.
+
+    Of a head in TLS not a byte is seen: there any idle close would fit.
+    """
+    return not wire.is_end_known and (action != HEADER or wire.has_head)
 
 
 def _failed_connect(symptom: Symptom, wire: WireTry) -> Moment | None:
     if symptom is Symptom.REFUSED and wire.resp_rst_ns >= 0:
         return Moment(wire.resp_rst_ns, wire.resp_rst_ns)
-    if symptom in (Symptom.CONNECT_TIMEOUT, Symptom.UNREACHABLE) and wire.resp_rst_ns < 0:
+    if symptom is Symptom.CONNECT_TIMEOUT and wire.resp_rst_ns < 0:
         return Moment(wire.start_ns, wire.start_ns, is_open=True)
+    if symptom is Symptom.UNREACHABLE and wire.resp_rst_ns < 0:
+        # ICMP answers a SYN and ends the attempt: it was the last one.
+        return Moment(wire.last_sent_ns, wire.last_sent_ns, is_open=True)
     return None
 
 
 def _closed(wire: WireTry) -> Moment | None:
     first = first_of(wire.resp_fin_ns, wire.alert_ns)
-    if first < 0 or not wire.is_failure:
-        return None
-    # nginx closes its side as it reads the FIN: that is the very moment. Not so where it had closed long before.
     closed = wire.proxy_close_ns
+    if first < 0:
+        # In TLS 1.3 the close_notify looks like the last bytes of the response.
+        return Moment(closed, closed) if closed >= 0 and not wire.is_end_known else None
+    # nginx closes its side as it reads the FIN: that is the very moment. Not so where it had closed long before.
     return Moment(closed, closed) if closed >= first else Moment(first, first) if closed < 0 else None
 
 
 def _reset(wire: WireTry) -> Moment | None:
     # A FIN before the RST is read first, as an orderly end.
-    if wire.resp_rst_ns < 0 or not wire.is_failure:
+    if wire.resp_rst_ns < 0:
         return None
     if 0 <= wire.resp_fin_ns < wire.resp_rst_ns and wire.proxy_close_ns >= 0:
         return None

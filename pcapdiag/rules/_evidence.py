@@ -107,6 +107,8 @@ def _usual_text(loss: Loss, segment: KeySegment) -> str:
         if segment.acknowledges((loss.request_seq + 1) & 0xFFFFFFFF):
             return f"the upstream {kind} the connection with a part of the request acknowledged"
         return f"the upstream {kind} the connection and acknowledges none of the request"
+    if segment.key is Key.UNSOLICITED and segment.acknowledges((loss.request_seq + 1) & 0xFFFFFFFF):
+        return "bytes that are no response (in TLS: an alert)"
     return _TEXTS[segment.key]
 
 

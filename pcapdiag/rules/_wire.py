@@ -36,11 +36,21 @@ def upstream_of(analysis: Analysis, loss: Loss) -> Upstream | None:
 
 
 def is_acknowledged(loss: Loss) -> bool:
-    """Tell whether the upstream's kernel had the whole request, by any segment of it."""
+    """Tell whether the upstream's kernel had the whole request, by any segment of it.
+
+    Of an upload that was not finished it had what was sent, which is not the whole.
+    """
+    if is_unfinished(loss):
+        return False
     return loss.is_acknowledged or any(
         segment is not None and segment.acknowledges(loss.request_end_seq)
         for segment in (loss.keys.get(Key.RESP_FIN), loss.keys.get(Key.RESP_RST))
     )
+
+
+def is_unfinished(loss: Loss) -> bool:
+    """Tell whether the proxy stopped sending before the announced end of the request; a hole hides where it ends."""
+    return bool(loss.flags & ExchangeFlag.REQUEST_OPEN) and not loss.flags & ExchangeFlag.HOLE
 
 
 def is_partly_acknowledged(loss: Loss) -> bool:
@@ -48,15 +58,18 @@ def is_partly_acknowledged(loss: Loss) -> bool:
     if is_acknowledged(loss):
         return False
     after_request = (loss.request_seq + 1) & 0xFFFFFFFF
-    return bool(loss.flags & ExchangeFlag.ACKNOWLEDGED_PART) or any(
+    return bool(loss.flags & (ExchangeFlag.ACKNOWLEDGED_PART | ExchangeFlag.ACKNOWLEDGED)) or any(
         segment is not None and segment.acknowledges(after_request)
         for segment in (loss.keys.get(Key.RESP_FIN), loss.keys.get(Key.RESP_RST))
     )
 
 
 def upstream_closing(loss: Loss) -> KeySegment | None:
-    """Return the first FIN or RST of the upstream's side."""
-    return _first(loss.keys.get(Key.RESP_FIN), loss.keys.get(Key.RESP_RST))
+    """Return the first FIN or RST of the upstream's side, or the TLS alert that came instead of a response."""
+    closing = _first(loss.keys.get(Key.RESP_FIN), loss.keys.get(Key.RESP_RST))
+    alert = loss.keys.get(Key.UNSOLICITED)
+    is_reply = alert is not None and loss.request_seq >= 0 and alert.acknowledges((loss.request_seq + 1) & 0xFFFFFFFF)
+    return _first(alert, closing) if is_reply else closing
 
 
 def proxy_closing(loss: Loss) -> KeySegment | None:

@@ -73,8 +73,9 @@ class IdleCloseRaceInServer(CauseRule):
                 and not is_reset_by_middlebox(analysis, loss, upstream)
             ):
                 texts = {
-                    closing.key: f"{closing.kind_name} instead of a response, after {idle_gaps([loss])} of idleness:"
-                    " the upstream had the request in its kernel and closed without reading it"
+                    closing.key: f"{closing.kind_name or 'close_notify'} instead of a response, after"
+                    f" {idle_gaps([loss])} of idleness: the upstream had the request in its kernel and closed without"
+                    " reading it"
                 }
                 yield loss, Claim(certainty(analysis, loss, Confidence.LIKELY), closing=closing, texts=texts)
 

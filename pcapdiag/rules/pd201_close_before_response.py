@@ -70,17 +70,18 @@ class CloseBeforeResponse(CauseRule):
         """Yield requests that the upstream took and answered with a FIN."""
         for loss in analysis.losses:
             closing = upstream_closing(loss)
-            if loss.is_connect or closing is None or closing.key is not Key.RESP_FIN:
+            if loss.is_connect or closing is None or closing.key is Key.RESP_RST:
                 continue
             if is_failed_in_upstream(loss) and not is_idle_close_in_server(loss, upstream_of(analysis, loss)):
-                text = "FIN instead of a response: the upstream had the whole request"
+                what = "FIN" if closing.key is Key.RESP_FIN else "TLS alert (close_notify)"
+                text = f"{what} instead of a response: the upstream had the whole request"
                 confidence = Confidence.CONFIRMED
             elif loss.crossing is not None and not was_idle(loss) and is_closed_by_upstream(loss):
                 text = "FIN on a fresh connection, without any of the request: closed as soon as it was accepted"
                 confidence = Confidence.LIKELY
             else:
                 continue
-            claim = Claim(certainty(analysis, loss, confidence), closing=closing, texts={Key.RESP_FIN: text})
+            claim = Claim(certainty(analysis, loss, confidence), closing=closing, texts={closing.key: text})
             yield loss, claim
 
     def describe(self, analysis: Analysis, group: Group) -> Words:

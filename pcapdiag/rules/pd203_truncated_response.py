@@ -19,14 +19,18 @@ if TYPE_CHECKING:
     from pcapdiag.findings import Finding
 
 
+_CUT_OFF = frozenset({LogKind.PREMATURE_CLOSE, LogKind.RECV_FAILED})
+
+
 class TruncatedResponse(CauseRule):
     """The upstream closed or reset the connection in the middle of a response.
 
     What it looks for
     -----------------
     A response that began and then a FIN or RST of the upstream before the length that Content-Length or the chunks
-    announced; a RST also where only the close would have marked the end. With an error log also responses that stalled:
-    `upstream timed out` while reading upstream, after which the proxy gave up.
+    announced; a RST also where only the close would have marked the end. With an error log also responses that stalled
+    (`upstream timed out` while reading upstream, after which the proxy gave up), and those whose announced length the
+    packets do not show, in TLS or cut by a short snap length.
 
     Why it matters
     --------------
@@ -66,8 +70,12 @@ class TruncatedResponse(CauseRule):
                 yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), closing=closing)
 
     def findings(self, analysis: Analysis, claims: Iterable[tuple[Loss, Claim]]) -> Iterator[Finding]:
-        """Yield the findings for `claims`, and the responses that stalled until the proxy gave up."""
+        """Yield the findings for `claims`, and what only the error log tells of: unseen ends, and stalls."""
         yield from super().findings(analysis, claims)
+        for peer, joined in logged_tries(analysis, _CUT_OFF, BODY).items():
+            unseen = [j for j in joined if j.wire is not None and not j.wire.is_failure]
+            if unseen:
+                yield logged_finding(self, peer, "logged", unseen, _cut_off(peer, len(unseen)))
         for peer, joined in logged_tries(analysis, frozenset({LogKind.TIMED_OUT}), BODY).items():
             yield logged_finding(self, peer, "stalled", joined, _stalled(peer, len(joined)))
 
@@ -80,13 +88,27 @@ class TruncatedResponse(CauseRule):
                 f" {len(group.losses) - by_rst} by FIN) before the announced end."
             ),
             refuted_by="The missing bytes in a capture without drops, or in the client's own log.",
-            remedy=(
-                f"Read the log of {group.subject} at these times for what ended the response: a worker that died or was"
-                " stopped, a write timeout, a reload. At the proxy no setting brings the rest back; proxy_buffering on"
-                " only hides short stalls."
-            ),
+            remedy=_remedy(group.subject),
             details={"by_rst": by_rst},
         )
+
+
+def _remedy(peer: str) -> str:
+    return (
+        f"Read the log of {peer} at these times for what ended the response: a worker that died or was stopped, a write"
+        " timeout, a reload. At the proxy no setting brings the rest back; proxy_buffering on only hides short stalls."
+    )
+
+
+def _cut_off(peer: str, n: int) -> Words:
+    return Words(
+        message=(
+            f"{peer} cut off {count(n, 'response')}: the proxy's log says so; how long they were to be, the packets do"
+            " not show."
+        ),
+        refuted_by="The missing bytes in the client's own log.",
+        remedy=_remedy(peer),
+    )
 
 
 def _stalled(peer: str, n: int) -> Words:

@@ -9,9 +9,10 @@ from pcapdiag.correlate import access as access_log
 from pcapdiag.correlate import join
 from pcapdiag.correlate.join import CaptureSpan, join_logs
 from pcapdiag.correlate.ledger import Absence, EntryVerdict, WireVerdict
+from pcapdiag.correlate.symptoms import BODY, SENDING
 from pcapdiag.findings import Confidence
 from pcapdiag.logs.entries import LogKind
-from tests.correlate.builders import CONNECTING, MS, OTHER, PEER, SPAN, T0, S, access, entry, wire
+from tests.correlate.builders import CONNECTING, HEADER, MS, OTHER, PEER, SPAN, T0, S, access, entry, wire
 
 NO_LIVE = LogKind.NO_LIVE_UPSTREAMS
 
@@ -104,6 +105,56 @@ def test_a_silent_timeout_is_found_without_knowing_how_long_it_was():
     ledger = join_logs([*silent, wire(40_300, conn=9, peer=OTHER)], SPAN, entries)
     assert [j.wire.conn for j in ledger.entries] == [0, 1, 2, 9]
     assert ledger.clock.is_measured
+
+
+def refused(at_ms, **changes):
+    """Return an attempt whose SYNs nothing answers in the packets; the last of them may come later."""
+    none = {"resp_fin_ns": -1, "orig_fin_ns": -1, "depth": -1, "method": "", "target": "", "host": ""}
+    last = changes.pop("last_ms", at_ms)
+    return wire(at_ms, last_sent_ns=T0 + last * MS, **none | changes)
+
+
+def test_an_attempt_that_icmp_ended_is_told_by_its_last_syn():
+    unreachable = {"kind": LogKind.CONNECT_FAILED, "action": CONNECTING, "errno": 113, "errno_name": "EHOSTUNREACH"}
+    entries = [entry(0), entry(3, line=2, **unreachable), entry(4, line=3, **unreachable)]
+    wires = [wire(500), refused(2100, conn=1, last_ms=4100), refused(3100, conn=2)]
+    ledger = join_logs(wires, SPAN, entries)
+    assert [joined.wire.conn for joined in ledger.entries] == [0, 2, 1]
+
+
+def unread(at_ms, **changes):
+    """Return an upload that the upstream stopped to read: a RST long after the proxy had silently given it up."""
+    start = T0 + at_ms * MS
+    return wire(at_ms, resp_fin_ns=-1, orig_fin_ns=-1, resp_rst_ns=start + 70 * S, is_acknowledged=True, **changes)
+
+
+@pytest.mark.parametrize(("action", "is_told"), [(SENDING, True), (HEADER, False)])
+def test_an_upload_that_was_given_up_silently_is_told_by_what_the_proxy_was_doing(action, is_told):
+    entries = [entry(0), entry(7, line=2, kind=LogKind.TIMED_OUT, errno_name="ETIMEDOUT", action=action)]
+    ledger = join_logs([wire(500), unread(1000, conn=1)], SPAN, entries)
+    assert [joined.wire is not None for joined in ledger.entries] == [True, is_told]
+
+
+@pytest.mark.parametrize(
+    ("changes", "action", "is_told"),
+    [
+        ({}, BODY, False),
+        ({"is_end_known": False}, BODY, True),
+        ({"is_end_known": False}, HEADER, False),
+        ({"is_end_known": False, "has_head": True}, HEADER, True),
+    ],
+)
+def test_a_response_whose_end_is_not_shown_may_have_broken_off(changes, action, is_told):
+    answered = wire(1500, conn=1, first_response_ns=T0 + 1550 * MS, target="/b", is_failure=False, **changes)
+    ledger = join_logs([wire(500), answered], SPAN, [entry(0), entry(1, line=2, action=action, upstream_uri="/b")])
+    assert [joined.wire is not None for joined in ledger.entries] == [True, is_told]
+
+
+def test_a_response_that_seems_whole_is_not_preferred_to_a_try_that_failed():
+    answered = wire(400, conn=1, first_response_ns=T0 + 450 * MS, is_failure=False, is_end_known=False)
+    failed = wire(500, first_response_ns=T0 + 550 * MS)
+    (joined,) = join_logs([answered, failed], SPAN, [entry(0, action=BODY)]).entries
+    assert joined.wire is failed
 
 
 def test_timeouts_alone_do_not_measure_the_clock():

@@ -153,6 +153,13 @@ def fin_crosses_the_request_on_a_connection_just_opened(s):
     return [s.lost(fin(20), depth=0)]
 
 
+@scene("PD201")
+def close_notify_covers_the_request_and_the_proxy_closes_first(s):
+    alert = unsolicited(132, ack=END, length=31)
+    closings = proxy_fin(132.2, ack=BEFORE + 31), fin(264, ack=END + 1, seq=BEFORE + 31)
+    return [s.lost(acknowledged(132), alert, *closings, idle_ms=268)]
+
+
 @scene("PD202")
 def rst_after_the_acknowledgement(s):
     return [s.lost(acknowledged(160), rst(2364, ack=END), idle_ms=56)]
@@ -227,6 +234,17 @@ def still_waiting_when_the_capture_ended(s):
 @scene("PD999")
 def closed_during_the_upload(s):
     return [s.lost(fin(500, ack=START + 50), idle_ms=17, flags=ExchangeFlag.ACKNOWLEDGED_PART)]
+
+
+@scene("PD999")
+def reset_long_after_the_upstream_had_stopped_to_read_the_upload(s):
+    return [s.lost(acknowledged(803), rst(69_821, ack=END), idle_ms=1330, flags=ExchangeFlag.REQUEST_OPEN)]
+
+
+@scene("PD202")
+def reset_with_the_request_in_hand_of_which_the_capture_lacks_bytes(s):
+    flags = ExchangeFlag.REQUEST_OPEN | ExchangeFlag.HOLE
+    return [s.lost(acknowledged(160), rst(2364, ack=END), idle_ms=56, flags=flags)]
 
 
 @scene("PD999")

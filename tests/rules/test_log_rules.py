@@ -1,13 +1,15 @@
 """PD601 and PD901: what they say of a joined ledger."""
 
 from pcapdiag.correlate.join import join_logs
+from pcapdiag.correlate.symptoms import BODY
 from pcapdiag.findings import Confidence, Severity
 from pcapdiag.logs.entries import LogKind
 from pcapdiag.report.build import build_report
 from pcapdiag.report.ledger import ledger_lines
+from pcapdiag.rules.pd203_truncated_response import TruncatedResponse
 from pcapdiag.rules.pd601_no_live_upstreams import NoLiveUpstreams
 from pcapdiag.rules.pd901_retried_failure import RetriedFailure
-from tests.correlate.builders import OTHER, PEER, SPAN, access, entry, wire
+from tests.correlate.builders import MS, OTHER, PEER, SPAN, T0, access, entry, wire
 from tests.report.builders import HOSTILE, analysis
 
 NO_LIVE = LogKind.NO_LIVE_UPSTREAMS
@@ -68,6 +70,15 @@ def test_a_retry_that_succeeded_is_shown_and_a_post_that_may_have_run_twice_warn
     wires = [wire(500, method="POST", is_acknowledged=True)]
     (finding,) = RetriedFailure().check(with_log(wires, [entry(0, method="POST")], [post]))
     assert finding.severity is Severity.WARNING
+
+
+def test_a_response_that_only_the_log_says_was_cut_off_is_found_beside_those_that_packets_show():
+    seen = wire(500, first_response_ns=T0 + 550 * MS)
+    unseen = wire(2500, conn=1, first_response_ns=T0 + 2550 * MS, is_failure=False, is_end_known=False)
+    log = with_log([seen, unseen], [entry(0, action=BODY), entry(2, line=2, action=BODY)])
+    (finding,) = TruncatedResponse().check(log)
+    assert [occurrence.conn for occurrence in finding.occurrences] == [1]
+    assert "the proxy's log says so" in finding.message
 
 
 def test_the_report_holds_every_entry_and_every_failed_try_once_and_redacts_them():
