@@ -35,14 +35,17 @@ _OPTIONS = {
     "watch": ("proxy", "upstream", "format", "select", "ignore", "fail-on", "quiet", "log-format", "log-zone"),
 }
 # Not options: arguments, and the URLs that must not stand on a command line.
-_NAMES = {"scan": {"paths": "places", "notify": "notify"}, "watch": {"folder": "place"}}
+_NAMES = {"scan": {"paths": "places", "notify": "notify"}, "watch": {"folder": "place", "notify": "notify"}}
 _OWN_OPTIONS = {
     "scan": (
         *("paths", "store", "exchanges", "no-exchanges", "keep-days", "keep-size", "since", "until", "scheduler"),
         *("out", "site-url", "metrics", "jsonl", "notify", "notify-url-env", *_LOGS),
     ),
     "history": ("store",),
-    "watch": ("folder", "out", "ring", "grace", "cool-down", "context", "keep", "bundle", *_LOGS),
+    "watch": (
+        *("folder", "out", "ring", "grace", "cool-down", "context", "keep", "bundle"),
+        *("metrics", "notify", "notify-url-env", *_LOGS),
+    ),
 }
 """Only in the operator's own file."""
 
@@ -110,8 +113,8 @@ def _read(path: Path, *, is_own: bool) -> dict[str, dict[str, Any]]:
 
 
 def _refuse_open_secrets(path: Path, content: dict[str, Any]) -> None:
-    scan = content.get("scan")
-    if isinstance(scan, dict) and "notify" in scan and path.stat().st_mode & stat.S_IROTH:
+    is_secret = any("notify" in options for options in content.values())
+    if is_secret and path.stat().st_mode & stat.S_IROTH:
         msg = f"{path} holds URLs to notify, which are secrets, and everybody may read it: chmod o-r {path}"
         raise UsageError(msg)
 

@@ -127,7 +127,7 @@ def _configured(ctx: click.Context) -> list[str]:
     """Return the URLs from the operator's own pcapdiag.toml."""
     urls = (ctx.default_map or {}).get("notify", [])
     if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
-        msg = 'pcapdiag.toml: notify in [scan] is a list of URLs: notify = ["json://host/path"]'
+        msg = 'pcapdiag.toml: notify is a list of URLs: notify = ["json://host/path"]'
         raise UsageError(msg)
     return urls
 

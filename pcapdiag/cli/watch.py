@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import gc
-import json
 import re
 import signal
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from pcapdiag.cli.options import anonymize_option, role_options
+from pcapdiag.cli.watch_tell import (
+    Lines,
+    plan_watch_telling,
+    say,
+    silence,
+    watch_tell_options,
+    write_metrics_or_say,
+)
 from pcapdiag.errors import PcapdiagError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from pcapdiag.watch.model import Incident, WatchOptions
+    from pcapdiag.cli.watch_tell import WatchTelling
+    from pcapdiag.watch.model import WatchOptions
 
 EXIT_FINDINGS = 1
 _SIZE = re.compile(r"(\d{1,12})\s*([kKMGT]?)i?[bB]?")
@@ -143,6 +150,7 @@ _LEAST_RING = 4 << 20
     show_default=True,
     help="The line on stdout for each incident.",
 )
+@watch_tell_options
 @click.option("--no-redact", is_flag=True, help="Leave credentials, query values and other secrets as captured.")
 @anonymize_option
 @click.option("-q", "--quiet", is_flag=True, envvar="PCAPDIAG_QUIET", show_envvar=True, help="No lines on stderr.")
@@ -169,6 +177,8 @@ def watch(
     ignore: tuple[str, ...],
     fail_on: str,
     format_: str,
+    metrics: str,
+    notify_url_env: str,
     no_redact: bool,
     anonymize: bool,
     quiet: bool,
@@ -215,17 +225,20 @@ def watch(
         least="warning" if fail_on == "never" else fail_on,
         bundle=bundle,
     )
-    has_incidents = run_recorder(options, as_json=format_ == "jsonl", quiet=quiet)
+    telling = plan_watch_telling(ctx, out=out, metrics=metrics, notify_url_env=notify_url_env, anonymize=anonymize)
+    has_incidents = run_recorder(options, telling, as_json=format_ == "jsonl", quiet=quiet)
     ctx.exit(EXIT_FINDINGS if has_incidents and fail_on != "never" else 0)
 
 
-def run_recorder(options: WatchOptions, *, as_json: bool = False, quiet: bool = False) -> bool:
+def run_recorder(options: WatchOptions, telling: WatchTelling, *, as_json: bool = False, quiet: bool = False) -> bool:
     """Record until the input ends or a signal says so.
 
     Parameters
     ----------
     options : WatchOptions
         What to watch, and within which bounds.
+    telling : WatchTelling
+        Whom to tell.
     as_json : bool
         Whether the line for an incident is JSON.
     quiet : bool
@@ -251,13 +264,14 @@ def run_recorder(options: WatchOptions, *, as_json: bool = False, quiet: bool = 
     codes_matching((*options.analysis.select, *options.analysis.ignore))
     warm_up(ProgressMeter(quiet=quiet).announce_compilation)
 
-    def tell(incident: Incident) -> None:
-        click.echo(json.dumps(incident.to_json()) if as_json else _line(incident, options.out))
-        sys.stdout.flush()
-
-    recorder = Recorder(options, tell, _silence if quiet else _say)
+    lines = Lines(options.out, as_json=as_json)
+    on_status = write_metrics_or_say(telling)
+    recorder = Recorder(options, lines.tell, silence if quiet else say, channels=telling.senders(), on_status=on_status)
     with _Signals(recorder.stop, recorder.poll_logs):
         recorder.run()
+    lines.flush()
+    if on_status is not None:
+        on_status(recorder.status())
     if recorder.n_unreported:
         msg = f"{recorder.n_unreported} reports could not be made; the reasons stand above"
         raise PcapdiagError(msg)
@@ -286,24 +300,6 @@ class _Signals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-
-def _say(text: str) -> None:
-    from pcapdiag.report.escape import visible  # noqa: PLC0415 - help needs no unicodedata
-
-    click.echo(f"pcapdiag: {visible(text)}", err=True)
-
-
-def _silence(_text: str) -> None:
-    """Say nothing."""
-
-
-def _line(incident: Incident, out: str) -> str:
-    from pcapdiag.report.escape import visible  # noqa: PLC0415 - help needs no unicodedata
-    from pcapdiag.units import format_ts_ns  # noqa: PLC0415 - the same
-
-    when = format_ts_ns(incident.first_ts_ns)[:19] + "Z"
-    return visible(f"{when} {incident.code} {incident.message} [{incident.count} new] {out}/{incident.path}")
 
 
 def _codes(values: tuple[str, ...]) -> tuple[str, ...]:

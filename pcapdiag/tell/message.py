@@ -52,16 +52,51 @@ def compose(findings: Sequence[FindingRow], link: Callable[[FindingRow], str]) -
     states = Counter(_word(finding) for finding in findings)
     counts = ", ".join(f"{states[word]:,} {word}" for word in ("new", "worse", "not told before") if states[word])
     last = max(finding.state_day for finding in findings)
+    paragraphs = [_paragraph(finding, link(finding)) for finding in findings]
+    return Message(f"pcapdiag: {counts} ({last})", _bounded(paragraphs, "pcapdiag history lists them all"))
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One new trouble, in the texts that a message has of it."""
+
+    what: str
+    message: str
+    detail: str
+
+
+def compose_news(news: Sequence[News], when: str) -> Message:
+    """Return the message about what has just happened.
+
+    Parameters
+    ----------
+    news : sequence of News
+        At least one.
+    when : str
+        When it happened.
+
+    Returns
+    -------
+    Message
+        In plain text.
+    """
+    paragraphs = [
+        "\n".join((_harmless(f"NEW: {one.what}"), _harmless(one.message), _harmless(one.detail))) for one in news
+    ]
+    return Message(f"pcapdiag: {len(news):,} new ({when})", _bounded(paragraphs, "incidents.jsonl lists them all"))
+
+
+def _bounded(paragraphs: Sequence[str], rest: str) -> str:
+    """Join paragraphs as far as there is space, and say where to find the rest."""
     parts: list[str] = []
     size = 0
-    for i, finding in enumerate(findings):
-        part = _paragraph(finding, link(finding))
+    for i, part in enumerate(paragraphs):
         size += len(part.encode()) + 2
         if parts and size > _MOST_BYTES:
-            parts.append(f"and {count_of(len(findings) - i, 'more', 'more')}: pcapdiag history lists them all")
+            parts.append(f"and {count_of(len(paragraphs) - i, 'more', 'more')}: {rest}")
             break
         parts.append(part)
-    return Message(f"pcapdiag: {counts} ({last})", "\n\n".join(parts))
+    return "\n\n".join(parts)
 
 
 def _paragraph(finding: FindingRow, link: str) -> str:

@@ -1,35 +1,27 @@
 """The state of the store as metrics for node_exporter's textfile collector.
 
-All are gauges without timestamps: what Prometheus' text format and OpenMetrics both take. What a capture can make up
-(an upstream per port) is bounded, and label values are escaped.
+What a capture can make up (an upstream per port) is bounded.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag import __version__
-from pcapdiag.errors import UsageError
-from pcapdiag.outfolder import OutFolder
-from pcapdiag.report.escape import shorten, visible
 from pcapdiag.store.history import list_findings, list_scans, list_upstreams
 from pcapdiag.store.model import FindingState
+from pcapdiag.tell.textfile import gauge, write_gauges
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from pcapdiag.store.history import ScanRow, UpstreamTrend
     from pcapdiag.store.model import FindingRow
     from pcapdiag.store.store import Store
 
-    Sample = tuple[Mapping[str, str], float]
-
 _MOST_SERIES: Final = 500
-_MOST_LABEL: Final = 200
-_MARK: Final = "# HELP pcapdiag_"
 _FILES: Final = ("ok", "partial", "failed", "unchanged", "waiting")
 _NOT_NOW: Final = (FindingState.GONE, FindingState.QUIET)
 
@@ -51,42 +43,37 @@ def write_metrics(store: Store, path: str | os.PathLike[str], *, notify_failures
     UsageError
         It cannot be written, or node_exporter would not read it.
     """
-    target = Path(path)
-    if target.suffix != ".prom":
-        msg = f"--metrics {path}: node_exporter reads only files whose names end in .prom"
-        raise UsageError(msg)
-    text = render_metrics(store, notify_failures=notify_failures)
-    with OutFolder(target.parent, is_own=lambda head: head.startswith(_MARK.encode())) as folder, folder.locked():
-        folder.write(target.name, text.encode())
+    write_gauges(path, _gauges(store, notify_failures))
 
 
 def render_metrics(store: Store, *, notify_failures: int = 0) -> str:
     """Return the metrics as text; parameters as of `write_metrics`."""
-    parts = [
-        *_scan_metrics(next((scan for scan in list_scans(store) if scan.state == "finished"), None)),
-        *_finding_metrics(list_findings(store)),
-        *_upstream_metrics(_last_days(list_upstreams(store))),
-        _metric("notify_failures", "Channels that the last scan could not tell.", [({}, notify_failures)]),
-    ]
-    return "".join(parts) + "# EOF\n"
+    return "".join(_gauges(store, notify_failures)) + "# EOF\n"
+
+
+def _gauges(store: Store, notify_failures: int) -> Iterator[str]:
+    yield from _scan_metrics(next((scan for scan in list_scans(store) if scan.state == "finished"), None))
+    yield from _finding_metrics(list_findings(store))
+    yield from _upstream_metrics(_last_days(list_upstreams(store)))
+    yield gauge("notify_failures", "Channels that the last scan could not tell.", [({}, notify_failures)])
 
 
 def _scan_metrics(scan: ScanRow | None) -> Iterator[str]:
-    yield _metric("version", "Version of pcapdiag, as a label.", [({"version": __version__}, 1)])
+    yield gauge("version", "Version of pcapdiag, as a label.", [({"version": __version__}, 1)])
     if scan is None:
         return
     ended, took = scan.ended_at_ns / 1e9, (scan.ended_at_ns - scan.started_at_ns) / 1e9
-    yield _metric("scan_end_timestamp_seconds", "When the last scan ended.", [({}, ended)])
-    yield _metric("scan_duration_seconds", "How long the last scan took.", [({}, took)])
+    yield gauge("scan_end_timestamp_seconds", "When the last scan ended.", [({}, ended)])
+    yield gauge("scan_duration_seconds", "How long the last scan took.", [({}, took)])
     counts = [({"status": status}, getattr(scan, status)) for status in _FILES]
-    yield _metric("scan_files", "Files of the last scan by what became of them.", counts)
+    yield gauge("scan_files", "Files of the last scan by what became of them.", counts)
 
 
 def _finding_metrics(findings: Iterable[FindingRow]) -> Iterator[str]:
     findings = list(findings)
     states = Counter(finding.state for finding in findings)
     by_state = [({"state": state.value}, states[state]) for state in FindingState]
-    yield _metric("findings", "Findings by how they stand on the last night of their upstream.", by_state)
+    yield gauge("findings", "Findings by how they stand on the last night of their upstream.", by_state)
     samples = [
         (
             {"code": f.code, "name": f.name, "upstream": f.subject, "identifier": f.identifier},
@@ -94,7 +81,7 @@ def _finding_metrics(findings: Iterable[FindingRow]) -> Iterator[str]:
         )
         for f in findings[:_MOST_SERIES]
     ]
-    yield _metric("finding_last_night", "How often a finding was seen on the last night of its upstream.", samples)
+    yield gauge("finding_last_night", "How often a finding was seen on the last night of its upstream.", samples)
 
 
 def _upstream_metrics(rows: Iterable[UpstreamTrend]) -> Iterator[str]:
@@ -107,13 +94,13 @@ def _upstream_metrics(rows: Iterable[UpstreamTrend]) -> Iterator[str]:
         ("near_misses", "Requests that were answered although they came close to the race, on the last night."),
         ("reused", "Requests on a connection that had carried one before, on the last night."),
     ):
-        yield _metric(f"upstream_{name}", help_, [({"upstream": r.endpoint}, getattr(r, name)) for r in rows])
+        yield gauge(f"upstream_{name}", help_, [({"upstream": r.endpoint}, getattr(r, name)) for r in rows])
     for name, field, help_ in (
         ("idle_timeout_seconds", "idle_timeout_ns", "After how long an upstream closes idle connections, as measured."),
         ("rtt_median_seconds", "rtt_p50_ns", "Round-trip time to an upstream, median of its handshakes."),
     ):
         values = [({"upstream": r.endpoint}, getattr(r, field) / 1e9) for r in rows if getattr(r, field) >= 0]
-        yield _metric(f"upstream_{name}", help_, values)
+        yield gauge(f"upstream_{name}", help_, values)
 
 
 def _last_days(rows: Iterable[UpstreamTrend]) -> list[UpstreamTrend]:
@@ -122,17 +109,3 @@ def _last_days(rows: Iterable[UpstreamTrend]) -> list[UpstreamTrend]:
         if row.endpoint not in last or row.day > last[row.endpoint].day:
             last[row.endpoint] = row
     return list(last.values())
-
-
-def _metric(name: str, help_: str, samples: Iterable[Sample]) -> str:
-    full = f"pcapdiag_{name}"
-    lines = [f"# HELP {full} {help_}", f"# TYPE {full} gauge"]
-    for labels, value in samples:
-        inside = ",".join(f'{label}="{_escape(text)}"' for label, text in labels.items())
-        lines.append(f"{full}{{{inside}}} {value!r}" if inside else f"{full} {value!r}")
-    return "\n".join(lines) + "\n"
-
-
-def _escape(text: str) -> str:
-    plain = shorten(visible(text), _MOST_LABEL)
-    return plain.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

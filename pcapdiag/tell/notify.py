@@ -126,6 +126,24 @@ def notify(store: Store, channels: Sequence[Channel], link: Callable[[FindingRow
     return tuple(_tell(store, channel, findings, link) for channel in channels)
 
 
+def send(channel: Channel, message: Message) -> str:
+    """Send one message.
+
+    Parameters
+    ----------
+    channel : Channel
+        To whom.
+    message : Message
+        What.
+
+    Returns
+    -------
+    str
+        Why it could not be sent, in words that hold nothing of the URL; empty if it was.
+    """
+    return _send(channel.service, message)
+
+
 def _tell(store: Store, channel: Channel, findings: Sequence[FindingRow], link: Callable[[FindingRow], str]) -> Told:
     due = findings_to_announce(store, channel.name, findings)
     if not due:

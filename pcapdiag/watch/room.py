@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _SAY_EVERY_S: Final = 60.0
-_AGAIN_S: Final = 5.0
+_AGAIN_S: Final = 2.0
 _LONGEST_S: Final = 60.0
 _GIVE_EVERY_S: Final = 30.0
 _QUIET_S: Final = 60.0
