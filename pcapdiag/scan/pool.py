@@ -121,6 +121,7 @@ class Workers:
             job = self._suspects.popleft()
             self._alone = self._alone or _Processes(1)
             self._running[self._alone.submit(job)] = job
+        self._place.check()
         done, _ = wait(self._running, timeout_s, FIRST_COMPLETED)
         results = []
         broken = []
@@ -168,6 +169,9 @@ class _Processes:
             )
         return self._executor.submit(run_job, job)
 
+    def check(self) -> None:
+        """Do nothing: what goes wrong here shows in the jobs."""
+
     def explain(self, job: Job, error: BaseException) -> JobResult:  # noqa: ARG002 - the method of both places
         """Raise what a job raised: `run_job` raises nothing unforeseen."""
         raise error
@@ -198,19 +202,24 @@ class _Cluster:
     @property
     def n_workers(self) -> int:
         """How many jobs they can do at a time; one if there is none yet."""
+        self.check()
+        return max(self._n_known, 1)
+
+    def check(self) -> None:
+        """Ask now and then how many workers there are; an error if there has been none for long."""
         now = time.monotonic()
-        if now >= self._ask_again_at:
-            self._ask_again_at = now + _ASK_EVERY_S
-            try:
-                self._n_known = sum(self._client.nthreads().values())
-            except Exception as error:  # what a lost connection raises there depends on the moment
-                raise self._lost(error) from error
+        if now < self._ask_again_at:
+            return
+        self._ask_again_at = now + _ASK_EVERY_S
+        try:
+            self._n_known = sum(self._client.nthreads().values())
+        except Exception as error:  # what a lost connection raises there depends on the moment
+            raise self._lost(error) from error
         if self._n_known:
             self._workers_seen_at = now
         elif now - self._workers_seen_at > _WORKERLESS_S:
             msg = f"the cluster at {self._address} has no workers: start some with `dask worker {self._address}`"
             raise ScanError(f"{msg}; {_AGAIN}")  # noqa: TRY003, EM102 - one sentence
-        return max(self._n_known, 1)
 
     def submit(self, job: Job) -> Future[JobResult]:
         """Hand out a job."""

@@ -1,36 +1,16 @@
 """The services that scans work with, run for real on this machine: PostgreSQL, an S3 API, a Dask cluster."""
 
+import logging
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.scan import places
-
-
-def _wait_for(is_there, what, timeout_s=20):
-    until = time.monotonic() + timeout_s
-    while not is_there():
-        assert time.monotonic() < until, f"{what} did not start"
-        time.sleep(0.05)
-
-
-def _free_port():
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return opened.getsockname()[1]
-
-
-def _listens(port):
-    with socket.socket() as opened:
-        opened.settimeout(0.2)
-        return opened.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture
@@ -101,7 +81,7 @@ def bucket(monkeypatch):
     """Return a function that puts a folder's files into a bucket of an S3 API, and the URL of the bucket."""
     import boto3
 
-    port = _free_port()
+    port = places.free_port()
     server = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,
@@ -114,7 +94,7 @@ def bucket(monkeypatch):
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
     }.items():
         monkeypatch.setenv(name, value)
-    _wait_for(lambda: _listens(port), "the S3 API")
+    places.wait_for_port(f"tcp://127.0.0.1:{port}")
     client = boto3.client("s3")
     client.create_bucket(Bucket="captures")
 
@@ -130,26 +110,21 @@ def bucket(monkeypatch):
 
 
 @pytest.fixture
-def cluster(tmp_path):
-    """Return the address of a Dask scheduler with two workers, processes of their own, and their process numbers."""
-    port = _free_port()
-    quiet = {"stdout": (tmp_path / "dask.log").open("w"), "stderr": subprocess.STDOUT}
-    environment = places.environment() | {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "3"}
-    address = f"tcp://127.0.0.1:{port}"
-    start = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)]
-    processes = [subprocess.Popen([*start, "--no-dashboard", "--no-show"], env=environment, **quiet)]
-    _wait_for(lambda: _listens(port), "the Dask scheduler")
+def cluster(tmp_path, monkeypatch):
+    """Return a function that starts a `LocalCluster` of Dask, whose workers see the environment of that moment."""
+    import dask
+    from distributed import LocalCluster
 
-    def add_worker():
-        command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
-        command += ["--memory-limit", "1GiB", "--local-directory", str(tmp_path), "--no-nanny"]
-        processes.append(subprocess.Popen(command, env=environment, **quiet))
-        return processes[-1]
+    monkeypatch.delenv("PCAPDIAG_KERNELS", raising=False)  # as in `places.environment`
+    monkeypatch.setenv("PYTHONPATH", str(places.ROOT))
+    started = []
 
-    add_worker.address = address
-    add_worker.workers = [add_worker(), add_worker()]
-    yield add_worker
-    for process in processes:
-        process.kill()
-        process.wait()
-    quiet["stdout"].close()
+    def start(**options):
+        given = {"threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": logging.CRITICAL}
+        with dask.config.set({"temporary-directory": str(tmp_path)}):
+            started.append(LocalCluster(processes=True, **given | options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close(timeout=10)

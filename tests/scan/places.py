@@ -8,6 +8,7 @@ import os
 import random
 import resource
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -104,6 +105,43 @@ def is_done(store):
     done = has_tables and db.execute("SELECT count(*) FROM scans WHERE state = 'finished'").fetchone()[0]
     db.close()
     return bool(done)
+
+
+def wait_for_captures(store, n, timeout_s=60):
+    """Wait until a running scan has written some captures; return how many there are then."""
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        if store.exists() and store.stat().st_size:
+            db = sqlite3.connect(store)
+            has_tables = db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'captures'").fetchone()[0]
+            there = db.execute("SELECT count(*) FROM captures").fetchone()[0] if has_tables else 0
+            db.close()
+            if there >= n:
+                return there
+        time.sleep(0.02)
+    message = f"no {n} captures in {store} after {timeout_s} s"
+    raise AssertionError(message)
+
+
+def free_port():
+    """Return a port of this machine that nobody listens at."""
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return opened.getsockname()[1]
+
+
+def wait_for_port(address, timeout_s=20):
+    """Wait until somebody listens at ``tcp://HOST:PORT``."""
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        with socket.socket() as opened:
+            opened.settimeout(0.2)
+            if opened.connect_ex((host, int(port))) == 0:
+                return
+        time.sleep(0.05)
+    message = f"nobody listens at {address}"
+    raise AssertionError(message)
 
 
 def command(folder, store, *options):
