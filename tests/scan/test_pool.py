@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pcapdiag import __version__
 from pcapdiag.errors import ScanError
 from pcapdiag.scan import pool
 from pcapdiag.scan.model import Found, Fresh, Job, ReadOptions
@@ -91,17 +92,32 @@ def test_what_is_typed_at_a_scan_ends_it_in_one_line(tmp_path):
     assert [line for line in err.decode().splitlines() if "bad/" not in line] == ["pcapdiag: interrupted"]
 
 
-def test_memory_of_a_worker_does_not_grow_with_what_it_has_read(tmp_path):
-    paths = [places.capture(tmp_path / f"{i}" / "a.pcap", races=8, answered=40, at_s=i) for i in range(120)]
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_memory_of_a_worker_does_not_grow_with_what_it_has_read(tmp_path, cluster, is_remote):
+    n = 40
+    paths = [places.capture(tmp_path / f"{i}" / "a.pcap", races=8, answered=40, at_s=i) for i in range(3 * n)]
+    workers = cluster(n_workers=1, memory_limit="1GiB") if is_remote else None
     sizes = []
-    with pool.Workers(jobs=1, scheduler="") as workers:
-        for first in range(0, 120, 40):
-            jobs = [job_of(path, size=path.stat().st_size) for path in paths[first : first + 40]]
-            results = finish(workers, jobs)
+    with pool.Workers(jobs=1, scheduler=workers.scheduler_address if workers else "") as hands:
+        for first in range(0, 3 * n, n):
+            jobs = [job_of(path, size=path.stat().st_size, version=__version__) for path in paths[first : first + n]]
+            results = finish(hands, jobs)
             assert all(result.captures for _, result in results)
-            (worker,) = _workers()
+            (worker,) = [nanny.pid for nanny in workers.workers.values()] if workers else _workers()
             sizes.append(int(Path(f"/proc/{worker}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20)
+    print("resident:", sizes, "MiB")
     assert sizes[-1] - sizes[0] < 24, sizes
+
+
+def test_a_capture_that_needs_more_memory_than_a_worker_has_is_told_and_tried_again(tmp_path, cluster):
+    """A bound below what the program itself takes stands for a capture that is too large for a sensible one."""
+    path = places.capture(tmp_path / "a.pcap")
+    workers = cluster(n_workers=1, memory_limit="160MiB")
+    with pool.Workers(jobs=0, scheduler=workers.scheduler_address) as hands:
+        ((_, result),) = finish(hands, [job_of(path, size=path.stat().st_size, version=__version__)])
+    (file,) = result.failed
+    assert (file.notes[0].code, file.retry) == ("worker-died", True)
+    assert "perhaps for want of memory" in file.notes[0].text
 
 
 def test_a_cluster_whose_workers_have_another_version_is_refused(cluster, monkeypatch):
