@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pcapdiag.correlate.ledger import Absence, Chain, ChainLink, EntryVerdict
-from pcapdiag.correlate.pairs import normalize_peer
+from pcapdiag.correlate.pairs import end_of, normalize_peer
 from pcapdiag.correlate.symptoms import FOUND_NO_PEER
 from pcapdiag.logs.entries import LogKind
 from pcapdiag.units import format_address
@@ -35,7 +35,9 @@ LONGEST_CHECK_S = 600
 """[s] How long ago a health check may have counted against a peer that is still out."""
 _CHECKED = re.compile(r"(?:for|target status) '[^'()]{0,255}\(?((?:\[[0-9a-fA-F:]{2,45}\]|[0-9.]{7,15}):\d{1,5})\)?'")
 LONGEST_REQUEST_S = 3600
-"""[s] How far back a try may lie that belongs to the same request, where no access log says so."""
+"""[s] How long a try of a request may have lasted, where no packets say so."""
+_AT_ONCE_S = 2
+"""[s] So far apart are the stamps of what happened at once: a second each, and a handshake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +132,8 @@ class _History:
             peers, has_zone, source = [_Peer(peer) for peer in self._blocks[name]], False, ""
         tried = self._tried(position, joined, accesses)
         links = tuple(self._link(position, joined, peer, tried, has_zone=has_zone) for peer in peers)
-        timeout = max((peer.fail_timeout_s for peer in peers), default=DEFAULT_FAIL_TIMEOUT_S)
-        return Chain(entry, name, links, source, timeout)
+        timeouts = [peer.fail_timeout_s for peer in peers] or [DEFAULT_FAIL_TIMEOUT_S]
+        return Chain(entry, name, links, source, max(timeouts), min(timeouts))
 
     def balanced_chain(self, position: int, joined: JoinedEntry, accesses: Sequence[AccessEntry]) -> Chain:
         """Return why a balancer in Lua had no peer: what the request had tried, and what health checks had found."""
@@ -183,13 +185,17 @@ class _History:
         entry = joined.entry
         tried: dict[str, int] = {}
         positions = self._of_request[entry.pid, entry.log_conn, entry.request]
+        # A proxy turns to the next peer at once: what failed long before the try after it began was another request's.
+        next_s, within_s = entry.ts_s, _AT_ONCE_S
         for before in reversed(positions[: positions.index(position)]):
-            other = self._joined[before].entry
-            if other.kind in FOUND_NO_PEER or entry.ts_s - other.ts_s > LONGEST_REQUEST_S:
+            other, wire = self._joined[before].entry, self._joined[before].wire
+            if other.kind in FOUND_NO_PEER or next_s - other.ts_s > within_s:
                 break
             peer = normalize_peer(other.upstream_peer)
             if peer not in tried or other.kind is not LogKind.SERVER_DISABLED:
                 tried[peer] = before
+            lasted_s = LONGEST_REQUEST_S if wire is None else (end_of(wire) - wire.start_ns) // 1_000_000_000
+            next_s, within_s = other.ts_s, lasted_s + _AT_ONCE_S
         nearest = [a for a in accesses if any(t.addr == entry.upstream_peer for t in a.tries)]
         matching = [a for a in nearest if any(normalize_peer(t.addr) in tried for t in a.tries)]
         if len(nearest) == 1 or len(matching) == 1:

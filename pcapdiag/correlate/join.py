@@ -459,8 +459,10 @@ class _Judge:
         closed = wire.proxy_close_ns
         if other < 0 or 0 <= closed < other:
             return WireVerdict.NOTHING_LOGGED
-        if self._clock is None or not stamps:
+        if not stamps:
             return WireVerdict.NOT_IN_LOG
+        if self._clock is None:
+            return WireVerdict.UNDETERMINED
         at = other + self._clock.total_ns
         if at < (stamps[0] - 1) * S or at > (stamps[-1] + 2) * S:
             return WireVerdict.OUTSIDE_LOG

@@ -31,7 +31,7 @@ class WireVerdict(Enum):
 
     LOGGED = "logged"
     NOT_IN_LOG = "not_in_log"
-    """The log covers its time and has no entry that fits."""
+    """The log covers its time and has no entry that fits, or it has none about any upstream."""
     OUTSIDE_LOG = "outside_log"
     """It happened before the log's first or after its last entry."""
     NOTHING_LOGGED = "nothing_logged"
@@ -72,6 +72,8 @@ class WireTry:
         [ns] First byte of a response.
     resp_fin_ns, resp_rst_ns, orig_fin_ns, orig_rst_ns, alert_ns : int
         [ns] First FIN and RST of each side, and unasked bytes of the upstream before (TLS close_notify).
+    held_back_ns : int
+        [ns] When the proxy's closing left late, behind bytes of the request that nobody had acknowledged.
     is_failure : bool
         No response, or one that broke off.
     is_end_known : bool
@@ -109,6 +111,7 @@ class WireTry:
     response_frame: int = -1
     closing_frame: int = -1
     is_end_known: bool = True
+    held_back_ns: int = -1
 
     @property
     def is_connect(self) -> bool:
@@ -229,7 +232,9 @@ class Chain:
     source : str
         Where its servers were read; empty if they are those that the log names.
     fail_timeout_s : int
-        [s] As configured, or nginx's default; -1 for a balancer, which has none.
+        [s] The longest of its servers, as configured, or nginx's default; -1 for a balancer, which has none.
+    shortest_timeout_s : int
+        [s] The shortest of its servers, likewise.
     """
 
     entry: ErrorEntry
@@ -237,6 +242,7 @@ class Chain:
     links: tuple[ChainLink, ...]
     source: str
     fail_timeout_s: int
+    shortest_timeout_s: int = -1
 
     @property
     def is_complete(self) -> bool:

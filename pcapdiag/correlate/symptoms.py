@@ -129,8 +129,9 @@ def moment_of(symptom: Symptom, action: str, wire: WireTry) -> Moment | None:
         return None
     if symptom in (Symptom.CLOSED, Symptom.RESET) and not (wire.is_failure or _may_have_broken_off(action, wire)):
         return None
-    if symptom is Symptom.TIMEOUT and action == SENDING and wire.is_failure and wire.proxy_close_ns < 0:
-        # A FIN waits behind what the upstream's zero window holds back: nginx gave up and nothing shows it.
+    is_silent = wire.held_back_ns >= 0 or (action == SENDING and wire.proxy_close_ns < 0)
+    if symptom is Symptom.TIMEOUT and wire.is_failure and is_silent:
+        # A FIN waits behind bytes that the upstream does not take: nginx gave up before, and nothing shows when.
         return Moment(wire.start_ns, wire.start_ns, is_open=True)
     return _END.get(symptom, _never)(wire)
 

@@ -7,7 +7,9 @@ import hashlib
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
-from pcapdiag.codes import CapturePoint, Direction
+import numpy as np
+
+from pcapdiag.codes import CapturePoint, Direction, Leg, Protocol
 from pcapdiag.findings import Confidence
 from pcapdiag.report.far_end import UPSTREAM, build_far_end, build_proof, far_frames
 from pcapdiag.report.impact import measure_impact
@@ -128,6 +130,7 @@ def build_report(
             failed_connects=sum(loss.is_connect for loss in analysis.losses),
             truncated=len(analysis.truncated),
             retransmissions=analysis.n_retransmissions,
+            turns=_count_turns(analysis),
         ),
         upstreams=tuple(_upstream(u) for u in analysis.upstreams),
         findings=tuple(builder.finding(f) for f in findings),
@@ -141,6 +144,14 @@ def build_report(
     masked = tuple(Masked(*counted) for counted in redactor.counts)
     redaction = Redaction(redacted=redact, anonymized=anonymized, masked=masked)
     return with_identifier(dataclasses.replace(report, redaction=redaction))
+
+
+def _count_turns(analysis: Analysis) -> int:
+    on_upstream_leg = np.asarray(analysis.legs) == Leg.UPSTREAM
+    return sum(
+        int((on_upstream_leg[chunk["conn"]] & (chunk["protocol"] != Protocol.HTTP1)).sum())
+        for chunk in analysis.exchanges.chunks()
+    )
 
 
 def with_identifier(report: Report) -> Report:

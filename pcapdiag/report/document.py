@@ -277,7 +277,7 @@ class _Builder:
             self._add(Paragraph(f"and {len(others) - n_rows:,} more: --format json lists them all"))
 
     def _remedies(self, group: summary.FindingGroup) -> None:
-        for subjects, remedy in group.remedies[: 1 if self._is_brief else None]:
+        for subjects, remedy, others in group.remedies[: 1 if self._is_brief else None]:
             self._add(Heading(self._cut(summary.remedy_title(subjects, len(group.remedies))), 3))
             for block in split_blocks(remedy)[: 2 if self._is_brief else None]:
                 if block.is_code:
@@ -285,7 +285,6 @@ class _Builder:
                     self._add(Code(tuple(self._cut(line) for line in lines)))
                 else:
                     self._add(Paragraph(self._cut(" ".join(block.lines))))
-            others = summary.remedy_of_others(subjects)
             self._add(*([Paragraph(self._cut(others))] if others else []))
 
 

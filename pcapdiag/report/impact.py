@@ -123,12 +123,16 @@ def impact_line(impact: Impact) -> str:
         return f"What clients saw is not known: {impact.unknown}."
     text = f"Clients saw {count_of(impact.failures, 'failure')} of {count_of(impact.requests, 'request')}"
     if impact.hidden_by_retries >= 0:
-        text += f"; retries hid {impact.hidden_by_retries:,} more"
+        text += f"; retries hid {impact.hidden_by_retries:,} more" if impact.hidden_by_retries else "; retries hid none"
     if impact.gave_up:
         text += f"; {count_of(impact.gave_up, 'client')} gave up"
     if impact.failures:
         seconds = count_of(impact.unavailable_s, "second")
-        text += f"; in {seconds} nobody was served, in {impact.failing_s:,} somebody was not"
+        text += (
+            f"; in {seconds} nobody was served, in {impact.failing_s:,} somebody was not"
+            if impact.unavailable_s
+            else f"; in {count_of(impact.failing_s, 'second')} somebody was not served"
+        )
     return f"{text} ({_SOURCES[impact.source]})."
 
 

@@ -61,6 +61,16 @@ def build_ladder(occurrence: OccurrenceDetail) -> Ladder:
     return Ladder(header, lines)
 
 
+def zero_ns(occurrence: OccurrenceDetail) -> int:
+    """[ns] What the times of a ladder count from: the request, or the first frame where only a log tells of it.
+
+    A stamp of a log has whole seconds; to count milliseconds from it would claim what nobody knows.
+    """
+    if occurrence.uid or not occurrence.evidence:
+        return occurrence.request_ts_ns
+    return min(e.ts_ns for e in occurrence.evidence)
+
+
 def _order(evidence: EvidenceFrame) -> tuple[bool, int, str, int]:
     """Order frames by the proxy's clock; those whose clock is not known stand at the end, in their own order."""
     offset = evidence.clock_offset_ns
@@ -68,6 +78,8 @@ def _order(evidence: EvidenceFrame) -> tuple[bool, int, str, int]:
 
 
 def _ends(occurrence: OccurrenceDetail, width: int) -> tuple[str, str]:
+    if not occurrence.uid:
+        return "proxy", f"peers of {occurrence.resp}"[-width + 7 :]
     left, right = f"proxy {occurrence.orig}", f"{occurrence.resp} upstream"
     return (left, right) if len(left) + len(right) + 2 <= width else ("proxy", "upstream")
 
@@ -78,7 +90,7 @@ def _line(occurrence: OccurrenceDetail, evidence: EvidenceFrame, segment: str, i
     else:
         elsewhere = f" (in {evidence.capture})" if evidence.capture != occurrence.capture else ""
     return LadderLine(
-        time=_relative_time(evidence.ts_ns - evidence.clock_offset_ns - occurrence.request_ts_ns)
+        time=_relative_time(evidence.ts_ns - evidence.clock_offset_ns - zero_ns(occurrence))
         if evidence.clock_offset_ns is not None
         else "?",
         arrow=f"| {_arrow(segment, inner, to_right=evidence.dir == Direction.ORIG)} |",

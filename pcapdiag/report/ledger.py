@@ -30,6 +30,13 @@ _NO_LIVE = "PD601"
 _RETRIED = "PD901"
 _MOST_CANDIDATES = 20
 _MOST_REASONS = 3
+_UNTIED = (
+    "No entry fits a failure of the capture, whatever the clocks: is it the log of this proxy, and of this time? Its"
+    " zone is not known (--log-zone)."
+)
+_NO_TIE = (
+    "Nothing ties the log's clock to the capture's: the capture has no failure, and the zone is not known (--log-zone)."
+)
 MOST_ENTRIES = 4
 """Entries of the error log that stand beside a ladder."""
 
@@ -183,10 +190,13 @@ def ledger_lines(log: LogSummary) -> tuple[str, ...]:
         return ()
     entries = Counter(e.verdict for e in log.entries)
     failures = Counter(f.verdict for f in log.failures)
+    tries = count_of(len(log.failures), "failed try", "failed tries")
     lines = [
-        f"{count_of(len(log.entries), 'log entry', 'log entries')} about upstreams: {_sum(entries, _ENTRY_WORDS)}.",
+        f"{count_of(len(log.entries), 'log entry', 'log entries')} about upstreams: {_sum(entries, _ENTRY_WORDS)}."
+        if log.entries
+        else "The error log has no entry about an upstream.",
         *_outside(log),
-        f"{count_of(len(log.failures), 'failed try', 'failed tries')} on the wire: {_sum(failures, _WIRE_WORDS)}.",
+        f"{tries} on the wire{f': {_sum(failures, _WIRE_WORDS)}' if log.entries and log.failures else ''}.",
         "An upstream that closes an idle pooled connection logs nothing: such closings are on neither side.",
     ]
     if log.clock_offset_ns is not None:
@@ -213,7 +223,7 @@ def ledger_lines(log: LogSummary) -> tuple[str, ...]:
             f"The log is in {zone}; no failure measures its clock, which is taken to agree with the capture's."
         )
     elif log.entries:
-        lines.append("No failure of the capture fits an entry: the log's zone and clock are not known (--log-zone).")
+        lines.append(_UNTIED if log.failures else _NO_TIE)
     lines += [
         f"{e.path}:{e.line}: {e.verdict.value.replace('_', ' ')}, {e.reason}."
         for e in log.entries

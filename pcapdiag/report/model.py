@@ -80,8 +80,9 @@ class CaptureSummary:
 class Totals:
     """What was counted; `unanswered` includes `failed_connects`, connection attempts that came to nothing.
 
-    Truncated responses began and were cut off: their requests are not unanswered. What only the far end's captures
-    hold is not counted.
+    Truncated responses began and were cut off: their requests are not unanswered. `turns` are those exchanges with
+    upstreams that are no HTTP/1 in the clear, but turns of bytes (TLS, FastCGI and others). What only the far end's
+    captures hold is not counted.
     """
 
     frames: int
@@ -92,6 +93,7 @@ class Totals:
     failed_connects: int
     truncated: int
     retransmissions: int
+    turns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ def _lines(report: Report, limit: int, whole: str) -> Iterator[str]:
     # The verdict names the cause of most failures first; the remedy is for that one.
     main = max((group for group in groups if group.remedies), key=lambda group: group.failures, default=None)
     if main is not None:
-        yield from _remedy(main.head.code, main.remedies[0][1], limit)
+        yield from _remedy(main.head.code, main.remedies[0].text, limit)
     yield f"Whole report: {mrkdwn_text(shorten(whole, limit))}"
 
 

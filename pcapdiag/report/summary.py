@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pcapdiag.capture.link_types import describe_link_type
 from pcapdiag.findings import Confidence, Severity, VerdictKind
@@ -35,6 +35,7 @@ MAX_LINES = 20
 """Lines of any other list that grows with the input."""
 
 _MAX_TARGET = 48
+_LAST_RULE = "PD999"
 
 # Numbers, addresses and times within a remedy.
 _NUMBER = re.compile(r"[0-9a-f]*[:.\[\]0-9]*\d[\w:.\]]*")
@@ -47,6 +48,14 @@ class Grid:
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     right: frozenset[int] = frozenset()
+
+
+class GroupRemedy(NamedTuple):
+    """A remedy, for whom it is, and the sentence that spares the reader the same one with other numbers."""
+
+    subjects: tuple[str, ...]
+    text: str
+    others: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +88,24 @@ class FindingGroup:
         return (*([shown] if shown else []), *rest)
 
     @property
-    def remedies(self) -> tuple[tuple[tuple[str, ...], str], ...]:
-        """Subjects and remedy; where remedies differ in their numbers only, the first one speaks for all."""
-        alike: dict[str, tuple[list[str], str]] = {}
+    def remedies(self) -> tuple[GroupRemedy, ...]:
+        """The remedies; where they differ in their numbers only, the first one speaks for all."""
+        alike: dict[str, list[FindingDetail]] = {}
         for finding in self.findings:
             if finding.remedy:
-                subjects, _ = alike.setdefault(_NUMBER.sub("0", finding.remedy), ([], finding.remedy))
-                subjects.append(finding.subject)
-        return tuple((tuple(dict.fromkeys(subjects)), remedy) for subjects, remedy in alike.values())
+                alike.setdefault(_NUMBER.sub("0", finding.remedy), []).append(finding)
+        return tuple(_shared_remedy(findings, is_only=len(alike) == 1) for findings in alike.values())
+
+
+def _shared_remedy(findings: Sequence[FindingDetail], *, is_only: bool) -> GroupRemedy:
+    subjects = tuple(dict.fromkeys(f.subject for f in findings))
+    text = findings[0].remedy
+    is_same = len({f.remedy.replace(f.subject, "") for f in findings}) == 1
+    others = ", ".join(bounded(subjects[1:]))
+    if not others or (is_same and is_only and subjects[0] not in text):
+        return GroupRemedy(subjects, text, "")
+    numbers = "" if is_same else f", with {'its' if len(subjects) == 2 else 'their'} own numbers (--format json)"
+    return GroupRemedy(subjects, text, f"The same goes for {others}{numbers}.")
 
 
 def bounded(lines: Sequence[str]) -> tuple[str, ...]:
@@ -125,11 +144,26 @@ def _verdict(report: Report) -> str:
     n_requests = sum(u.exchanges for u in report.upstreams)
     if not n_requests:
         return f"There is nothing to judge: {count_of(totals.connections, 'connection')}, no request to an upstream."
+    if blind := _not_judged(report):
+        return f"Nothing can be judged: {blind}."
     n_connections = sum(u.connections for u in report.upstreams)
-    return (
+    text = (
         f"No request was lost: {count_of(n_requests, 'request')} on {count_of(n_connections, 'connection')} "
-        f"to {count_of(len(report.upstreams), 'upstream')}, none unanswered."
+        f"to {count_of(len(report.upstreams), 'upstream')}, none unanswered"
     )
+    return f"{text}. {_turns(report, n_requests)}" if report.totals.turns else f"{text}."
+
+
+def _not_judged(report: Report) -> str:
+    """Return why not even the last rule, which any lost request would fall to, could be evaluated; empty if it was."""
+    skipped = (v for v in report.verdicts if v.code == _LAST_RULE and v.verdict == VerdictKind.NOT_EVALUATED)
+    return next((v.reason for v in skipped), "")
+
+
+def _turns(report: Report, n_requests: int) -> str:
+    turns = report.totals.turns
+    which = "They are" if turns == n_requests else f"{turns:,} of them {'is' if turns == 1 else 'are'}"
+    return f"{which} counted by turns of bytes (TLS, or not HTTP/1): what a turn holds is not seen."
 
 
 def _lost(report: Report) -> str:
@@ -173,13 +207,6 @@ def remedy_title(subjects: Sequence[str], n_remedies: int) -> str:
     return f"Remedy for {subjects[0]}" if n_remedies > 1 and subjects[0] else "Remedy"
 
 
-def remedy_of_others(subjects: Sequence[str]) -> str:
-    """Return the sentence that spares the reader the same remedy with other numbers; empty if there is no other."""
-    others = ", ".join(bounded(subjects[1:]))
-    own = "its" if len(subjects) == 2 else "their"
-    return f"The same goes for {others}, with {own} own numbers (--format json)." if others else ""
-
-
 def filter_label(occurrence: OccurrenceDetail, report: Report) -> str:
     """Return what stands before the display filter: of several files, the one whose frames it counts."""
     n_files = sum(len(c.paths) for c in report.captures)
@@ -199,12 +226,12 @@ def occurrence_title(occurrence: OccurrenceDetail) -> str:
     what = f"{occurrence.method} {shorten(occurrence.target, _MAX_TARGET)}".strip() or "request"
     if occurrence.depth < 0:
         what = "connection attempt"
-    parts = [f"{what} on {occurrence.orig} -> {occurrence.resp}"]
+    parts = [f"{what} {'on' if occurrence.uid else 'of'} {occurrence.orig} -> {occurrence.resp}"]
     if occurrence.depth > 0:
         parts.append(f"request {occurrence.depth + 1} of this connection")
     if occurrence.idle_before_ns >= 0:
         parts.append(f"after {brief(occurrence.idle_before_ns)} idle")
-    parts.append(f"{_clock(occurrence.request_ts_ns)} UTC")
+    parts.append(f"{_clock_of(occurrence)} UTC{'' if occurrence.uid else ' (log)'}")
     return ", ".join(parts)
 
 
@@ -238,10 +265,16 @@ def _clock(ts_ns: int) -> str:
     return clock(format_ts_ns(ts_ns)) if ts_ns >= 0 else "unknown time"
 
 
+def _clock_of(occurrence: OccurrenceDetail) -> str:
+    """Return when it happened: to the second where only the log tells, to the millisecond where packets do."""
+    text = _clock(occurrence.request_ts_ns)
+    return text if occurrence.uid else text[:19]
+
+
 def occurrence_grid(occurrences: Sequence[OccurrenceDetail], *, limit: int = MAX_OCCURRENCES) -> Grid:
     """Return a compact table of occurrences, at most `limit` rows; a date or file they share is said once."""
     shown = occurrences[:limit]
-    clocks = [_clock(o.request_ts_ns) for o in shown]
+    clocks = [_clock_of(o) for o in shown]
     dates = {clock[:10] for clock in clocks}
     has_files = len({o.capture for o in occurrences}) > 1
     rows = []
@@ -290,7 +323,7 @@ def upstream_remarks(upstreams: Sequence[UpstreamSummary]) -> tuple[str, ...]:
     for (server, named_as), endpoints in servers.items():
         names = ", ".join(bounded(endpoints))
         if server:
-            remarks.append(f"{names}: the Server field says {shorten(server, 60)}.")
+            remarks.append(f"{names}: the Server field says {shorten(server, 60).removesuffix('.')}.")
         if named_as:
             remarks.append(f"{names}: T is the default of {', '.join(named_as)}; a name, not a proof.")
     return tuple(remarks)
@@ -332,10 +365,13 @@ def note_lines(report: Report) -> tuple[str, ...]:
 
 
 def verdict_lines(report: Report) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """Return the codes found clean, and the codes not evaluated with their reasons."""
+    """Return the codes found clean, and those not evaluated with their reason, codes of one reason together."""
     clean = tuple(v.code for v in report.verdicts if v.verdict == VerdictKind.CLEAN)
-    skipped = tuple((v.code, v.reason) for v in report.verdicts if v.verdict == VerdictKind.NOT_EVALUATED)
-    return clean, skipped
+    skipped: dict[str, list[str]] = {}
+    for v in report.verdicts:
+        if v.verdict == VerdictKind.NOT_EVALUATED:
+            skipped.setdefault(v.reason, []).append(v.code)
+    return clean, tuple((", ".join(codes), reason) for reason, codes in skipped.items())
 
 
 def input_lines(report: Report) -> tuple[str, ...]:

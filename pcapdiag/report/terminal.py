@@ -170,7 +170,7 @@ def _others(others: list[OccurrenceDetail], width: int, *, has_shown: bool) -> I
 
 
 def _remedies(group: summary.FindingGroup) -> Iterable[RenderableType]:
-    for subjects, remedy in group.remedies:
+    for subjects, remedy, others in group.remedies:
         yield ""
         yield _indented(_heading(summary.remedy_title(subjects, len(group.remedies))))
         for block in split_blocks(remedy):
@@ -178,7 +178,6 @@ def _remedies(group: summary.FindingGroup) -> Iterable[RenderableType]:
                 yield from (_indented(_text(line, "cyan"), 8) for line in block.lines)
             else:
                 yield _indented(_text(" ".join(block.lines)), 4)
-        others = summary.remedy_of_others(subjects)
         if others:
             yield _indented(_text(others), 4)
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _OTHER_AGE = "other-age"
 _UNKNOWN_AGE = "unknown-age"
+_SAME_AGE_NS = 100_000_000
+_SAME_AGE = "Closings at nearly the same idle age are those of an idle timer, although the capture does not measure it."
 
 
 class IdleCloseRace(CauseRule):
@@ -138,8 +140,10 @@ class IdleCloseRace(CauseRule):
             ages = f"that were idle for {duration_range(known)}" if known else "of unknown age"
             other = f", not for the {about(timeout)} of its idle timeout" if group.group == _OTHER_AGE else ""
             text = _remedy_of_reload()
-            if n == 1 and group.group == _UNKNOWN_AGE:
-                text = f"{keepalive_remedy(analysis, upstream, group.losses).text}\n\n{text}"
+            if group.group == _UNKNOWN_AGE:
+                keep = keepalive_remedy(analysis, upstream, group.losses).text
+                is_timer = n > 1 and len(known) == n and max(known) - min(known) <= max(min(known) // 50, _SAME_AGE_NS)
+                text = f"{_SAME_AGE}\n\n{keep}" if is_timer else f"{keep}\n\n{text}" if n == 1 else text
             message = f"{group.subject} closed connections {ages}{other}: {crossed}."
             return Words(message, refuted_by, text, details=details)
         remedy = keepalive_remedy(analysis, upstream, group.losses)

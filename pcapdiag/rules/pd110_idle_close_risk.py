@@ -5,6 +5,9 @@ from __future__ import annotations
 from math import sqrt
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from pcapdiag.codes import Leg
 from pcapdiag.findings import Confidence, Finding, Severity
 from pcapdiag.rules._remedy import keepalive_remedy
 from pcapdiag.rules._rule import Rule
@@ -61,6 +64,8 @@ class IdleCloseRisk(Rule):
 
     def check(self, analysis: Analysis) -> Iterator[Finding]:
         """Yield one finding per upstream that is at risk."""
+        if not _sees_requests(analysis):
+            return
         raced = {
             loss.connection.resp
             for loss in analysis.losses
@@ -72,6 +77,8 @@ class IdleCloseRisk(Rule):
 
     def missing(self, analysis: Analysis) -> str:
         """Return why no idle timeout could be compared."""
+        if not _sees_requests(analysis):
+            return "the requests were not captured: nobody can say how close they came to the idle timeout"
         if any(_is_measured(u) for u in analysis.upstreams):
             return ""
         if any(u.idle_closes_by_proxy for u in analysis.upstreams) and not any(
@@ -123,6 +130,11 @@ class IdleCloseRisk(Rule):
                 "expected_losses_per_day_high": round(high, 3),
             },
         )
+
+
+def _sees_requests(analysis: Analysis) -> bool:
+    on_upstream_leg = np.asarray(analysis.legs) == Leg.UPSTREAM
+    return bool((on_upstream_leg & (analysis.connections["orig_frames"] > 0)).any())
 
 
 def _is_measured(upstream: Upstream) -> bool:

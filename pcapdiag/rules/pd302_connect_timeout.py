@@ -76,10 +76,12 @@ class ConnectTimeout(CauseRule):
         opened = upstream.connections - len(group.losses) if upstream is not None else 0
         others = f"; {count(opened, 'other connection')} to it opened" if opened > 0 else "; none to it opened"
         repeats = sum(max(loss.connection.syn_frames - 1, 0) for loss in group.losses)
-        costs = "proxy_connect_timeout 2s; limits what each attempt costs."
+        costs = " Until then proxy_connect_timeout 2s; limits what each attempt costs."
         changes = give_up_connecting(analysis, group.losses)
         if changes:
-            costs = f"limit what each attempt costs:\n\n{change_block(changes)}"
+            costs = f" Until then limit what each attempt costs:\n\n{change_block(changes)}"
+        elif analysis.blocks_by_endpoint.get(group.losses[0].connection.resp):
+            costs = " What each attempt costs is limited already by the configuration that was given."
         return Words(
             message=(
                 f"{group.subject} did not answer {count(len(group.losses), 'connection attempt')}"
@@ -88,8 +90,7 @@ class ConnectTimeout(CauseRule):
             refuted_by="A SYN-ACK or RST from the upstream in a capture at the proxy without filter and drops.",
             remedy=(
                 f"Check from the proxy whether {group.subject} can be reached at all (route, packet filter, address)"
-                " and on the upstream whether its accept queue overflows (`nstat -az TcpExtListenOverflows`). Until"
-                f" then {costs}"
+                f" and on the upstream whether its accept queue overflows (`nstat -az TcpExtListenOverflows`).{costs}"
             ),
             changes=changes,
         )

@@ -151,7 +151,7 @@ def _message(block: str, chains: Sequence[Chain]) -> str:
     if own == len(chains) and not put_out:
         text += f": {'it' if own == 1 else 'each'} had just failed on all of them itself"
     elif own:
-        text += f"; {own} of them used up the last peers themselves"
+        text += f"; {count(own, 'request')} used up the last peers {'itself' if own == 1 else 'themselves'}"
     if absences[Absence.UNKNOWN]:
         incomplete = sum(not chain.is_complete for chain in chains)
         text += f"; for {incomplete} the log does not account for every peer"
@@ -171,6 +171,8 @@ def _own_failures(chains: Sequence[Chain]) -> set[tuple[str, int]]:
 
 
 def _timeout(chain: Chain) -> str:
+    if chain.shortest_timeout_s != chain.fail_timeout_s:
+        return f"its fail_timeout of {chain.shortest_timeout_s} s to {chain.fail_timeout_s} s"
     return f"more than {chain.fail_timeout_s} s and up to {chain.fail_timeout_s + 1} s"
 
 

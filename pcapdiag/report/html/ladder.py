@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.codes import CapturePoint, Direction
 from pcapdiag.report.escape import shorten, visible
+from pcapdiag.report.ladder import zero_ns
 from pcapdiag.report.model import LogEntryDetail
 from pcapdiag.report.summary import IN_EVIDENCE, brief, evidence_filter, filter_label
 from pcapdiag.report.words import count_of
@@ -306,7 +307,7 @@ def _step(item: Row, occurrence: OccurrenceDetail, home: int, *, both: bool) -> 
 
 
 def _time(frame: EvidenceFrame, occurrence: OccurrenceDetail) -> str:
-    delta = _proxy_ts(frame) - occurrence.request_ts_ns
+    delta = _proxy_ts(frame) - zero_ns(occurrence)
     if delta == 0:
         return "0"
     return ("+" if delta > 0 else "\N{MINUS SIGN}") + brief(abs(delta))

@@ -219,14 +219,14 @@ def _ladder(occurrence: OccurrenceDetail, report: Report, entries: Mapping[str, 
 def _remedies(report: Report) -> Iterable[Remedy]:
     for group in summary.finding_groups(report):
         remedies = group.remedies
-        for subjects, text in remedies:
+        for subjects, text, others in remedies:
             findings = [f for f in group.findings if f.subject in subjects]
             yield Remedy(
                 code=group.head.code,
                 name=group.head.name,
                 subject=f"for {visible(subjects[0])}" if len(remedies) > 1 and subjects[0] else "",
                 blocks=tuple(Block(_all_visible(b.lines), b.is_code) for b in split_blocks(text)),
-                others=visible(summary.remedy_of_others(subjects)),
+                others=visible(others),
                 diffs=build_diffs(findings),
             )
 
