@@ -1,7 +1,8 @@
 """Reads a capture from an object store or a server, by URL, through fsspec: in ranges, never the whole at once.
 
 The same methods as `sources.Stored`; what a URL may hold and how a lost connection shows. Credentials come from where
-each client looks for them (environment, configuration of fsspec), never from the URL: it stands in reports.
+each client looks for them (environment, configuration of fsspec, keys of ssh), never from the URL: it stands
+in reports.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from glob import has_magic
@@ -18,14 +21,28 @@ from urllib.parse import urlsplit
 from pcapdiag.errors import CaptureError, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
 _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_BLOCK_BYTES: Final = 4 << 20
-"""[bytes] Asked for at once: few requests for a large file, little memory for many small ones."""
+_SECRET: Final = re.compile(r"://[^/@:]*:(?!\d*/)[^@]*@")
+"""A password, also one that holds what does not belong into a URL."""
 
-_EXTRAS: Final = {"s3": "s3", "s3a": "s3"}
+_FIRST_BYTES: Final = 64 << 10
+"""[bytes] Asked for at first: most files are only looked at."""
+
+_BLOCK_BYTES: Final = 4 << 20
+"""[bytes] Asked for then: few requests for a large file, little memory for many small ones."""
+
+_EXTRAS: Final = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "sftp": "remote", "ssh": "remote"}
 _LOST: Final = "the connection was lost or the server refused"
+_ANSWERS_S: Final = 60.0
+"""[s] How long a server that is connected may stay silent."""
+
+_PATIENCE_S: Final = 30.0
+_REST_S: Final = 60.0
+_in_vain: dict[str, tuple[float, float]] = {}
+"""By server: how long was waited for nothing since its last answer, and when that ended [s]."""
 
 
 def is_url(spec: str) -> bool:
@@ -53,25 +70,82 @@ def file_system(url: str) -> tuple[Any, str]:
     UsageError
         Nobody knows this kind of URL, or it holds a secret.
     """
-    parts = urlsplit(url)
-    if parts.password is not None:
-        msg = f"{parts.scheme}://{parts.hostname}: leave the password out of the URL, which stands in reports; see"
-        raise UsageError(f"{msg} the configuration of fsspec (FSSPEC_{parts.scheme.upper()})")  # noqa: TRY003, EM102 - one sentence
+    if _SECRET.search(url):
+        msg = f"{url.partition(':')[0]}://...: leave the password out of the URL, which stands in reports; see the"
+        raise UsageError(f"{msg} configuration of fsspec (FSSPEC_{url.partition(':')[0].upper()})")  # noqa: TRY003, EM102 - one sentence
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        msg = f"{url} is no URL that can be understood ({error})"
+        raise UsageError(msg) from error
     if parts.query and parts.scheme in {"http", "https"}:
         msg = f"{parts.scheme}://{parts.hostname}: a URL with a query may hold a secret, and stands in reports; pipe"
         raise UsageError(f"{msg} what it leads to: curl URL | pcapdiag analyze -")  # noqa: TRY003, EM102 - the same
     fsspec = _fsspec()
+    if parts.scheme not in fsspec.available_protocols():
+        msg = f"{url}: nothing here knows {parts.scheme}://; copy the file here, or pipe it into `-`"
+        raise UsageError(msg)
     try:
-        fs, path = fsspec.core.url_to_fs(url)
+        with _patience(url):
+            options = _ssh_options() if parts.scheme in {"sftp", "ssh"} else {}
+            fs, path = fsspec.core.url_to_fs(url, **options)
+            if options:
+                # Else a server that vanishes without a word would be waited for for ever.
+                fs.client.get_transport().set_keepalive(int(_ANSWERS_S / 4))
+                fs.ftp.get_channel().settimeout(_ANSWERS_S)
     except ImportError as error:
         extra = _EXTRAS.get(parts.scheme)
         what = f"pip install 'pcapdiag[{extra}]'" if extra else str(error)
         msg = f"{url}: a package for {parts.scheme}:// is not installed: {what}"
         raise MissingExtraError(msg) from error
-    except ValueError as error:
-        msg = f"{url}: nothing here knows {parts.scheme}://; copy the file here, or pipe it into `-`"
-        raise UsageError(msg) from error
+    except CaptureError:
+        raise
+    except Exception as error:  # the client's own errors are many and have no common base; some connect at once
+        raise remote_error(url, error) from error
     return fs, str(path)
+
+
+def _ssh_options() -> dict[str, Any]:
+    """Return how to reach a server by ssh: fsspec by itself would trust any, and wait for a silent one."""
+    import paramiko  # noqa: PLC0415 - only sftp:// needs it
+
+    class KnownHosts(paramiko.MissingHostKeyPolicy):  # type: ignore[misc] # it has no types
+        """Asks the file that `ssh` keeps."""
+
+        def missing_host_key(self, client: object, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
+            known = paramiko.HostKeys()
+            path = os.path.expanduser("~/.ssh/known_hosts")  # noqa: PTH111 - paramiko takes text
+            if os.path.exists(path):  # noqa: PTH110 - the same
+                known.load(path)
+            if not known.check(hostname, key):
+                msg = f"the key of {hostname} is not that in ~/.ssh/known_hosts: connect to it with ssh first"
+                raise paramiko.SSHException(msg)
+
+    wait = {"timeout": _ANSWERS_S / 2, "banner_timeout": _ANSWERS_S / 2, "auth_timeout": _ANSWERS_S / 2}
+    options: dict[str, Any] = wait | {"host_key_policy": KnownHosts}
+    configured = _fsspec().config.conf
+    return {name: value for name, value in options.items() if name not in {**configured.get("sftp", {})}}
+
+
+@contextmanager
+def _patience(url: str) -> Iterator[None]:
+    """Bound the time spent on a server that does not answer: files are many, and clients try again and again."""
+    server = "/".join(url.split("/", 3)[:3])
+    waited_s, until = _in_vain.get(server, (0.0, 0.0))
+    start = time.monotonic()
+    if waited_s >= _PATIENCE_S and start - until < _REST_S:
+        msg = f"cannot open {url}: {_LOST} (nothing was asked: {waited_s:.0f} s were waited for nothing before)"
+        raise CaptureError(msg)
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, ImportError):
+        _in_vain.pop(server, None)  # an answer, or no question
+        raise
+    except Exception:
+        now = time.monotonic()
+        _in_vain[server] = waited_s + now - start, now
+        raise
+    _in_vain.pop(server, None)
 
 
 @lru_cache(maxsize=1)
@@ -79,7 +153,7 @@ def _fsspec() -> ModuleType:
     try:
         import fsspec  # noqa: PLC0415 - only a URL needs it
     except ImportError as error:
-        msg = "captures by URL need fsspec: pip install 'pcapdiag[remote]', or 'pcapdiag[s3]' for s3://"
+        msg = "captures by URL need fsspec: pip install 'pcapdiag[remote]', or with 's3' or 'gcs' in its place"
         raise MissingExtraError(msg) from error
     module: ModuleType = fsspec
     return module
@@ -101,13 +175,21 @@ def stamp_of(info: dict[str, Any]) -> tuple[int, str]:
     return (-1 if size is None else int(size)), ""
 
 
-def remote_error(url: str, error: Exception) -> CaptureError:
+def remote_error(url: str, error: Exception, fs: Any = None) -> CaptureError:
     """Return what to raise when a remote file cannot be opened."""
+    if fs is not None:
+        _forget(fs, error)
     if isinstance(error, FileNotFoundError):
         return CaptureError(f"cannot open {url}: there is no such object")
     if isinstance(error, PermissionError):
         return CaptureError(f"cannot open {url}: access denied; check the credentials of the client")
     return CaptureError(f"cannot open {url}: {_LOST} ({_one_line(error)})")
+
+
+def _forget(fs: Any, error: Exception) -> None:
+    """Let the next file have a new client, unless this one got an answer: its connection may be lost for good."""
+    if not isinstance(error, FileNotFoundError | PermissionError):
+        fs.clear_instance_cache()
 
 
 class RemoteStored:
@@ -125,52 +207,61 @@ class RemoteStored:
     """
 
     def __init__(self, url: str) -> None:
+        self._url = url
         fs, path = file_system(url)
         try:
-            # The client's own errors are many and have no common base.
-            self._file = fs.open(path, "rb", block_size=_BLOCK_BYTES, cache_type="readahead")
+            with _patience(url):
+                self._file = fs.open(path, "rb", block_size=_FIRST_BYTES, cache_type="none")
+                self.size = _size_of(self._file)
+        except CaptureError:
+            raise
         except Exception as error:
-            raise remote_error(url, error) from error
-        size = getattr(self._file, "size", None)
-        self.size = -1 if size is None else int(size)
+            raise remote_error(url, error, fs) from error
+        self._fs = fs
         self.is_live = False
         self.bytes_read = 0
         self.error: OSError | None = None
-        self._head = b""
+        self._piece = memoryview(b"")
         self._digest = hashlib.sha256()
 
     def peek(self, n_bytes: int) -> bytes:
         """Return the first bytes without consuming them."""
-        while len(self._head) < n_bytes and (piece := self._read(n_bytes - len(self._head))):
-            self._head += piece
-        return self._head
+        while len(self._piece) < n_bytes and (more := self._fetch(max(n_bytes, _FIRST_BYTES))):
+            self._piece = memoryview(bytes(self._piece) + more)
+        return bytes(self._piece[:n_bytes])
 
     def readinto(self, view: memoryview) -> int:
         """Fill the beginning of `view` with what there is; 0 means the end."""
-        piece = self.read(len(view))
-        view[: len(piece)] = piece
-        return len(piece)
+        if not self._piece:
+            self._piece = memoryview(self._fetch(_BLOCK_BYTES if self.bytes_read else _FIRST_BYTES))
+        n_read = min(len(self._piece), len(view))
+        view[:n_read] = self._piece[:n_read]
+        self._piece = self._piece[n_read:]
+        return n_read
 
     def read(self, n_bytes: int) -> bytes:
         """Return at least one byte and at most `n_bytes`; none at the end."""
-        if self._head:
-            piece, self._head = self._head[:n_bytes], self._head[n_bytes:]
-            return piece
-        return self._read(n_bytes)
+        buffer = bytearray(n_bytes)
+        n_read = self.readinto(memoryview(buffer))
+        return bytes(memoryview(buffer)[:n_read])
 
     def is_ready(self, timeout_s: float) -> bool:  # noqa: ARG002 - the method of every kind of source
         """Return whether a read would return at once: as for a file, nobody waits for more."""
         return True
 
-    def _read(self, n_bytes: int) -> bytes:
+    def _fetch(self, n_bytes: int) -> bytes:
         if self.error is not None:
             return b""
+        if self.size >= 0:
+            n_bytes = min(n_bytes, self.size - self.bytes_read)
         try:
-            piece = bytes(self._file.read(min(n_bytes, _BLOCK_BYTES)))
+            with _patience(self._url):
+                piece = _read_range(self._file, self.bytes_read, n_bytes)
         except Exception as error:  # noqa: BLE001 - every client has errors of its own
+            _forget(self._fs, error)
             self.error = OSError(getattr(error, "errno", None) or 0, f"{_LOST} ({_one_line(error)})")
             return b""
-        if not piece and 0 <= self.bytes_read < self.size:
+        if not piece and self.bytes_read < self.size:
             self.error = OSError(0, f"the object ended at {self.bytes_read} of {self.size} bytes")
         self.bytes_read += len(piece)
         self._digest.update(piece)
@@ -188,6 +279,22 @@ class RemoteStored:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _read_range(file: Any, offset: int, n_bytes: int) -> bytes:
+    """Return what there is of a range of a file that is open at this offset."""
+    if n_bytes > 0 and hasattr(file, "readv"):
+        # sftp hands out 32 KiB at a time: asked for one after the other, each would cost a round trip.
+        return b"".join(file.readv([(offset, n_bytes)]))
+    return bytes(file.read(n_bytes))
+
+
+def _size_of(file: Any) -> int:
+    """Return the size of an open file [bytes]; -1 if the server does not say."""
+    size = file.size if hasattr(file, "size") else file.seek(0, os.SEEK_END) or file.tell()
+    if not hasattr(file, "size"):
+        file.seek(0)
+    return -1 if size is None else int(size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +335,15 @@ def find_remote(url: str, *, recursive: bool) -> list[RemoteFile]:
         else:
             return [RemoteFile(url, *stamp_of(fs.info(path)), is_named=True)]
     except Exception as error:
-        raise remote_error(url, error) from error
-    files = {fs.unstrip_protocol(name): info for name, info in listed.items() if info.get("type") != "directory"}
+        raise remote_error(url, error, fs) from error
+    # Where the host is no part of the path (sftp), it must not get lost.
+    parts = urlsplit(url)
+    has_host = fs.storage_options.get("host") == parts.hostname
+    files = {
+        (f"{parts.scheme}://{parts.netloc}{name}" if has_host else fs.unstrip_protocol(name)): info
+        for name, info in listed.items()
+        if info.get("type") != "directory"
+    }
     return [RemoteFile(name, *stamp_of(files[name])) for name in sorted(files)]
 
 
@@ -255,13 +369,17 @@ def read_ends(url: str, n_bytes: int) -> tuple[bytes, bytes]:
     """
     fs, path = file_system(url)
     try:
-        with fs.open(path, "rb", block_size=n_bytes, cache_type="none") as file:
-            head = file.read(n_bytes)
-            file.seek(max((file.size or 0) - n_bytes, 0), os.SEEK_SET)
-            return bytes(head), bytes(file.read(n_bytes))
+        with _patience(url), fs.open(path, "rb", block_size=n_bytes, cache_type="none") as file:
+            at = max(_size_of(file) - n_bytes, 0)
+            head = _read_range(file, 0, n_bytes)
+            file.seek(at)
+            return head, _read_range(file, at, n_bytes)
+    except CaptureError:
+        raise
     except Exception as error:
-        raise remote_error(url, error) from error
+        raise remote_error(url, error, fs) from error
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return _SECRET.sub("://...@", text)[:200]
