@@ -6,13 +6,13 @@ import pytest
 
 from pcapdiag.correlate.clock import Interval, estimate_clock
 from pcapdiag.correlate.join import join_logs
-from pcapdiag.correlate.ledger import Clock, EntryVerdict
+from pcapdiag.correlate.ledger import Absence, Clock, EntryVerdict
 from pcapdiag.correlate.places import Place, Span
 from pcapdiag.logs.entries import LogKind
 from pcapdiag.report.build import build_report
 from pcapdiag.report.ledger import ledger_lines
 from pcapdiag.rules.pd601_no_live_upstreams import NoLiveUpstreams
-from tests.correlate.builders import MS, SPAN, T0, T0_S, S, entry, wire
+from tests.correlate.builders import MS, OTHER, PEER, SPAN, T0, T0_S, S, entry, wire
 from tests.report.builders import analysis
 
 NO_LIVE = {"kind": LogKind.NO_LIVE_UPSTREAMS, "peer": "be"}
@@ -104,3 +104,37 @@ def test_an_offset_counts_only_as_far_as_it_was_measured(clock, expected):
 def test_without_a_frame_or_a_clock_nothing_has_a_place():
     assert Span(-1, -1, None, 0).place(T0_S) is Place.UNKNOWN
     assert Span(T0, T0, None, None).place(T0_S) is Place.UNKNOWN
+
+
+def test_a_failure_of_an_earlier_request_on_the_same_client_connection_was_no_try_of_this_one():
+    wires = [wire(500, peer=OTHER), wire(13_500, conn=1)]
+    log = [entry(0, peer=OTHER), entry(13, line=2), entry(13, line=3, **NO_LIVE)]
+    (chain,) = join_logs(wires, SPAN, log).chains
+    found = {link.peer: (link.absence, link.entry.line) for link in chain.links}
+    assert found == {PEER: (Absence.TRIED, 2), OTHER: (Absence.PROBED, 1)}
+
+
+def test_tries_that_took_as_long_as_their_packets_say_are_of_one_request():
+    wires = [wire(500, peer=OTHER), wire(700, conn=1, after_ms=12_800)]
+    log = [entry(0, peer=OTHER), entry(13, line=2), entry(13, line=3, **NO_LIVE)]
+    (chain,) = join_logs(wires, SPAN, log).chains
+    assert {link.absence for link in chain.links} == {Absence.TRIED}
+
+
+def test_peers_with_timeouts_of_their_own_are_not_said_to_share_one():
+    ledger = join_logs([wire(500)], SPAN, [entry(0), entry(4, line=2, conn=8, **NO_LIVE)])
+    (finding,) = NoLiveUpstreams().check(analysis(log=ledger))
+    assert "each for more than 10 s and up to 11 s" in finding.message
+    chains = tuple(dataclasses.replace(chain, shortest_timeout_s=4) for chain in ledger.chains)
+    (finding,) = NoLiveUpstreams().check(analysis(log=dataclasses.replace(ledger, chains=chains)))
+    assert "each for its fail_timeout of 4 s to 10 s" in finding.message
+
+
+def test_a_log_that_fits_nothing_is_said_to_be_perhaps_another_one():
+    def said(wires, entries):
+        joined = analysis(log=join_logs(wires, SPAN, entries))
+        return " ".join(ledger_lines(build_report(joined, (), (), version="0").log))
+
+    assert "is it the log of this proxy" in said([wire(500)], [entry(0, peer="10.9.9.9:80")])
+    assert "the capture has no failure" in said([], [entry(0)])
+    assert "The error log has no entry about an upstream. 1 failed try on the wire." in said([wire(500)], [])

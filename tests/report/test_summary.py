@@ -1,13 +1,19 @@
 """What a report says and how briefly: durations in four digits, settings and paragraphs told apart."""
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from pcapdiag.findings import VerdictKind
+from pcapdiag.report.impact import impact_line
+from pcapdiag.report.ladder import build_ladder, zero_ns
+from pcapdiag.report.model import Impact, RuleVerdict
 from pcapdiag.report.remedy import Block, split_blocks
-from pcapdiag.report.summary import brief
+from pcapdiag.report.summary import brief, finding_groups, headline, occurrence_title, verdict_lines
+from tests.report import builders
 
 
 @pytest.mark.parametrize(
@@ -57,3 +63,94 @@ def test_the_verdict_says_how_many_failures_its_causes_leave_out(cli):
     text = cli("analyze", case, "--select", shown, "--width", "200").stdout.splitlines()[0]
     assert text.endswith(f"for {left} no cause is shown.")
     assert "no cause is shown" not in cli("analyze", case, "--width", "200").stdout
+
+
+CASE = Path(__file__).resolve().parents[2] / "captures" / "idle_close_race_65s" / "proxy.pcap"
+
+
+def one_direction(path, *, of_proxy):
+    """Write the frames that the proxy of the case sent, or all others."""
+    data = CASE.read_bytes()
+    kept, at = [data[:24]], 24
+    while at < len(data):
+        end = at + 16 + int.from_bytes(data[at + 8 : at + 12], "little")
+        if (data[at + 42 : at + 46] == bytes([10, 1, 1, 100])) == of_proxy:
+            kept.append(data[at:end])
+        at = end
+    path.write_bytes(b"".join(kept))
+    return path
+
+
+def test_responses_alone_give_no_verdict(cli, tmp_path):
+    report = json.loads(cli("analyze", one_direction(tmp_path / "c.pcap", of_proxy=False), "--format", "json").stdout)
+    assert report["findings"] == []
+    assert report["totals"]["exchanges"] > 0
+    first = cli("analyze", tmp_path / "c.pcap", "--width", "200").stdout.splitlines()[0]
+    assert first == "Nothing can be judged: only one direction of the connections to upstreams was captured."
+
+
+def test_closings_of_one_age_are_those_of_a_timer_even_where_requests_alone_were_captured(cli, tmp_path):
+    path = one_direction(tmp_path / "c.pcap", of_proxy=True)
+    (race,) = {f["remedy"] for f in json.loads(cli("analyze", path, "--format", "json").stdout)["findings"]}
+    assert race.startswith("Closings at nearly the same idle age are those of an idle timer")
+    assert "different ages" not in race
+
+
+def test_codes_that_were_not_evaluated_for_one_reason_stand_together():
+    verdicts = [RuleVerdict(f"PD{n}", VerdictKind.NOT_EVALUATED, f"reason {n % 2}") for n in range(4)]
+    made = dataclasses.replace(builders.report(), verdicts=tuple(verdicts))
+    assert verdict_lines(made) == ((), (("PD0, PD2", "reason 0"), ("PD1, PD3", "reason 1")))
+
+
+@pytest.mark.parametrize(
+    ("remedies", "others"),
+    [
+        (("Do it.", "Do it."), ""),
+        (("Look at A.", "Look at B."), "The same goes for B."),
+        (("At A: 3 s.", "At B: 4 s."), "The same goes for B, with its own numbers (--format json)."),
+        (("Do it.",), ""),
+    ],
+)
+def test_a_remedy_is_said_once(remedies, others):
+    # Subjects as they are: addresses, which count as numbers.
+    names = {"A": "10.0.0.1:80", "B": "10.0.0.2:80"}
+
+    def spelled(text):
+        return text.replace("A", names["A"]).replace("B", names["B"])
+
+    pairs = zip(names.values(), remedies, strict=False)
+    found = [builders.finding(subject=subject, remedy=spelled(text)) for subject, text in pairs]
+    made = builders.report(*found)
+    ((remedy),) = finding_groups(made)[0].remedies
+    assert remedy.others == spelled(others)
+    assert remedy.text == spelled(remedies[0])
+
+
+def test_turns_of_bytes_are_said_to_be_no_requests():
+    made = builders.report(n_unanswered=0)
+    turned = dataclasses.replace(made, totals=dataclasses.replace(made.totals, turns=4))
+    assert headline(turned).endswith(
+        "4 of them are counted by turns of bytes (TLS, or not HTTP/1): what a turn holds is not seen."
+    )
+    assert "turns" not in headline(made)
+
+
+def test_what_only_the_log_tells_has_no_milliseconds():
+    told = builders.report(builders.finding(occurrences=(builders.occurrence(uid=""),))).findings[0].occurrences[0]
+    seen = dataclasses.replace(told, uid="x")
+    assert occurrence_title(told).endswith(" UTC (log)")
+    assert "." in occurrence_title(seen).rsplit(", ", 1)[-1]
+    assert "." not in occurrence_title(told).rsplit(", ", 1)[-1]
+    assert zero_ns(told) == min(e.ts_ns for e in told.evidence)
+    assert zero_ns(seen) == seen.request_ts_ns
+    assert build_ladder(told).lines[0].time == "0"
+    assert build_ladder(told).header.startswith("proxy ")
+    assert "peers of" in build_ladder(told).header
+
+
+def test_the_impact_says_none_where_there_is_none():
+    impact = Impact("access_log", 72, 24, 0, 0, 12, 0)
+    assert impact_line(impact) == (
+        "Clients saw 24 failures of 72 requests; retries hid none; in 12 seconds somebody was not served (access log,"
+        " within the time of the capture)."
+    )
