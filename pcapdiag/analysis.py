@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pcapdiag.findings import Note
 
 
+_HELD_BACK_NS = 1_000_000
+
+
 def sequence_difference(a: int, b: int) -> int:
     """Return a - b as the signed distance of two sequence numbers modulo 2^32 (RFC 9293 section 3.4)."""
     d = (a - b) & 0xFFFFFFFF
@@ -164,6 +167,17 @@ class Loss:
     def is_acknowledged(self) -> bool:
         """Whether the upstream's kernel had the whole request."""
         return bool(self.flags & ExchangeFlag.ACKNOWLEDGED)
+
+    @property
+    def is_acknowledged_too_late(self) -> bool:
+        """Whether the first acknowledgement of a repeated request only let out the FIN that had waited behind it.
+
+        The proxy had given up before: its kernel held the FIN back until the request was through.
+        """
+        acknowledged, again, closing = (self.keys.get(key) for key in (Key.ACK, Key.RETRANSMISSION, Key.ORIG_FIN))
+        if acknowledged is None or again is None or closing is None or acknowledged.ts_ns <= again.ts_ns:
+            return False
+        return 0 <= closing.ts_ns - acknowledged.ts_ns <= _HELD_BACK_NS
 
     @property
     def crossing(self) -> KeySegment | None:

@@ -148,6 +148,7 @@ def _from_loss(loss: Loss) -> WireTry:
         response_bytes=loss.response_bytes,
         response_frame=loss.keys[Key.RESPONSE].frame if Key.RESPONSE in loss.keys else -1,
         closing_frame=loss.connection.closing_frame,
+        held_back_ns=at(Key.ORIG_FIN) if loss.is_acknowledged_too_late else -1,
     )
 
 

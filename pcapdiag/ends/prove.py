@@ -214,7 +214,7 @@ def _closed_first(loss: Loss, view: View, closing: FarSegment, arrival: FarSegme
 
 def _prove_closed(loss: Loss, view: View, closing: FarSegment, arrival: FarSegment) -> Proof:
     """Return what is proved of a request that arrived at an upstream which then closed, or sent a RST before."""
-    kind = "RST" if closing.flags & TcpFlag.RST else "FIN"
+    kind = "RST" if closing.flags & TcpFlag.RST else "FIN" if closing.flags & TcpFlag.FIN else "close_notify"
     lead = arrival.ts_ns - closing.ts_ns
     arrived = FarFrame(arrival, "request arrives", "the request arrives at the upstream")
     after = f"{about(max(-lead, 0))} after"
@@ -282,10 +282,10 @@ def _closing(loss: Loss, view: View) -> FarSegment | None:
 
     A RST after a FIN only answers what came too late, and a closing after the proxy's own only answers that.
     """
-    crossing = loss.crossing
-    if crossing is not None and crossing.payload_len > 0:
+    alert = loss.crossing or loss.keys.get(Key.UNSOLICITED)
+    if alert is not None and alert.payload_len > 0:
         for s in view.segments:
-            if s.dir == Direction.RESP and s.seq == crossing.seq and s.payload_len > 0:
+            if s.dir == Direction.RESP and s.seq == alert.seq and s.payload_len > 0:
                 return s
     own = _first(view.segments, Direction.RESP, TcpFlag.FIN) or _first(view.segments, Direction.RESP, TcpFlag.RST)
     of_proxy = loss.keys.get(Key.ORIG_FIN)
@@ -317,13 +317,15 @@ def _name(loss: Loss, closing: FarSegment) -> str:
 def _answer(loss: Loss, view: View) -> list[FarSegment]:
     """Return the segments of the far end with bytes of a response to this request: they acknowledge it.
 
-    What leaves after the proxy's closing came in is late: no proxy waits for it any more.
+    What leaves after the proxy's closing came in is late: no proxy waits for it any more. A TLS alert answers nothing.
     """
     sent: list[FarSegment] = []
+    alert = loss.keys.get(Key.UNSOLICITED)
     for s in view.segments:
         if s.dir == Direction.ORIG and s.flags & (TcpFlag.FIN | TcpFlag.RST):
             break
-        if s.dir == Direction.RESP and s.payload_len > 0 and _acknowledges(s, loss.request_seq):
+        is_alert = alert is not None and s.seq == alert.seq
+        if s.dir == Direction.RESP and s.payload_len > 0 and not is_alert and _acknowledges(s, loss.request_seq):
             sent.append(s)
     return sent
 

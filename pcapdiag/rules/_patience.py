@@ -2,7 +2,7 @@
 
 nginx's timers have a resolution of a millisecond and its directives are usually whole seconds, counted from the last
 byte sent. A client that goes away counts from its own start: on a fresh upstream connection the proxy's wait is then
-shorter by the time the connection took to open.
+shorter by the time the connection took to open. Where the proxy's logs tell of the request, they decide.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from pcapdiag.codes import Direction, Leg
 from pcapdiag.findings import Confidence
+from pcapdiag.logs.entries import LogKind
 from pcapdiag.rules._wire import (
     has_unseen_fin,
     is_acknowledged,
@@ -37,6 +38,9 @@ _LATE_NS = 20_000_000
 """How late an event loop may look at its timers."""
 _EARLY_NS = 2_000_000
 _SAME_NS = 15_000_000
+_STEP_NS = 100_000_000
+_CLIENT_LEFT = 499
+"""The status that nginx logs for a request whose client went away."""
 _NGINX_DEFAULT_S = 60
 _MAX_COMPARED = 2_000
 
@@ -46,7 +50,7 @@ class GiveUp:
     """One request that the proxy gave up while it waited.
 
     `wait_ns` counts from the last request byte sent. `timeout_ns` is the proxy's timeout that ran out, -1 if it was
-    none.
+    none. `is_logged` says that the proxy's logs say so, and not only how long it waited.
     """
 
     loss: Loss
@@ -55,6 +59,7 @@ class GiveUp:
     timeout_ns: int
     client_left: bool
     confidence: Confidence
+    is_logged: bool = False
 
 
 def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
@@ -77,7 +82,14 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
     waits = np.array([c.ts_ns - last_sent_ns(loss) for loss, c in zip(losses, closings, strict=True)], dtype=np.int64)
     openings = np.array([_opening_ns(loss) for loss in losses], dtype=np.int64)
     departures = _client_departures(analysis)
+    told = told_by_log(analysis)
     for loss, closing, wait, opening in zip(losses, closings, waits.tolist(), openings.tolist(), strict=True):
+        is_timeout = told.get((loss.connection.conn, loss.depth))
+        if is_timeout is not None:
+            timeout = _logged_timeout(analysis, loss, wait) if is_timeout else -1
+            confidence = Confidence.CONFIRMED
+            yield GiveUp(loss, closing, wait, timeout, not is_timeout, confidence, is_logged=True)
+            continue
         if _left_just_before(departures, closing.ts_ns):
             yield GiveUp(loss, closing, wait, -1, client_left=True, confidence=Confidence.CONFIRMED)
             continue
@@ -85,9 +97,45 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
         yield GiveUp(loss, closing, wait, timeout, client_left=False, confidence=confidence)
 
 
+def told_by_log(analysis: Analysis) -> dict[tuple[int, int], bool]:
+    """Return what the proxy's logs say of tries that it gave up: True at a timeout of its own, False for its client.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        With the joined logs, if they were given.
+
+    Returns
+    -------
+    dict of (int, int) to bool
+        By connection and depth; a try of which they say neither is missing.
+    """
+    told = {}
+    for joined in analysis.log.tries if analysis.log is not None else ():
+        kinds = {entry.kind for entry in joined.entries}
+        if LogKind.TIMED_OUT in kinds:
+            told[joined.wire.key] = True
+        elif LogKind.CLIENT_CLOSED in kinds or (joined.access is not None and joined.access.status == _CLIENT_LEFT):
+            told[joined.wire.key] = False
+    return told
+
+
+def _logged_timeout(analysis: Analysis, loss: Loss, wait: int) -> int:
+    """[ns] Return the timeout that ran out: as configured where it fits, else the wait without its small change."""
+    if analysis.settings is not None:
+        blocks = analysis.settings.blocks_of_peer(str(loss.connection.resp))
+        values = {place.read_timeout_ns.value for place in analysis.settings.locations_of(blocks)}
+        near = [value for value in values if -_EARLY_NS <= wait - value <= max(_LATE_NS, wait // 300)]
+        if near:
+            return max(near)
+    return max((wait + _EARLY_NS) // _STEP_NS, 1) * _STEP_NS
+
+
 def _is_given_up(loss: Loss) -> bool:
     """Tell whether the proxy closed first while it waited for a response to a request that was not lost on the way."""
     if loss.is_connect or loss.crossing is not None or has_unseen_fin(loss) or not is_closed_by_proxy(loss):
+        return False
+    if loss.is_acknowledged_too_late:
         return False
     return is_acknowledged(loss) or (not loss.retransmissions and not is_partly_acknowledged(loss))
 

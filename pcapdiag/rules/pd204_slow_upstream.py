@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from pcapdiag.analysis import Analysis, Loss
 
 
+def _too_late(late: int, n: int) -> str:
+    if not late:
+        return ""
+    return f" {'It' if n == 1 else f'{late} of them'} {'was' if late == 1 else 'were'} answered too late."
+
+
 class SlowUpstream(CauseRule):
     """The upstream had the request and said nothing until the proxy's timeout ran out.
 
@@ -40,9 +46,9 @@ class SlowUpstream(CauseRule):
 
     When it is wrong
     ----------------
-    A client with a timeout of its own in whole seconds, seen through a proxy whose upstreams are too near to tell the
-    two clocks apart, looks the same (PD206). The client leg in the same capture, or the access log (499 or 504),
-    decides.
+    Without logs, a client with a timeout of its own in whole seconds, seen through a proxy whose upstreams are too near
+    to tell the two clocks apart, looks the same (PD206). The client leg in the same capture, or the access log (499 or
+    504), decides.
 
     Remedy
     ------
@@ -59,7 +65,7 @@ class SlowUpstream(CauseRule):
     title = "The upstream was silent until the proxy's timeout"
     severity = Severity.ERROR
     needs = ("both directions",)
-    helped_by = ("the client leg in the same capture", "several such requests")
+    helped_by = ("the client leg in the same capture", "several such requests", "error log and access log")
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield requests that the proxy gave up at a timeout of its own."""
@@ -67,7 +73,8 @@ class SlowUpstream(CauseRule):
             if given_up.timeout_ns >= 0:
                 loss, closing = given_up.loss, given_up.closing
                 waited = about(given_up.wait_ns)
-                texts = {closing.key: f"the proxy gives up after {waited}: its timeout ran out"}
+                so = ", its log says" if given_up.is_logged else ""
+                texts = {closing.key: f"the proxy gives up after {waited}: its timeout ran out{so}"}
                 confidence = certainty(analysis, loss, given_up.confidence)
                 yield loss, Claim(confidence, f"timeout-{given_up.timeout_ns / 1e9:g}s", closing, texts)
 
@@ -76,7 +83,7 @@ class SlowUpstream(CauseRule):
         n = len(group.losses)
         timeout = group.group.removeprefix("timeout-")
         late = sum(bool(loss.flags & ExchangeFlag.LATE_ANSWER) for loss in group.losses)
-        answered = f" {late} of them were answered too late." if late else ""
+        answered = _too_late(late, n)
         changes = wait_longer(analysis, group.losses, int(float(timeout.removesuffix("s")) * 1e9))
         longer = (
             f"set proxy_read_timeout in their location above {timeout} and above what the late answers took."

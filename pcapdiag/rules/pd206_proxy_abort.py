@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.findings import Severity
-from pcapdiag.rules._patience import give_ups
+from pcapdiag.rules._patience import give_ups, told_by_log
 from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
 from pcapdiag.rules._wire import certainty
 from pcapdiag.rules._words import about, count, duration_range
@@ -22,7 +22,8 @@ class ProxyAbort(CauseRule):
     What it looks for
     -----------------
     A request that was acknowledged, no response byte, and a FIN or RST of the proxy first, after a wait that is no
-    timeout of the proxy. Where the client leg is in the capture: a client that closed just before.
+    timeout of the proxy. Where the client leg is in the capture: a client that closed just before. Where the proxy's
+    logs tell of the request (499, `client prematurely closed connection`), they decide.
 
     Why it matters
     --------------
@@ -36,8 +37,8 @@ class ProxyAbort(CauseRule):
 
     When it is wrong
     ----------------
-    A proxy timeout that is no whole number of seconds, seen once, looks the same (PD204). The access log decides: 499
-    or 504.
+    Without logs, a proxy timeout that is no whole number of seconds, seen once, looks the same (PD204). The access log
+    decides: 499 or 504.
 
     Remedy
     ------
@@ -54,7 +55,7 @@ class ProxyAbort(CauseRule):
     title = "The proxy closed while it waited: its client went away"
     severity = Severity.WARNING
     needs = ("both directions",)
-    helped_by = ("the client leg in the same capture",)
+    helped_by = ("the client leg in the same capture", "error log and access log")
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield requests that the proxy gave up for another reason than a timeout of its own."""
@@ -62,20 +63,27 @@ class ProxyAbort(CauseRule):
             if given_up.timeout_ns < 0:
                 loss, closing = given_up.loss, given_up.closing
                 why = "its client had just closed" if given_up.client_left else "at no timeout of its own"
+                why = "its log says that the client went away" if given_up.is_logged else why
                 texts = {closing.key: f"the proxy closes after {about(given_up.wait_ns)}, {why}"}
                 yield loss, Claim(certainty(analysis, loss, given_up.confidence), "", closing, texts)
 
-    def describe(self, analysis: Analysis, group: Group) -> Words:  # noqa: ARG002 - the same signature for all
+    def describe(self, analysis: Analysis, group: Group) -> Words:
         """Return the words of a finding."""
         waits = [
             claim.closing.ts_ns - loss.request_ts_ns
             for loss, claim in zip(group.losses, group.claims, strict=True)
             if claim.closing is not None
         ]
+        told = told_by_log(analysis)
+        n_told = sum((loss.connection.conn, loss.depth) in told for loss in group.losses)
+        says = "its log says so" if n_told == len(group.losses) else f"its log says so of {n_told}"
+        why = "at no timeout of its own: the client most likely went away (499)"
+        if n_told:
+            why = f"because the client went away ({says})"
         return Words(
             message=(
                 f"The proxy gave up {count(len(group.losses), 'request')} to {group.subject} after"
-                f" {duration_range(waits)}, at no timeout of its own: the client most likely went away (499)."
+                f" {duration_range(waits)}, {why}."
             ),
             refuted_by="Status 504 in the access log, or a client that was still connected then.",
             remedy=(

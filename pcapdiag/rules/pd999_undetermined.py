@@ -54,9 +54,15 @@ _SIGHTS = {
         "acknowledged only in part; later segments vanished on the path",
         "a capture at the upstream; if only large segments are missing, the path's MTU (ping -M do -s 1472)",
     ),
+    "acknowledged-too-late": _Sight(
+        "acknowledged only when the proxy had given up",
+        "a capture at the upstream, and its accept queue (nstat -az TcpExtListenOverflows): on a connection that nobody"
+        " has accepted yet the kernel drops what comes",
+    ),
     "never-acknowledged": _Sight(
         "never acknowledged although the connection had just been opened",
-        "a capture at the upstream; if large requests fail and small ones do not, the path's MTU",
+        "a capture at the upstream, and its accept queue (nstat -az TcpExtListenOverflows); if large requests fail and"
+        " small ones do not, the path's MTU",
     ),
     "foreign-reset": _Sight(
         "ended by a RST on a fresh connection that did not come from the upstream",
@@ -156,6 +162,8 @@ def _sight_of(loss: Loss) -> str:
         return "partly-acknowledged" if of_upstream is None else "closed-during-upload"
     if of_upstream is None and not is_acknowledged(loss) and loss.retransmissions:
         return "never-acknowledged"
+    if loss.is_acknowledged_too_late:
+        return "acknowledged-too-late"
     if of_upstream is None and of_proxy is None:
         return "capture-ended"
     if not loss.is_reused and of_upstream is not None and of_upstream.key is Key.RESP_RST:

@@ -128,6 +128,15 @@ def unread(at_ms, **changes):
     return wire(at_ms, resp_fin_ns=-1, orig_fin_ns=-1, resp_rst_ns=start + 70 * S, is_acknowledged=True, **changes)
 
 
+def test_a_timeout_whose_fin_waited_behind_the_request_is_told_by_when_it_ran_out():
+    late = {"resp_fin_ns": -1, "orig_fin_ns": T0 + 9080 * MS}
+    told = {"kind": LogKind.TIMED_OUT, "errno_name": "ETIMEDOUT"}
+    for changes, is_told in (({}, False), ({"held_back_ns": T0 + 9080 * MS}, True)):
+        wires = [wire(500), wire(1000, conn=1, **late, **changes)]
+        ledger = join_logs(wires, SPAN, [entry(0), entry(6, line=2, **told)])
+        assert (ledger.entries[1].wire is not None) == is_told
+
+
 @pytest.mark.parametrize(("action", "is_told"), [(SENDING, True), (HEADER, False)])
 def test_an_upload_that_was_given_up_silently_is_told_by_what_the_proxy_was_doing(action, is_told):
     entries = [entry(0), entry(7, line=2, kind=LogKind.TIMED_OUT, errno_name="ETIMEDOUT", action=action)]

@@ -206,6 +206,16 @@ def test_a_response_that_never_reached_the_proxy_is_a_lost_answer(closing, scene
     assert times == sorted(times)
 
 
+def test_an_alert_instead_of_a_response_is_no_answer(scene):
+    alert = unsolicited(160, ack=END, length=31)
+    closings = proxy_fin(161, ack=BEFORE + 31), fin(320, ack=END + 1, seq=BEFORE + 31)
+    loss = scene.lost(acknowledged(160), alert, *closings)
+    far = (RESP, 80.2, BEFORE, END, 31, PUSH), (ORIG, 240, END, BEFORE + 31, 0, FIN)
+    proof = proved(loss, scene, REQUEST, *far, (RESP, 240.1, BEFORE + 31, END + 1, 0, FIN), proxy_ack=BEFORE + 31)
+    assert said(proof) == (ProofKind.REQUEST_FIRST, True)
+    assert "its close_notify left" in proof.text
+
+
 def test_a_response_that_the_proxy_acknowledged_is_missing_from_its_capture_only(scene):
     loss = scene.lost(acknowledged(160))
     proof = proved(loss, scene, REQUEST, UP_ACK, RESPONSE, proxy_ack=BEFORE + 500)

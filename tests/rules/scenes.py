@@ -253,6 +253,17 @@ def only_retransmissions_on_a_fresh_connection(s):
 
 
 @scene("PD999")
+def acknowledged_only_when_the_proxy_had_given_up(s):
+    late = acknowledged(8080.8), proxy_fin(8080.82)
+    return [s.lost(resent(250), *late, depth=0)]
+
+
+@scene("PD204")
+def repeated_once_and_acknowledged_long_before_the_proxy_gives_up(s):
+    return [s.lost(resent(250), acknowledged(410), proxy_fin(60_003), depth=0)]
+
+
+@scene("PD999")
 def only_a_part_was_acknowledged(s):
     return [s.lost(resent(360), retransmissions=5, idle_ms=17, flags=ExchangeFlag.ACKNOWLEDGED_PART)]
 

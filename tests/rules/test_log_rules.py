@@ -1,7 +1,11 @@
 """PD601 and PD901: what they say of a joined ledger."""
 
+import pytest
+
 from pcapdiag.correlate.join import join_logs
+from pcapdiag.correlate.ledger import JoinedTry, Ledger, WireVerdict
 from pcapdiag.correlate.symptoms import BODY
+from pcapdiag.diagnose import diagnose
 from pcapdiag.findings import Confidence, Severity
 from pcapdiag.logs.entries import LogKind
 from pcapdiag.report.build import build_report
@@ -11,6 +15,7 @@ from pcapdiag.rules.pd601_no_live_upstreams import NoLiveUpstreams
 from pcapdiag.rules.pd901_retried_failure import RetriedFailure
 from tests.correlate.builders import MS, OTHER, PEER, SPAN, T0, access, entry, wire
 from tests.report.builders import HOSTILE, analysis
+from tests.rules.builders import Scene, acknowledged, proxy_fin
 
 NO_LIVE = LogKind.NO_LIVE_UPSTREAMS
 
@@ -79,6 +84,30 @@ def test_a_response_that_only_the_log_says_was_cut_off_is_found_beside_those_tha
     (finding,) = TruncatedResponse().check(log)
     assert [occurrence.conn for occurrence in finding.occurrences] == [1]
     assert "the proxy's log says so" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("wait_ms", "kind", "status", "code"),
+    [
+        (1500, LogKind.TIMED_OUT, 504, "PD204"),
+        (1500, None, 499, "PD206"),
+        (1500, None, 200, "PD206"),
+        (2000, LogKind.CLIENT_CLOSED, 499, "PD206"),
+        (2000, None, 499, "PD206"),
+        (2000, None, 200, "PD204"),
+    ],
+)
+def test_the_log_knows_who_lost_patience_whatever_the_wait(wait_ms, kind, status, code):
+    scene = Scene()
+    loss = scene.lost(acknowledged(160), proxy_fin(wait_ms), idle_ms=17)
+    entries = (entry(0, kind=kind),) if kind is not None else ()
+    attempt = wire(0, conn=loss.connection.conn, depth=loss.depth)
+    line = access(wait_ms, (PEER, status, wait_ms), status=status)
+    tries = (JoinedTry(attempt, WireVerdict.LOGGED, entries, line),)
+    diagnosis = diagnose(scene.analysis(loss, log=Ledger(clock=None, entries=(), tries=tries)))
+    (finding,) = [f for f in diagnosis.findings if f.code in ("PD204", "PD206")]
+    assert finding.code == code
+    assert (finding.confidence is Confidence.CONFIRMED) == (kind is not None or status == 499)
 
 
 def test_the_report_holds_every_entry_and_every_failed_try_once_and_redacts_them():
