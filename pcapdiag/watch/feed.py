@@ -16,10 +16,11 @@ import stat
 import threading
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pcapdiag.capture.series import is_capture_name, series_of
+from pcapdiag.capture.series import is_capture_name, series_key
 from pcapdiag.capture.sniff import container_of
 from pcapdiag.capture.sources import STDIN, open_source
 from pcapdiag.errors import CaptureError, UsageError
@@ -36,8 +37,13 @@ _LEAST_HEAD_BYTES: Final = 64
 _PIECE_BYTES: Final = 1 << 18
 _POLL_S: Final = 0.1
 _QUIET_S: Final = 0.5
+_REST: Final = 4
+"""How much longer than a look at the folder the time between two looks is."""
+_MOST_REMEMBERED: Final = 100_000
 _MOST_SOURCES: Final = 500
 """Each is written to the disk every second."""
+
+_Key = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,8 @@ class FolderFeed:
         self.unwatched: tuple[str, ...] = ()
         """Files that look like captures, and are of another series than the one that is followed."""
         self._stopped = threading.Event()
-        self._passed: dict[tuple[int, int], tuple[int, int]] = {}
+        self._passed: dict[_Key, _Key] = {}
+        self._begun: dict[_Key, tuple[_Key, float]] = {}
         if not glob.has_magic(place) and not Path(place).is_dir():
             msg = f"{place} is no folder; give - for standard input, a folder, or a glob in quotes"
             raise UsageError(msg)
@@ -121,9 +128,10 @@ class FolderFeed:
     def streams(self) -> Iterator[Stream]:
         """Yield each file as a stream; waits for new files until `stop`."""
         while not self._stopped.is_set():
+            begun = time.monotonic()
             following = self._next()
             if following is None:
-                self._stopped.wait(_POLL_S)
+                self._stopped.wait(max(_POLL_S, _REST * (time.monotonic() - begun)))
             else:
                 yield from self._follow(*following)
 
@@ -147,31 +155,42 @@ class FolderFeed:
 
     def _next(self) -> tuple[str, int] | None:
         """Return the oldest file that was not read yet, and when it begins; None if there is none."""
-        unread: list[tuple[float, int, str]] = []
-        for path in self._candidates():
-            with contextlib.suppress(OSError, CaptureError):  # gone meanwhile, or not to be read: looked at again
-                status = Path(path).stat()
-                key, version = (status.st_dev, status.st_ino), (status.st_size, status.st_mtime_ns)
-                if self._passed.get(key) == version:
-                    continue
+        while True:
+            unread = [one for path in self._candidates() if (one := self._look_at(path)) is not None]
+            if not unread:
+                return None
+            first, _, path, key, version = min(unread)
+            with contextlib.suppress(OSError, CaptureError):  # gone meanwhile: the next look tells
                 source = self._known(path)
-                if source is not None and source.is_done:
-                    self._pass(key, version)
-                elif status.st_size >= _LEAST_HEAD_BYTES:
-                    first_ns = _first_ns(path)
-                    was_read = source is None and first_ns is not None and 0 <= first_ns <= self._state.read_until_ns
-                    if first_ns is None or was_read:
-                        self._pass(key, version)
-                    else:
-                        unread.append((first_ns if first_ns >= 0 else math.inf, status.st_mtime_ns, path))
-        if not unread:
-            return None
-        first, _, path = min(unread)
-        return path, -1 if first == math.inf else int(first)
+                if source is None or not source.is_done:
+                    return path, -1 if first == math.inf else int(first)
+                self._pass(key, version)  # read meanwhile, under another name
 
-    def _pass(self, key: tuple[int, int], version: tuple[int, int]) -> None:
+    def _look_at(self, path: str) -> tuple[float, int, str, _Key, _Key] | None:
+        """Return what orders files that were not read yet; None if there is nothing to read in this one."""
+        try:
+            status = Path(path).stat()
+            key, version = (status.st_dev, status.st_ino), (status.st_size, status.st_mtime_ns)
+            if self._passed.get(key) == version or status.st_size < _LEAST_HEAD_BYTES:
+                return None
+            begun = self._begun.get(key)
+            if begun is None or begun[0] != version:
+                source = self._known(path)
+                first_ns = -1 if source is not None and source.is_done else _first_ns(path)
+                is_read = source is None and first_ns is not None and 0 <= first_ns <= self._state.read_until_ns
+                if first_ns is None or is_read or (source is not None and source.is_done):
+                    self._pass(key, version)
+                    return None
+                if len(self._begun) > _MOST_REMEMBERED:
+                    self._begun.clear()
+                begun = self._begun[key] = version, first_ns if first_ns >= 0 else math.inf
+        except (OSError, CaptureError):
+            return None  # gone meanwhile, or not to be read: looked at again
+        return begun[1], status.st_mtime_ns, path, key, version
+
+    def _pass(self, key: _Key, version: _Key) -> None:
         """Remember that a file needs no look until it changes; files that are gone are forgotten now and then."""
-        if len(self._passed) > 100_000:
+        if len(self._passed) > _MOST_REMEMBERED:
             self._passed.clear()
         self._passed[key] = version
 
@@ -214,6 +233,7 @@ class FolderFeed:
         """Copy a file into a pipe until the capture has moved on; the body of a thread."""
         quiet_since = time.monotonic()
         n_copied = 0
+        look_at = 0.0
         try:
             while True:
                 piece = os.read(file, _PIECE_BYTES)
@@ -226,8 +246,13 @@ class FolderFeed:
                     continue
                 if self._stopped.is_set() or os.fstat(file).st_size < n_copied:
                     return
-                if time.monotonic() - quiet_since >= _QUIET_S and self._has_newer(file):
-                    return
+                # Of what was there before, the file says itself how long it has been quiet.
+                quiet_s = max(time.monotonic() - quiet_since, time.time() - os.fstat(file).st_mtime)
+                begun = time.monotonic()
+                if quiet_s >= _QUIET_S and begun >= look_at:
+                    if self._has_newer(file):
+                        return
+                    look_at = begun + _REST * (time.monotonic() - begun)
                 self._stopped.wait(_POLL_S)
         except BrokenPipeError:
             return  # the reader had enough: what it got was no capture
@@ -241,18 +266,21 @@ class FolderFeed:
         for path in self._candidates():
             with contextlib.suppress(OSError, CaptureError):
                 status = Path(path).stat()
-                is_other = (status.st_dev, status.st_ino) != (own.st_dev, own.st_ino)
-                if is_other and status.st_size:
+                key = (status.st_dev, status.st_ino)
+                is_read = self._passed.get(key) == (status.st_size, status.st_mtime_ns)
+                if key != (own.st_dev, own.st_ino) and status.st_size and not is_read:
                     source = self._known(path) if status.st_size >= _LEAST_HEAD_BYTES else None
                     if source is None or not source.is_done:
                         return True
         return False
 
 
+@lru_cache(maxsize=_MOST_REMEMBERED)
 def _series(path: str) -> str:
     """Return the folder and what names of one series have in common; a date or number at their end makes no other."""
-    folder, name = series_of(path)
-    return str(Path(folder) / (name.rstrip("#-_.") or name))
+    folder, _, name = path.rpartition("/")
+    stem, _, suffix = series_key(name).rpartition(".")
+    return f"{folder}/{stem.rstrip('#-_.') or stem}.{suffix}"
 
 
 def _is_file(path: str) -> bool:

@@ -224,12 +224,10 @@ class Recorder:
         return True
 
     def _collect(self) -> None:
-        for failure in self._intake.failures():
-            self._schedule.add(failure)
+        self._schedule.add(*self._intake.failures())
 
     def _poll(self) -> None:
-        for failure in self._logs.poll(self._intake.now_ns):
-            self._schedule.add(failure)
+        self._schedule.add(*self._logs.poll(self._intake.now_ns))
 
     def _start_job(self, *, is_last: bool) -> None:
         now_ns = self._intake.now_ns

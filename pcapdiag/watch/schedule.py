@@ -50,20 +50,20 @@ class Schedule:
         """Failures that wait for a report."""
         return sum(p.n_failures for p in (*self._state.pending, *self._state.running))
 
-    def add(self, failure: Failure) -> None:
-        """Let a failure wait.
+    def add(self, *failures: Failure) -> None:
+        """Let failures wait.
 
         Parameters
         ----------
-        failure : Failure
-            As it was seen.
+        failures : Failure
+            As they were seen.
         """
-        if self._clients.get(failure.resp, -1) > failure.ts_ns:
-            return
-        self.n_failures += 1
-        due_ns = max(failure.ts_ns + self._options.grace_ns, self._state.cooling.get(failure.signature, 0))
-        one = Pending(failure.signature, failure.since_ns, failure.ts_ns, failure.ts_ns, due_ns)
-        self._wait([one])
+        counted = [one for one in failures if self._clients.get(one.resp, -1) <= one.ts_ns]
+        self.n_failures += len(counted)
+        self._wait(Pending(one.signature, one.since_ns, one.ts_ns, one.ts_ns, self._due_ns(one)) for one in counted)
+
+    def _due_ns(self, failure: Failure) -> int:
+        return max(failure.ts_ns + self._options.grace_ns, self._state.cooling.get(failure.signature, 0))
 
     def _wait(self, pending: Iterable[Pending]) -> None:
         """Let failures wait, those that are alike as one; there is a bound on how many are told apart."""

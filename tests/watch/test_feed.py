@@ -9,6 +9,7 @@ import pytest
 from pcapdiag.capture.batch import Capture, CaptureFile
 from pcapdiag.capture.reader import read_batches
 from pcapdiag.errors import UsageError
+from pcapdiag.watch import feed as feed_module
 from pcapdiag.watch.feed import FolderFeed
 from pcapdiag.watch.state import State
 
@@ -100,3 +101,53 @@ def test_two_series_in_a_folder_are_refused_and_a_glob_names_one(tmp_path):
 def test_what_is_no_folder_is_refused(tmp_path):
     with pytest.raises(UsageError, match="is no folder; give - for standard input"):
         FolderFeed(str(tmp_path / "nothing"), State())
+
+
+def test_a_second_series_is_not_followed_and_is_named(tmp_path):
+    (tmp_path / "eth0_20261121_080000.pcap").write_bytes(capture(100))
+    feed = FolderFeed(str(tmp_path), State())
+
+    def come():
+        (tmp_path / "eth1_20261121_080010.pcap").write_bytes(capture(110))
+        (tmp_path / "eth0_20261121_080020.pcap").write_bytes(capture(120))
+
+    threading.Timer(0.3, come).start()
+    names = [name for name, _, _ in read_all(feed, 2)]
+    assert names == ["eth0_20261121_080000.pcap", "eth0_20261121_080020.pcap"]
+    assert [os.path.basename(path) for path in feed.unwatched] == ["eth1_20261121_080010.pcap"]  # noqa: PTH119
+    # After a restart it is still this one, and no reason to end.
+    again = FolderFeed(str(tmp_path), State(sources=feed.sources, series=feed._state.series))
+    assert again._next() == (str(tmp_path / "eth0_20261121_080020.pcap"), 120 * 10**9)
+
+
+def test_a_file_that_got_a_date_when_it_was_rotated_is_of_the_same_series(tmp_path):
+    (tmp_path / "proxy-20261120.pcap").write_bytes(capture(100))
+    (tmp_path / "proxy.pcap").write_bytes(capture(200))
+    names = [name for name, _, _ in read_all(FolderFeed(str(tmp_path), State()), 2)]
+    assert names == ["proxy-20261120.pcap", "proxy.pcap"]
+
+
+def test_a_series_of_which_no_file_is_left_makes_place_for_another(tmp_path):
+    state = State(series=str(tmp_path / "eth0.pcap"))
+    (tmp_path / "eth1_0001.pcap").write_bytes(capture(100))
+    assert [name for name, _, _ in read_all(FolderFeed(str(tmp_path), state), 1)] == ["eth1_0001.pcap"]
+
+
+def test_of_many_files_each_is_read_once_and_the_memory_of_them_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(feed_module, "_MOST_SOURCES", 20)
+    for n in range(60):
+        path = tmp_path / f"x_{n:05}.pcap"
+        path.write_bytes(capture(1000 + 10 * n, 1))
+        os.utime(path, (1000 + 10 * n,) * 2)
+    state = State()
+    feed = FolderFeed(str(tmp_path), state)
+    for n in range(60):
+        path, first_ns = feed._next()
+        assert path.endswith(f"x_{n:05}.pcap")
+        for stream in feed._follow(path, first_ns):
+            stream.source.n_frames = 1
+        feed.sources[-1].is_done = True
+    assert len(feed.sources) == 20
+    state.sources = feed.sources
+    assert len({source.head for source in feed.sources}) == 20
+    assert FolderFeed(str(tmp_path), state)._next() is None, "a restart reads none of them again"

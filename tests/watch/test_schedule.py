@@ -64,6 +64,20 @@ def test_what_is_about_to_leave_the_ring_is_due_at_once():
     assert due(schedule, 105, oldest_s=99, is_full=True) == ["unanswered 10.1.1.1:80"]
 
 
+def test_a_report_that_takes_long_is_begun_the_earlier_for_what_is_about_to_leave_but_not_for_all():
+    schedule, _ = make()
+    schedule.add(fail(130))
+    assert due(schedule, 139, oldest_s=99, is_full=True) == []
+    schedule.report_ns = 8 * S
+    assert due(schedule, 139, oldest_s=115, is_full=True) == []
+    assert due(schedule, 139, oldest_s=122, is_full=True) == ["unanswered 10.1.1.1:80"]
+    schedule.add(fail(170))
+    schedule.report_ns = 3600 * S
+    assert due(schedule, 171, oldest_s=120, is_full=True) == []
+    assert not schedule.has_leaving(171 * S, 120 * S)
+    assert schedule.has_leaving(171 * S, 170 * S)
+
+
 def test_in_the_end_everything_is_due():
     schedule, _ = make()
     schedule.add(fail(100))
@@ -116,3 +130,27 @@ def test_a_flood_of_different_failures_is_bounded():
         schedule.add(fail(100, f"failure {n}"))
     assert len(state.pending) == 1001
     assert schedule.n_waiting == 5000
+
+
+def test_what_is_put_back_waits_as_one_with_what_came_meanwhile():
+    schedule, state = make()
+    schedule.add(fail(100), fail(101))
+    assert due(schedule, 112)
+    schedule.add(fail(113), fail(114, "b"))
+    schedule.put_back()
+    assert [(p.signature, p.n_failures, p.first_ts_ns // S, p.last_ts_ns // S) for p in state.pending] == [
+        ("unanswered 10.1.1.1:80", 3, 100, 113),
+        ("b", 1, 114, 114),
+    ]
+    assert state.running == []
+
+
+def test_what_cannot_be_reported_for_days_is_bounded():
+    schedule, state = make()
+    for turn in range(20):
+        schedule.add(*(fail(100, f"failure {turn} {n}") for n in range(500)))
+        assert due(schedule, 200)
+        schedule.add(*(fail(100, f"another {turn} {n}") for n in range(500)))
+        schedule.put_back()
+    assert len(state.pending) == 1001
+    assert schedule.n_waiting == 20_000
