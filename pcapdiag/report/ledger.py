@@ -216,7 +216,9 @@ def ledger_lines(log: LogSummary) -> tuple[str, ...]:
             f" by {count_of(log.pairs, 'pair')}{against}."
         )
     elif log.pairs:
-        lines.append("Its clock could not be measured: only timeouts of unknown length join the log with the capture.")
+        lines.append(
+            "The log's clock could not be measured: only timeouts of unknown length join the log with the capture."
+        )
     elif log.zone_offset_s is not None:
         zone = _zone(log.zone_offset_s)
         lines.append(

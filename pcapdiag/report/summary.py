@@ -137,7 +137,7 @@ def _verdict(report: Report) -> str:
     if not totals.connections:
         return f"There is nothing to judge: {count_of(totals.frames, 'frame')}, but no TCP connection among them."
     if totals.unanswered or totals.truncated:
-        return f"{_lost(report)}: {_causes(report)}."
+        return f"{_lost(report)}: {_causes(report)}.{_other_errors(report)}"
     acting = [g for g in finding_groups(report) if g.head.severity >= Severity.WARNING]
     if acting:
         return f"No request was left without an answer, but: {_first_lower(acting[0].head.message)}"
@@ -195,6 +195,13 @@ def _causes(report: Report) -> str:
     # A response that the proxy itself cut off has no finding, nor has what --select leaves out.
     unexplained = n_failures - sum(g.failures for g in causes)
     return f"{text}; for {unexplained:,} no cause is shown" if unexplained > 0 else text
+
+
+def _other_errors(report: Report) -> str:
+    """Return a sentence on errors that left no request to an upstream without an answer; empty if there is none."""
+    groups = [g for g in finding_groups(report) if g.head.severity >= Severity.ERROR and not g.failures]
+    listed = ", ".join(f"{g.count:,} x {g.head.code} {g.head.name}" for g in groups)
+    return f" Other errors: {listed}." if groups else ""
 
 
 def _first_lower(text: str) -> str:
@@ -276,7 +283,7 @@ def occurrence_grid(occurrences: Sequence[OccurrenceDetail], *, limit: int = MAX
     shown = occurrences[:limit]
     clocks = [_clock_of(o) for o in shown]
     dates = {clock[:10] for clock in clocks}
-    has_files = len({o.capture for o in occurrences}) > 1
+    has_files = len({o.capture for o in occurrences if o.capture}) > 1
     rows = []
     for o, clock in zip(shown, clocks, strict=True):
         what = "(connect)" if o.depth < 0 else f"{o.method} {shorten(o.target, _MAX_TARGET)}".strip()

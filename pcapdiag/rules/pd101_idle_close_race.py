@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _OTHER_AGE = "other-age"
 _UNKNOWN_AGE = "unknown-age"
-_SAME_AGE_NS = 100_000_000
+_LEAST_ALIKE = 3
 _SAME_AGE = "Closings at nearly the same idle age are those of an idle timer, although the capture does not measure it."
 
 
@@ -142,7 +142,7 @@ class IdleCloseRace(CauseRule):
             text = _remedy_of_reload()
             if group.group == _UNKNOWN_AGE:
                 keep = keepalive_remedy(analysis, upstream, group.losses).text
-                is_timer = n > 1 and len(known) == n and max(known) - min(known) <= max(min(known) // 50, _SAME_AGE_NS)
+                is_timer = len(known) == n >= _LEAST_ALIKE and max(known) - min(known) <= min(known) // 50
                 text = f"{_SAME_AGE}\n\n{keep}" if is_timer else f"{keep}\n\n{text}" if n == 1 else text
             message = f"{group.subject} closed connections {ages}{other}: {crossed}."
             return Words(message, refuted_by, text, details=details)

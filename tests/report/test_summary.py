@@ -12,7 +12,7 @@ from pcapdiag.report.impact import impact_line
 from pcapdiag.report.ladder import build_ladder, zero_ns
 from pcapdiag.report.model import Impact, RuleVerdict
 from pcapdiag.report.remedy import Block, split_blocks
-from pcapdiag.report.summary import brief, finding_groups, headline, occurrence_title, verdict_lines
+from pcapdiag.report.summary import brief, finding_groups, headline, occurrence_grid, occurrence_title, verdict_lines
 from tests.report import builders
 
 
@@ -154,3 +154,15 @@ def test_the_impact_says_none_where_there_is_none():
         "Clients saw 24 failures of 72 requests; retries hid none; in 12 seconds somebody was not served (access log,"
         " within the time of the capture)."
     )
+
+
+def test_errors_that_left_no_request_open_stand_in_the_headline_too():
+    race, sign = builders.finding(), builders.finding(code="PD402", name="invalid-response", occurrences=(), count=10)
+    assert headline(builders.report(race, sign)).endswith(". Other errors: 10 x PD402 invalid-response.")
+    assert "Other errors" not in headline(builders.report(race))
+
+
+def test_an_occurrence_without_a_file_makes_no_column_of_files():
+    seen = builders.report(builders.finding()).findings[0].occurrences[:2]
+    grid = occurrence_grid([seen[0], dataclasses.replace(seen[1], capture="")])
+    assert grid.headers[0] == "frame"
