@@ -154,7 +154,7 @@ class Pairing:
             if row:
                 rows[attempt.symptom].append(merge_intervals(row))
         for symptom, its_rows in rows.items():
-            self.learned[symptom] = min(find_plateaus(its_rows), key=lambda p: p.middle)
+            self.learned[symptom] = min(find_plateaus(its_rows), key=lambda p: (not _holds_second(p), p.middle))
 
     def _closed(self, moment: Moment, attempt: LoggedTry, wire: WireTry) -> Moment:
         """Return an open moment as a closed one where the timeout is known."""
@@ -183,6 +183,11 @@ class Pairing:
             values = {getattr(place, name).value for place in places}
             self._timeouts[key] = values.pop() if len(values) == 1 else -1
         return self._timeouts[key]
+
+
+def _holds_second(plateau: Plateau) -> bool:
+    """Whether a timeout may be a whole number of seconds, as directives usually are."""
+    return plateau.high // S > (plateau.low - 1) // S
 
 
 def end_of(wire: WireTry) -> int:

@@ -128,6 +128,16 @@ def unread(at_ms, **changes):
     return wire(at_ms, resp_fin_ns=-1, orig_fin_ns=-1, resp_rst_ns=start + 70 * S, is_acknowledged=True, **changes)
 
 
+def test_of_timeouts_that_fit_alike_one_of_whole_seconds_is_taken():
+    told = {"kind": LogKind.TIMED_OUT, "action": CONNECTING, "errno_name": "ETIMEDOUT"}
+    starts = 1250, 1550, 2750, 2850
+    # Closings just after and just before a full second, so that the clock is known well.
+    wires = [*(refused(at, conn=n) for n, at in enumerate(starts)), wire(19_920, conn=8), wire(21_880, conn=9)]
+    stamps = [*(((at + 2000) // 1000, told) for at in starts), (20, {}), (21, {})]
+    ledger = join_logs(wires, SPAN, [entry(at_s, line=n + 1, **kind) for n, (at_s, kind) in enumerate(stamps)])
+    assert [joined.wire and joined.wire.conn for joined in ledger.entries] == [0, 1, 2, 3, 8, 9]
+
+
 def test_a_timeout_whose_fin_waited_behind_the_request_is_told_by_when_it_ran_out():
     late = {"resp_fin_ns": -1, "orig_fin_ns": T0 + 9080 * MS}
     told = {"kind": LogKind.TIMED_OUT, "errno_name": "ETIMEDOUT"}
