@@ -37,6 +37,17 @@ _COMMANDS = {
 }
 
 
+_EXTRA_OF = {
+    **dict.fromkeys(("alembic", "pyarrow", "sqlalchemy"), "scan"),
+    "apprise": "notify",
+    "distributed": "dask",
+    "fsspec": "remote",
+    "psycopg": "postgres",
+    "s3fs": "s3",
+}
+"""Which extra brings a library that not every installation has."""
+
+
 class _Program(click.Group):
     """Commands that are imported when they are called, so that help and completion are instant; and the exit codes."""
 
@@ -73,7 +84,11 @@ class _Program(click.Group):
             ctx.exit(_fail(str(error), EXIT_FAILED))
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except Exception:  # noqa: BLE001 - Python's own exit code would be 1, which says "findings"
+        except Exception as error:  # noqa: BLE001 - Python's own exit code would be 1, which says "findings"
+            name = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+            if name in _EXTRA_OF:
+                needed = f"{ctx.invoked_subcommand} needs {name}: pip install 'pcapdiag[{_EXTRA_OF[name]}]'"
+                ctx.exit(_fail(needed, EXIT_FAILED))
             traceback.print_exc()
             ctx.exit(_fail("this is a bug in pcapdiag; please report the lines above", EXIT_FAILED))
 

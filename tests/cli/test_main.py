@@ -280,3 +280,16 @@ def test_the_first_run_says_that_it_compiles_and_only_on_stderr(cli, tmp_path):
     assert json.loads(first.stdout)["totals"]["unanswered"] == 8
     second = cli("analyze", RACE, "--format", "json", env=env)
     assert (second.stdout, second.stderr) == (first.stdout, "")
+
+
+@pytest.mark.parametrize(("command", "library"), [("history", "sqlalchemy"), ("scan", "sqlalchemy")])
+def test_a_command_without_its_libraries_says_which_extra_brings_them(command, library, tmp_path):
+    # An installation without the extra, as far as imports can tell.
+    code = f"import sys; sys.modules[{library!r}] = None; from pcapdiag.cli import run; run()"
+    arguments = [command, *([str(tmp_path)] if command == "scan" else [])]
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert result.returncode == 2
+    assert result.stderr == f"pcapdiag: {command} needs {library}: pip install 'pcapdiag[scan]'\n"
+    assert result.stdout == ""
