@@ -74,6 +74,89 @@ def test_the_units_of_systemd_are_valid_and_hardened(tmp_path, program):
     assert "OK" in done.stdout.splitlines()[-1]
 
 
+def test_the_unit_of_the_flight_recorder_is_valid_and_hardened(tmp_path, program):
+    analyze = needs("systemd-analyze")
+    unit = tmp_path / "pcapdiag-watch.service"
+    unit.write_text((DEPLOY / "systemd" / unit.name).read_text().replace(INSTALLED, str(program)))
+    done = run(analyze, "verify", "--man=no", unit, cwd=tmp_path)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    done = run(analyze, "security", "--offline=true", "--threshold=25", "--no-pager", unit)
+    assert done.returncode == 0, done.stdout
+    assert "OK" in done.stdout.splitlines()[-1]
+
+
+class _Silent(http.server.BaseHTTPRequestHandler):
+    """Answers all but one path, at which it closes."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        if self.path == "/3":
+            self.close_connection = True
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_):
+        pass
+
+
+def test_the_command_of_the_flight_recorder_records_what_fails_and_ends_in_order(tmp_path, program):
+    needs("tcpdump")
+    needs("setpriv")
+    if os.geteuid() != 0:
+        pytest.skip("capturing takes root")
+    text = (DEPLOY / "systemd" / "pcapdiag-watch.service").read_text()
+    command = re.search(r"(?m)^ExecStart=/bin/bash -c '(.*)'$", text)[1].replace("$$", "$")
+    out = tmp_path / "out"
+    command = command.replace(INSTALLED, str(program)).replace("/var/lib/pcapdiag-watch", str(out))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Silent)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    env = environment() | {"XDG_CONFIG_HOME": str(tmp_path), "CAPTURE": f"-i lo -Z root tcp port {server.server_port}"}
+    command = command.replace("watch -", "watch - --grace 1s")
+    with (tmp_path / "said").open("wb") as said, (tmp_path / "errors").open("wb") as errors:
+        recorder = subprocess.Popen(["/bin/bash", "-c", command], env=env, stdout=said, stderr=errors)
+    try:
+        wait_for((out / ".watch" / "ring").is_dir)
+        time.sleep(1)
+        for path in ("/1", "/3"):
+            ask(server.server_port, path)
+        wait_for((out / "incidents.jsonl").exists)
+        children = run("ps", "--ppid", recorder.pid, "-o", "pid=,comm=").stdout
+        [capturing] = [int(line.split()[0]) for line in children.splitlines() if line.endswith("tcpdump")]
+        # As `systemctl stop` does it with KillMode=mixed: the main process alone.
+        recorder.terminate()
+        assert recorder.wait(60) == 1, (tmp_path / "errors").read_text()
+        ask(server.server_port, "/1")  # tcpdump learns that nobody reads
+        wait_for(lambda: run("ps", "-p", capturing, "-o", "stat=").stdout.strip()[:1] in {"", "Z"})
+    finally:
+        recorder.kill()
+        server.shutdown()
+        server.server_close()
+    assert re.search(r"Z PD2\d\d .*\[1 new\]", (tmp_path / "said").read_text())
+
+
+def ask(port, path):
+    """Ask for two things on one connection; the second may not be answered."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("GET", "/1")
+    connection.getresponse().read()
+    connection.request("GET", path)
+    with suppress(http.client.HTTPException, OSError):
+        connection.getresponse().read()
+    connection.close()
+
+
+def wait_for(condition):
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
 def test_the_timer_runs_every_night():
     analyze = needs("systemd-analyze")
     when = re.search(r"(?m)^OnCalendar=(.*)$", (DEPLOY / "systemd" / "pcapdiag-scan.timer").read_text())[1]
