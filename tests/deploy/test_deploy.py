@@ -12,6 +12,7 @@ import threading
 import time
 import tomllib
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -125,18 +126,24 @@ def test_the_command_of_the_flight_recorder_records_what_fails_and_ends_in_order
         for path in ("/1", "/3"):
             ask(server.server_port, path)
         wait_for((out / "incidents.jsonl").exists)
-        children = run("ps", "--ppid", recorder.pid, "-o", "pid=,comm=").stdout
-        [capturing] = [int(line.split()[0]) for line in children.splitlines() if line.endswith("tcpdump")]
+        children = Path(f"/proc/{recorder.pid}/task/{recorder.pid}/children").read_text().split()
+        [capturing] = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "tcpdump\n"]
         # As `systemctl stop` does it with KillMode=mixed: the main process alone.
         recorder.terminate()
         assert recorder.wait(60) == 1, (tmp_path / "errors").read_text()
         ask(server.server_port, "/1")  # tcpdump learns that nobody reads
-        wait_for(lambda: run("ps", "-p", capturing, "-o", "stat=").stdout.strip()[:1] in {"", "Z"})
+        wait_for(lambda: not is_alive(capturing))
     finally:
         recorder.kill()
         server.shutdown()
         server.server_close()
     assert re.search(r"Z PD2\d\d .*\[1 new\]", (tmp_path / "said").read_text())
+
+
+def is_alive(pid):
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def ask(port, path):
