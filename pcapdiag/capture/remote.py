@@ -8,6 +8,7 @@ in reports.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import time
@@ -108,6 +109,8 @@ def file_system(url: str) -> tuple[Any, str]:
 def _ssh_options() -> dict[str, Any]:
     """Return how to reach a server by ssh: fsspec by itself would trust any, and wait for a silent one."""
     import paramiko  # noqa: PLC0415 - only sftp:// needs it
+
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what goes wrong is raised, too
 
     class KnownHosts(paramiko.MissingHostKeyPolicy):  # type: ignore[misc] # it has no types
         """Asks the file that `ssh` keeps."""

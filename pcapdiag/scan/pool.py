@@ -6,6 +6,7 @@ even if it is killed. Only results come back, each to whoever handed out its job
 
 from __future__ import annotations
 
+import errno
 import gc
 import multiprocessing
 import os
@@ -19,7 +20,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from pcapdiag import __version__
-from pcapdiag.errors import MissingExtraError, PcapdiagError, ScanError
+from pcapdiag.errors import CaptureError, MissingExtraError, PcapdiagError, ScanError
 from pcapdiag.scan.model import JobResult
 from pcapdiag.scan.read import failed, run_job
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from pcapdiag.scan.model import Job
 
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _RETRIES: Final = 2
 _ASK_EVERY_S: Final = 2.0
 _CONNECT_S: Final = 5
@@ -131,10 +133,12 @@ class Workers:
                 results.append((job, future.result()))
             except BrokenProcessPool:
                 broken.append(job)
+            except (CaptureError, OSError) as error:
+                if getattr(error, "errno", None) in _NO_ROOM:
+                    raise _no_room(error) from error
+                results.append((job, _not_done(job, "unreadable", str(getattr(error, "strerror", None) or error))))
             except PcapdiagError:
                 raise
-            except OSError as error:
-                raise _no_room(error) from error
             except Exception as error:  # noqa: BLE001 - it is raised again, or told of the job
                 results.append((job, self._place.explain(job, error)))
         if self._alone is None:
@@ -248,20 +252,25 @@ class _Cluster:
         self._client.close(timeout=_CONNECT_S)
 
 
-def _no_room(error: OSError) -> ScanError:
+def _no_room(error: Exception) -> ScanError:
     """Return what to say of the only error of the system that no single capture is to blame for."""
-    where = f" in {error.filename}" if error.filename else ""
-    return ScanError(f"no room left for temporary files{where} ({error.strerror}): make room on its disk; {_AGAIN}")
+    where = f" in {error.filename}" if isinstance(error, OSError) and error.filename else ""
+    return ScanError(f"no room left for temporary files{where}: make room on its disk; {_AGAIN}")
 
 
 def _died(job: Job) -> JobResult:
-    """Return what to say of a job whose worker died of it; files of a series are tried one by one."""
+    """Return what to say of a job whose worker died of it."""
+    text = "the process that read it was killed, perhaps for want of memory: read it alone with `pcapdiag analyze`"
+    return _not_done(job, "worker-died", text)
+
+
+def _not_done(job: Job, code: str, text: str) -> JobResult:
+    """Return what to say of a job that came to nothing; files of a series are tried one by one."""
     if job.shard is not None:
         return JobResult()  # no share was read: whoever waits for it reads the whole
     if len(job.fresh) > 1 and job.part is None:
         return JobResult(more=tuple(replace(job, fresh=(file,), context=None) for file in job.fresh))
-    text = "the process that read it was killed, perhaps for want of memory: read it alone with `pcapdiag analyze`"
-    return JobResult(failed=tuple(failed(file, "worker-died", text, retry=True) for file in job.fresh))
+    return JobResult(failed=tuple(failed(file, code, text, retry=True) for file in job.fresh))
 
 
 def _prepare(leash: Connection) -> None:

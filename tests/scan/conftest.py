@@ -1,16 +1,20 @@
 """The services that scans work with, run for real on this machine: PostgreSQL, an S3 API, a Dask cluster."""
 
+import getpass
 import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import urllib.parse
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from tests.scan import places
+from tests.scan.relay import Relay
 
 
 @pytest.fixture
@@ -82,11 +86,7 @@ def bucket(monkeypatch):
     import boto3
 
     port = places.free_port()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    address = f"tcp://127.0.0.1:{port}"
     for name, value in {
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
@@ -94,16 +94,102 @@ def bucket(monkeypatch):
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
     }.items():
         monkeypatch.setenv(name, value)
-    places.wait_for_port(f"tcp://127.0.0.1:{port}")
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="captures")
+    servers = []
+
+    def start():
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        servers.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        places.wait_for_port(address)
+        boto3.client("s3").create_bucket(Bucket="captures")
+
+    def stop():
+        servers[-1].kill()
+        servers[-1].wait()
 
     def put(folder):
+        client = boto3.client("s3")
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             client.put_object(Bucket="captures", Key=str(path.relative_to(folder)), Body=path.read_bytes())
         return "s3://captures"
 
-    put.stop = server.kill
+    start()
+    put.stop, put.start = stop, start
+    yield put
+    stop()
+
+
+@pytest.fixture
+def relay():
+    """Return a `Relay`."""
+    made = Relay()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sftp(tmp_path, monkeypatch):
+    """Return a function that gives the URL of a folder of this machine by sftp, from an sshd of its own."""
+    program = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        pytest.skip("openssh-server is not installed")
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # root's sshd locks itself in there
+    port = places.free_port()
+    work, home = tmp_path / "sshd", tmp_path / "home"
+    keys = home / ".ssh"
+    work.mkdir()
+    keys.mkdir(parents=True)
+    for path in (work / "host_key", keys / "id_ed25519"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    known = (work / "host_key.pub").read_text().rsplit(" ", 1)[0]
+    (keys / "known_hosts").write_text(f"[127.0.0.1]:{port} {known}\n")
+    config = {
+        "Port": port,
+        "ListenAddress": "127.0.0.1",
+        "HostKey": work / "host_key",
+        "AuthorizedKeysFile": keys / "id_ed25519.pub",
+        "StrictModes": "no",
+        "PidFile": "none",
+        "Subsystem": "sftp internal-sftp",
+    }
+    (work / "config").write_text("".join(f"{name} {value}\n" for name, value in config.items()))
+    with (work / "log").open("w") as log:
+        server = subprocess.Popen([program, "-D", "-e", "-f", work / "config"], stderr=log)
+    # The keys are looked for at home, what was compiled not.
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    places.wait_for_port(f"tcp://127.0.0.1:{port}")
+
+    def url(folder):
+        return f"sftp://{getpass.getuser()}@127.0.0.1:{port}{folder}"
+
+    url.known_hosts = keys / "known_hosts"
+    yield url
+    server.kill()
+    server.wait()
+
+
+@pytest.fixture
+def google(tmp_path, monkeypatch):
+    """Return a function that puts a folder's files into a bucket of Google Cloud Storage, emulated; gives its URL."""
+    port = places.free_port()
+    home = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with (tmp_path / "google.log").open("w") as log:
+        server = subprocess.Popen([*command, "--in-memory", "--default-bucket", "captures"], stdout=log, stderr=log)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", home)
+    places.wait_for_port(f"tcp://127.0.0.1:{port}")
+
+    def put(folder):
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            name = urllib.parse.quote(str(path.relative_to(folder)), safe="")
+            where = f"{home}/upload/storage/v1/b/captures/o?uploadType=media&name={name}"
+            with urllib.request.urlopen(urllib.request.Request(where, path.read_bytes(), method="POST")) as answer:  # noqa: S310 - ours
+                assert answer.status == 200
+        return "gs://captures"
+
     yield put
     server.kill()
     server.wait()

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.scenario import parse, write_capture
+from tests.scenario import Form, parse, write_capture, write_frames
 
 ROOT = Path(__file__).resolve().parents[2]
 DAY_NS = 86_400 * 10**9
@@ -49,11 +49,14 @@ def script(races, answered=3):
     return "\n".join(lines)
 
 
-def capture(path, *, races=2, answered=3, at_s=0, **form):
-    """Write a capture and return its path."""
+def capture(path, *, races=2, answered=3, at_s=0, filler=0, **form):
+    """Write a capture and return its path; `filler` bytes in frames of no known protocol make it large."""
     path.parent.mkdir(parents=True, exist_ok=True)
     form = {"start_ns": START_NS + int(at_s * 10**9), **form}
-    path.write_bytes(write_capture(parse(script(races, answered)), **form))
+    data = write_capture(parse(script(races, answered)), **form)
+    frame = b"\x02" * 12 + b"\x88\xb5" + bytes(60_000)
+    more = write_frames([(form["start_ns"] + 60 * 10**9, frame)] * (filler // len(frame)), Form(**form))
+    path.write_bytes(data + more[24:])
     return path
 
 
