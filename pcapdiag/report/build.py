@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pcapdiag.codes import CapturePoint, Direction, Leg, Protocol
-from pcapdiag.findings import Confidence
+from pcapdiag.findings import Confidence, Note
 from pcapdiag.report.far_end import UPSTREAM, build_far_end, build_proof, far_frames
 from pcapdiag.report.impact import measure_impact
 from pcapdiag.report.ledger import build_log, lines_by_try
@@ -35,17 +35,18 @@ from pcapdiag.report.model import (
 )
 from pcapdiag.report.redact import Redactor
 from pcapdiag.report.settings import settings_read
-from pcapdiag.report.words import flag_names
+from pcapdiag.report.words import count_of, flag_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pcapdiag.analysis import Analysis, Upstream
     from pcapdiag.capture.batch import Capture
-    from pcapdiag.findings import Evidence, Finding, Note, Occurrence, Verdict
+    from pcapdiag.findings import Evidence, Finding, Occurrence, Verdict
 
 
 _NO_CAUSES = ("PD901",)
+_ENDS = ("orig_hi", "orig_lo", "orig_port", "resp_hi", "resp_lo", "resp_port")
 
 
 class FrameLocator:
@@ -136,7 +137,7 @@ def build_report(
         findings=tuple(builder.finding(f) for f in findings),
         verdicts=tuple(RuleVerdict(v.code, v.kind, v.reason) for v in verdicts),
         log=builder.log(findings),
-        notes=(*(builder.note(0, n) for n in analysis.notes), *builder.far_notes()),
+        notes=(*(builder.note(0, n) for n in (*analysis.notes, *_seen_twice(analysis))), *builder.far_notes()),
         settings=settings_read(analysis, findings),
         far_end=None if analysis.far_end is None else build_far_end(analysis.far_end, analysis.captures),
         impact=measure_impact(analysis),
@@ -152,6 +153,22 @@ def _count_turns(analysis: Analysis) -> int:
         int((on_upstream_leg[chunk["conn"]] & (chunk["protocol"] != Protocol.HTTP1)).sum())
         for chunk in analysis.exchanges.chunks()
     )
+
+
+def _seen_twice(analysis: Analysis) -> Iterator[Note]:
+    """Yield a note on connections that several of the captures hold: all that happened on them counts several times."""
+    if len(analysis.captures) < 2:
+        return
+    rows = analysis.connections.rows
+    keys = rows[[*_ENDS, "orig_isn", "resp_isn", "capture_idx"]][(rows["orig_isn"] >= 0) & (rows["resp_isn"] >= 0)]
+    _, n_captures = np.unique(np.unique(keys)[[*_ENDS, "orig_isn", "resp_isn"]], return_counts=True)
+    n_twice = int((n_captures > 1).sum())
+    if n_twice:
+        text = (
+            f"{count_of(n_twice, 'connection')} {'is' if n_twice == 1 else 'are'} in more than one of the captures and"
+            " counted in each; name the captures of the upstreams' end with --upstream-capture"
+        )
+        yield Note("captured-twice", text)
 
 
 def with_identifier(report: Report) -> Report:

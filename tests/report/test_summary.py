@@ -166,3 +166,13 @@ def test_an_occurrence_without_a_file_makes_no_column_of_files():
     seen = builders.report(builders.finding()).findings[0].occurrences[:2]
     grid = occurrence_grid([seen[0], dataclasses.replace(seen[1], capture="")])
     assert grid.headers[0] == "frame"
+
+
+def test_connections_that_two_captures_hold_are_said_to_count_twice(cli):
+    def notes(*arguments):
+        return [n["code"] for n in json.loads(cli("analyze", *arguments, "--format", "json").stdout)["notes"]]
+
+    far = CASE.with_name("upstream_a.pcap")
+    assert notes(CASE, far) == ["captured-twice"]
+    assert notes(CASE, "--upstream-capture", far) == []
+    assert notes(CASE, CASE.parents[1] / "healthy_keepalive" / "proxy.pcap") == []
