@@ -131,11 +131,11 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSour
     if not columns["n_exchanges"].any():
         # A scan of all ports makes many of these: endpoints that nothing was ever asked of.
         return _Measured(endpoint, len(idle), 0, rtt, "", -1, None, -1, -1, 0, 0, *cost)
-    is_idle_fin = (
-        (columns["closing_kind"] == ClosingKind.FIN) & (columns["closing_open_exchange"] == 0) & (idle >= _AT_ONCE_NS)
-    )
-    by_upstream = is_idle_fin & (columns["first_closer"] == Direction.RESP)
-    by_proxy = is_idle_fin & (columns["first_closer"] == Direction.ORIG)
+    was_idle = (columns["closing_open_exchange"] == 0) & (idle >= _AT_ONCE_NS)
+    of_upstream = was_idle & (columns["first_closer"] == Direction.RESP)
+    is_fin = columns["closing_kind"] == ClosingKind.FIN
+    by_upstream = of_upstream & is_fin
+    by_proxy = was_idle & is_fin & (columns["first_closer"] == Direction.ORIG)
     keep_alive = columns["keep_alive_s"][columns["keep_alive_s"] >= 0]
     keep_alive_s = int(keep_alive[0]) if len(keep_alive) else -1
     with_server = np.flatnonzero(columns["server_len"] > 0)
@@ -145,12 +145,21 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSour
         raw = texts.read(int(columns["server_offset"][row]), int(columns["server_len"][row]))
         server_field = raw.decode("utf-8", errors="backslashreplace")
     idle_timeout = None
+    estimate = None
+    by_rst = of_upstream & (columns["closing_kind"] == ClosingKind.RST)
     if by_upstream.any() or lost.raced:
         estimate = estimate_idle_timeout(*_idle_closings(columns, by_upstream, lost), hint_s=keep_alive_s)
-        if estimate is not None:
-            value, spread, samples, confidence = estimate
-            names = name_idle_timeout(value, spread, server_field)
-            idle_timeout = IdleTimeout(value, spread, samples, int(confidence), names)
+    elif by_rst.any():
+        # Some servers end idle connections with a RST (SO_LINGER 0); one RST alone may be anything.
+        estimate = estimate_idle_timeout(idle[by_rst], columns["closing_ts_ns"][by_rst], hint_s=keep_alive_s)
+        if estimate is not None and estimate[3] >= Confidence.LIKELY:
+            by_upstream = by_rst
+        else:
+            estimate = None
+    if estimate is not None:
+        value, spread, samples, confidence = estimate
+        names = name_idle_timeout(value, spread, server_field)
+        idle_timeout = IdleTimeout(value, spread, samples, int(confidence), names)
     return _Measured(
         endpoint=endpoint,
         connections=len(idle),

@@ -99,15 +99,26 @@ def test_idle_closings_of_the_upstream_measure_its_timeout():
     "changes",
     [
         {"closer": Direction.ORIG},
-        {"kind": ClosingKind.RST},
         {"closing_open_exchange": 1},
     ],
 )
 def test_other_closings_measure_nothing(changes):
-    kind = changes.pop("kind", ClosingKind.FIN)
-    (upstream,) = measure(*idle_closes(4_001, 4_003, 4_004, closing_kind=kind, **changes))
+    (upstream,) = measure(*idle_closes(4_001, 4_003, 4_004, **changes))
     assert upstream.idle_timeout is None
     assert upstream.race_window_ns == (-1, -1)
+
+
+@pytest.mark.parametrize(("ages_ms", "is_measured"), [((4_001,), False), ((4_001, 900), False), ((4_001, 4_003), True)])
+def test_resets_of_idle_connections_measure_where_they_agree(ages_ms, is_measured):
+    (upstream,) = measure(*idle_closes(*ages_ms, kind=ClosingKind.RST))
+    assert (upstream.idle_timeout is not None) == is_measured
+    assert upstream.idle_closes_by_upstream == (2 if is_measured else 0)
+
+
+def test_a_reset_among_orderly_idle_closings_measures_nothing():
+    rows = *idle_closes(4_001, 4_003, 4_004), conn(closer=Direction.RESP, kind=ClosingKind.RST, idle_ms=900, at_s=50)
+    (upstream,) = measure(*rows)
+    assert upstream.idle_timeout.samples == 3
 
 
 def test_the_proxys_own_timeout_is_seen_where_it_closes_first():

@@ -265,6 +265,20 @@ def is_reset_by_upstream(analysis: Analysis, loss: Loss, upstream: Upstream | No
     )
 
 
+def is_own_rst(loss: Loss) -> bool:
+    """Tell whether the RST was sent of the upstream's own accord: it acknowledges what came before the request.
+
+    A RST that answers the request acknowledges nothing or all of it (RFC 9293 section 3.10.7.1).
+    """
+    rst = loss.keys.get(Key.RESP_RST)
+    return (
+        rst is not None
+        and loss.request_seq >= 0
+        and rst.acknowledges(loss.request_seq)
+        and not rst.acknowledges((loss.request_seq + 1) & 0xFFFFFFFF)
+    )
+
+
 def is_reset_after_lost_fin(analysis: Analysis, loss: Loss, upstream: Upstream | None) -> bool:
     """Tell whether a RST alone is what is left of an idle close whose FIN was lost on the way.
 

@@ -13,6 +13,7 @@ from pcapdiag.rules._wire import (
     certainty,
     fin_lag_ns,
     has_unseen_fin,
+    is_own_rst,
     is_reset_after_lost_fin,
     known_timeout,
     upstream_of,
@@ -38,8 +39,8 @@ class IdleCloseRace(CauseRule):
     -----------------
     A request on a connection that was idle, and a FIN of the upstream that acknowledges none of it, while the
     request's own acknowledgement number does not cover the FIN: neither side had the other's segment when it sent its
-    own. With TLS the close_notify comes before the FIN and counts in its place. If the FIN was lost, a RST alone at an
-    idle gap in the race window.
+    own. With TLS the close_notify comes before the FIN and counts in its place. If the FIN was lost, or the upstream
+    ends idle connections with a RST, a RST alone at an idle gap in the race window.
 
     Why it matters
     --------------
@@ -112,7 +113,7 @@ class IdleCloseRace(CauseRule):
                 yield loss, Claim(certainty(analysis, loss, Confidence.LIKELY), group, fin, {Key.ORIG_FIN: text})
             elif is_reset_after_lost_fin(analysis, loss, upstream):
                 rst = loss.keys[Key.RESP_RST]
-                texts = {Key.RESP_RST: "the upstream knows the connection no more; its FIN was lost on the way"}
+                texts = {Key.RESP_RST: _RST_TEXT if is_own_rst(loss) else _LATE_RST_TEXT}
                 yield loss, Claim(certainty(analysis, loss, Confidence.LIKELY), _group_of_timeout(upstream), rst, texts)
 
     def describe(self, analysis: Analysis, group: Group) -> Words:
@@ -124,9 +125,9 @@ class IdleCloseRace(CauseRule):
         gaps = [loss.idle_before_ns for loss in group.losses if loss.idle_before_ns >= 0]
         if gaps:
             details |= {"shortest_raced_gap_ns": min(gaps), "longest_raced_gap_ns": max(gaps)}
-        crossed = (
-            f"{count(n, 'request')} crossed its FIN on the wire and got no answer (idle gap {idle_gaps(group.losses)})"
-        )
+        what = "RST" if all(is_own_rst(loss) for loss in group.losses) else "FIN"
+        gap = idle_gaps(group.losses)
+        crossed = f"{count(n, 'request')} crossed its {what} on the wire and got no answer (idle gap {gap})"
         refuted_by = (
             "A FIN whose acknowledgement number covers the request (the upstream had it), or a request whose"
             " acknowledgement number covers a FIN that came long before."
@@ -156,6 +157,10 @@ class IdleCloseRace(CauseRule):
             keeps = f"the proxy after {about(upstream.proxy_idle_close_ns)}, not one RTT ({rtt}) sooner"
         message = f"{group.subject} closes idle connections after {about(timeout)}, {keeps}: {crossed}."
         return Words(message, refuted_by, remedy.text, details=details, changes=remedy.changes)
+
+
+_RST_TEXT = "RST of the idle connection: it acknowledges none of the request"
+_LATE_RST_TEXT = "the upstream knows the connection no more; its FIN was lost on the way"
 
 
 def _timeout_of(upstream: Upstream | None) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
 from pcapdiag.rules._wire import (
     certainty,
     hop_count,
+    is_own_rst,
     is_reset_after_lost_fin,
     is_reset_by_upstream,
     upstream_of,
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pcapdiag.analysis import Analysis, Loss
+
+
+_OWN_ACCORD = "own-accord"
 
 
 class ResetOnReuse(CauseRule):
@@ -75,10 +79,13 @@ class ResetOnReuse(CauseRule):
                 rst = loss.keys[Key.RESP_RST]
                 same_hops = hop_count(rst.ttl) >= 0 <= hop_count(loss.connection.resp_ttl)
                 text = "the upstream resets a connection that it had never closed"
+                if is_own_rst(loss):
+                    text = "RST of the upstream's own accord: it acknowledges none of the request"
                 if same_hops:
                     text += f" (TTL {rst.ttl}, as its other segments)"
                 confidence = Confidence.CONFIRMED if same_hops else Confidence.LIKELY
-                yield loss, Claim(certainty(analysis, loss, confidence), closing=rst, texts={Key.RESP_RST: text})
+                group = _OWN_ACCORD if is_own_rst(loss) else ""
+                yield loss, Claim(certainty(analysis, loss, confidence), group, rst, {Key.RESP_RST: text})
 
     def describe(self, analysis: Analysis, group: Group) -> Words:
         """Return the words of a finding."""
@@ -94,12 +101,18 @@ class ResetOnReuse(CauseRule):
             balancer = (
                 f"If a balancer stands in between, give up idle connections before it:\n\n{change_block(changes)}"
             )
+        requests, gap = count(len(group.losses), "request"), idle_gaps(group.losses)
+        message = (
+            f"{group.subject} answered {requests} on idle connections (idle gap {gap}) with a RST, without having"
+            f" closed them (median {about(sorted(after)[len(after) // 2])} after the request{rtt})."
+        )
+        if group.group == _OWN_ACCORD:
+            message = (
+                f"{group.subject} ended idle connections with a RST of its own accord, which crossed {requests} on the"
+                f" wire (idle gap {gap})."
+            )
         return Words(
-            message=(
-                f"{group.subject} answered {count(len(group.losses), 'request')} on idle connections (idle gap"
-                f" {idle_gaps(group.losses)}) with a RST, without having closed them (median"
-                f" {about(sorted(after)[len(after) // 2])} after the request{rtt})."
-            ),
+            message=message,
             refuted_by=(
                 "A FIN of the upstream before the request in a capture taken there (then it is PD101), or no RST"
                 " leaving it at all (then it is PD105)."

@@ -11,7 +11,7 @@ from pcapdiag.codes import Leg
 from pcapdiag.findings import Confidence, Finding, Severity
 from pcapdiag.rules._remedy import keepalive_remedy
 from pcapdiag.rules._rule import Rule
-from pcapdiag.rules._wire import is_idle_close_in_server, upstream_of
+from pcapdiag.rules._wire import is_idle_close_in_server, is_reset_after_lost_fin, upstream_of
 from pcapdiag.rules._words import about, count
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ class IdleCloseRisk(Rule):
         raced = {
             loss.connection.resp
             for loss in analysis.losses
-            if loss.crossing is not None or is_idle_close_in_server(loss, upstream_of(analysis, loss))
+            if loss.crossing is not None
+            or is_idle_close_in_server(loss, upstream_of(analysis, loss))
+            or is_reset_after_lost_fin(analysis, loss, upstream_of(analysis, loss))
         }
         for upstream in analysis.upstreams:
             if upstream.endpoint not in raced and _is_measured(upstream) and _is_exposed(upstream):

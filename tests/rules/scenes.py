@@ -64,6 +64,11 @@ def lone_rst_at_the_idle_timeout(s):
 
 
 @scene("PD101")
+def rst_of_its_own_accord_at_the_idle_timeout(s):
+    return [s.lost(rst(95, ack=START), idle_ms=3909)]
+
+
+@scene("PD101")
 def fin_that_the_capture_lacks(s):
     return [s.lost(proxy_fin(50, ack=BEFORE + 1), rst(162), rst(162, seq=BEFORE + 1), idle_ms=3944)]
 
