@@ -135,7 +135,7 @@ class Workers:
                 broken.append(job)
             except (CaptureError, OSError) as error:
                 if getattr(error, "errno", None) in _NO_ROOM:
-                    raise _no_room(error) from error
+                    raise _no_room(job, error) from error
                 results.append((job, _not_done(job, "unreadable", str(getattr(error, "strerror", None) or error))))
             except PcapdiagError:
                 raise
@@ -252,10 +252,10 @@ class _Cluster:
         self._client.close(timeout=_CONNECT_S)
 
 
-def _no_room(error: Exception) -> ScanError:
+def _no_room(job: Job, error: Exception) -> ScanError:
     """Return what to say of the only error of the system that no single capture is to blame for."""
-    where = f" in {error.filename}" if isinstance(error, OSError) and error.filename else ""
-    return ScanError(f"no room left for temporary files{where}: make room on its disk; {_AGAIN}")
+    where = getattr(error, "filename", None) or job.staging or "the folder for temporary files (TMPDIR)"
+    return ScanError(f"no room left in {where}: make room on its disk; {_AGAIN}")
 
 
 def _died(job: Job) -> JobResult:

@@ -90,33 +90,86 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def test_a_full_disk_ends_in_a_clear_error_and_loses_nothing(tmp_path, small_disk):
-    folder = places.many(tmp_path / "captures", n=6)
-    store = small_disk / "store.db"
-    filler = small_disk / "filler"
-    places.scan(folder / "hostb", store)
-    before = places.dump(store)
+def fill(disk, *, but):
+    """Fill a disk but for some KiB; return what to remove to have room again."""
+    filler = disk / "filler"
     handle = os.open(filler, os.O_WRONLY | os.O_CREAT)
     with suppress(OSError):
         while True:
             os.write(handle, b"x" * 4096)
+    os.ftruncate(handle, os.fstat(handle).st_size - but * 1024)
     os.close(handle)
+    return filler
+
+
+def told(path):
+    return sorted(
+        line for line in places.dump(path) if line.startswith(("captures ", "findings ", "sightings ", "date="))
+    )
+
+
+@pytest.mark.parametrize("room", [0, 100, 400])
+def test_a_full_disk_ends_in_a_clear_error_and_loses_nothing(tmp_path, small_disk, room):
+    folder = places.many(tmp_path / "captures", n=6)
+    store = small_disk / "store.db"
+    places.scan(folder / "hostb", store)
+    before = places.dump(store)
+    filler = fill(small_disk, but=room)
     done = places.scan(folder, store, check=(2,))
-    assert "no room left for the" in done.stderr
-    assert "make room on its disk" in done.stderr
-    assert "go on from there" in done.stderr
-    assert len(done.stderr.strip().splitlines()[-1]) < 400
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("pcapdiag: no room left for ")
+    assert "make room on its disk" in line
+    assert "go on from there" in line
+    assert len(line) < 400
     filler.unlink()
     after = places.dump(store)
     assert {line for line in before if not line.startswith("scans")} <= set(after)
+    assert room < 400 or len(after) > len(before)  # in the middle
     places.scan(folder, store)
     places.scan(folder / "hostb", tmp_path / "reference.db")
     places.scan(folder, tmp_path / "reference.db")
-
-    def told(path):
-        return sorted(line for line in places.dump(path) if line.startswith(("captures ", "findings ", "sightings ")))
-
     assert told(store) == told(tmp_path / "reference.db")
+    assert not list(store.with_suffix(".exchanges").glob(".staging/*"))
+
+
+def test_a_full_disk_for_the_exchanges_ends_in_a_clear_error_and_loses_nothing(tmp_path, small_disk):
+    folder = places.many(tmp_path / "captures", n=6)
+    store, exchanges = tmp_path / "store.db", small_disk / "exchanges"
+    filler = fill(small_disk, but=40)
+    done = places.scan(folder, store, "--exchanges", exchanges, check=(2,))
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith(f"pcapdiag: no room left in {exchanges}/.staging/")
+    assert "make room on its disk" in line
+    filler.unlink()
+    places.scan(folder, store, "--exchanges", exchanges)
+    places.scan(folder, tmp_path / "reference.db", "--exchanges", tmp_path / "reference")
+    assert told(store) == told(tmp_path / "reference.db")
+    names = [sorted(str(p.relative_to(d)) for p in d.rglob("*")) for d in (exchanges, tmp_path / "reference")]
+    assert names[0] == names[1] != []
+
+
+def test_a_full_disk_for_the_site_leaves_the_store_whole_and_the_pages_as_they_were(tmp_path, small_disk):
+    folder = places.many(tmp_path / "captures", n=6)
+    store, site = tmp_path / "store.db", small_disk / "site"
+    places.scan(folder / "hostb", store, "--out", site)
+    before = {path: path.read_bytes() for path in site.rglob("*") if path.is_file()}
+    filler = fill(small_disk, but=20)
+    done = places.scan(folder, store, "--out", site, check=(2,))
+    assert "10.9.0.2:80" in done.stdout  # the summary is out
+    assert f"pcapdiag: no room left for {site}/" in done.stderr
+    assert "make room on its disk and run the same command again" in done.stderr
+    for path, text in before.items():
+        assert path.read_bytes() == text or path.read_bytes().rstrip().endswith(b"</html>")
+    filler.unlink()
+    places.scan(folder, store, "--out", site)
+    places.scan(folder / "hostb", tmp_path / "reference.db", "--out", tmp_path / "reference")
+    places.scan(folder, tmp_path / "reference.db", "--out", tmp_path / "reference")
+    assert told(store) == told(tmp_path / "reference.db")
+    here, there = (
+        {p.relative_to(d): p.read_bytes() for d in (d,) for p in d.rglob("*") if p.is_file()}
+        for d in (site, tmp_path / "reference")
+    )
+    assert sorted(here) == sorted(there)
 
 
 def test_a_worker_that_dies_takes_no_other_file_with_it(tmp_path):
