@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pcapdiag.rules._rule import Group
 
 _MOMENT_NS = 100_000_000
+_LEAST_TOGETHER = 3
 
 
 def failure_message(analysis: Analysis, group: Group, did: str) -> str:
@@ -22,13 +23,16 @@ def failure_message(analysis: Analysis, group: Group, did: str) -> str:
     had = f"{acknowledged} of them acknowledged" if acknowledged < n else "acknowledged"
     fresh = sum(not loss.is_reused for loss in group.losses)
     where = "a fresh connection" if n == 1 else "fresh connections"
-    on_fresh = "" if not fresh else f", on {where}" if fresh == n else f", {fresh} of them on fresh connections"
+    on_fresh = "" if not fresh else f" on {where}" if fresh == n else f" {fresh} of them on fresh connections"
     upstream = analysis.upstream_by_endpoint.get(group.losses[0].connection.resp)
     rtt = f"; one RTT is {about(upstream.rtt_p50_ns)}" if upstream and upstream.rtt_p50_ns >= 0 else ""
-    return (
-        f"{group.subject} took {count(n, 'request')} ({had}{on_fresh}) and {did} without a response,"
-        f" {duration_range(waits)} after the request{rtt}.{_together(group)}"
-    )
+    after = f"{duration_range(waits)} after the request{rtt}.{_together(group)}"
+    requests = count(n, "request")
+    if not acknowledged:
+        none = "it" if n == 1 else "any"
+        return f"{group.subject} {did} of {requests}{on_fresh} without having acknowledged {none}, {after}"
+    had += f",{on_fresh}" if on_fresh else ""
+    return f"{group.subject} took {requests} ({had}) and {did} without a response, {after}"
 
 
 def failure_waits(group: Group) -> list[int]:
@@ -55,4 +59,6 @@ def _together(group: Group) -> str:
         while ts - times[first] > _MOMENT_NS:
             first += 1
         most = max(most, last - first + 1)
-    return f" Up to {most} of them ended within a tenth of a second: a process went away." if most > 1 else ""
+    if most < _LEAST_TOGETHER or 2 * most < len(times):
+        return ""
+    return f" {most} of them ended within a tenth of a second: a process went away."

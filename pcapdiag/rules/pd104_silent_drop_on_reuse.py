@@ -44,8 +44,9 @@ class SilentDropOnReuse(CauseRule):
 
     When it is wrong
     ----------------
-    A host that went down at that moment looks the same, but then new connections to it fail too (PD302). A capture
-    without the upstream's direction shows it for every request.
+    A host that went down, or a packet filter that was changed, looks the same; but then new connections fail too
+    (PD302), and longer idle gaps had been answered before: the finding says so. A capture without the upstream's
+    direction shows it for every request.
 
     Remedy
     ------
@@ -97,6 +98,8 @@ class SilentDropOnReuse(CauseRule):
             if 0 <= longest < min(gaps):
                 below = about(longest)
                 bracket = f" The longest idle gap that was still answered was {below}: the timeout lies in between."
+            elif longest >= min(gaps):
+                return self._unreachable(analysis, group, repeats, details)
         changes = forget_before_path(analysis, group.losses)
         shorten = (
             f"Then either set keepalive_timeout in nginx's upstream block below {below}, or proxy_socket_keepalive on;"
@@ -121,4 +124,29 @@ class SilentDropOnReuse(CauseRule):
             ),
             details=details,
             changes=changes,
+        )
+
+    def _unreachable(
+        self, analysis: Analysis, group: Group, repeats: int, details: dict[str, int | str | float]
+    ) -> Words:
+        """Return the words where longer gaps were answered: no idle timer, but a path or a machine that was gone."""
+        peer = group.losses[0].connection.resp
+        first = min(loss.request_ts_ns for loss in group.losses)
+        failed = sum(
+            loss.is_connect and loss.connection.resp == peer and loss.request_ts_ns >= first for loss in analysis.losses
+        )
+        also = f", and from then on {count(failed, 'connection attempt')} to it failed" if failed else ""
+        return Words(
+            message=(
+                f"{count(len(group.losses), 'request')} to {group.subject} and {count(repeats, 'retransmission')} were"
+                f" never acknowledged (idle gap {idle_gaps(group.losses)}). No idle timer did that: a gap of"
+                f" {about(int(details['longest_answered_gap_ns']))} was answered{also}."
+            ),
+            refuted_by="The request, or any acknowledgement of it, in a capture at the upstream.",
+            remedy=(
+                f"Find out what cut {group.subject} off at that moment: a packet filter that was changed, a route, a"
+                " machine that went down. No idle timeout at the proxy helps; a lower proxy_read_timeout only shortens"
+                " the wait of each lost request."
+            ),
+            details=details,
         )
