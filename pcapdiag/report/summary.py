@@ -154,6 +154,11 @@ def _verdict(report: Report) -> str:
     return f"{text}. {_turns(report, n_requests)}" if report.totals.turns else f"{text}."
 
 
+def is_judged(report: Report) -> bool:
+    """Return whether there were requests to upstreams, and the capture could tell which of them failed."""
+    return any(u.exchanges or u.unanswered for u in report.upstreams) and not _not_judged(report)
+
+
 def _not_judged(report: Report) -> str:
     """Return why not even the last rule, which any lost request would fall to, could be evaluated; empty if it was."""
     skipped = (v for v in report.verdicts if v.code == _LAST_RULE and v.verdict == VerdictKind.NOT_EVALUATED)

@@ -105,7 +105,8 @@ def _report(report: Report, width: int) -> Group:
 
 def _headline(report: Report) -> Text:
     worst = max((f.severity for f in report.findings), default=None)
-    style = "bold green" if worst is None else _SEVERITY_STYLES[worst]
+    good = "bold green" if summary.is_judged(report) else "bold"
+    style = good if worst is None else _SEVERITY_STYLES[worst]
     return _text(summary.headline(report), style)
 
 

@@ -87,7 +87,7 @@ def page_words(report: Report, charts: Collection[str]) -> dict[str, Any]:
     when = f"{summary.clock(format_ts_ns(first))} UTC, {summary.brief(last - first)}" if first >= 0 else ""
     return {
         "headline": visible(summary.headline(report)),
-        "worst": "clean" if worst is None else worst.name.lower(),
+        "worst": worst.name.lower() if worst is not None else "clean" if summary.is_judged(report) else "info",
         "when": when,
         "causes": tuple(_causes(report)),
         "remedies": tuple(_remedies(report)),
@@ -148,7 +148,7 @@ def _impact(impact: Impact) -> dict[str, Any]:
         ("Unavailable", seconds, partly),
     )
     cards = [{"name": name, "value": value, "words": words if value else unknown} for name, value, words in numbers]
-    return {"cards": cards, "basis": impact_basis(impact)}
+    return {"cards": cards if any(value for _, value, _ in numbers) else [], "basis": impact_basis(impact)}
 
 
 def _number(number: int) -> str:
