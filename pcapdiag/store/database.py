@@ -26,7 +26,18 @@ HEAD: Final = "0001"
 _BUSY_MS: Final = 60_000
 _WRITE_LOCK: Final = 0x70636170
 """Key of the advisory lock on PostgreSQL that a writing transaction holds: `pcap` in ASCII."""
+_PATIENCE: Final = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": _BUSY_MS,
+}
+"""How long PostgreSQL may be silent, where its URL does not say: nobody waits for ever for a server that is gone."""
+
+_SECRETS: Final = frozenset({"password", "sslpassword"})
 _FULL: Final = ("SQLITE_FULL", "SQLITE_IOERR", "53100")
+_BUSY: Final = ("SQLITE_BUSY", "55P03")
 _AGAIN: Final = "what was stored before is complete; run the same command again to go on from there"
 
 
@@ -118,6 +129,7 @@ class Database:
             if self.path:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_BUSY_MS}")
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")
             yield connection
             connection.commit()
@@ -138,6 +150,9 @@ class Database:
 
 def _sqlite_path(url: str) -> Path | None:
     scheme, separator, rest = url.partition("://")
+    if not separator and url.startswith(("postgresql:", "postgres:", "sqlite:")):
+        msg = "--store: two slashes follow the colon, as in postgresql://USER@HOST/NAME and sqlite:///PATH"
+        raise UsageError(msg)
     if not separator:
         return Path(url).absolute()
     if scheme.partition("+")[0] == "sqlite":
@@ -177,8 +192,10 @@ def _open(url: str, path: Path | None) -> Engine:
             msg = "a store on PostgreSQL needs psycopg: pip install 'pcapdiag[postgres]'"
             raise MissingExtraError(msg) from error
         try:
-            return create_engine(make_url(url).set(drivername="postgresql+psycopg"), pool_size=2, max_overflow=2)
-        except ArgumentError as error:
+            server = make_url(url).set(drivername="postgresql+psycopg")
+            patience = {name: value for name, value in _PATIENCE.items() if name not in server.query}
+            return create_engine(server, pool_size=2, max_overflow=2, pool_pre_ping=True, connect_args=patience)
+        except (ArgumentError, ValueError) as error:
             msg = "--store: this URL cannot be read; it looks like postgresql://USER@HOST/NAME"
             raise UsageError(msg) from error
     # Transactions begin when `Database` says so, not when the driver thinks that one is due.
@@ -241,7 +258,8 @@ def _explained(engine: Engine) -> Iterator[None]:
     """Turn what the database refuses into a sentence that says what to do."""
     from sqlalchemy.exc import DBAPIError, SQLAlchemyError  # noqa: PLC0415 - only a store needs it
 
-    where = engine.url.render_as_string(hide_password=True)
+    hidden = {name: "***" if name in _SECRETS else value for name, value in engine.url.query.items()}
+    where = engine.url.set(query=hidden).render_as_string(hide_password=True)
     try:
         yield
     except DBAPIError as error:
@@ -258,7 +276,10 @@ def _explained(engine: Engine) -> Iterator[None]:
 def _sentence(error: Any, where: str) -> str:
     code = str(getattr(error, "sqlite_errorname", "") or getattr(error, "sqlstate", "") or "")
     if code.startswith(_FULL):
-        return f"no room left for the store {where}: make room on its disk"
+        cause = ", or the disk itself fails" if "IOERR" in code else ""
+        return f"no room left for the store {where}: make room on its disk{cause}"
+    if code.startswith(_BUSY):
+        return f"another process has been writing to the store {where} for {_BUSY_MS // 1000} s without an end"
     text = " ".join(str(error).split())
     if not isinstance(error, sqlite3.Error) and (not code or code.startswith(("08", "57P"))):
         return f"the connection to the store {where} failed ({text})"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import socket
 import sqlite3
 import stat
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from pcapdiag.errors import StoreError, UsageError
 from pcapdiag.findings import Confidence, Severity
+from pcapdiag.store import database
 from pcapdiag.store.alive import holder_name, is_dead
 from pcapdiag.store.database import HEAD, Database, require_store
 from pcapdiag.store.history import list_captures, list_findings, list_scans, list_upstreams
@@ -136,11 +138,42 @@ def test_a_store_is_private_from_its_first_byte(store):
         ("mysql://x/y", "a store is an SQLite file"),
         ("sqlite://", "name a file"),
         ("sqlite:///:memory:", "name a file"),
+        ("postgres:/me:hunter2@host/db", "two slashes"),
+        ("postgresql://me:hunter2@host:port/db", "this URL cannot be read"),
+        ("postgresql://me:hun@ter2@[::1/db", "this URL cannot be read"),
     ],
 )
 def test_other_stores_are_refused(url, says):
-    with pytest.raises(UsageError, match=says):
+    with pytest.raises(UsageError, match=says) as refused:
         Database(url)
+    assert "ter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:hunter2@127.0.0.1:1/db", "postgresql://me@127.0.0.1:1/db?password=hunter2&sslmode=disable"]
+)
+def test_an_error_shows_where_the_store_is_but_no_password(url):
+    with pytest.raises(StoreError, match=r"connection to the store .*127\.0\.0\.1:1/db") as refused:
+        Database(url)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_server_that_is_silent_is_not_waited_for_for_ever(monkeypatch):
+    monkeypatch.setattr(database, "_PATIENCE", {"connect_timeout": 2})
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        start = time.monotonic()
+        with pytest.raises(StoreError, match="connection to the store"):
+            Database(f"postgresql://me@127.0.0.1:{silent.getsockname()[1]}/db")
+    assert time.monotonic() - start < 10
+
+
+def test_a_writer_that_does_not_end_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "_BUSY_MS", 200)
+    with Store(str(tmp_path / "store.db")) as store, store.database.writing():
+        other = Database(str(tmp_path / "store.db"))
+        with pytest.raises(StoreError, match="another process has been writing to the store"), other.writing():
+            pass
+        other.close()
 
 
 def test_nothing_is_made_where_there_is_no_store(tmp_path):
