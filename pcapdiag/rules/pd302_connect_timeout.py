@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.codes import Key
+from pcapdiag.correlate.symptoms import Symptom, symptom_of
 from pcapdiag.findings import Confidence, Severity
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._remedy import give_up_connecting
@@ -85,7 +86,7 @@ class ConnectTimeout(CauseRule):
         return Words(
             message=(
                 f"{group.subject} did not answer {count(len(group.losses), 'connection attempt')}"
-                f" ({count(repeats, 'repeated SYN')}){others}."
+                f" ({count(repeats, 'repeated SYN')}){others}.{_unreachable(analysis, group)}"
             ),
             refuted_by="A SYN-ACK or RST from the upstream in a capture at the proxy without filter and drops.",
             remedy=(
@@ -94,3 +95,19 @@ class ConnectTimeout(CauseRule):
             ),
             changes=changes,
         )
+
+
+def _unreachable(analysis: Analysis, group: Group) -> str:
+    """Say of how many attempts the proxy's log knows more than that nothing came back."""
+    keys = {(loss.connection.conn, loss.depth) for loss in group.losses}
+    n = sum(
+        joined.wire.key in keys and any(symptom_of(entry) is Symptom.UNREACHABLE for entry in joined.entries)
+        for joined in (analysis.log.tries if analysis.log is not None else ())
+    )
+    if not n:
+        return ""
+    whom = "it" if len(keys) == 1 else f"{n} of them"
+    return (
+        f" The proxy's log says of {whom} that there was no route: an ICMP message refused the SYN (a packet filter"
+        " that rejects, a router), or nobody answered ARP."
+    )

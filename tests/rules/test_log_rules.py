@@ -13,9 +13,9 @@ from pcapdiag.report.ledger import ledger_lines
 from pcapdiag.rules.pd203_truncated_response import TruncatedResponse
 from pcapdiag.rules.pd601_no_live_upstreams import NoLiveUpstreams
 from pcapdiag.rules.pd901_retried_failure import RetriedFailure
-from tests.correlate.builders import MS, OTHER, PEER, SPAN, T0, access, entry, wire
+from tests.correlate.builders import CONNECTING, MS, OTHER, PEER, SPAN, T0, access, entry, wire
 from tests.report.builders import HOSTILE, analysis
-from tests.rules.builders import Scene, acknowledged, proxy_fin
+from tests.rules.builders import Scene, acknowledged, proxy_fin, syn_again
 
 NO_LIVE = LogKind.NO_LIVE_UPSTREAMS
 
@@ -108,6 +108,17 @@ def test_the_log_knows_who_lost_patience_whatever_the_wait(wait_ms, kind, status
     (finding,) = [f for f in diagnosis.findings if f.code in ("PD204", "PD206")]
     assert finding.code == code
     assert (finding.confidence is Confidence.CONFIRMED) == (kind is not None or status == 499)
+
+
+@pytest.mark.parametrize(("errno_name", "is_told"), [("EHOSTUNREACH", True), ("ETIMEDOUT", False)])
+def test_an_attempt_that_icmp_refused_is_told_from_one_that_nothing_answered(errno_name, is_told):
+    scene = Scene()
+    loss = scene.attempt(syn_again(1000))
+    told = entry(0, kind=LogKind.CONNECT_FAILED, action=CONNECTING, errno_name=errno_name)
+    tries = (JoinedTry(wire(0, conn=loss.connection.conn, depth=-1), WireVerdict.LOGGED, (told,)),)
+    diagnosis = diagnose(scene.analysis(loss, log=Ledger(clock=None, entries=(), tries=tries)))
+    (finding,) = [f for f in diagnosis.findings if f.code == "PD302"]
+    assert ("ICMP" in finding.message) == is_told
 
 
 def test_the_report_holds_every_entry_and_every_failed_try_once_and_redacts_them():
