@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcapdiag.codes import CapturePoint, Direction, Leg, Protocol
+from pcapdiag.codes import CapturePoint, Direction, Leg, Outcome, Protocol
 from pcapdiag.findings import Confidence, Note
 from pcapdiag.report.far_end import UPSTREAM, build_far_end, build_proof, far_frames
 from pcapdiag.report.impact import measure_impact
@@ -107,6 +107,7 @@ def build_report(
     redactor = Redactor(active=redact)
     builder = _Builder(analysis, redactor)
     findings = tuple(findings)
+    turns, pending = _count_unsure(analysis)
     report = Report(
         schema_version=SCHEMA_VERSION,
         tool=Tool("pcapdiag", version),
@@ -131,7 +132,8 @@ def build_report(
             failed_connects=sum(loss.is_connect for loss in analysis.losses),
             truncated=len(analysis.truncated),
             retransmissions=analysis.n_retransmissions,
-            turns=_count_turns(analysis),
+            turns=turns,
+            pending=pending,
         ),
         upstreams=tuple(_upstream(u) for u in analysis.upstreams),
         findings=tuple(builder.finding(f) for f in findings),
@@ -147,12 +149,15 @@ def build_report(
     return with_identifier(dataclasses.replace(report, redaction=redaction))
 
 
-def _count_turns(analysis: Analysis) -> int:
+def _count_unsure(analysis: Analysis) -> tuple[int, int]:
+    """Count exchanges with upstreams that are turns of bytes, and responses that the capture does not hold in full."""
     on_upstream_leg = np.asarray(analysis.legs) == Leg.UPSTREAM
-    return sum(
-        int((on_upstream_leg[chunk["conn"]] & (chunk["protocol"] != Protocol.HTTP1)).sum())
-        for chunk in analysis.exchanges.chunks()
-    )
+    turns = pending = 0
+    for chunk in analysis.exchanges.chunks():
+        mine = on_upstream_leg[chunk["conn"]]
+        turns += int((mine & (chunk["protocol"] != Protocol.HTTP1)).sum())
+        pending += int((mine & (chunk["outcome"] == Outcome.PENDING)).sum())
+    return turns, pending
 
 
 def _seen_twice(analysis: Analysis) -> Iterator[Note]:

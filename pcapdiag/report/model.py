@@ -81,8 +81,8 @@ class Totals:
     """What was counted; `unanswered` includes `failed_connects`, connection attempts that came to nothing.
 
     Truncated responses began and were cut off: their requests are not unanswered. `turns` are those exchanges with
-    upstreams that are no HTTP/1 in the clear, but turns of bytes (TLS, FastCGI and others). What only the far end's
-    captures hold is not counted.
+    upstreams that are no HTTP/1 in the clear, but turns of bytes (TLS, FastCGI and others), `pending` those whose
+    response was still coming when the capture ended. What only the far end's captures hold is not counted.
     """
 
     frames: int
@@ -94,6 +94,7 @@ class Totals:
     truncated: int
     retransmissions: int
     turns: int = 0
+    pending: int = 0
 
 
 @dataclass(frozen=True, slots=True)

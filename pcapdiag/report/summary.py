@@ -151,6 +151,8 @@ def _verdict(report: Report) -> str:
         f"No request was lost: {count_of(n_requests, 'request')} on {count_of(n_connections, 'connection')} "
         f"to {count_of(len(report.upstreams), 'upstream')}, none unanswered"
     )
+    if report.totals.pending:
+        text += f"; {count_of(report.totals.pending, 'response')} still coming when the capture ended"
     return f"{text}. {_turns(report, n_requests)}" if report.totals.turns else f"{text}."
 
 

@@ -106,7 +106,7 @@ class Undetermined(CauseRule):
 
     code = "PD999"
     name = "undetermined"
-    title = "Unanswered, and no rule explains it"
+    title = "None of the rules explains it"
     severity = Severity.WARNING
     needs = ()
 

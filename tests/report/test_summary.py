@@ -176,3 +176,9 @@ def test_connections_that_two_captures_hold_are_said_to_count_twice(cli):
     assert notes(CASE, far) == ["captured-twice"]
     assert notes(CASE, "--upstream-capture", far) == []
     assert notes(CASE, CASE.parents[1] / "healthy_keepalive" / "proxy.pcap") == []
+
+
+def test_a_response_that_was_still_coming_is_not_said_to_have_come():
+    made = builders.report(n_unanswered=0)
+    open_one = dataclasses.replace(made, totals=dataclasses.replace(made.totals, pending=1))
+    assert headline(open_one).endswith("none unanswered; 1 response still coming when the capture ended.")
