@@ -38,6 +38,7 @@ _LATE_NS = 20_000_000
 """How late an event loop may look at its timers."""
 _EARLY_NS = 2_000_000
 _SAME_NS = 15_000_000
+_EXACT_NS = 2_000_000
 _STEP_NS = 100_000_000
 _CLIENT_LEFT = 499
 """The status that nginx logs for a request whose client went away."""
@@ -165,7 +166,8 @@ def _timeout_of(wait: int, opening: int, waits: Ints, openings: Ints) -> tuple[i
     if seconds >= 1 and value - seconds * _S <= _LATE_NS:
         is_certain = by_proxy > 0 or seconds == _NGINX_DEFAULT_S
         return seconds * _S, Confidence.CONFIRMED if is_certain else Confidence.LIKELY
-    if by_proxy and int(same.sum()) >= 3:
+    is_exact = bool((tells & (np.abs(waits - wait) <= _EXACT_NS)).any())
+    if is_exact or (by_proxy and int(same.sum()) >= 3):
         return value, Confidence.LIKELY
     return -1, Confidence.LIKELY
 

@@ -192,6 +192,16 @@ def waits_of_a_second_and_a_half_on_fresh_and_reused_connections(s):
 
 
 @scene("PD204")
+def two_waits_alike_to_the_millisecond_on_a_fresh_and_a_reused_connection(s):
+    return given_up(s, [(1500.4, 1), (1499.4, 0)])
+
+
+@scene("PD206")
+def two_waits_nearly_alike_on_a_fresh_and_a_reused_connection(s):
+    return given_up(s, [(1500.4, 1), (1507.4, 0)])
+
+
+@scene("PD204")
 def one_wait_of_sixty_seconds(s):
     return [s.lost(acknowledged(160), proxy_fin(60_003), idle_ms=17)]
 
