@@ -249,9 +249,10 @@ def main():
     parser.add_argument("--minutes", type=int, default=60)
     parser.add_argument("--ring", default="512MB")
     parser.add_argument("--speed", type=float, default=1.0, help="for trying this program out")
+    parser.add_argument("--keep", type=Path, help="an empty folder to record into, which stays")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.data, prefix="watch-") as folder:
-        work = Path(folder)
+        work = options.keep or Path(folder)
         out, log = work / "out", work / "error.log"
         log.touch()
         hour = make_hour(options, work)
