@@ -262,17 +262,10 @@ class FolderFeed:
 
     def _has_newer(self, file: int) -> bool:
         """Tell whether there is another file to read: the oldest comes first, so it is a newer one."""
-        own = os.fstat(file)
-        for path in self._candidates():
-            with contextlib.suppress(OSError, CaptureError):
-                status = Path(path).stat()
-                key = (status.st_dev, status.st_ino)
-                is_read = self._passed.get(key) == (status.st_size, status.st_mtime_ns)
-                if key != (own.st_dev, own.st_ino) and status.st_size and not is_read:
-                    source = self._known(path) if status.st_size >= _LEAST_HEAD_BYTES else None
-                    if source is None or not source.is_done:
-                        return True
-        return False
+        status = os.fstat(file)
+        own = (status.st_dev, status.st_ino)
+        unread = (self._look_at(path) for path in self._candidates())
+        return any(one is not None and one[3] != own for one in unread)
 
 
 @lru_cache(maxsize=_MOST_REMEMBERED)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pcapdiag.errors import PcapdiagError
 from pcapdiag.findings import Severity
 from pcapdiag.report.words import count_of
-from pcapdiag.watch.known import KnownFailures, failing_of
+from pcapdiag.watch.known import KnownFailures, failing_of, is_cut
 from pcapdiag.watch.model import AnalysisOptions, JobOrder, JobResult, Reported
 from pcapdiag.watch.piece import leave_out
 from pcapdiag.watch.room import is_no_room, replace_file
@@ -97,7 +97,10 @@ def _report(order: JobOrder) -> JobResult:
             seen = _Seen(report, known, Severity[order.least.upper()])
             found = tuple(_new_findings(report, seen))
             what = count_of(n_left, "connection is", "connections are")
-            missing = (*missing, f"{what} left out: only the end of a failure is left, which an earlier incident holds")
+            missing = (
+                *missing,
+                f"{what} left out: an earlier incident holds their failure, of which only the end is left",
+            )
         _write_incident(report, missing, as_bundle=order.bundle)
     clients = tuple(_client_endpoints(report))
     return JobResult(found, written, clients, count=seen.count, known_until_ns=seen.known_until_ns)
@@ -137,7 +140,8 @@ class _Seen:
                 if occurrence.request_ts_ns < 0 or finding.severity < least:
                     continue
                 failing = failing_of(occurrence, losses)
-                if known.left_of(failing, losses.get((occurrence.conn, occurrence.depth))):
+                loss = losses.get((occurrence.conn, occurrence.depth))
+                if known.left_of(failing, loss) or (is_cut(loss) and known.holds(failing)):
                     ends = failing.orig, failing.resp
                     self.left_over[ends] = max(int(last_ts_ns[occurrence.conn]), self.left_over.get(ends, 0))
                 elif not known.holds(failing):

@@ -96,12 +96,17 @@ class KnownFailures:
         """
         if loss is None:
             return False
-        may_be_rest = loss.connection.syn_frames == 0 and loss.depth == 0 and loss.method is Method.NONE
+        may_be_rest = is_cut(loss) and loss.depth == 0 and loss.method is Method.NONE
         ages_ns = [(failing.ts_ns - ts_ns, seq) for ts_ns, seq in self._by_ends.get(failing[:2], ())]
         return any(
             age_ns > 0 and (_is_same(seq, failing.seq, age_ns) or (may_be_rest and age_ns <= _REPEATED_FOR_NS))
             for age_ns, seq in ages_ns
         )
+
+
+def is_cut(loss: Loss | None) -> bool:
+    """Tell whether a piece of the recording lacks the beginning of a connection: what is left may look otherwise."""
+    return loss is not None and loss.connection.syn_frames == 0
 
 
 def _is_same(seq: int, other_seq: int, age_ns: int) -> bool:

@@ -144,6 +144,8 @@ def test_of_many_files_each_is_read_once_and_the_memory_of_them_is_bounded(tmp_p
     for n in range(60):
         path, first_ns = feed._next()
         assert path.endswith(f"x_{n:05}.pcap")
+        if n == 59:
+            feed.stop()
         for stream in feed._follow(path, first_ns):
             stream.source.n_frames = 1
         feed.sources[-1].is_done = True
