@@ -8,7 +8,6 @@ in reports.
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import re
 import time
@@ -19,6 +18,7 @@ from glob import has_magic
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from pcapdiag.capture.ssh import ssh_options
 from pcapdiag.errors import CaptureError, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def file_system(url: str) -> tuple[Any, str]:
         raise UsageError(msg)
     try:
         with _patience(url):
-            options = _ssh_options() if parts.scheme in {"sftp", "ssh"} else {}
+            options = ssh_options(_ANSWERS_S / 2) if parts.scheme in {"sftp", "ssh"} else {}
             fs, path = fsspec.core.url_to_fs(url, **options)
             if options:
                 # Else a server that vanishes without a word would be waited for for ever.
@@ -104,30 +104,6 @@ def file_system(url: str) -> tuple[Any, str]:
     except Exception as error:  # the client's own errors are many and have no common base; some connect at once
         raise remote_error(url, error) from error
     return fs, str(path)
-
-
-def _ssh_options() -> dict[str, Any]:
-    """Return how to reach a server by ssh: fsspec by itself would trust any, and wait for a silent one."""
-    import paramiko  # noqa: PLC0415 - only sftp:// needs it
-
-    logging.getLogger("paramiko").addHandler(logging.NullHandler())  # what goes wrong is raised, too
-
-    class KnownHosts(paramiko.MissingHostKeyPolicy):  # type: ignore[misc] # it has no types
-        """Asks the file that `ssh` keeps."""
-
-        def missing_host_key(self, client: object, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
-            known = paramiko.HostKeys()
-            path = os.path.expanduser("~/.ssh/known_hosts")  # noqa: PTH111 - paramiko takes text
-            if os.path.exists(path):  # noqa: PTH110 - the same
-                known.load(path)
-            if not known.check(hostname, key):
-                msg = f"the key of {hostname} is not that in ~/.ssh/known_hosts: connect to it with ssh first"
-                raise paramiko.SSHException(msg)
-
-    wait = {"timeout": _ANSWERS_S / 2, "banner_timeout": _ANSWERS_S / 2, "auth_timeout": _ANSWERS_S / 2}
-    options: dict[str, Any] = wait | {"host_key_policy": KnownHosts}
-    configured = _fsspec().config.conf
-    return {name: value for name, value in options.items() if name not in {**configured.get("sftp", {})}}
 
 
 @contextmanager
@@ -220,7 +196,7 @@ class RemoteStored:
             raise
         except Exception as error:
             raise remote_error(url, error, fs) from error
-        self._fs = fs
+        self._fs, self._path = fs, path
         self.is_live = False
         self.bytes_read = 0
         self.error: OSError | None = None
@@ -259,7 +235,7 @@ class RemoteStored:
             n_bytes = min(n_bytes, self.size - self.bytes_read)
         try:
             with _patience(self._url):
-                piece = _read_range(self._file, self.bytes_read, n_bytes)
+                piece = self._read_on(n_bytes)
         except Exception as error:  # noqa: BLE001 - every client has errors of its own
             _forget(self._fs, error)
             self.error = OSError(getattr(error, "errno", None) or 0, f"{_LOST} ({_one_line(error)})")
@@ -269,6 +245,20 @@ class RemoteStored:
         self.bytes_read += len(piece)
         self._digest.update(piece)
         return piece
+
+    def _read_on(self, n_bytes: int) -> bytes:
+        try:
+            return _read_range(self._file, self.bytes_read, n_bytes)
+        except ValueError:
+            if not self._url.startswith("http"):
+                raise
+        # A web server that knows no ranges: all of it in one answer, from the beginning.
+        self._file.close()
+        self._file = self._fs.open(self._path, "rb", block_size=0)
+        n_left = self.bytes_read
+        while n_left and (skipped := self._file.read(min(n_left, _BLOCK_BYTES))):
+            n_left -= len(skipped)
+        return bytes(self._file.read(n_bytes))
 
     @property
     def sha256(self) -> str:

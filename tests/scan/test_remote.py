@@ -61,6 +61,17 @@ def test_captures_elsewhere_give_what_they_give_in_a_folder(tmp_path, place, req
     assert totals["read"] == 1
 
 
+def test_a_web_server_that_knows_no_ranges_is_read_from_the_beginning(tmp_path, begin):
+    path = places.capture(tmp_path / "captures" / "a.pcap", filler=9 << 20)
+    address = f"127.0.0.1:{places.free_port()}"
+    host, _, port = address.partition(":")
+    begin(sys.executable, "-m", "http.server", port, "--bind", host, "--directory", str(path.parent))
+    places.wait_for_port(f"tcp://{address}")
+    there = told(f"http://{address}/a.pcap", tmp_path / "there.db")
+    assert there == told(path, tmp_path / "here.db")
+    assert there[0]["ok"] == 1
+
+
 def test_a_host_that_ssh_does_not_know_is_not_trusted(tmp_path, sftp):
     url = sftp(some(tmp_path / "captures"))
     sftp.known_hosts.unlink()
