@@ -24,6 +24,7 @@ from pcapdiag.correlate.clock import (
     settle_crowd,
     split_zone,
 )
+from pcapdiag.correlate.credible import doubt
 from pcapdiag.correlate.ledger import (
     Clock,
     EntryVerdict,
@@ -135,6 +136,7 @@ def join_logs(
         choices = _choose(pairing, logged, links, access_tries, clock)
         clock = _sharpen(pairing, choices, clock, zone_s)
         choices = _choose(pairing, logged, links, access_tries, clock)
+        clock = doubt(clock, pairing, choices, span)
     judge = _Judge(span, clock, pairing, links, access_tries, choices)
     joined: list[JoinedEntry | None] = [None] * len(concerned)
     for number, attempt in enumerate(logged):
@@ -357,7 +359,7 @@ class _Judge:
                 reason = "no peer was left: this request sent nothing"
             return JoinedEntry(entry, EntryVerdict.NO_PACKETS_EXPECTED, reason, Confidence.CONFIRMED)
         if choice is not None and choice.chosen >= 0 and self._is_guess(linked):
-            reason = "the clocks are not certain: another offset would fit as many entries"
+            reason = "the clocks are not certain: too little fits at their offset, or as much at another"
             return JoinedEntry(
                 entry,
                 EntryVerdict.UNDETERMINED,

@@ -138,3 +138,22 @@ def test_a_log_that_fits_nothing_is_said_to_be_perhaps_another_one():
     assert "is it the log of this proxy" in said([wire(500)], [entry(0, peer="10.9.9.9:80")])
     assert "the capture has no failure" in said([], [entry(0)])
     assert "The error log has no entry about an upstream. 1 failed try on the wire." in said([wire(500)], [])
+
+
+def test_a_foreign_log_that_fits_here_and_there_explains_nothing():
+    tries = [wire(1000 * at, conn=n) for n, at in enumerate([10, 20, 34, 41, 57, 66])]
+    foreign = [entry(at, line=n, conn=n) for n, at in enumerate([210, 220, 231, 249, 252, 263])]
+    ledger = join_logs(tries, SPAN, foreign)
+    assert ledger.clock.is_ambiguous
+    assert EntryVerdict.EXPLAINED not in verdicts(ledger)
+    assert "clocks are not certain" in " ".join(j.reason for j in ledger.entries)
+    assert ledger.chains == ()
+
+
+def test_a_clock_that_differs_is_believed_where_the_log_fits_as_a_whole():
+    times = [10, 20, 34, 41, 57, 66]
+    tries = [wire(1000 * at + 200, conn=n) for n, at in enumerate(times)]
+    for kept in (times, times[::2]):
+        ledger = join_logs(tries, SPAN, [entry(at + 137, line=n, conn=n) for n, at in enumerate(kept)])
+        assert not ledger.clock.is_ambiguous
+        assert set(verdicts(ledger)) == {EntryVerdict.EXPLAINED}

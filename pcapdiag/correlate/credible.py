@@ -1,0 +1,69 @@
+"""Whether a clock that differs is believed: a log of another proxy fits some failures at some offset, too.
+
+Two clocks that agree need no proof. Where an offset was found by trying, most entries of the capture's time must have
+their try, and of the failures that the log covers more than a chance would give must have an entry. Knows the join.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pcapdiag.correlate.clock import S
+from pcapdiag.correlate.pairs import end_of, normalize_peer
+from pcapdiag.correlate.symptoms import Symptom
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pcapdiag.correlate.assign import Choice
+    from pcapdiag.correlate.join import CaptureSpan
+    from pcapdiag.correlate.ledger import Clock
+    from pcapdiag.correlate.pairs import Pairing
+
+_AGREES_NS = 2 * S
+_SHARE_OF_ENTRIES = 0.75
+_SHARE_OF_FAILURES = 0.4
+"""Half of a log may be missing."""
+_SHARP = frozenset({Symptom.CLOSED, Symptom.RESET, Symptom.REFUSED})
+"""What packets show at the moment in which it is logged."""
+
+
+def doubt(clock: Clock, pairing: Pairing, choices: Mapping[int, Choice], span: CaptureSpan) -> Clock:
+    """Return the clock, as ambiguous if too little fits at an offset that no agreeing clocks have.
+
+    Parameters
+    ----------
+    clock : Clock
+        As it was found.
+    pairing : Pairing
+        Entries and tries.
+    choices : mapping of int to Choice
+        The try of each entry at this offset.
+    span : CaptureSpan
+        What the capture covers.
+
+    Returns
+    -------
+    Clock
+    """
+    if abs(clock.offset_ns) <= _AGREES_NS or not clock.is_measured or clock.is_ambiguous:
+        return clock
+    inside = [
+        number in choices and choices[number].chosen >= 0
+        for number, attempt in enumerate(pairing.logged)
+        if attempt.symptom in _SHARP
+        and normalize_peer(attempt.head.upstream_peer) in span.peers
+        and span.first_ns <= attempt.head.ts_s * S - clock.total_ns <= span.last_ns
+    ]
+    stamps = [attempt.head.ts_s * S for attempt in pairing.logged]
+    chosen = {choice.chosen for choice in choices.values()}
+    covered = [
+        position in chosen
+        for position, wire in enumerate(pairing.wires)
+        if wire.is_failure
+        and 0 <= wire.upstream_close_ns == min(end_of(wire), wire.upstream_close_ns)
+        and min(stamps) <= wire.upstream_close_ns + clock.total_ns <= max(stamps) + S
+    ]
+    enough = sum(inside) >= _SHARE_OF_ENTRIES * len(inside) and sum(covered) >= _SHARE_OF_FAILURES * len(covered)
+    return clock if enough else replace(clock, is_ambiguous=True)
