@@ -50,6 +50,11 @@ class AccessLinks:
     to_log: Clock | None = None
     to_wire: Clock | None = None
 
+    def forget_wires(self) -> None:
+        """Take back what ties the access log to the capture: the clocks are not believed."""
+        self.of_wire.clear()
+        self.to_wire = None
+
     def distance_ns(self, attempt: AccessTry, wire: WireTry) -> int:
         """[ns] How far the beginning of a try on the wire is from what the access log says; -1 if it cannot say."""
         if self.to_wire is None:

@@ -6,7 +6,6 @@ their try, and of the failures that the log covers more than a chance would give
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pcapdiag.correlate.clock import S
@@ -29,8 +28,8 @@ _SHARP = frozenset({Symptom.CLOSED, Symptom.RESET, Symptom.REFUSED})
 """What packets show at the moment in which it is logged."""
 
 
-def doubt(clock: Clock, pairing: Pairing, choices: Mapping[int, Choice], span: CaptureSpan) -> Clock:
-    """Return the clock, as ambiguous if too little fits at an offset that no agreeing clocks have.
+def is_credible(clock: Clock, pairing: Pairing, choices: Mapping[int, Choice], span: CaptureSpan) -> bool:
+    """Tell whether clocks agree, or enough fits at their offset.
 
     Parameters
     ----------
@@ -45,10 +44,10 @@ def doubt(clock: Clock, pairing: Pairing, choices: Mapping[int, Choice], span: C
 
     Returns
     -------
-    Clock
+    bool
     """
-    if abs(clock.offset_ns) <= _AGREES_NS or not clock.is_measured or clock.is_ambiguous:
-        return clock
+    if abs(clock.offset_ns) <= _AGREES_NS or not clock.is_measured:
+        return True
     inside = [
         number in choices and choices[number].chosen >= 0
         for number, attempt in enumerate(pairing.logged)
@@ -65,5 +64,4 @@ def doubt(clock: Clock, pairing: Pairing, choices: Mapping[int, Choice], span: C
         and 0 <= wire.upstream_close_ns == min(end_of(wire), wire.upstream_close_ns)
         and min(stamps) <= wire.upstream_close_ns + clock.total_ns <= max(stamps) + S
     ]
-    enough = sum(inside) >= _SHARE_OF_ENTRIES * len(inside) and sum(covered) >= _SHARE_OF_FAILURES * len(covered)
-    return clock if enough else replace(clock, is_ambiguous=True)
+    return sum(inside) >= _SHARE_OF_ENTRIES * len(inside) and sum(covered) >= _SHARE_OF_FAILURES * len(covered)

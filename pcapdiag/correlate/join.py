@@ -24,7 +24,7 @@ from pcapdiag.correlate.clock import (
     settle_crowd,
     split_zone,
 )
-from pcapdiag.correlate.credible import doubt
+from pcapdiag.correlate.credible import is_credible
 from pcapdiag.correlate.ledger import (
     Clock,
     EntryVerdict,
@@ -136,7 +136,9 @@ def join_logs(
         choices = _choose(pairing, logged, links, access_tries, clock)
         clock = _sharpen(pairing, choices, clock, zone_s)
         choices = _choose(pairing, logged, links, access_tries, clock)
-        clock = doubt(clock, pairing, choices, span)
+        if not is_credible(clock, pairing, choices, span):
+            clock = replace(clock, is_ambiguous=True)
+            links.forget_wires()
     judge = _Judge(span, clock, pairing, links, access_tries, choices)
     joined: list[JoinedEntry | None] = [None] * len(concerned)
     for number, attempt in enumerate(logged):
@@ -155,7 +157,6 @@ def join_logs(
         chains=own_chains,
         chains_unplaced=n_unplaced,
         retries=tuple(_retries(pairing, links, access_tries)),
-        has_access=bool(kept) or bool(access_tries),
         entries_left_out=n_left_out,
         accesses_left_out=n_accesses_left_out,
     )

@@ -290,8 +290,6 @@ class Ledger:
         Those of which that is not known, because nothing ties the log's clock to the capture's.
     retries : tuple of Retry
         Failed tries that another try followed; needs the access log.
-    has_access : bool
-        Whether an access log was given.
     entries_left_out, accesses_left_out : int
         Entries and lines of the access log that were too many to be kept.
     clients : ClientTally or None
@@ -305,7 +303,11 @@ class Ledger:
     chains_unplaced: int = 0
     zone_s: int | None = None
     retries: tuple[Retry, ...] = ()
-    has_access: bool = False
     entries_left_out: int = 0
     accesses_left_out: int = 0
     clients: ClientTally | None = None
+
+    @property
+    def names_tries(self) -> bool:
+        """Whether an access log was given that names the upstreams of its requests."""
+        return self.clients is not None and any(served.with_tries for served in self.clients.seconds.values())

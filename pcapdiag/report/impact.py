@@ -58,7 +58,7 @@ def _from_log(analysis: Analysis, tally: ClientTally) -> Impact:
     if tally.is_cut:
         return Impact(unknown="the access log covers too long a time; give the part of it around the capture")
     clock = analysis.log.clock if analysis.log is not None else None
-    ahead_ns = clock.offset_ns if clock is not None and clock.is_measured else 0
+    ahead_ns = clock.offset_ns if clock is not None and clock.is_measured and not clock.is_ambiguous else 0
     first, last = ((t + ahead_ns) // _S for t in (analysis.first_ts_ns, analysis.last_ts_ns))
     served = [s for second, s in tally.seconds.items() if first <= second <= last]
     if not served:

@@ -30,6 +30,7 @@ _NO_LIVE = "PD601"
 _RETRIED = "PD901"
 _MOST_CANDIDATES = 20
 _MOST_REASONS = 3
+_FOREIGN = "More entries of the capture's time fit no failure of it than fit one: is it the log of this proxy?"
 _UNTIED = (
     "No entry fits a failure of the capture, whatever the clocks: is it the log of this proxy, and of this time? Its"
     " zone is not known (--log-zone)."
@@ -196,6 +197,7 @@ def ledger_lines(log: LogSummary) -> tuple[str, ...]:
         if log.entries
         else "The error log has no entry about an upstream.",
         *_outside(log),
+        *([_FOREIGN] if entries[EntryVerdict.UNDETERMINED] > entries[EntryVerdict.EXPLAINED] else []),
         f"{tries} on the wire{f': {_sum(failures, _WIRE_WORDS)}' if log.entries and log.failures else ''}.",
         "An upstream that closes an idle pooled connection logs nothing: such closings are on neither side.",
     ]

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from pcapdiag.correlate.access import AccessLinks
 from pcapdiag.correlate.clock import Interval, estimate_clock
 from pcapdiag.correlate.join import join_logs
 from pcapdiag.correlate.ledger import Absence, Clock, EntryVerdict
@@ -157,3 +158,21 @@ def test_a_clock_that_differs_is_believed_where_the_log_fits_as_a_whole():
         ledger = join_logs(tries, SPAN, [entry(at + 137, line=n, conn=n) for n, at in enumerate(kept)])
         assert not ledger.clock.is_ambiguous
         assert set(verdicts(ledger)) == {EntryVerdict.EXPLAINED}
+
+
+def test_a_foreign_log_of_the_same_time_is_asked_about():
+    def said(*seconds):
+        joined = join_logs([wire(500)], SPAN, [entry(at, line=at + 1, conn=at) for at in seconds])
+        return "is it the log of this proxy" in " ".join(
+            ledger_lines(build_report(analysis(log=joined), (), (), version="0").log)
+        )
+
+    assert said(0, 20, 40)
+    assert not said(0, 20)
+    assert not said(0)
+
+
+def test_an_access_log_that_fits_by_chance_ties_nothing_to_the_capture():
+    links = AccessLinks(of_wire={1: 2}, to_wire=Clock(offset_ns=9, width_ns=1, zone_s=0, pairs=1))
+    links.forget_wires()
+    assert (links.of_wire, links.to_wire) == ({}, None)
