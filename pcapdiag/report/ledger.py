@@ -30,6 +30,7 @@ _NO_LIVE = "PD601"
 _RETRIED = "PD901"
 _MOST_CANDIDATES = 20
 _MOST_REASONS = 3
+_MOST_UNDETERMINED = 10
 _FOREIGN = "More entries of the capture's time fit no failure of it than fit one: is it the log of this proxy?"
 _UNTIED = (
     "No entry fits a failure of the capture, whatever the clocks: is it the log of this proxy, and of this time? Its"
@@ -86,6 +87,7 @@ def build_log(
         zone_offset_s=ledger.zone_s,
         pairs=clock.pairs if clock is not None else 0,
         conflicts=clock.conflicts if clock is not None else 0,
+        is_certain=clock is None or not clock.is_ambiguous,
         entries=tuple(_entry(j, codes, ledger.zone_s or 0, locate, redactor) for j in ledger.entries),
         failures=tuple(
             LogFailure(
@@ -213,6 +215,7 @@ def ledger_lines(log: LogSummary) -> tuple[str, ...]:
             else f"is {format_duration_ns(abs(log.clock_offset_ns))} {side} the capture's"
         )
         against = f", against {log.conflicts:,} that do not fit" if log.conflicts else ""
+        against += "" if log.is_certain else ": too little to be certain"
         lines.append(
             f"The log is in {_zone(log.zone_offset_s or 0)}; its clock {clock}, known to {width}"
             f" by {count_of(log.pairs, 'pair')}{against}."
@@ -228,12 +231,18 @@ def ledger_lines(log: LogSummary) -> tuple[str, ...]:
         )
     elif log.entries:
         lines.append(_UNTIED if log.failures else _NO_TIE)
-    lines += [
-        f"{e.path}:{e.line}: {e.verdict.value.replace('_', ' ')}, {e.reason}."
-        for e in log.entries
-        if e.verdict is EntryVerdict.UNDETERMINED
-    ][:10]
-    return tuple(lines)
+    return (*lines, *_undetermined(log))
+
+
+def _undetermined(log: LogSummary) -> Iterator[str]:
+    """Yield the entries that are undetermined, those with the same reason together."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for e in log.entries:
+        if e.verdict is EntryVerdict.UNDETERMINED:
+            places.setdefault((e.path, e.reason), []).append(str(e.line))
+    for (path, reason), numbers in list(places.items())[:_MOST_UNDETERMINED]:
+        more = f" and {len(numbers) - _MOST_UNDETERMINED:,} more" if len(numbers) > _MOST_UNDETERMINED else ""
+        yield f"{path}:{', '.join(numbers[:_MOST_UNDETERMINED])}{more}: undetermined, {reason}."
 
 
 def _outside(log: LogSummary) -> Iterator[str]:

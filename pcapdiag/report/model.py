@@ -297,13 +297,17 @@ class LogFailure:
 
 @dataclass(frozen=True, slots=True)
 class LogSummary:
-    """How log entries were joined with the capture; offsets are null while no pair of entry and exchange exists."""
+    """How log entries were joined with the capture; offsets are null while no pair of entry and exchange exists.
+
+    A clock is not `is_certain` if too little fits at its offset, or as much at another: then it explains nothing.
+    """
 
     clock_offset_ns: int | None = None
     clock_offset_width_ns: int | None = None
     zone_offset_s: int | None = None
     pairs: int = 0
     conflicts: int = 0
+    is_certain: bool = True
     entries: tuple[LogEntryDetail, ...] = ()
     failures: tuple[LogFailure, ...] = ()
 

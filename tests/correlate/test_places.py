@@ -176,3 +176,11 @@ def test_an_access_log_that_fits_by_chance_ties_nothing_to_the_capture():
     links = AccessLinks(of_wire={1: 2}, to_wire=Clock(offset_ns=9, width_ns=1, zone_s=0, pairs=1))
     links.forget_wires()
     assert (links.of_wire, links.to_wire) == ({}, None)
+
+
+def test_entries_that_are_undetermined_for_one_reason_stand_in_one_line():
+    log = [entry(at, line=at + 1, conn=at) for at in (0, 20, 40)]
+    made = build_report(analysis(log=join_logs([wire(500)], SPAN, log)), (), (), version="0").log
+    (line,) = [line for line in ledger_lines(made) if "undetermined, " in line]
+    assert line.startswith("error.log:21, 41: undetermined, ")
+    assert made.is_certain
