@@ -110,7 +110,7 @@ def is_done(store):
     return bool(done)
 
 
-def wait_for_captures(store, n, timeout_s=60):
+def wait_for_captures(store, n, timeout_s=120):
     """Wait until a running scan has written some captures; return how many there are then."""
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:

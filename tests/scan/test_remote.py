@@ -172,14 +172,14 @@ def test_a_connection_to_s3_that_is_cut_costs_one_file_and_the_next_scan_makes_u
 
 
 def test_an_s3_that_is_gone_in_the_middle_loses_nothing(tmp_path, bucket, begin, monkeypatch):
-    folder = places.many(tmp_path / "captures", n=12)
+    folder = places.many(tmp_path / "captures", n=8)
     url = bucket(folder)
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     places.scan(url, tmp_path / "whole.db")
     process = begin(*places.command(url, tmp_path / "cut.db", "--format", "json"))
     places.wait_for_captures(tmp_path / "cut.db", 3)
     bucket.stop()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 1, err
     done = json.loads(out)
     lost = [file for file in done["files"] if "the connection was lost" in file["notes"][0]["text"]]
