@@ -60,8 +60,10 @@ class RetriedFailure(Rule):
 
     def missing(self, analysis: Analysis) -> str:
         """Return what is missing: only the access log lists the tries of a request."""
-        if analysis.log is not None and analysis.log.has_access:
+        if analysis.log is not None and (analysis.log.names_tries or analysis.log.retries):
             return ""
+        if analysis.log is not None and analysis.log.clients is not None:
+            return "the access log that was given names no upstreams: needs $upstream_addr and $upstream_status in it"
         return "only the access log lists the tries of a request: needs --access-log with $upstream_addr"
 
     def check(self, analysis: Analysis) -> Iterator[Finding]:

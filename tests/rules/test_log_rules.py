@@ -1,7 +1,10 @@
 """PD601 and PD901: what they say of a joined ledger."""
 
+from dataclasses import replace
+
 import pytest
 
+from pcapdiag.correlate.clients import ClientTally
 from pcapdiag.correlate.join import join_logs
 from pcapdiag.correlate.ledger import JoinedTry, Ledger, WireVerdict
 from pcapdiag.correlate.symptoms import BODY
@@ -27,6 +30,12 @@ def with_log(wires, entries, accesses=()):
 def test_without_a_log_neither_can_say_anything():
     assert "--error-log" in NoLiveUpstreams().missing(analysis())
     assert "--access-log" in RetriedFailure().missing(analysis())
+    with_tries, without = ClientTally(), ClientTally()
+    assert list(with_tries.watch([access(700, (PEER, 200, 100))]))
+    assert list(without.watch([access(700)]))
+    ledger = Ledger(clock=None, entries=(), tries=())
+    assert RetriedFailure().missing(analysis(log=replace(ledger, clients=with_tries))) == ""
+    assert "names no upstreams" in RetriedFailure().missing(analysis(log=replace(ledger, clients=without)))
     assert list(NoLiveUpstreams().check(analysis())) == []
     assert list(RetriedFailure().check(analysis())) == []
 
