@@ -25,6 +25,7 @@ from pcapdiag.scan.model import JobResult
 from pcapdiag.scan.read import failed, run_job
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from multiprocessing.connection import Connection
     from types import TracebackType
 
@@ -100,7 +101,7 @@ class Workers:
         try:
             self._running[self._place.submit(job)] = job
         except BrokenProcessPool:
-            self._suspects.append(job)  # a worker has died meanwhile; `wait` sees to it
+            self._suspect([job])  # a worker has died since `wait` looked
 
     def wait(self, timeout_s: float) -> list[tuple[Job, JobResult]]:
         """Return the jobs that were done meanwhile, none if that takes longer.
@@ -121,7 +122,7 @@ class Workers:
         """
         if self._suspects and not self._running:
             job = self._suspects.popleft()
-            self._alone = self._alone or _Processes(1)
+            self._alone = _Processes(1)
             self._running[self._alone.submit(job)] = job
         self._place.check()
         done, _ = wait(self._running, timeout_s, FIRST_COMPLETED)
@@ -141,17 +142,19 @@ class Workers:
                 raise
             except Exception as error:  # noqa: BLE001 - it is raised again, or told of the job
                 results.append((job, self._place.explain(job, error)))
-        if self._alone is None:
-            if broken:
-                # One of them killed its worker, and the pool with it; which one shows when each is read on its own.
-                self._suspects += (*broken, *self._running.values())
-                self._running.clear()
-                self._place.end(at_once=True)
-        elif not self._running and (broken or not self._suspects):
+        if self._alone is not None and not self._running:
             results += [(job, _died(job)) for job in broken]
             self._alone.end(at_once=True)
             self._alone = None
+        elif broken:
+            self._suspect(broken)
         return results
+
+    def _suspect(self, jobs: Sequence[Job]) -> None:
+        """Put aside the jobs that a broken pool had: one of them killed its worker; each is read on its own to see."""
+        self._suspects += (*jobs, *self._running.values())
+        self._running.clear()
+        self._place.end(at_once=True)
 
 
 class _Processes:

@@ -74,6 +74,10 @@ def test_a_worker_that_is_killed_between_jobs_costs_no_job():
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.5)
         results = finish(workers, [job_of(f"/c/{i}.pcap", size=0) for i in range(5)])
+        workers.submit(job_of("/c/b.pcap", size=0))
+        before = _workers()
+        finish(workers, [job_of(f"/c/{i}.pcap", size=0) for i in range(5)])
+        assert _workers() == before != []  # the pool is as good as new: its worker does one job after the other
     assert [result.failed[0].notes[0].code for _, result in results] == ["empty-file"] * 5
 
 
