@@ -211,6 +211,7 @@ def test_entries_from_before_the_capture_are_not_in_it(lab):  # noqa: ARG001 - s
     assert all(e.ts_s * S < span.first_ns for e in missing)
 
 
+@pytest.mark.compiled_only
 @pytest.mark.parametrize("part", [0.3, 0.5, 0.7])
 @pytest.mark.parametrize("case", ["a_big", "a_idle_race", "e_upstream_reload", "h_connect_fail", "l_tls_race"])
 def test_one_log_for_two_captures_is_counted_once(lab, tmp_path, case, part):
