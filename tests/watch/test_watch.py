@@ -176,6 +176,42 @@ def test_memory_and_disk_stay_within_bounds(lab, tmp_path, watching):
     shutil.rmtree(out)
 
 
+def test_known_trouble_that_is_about_to_leave_the_ring_does_not_wait_for_the_end_of_its_cool_down(
+    lab, tmp_path, watching
+):
+    """The ring reaches back less than the cool-down: what is only counted would be gone when it is reported."""
+    header, healthy = read_records(lab / "j_healthy" / "proxy.pcap")
+    _, race = read_records(lab / "a_idle_race" / "proxy.pcap")
+    begins_s, span_s = int(race[0][0]), int(healthy[-1][0] - healthy[0][0]) + 60
+    to_race_s = begins_s - int(healthy[0][0])
+    options = ("--ring", "4MB", "--cool-down", "12h", "--grace", "1s")
+    recorder = watching("-", tmp_path / "out", *options, pipe=True)
+
+    def pass_time(first, last):
+        for turn in range(first, last):
+            recorder.write(b"".join(shift(data, to_race_s + turn * span_s) for _, data in healthy))
+
+    recorder.write(header)
+    pass_time(-10, 0)
+    recorder.write(b"".join(data for _, data in race))
+    wait_for(lambda: len(recorder.incidents) == 1)
+    later = 7200 // span_s + 1
+    pass_time(later - 12, later)
+    recorder.write(b"".join(shift(data, later * span_s) for _, data in race))
+    pass_time(later + 1, later + 6)
+    time.sleep(2)
+    assert len(recorder.incidents) == 1, "it is only counted"
+    # At most 18 more fit beside it.
+    for turn in range(later + 6, later + 18):
+        if len(recorder.incidents) == 1:
+            pass_time(turn, turn + 1)
+            time.sleep(1)
+    wait_for(lambda: len(recorder.incidents) == 2)
+    assert recorder.end() == 1, recorder.errors
+    assert [incident["count"] for incident in recorder.incidents] == [13, 13]
+    assert not any("left the ring" in line for line in recorder.errors)
+
+
 def shift(data, seconds):
     """Return a record of a little-endian pcap some seconds later."""
     return (int.from_bytes(data[:4], "little") + seconds).to_bytes(4, "little") + data[4:]
