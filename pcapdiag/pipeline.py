@@ -305,9 +305,12 @@ def _connection_notes(connections: Table) -> list[Note]:
                 "inferred",
             )
         )
-    n_holes = int(connections["n_holes"].sum())
+    orig, resp = connections["orig_frames"], connections["resp_frames"]
+    is_one_sided = ((orig == 0) & (resp > 2)) | ((resp == 0) & (orig > connections["syn_frames"]))
+    # Where a whole direction is missing, its bytes are no holes that anybody lost.
+    n_holes = int(connections["n_holes"][~is_one_sided].sum())
     if n_holes:
-        n_bytes = int(connections["hole_bytes"].sum())
+        n_bytes = int(connections["hole_bytes"][~is_one_sided].sum())
         notes.append(
             Note(
                 "holes",
@@ -315,13 +318,13 @@ def _connection_notes(connections: Table) -> list[Note]:
                 "were lost by the capture, not by the network",
             )
         )
-    orig, resp = connections["orig_frames"], connections["resp_frames"]
-    one_sided = int(np.count_nonzero(((orig == 0) & (resp > 2)) | ((resp == 0) & (orig > connections["syn_frames"]))))
+    one_sided = int(np.count_nonzero(is_one_sided))
     if one_sided:
         notes.append(
             Note(
                 "one-sided",
-                f"{one_sided} of {n_conn} connections were captured in one direction only; their answers are unknown",
+                f"{one_sided} of {n_conn} connections were captured in one direction only; what the other end sent is "
+                "not known",
             )
         )
     return notes

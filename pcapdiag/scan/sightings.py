@@ -111,8 +111,12 @@ def _by_day(finding: FindingDetail, *, after_ns: int, until_ns: int) -> list[Sig
 
 
 def _decided_at(occurrence: OccurrenceDetail) -> int:
-    """Return the latest time of an occurrence: a request that waited into the next file is decided there."""
-    return max([occurrence.request_ts_ns, *(e.ts_ns for e in occurrence.evidence if e.end == "proxy")])
+    """Return the latest time of an occurrence: a request that waited into the next file is decided there.
+
+    An entry of the log that has no packets belongs to the file that holds the failures behind it.
+    """
+    shown = [e.ts_ns for e in occurrence.evidence if e.end == "proxy"]
+    return max(shown) if shown and not occurrence.uid else max([occurrence.request_ts_ns, *shown])
 
 
 def _is_within(ts_ns: int, after_ns: int, until_ns: int) -> bool:
