@@ -62,6 +62,7 @@ TOLERANCE_NS = 30_000_000
 JUST_BEGUN_NS = 65 * S
 """[ns] A request that timed out so soon after the capture began may have been sent before."""
 
+_UNKNOWN_TARGET = 10
 _OTHER_HOST = 20
 _OTHER_STAGE = 50
 _SEEMS_WHOLE = 60
@@ -276,7 +277,7 @@ def _choose(
             if low > clock.total_ns + half or high < clock.total_ns - half:
                 continue
             wire = pairing.wires[position]
-            cost = 0
+            cost = 0 if wire.target else _UNKNOWN_TARGET
             if wire.host and attempt.head.host and wire.host != attempt.head.host:
                 cost += _OTHER_HOST
             # A status line may be the whole of what came of a head.

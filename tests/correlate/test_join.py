@@ -80,6 +80,11 @@ def test_a_target_a_method_or_a_kind_that_differs_is_another_try():
     assert verdicts(join_logs(others, SPAN, [entry(0)])) == [EntryVerdict.NOT_CAPTURED]
 
 
+def test_a_try_whose_target_is_seen_is_preferred_to_one_whose_head_was_cut_off():
+    (joined,) = join_logs([wire(500, target="", method=""), wire(510, conn=1)], SPAN, [entry(0)]).entries
+    assert joined.wire.conn == 1
+
+
 def test_two_entries_of_one_try_have_one_verdict():
     entries = [entry(0), entry(0, line=2, kind=LogKind.SERVER_DISABLED)]
     ledger = join_logs([wire(500)], SPAN, entries)
