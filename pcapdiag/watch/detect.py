@@ -34,7 +34,7 @@ MAX_LIVE: Final = 1 << 16
 _LOOK_EVERY_S: Final = 0.2
 _LOOK_EVERY_NS: Final = 1_000_000_000
 _NUMBERS: Final = 1 << 30
-_PATIENCE_NS: Final = 3_000_000_000
+PATIENCE_NS: Final = 3_000_000_000
 """An attempt without any answer for so long has failed, or will have."""
 
 _STALLED_AFTER: Final = 2
@@ -170,7 +170,7 @@ class Detector:
         closed = (conns["resp_closed"][waiting] != 0) | (conns["orig_closed"][waiting] != 0)
         rows = state.rows[heads]
         stalled = (rows["retransmissions"] >= _STALLED_AFTER) & (rows["flags"] & ExchangeFlag.ACKNOWLEDGED == 0)
-        stalled &= self._looked_ns - rows["request_ts_ns"] > _PATIENCE_NS
+        stalled &= self._looked_ns - rows["request_ts_ns"] > PATIENCE_NS
         is_open = state.opened["response_done"][heads] == 0
         late = (conns["orig_closed"][waiting] != 0) & _is_after(rows["response_seq"], conns["orig_close_ack"][waiting])
         suspect = (((closed | stalled) & is_open) | late) & (rows["request_frame"] >= 0)
@@ -207,7 +207,7 @@ class Detector:
             if resp["rst"]:
                 self._told[conn] = _ATTEMPT
                 yield from self._failure(row, "refused", int(row["last_ts_ns"]))
-            elif resp["n_frames"] == 0 and age_ns > _PATIENCE_NS:
+            elif resp["n_frames"] == 0 and age_ns > PATIENCE_NS:
                 self._told[conn] = _ATTEMPT
                 yield from self._failure(row, "no-connection", self._looked_ns)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pcapdiag.errors import PcapdiagError
 from pcapdiag.findings import Severity
 from pcapdiag.report.words import count_of
-from pcapdiag.watch.known import KnownFailures, failing_of, is_cut
+from pcapdiag.watch.known import KnownFailures, failing_of, is_cut, is_under_way
 from pcapdiag.watch.model import AnalysisOptions, JobOrder, JobResult, Reported
 from pcapdiag.watch.piece import leave_out
 from pcapdiag.watch.room import is_no_room, replace_file
@@ -87,21 +87,20 @@ def run(folder: Path) -> None:
 def _report(order: JobOrder) -> JobResult:
     known = KnownFailures(order.known, order.known_until_ns)
     report = _analyze(order, order.captures)
-    seen = _Seen(report, known, Severity[order.least.upper()])
+    seen = _Seen(report, known, order)
     found = tuple(_new_findings(report, seen))
     written = any(finding.identifier not in order.cooling for finding in found)
     if written:
         missing = (*order.missing, *_missing(report, seen))
-        if n_left := len(seen.left_over):
-            report = _analyze(order, leave_out(order.captures, seen.left_over, _PIECE))
-            seen = _Seen(report, known, Severity[order.least.upper()])
+        if seen.left_over or seen.under_way:
+            missing = (*missing, *_left_out(seen))
+            del report  # two of them at a time would take twice the memory
+            report = _analyze(order, leave_out(order.captures, seen.left_over | seen.under_way, _PIECE))
+            seen = _Seen(report, known, order)
             found = tuple(_new_findings(report, seen))
-            what = count_of(n_left, "connection is", "connections are")
-            missing = (
-                *missing,
-                f"{what} left out: an earlier incident holds their failure, of which only the end is left",
-            )
-        _write_incident(report, missing, as_bundle=order.bundle)
+            written = bool(found)
+        if written:
+            _write_incident(report, missing, as_bundle=order.bundle)
     clients = tuple(_client_endpoints(report))
     return JobResult(found, written, clients, count=seen.count, known_until_ns=seen.known_until_ns)
 
@@ -127,13 +126,16 @@ def _analyze(order: JobOrder, captures: Sequence[str]) -> CaptureReport:
 
 
 class _Seen:
-    """What a report sees of failures: which are new, and where only the rest of a known one is left."""
+    """What a report sees of failures: which are new, where only the rest of a known one is left, which may be none."""
 
-    def __init__(self, report: CaptureReport, known: KnownFailures, least: Severity) -> None:
+    def __init__(self, report: CaptureReport, known: KnownFailures, order: JobOrder) -> None:
         analysis = report.analysis
+        least = Severity[order.least.upper()]
+        under_way_ns = analysis.last_ts_ns - order.patience_ns
         losses = {(loss.connection.conn, loss.depth): loss for loss in (*analysis.losses, *analysis.truncated)}
         self.new: dict[int, list[tuple[Occurrence, Failing]]] = {}
         self.left_over: dict[tuple[str, str], int] = {}
+        self.under_way: dict[tuple[str, str], int] = {}
         last_ts_ns = analysis.connections["last_ts_ns"]
         for number, finding in enumerate(report.found):
             for occurrence in finding.occurrences:
@@ -141,8 +143,10 @@ class _Seen:
                     continue
                 failing = failing_of(occurrence, losses)
                 loss = losses.get((occurrence.conn, occurrence.depth))
-                if known.left_of(failing, loss) or (is_cut(loss) and known.holds(failing)):
-                    ends = failing.orig, failing.resp
+                ends = failing.orig, failing.resp
+                if is_under_way(loss, under_way_ns):
+                    self.under_way[ends] = analysis.last_ts_ns
+                elif known.left_of(failing, loss) or (is_cut(loss) and known.holds(failing)):
                     self.left_over[ends] = max(int(last_ts_ns[occurrence.conn]), self.left_over.get(ends, 0))
                 elif not known.holds(failing):
                     self.new.setdefault(number, []).append((occurrence, failing))
@@ -182,6 +186,15 @@ def _missing(report: CaptureReport, seen: _Seen) -> Iterator[str]:
             f"{what} open before the recording that is left begins: handshake and earlier exchanges are missing; a "
             "larger --ring reaches further back"
         )
+
+
+def _left_out(seen: _Seen) -> Iterator[str]:
+    """Yield what is left out of the report although it is in the recording."""
+    if n := len(seen.left_over):
+        what = count_of(n, "failure is", "failures are")
+        yield f"{what} left out: an earlier incident holds them, and here only their end is left"
+    if n := len(seen.under_way):
+        yield f"{count_of(n, 'request is', 'requests are')} left out: under way when the recording was looked at"
 
 
 def _client_endpoints(report: CaptureReport) -> list[str]:

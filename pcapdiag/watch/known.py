@@ -109,5 +109,10 @@ def is_cut(loss: Loss | None) -> bool:
     return loss is not None and loss.connection.syn_frames == 0
 
 
+def is_under_way(loss: Loss | None, since_ns: int) -> bool:
+    """Tell whether a request may still be answered: it is later than `since_ns`, and nobody has closed."""
+    return loss is not None and loss.connection.closing_ts_ns < 0 and loss.request_ts_ns > since_ns
+
+
 def _is_same(seq: int, other_seq: int, age_ns: int) -> bool:
     return seq >= 0 and seq == other_seq and abs(age_ns) <= _REPEATED_FOR_NS

@@ -128,6 +128,8 @@ class JobOrder:
         What the recording lacks, in sentences.
     least : str
         Lowest severity that makes an incident.
+    patience_ns : int
+        [ns] A request so short before the end of the recording may be under way, and is no failure yet.
     """
 
     captures: tuple[str, ...]
@@ -138,6 +140,7 @@ class JobOrder:
     missing: tuple[str, ...] = ()
     least: str = "warning"
     bundle: bool = False
+    patience_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from pcapdiag.capture.sources import STDIN
 from pcapdiag.errors import UsageError
 from pcapdiag.units import format_bytes, format_duration_ns, format_ts_ns
-from pcapdiag.watch.detect import Detector
+from pcapdiag.watch.detect import PATIENCE_NS, Detector
 from pcapdiag.watch.feed import FolderFeed, PipeFeed
 from pcapdiag.watch.incidents import prune, publish, still_there, write_list
 from pcapdiag.watch.intake import Intake
@@ -242,7 +242,8 @@ class Recorder:
         is_leaving = self._ring.is_full and any(self._schedule.is_leaving(p, now_ns, oldest_ns) for p in taken)
         self._missing = tuple(self._what_is_missing(taken, oldest_ns))
         try:
-            self._order(taken, cooling=() if is_last or is_leaving else self._schedule.cooling(now_ns))
+            cooling = () if is_last or is_leaving else self._schedule.cooling(now_ns)
+            self._order(taken, cooling=cooling, patience_ns=0 if is_last else PATIENCE_NS)
         except OSError as error:
             self._put_back(error)
 
@@ -252,7 +253,7 @@ class Recorder:
         self._schedule.put_back()
         self._maker.clear()
 
-    def _order(self, taken: list[Pending], *, cooling: tuple[str, ...]) -> None:
+    def _order(self, taken: list[Pending], *, cooling: tuple[str, ...], patience_ns: int) -> None:
         since_ns = min(min(p.since_ns, p.first_ts_ns - self._options.context_ns) for p in taken)
         folder = self._maker.new_folder()
         self._poll()
@@ -269,6 +270,7 @@ class Recorder:
             missing=self._missing,
             least=self._options.least,
             bundle=self._options.bundle,
+            patience_ns=patience_ns,
         )
         self._save()
         self._maker.start(order)

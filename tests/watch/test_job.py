@@ -140,3 +140,38 @@ def test_what_is_left_out_is_found_by_its_own_addresses_when_the_report_has_othe
     _, _, later = list(cuts(path))[3]
     assert keys_of(make("later", later, tuple(key for key in known if key != last))) == (last,)
     assert "10.2.2.1" not in (tmp_path / "later" / job.REPORT / "report.md").read_text()
+
+
+def test_an_upload_that_is_under_way_when_the_recording_is_looked_at_is_no_failure(report):
+    header, records = upload_under_way()
+    alone, _ = report(header, records)
+    assert [finding.code for finding in alone.findings] == ["PD999"], "what a capture that ended there would say"
+    live, written = report(header, records, patience_ns=3 * S)
+    assert (live.findings, live.written, written) == ((), False, None)
+
+
+def upload_under_way():
+    """Return a pcap of a request of which the upstream has acknowledged the first half, and no more yet."""
+    proxy, upstream = b"\x0a\x01\x01\x64", b"\x0a\x01\x02\x09"
+    head = b"POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n\r\n"
+    body = head + bytes(1000)
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    first = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    steps = [
+        (0, True, 0x02, 100, 0, b""),
+        (1, False, 0x12, 500, 101, b""),
+        (2, True, 0x10, 101, 501, b""),
+        (3, True, 0x18, 101, 501, first),
+        (4, False, 0x18, 501, 101 + len(first), answer),
+        (1000, True, 0x18, 101 + len(first), 501 + len(answer), body),
+        (1001, False, 0x10, 501 + len(answer), 101 + len(first) + len(body), b""),
+        (1002, True, 0x18, 101 + len(first) + len(body), 501 + len(answer), bytes(1000)),
+    ]
+    records = []
+    for ms, is_orig, flags, seq, ack, data in steps:
+        ends, ports = ((proxy, upstream), (40000, 8080)) if is_orig else ((upstream, proxy), (8080, 40000))
+        tcp = struct.pack(">HHIIBBHHH", *ports, seq, ack, 0x50, flags, 1000, 0, 0) + data
+        ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, 0, 64, 6, 0) + b"".join(ends)
+        frame = bytes(12) + b"\x08\x00" + ip + tcp
+        records.append(struct.pack("<4I", 1_800_000_000 + ms // 1000, ms % 1000 * 1000, len(frame), len(frame)) + frame)
+    return struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1), records
