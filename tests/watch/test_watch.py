@@ -194,7 +194,7 @@ def test_known_trouble_that_is_about_to_leave_the_ring_does_not_wait_for_the_end
     recorder.write(header)
     pass_time(-10, 0)
     recorder.write(b"".join(data for _, data in race))
-    wait_for(lambda: len(recorder.incidents) == 1)
+    wait_for(lambda: len(recorder.incidents) == 1, 60)
     later = 7200 // span_s + 1
     pass_time(later - 12, later)
     recorder.write(b"".join(shift(data, later * span_s) for _, data in race))
@@ -206,7 +206,7 @@ def test_known_trouble_that_is_about_to_leave_the_ring_does_not_wait_for_the_end
         if len(recorder.incidents) == 1:
             pass_time(turn, turn + 1)
             time.sleep(1)
-    wait_for(lambda: len(recorder.incidents) == 2)
+    wait_for(lambda: len(recorder.incidents) == 2, 60)
     assert recorder.end() == 1, recorder.errors
     assert [incident["count"] for incident in recorder.incidents] == [13, 13]
     assert not any("left the ring" in line for line in recorder.errors)
