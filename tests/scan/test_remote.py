@@ -172,7 +172,7 @@ def test_a_connection_to_s3_that_is_cut_costs_one_file_and_the_next_scan_makes_u
 
 
 def test_an_s3_that_is_gone_in_the_middle_loses_nothing(tmp_path, bucket, begin, monkeypatch):
-    folder = places.many(tmp_path / "captures", n=8)
+    folder = places.many(tmp_path / "captures", n=4)
     url = bucket(folder)
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     places.scan(url, tmp_path / "whole.db")
