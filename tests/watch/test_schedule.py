@@ -1,8 +1,12 @@
 """When reports are due: the grace, the cool-down, what leaves the ring, what is counted and reported later."""
 
+import pytest
+
 from pcapdiag.watch.model import AnalysisOptions, Failure, JobResult, Reported, WatchOptions
 from pcapdiag.watch.schedule import Schedule
 from pcapdiag.watch.state import State
+
+pytestmark = pytest.mark.compiled_only
 
 S = 1_000_000_000
 OPTIONS = WatchOptions("-", "out", AnalysisOptions(), grace_ns=10 * S, cool_down_ns=600 * S)

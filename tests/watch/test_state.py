@@ -20,6 +20,8 @@ from pcapdiag.watch.schedule import Schedule
 from pcapdiag.watch.state import State, StateFile
 from pcapdiag.watch.tail import LogPosition
 
+pytestmark = pytest.mark.compiled_only
+
 S = 1_000_000_000
 DAY = 86_400 * S
 
