@@ -36,7 +36,7 @@ def ssh_options(wait_s: float) -> dict[str, Any]:
     class KnownHosts(paramiko.MissingHostKeyPolicy):  # type: ignore[misc] # it has no types
         """Asks the file that `ssh` keeps."""
 
-        def missing_host_key(self, client: object, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002
+        def missing_host_key(self, client: object, hostname: str, key: paramiko.PKey) -> None:  # noqa: ARG002 - its signature
             known = paramiko.HostKeys()
             path = os.path.expanduser("~/.ssh/known_hosts")  # noqa: PTH111 - paramiko takes text
             if os.path.exists(path):  # noqa: PTH110 - the same
