@@ -6,6 +6,7 @@ beyond so many partitions the rest lies in one of its own.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ from urllib.parse import quote
 import numpy as np
 
 from pcapdiag.codes import Leg, Method, Outcome, Protocol
-from pcapdiag.errors import MissingExtraError
+from pcapdiag.errors import MissingExtraError, ScanError
 from pcapdiag.report import words
 from pcapdiag.report.redact import Redactor
 from pcapdiag.report.tables import FrameNumbers
@@ -75,10 +76,18 @@ def write_exchanges(
     ------
     MissingExtraError
         pyarrow is not installed.
+    ScanError
+        The folder cannot be written to, whatever the capture.
     """
     folder = Path(staging or tempfile.gettempdir())
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    place = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=folder))
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        place = Path(tempfile.mkdtemp(prefix=f"{key}-", dir=folder))
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        msg = f"cannot write the exchanges to {folder} ({error.strerror}): name another folder with --exchanges"
+        raise ScanError(msg) from error
     try:
         writer = _Partitions(place, key)
         tables = _Columns(analysis, redact=redact)

@@ -78,8 +78,10 @@ class DetailFolder:
         """Remove what scans left staged that do not run any more."""
         try:
             left = [entry for entry in (self.path / _STAGING).iterdir() if entry.name not in set(map(str, running))]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
+        except OSError as error:
+            raise self.refused(error) from error
         for folder in left:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -90,7 +92,9 @@ class DetailFolder:
                 f"no room left for the exchanges in {self.path}: make room on its disk, or leave them out with "
                 "--no-exchanges; what was stored before is complete, run the same command again to go on from there"
             )
-        return StoreError(f"cannot write the exchanges to {self.path}: {error.strerror}; name another --store")
+        return StoreError(
+            f"cannot write the exchanges to {self.path}: {error.strerror}; name another folder with --exchanges"
+        )
 
 
 def _write(target: Path, content: bytes) -> None:

@@ -135,6 +135,15 @@ def test_exchanges_hold_no_type_that_spark_refuses(scanned):
     assert set(schema.types) == {pa.timestamp("us", tz="UTC"), pa.int64(), pa.string()}
 
 
+def test_a_folder_for_exchanges_that_cannot_be_written_ends_the_scan_and_blames_no_capture(tmp_path):
+    places.capture(tmp_path / "captures" / "a.pcap")
+    (tmp_path / "file").write_text("")
+    store = tmp_path / "store.db"
+    done = places.scan(tmp_path / "captures", store, "--exchanges", tmp_path / "file" / "x", check=(2,))
+    assert f"cannot write the exchanges to {tmp_path}/file/x/.staging/1 (Not a directory)" in done.stderr
+    assert ask(store, "SELECT * FROM files") == []
+
+
 def test_the_store_is_its_owners_alone(scanned):
     _, store, _, _ = scanned
     parts = [store, *(path for path in store.with_suffix(".exchanges").rglob("*") if path.is_file())]
