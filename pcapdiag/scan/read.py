@@ -60,8 +60,8 @@ def run_job(job: Job) -> JobResult:
 
     Raises
     ------
-    OSError
-        There is no room left for temporary files.
+    CaptureError, OSError
+        A connection broke between two looks at a file; or there is no room left for temporary files.
     PcapdiagError
         The options make no sense, or a log or the configuration cannot be read.
     """
