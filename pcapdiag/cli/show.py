@@ -111,7 +111,8 @@ def _write(
 
 def _frames(captures: list[Capture], meter: ProgressMeter) -> Iterator[pd.DataFrame]:
     from pcapdiag.capture.reader import read_batches  # noqa: PLC0415
-    from pcapdiag.report.tables import FrameNumbers, frames_frame  # noqa: PLC0415
+    from pcapdiag.report.frame_numbers import FrameNumbers  # noqa: PLC0415
+    from pcapdiag.report.tables import frames_frame  # noqa: PLC0415
 
     n_frames = 0
     for idx, capture in enumerate(captures):

@@ -30,19 +30,18 @@ from pcapdiag.codes import (
 )
 from pcapdiag.columns import Table
 from pcapdiag.report import words
-from pcapdiag.report.escape import storable
+from pcapdiag.report.frame_numbers import FrameNumbers
 from pcapdiag.report.redact import redact_target
 from pcapdiag.tcp.uid import connection_uid
 from pcapdiag.units import format_endpoint, format_ts_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from enum import IntEnum
 
     from numpy.typing import NDArray
 
     from pcapdiag.analysis import Analysis
-    from pcapdiag.capture.batch import Capture
 
 _MAX_ROWS = 32_768
 
@@ -227,31 +226,6 @@ _CONNECTION_NUMBERS = (
     *("n_holes", "hole_bytes", "handshake_resp_ns", "handshake_orig_ns", "rtt_min_ns", "orig_ttl", "resp_ttl"),
     "orig_inferred",
 )
-
-
-class FrameNumbers:
-    """File and 1-based number of many frames at once.
-
-    Parameters
-    ----------
-    captures : sequence of Capture
-        The captures of the run, each with its files in order.
-    """
-
-    def __init__(self, captures: Sequence[Capture]) -> None:
-        self._paths = [np.array([storable(f.path) for f in c.files], dtype=object) for c in captures]
-        self._starts = [np.array([f.first_frame for f in c.files], dtype=np.int64) for c in captures]
-
-    def number(self, capture_idx: NDArray[Any], frames: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Return the paths and 1-based numbers of 0-based `frames`; an empty path and -1 for no frame."""
-        paths = np.full(len(frames), "", dtype=object)
-        numbers = np.full(len(frames), -1, dtype=np.int64)
-        for idx, (names, starts) in enumerate(zip(self._paths, self._starts, strict=True)):
-            here = np.flatnonzero((capture_idx == idx) & (frames >= 0))
-            file_idx = np.maximum(np.searchsorted(starts, frames[here], side="right") - 1, 0)
-            paths[here] = names[file_idx]
-            numbers[here] = frames[here] - starts[file_idx] + 1
-        return paths, numbers
 
 
 def frames_frame(rows: np.ndarray[Any, Any], capture_idx: int, numbers: FrameNumbers) -> pd.DataFrame:

@@ -20,8 +20,8 @@ import numpy as np
 from pcapdiag.codes import Leg, Method, Outcome, Protocol
 from pcapdiag.errors import MissingExtraError, ScanError
 from pcapdiag.report import words
+from pcapdiag.report.frame_numbers import FrameNumbers
 from pcapdiag.report.redact import Redactor
-from pcapdiag.report.tables import FrameNumbers
 from pcapdiag.scan.days import day_of
 from pcapdiag.store.model import DetailFile
 from pcapdiag.tcp.uid import connection_uid

@@ -13,8 +13,8 @@ import numpy as np
 
 from pcapdiag.report.charts.chart import Axis, Chart, Tip
 from pcapdiag.report.charts.scene import MS, clock_text, time_format
+from pcapdiag.report.frame_numbers import FrameNumbers
 from pcapdiag.report.summary import Grid, brief
-from pcapdiag.report.tables import FrameNumbers
 from pcapdiag.report.words import count_of
 from pcapdiag.upstreams import near_miss_above_ns
 

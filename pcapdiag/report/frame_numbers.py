@@ -1,0 +1,41 @@
+"""Where frames stand: file and number as other tools show them. Loads nothing but numpy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcapdiag.report.escape import storable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from pcapdiag.capture.batch import Capture
+
+
+class FrameNumbers:
+    """File and 1-based number of many frames at once.
+
+    Parameters
+    ----------
+    captures : sequence of Capture
+        The captures of the run, each with its files in order.
+    """
+
+    def __init__(self, captures: Sequence[Capture]) -> None:
+        self._paths = [np.array([storable(f.path) for f in c.files], dtype=object) for c in captures]
+        self._starts = [np.array([f.first_frame for f in c.files], dtype=np.int64) for c in captures]
+
+    def number(self, capture_idx: NDArray[Any], frames: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return the paths and 1-based numbers of 0-based `frames`; an empty path and -1 for no frame."""
+        paths = np.full(len(frames), "", dtype=object)
+        numbers = np.full(len(frames), -1, dtype=np.int64)
+        for idx, (names, starts) in enumerate(zip(self._paths, self._starts, strict=True)):
+            here = np.flatnonzero((capture_idx == idx) & (frames >= 0))
+            file_idx = np.maximum(np.searchsorted(starts, frames[here], side="right") - 1, 0)
+            paths[here] = names[file_idx]
+            numbers[here] = frames[here] - starts[file_idx] + 1
+        return paths, numbers
