@@ -8,16 +8,19 @@ DEMO_INPUT := $(DEMO)/proxy.pcap --error-log $(DEMO)/error.log --access-log $(DE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test test-long lint docs bench clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/.demo ## analyze a real incident and print the report
 	@$(BIN)/pcapdiag analyze $(DEMO_INPUT) || test $$? -eq 1 # 1 says that there are findings
 
 test: $(VENV)/.dev ## run the tests: compiled, without the compiler, with bounds checks
 	@$(BIN)/python tests/modes.py
+
+test-long: $(VENV)/.dev ## tests that wait for minutes: beyond those of `make test`
+	@$(BIN)/python -m pytest -q -m long
 
 lint: $(VENV)/.dev ## style, types, layers, docstrings; whether generated docs are current
 	@$(BIN)/ruff check --quiet .

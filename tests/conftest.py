@@ -8,6 +8,7 @@ captures or an oracle were not there.
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ from hypothesis import HealthCheck, settings
 
 # Tests call kernels one by one: that takes the compiler, not the machine code of an earlier run.
 os.environ.setdefault("PCAPDIAG_KERNELS", "numba")
+# A shell's background job ignores Ctrl-C, and so would every program that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_JIT = os.environ.get("NUMBA_DISABLE_JIT") == "1"

@@ -16,9 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # Without the compiler a kernel runs a hundred times slower, so long tests are left to the other two modes; it is the
 # mode in which coverage can see inside the kernels.
 MODES = (
-    ("compiled", {}, ()),
-    ("without the compiler", {"NUMBA_DISABLE_JIT": "1"}, ("-m", "not slow", "--cov", "--cov-report=")),
-    ("with bounds checks", {"NUMBA_BOUNDSCHECK": "1"}, ()),
+    ("compiled", {}, ("-m", "not long")),
+    ("without the compiler", {"NUMBA_DISABLE_JIT": "1"}, ("-m", "not slow and not long", "--cov", "--cov-report=")),
+    ("with bounds checks", {"NUMBA_BOUNDSCHECK": "1"}, ("-m", "not long")),
 )
 WARM_UP = "from pcapdiag.pipeline import warm_up; warm_up()"
 KINDS = ("failures", "errors", "skipped")
@@ -39,7 +39,8 @@ def run_mode(name: str, variables: dict[str, str], options: tuple[str, ...], rep
     env = {**os.environ, **variables}
     # Compiled once here, or every worker would compile for itself, and tests that bound their time would not like it.
     subprocess.run([sys.executable, "-c", WARM_UP], cwd=ROOT, env=env, check=True)
-    workers = str(os.cpu_count() or 1)
+    # One more than there are cores: tests of services, recorders and scans wait more than they compute.
+    workers = str((os.cpu_count() or 1) + 1)
     command = [sys.executable, "-m", "pytest", "-q", "-n", workers, f"--junitxml={report}", *options, *sys.argv[1:]]
     return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
 

@@ -212,8 +212,10 @@ def test_entries_from_before_the_capture_are_not_in_it(lab):  # noqa: ARG001 - s
 
 
 @pytest.mark.compiled_only
-@pytest.mark.parametrize("part", [0.3, 0.5, 0.7])
-@pytest.mark.parametrize("case", ["a_big", "a_idle_race", "e_upstream_reload", "h_connect_fail", "l_tls_race"])
+@pytest.mark.parametrize(
+    ("case", "part"),
+    [("a_big", 0.3), ("a_idle_race", 0.5), ("e_upstream_reload", 0.7), ("h_connect_fail", 0.3), ("l_tls_race", 0.5)],
+)
 def test_one_log_for_two_captures_is_counted_once(lab, tmp_path, case, part):
     from pcapdiag import analyze
 

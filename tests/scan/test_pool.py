@@ -98,7 +98,7 @@ def test_what_is_typed_at_a_scan_ends_it_in_one_line(tmp_path):
 
 @pytest.mark.parametrize("is_remote", [False, True])
 def test_memory_of_a_worker_does_not_grow_with_what_it_has_read(tmp_path, cluster, is_remote):
-    n = 40
+    n = 16
     paths = [places.capture(tmp_path / f"{i}" / "a.pcap", races=8, answered=40, at_s=i) for i in range(3 * n)]
     workers = cluster(n_workers=1, memory_limit="1GiB") if is_remote else None
     sizes = []

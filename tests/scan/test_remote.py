@@ -171,6 +171,7 @@ def test_a_connection_to_s3_that_is_cut_costs_one_file_and_the_next_scan_makes_u
     assert sorted(without_scans(tmp_path / "cut.db")) == sorted(without_scans(tmp_path / "whole.db"))
 
 
+@pytest.mark.long
 def test_an_s3_that_is_gone_in_the_middle_loses_nothing(tmp_path, bucket, begin, monkeypatch):
     folder = places.many(tmp_path / "captures", n=4)
     url = bucket(folder)
