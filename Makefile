@@ -19,7 +19,7 @@ demo: $(VENV)/.demo ## analyze a real incident and print the report
 test: $(VENV)/.dev ## run the tests: compiled, without the compiler, with bounds checks
 	@$(BIN)/python tests/modes.py
 
-test-long: $(VENV)/.dev ## tests that wait for minutes: beyond those of `make test`
+test-long: $(VENV)/.dev ## the tests that take or wait long, beyond those of make test
 	@$(BIN)/python -m pytest -q -m long
 
 lint: $(VENV)/.dev ## style, types, layers, docstrings; whether generated docs are current

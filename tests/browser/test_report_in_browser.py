@@ -16,12 +16,10 @@ pytestmark = pytest.mark.compiled_only
 COMMITTED = ("idle_close_race_65s", "connect_refused_and_timeout", "worker_exit", "healthy_keepalive")
 FROM_LAB = (
     "a_big",
-    "e_upstream_reload",
     "h_connect_fail",
-    "c2_middlebox_drop",
-    "d1_worker_exit",
     "l_tls_race",
-    "a_idle_race",
+    *(pytest.param(name, marks=pytest.mark.long) for name in ("a_idle_race", "c2_middlebox_drop", "d1_worker_exit")),
+    pytest.param("e_upstream_reload", marks=pytest.mark.long),
 )
 MODES = {
     "light": {"color_scheme": "light"},

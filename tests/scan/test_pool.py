@@ -96,6 +96,7 @@ def test_what_is_typed_at_a_scan_ends_it_in_one_line(tmp_path):
     assert [line for line in err.decode().splitlines() if "bad/" not in line] == ["pcapdiag: interrupted"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_remote", [False, True])
 def test_memory_of_a_worker_does_not_grow_with_what_it_has_read(tmp_path, cluster, is_remote):
     n = 16
@@ -113,6 +114,7 @@ def test_memory_of_a_worker_does_not_grow_with_what_it_has_read(tmp_path, cluste
     assert sizes[-1] - sizes[0] < 24, sizes
 
 
+@pytest.mark.long
 def test_a_capture_that_needs_more_memory_than_a_worker_has_is_told_and_tried_again(tmp_path, cluster):
     """A bound below what the program itself takes stands for a capture that is too large for a sensible one."""
     path = places.capture(tmp_path / "a.pcap")
@@ -143,6 +145,7 @@ def _finish_on(cluster, paths):
         return finish(workers, [job_of(path, size=0) for path in paths])
 
 
+@pytest.mark.long
 def test_a_scheduler_that_is_gone_ends_in_a_clear_error_and_loses_nothing(tmp_path, begin):
     folder = places.many(tmp_path / "captures", n=12)
     places.scan(folder, tmp_path / "local.db")

@@ -146,6 +146,7 @@ def test_a_server_that_is_silent_is_not_asked_for_every_file(monkeypatch):
         assert _ask(url, 20, silent) == 1
 
 
+@pytest.mark.long
 def test_a_connection_to_s3_that_is_cut_costs_one_file_and_the_next_scan_makes_up_for_it(
     tmp_path, bucket, relay, monkeypatch
 ):

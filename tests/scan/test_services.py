@@ -90,6 +90,7 @@ def test_a_lost_connection_to_postgresql_ends_in_a_clear_error_and_loses_nothing
     assert rows_of(url) == rows_of(reference)
 
 
+@pytest.mark.long
 def test_captures_in_s3_give_what_they_give_in_a_folder(tmp_path, bucket):
     folder = places.many(tmp_path / "captures", n=4)
     url = bucket(folder)

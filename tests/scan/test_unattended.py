@@ -148,6 +148,7 @@ def test_a_full_disk_for_the_exchanges_ends_in_a_clear_error_and_loses_nothing(t
     assert names[0] == names[1] != []
 
 
+@pytest.mark.long
 def test_a_full_disk_for_the_site_leaves_the_store_whole_and_the_pages_as_they_were(tmp_path, small_disk):
     folder = places.many(tmp_path / "captures", n=6)
     store, site = tmp_path / "store.db", small_disk / "site"

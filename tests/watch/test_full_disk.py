@@ -89,6 +89,7 @@ def test_a_failure_on_a_full_disk_is_reported_when_there_is_room_again(lab, smal
     assert not list((out / ".watch" / "jobs").iterdir())
 
 
+@pytest.mark.long
 def test_a_recorder_that_ends_on_a_full_disk_leaves_what_waits_to_the_next_run(lab, small_disk, watching):
     before, records = an_hour_and_a_race(lab)
     out, filler = small_disk / "out", small_disk / "filler"

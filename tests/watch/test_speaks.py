@@ -67,6 +67,7 @@ def test_a_webhook_is_told_of_a_new_trouble_once_and_metrics_say_how_it_stands(l
     assert {float(values[f"pcapdiag_watch_{name}"]) for name in zeros} == {0.0}
 
 
+@pytest.mark.long
 @pytest.mark.lab
 def test_a_message_that_failed_is_said_and_sent_by_the_next_run(lab, tmp_path, watching, monkeypatch):
     header, records = read_records(lab / "a_idle_race" / "proxy.pcap")

@@ -30,6 +30,7 @@ def reported(keys, number):
     return Reported(f"PD101/{number}", "PD101", "race", "error", "s", "m", tuple(keys), len(keys), S, S)
 
 
+@pytest.mark.long
 def test_a_thousand_failures_a_minute_take_no_more_room_after_hours(tmp_path):
     """Ten thousand new ones in every report, of a thousand kinds, and a log that names as many again."""
     state = State()
