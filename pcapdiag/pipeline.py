@@ -22,7 +22,7 @@ from pcapdiag.codes import StreamEventKind, UndecodedReason
 from pcapdiag.columns import CONNECTIONS, SEGMENTS, RowStore, Table
 from pcapdiag.findings import Note
 from pcapdiag.http.framer import Framer, compile_framer
-from pcapdiag.kernels._kernel import is_warm, mark_warm
+from pcapdiag.kernels._kernel import is_warm, mark_warm, python_environment
 from pcapdiag.losses import build_losses
 from pcapdiag.roles import assign_legs, find_capture_point
 from pcapdiag.shards import ShardResult, ShardStores, TrackerCounts, join_shards, save_shard
@@ -361,8 +361,9 @@ def warm_up(announce: Callable[[int, int], None] | None = None) -> None:
     total = 3
     report(0, total)
     # The framer's kernels take half of the time, so a process of its own compiles them into the shared cache.
-    command = [sys.executable, "-c", "from pcapdiag.http.framer import compile_framer; compile_framer()"]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as other:  # noqa: S603 - ourselves
+    command = [sys.executable, "-P", "-c", "from pcapdiag.http.framer import compile_framer; compile_framer()"]
+    nothing = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=nothing, stderr=nothing, env=python_environment()) as other:  # noqa: S603 - ourselves
         compile_tracker()
         report(1, total)
         _read_tiny_files()

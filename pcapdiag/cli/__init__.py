@@ -127,6 +127,7 @@ def run() -> NoReturn:
 
     Taking down every object one by one before the process ends anyway would take a tenth of a second.
     """
+    os.environ["PYTHONSAFEPATH"] = "1"  # workers and helpers are Pythons too: none shall run what lies in this folder
     code = 0
     try:
         main(prog_name="pcapdiag")

@@ -10,7 +10,9 @@ that code fail, numba's cache serves every later process: slower to start, with 
 """
 
 import hashlib
+import json
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -44,19 +46,46 @@ def _fingerprint():
     return digest.hexdigest()[:16]
 
 
+def _is_ours(folder):
+    """Return whether nobody else can put anything there: neither into the folder nor in the place of a parent."""
+    for place in (folder, *folder.parents):
+        status = place.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid not in {0, os.getuid()}:
+            return False
+        is_shared = bool(status.st_mode & 0o022)
+        if is_shared and (place == folder or not status.st_mode & stat.S_ISVTX):
+            return False
+    return True
+
+
 def _cache_folder():
     """Return the folder for compiled kernels, made private and writable, or one that lasts for this process only."""
     base = os.environ.get("PCAPDIAG_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "pcapdiag" / f"kernels-{_fingerprint()}"
+    folder = Path(base).resolve() / "pcapdiag" / f"kernels-{_fingerprint()}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Compiled code is loaded from here: a folder that others can write to is a way in.
-        status = folder.stat()
-        if status.st_uid == os.getuid() and not status.st_mode & 0o022 and os.access(folder, os.W_OK):
+        if _is_ours(folder) and os.access(folder, os.W_OK):
             return folder
     except OSError:
         return Path(tempfile.mkdtemp(prefix="pcapdiag-kernels-"))
     return Path(tempfile.mkdtemp(prefix="pcapdiag-kernels-"))
+
+
+def _sums(folder):
+    """Return the SHA-256 of every file in numba's cache, by its path there."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def _checked_cache():
+    """Return numba's cache of an earlier process that compiled to the end, None unless it is what that process left."""
+    try:
+        mark = json.loads(_WARM_MARK.read_bytes())
+        cache = _FOLDER / Path(mark["cache"]).name
+        return cache if _sums(cache) == mark["sums"] else None
+    except (OSError, ValueError, KeyError, TypeError):  # none, torn, or of an older form
+        return None
 
 
 _FOLDER = _cache_folder()
@@ -69,18 +98,33 @@ if not (IS_PYTHON or _CHECKS_BOUNDS or _CHOICE == "numba"):
 HAS_COMPILER = _image is None and not IS_PYTHON
 """Whether numba is there; the machine code at hand needs none."""
 
+_IS_DEVELOPING = IS_PYTHON or _CHECKS_BOUNDS or _CHOICE == "numba"
+"""Whether more kernels than the engine's are compiled, one by one: nobody could say what the cache must hold."""
+
+_cache = None if _image is not None or _IS_DEVELOPING else _checked_cache()
+_was_warm = _cache is not None
+
 numba: Any = None
 if _image is None:
     import numba
 
-    numba.config.CACHE_DIR = os.environ.get("NUMBA_CACHE_DIR") or str(_FOLDER)
+    if _cache is None and "NUMBA_CACHE_DIR" not in os.environ:
+        # What a process left that did not come to the end may be torn: numba would load it, and it would run.
+        _cache = _FOLDER / "numba" if _IS_DEVELOPING else Path(tempfile.mkdtemp(prefix="numba-", dir=_FOLDER))
+    numba.config.CACHE_DIR = os.environ.get("NUMBA_CACHE_DIR") or str(_cache)
 
 _entries: dict[str, Any] = {}
 
 
+def python_environment() -> dict[str, str]:
+    """Return the environment for a Python of ours: the same package, the same cache, nothing of the current folder."""
+    paths = [str(_HERE.parent.parent), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "NUMBA_CACHE_DIR": str(numba.config.CACHE_DIR)}
+
+
 def is_warm() -> bool:
     """Return whether an earlier process on this machine compiled these kernels to the end."""
-    return IS_PYTHON or _image is not None or _WARM_MARK.exists()
+    return IS_PYTHON or _image is not None or _was_warm or (_IS_DEVELOPING and _WARM_MARK.exists())
 
 
 def _save_image() -> bool:
@@ -97,13 +141,16 @@ def mark_warm() -> None:
     if not HAS_COMPILER:
         return
     if _native.is_possible() and not _CHECKS_BOUNDS and _save_image():
-        environment = {**os.environ, "PCAPDIAG_KERNELS": "image"}
-        command = [sys.executable, "-c", "from pcapdiag.pipeline import try_kernels; try_kernels()"]
+        environment = {**python_environment(), "PCAPDIAG_KERNELS": "image"}
+        command = [sys.executable, "-P", "-c", "from pcapdiag.pipeline import try_kernels; try_kernels()"]
         # Code that should not fit this machine after all brings down that process, not this one.
         tried = subprocess.run(command, env=environment, capture_output=True, check=False)  # noqa: S603 - ourselves
         if tried.returncode == 0:
             _native.mark_tried(_FOLDER)
-    _WARM_MARK.touch(mode=0o600)
+    mark = json.dumps({"cache": Path(numba.config.CACHE_DIR).name, "sums": _sums(Path(numba.config.CACHE_DIR))})
+    part = _FOLDER / f"warm-{os.getpid()}"
+    part.write_text(mark)
+    part.replace(_WARM_MARK)
 
 
 def entry_kernel(function):

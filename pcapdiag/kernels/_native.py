@@ -166,25 +166,42 @@ def load_image(folder: Path, *, untried: bool = False) -> Image | None:
     if not is_possible() or not any(folder.glob("image-*")):
         return None
     folder /= f"image-{_cpu()}"
-    if not (folder / _INDEX).exists() or not (untried or (folder / _TRIED).exists()):
+    checked = _read_checked(folder, untried=untried)
+    if checked is None:
         return None
+    entries, helpers, objects = checked
     import llvmlite.binding as llvm  # noqa: PLC0415 - already loaded
 
-    index = json.loads((folder / _INDEX).read_bytes())
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     # The objects also hold wrappers for callers from Python, which nobody calls here: what those need is never reached.
     unreachable = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value
-    for symbol in index["helpers"]:
+    for symbol in helpers:
         # Symbols belong to the whole process: numba's own kernels would call what is put in the place of its helpers.
         if llvm.address_of_symbol(symbol) is None:
             llvm.add_symbol(symbol, unreachable)
     machine = llvm.Target.from_default_triple().create_target_machine()
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-    for entry in index["entries"].values():
-        engine.add_object_file(llvm.ObjectFileRef.from_data((folder / entry["file"]).read_bytes()))
+    for code in objects:
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    return Image(index["entries"], engine)
+    return Image(entries, engine)
+
+
+def _read_checked(folder: Path, *, untried: bool) -> tuple[dict[str, Any], list[str], list[bytes]] | None:
+    """Return an image's entries, helpers and objects; None if one byte differs from what was written and tried."""
+    try:
+        index = (folder / _INDEX).read_bytes()
+        if not untried and (folder / _TRIED).read_text() != hashlib.sha256(index).hexdigest():
+            return None
+        content = json.loads(index)
+        objects = [(folder / Path(entry["file"]).name).read_bytes() for entry in content["entries"].values()]
+        sums = [entry["sha256"] for entry in content["entries"].values()]
+        if [hashlib.sha256(code).hexdigest() for code in objects] != sums:
+            return None
+        return content["entries"], content["helpers"], objects
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, torn, or of another form
+        return None
 
 
 def save_image(folder: Path, kernels: dict[str, Any]) -> None:
@@ -204,8 +221,9 @@ def save_image(folder: Path, kernels: dict[str, Any]) -> None:
     """
     helpers: Any = importlib.import_module("numba._helperlib")  # only a process that compiles has numba
     image = folder / f"image-{_cpu()}"
-    if image.exists():
+    if _read_checked(image, untried=True) is not None:
         return
+    shutil.rmtree(image, ignore_errors=True)
     # Symbols differ from one compilation to the next, so an image appears whole, or not at all.
     part = Path(tempfile.mkdtemp(prefix="part-", dir=folder))
     entries = {}
@@ -216,8 +234,10 @@ def save_image(folder: Path, kernels: dict[str, Any]) -> None:
         library, description = cache._cache_file.load(key)[:2]  # noqa: SLF001
         file = f"{name}.o"
         (part / file).write_bytes(library[2][0])
+        digest = hashlib.sha256(library[2][0]).hexdigest()
         entries[name] = {
             "file": file,
+            "sha256": digest,
             "symbol": description.llvm_func_name,
             "arguments": [text for kind in signature for text in _describe_type(kind)],
         }
@@ -245,4 +265,5 @@ def _describe_type(kind: Any) -> list[str]:
 
 def mark_tried(folder: Path) -> None:
     """Allow the image of this machine to be used from now on."""
-    (folder / f"image-{_cpu()}" / _TRIED).touch(mode=0o600)
+    image = folder / f"image-{_cpu()}"
+    (image / _TRIED).write_text(hashlib.sha256((image / _INDEX).read_bytes()).hexdigest())

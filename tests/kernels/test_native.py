@@ -1,5 +1,7 @@
 """Kernels without the compiler: the same results from the kept machine code, used only where it is known to fit."""
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -96,7 +98,11 @@ print(len(tracker.live))
 def test_machine_code_that_does_not_load_fails_its_trial_in_a_process_of_its_own(copy):
     folder, image = copy
     (image / "tried").unlink()
-    (image / "frame_exchanges.o").write_bytes(b"\x7fELF" + bytes(200))
+    broken = b"\x7fELF" + bytes(200)
+    (image / "frame_exchanges.o").write_bytes(broken)
+    index = json.loads((image / "index.json").read_text())
+    index["entries"]["frame_exchanges"]["sha256"] = hashlib.sha256(broken).hexdigest()
+    (image / "index.json").write_text(json.dumps(index))
     trial = "from pcapdiag.pipeline import try_kernels; try_kernels()"
     assert run_python(trial, kernels="image", cache=folder).returncode != 0
     after = run_python(ANALYZE, CASES[0], cache=folder)
@@ -141,3 +147,42 @@ def test_rows_of_another_layout_are_other_arguments():
     renamed = np.dtype([("a", "i8"), ("c", "i2")])
     texts = {_native._describe((dtype, 1)) for dtype in (rows, aligned, renamed)}
     assert len(texts) == 3
+
+
+@pytest.mark.parametrize("damage", ["image-*/frame_exchanges.o", "image-*/index.json", "image-*/tried", "warm"])
+@pytest.mark.parametrize("how", ["torn", "changed", "gone"])
+def test_damaged_code_is_compiled_anew_and_never_runs(copy, damage, how):
+    folder, image = copy
+    (path,) = image.parent.glob(damage)
+    content = path.read_bytes()
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content[: len(content) // 2] if how == "torn" else content[:-1] + bytes([content[-1] ^ 1]))
+    if damage == "warm":
+        shutil.rmtree(image)
+    done = run_python(ANALYZE, CASES[0], cache=folder)
+    assert done.returncode == 0, done.stderr
+    assert '"schema_version": 1' in done.stdout
+
+
+def test_a_damaged_cache_of_numba_is_compiled_anew(copy):
+    folder, image = copy
+    shutil.rmtree(image)
+    cache = image.parent / json.loads((image.parent / "warm").read_text())["cache"]
+    before = len(list(image.parent.glob("numba-*")))
+    for path in cache.rglob("*.nb?"):
+        path.write_bytes(path.read_bytes()[:-20])
+    done = run_python(ANALYZE, CASES[0], cache=folder)
+    assert done.returncode == 0, done.stderr
+    assert '"schema_version": 1' in done.stdout
+    assert len(list(image.parent.glob("numba-*"))) == before + 1
+
+
+@pytest.mark.parametrize("which", ["folder", "parent"])
+def test_a_folder_that_others_can_write_to_is_not_used(copy, which):
+    folder, image = copy
+    (image.parent if which == "folder" else folder).chmod(0o777)
+    done = run_python("from pcapdiag.kernels import _kernel; print(_kernel._FOLDER)", cache=folder)
+    assert done.returncode == 0, done.stderr
+    assert str(folder) not in done.stdout
