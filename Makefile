@@ -8,7 +8,7 @@ DEMO_INPUT := $(DEMO)/proxy.pcap --error-log $(DEMO)/error.log --access-log $(DE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-long lint docs bench clean
+.PHONY: help demo test test-all test-long test-lowest test-newest lint docs bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -16,11 +16,20 @@ help: ## this list
 demo: $(VENV)/.demo ## analyze a real incident and print the report
 	@$(BIN)/pcapdiag analyze $(DEMO_INPUT) || test $$? -eq 1 # 1 says that there are findings
 
-test: $(VENV)/.dev ## run the tests: compiled, without the compiler, with bounds checks
+test: $(VENV)/.dev ## run the tests: compiled, and what runs kernels with bounds checks again
 	@$(BIN)/python tests/modes.py
+
+test-all: $(VENV)/.dev ## the same and, for coverage of the kernels, without the compiler
+	@$(BIN)/python tests/modes.py --all
 
 test-long: $(VENV)/.dev ## the tests that take or wait long, beyond those of make test
 	@$(BIN)/python -m pytest -q -m long
+
+test-lowest: ## what goes through other libraries, with the oldest that pyproject.toml admits
+	@$(PYTHON) tests/versions.py lowest
+
+test-newest: ## the same with the newest of them
+	@$(PYTHON) tests/versions.py newest
 
 lint: $(VENV)/.dev ## style, types, layers, docstrings; whether generated docs are current
 	@$(BIN)/ruff check --quiet .
@@ -37,7 +46,8 @@ bench: $(VENV)/.dev ## measure side by side with other tools; takes minutes and 
 	@$(BIN)/python benchmarks/run.py
 
 clean: ## remove everything that make made
-	rm -rf $(VENV) benchmarks/data build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest
+	rm -rf benchmarks/data build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	rm -f .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -214,14 +214,9 @@ def measure_latency(data: Path) -> tuple[str, float]:
     run_case(case, capture, truth, data)
     warm = [run_case(case, capture, truth, data).seconds for _ in range(LATENCY_RUNS)]
     usage = [run((*PCAPDIAG, "--help"), os.devnull).seconds for _ in range(LATENCY_RUNS)]
-    cold = []
-    for _ in range(3):
-        with tempfile.TemporaryDirectory(dir=data) as folder:
-            cold.append(run((*case.command, str(capture)), os.devnull, {**ENVIRONMENT, "XDG_CACHE_HOME": folder}))
     rows = [
-        (f"analyze, {truth['bytes'] / 1e3:.0f} kB, kernels cached", f"{median(warm):.3f}"),
+        (f"analyze, {truth['bytes'] / 1e3:.0f} kB", f"{median(warm):.3f}"),
         ("--help", f"{median(usage):.3f}"),
-        ("analyze, the same, first run on a machine (compiles)", f"{median(r.seconds for r in cold):.1f}"),
     ]
     return table(("start-up", "median s"), rows), median(warm)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import click
 
 from pcapdiag.cli import main as cli
-from pcapdiag.compare import model as comparison
 from pcapdiag.report import model
+from pcapdiag.report.compare import model as comparison
 from pcapdiag.rules import RULES
 
 DOCS = Path(__file__).resolve().parent
@@ -71,7 +71,7 @@ def describe_objects(root: type) -> str:
     for name, cls in list_objects(root):
         text += f"\n## {name}\n\n{describe(cls)}\n\n| field | type |\n|-------|------|\n"
         hints = typing.get_type_hints(cls)
-        text += "".join(f"| `{field.name}` | {name_type(hints[field.name])} |\n" for field in dataclasses.fields(cls))
+        text += "".join(f"| `{field.name}` | {name_type(hints[field.name])} |\n" for field in model.json_fields(cls))
     return text
 
 

@@ -8,22 +8,22 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from pcapdiag.api import analyze, compare_reports
-    from pcapdiag.errors import CaptureError, LogError, MissingExtraError, PcapdiagError, UsageError
-    from pcapdiag.result import CaptureReport
+from pcapdiag.base.version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from pcapdiag.api.analyze import analyze, compare_reports
+    from pcapdiag.api.result import CaptureReport
+    from pcapdiag.base.errors import CaptureError, LogError, MissingExtraError, PcapdiagError, UsageError
 
 _PUBLIC = {
-    "CaptureError": "pcapdiag.errors",
-    "CaptureReport": "pcapdiag.result",
-    "LogError": "pcapdiag.errors",
-    "MissingExtraError": "pcapdiag.errors",
-    "PcapdiagError": "pcapdiag.errors",
-    "UsageError": "pcapdiag.errors",
-    "analyze": "pcapdiag.api",
-    "compare_reports": "pcapdiag.api",
+    "CaptureError": "pcapdiag.base.errors",
+    "CaptureReport": "pcapdiag.api.result",
+    "LogError": "pcapdiag.base.errors",
+    "MissingExtraError": "pcapdiag.base.errors",
+    "PcapdiagError": "pcapdiag.base.errors",
+    "UsageError": "pcapdiag.base.errors",
+    "analyze": "pcapdiag.api.analyze",
+    "compare_reports": "pcapdiag.api.analyze",
 }
 
 __all__ = [

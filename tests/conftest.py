@@ -1,9 +1,11 @@
 """Fixtures, modes and profiles that every test shares.
 
 Three modes: compiled, ``NUMBA_DISABLE_JIT=1`` (fewer Hypothesis examples, tests marked `compiled_only` deselected) and
-``NUMBA_BOUNDSCHECK=1``. The folders in `ONCE`, and what compares with tshark or starts the tool, are tested in the
-first only. With ``PCAPDIAG_NO_SKIP=1`` a skip is a failure: a run that is meant to be complete cannot pass because the
-captures or an oracle were not there.
+``NUMBA_BOUNDSCHECK=1`` (only what is in `KERNELS`). The folders in `ONCE`, and what compares with tshark or starts the
+tool, are tested in the first only.
+
+With ``PCAPDIAG_NO_SKIP=1`` a skip is a failure: a run that is meant to be complete cannot pass because the captures or
+an oracle were not there.
 """
 
 import os
@@ -16,8 +18,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Tests call kernels one by one: that takes the compiler, not the machine code of an earlier run.
-os.environ.setdefault("PCAPDIAG_KERNELS", "numba")
+from tests.waiting import HANG_S
+
+# Kernels that Python calls come from the library, as everywhere; tests call others one by one, and those are compiled.
+os.environ.setdefault("PCAPDIAG_KERNELS", "each")
 # A shell's background job ignores Ctrl-C, and so would every program that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -25,11 +29,16 @@ ROOT = Path(__file__).resolve().parent.parent
 NO_JIT = os.environ.get("NUMBA_DISABLE_JIT") == "1"
 CHECKS_BOUNDS = os.environ.get("NUMBA_BOUNDSCHECK") == "1"
 # What no kernel runs through, and processes of their own: how kernels run makes no difference to them.
-ONCE = {
-    *("attach", "benchmarks", "browser", "cli", "compare", "conf", "correlate", "deploy", "logs", "report", "rules"),
-    *("scan", "site", "store", "tell", "watch"),
-}
+ONCE = (
+    *("benchmarks/", "browser/", "cli/", "deploy/", "nightly/", "privacy/", "proxy/", "report/", "rules/", "watch/"),
+    *("ticket/attach/", "ticket/notify/"),
+)
 ONCE_WITH = {"cli", "tshark"}
+# What runs through kernels, on bytes that nothing else here brings to them.
+KERNELS = (
+    *("analysis/ends/", "analysis/test_shards.py", "engine/", "fuzz/", "ticket/evidence/"),
+    *("test_cases.py", "test_corpus.py", "test_lab.py", "test_properties.py", "test_scenario.py"),
+)
 NO_SKIP = os.environ.get("PCAPDIAG_NO_SKIP") == "1"
 LAB = Path(os.environ.get("PCAPDIAG_LAB") or ROOT.parent / "shared" / "captures" / "lab")
 CORPUS = Path(os.environ.get("PCAPDIAG_CORPUS") or ROOT.parent / "shared" / "corpus")
@@ -41,12 +50,14 @@ _COMMON = {
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 }
 settings.register_profile("compiled", max_examples=100, **_COMMON)
+settings.register_profile("bounds", max_examples=60, **_COMMON)
 settings.register_profile("plain", max_examples=12, **_COMMON)
 # A red build must be red for everyone: the same examples on every machine, no database of earlier failures.
 settings.register_profile("ci", max_examples=12 if NO_JIT else 60, derandomize=True, database=None, **_COMMON)
 settings.register_profile("thorough", max_examples=2000, **_COMMON)
 settings.load_profile(
-    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "plain" if NO_JIT else "compiled")
+    os.environ.get("HYPOTHESIS_PROFILE")
+    or ("ci" if os.environ.get("CI") else "plain" if NO_JIT else "bounds" if CHECKS_BOUNDS else "compiled")
 )
 
 
@@ -55,8 +66,11 @@ def pytest_addoption(parser):
 
 
 def _is_for_another_mode(item):
-    if Path(item.path).relative_to(ROOT / "tests").parts[0] in ONCE or ONCE_WITH & set(item.fixturenames):
+    path = str(Path(item.path).relative_to(ROOT / "tests"))
+    if path.startswith(ONCE) or ONCE_WITH & set(item.fixturenames):
         return NO_JIT or CHECKS_BOUNDS
+    if CHECKS_BOUNDS:
+        return not path.startswith(KERNELS)
     return NO_JIT and item.get_closest_marker("compiled_only")
 
 
@@ -114,7 +128,7 @@ def tshark():
             command += ["-e", name]
         if display_filter:
             command += ["-Y", display_filter]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG_S)
         assert done.returncode == 0, done.stderr
         return [tuple(line.split("\t")) for line in done.stdout.splitlines()]
 
@@ -125,7 +139,7 @@ def tshark():
 def cli():
     """Return a function that runs the tool in a process of its own: exit code, stdout and stderr as a caller sees."""
 
-    def run(*arguments, stdin=None, env=None, cwd=None, timeout=120):
+    def run(*arguments, stdin=None, env=None, cwd=None):
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         inherited = {name: value for name, value in os.environ.items() if name != "PCAPDIAG_KERNELS"}
         return subprocess.run(
@@ -135,7 +149,7 @@ def cli():
             text=not isinstance(stdin, bytes),
             env={**inherited, "PYTHONPATH": path, "NO_COLOR": "1", **(env or {})},
             cwd=cwd,
-            timeout=timeout,
+            timeout=HANG_S,
             check=False,
         )
 

@@ -16,8 +16,8 @@ from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
 
-from pcapdiag.codes import ConnState, Method, Protocol
-from pcapdiag.errors import PcapdiagError
+from pcapdiag.base.codes import ConnState, Method, Protocol
+from pcapdiag.base.errors import PcapdiagError
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = Path(os.environ.get("PCAPDIAG_CORPUS") or ROOT.parent / "shared" / "corpus")
@@ -116,8 +116,8 @@ def _address(hi, lo):
 
 def analyse(path):
     """Return the View of a capture, or the refusal of a file that is none."""
-    from pcapdiag.capture.series import group_captures
-    from pcapdiag.pipeline import build_analysis
+    from pcapdiag.analysis.build import build_analysis
+    from pcapdiag.engine.capture.series import group_captures
 
     segments_of = Counter()
     try:

@@ -19,9 +19,12 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from pcapdiag.rules import RULES
+from pcapdiag.rules._rule import CauseRule
+
 LAB = Path(os.environ.get("PCAPDIAG_LAB") or Path(__file__).resolve().parents[2] / "shared" / "captures" / "lab")
 
-CAUSES_NOT_OF_UNANSWERED = {"PD110", "PD203", "PD401", "PD402", "PD601", "PD901"}
+CAUSES_NOT_OF_UNANSWERED = {rule.code for rule in RULES if not issubclass(rule, CauseRule)} | {"PD203"}
 """A risk is no lost request, a truncated or useless response one that came, a chain or a retry names other causes'."""
 
 CODES = {
@@ -355,8 +358,8 @@ def lost_in_report(report, paths):
 
 def lost_in_analysis(paths):
     """Return the same from the engine's tables alone, without rules: every code is ``-``; and the analysis."""
-    from pcapdiag.capture.series import group_captures
-    from pcapdiag.pipeline import build_analysis
+    from pcapdiag.analysis.build import build_analysis
+    from pcapdiag.engine.capture.series import group_captures
 
     analysis = build_analysis(group_captures([str(p) for p in paths]))
     starts = [(f.first_frame, Path(f.path).name) for c in analysis.captures for f in c.files]

@@ -49,3 +49,17 @@ def test_the_readme_names_only_options_that_exist(generate):
     used = {option for line in commands for option in re.findall(r"--[a-z][a-z-]+", line)}
     assert used
     assert used <= known
+
+
+NAMED = re.compile(r"(?<![\w./-])(?:pcapdiag|tests|docs|benchmarks|captures|deploy)/[\w./-]*")
+MADE = ("benchmarks/data/",)
+"""What a command makes, and git does not know."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_that_a_page_names_exist(page):
+    """In code, that is; what is called ``its_name`` is still to be written."""
+    if page.name == "CHANGELOG.md":
+        return  # it tells of what was
+    named = {name.rstrip(".") for code in re.findall(r"`([^`\n]+)`", page.read_text()) for name in NAMED.findall(code)}
+    assert sorted(n for n in named if "its_name" not in n and n not in MADE and not (ROOT / n).exists()) == []

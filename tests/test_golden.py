@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-from pcapdiag import __version__
+from pcapdiag.base.version import __version__
 from pcapdiag.cli import main
 from tests.conftest import ROOT
 

@@ -8,9 +8,9 @@ from collections import Counter
 
 import pytest
 
-from pcapdiag.correlate.arrivals import ArrivalVerdict, judge_arrivals
-from pcapdiag.logs.upstream_log import read_upstream_log
-from pcapdiag.tries import list_served, list_tries
+from pcapdiag.analysis.tries import list_served, list_tries
+from pcapdiag.proxy.join.arrivals import ArrivalVerdict, judge_arrivals
+from pcapdiag.proxy.logs.upstream_log import read_upstream_log
 from tests.lab_truth import LAB, scenarios
 
 pytestmark = [pytest.mark.lab, pytest.mark.compiled_only]
@@ -24,8 +24,8 @@ def logs_of(scenario):
 
 
 def analysis_of(scenario):
-    from pcapdiag.capture.series import group_captures
-    from pcapdiag.pipeline import build_analysis
+    from pcapdiag.analysis.build import build_analysis
+    from pcapdiag.engine.capture.series import group_captures
 
     return build_analysis(group_captures([str(LAB / scenario / "proxy.pcap")]))
 

@@ -14,13 +14,14 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from pcapdiag.conf.read import read_proxy_conf
-from pcapdiag.correlate.join import CaptureSpan, join_logs
-from pcapdiag.correlate.ledger import EntryVerdict
-from pcapdiag.correlate.symptoms import FOUND_NO_PEER
-from pcapdiag.logs.access_log import read_access_log
-from pcapdiag.logs.entries import LogKind
-from pcapdiag.logs.error_log import read_error_log
+from pcapdiag.proxy.conf.read import read_proxy_conf
+from pcapdiag.proxy.join.join import join_logs
+from pcapdiag.proxy.join.ledger import EntryVerdict
+from pcapdiag.proxy.join.places import CaptureSpan
+from pcapdiag.proxy.join.symptoms import FOUND_NO_PEER
+from pcapdiag.proxy.logs.access_log import read_access_log
+from pcapdiag.proxy.logs.entries import LogKind
+from pcapdiag.proxy.logs.error_log import read_error_log
 from tests.lab_truth import LAB, scenarios
 
 pytestmark = pytest.mark.lab
@@ -41,9 +42,9 @@ FORMS = (
 
 @cache
 def wires_of(scenario, form="proxy.pcap"):
-    from pcapdiag.capture.series import group_captures
-    from pcapdiag.pipeline import build_analysis
-    from pcapdiag.tries import list_tries
+    from pcapdiag.analysis.build import build_analysis
+    from pcapdiag.analysis.tries import list_tries
+    from pcapdiag.engine.capture.series import group_captures
 
     with TemporaryDirectory() as folder:
         path = LAB / scenario / form

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdiag.capture.series import group_captures
-from pcapdiag.codes import Direction, Fate, Method, Outcome
-from pcapdiag.pipeline import build_analysis, read_shard
-from pcapdiag.tcp.tracker import Shard
+from pcapdiag.analysis.build import build_analysis, read_shard
+from pcapdiag.base.codes import Direction, Fate, Method, Outcome
+from pcapdiag.engine.capture.series import group_captures
+from pcapdiag.engine.tcp.tracker import Shard
 from tests.lab_truth import run_report
 from tests.scenario import Form, parse, write_capture
 from tests.strategies import FIN, LOST, Ending, conversations, facts_of, piece_sizes, render
@@ -340,7 +340,7 @@ def test_hostile_text_is_never_printed_raw(folder, form, text):
     st.sampled_from([b"", b"\xd4\xc3\xb2\xa1\x02\0\x04\0" + bytes(8) + b"\xff\xff\0\0\1\0\0\0"]),
 )
 def test_any_bytes_are_read_or_refused_and_never_raise(folder, body, head):
-    from pcapdiag.errors import PcapdiagError
+    from pcapdiag.base.errors import PcapdiagError
 
     if head:
         assert analyse(folder, head + body, "bytes.bin").n_frames >= 0

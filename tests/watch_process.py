@@ -7,6 +7,8 @@ import sys
 import threading
 from pathlib import Path
 
+from tests.waiting import HANG_S
+
 ROOT = str(Path(__file__).resolve().parent.parent)
 
 
@@ -54,7 +56,7 @@ class Watching:
             self.process.stdin.close()
         if number is not None:
             self.process.send_signal(number)
-        code = self.process.wait(60)
+        code = self.process.wait(HANG_S)
         for reader in self._readers:
             reader.join()
         self.process.stdout.close()
@@ -64,6 +66,16 @@ class Watching:
     @property
     def incidents(self):
         return [json.loads(line) for line in self.lines]
+
+    def remembers(self):
+        """Return what it would go on from after a restart; nothing as long as it has written nothing down."""
+        file = self.out / ".watch" / "state.json"
+        return json.loads(file.read_bytes()) if file.exists() else {}
+
+    @property
+    def n_waiting(self):
+        """How many failures it has written down as waiting for their report."""
+        return sum(pending["n_failures"] for pending in self.remembers().get("pending", ()))
 
     def failures(self):
         """Return the codes of every failure that any incident holds, by connection and time."""

@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 
 import click
 
-from pcapdiag import __version__
+from pcapdiag.base.errors import PcapdiagError
+from pcapdiag.base.version import __version__
 from pcapdiag.cli.config import load_defaults
-from pcapdiag.errors import PcapdiagError
 
 EXIT_FAILED = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -94,7 +94,7 @@ class _Program(click.Group):
 
 
 def _fail(text: str, exit_code: int) -> int:
-    from pcapdiag.report.escape import visible  # noqa: PLC0415 - help needs no unicodedata
+    from pcapdiag.privacy.escape import visible  # noqa: PLC0415 - help needs no unicodedata
 
     click.echo(f"pcapdiag: {visible(text.replace(chr(10), ' '))}", err=True)
     return exit_code

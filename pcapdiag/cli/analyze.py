@@ -8,25 +8,31 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
+from pcapdiag.base.errors import UsageError
+from pcapdiag.base.outfile import open_file
 from pcapdiag.cli.delivery import FORMATS, TABLES, Form, open_delivery
 from pcapdiag.cli.options import (
     anonymize_option,
     captures_argument,
+    code_options,
+    collect_inputs,
+    fail_on_option,
     far_end_option,
+    file_options,
+    format_option,
     log_options,
-    output_options,
+    redact_option,
     role_options,
     width_option,
 )
 from pcapdiag.cli.output import STDOUT
 from pcapdiag.cli.progress import ProgressMeter
-from pcapdiag.errors import UsageError
-from pcapdiag.outfile import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
+    from pcapdiag.analysis.inputs import Inputs
     from pcapdiag.report.model import Report
 
 EXIT_FINDINGS = 1
@@ -35,17 +41,12 @@ EXIT_FINDINGS = 1
 @click.command()
 @captures_argument
 @role_options
-@log_options
+@log_options()
 @far_end_option
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(FORMATS),
-    default="terminal",
-    show_default=True,
-    envvar="PCAPDIAG_FORMAT",
-    show_envvar=True,
-    help="For people at a terminal, for a ticket (GitHub and GitLab, Jira, Slack), for programs, or as tables.",
+@format_option(
+    FORMATS,
+    "For people at a terminal, for a ticket (GitHub and GitLab, Jira, Slack), for programs, or as tables.",
+    variable="FORMAT",
 )
 @click.option(
     "--table",
@@ -54,31 +55,8 @@ EXIT_FINDINGS = 1
     show_default=True,
     help="With csv or parquet into one file: which table. A folder gets all.",
 )
-@click.option(
-    "--select",
-    multiple=True,
-    metavar="CODES",
-    envvar="PCAPDIAG_SELECT",
-    show_envvar=True,
-    help="Report only these codes (PD101,PD2).",
-)
-@click.option(
-    "--ignore",
-    multiple=True,
-    metavar="CODES",
-    envvar="PCAPDIAG_IGNORE",
-    show_envvar=True,
-    help="Report all but these codes.",
-)
-@click.option(
-    "--fail-on",
-    type=click.Choice(["error", "warning", "info", "never"]),
-    default="warning",
-    show_default=True,
-    envvar="PCAPDIAG_FAIL_ON",
-    show_envvar=True,
-    help="Lowest severity that makes the exit code 1.",
-)
+@code_options
+@fail_on_option()
 @width_option
 @click.option(
     "--follow",
@@ -96,34 +74,22 @@ EXIT_FINDINGS = 1
     help="Also write FILE.zip for a ticket: report.html, .md and .json, evidence, charts and hashes.",
 )
 @anonymize_option
-@output_options
+@file_options
+@redact_option
 @click.pass_context
+@collect_inputs
 def analyze(
     ctx: click.Context,
     *,
     captures: tuple[str, ...],
-    proxies: tuple[str, ...],
-    upstreams: tuple[str, ...],
-    error_logs: tuple[str, ...],
-    access_logs: tuple[str, ...],
-    upstream_logs: tuple[str, ...],
-    proxy_conf: str,
-    log_format: str,
-    upstream_log_format: str,
-    log_zone: str,
-    upstream_captures: tuple[str, ...],
+    inputs: Inputs,
     format_: str,
     table: str,
-    select: tuple[str, ...],
-    ignore: tuple[str, ...],
     fail_on: str,
     width: int | None,
-    follow_s: float,
     bundle: str,
     output: str,
     force: bool,
-    no_redact: bool,
-    anonymize: bool,
     quiet: bool,
 ) -> None:
     """Say why requests failed, and prove it.
@@ -145,31 +111,12 @@ def analyze(
         open_delivery(form, output, force=force) as deliver,
         _open_bundle(bundle, output, force=force) as bundle_file,
     ):
-        from pcapdiag.api import analyze as run  # noqa: PLC0415 - the engine loads when there is work
+        from pcapdiag.api.analyze import analyze_captures  # noqa: PLC0415 - the engine loads when there is work
 
         if bundle:
-            _reject_pipes((*captures, *upstream_captures))
+            _reject_pipes((*captures, *inputs.upstream_captures))
         with ProgressMeter(quiet=quiet) as meter:
-            result = run(
-                *captures,
-                proxies=proxies,
-                upstreams=upstreams,
-                error_logs=error_logs,
-                access_logs=access_logs,
-                upstream_logs=upstream_logs,
-                proxy_conf=proxy_conf,
-                log_format=log_format,
-                upstream_log_format=upstream_log_format,
-                log_zone=log_zone,
-                upstream_captures=upstream_captures,
-                select=_codes(select),
-                ignore=_codes(ignore),
-                follow_s=follow_s,
-                redact=not no_redact,
-                anonymize=anonymize,
-                on_progress=meter.on_progress,
-                on_compile=meter.announce_compilation,
-            )
+            result = analyze_captures(captures, inputs, on_progress=meter.on_progress)
         deliver(result)
         if bundle_file is not None:
             with ProgressMeter(quiet=quiet) as meter:
@@ -192,14 +139,10 @@ def _open_bundle(path: str, output: str, *, force: bool) -> AbstractContextManag
 
 def _reject_pipes(captures: Sequence[str]) -> None:
     """Say now, not after a long read, that the evidence needs the captures twice."""
-    from pcapdiag.capture.series import group_captures  # noqa: PLC0415 - only a bundle needs it
-    from pcapdiag.evidence.spool import reject_pipes  # noqa: PLC0415 - the same
+    from pcapdiag.engine.capture.series import group_captures  # noqa: PLC0415 - only a bundle needs it
+    from pcapdiag.ticket.evidence.spool import reject_pipes  # noqa: PLC0415 - the same
 
     reject_pipes(group_captures(list(captures)))
-
-
-def _codes(values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(code.strip() for value in values for code in value.split(",") if code.strip())
 
 
 def _has_findings(report: Report, fail_on: str) -> bool:

@@ -6,41 +6,33 @@ import os
 
 import click
 
-from pcapdiag.errors import UsageError
-from pcapdiag.report.escape import visible
+from pcapdiag.base.errors import UsageError
+from pcapdiag.cli.options import option, quiet_option
+from pcapdiag.privacy.escape import visible
 
 
 @click.command()
 @click.argument("bundle", metavar="BUNDLE", type=click.Path(dir_okay=False))
-@click.option(
+@option(
     "--to",
     "url",
     required=True,
     metavar="URL",
-    envvar="PCAPDIAG_ATTACH_TO",
-    show_envvar=True,
+    variable="ATTACH_TO",
     help="The ticket as the browser shows it, or a webhook.",
 )
-@click.option(
+@option(
     "--kind",
     type=click.Choice(["auto", "jira", "jira-cloud", "github", "gitlab", "webhook"]),
     default="auto",
     show_default=True,
-    envvar="PCAPDIAG_ATTACH_KIND",
-    show_envvar=True,
+    variable="ATTACH_KIND",
     help="What the URL leads to, where its form does not say.",
 )
 @click.option("--release", default="", metavar="TAG", help="GitHub only: the release that takes the bundle as a file.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
 @click.option("--no-redact", is_flag=True, help="Attach a bundle that was made with --no-redact.")
-@click.option(
-    "-q",
-    "--quiet",
-    is_flag=True,
-    envvar="PCAPDIAG_QUIET",
-    show_envvar=True,
-    help="No progress on stderr.",
-)
+@quiet_option("No progress on stderr.")
 def attach(*, bundle: str, url: str, kind: str, release: str, dry_run: bool, no_redact: bool, quiet: bool) -> None:
     """Attach a bundle to a ticket: Jira, GitHub, GitLab, or a webhook.
 
@@ -61,10 +53,10 @@ def attach(*, bundle: str, url: str, kind: str, release: str, dry_run: bool, no_
       PCAPDIAG_WEBHOOK_TOKEN  sent as a bearer token, if set
     or from the keyring: keyring set pcapdiag HOST
     """  # noqa: D301 - click reads the character \b
-    from pcapdiag.attach.archive import open_bundle  # noqa: PLC0415 - help needs none of this
-    from pcapdiag.attach.credentials import find_credentials, require_credentials  # noqa: PLC0415 - the same
-    from pcapdiag.attach.plan import check_release, plan_lines  # noqa: PLC0415 - the same
-    from pcapdiag.attach.targets import parse_target  # noqa: PLC0415 - the same
+    from pcapdiag.ticket.attach.archive import open_bundle  # noqa: PLC0415 - help needs none of this
+    from pcapdiag.ticket.attach.credentials import find_credentials, require_credentials  # noqa: PLC0415 - the same
+    from pcapdiag.ticket.attach.plan import check_release, plan_lines  # noqa: PLC0415 - the same
+    from pcapdiag.ticket.attach.targets import parse_target  # noqa: PLC0415 - the same
 
     target = parse_target(url, kind)
     check_release(target, release)
@@ -77,7 +69,7 @@ def attach(*, bundle: str, url: str, kind: str, release: str, dry_run: bool, no_
             for line in plan_lines(target, checked, release, found.source if found else ""):
                 click.echo(visible(line))
             return
-        from pcapdiag.attach.run import attach_bundle  # noqa: PLC0415 - only here a library loads
+        from pcapdiag.ticket.attach.run import attach_bundle  # noqa: PLC0415 - only here a library loads
 
         def say(text: str) -> None:
             if not quiet:

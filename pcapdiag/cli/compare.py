@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pcapdiag.cli.options import file_options, role_options, width_option
-from pcapdiag.cli.output import STDOUT, open_output
+from pcapdiag.cli.options import collect_inputs, file_options, format_option, option, role_options, width_option
+from pcapdiag.cli.output import STDOUT, open_output, terminal_form
 from pcapdiag.cli.progress import ProgressMeter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pcapdiag.compare.model import Comparison
+    from pcapdiag.analysis.inputs import Inputs
+    from pcapdiag.report.compare.model import Comparison
 
 EXIT_EXPOSED = 1
 
@@ -25,36 +21,30 @@ EXIT_EXPOSED = 1
 @click.argument("before", type=click.Path())
 @click.argument("after", type=click.Path())
 @role_options
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["terminal", "markdown", "jira", "json"]),
-    default="terminal",
-    show_default=True,
-    envvar="PCAPDIAG_COMPARE_FORMAT",
-    show_envvar=True,
-    help="For people at a terminal, for a ticket, or for programs.",
+@format_option(
+    ("terminal", "markdown", "jira", "json"),
+    "For people at a terminal, for a ticket, or for programs.",
+    variable="COMPARE_FORMAT",
 )
 @click.option("--as-one", is_flag=True, help="Compare all upstreams together: their addresses changed in between.")
-@click.option(
+@option(
     "--fail-on",
     type=click.Choice(["exposed", "undecided", "never"]),
     default="exposed",
     show_default=True,
-    envvar="PCAPDIAG_COMPARE_FAIL_ON",
-    show_envvar=True,
+    variable="COMPARE_FAIL_ON",
     help="What makes the exit code 1: trouble after the change, or also that nobody can tell.",
 )
 @width_option
 @file_options
 @click.pass_context
+@collect_inputs
 def compare(
     ctx: click.Context,
     *,
     before: str,
     after: str,
-    proxies: tuple[str, ...],
-    upstreams: tuple[str, ...],
+    inputs: Inputs,
     format_: str,
     as_one: bool,
     fail_on: str,
@@ -74,57 +64,48 @@ def compare(
       pcapdiag compare monday.json tuesday.pcap --format markdown -o change.md
     """  # noqa: D301 - click reads the character \b
     with open_output(output, force=force) as file:
-        sides = [_report(path, proxies, upstreams, quiet=quiet) for path in (before, after)]
-        from pcapdiag.api import compare_reports  # noqa: PLC0415 - help must not wait for it
+        sides = [_report(path, inputs, quiet=quiet) for path in (before, after)]
+        from pcapdiag.api.analyze import compare_reports  # noqa: PLC0415 - help must not wait for it
 
         comparison = compare_reports(*sides, as_one=as_one)
         file.write(_render(comparison, format_, width=width, to_stdout=output == STDOUT).encode())
     ctx.exit(EXIT_EXPOSED if _fails(comparison, fail_on) else 0)
 
 
-def _report(path: str, proxies: Sequence[str], upstreams: Sequence[str], *, quiet: bool) -> dict[str, Any]:
-    from pcapdiag.compare.side import is_json_report, load_report  # noqa: PLC0415 - help must not wait for it
+def _report(path: str, inputs: Inputs, *, quiet: bool) -> dict[str, Any]:
+    from pcapdiag.report.compare.side import is_json_report, load_report  # noqa: PLC0415 - help must not wait for it
 
     if is_json_report(path):
         return load_report(path)
-    from pcapdiag.api import analyze  # noqa: PLC0415 - a JSON report needs no engine
+    from pcapdiag.api.analyze import analyze_captures  # noqa: PLC0415 - a JSON report needs no engine
 
     with ProgressMeter(quiet=quiet) as meter:
-        result = analyze(
-            path,
-            proxies=proxies,
-            upstreams=upstreams,
-            on_progress=meter.on_progress,
-            on_compile=meter.announce_compilation,
-        )
+        result = analyze_captures([path], inputs, on_progress=meter.on_progress)
     return result.to_json()
 
 
 def _fails(comparison: Comparison, fail_on: str) -> bool:
-    from pcapdiag.compare.model import Outcome  # noqa: PLC0415
+    from pcapdiag.report.compare.model import Judgement  # noqa: PLC0415
 
     if fail_on == "never":
         return False
-    return comparison.outcome >= (Outcome.CANNOT_TELL if fail_on == "undecided" else Outcome.STILL_EXPOSED)
+    return comparison.outcome >= (Judgement.CANNOT_TELL if fail_on == "undecided" else Judgement.STILL_EXPOSED)
 
 
 def _render(comparison: Comparison, format_: str, *, width: int | None, to_stdout: bool) -> str:
-    from pcapdiag.compare import render  # noqa: PLC0415
+    from pcapdiag.report.compare import render  # noqa: PLC0415
 
     if format_ == "json":
         return render.render_json(comparison)
     if format_ == "markdown":
-        from pcapdiag.report import markdown  # noqa: PLC0415
+        from pcapdiag.report.render import markdown  # noqa: PLC0415
 
         return markdown.render_blocks(render.build_blocks(comparison))
     if format_ == "jira":
-        from pcapdiag.report import jira  # noqa: PLC0415
+        from pcapdiag.report.render import jira  # noqa: PLC0415
 
         return jira.render_wiki(render.build_blocks(comparison))
-    from pcapdiag.compare import terminal  # noqa: PLC0415 - rich loads only here
+    from pcapdiag.report.compare import terminal  # noqa: PLC0415 - rich loads only here
 
-    is_tty = to_stdout and sys.stdout.isatty()
-    if width is None:
-        width = shutil.get_terminal_size((terminal.WIDTH, 24)).columns if is_tty else terminal.WIDTH
-    color = is_tty and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    width, color = terminal_form(width, terminal.WIDTH, to_stdout=to_stdout)
     return terminal.render(comparison, width=width, color=color)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pcapdiag.errors import UsageError
+from pcapdiag.base.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ _OPTIONS = {
     ),
     "history": ("format", "code", "upstream", "state", "table", "since", "until"),
     "show": ("proxy", "upstream", "format", "limit", "quiet"),
-    "watch": ("proxy", "upstream", "format", "select", "ignore", "fail-on", "quiet", "log-format", "log-zone"),
+    "watch": ("proxy", "upstream", "format", "select", "ignore", "fail-on", "quiet", *_FORMS),
 }
 # Not options: arguments, and the URLs that must not stand on a command line.
 _NAMES = {"scan": {"paths": "places", "notify": "notify"}, "watch": {"folder": "place", "notify": "notify"}}

@@ -7,24 +7,23 @@ leads out of it (`outfile`).
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from pcapdiag.cli.output import STDOUT, open_output
-from pcapdiag.errors import UsageError
-from pcapdiag.outfile import open_file
+from pcapdiag.base.errors import UsageError
+from pcapdiag.base.outfile import open_file
+from pcapdiag.cli.output import STDOUT, open_output, terminal_form
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import pandas as pd
 
-    from pcapdiag.api import CaptureReport
-    from pcapdiag.report.document import Image
+    from pcapdiag.api.analyze import CaptureReport
+    from pcapdiag.report.render.document import Image
 
 TABLES = ("findings", "occurrences", "exchanges")
 """What CSV and Parquet can hold; a folder gets all of them."""
@@ -130,7 +129,7 @@ def _write_folder(result: CaptureReport, form: Form, folder: Path, *, force: boo
             with open_file(folder / file_name, force=force) as file:
                 _write_table(result, name, form.format_, file)
         return
-    from pcapdiag.report.dialects import render_ticket  # noqa: PLC0415 - help must not wait for it
+    from pcapdiag.report.render.dialects import render_ticket  # noqa: PLC0415 - help must not wait for it
 
     images = list(_write_charts(result, folder, force=force))
     with open_file(folder / _REPORT, force=force) as file:
@@ -138,8 +137,8 @@ def _write_folder(result: CaptureReport, form: Form, folder: Path, *, force: boo
 
 
 def _write_charts(result: CaptureReport, folder: Path, *, force: bool) -> Iterator[Image]:
-    from pcapdiag.report.charts import charts  # noqa: PLC0415 - a drawing engine, which only pictures need
-    from pcapdiag.report.document import Image  # noqa: PLC0415 - with the charts
+    from pcapdiag.report.render.charts import charts  # noqa: PLC0415 - a drawing engine, which only pictures need
+    from pcapdiag.report.render.document import Image  # noqa: PLC0415 - with the charts
 
     made = charts(result.analysis, result.report)
     for name in _CHARTS:
@@ -170,18 +169,14 @@ def _chunks(result: CaptureReport, table: str) -> Iterator[pd.DataFrame]:
 def _render(result: CaptureReport, form: Form, *, to_stdout: bool) -> str:
     # Each renderer is imported alone: JSON must not wait for rich.
     if form.format_ == "json":
-        from pcapdiag.report import json  # noqa: PLC0415
+        from pcapdiag.report.render import json  # noqa: PLC0415
 
         return json.render(result.report)
     if form.format_ in _TICKETS:
-        from pcapdiag.report.dialects import render_ticket  # noqa: PLC0415
+        from pcapdiag.report.render.dialects import render_ticket  # noqa: PLC0415
 
         return render_ticket(result.report, _TICKETS[form.format_])
-    from pcapdiag.report import terminal  # noqa: PLC0415
+    from pcapdiag.report.render import terminal  # noqa: PLC0415
 
-    is_tty = to_stdout and sys.stdout.isatty()
-    width = form.width
-    if width is None:
-        width = shutil.get_terminal_size((terminal.WIDTH, 24)).columns if is_tty else terminal.WIDTH
-    color = is_tty and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    width, color = terminal_form(form.width, terminal.WIDTH, to_stdout=to_stdout)
     return terminal.render(result.report, width=width, color=color)

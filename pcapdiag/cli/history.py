@@ -9,15 +9,15 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from pcapdiag.cli.options import file_options
+from pcapdiag.cli.options import file_options, format_option, store_option
 from pcapdiag.cli.output import open_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pcapdiag.store.history import Wanted
-    from pcapdiag.store.model import FindingRow
-    from pcapdiag.store.store import Store
+    from pcapdiag.nightly.store.history import Wanted
+    from pcapdiag.nightly.store.model import FindingRow
+    from pcapdiag.nightly.store.store import Store
 
 TABLES = ("findings", "upstreams", "codes", "scans")
 SCHEMA_VERSION = 1
@@ -26,14 +26,7 @@ _TREND_DAYS = 30
 
 
 @click.command()
-@click.option(
-    "--store",
-    default="",
-    metavar="URL",
-    envvar="PCAPDIAG_STORE",
-    show_envvar=True,
-    help="Where scans remember: an SQLite file or postgresql://...; ~/.local/share/pcapdiag/store.db if not given.",
-)
+@store_option("Where scans remember")
 @click.option("--since", default="", metavar="DATE", help="Only days from DATE on (2026-11-20, UTC).")
 @click.option("--until", default="", metavar="DATE", help="Only days before DATE.")
 @click.option("--code", "codes", multiple=True, metavar="CODE", help="Only these codes (PD101, PD2); repeat for more.")
@@ -52,16 +45,7 @@ _TREND_DAYS = 30
     show_default=True,
     help="With csv: which table. The others show all.",
 )
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["table", "json", "csv"]),
-    default="table",
-    show_default=True,
-    envvar="PCAPDIAG_HISTORY_FORMAT",
-    show_envvar=True,
-    help="For people or for programs.",
-)
+@format_option(("table", "json", "csv"), "For people or for programs.", variable="HISTORY_FORMAT")
 @file_options
 def history(
     *,
@@ -89,9 +73,9 @@ def history(
       pcapdiag history --upstream 10.0.0.7:8080 --format json
       pcapdiag history --table upstreams --format csv -o upstreams.csv
     """  # noqa: D301 - click reads the character \b
-    from pcapdiag.store.database import default_store, require_store  # noqa: PLC0415 - help must not wait for it
-    from pcapdiag.store.history import Wanted  # noqa: PLC0415 - the same
-    from pcapdiag.store.store import Store  # noqa: PLC0415 - the same
+    from pcapdiag.nightly.store.database import default_store, require_store  # noqa: PLC0415 - help must not wait for it
+    from pcapdiag.nightly.store.history import Wanted  # noqa: PLC0415 - the same
+    from pcapdiag.nightly.store.store import Store  # noqa: PLC0415 - the same
 
     url = store or default_store()
     require_store(url)
@@ -118,8 +102,8 @@ def _day(text: str) -> str:
 
 
 def _rows(store: Store, table: str, wanted: Wanted) -> list[dict[str, Any]]:
-    from pcapdiag.store import history as past  # noqa: PLC0415 - help must not wait for it
-    from pcapdiag.store.plain import plain_row  # noqa: PLC0415 - the same
+    from pcapdiag.nightly.store import history as past  # noqa: PLC0415 - help must not wait for it
+    from pcapdiag.nightly.store.plain import plain_row  # noqa: PLC0415 - the same
 
     rows: Sequence[Any]
     if table == "findings":
@@ -134,8 +118,8 @@ def _rows(store: Store, table: str, wanted: Wanted) -> list[dict[str, Any]]:
 
 
 def _to_json(store: Store, wanted: Wanted) -> dict[str, Any]:
-    from pcapdiag import __version__  # noqa: PLC0415 - with the next
-    from pcapdiag.store.history import list_finding_days  # noqa: PLC0415 - help must not wait for it
+    from pcapdiag.base.version import __version__  # noqa: PLC0415 - with the next
+    from pcapdiag.nightly.store.history import list_finding_days  # noqa: PLC0415 - help must not wait for it
 
     tables = {table: _rows(store, table, wanted) for table in TABLES}
     days = defaultdict(list)
@@ -158,8 +142,8 @@ def _write_csv(store: Store, table: str, wanted: Wanted, file: IO[bytes]) -> Non
     import pandas as pd  # noqa: PLC0415 - only tables need it
 
     from pcapdiag.cli.writers import open_writer  # noqa: PLC0415 - with the rest
-    from pcapdiag.store.history import CodeTrend, ScanRow, UpstreamTrend  # noqa: PLC0415 - the same
-    from pcapdiag.store.model import FindingRow  # noqa: PLC0415 - the same
+    from pcapdiag.nightly.store.history import CodeTrend, ScanRow, UpstreamTrend  # noqa: PLC0415 - the same
+    from pcapdiag.nightly.store.model import FindingRow  # noqa: PLC0415 - the same
 
     rows = [
         {key: "; ".join(value) if isinstance(value, list) else value for key, value in row.items()}
@@ -189,9 +173,9 @@ class _Trend:
 
 
 def _lines(store: Store, wanted: Wanted) -> Iterator[str]:
-    from pcapdiag.report.escape import visible  # noqa: PLC0415 - help must not wait for it
+    from pcapdiag.nightly.store import history as past  # noqa: PLC0415 - the same
+    from pcapdiag.privacy.escape import visible  # noqa: PLC0415 - help must not wait for it
     from pcapdiag.report.summary import brief  # noqa: PLC0415 - the same
-    from pcapdiag.store import history as past  # noqa: PLC0415 - the same
 
     findings = past.list_findings(store, wanted)
     upstreams = past.list_upstreams(store, wanted)
@@ -238,8 +222,8 @@ def _finding_lines(
     looked_at: dict[str, set[str]],
     upstreams: Sequence[Any],
 ) -> Iterator[str]:
-    from pcapdiag.report.escape import visible  # noqa: PLC0415 - help must not wait for it
-    from pcapdiag.units import format_ts_ns  # noqa: PLC0415 - the same
+    from pcapdiag.base.units import format_ts_ns  # noqa: PLC0415 - the same
+    from pcapdiag.privacy.escape import visible  # noqa: PLC0415 - help must not wait for it
 
     for row in upstreams:
         looked_at[row.endpoint].add(row.day)

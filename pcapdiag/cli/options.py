@@ -2,149 +2,214 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import fields
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     F = TypeVar("F", bound=Callable[..., Any])
+
+NOTIFY_VARIABLE: Final = "PCAPDIAG_NOTIFY"
 
 _FILE: dict[str, Any] = {"metavar": "FILE", "type": click.Path()}
 _FILES: dict[str, Any] = {"multiple": True, **_FILE}
 _AUTO: dict[str, Any] = {"default": "auto", "show_default": True}
 
 
-def _option(name: str, parameter: str, text: str, **more: Any) -> Callable[[F], F]:
-    """Return an option that has a place in the environment, too: PCAPDIAG_ and its name."""
-    variable = f"PCAPDIAG_{name.removeprefix('--').replace('-', '_').upper()}"
-    return click.option(name, parameter, envvar=variable, show_envvar=True, help=text, **more)
+def option(*names: str, variable: str = "", **settings: Any) -> Callable[[F], F]:
+    """Return an option that has a place in the environment, too: PCAPDIAG_ and its name, or `variable`."""
+    long = next(name for name in names if name.startswith("--"))
+    variable = variable or long.removeprefix("--").replace("-", "_").upper()
+    return click.option(*names, envvar=f"PCAPDIAG_{variable}", show_envvar=True, **settings)
 
 
-def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
+def options(*added: Callable[[F], F]) -> Callable[[F], F]:
     """Return what adds options in the order in which help lists them."""
 
     def add(function: F) -> F:
-        for option in reversed(options):
-            function = option(function)
+        for one in reversed(added):
+            function = one(function)
         return function
 
     return add
 
 
+def collect_inputs(function: F) -> F:
+    """Give a command `inputs`, one `Inputs`, in place of those of its options that are its fields."""
+
+    @wraps(function)
+    def call(*args: Any, **values: Any) -> Any:
+        from pcapdiag.analysis.inputs import Inputs  # noqa: PLC0415 - help must not wait for it
+
+        given = {field.name: values.pop(field.name) for field in fields(Inputs) if field.name in values}
+        given["redact"] = not values.pop("no_redact", False)
+        return function(*args, inputs=Inputs(**given), **values)
+
+    return cast("F", call)
+
+
 captures_argument = click.argument("captures", nargs=-1, required=True, metavar="CAPTURE...", type=click.Path())
 """CAPTURE..."""
 
-role_options = _all(
-    _option(
+role_options = options(
+    option(
         "--proxy",
         "proxies",
-        "An address of the proxy; repeat for several. Found by itself if not given.",
+        help="An address of the proxy; repeat for several. Found by itself if not given.",
         multiple=True,
         metavar="ADDR",
     ),
-    _option(
+    option(
         "--upstream",
         "upstreams",
-        "An upstream of the proxy; repeat for several. Found by itself if not given.",
+        help="An upstream of the proxy; repeat for several. Found by itself if not given.",
         multiple=True,
         metavar="ADDR[:PORT]",
     ),
 )
 """--proxy and --upstream."""
 
-far_end_option = _option(
+far_end_option = option(
     "--upstream-capture",
     "upstream_captures",
-    "A capture of the same traffic at the upstream: proves what left it when; repeat for several.",
+    help="A capture of the same traffic at the upstream: proves what left it when; repeat for several.",
     **{**_FILES, "metavar": "CAPTURE"},
 )
 """--upstream-capture."""
 
-proxy_conf_option = _option(
-    "--proxy-conf",
-    "proxy_conf",
-    "Configuration of the proxy: nginx.conf, nginx -T, APISIX, ingress-nginx or Kong.",
-    default="",
-    **_FILE,
-)
-"""--proxy-conf."""
 
-log_format_options = _all(
-    _option(
-        "--log-format",
-        "log_format",
-        "Format of the access log as in nginx.conf; auto takes it from --proxy-conf or recognises it.",
-        metavar="FORMAT",
-        **_AUTO,
-    ),
-    _option(
-        "--log-zone",
-        "log_zone",
-        "Zone of the error log: auto, UTC, +08:00 or Area/City.",
-        metavar="ZONE",
-        **_AUTO,
-    ),
-)
-"""--log-format and --log-zone."""
+def log_options(*, followed: bool = False) -> Callable[[F], F]:
+    """Return --error-log, --access-log, --upstream-log, --proxy-conf, their formats and --log-zone.
 
-log_options = _all(
-    _option("--error-log", "error_logs", "An error log of the proxy; repeat for several.", **_FILES),
-    _option("--access-log", "access_logs", "An access log of the proxy; repeat for several.", **_FILES),
-    proxy_conf_option,
-    log_format_options,
-    _option(
-        "--upstream-log",
-        "upstream_logs",
-        "A log of the application behind the proxy: whether a lost request arrived there; repeat for several.",
-        **_FILES,
-    ),
-    _option(
-        "--upstream-log-format",
-        "upstream_log_format",
-        "Format of --upstream-log: nginx variables, a regular expression with named groups, or auto.",
-        metavar="FORMAT",
-        **_AUTO,
-    ),
-)
-"""--error-log, --access-log, --upstream-log, --proxy-conf, their formats and --log-zone."""
+    Parameters
+    ----------
+    followed : bool
+        Whether the command follows logs while they grow.
+    """
+    how, likewise = (", followed while it grows and rotates", ", followed likewise") if followed else ("", "")
+    return options(
+        option("--error-log", "error_logs", help=f"An error log of the proxy{how}; repeat for several.", **_FILES),
+        option(
+            "--access-log", "access_logs", help=f"An access log of the proxy{likewise}; repeat for several.", **_FILES
+        ),
+        option(
+            "--proxy-conf",
+            help="Configuration of the proxy: nginx.conf, nginx -T, APISIX, ingress-nginx or Kong.",
+            default="",
+            **_FILE,
+        ),
+        option(
+            "--log-format",
+            help="Format of the access log as in nginx.conf; auto takes it from --proxy-conf or recognises it.",
+            metavar="FORMAT",
+            **_AUTO,
+        ),
+        option("--log-zone", help="Zone of the error log: auto, UTC, +08:00 or Area/City.", metavar="ZONE", **_AUTO),
+        option(
+            "--upstream-log",
+            "upstream_logs",
+            help=f"A log of the application behind the proxy{likewise}: whether a lost request arrived there; "
+            "repeat for several.",
+            **_FILES,
+        ),
+        option(
+            "--upstream-log-format",
+            help="Format of --upstream-log: nginx variables, a regular expression with named groups, or auto.",
+            metavar="FORMAT",
+            **_AUTO,
+        ),
+    )
 
-width_option = _option(
+
+def _split(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+    return tuple(code.strip() for value in values for code in value.split(",") if code.strip())
+
+
+code_options = options(
+    option("--select", multiple=True, metavar="CODES", callback=_split, help="Report only these codes (PD101,PD2)."),
+    option("--ignore", multiple=True, metavar="CODES", callback=_split, help="Report all but these codes."),
+)
+"""--select and --ignore."""
+
+
+def fail_on_option(text: str = "Lowest severity that makes the exit code 1.") -> Callable[[F], F]:
+    """Return --fail-on with a severity."""
+    severities = click.Choice(["error", "warning", "info", "never"])
+    return option("--fail-on", type=severities, default="warning", show_default=True, help=text)
+
+
+def format_option(formats: Sequence[str], text: str, *, variable: str) -> Callable[[F], F]:
+    """Return --format with the formats of a command, the first of them the default."""
+    return option(
+        "--format",
+        "format_",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+        variable=variable,
+        help=text,
+    )
+
+
+def store_option(text: str) -> Callable[[F], F]:
+    """Return --store, for who writes it and for who reads it."""
+    where = "an SQLite file or postgresql://...; ~/.local/share/pcapdiag/store.db if not given."
+    return option("--store", default="", metavar="URL", help=f"{text}: {where}")
+
+
+def metrics_option(text: str, *, variable: str) -> Callable[[F], F]:
+    """Return --metrics."""
+    path = click.Path(dir_okay=False)
+    help_ = f"{text} metrics for node_exporter's textfile collector."
+    return option("--metrics", default="", metavar="FILE.prom", type=path, variable=variable, help=help_)
+
+
+def notify_option(what: str) -> Callable[[F], F]:
+    """Return --notify-url-env, to tell about what there is."""
+    return click.option(
+        "--notify-url-env",
+        default="",
+        metavar="NAME",
+        help=f"Tell about {what}: the variable that holds the URLs of Apprise, separated by blanks;"
+        f" {NOTIFY_VARIABLE} if not given. A URL holds secrets, so it has no place on a command line.",
+    )
+
+
+width_option = option(
     "--width",
-    "width",
-    "Columns of the terminal report; the terminal's own, or 100 where there is none.",
+    help="Columns of the terminal report; the terminal's own, or 100 where there is none.",
     type=click.IntRange(min=60, max=400),
 )
 """--width."""
 
-anonymize_option = _option(
+redact_option = click.option(
+    "--no-redact", is_flag=True, help="Leave credentials, query values and other secrets as captured."
+)
+"""--no-redact."""
+
+anonymize_option = option(
     "--anonymize",
-    "anonymize",
-    "Other addresses and names of machines, alike in packets, report and log lines; networks stay together. By a key"
-    " of this run alone, or that of the variable PCAPDIAG_ANONYMIZE_KEY.",
+    help="Other addresses and names of machines, alike in packets, report and log lines; networks stay together. By a"
+    " key of this run alone, or that of the variable PCAPDIAG_ANONYMIZE_KEY.",
     is_flag=True,
 )
 """--anonymize."""
 
-file_options = _all(
+
+def quiet_option(text: str = "No progress and no remarks on stderr.") -> Callable[[F], F]:
+    """Return -q, --quiet."""
+    return option("-q", "--quiet", is_flag=True, help=text)
+
+
+file_options = options(
     click.option(
         "-o", "--output", default="-", help="Write to FILE (readable by you alone) instead of stdout.", **_FILE
     ),
     click.option("--force", is_flag=True, help="Overwrite files that exist already."),
-    click.option(
-        "-q",
-        "--quiet",
-        is_flag=True,
-        envvar="PCAPDIAG_QUIET",
-        show_envvar=True,
-        help="No progress and no remarks on stderr.",
-    ),
+    quiet_option(),
 )
 """-o, --force and --quiet."""
-
-output_options = _all(
-    file_options,
-    click.option("--no-redact", is_flag=True, help="Leave credentials, query values and other secrets as captured."),
-)
-"""-o, --force, --quiet and --no-redact."""

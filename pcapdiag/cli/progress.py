@@ -6,8 +6,6 @@ import sys
 import time
 from typing import TYPE_CHECKING, Self
 
-import click
-
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -33,7 +31,6 @@ class ProgressMeter:
         self._next = self._start + _SHOW_AFTER_S
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._announced = False
 
     def __enter__(self) -> Self:
         return self
@@ -43,18 +40,6 @@ class ProgressMeter:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-
-    def announce_compilation(self, done: int, total: int) -> None:
-        """Say that kernels are being compiled: once on a pipe, counting on a terminal."""
-        if self._quiet:
-            return
-        text = "pcapdiag: compiling for this machine (first run only)"
-        if self._is_tty:
-            click.echo(f"\r{text} {done}/{total}", err=True, nl=done >= total)
-        elif not self._announced:
-            click.echo(f"{text} ...", err=True)
-        self._announced = True
-        self._next = time.monotonic() + _SHOW_AFTER_S
 
     def on_progress(self, bytes_done: int, bytes_total: int, frames: int, *, unit: str = "frames") -> None:
         """Show how far reading is, from the second second on.

@@ -6,7 +6,7 @@ import inspect
 
 import click
 
-from pcapdiag.errors import UsageError
+from pcapdiag.base.errors import UsageError
 
 
 @click.command()

@@ -6,13 +6,25 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from pcapdiag.cli.options import file_options, log_options, role_options
+from pcapdiag.base.errors import UsageError
+from pcapdiag.cli.options import (
+    code_options,
+    collect_inputs,
+    fail_on_option,
+    file_options,
+    format_option,
+    log_options,
+    option,
+    redact_option,
+    role_options,
+    store_option,
+)
 from pcapdiag.cli.output import open_output
 from pcapdiag.cli.tell import plan_telling, tell, tell_options
-from pcapdiag.errors import UsageError
 
 if TYPE_CHECKING:
-    from pcapdiag.scan.model import ScanSummary
+    from pcapdiag.analysis.inputs import Inputs
+    from pcapdiag.nightly.scan.model import ScanSummary
 
 EXIT_FINDINGS = 1
 FORMATS = ("text", "json", "jsonl")
@@ -20,50 +32,35 @@ FORMATS = ("text", "json", "jsonl")
 
 @click.command()
 @click.argument("places", nargs=-1, required=True, metavar="PATH|URL...", type=click.Path())
-@click.option(
-    "--store",
-    default="",
-    metavar="URL",
-    envvar="PCAPDIAG_STORE",
-    show_envvar=True,
-    help="Where to remember: an SQLite file or postgresql://...; ~/.local/share/pcapdiag/store.db if not given.",
-)
-@click.option(
+@store_option("Where to remember")
+@option(
     "-j",
     "--jobs",
     type=click.IntRange(min=0),
     default=0,
-    envvar="PCAPDIAG_JOBS",
-    show_envvar=True,
     help="Processes that read at the same time; one per core if not given.",
 )
-@click.option(
+@option(
     "--scheduler",
     default="",
     metavar="URL",
-    envvar="PCAPDIAG_SCHEDULER",
-    show_envvar=True,
     help="Read on a Dask cluster instead: tcp://HOST:8786. Its workers must reach the captures.",
 )
-@click.option(
+@option(
     "--split-size",
     default="1G",
     show_default=True,
     metavar="SIZE",
-    envvar="PCAPDIAG_SPLIT_SIZE",
-    show_envvar=True,
     help="Share a capture of SIZE or more among idle workers, each reading it for some of its connections; 0: never.",
 )
 @click.option("--since", default="", metavar="TIME", help="Only captures that end after TIME: 2026-11-20, 36h, 7d.")
 @click.option("--until", default="", metavar="TIME", help="Only captures that begin before TIME.")
-@click.option(
+@option(
     "--settle",
     "settle_s",
     type=click.FloatRange(min=0),
     default=0,
     metavar="SECONDS",
-    envvar="PCAPDIAG_SETTLE",
-    show_envvar=True,
     help="Leave files for the next scan that were written to in the last SECONDS.",
 )
 @click.option(
@@ -74,18 +71,9 @@ FORMATS = ("text", "json", "jsonl")
 )
 @click.option("--rescan", is_flag=True, help="Read files again that have not changed.")
 @role_options
-@log_options
-@click.option("--select", multiple=True, metavar="CODES", help="Look only for these codes (PD101,PD2).")
-@click.option("--ignore", multiple=True, metavar="CODES", help="Look for all but these codes.")
-@click.option(
-    "--fail-on",
-    type=click.Choice(["error", "warning", "info", "never"]),
-    default="warning",
-    show_default=True,
-    envvar="PCAPDIAG_FAIL_ON",
-    show_envvar=True,
-    help="Lowest severity that makes the exit code 1.",
-)
+@log_options()
+@code_options
+@fail_on_option()
 @click.option("--fail-on-change", is_flag=True, help="Exit code 1 only for findings that are new or worse.")
 @click.option(
     "--exchanges",
@@ -97,20 +85,12 @@ FORMATS = ("text", "json", "jsonl")
 @click.option("--no-exchanges", is_flag=True, help="Do not keep the exchanges.")
 @click.option("--keep-days", type=click.FloatRange(min=0), default=0, metavar="N", help="Forget what is older.")
 @click.option("--keep-size", default="", metavar="SIZE", help="Forget the oldest beyond SIZE (20G).")
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(FORMATS),
-    default="text",
-    show_default=True,
-    envvar="PCAPDIAG_SCAN_FORMAT",
-    show_envvar=True,
-    help="The summary for people or for programs.",
-)
+@format_option(FORMATS, "The summary for people or for programs.", variable="SCAN_FORMAT")
 @tell_options
-@click.option("--no-redact", is_flag=True, help="Leave credentials, query values and other secrets as captured.")
+@redact_option
 @file_options
 @click.pass_context
+@collect_inputs
 def scan(
     ctx: click.Context,
     *,
@@ -124,17 +104,7 @@ def scan(
     settle_s: float,
     is_watch: bool,
     rescan: bool,
-    proxies: tuple[str, ...],
-    upstreams: tuple[str, ...],
-    error_logs: tuple[str, ...],
-    access_logs: tuple[str, ...],
-    upstream_logs: tuple[str, ...],
-    proxy_conf: str,
-    log_format: str,
-    upstream_log_format: str,
-    log_zone: str,
-    select: tuple[str, ...],
-    ignore: tuple[str, ...],
+    inputs: Inputs,
     fail_on: str,
     fail_on_change: bool,
     exchanges: str,
@@ -147,7 +117,6 @@ def scan(
     metrics: str,
     jsonl: str,
     notify_url_env: str,
-    no_redact: bool,
     output: str,
     force: bool,
     quiet: bool,
@@ -168,45 +137,34 @@ def scan(
     if is_watch:
         _watch(ctx, places, out, format_)
     from pcapdiag.cli.scan_progress import ScanMeter  # noqa: PLC0415 - only a scan has one
-    from pcapdiag.diagnose import codes_matching  # noqa: PLC0415 - the engine loads when there is work
-    from pcapdiag.scan.model import ReadOptions, ScanOptions  # noqa: PLC0415 - the same
-    from pcapdiag.scan.run import run_scan  # noqa: PLC0415 - the same
-    from pcapdiag.store.database import default_store  # noqa: PLC0415 - the same
-    from pcapdiag.store.prune import prune  # noqa: PLC0415 - the same
-    from pcapdiag.store.store import Store  # noqa: PLC0415 - the same
+    from pcapdiag.nightly.scan.model import ReadOptions, ScanOptions  # noqa: PLC0415 - the same
+    from pcapdiag.nightly.scan.run import run_scan  # noqa: PLC0415 - the same
+    from pcapdiag.nightly.store.database import default_store  # noqa: PLC0415 - the same
+    from pcapdiag.nightly.store.prune import prune  # noqa: PLC0415 - the same
+    from pcapdiag.nightly.store.store import Store  # noqa: PLC0415 - the same
+    from pcapdiag.rules.diagnose import codes_matching  # noqa: PLC0415 - the engine loads when there is work
 
     read = ReadOptions(
-        proxies=proxies,
-        upstreams=upstreams,
-        error_logs=error_logs,
-        access_logs=access_logs,
-        upstream_logs=upstream_logs,
-        proxy_conf=proxy_conf,
-        log_format=log_format,
-        upstream_log_format=upstream_log_format,
-        log_zone=log_zone,
-        select=_codes(select),
-        ignore=_codes(ignore),
-        redact=not no_redact,
+        inputs,
         html=bool(out),
         exchanges=not no_exchanges,
         since_ns=_time_ns(since),
         until_ns=_time_ns(until),
     )
-    codes_matching((*read.select, *read.ignore))  # a typing error is said now
+    codes_matching((*inputs.select, *inputs.ignore))  # a typing error is said now
     telling = plan_telling(ctx, out=out, site_url=site_url, metrics=metrics, jsonl=jsonl, notify_url_env=notify_url_env)
-    keep_bytes = _size(keep_size)
-    split_bytes = 0 if split_size == "0" else _size(split_size)
+    keep_bytes = _bytes(keep_size)
+    split_bytes = 0 if split_size == "0" else _bytes(split_size)
     options = ScanOptions(
         places, read, jobs=jobs, scheduler=scheduler, settle_s=settle_s, rescan=rescan, split_bytes=split_bytes
     )
     with Store(store or default_store(), details=exchanges) as opened:
         with open_output(output, force=force) as file:
             with ScanMeter(quiet=quiet) as meter:
-                summary = run_scan(opened, options, on_progress=meter.on_file, on_compile=meter.announce_compilation)
+                summary = run_scan(opened, options, on_progress=meter.on_file)
             if keep_days or keep_bytes:
                 prune(opened, keep_days=keep_days, keep_bytes=keep_bytes)
-            from pcapdiag.scan.summary import render  # noqa: PLC0415 - with the rest
+            from pcapdiag.nightly.scan.summary import render  # noqa: PLC0415 - with the rest
 
             file.write(render(summary, format_).encode())
         # The summary is out by now, whatever becomes of the rest.
@@ -221,21 +179,17 @@ def _watch(ctx: click.Context, places: tuple[str, ...], out: str, format_: str) 
     if len(places) > 1 or not out:
         msg = "--watch follows one folder and needs --out DIR for incidents; see pcapdiag watch -h"
         raise UsageError(msg)
-    own = {option.name for option in watch.params}
+    own = {parameter.name for parameter in watch.params}
     shared = {name: value for name, value in ctx.params.items() if name in own and name not in {"out", "format_"}}
     ctx.invoke(watch, place=places[0], out=out, format_="text" if format_ == "text" else "jsonl", **shared)
     raise AssertionError  # it leaves with its own exit code
 
 
-def _codes(values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(code.strip() for value in values for code in value.split(",") if code.strip())
-
-
 def _fails(summary: ScanSummary, fail_on: str, *, only_changes: bool) -> bool:
     if fail_on == "never":
         return False
-    from pcapdiag.findings import Severity  # noqa: PLC0415 - help needs none
-    from pcapdiag.store.model import FindingState  # noqa: PLC0415 - the same
+    from pcapdiag.base.findings import Severity  # noqa: PLC0415 - help needs none
+    from pcapdiag.nightly.store.model import FindingState  # noqa: PLC0415 - the same
 
     changed = {FindingState.NEW, FindingState.WORSE}
     return any(
@@ -262,14 +216,13 @@ def _time_ns(text: str) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 10**9)
 
 
-def _size(text: str) -> int:
+def _bytes(text: str) -> int:
     """Return a size in bytes; 0 for none."""
-    import re  # noqa: PLC0415 - help needs none
+    from pcapdiag.base.units import parse_size  # noqa: PLC0415 - help needs none
 
     if not text:
         return 0
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text, re.IGNORECASE)
-    if match is None or float(match[1]) <= 0:
-        msg = f"{text!r} is no size: write 500M, 20G or 1T"
-        raise UsageError(msg)
-    return int(float(match[1]) * 1024 ** "_KMGT".index(match[2].upper() or "_"))
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from error

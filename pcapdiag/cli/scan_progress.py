@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from pcapdiag.cli.progress import ProgressMeter
-from pcapdiag.report.escape import visible
+from pcapdiag.privacy.escape import visible
 
 if TYPE_CHECKING:
-    from pcapdiag.scan.run import Progress
+    from pcapdiag.nightly.scan.run import Progress
 
 _LINE_EVERY_S = 30.0
 
@@ -28,12 +28,11 @@ class ScanMeter(ProgressMeter):
 
     def __init__(self, *, quiet: bool = False) -> None:
         super().__init__(quiet=quiet)
-        self._is_silent = quiet
         self._next_line = time.monotonic() + _LINE_EVERY_S
 
     def on_file(self, progress: Progress) -> None:
         """Say what went wrong with a file, and from time to time how far the scan is."""
-        if self._is_silent:
+        if self._quiet:
             return
         if progress.line:
             click.echo(f"pcapdiag: {visible(progress.line)}", err=True)

@@ -7,17 +7,25 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from pcapdiag.cli.options import captures_argument, output_options, role_options
+from pcapdiag.base.errors import UsageError
+from pcapdiag.cli.options import (
+    captures_argument,
+    collect_inputs,
+    file_options,
+    format_option,
+    redact_option,
+    role_options,
+)
 from pcapdiag.cli.output import STDOUT, open_output
 from pcapdiag.cli.progress import ProgressMeter
-from pcapdiag.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     import pandas as pd
 
-    from pcapdiag.capture.batch import Capture
+    from pcapdiag.analysis.inputs import Inputs
+    from pcapdiag.engine.capture.batch import Capture
 
 # What a person wants to see of each table within some 120 columns; the other formats show all columns.
 _FOR_PEOPLE = {
@@ -42,31 +50,26 @@ _FOR_PEOPLE = {
 @click.argument("table", type=click.Choice(list(_FOR_PEOPLE)))
 @captures_argument
 @role_options
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["table", "csv", "json", "parquet"]),
-    default="table",
-    show_default=True,
-    envvar="PCAPDIAG_SHOW_FORMAT",
-    show_envvar=True,
-    help="Some columns for people, or all columns, exact to the nanosecond.",
+@format_option(
+    ("table", "csv", "json", "parquet"),
+    "Some columns for people, or all columns, exact to the nanosecond.",
+    variable="SHOW_FORMAT",
 )
 @click.option("--where", metavar="EXPR", help="Only rows for which EXPR is true.")
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most N rows.")
-@output_options
+@file_options
+@redact_option
+@collect_inputs
 def show(
     *,
     table: str,
     captures: tuple[str, ...],
-    proxies: tuple[str, ...],
-    upstreams: tuple[str, ...],
+    inputs: Inputs,
     format_: str,
     where: str | None,
     limit: int | None,
     output: str,
     force: bool,
-    no_redact: bool,
     quiet: bool,
 ) -> None:
     """Print frames, segments, connections, exchanges or closings.
@@ -84,13 +87,10 @@ def show(
         msg = "Parquet is binary: name a file with -o"
         raise UsageError(msg)
     with open_output(output, force=force) as file, ProgressMeter(quiet=quiet) as meter:
-        from pcapdiag.capture.series import group_captures  # noqa: PLC0415 - help must not wait for the engine
+        from pcapdiag.engine.capture.series import group_captures  # noqa: PLC0415 - help must not wait for the engine
 
         grouped = group_captures(list(captures))
-        if table == "frames":
-            chunks = _frames(grouped, meter)
-        else:
-            chunks = _tables(table, grouped, proxies, upstreams, meter, redact=not no_redact)
+        chunks = _frames(grouped, meter) if table == "frames" else _tables(table, grouped, inputs, meter)
         _write(chunks, table, format_, file, where, limit)
 
 
@@ -110,7 +110,7 @@ def _write(
 
 
 def _frames(captures: list[Capture], meter: ProgressMeter) -> Iterator[pd.DataFrame]:
-    from pcapdiag.capture.reader import read_batches  # noqa: PLC0415
+    from pcapdiag.engine.capture.reader import read_batches  # noqa: PLC0415
     from pcapdiag.report.frame_numbers import FrameNumbers  # noqa: PLC0415
     from pcapdiag.report.tables import frames_frame  # noqa: PLC0415
 
@@ -122,29 +122,20 @@ def _frames(captures: list[Capture], meter: ProgressMeter) -> Iterator[pd.DataFr
             yield frames_frame(batch.frames, idx, FrameNumbers(captures))
 
 
-def _tables(
-    table: str,
-    captures: list[Capture],
-    proxies: Sequence[str],
-    upstreams: Sequence[str],
-    meter: ProgressMeter,
-    *,
-    redact: bool,
-) -> Iterator[pd.DataFrame]:
-    from pcapdiag.api import run_engine  # noqa: PLC0415
-    from pcapdiag.columns import SEGMENTS, RowStore  # noqa: PLC0415
+def _tables(table: str, captures: list[Capture], inputs: Inputs, meter: ProgressMeter) -> Iterator[pd.DataFrame]:
+    from pcapdiag.analysis.build import build_analysis  # noqa: PLC0415
+    from pcapdiag.base.columns import SEGMENTS  # noqa: PLC0415
+    from pcapdiag.base.tables import RowStore  # noqa: PLC0415
     from pcapdiag.report.tables import TableBuilder  # noqa: PLC0415
 
     segments = RowStore(SEGMENTS)
-    analysis = run_engine(
+    analysis = build_analysis(
         captures,
-        proxies=proxies,
-        upstreams=upstreams,
+        inputs,
         on_progress=meter.on_progress,
-        on_compile=meter.announce_compilation,
         segment_sink=(lambda part: segments.append(part.rows)) if table == "segments" else None,
     )
-    tables = TableBuilder(analysis, redact=redact)
+    tables = TableBuilder(analysis, redact=inputs.redact)
     if table == "segments":
         yield from tables.segments(segments.table())
     elif table == "exchanges":

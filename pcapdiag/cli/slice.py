@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from pcapdiag.cli.options import anonymize_option, captures_argument, file_options, log_options, role_options
+from pcapdiag.base.errors import UsageError
+from pcapdiag.cli.options import (
+    anonymize_option,
+    captures_argument,
+    collect_inputs,
+    file_options,
+    log_options,
+    role_options,
+)
 from pcapdiag.cli.output import STDOUT, open_output
 from pcapdiag.cli.progress import ProgressMeter
-from pcapdiag.errors import UsageError
 
 if TYPE_CHECKING:
-    from pcapdiag.evidence.write import EvidenceSummary
+    from pcapdiag.analysis.inputs import Inputs
+    from pcapdiag.ticket.evidence.write import EvidenceSummary
 
 _MOST_MASKED = 12
 
@@ -37,8 +45,9 @@ _MOST_MASKED = 12
 )
 @anonymize_option
 @role_options
-@log_options
+@log_options()
 @file_options
+@collect_inputs
 def slice(  # noqa: A001 - commands are found by their name
     *,
     captures: tuple[str, ...],
@@ -46,14 +55,10 @@ def slice(  # noqa: A001 - commands are found by their name
     connections: tuple[str, ...],
     frames: tuple[str, ...],
     keep_bodies: bool,
-    no_redact: bool,
-    anonymize: bool,
-    proxies: tuple[str, ...],
-    upstreams: tuple[str, ...],
+    inputs: Inputs,
     output: str,
     force: bool,
     quiet: bool,
-    **logs: Any,
 ) -> None:
     """Write the packets that prove the findings as a pcapng with comments, without secrets.
 
@@ -73,22 +78,13 @@ def slice(  # noqa: A001 - commands are found by their name
         msg = "a capture is binary: name a file with -o"
         raise UsageError(msg)
     with open_output(output, force=force) as file:
-        from pcapdiag.api import analyze  # noqa: PLC0415 - the engine loads when there is work
-        from pcapdiag.capture.series import group_captures  # noqa: PLC0415
-        from pcapdiag.evidence.spool import reject_pipes  # noqa: PLC0415
+        from pcapdiag.api.analyze import analyze_captures  # noqa: PLC0415 - the engine loads when there is work
+        from pcapdiag.engine.capture.series import group_captures  # noqa: PLC0415
+        from pcapdiag.ticket.evidence.spool import reject_pipes  # noqa: PLC0415
 
         reject_pipes(group_captures(list(captures)))  # said now, not after a long read
         with ProgressMeter(quiet=quiet) as meter:
-            result = analyze(
-                *captures,
-                proxies=proxies,
-                upstreams=upstreams,
-                redact=not no_redact,
-                anonymize=anonymize,
-                on_progress=meter.on_progress,
-                on_compile=meter.announce_compilation,
-                **logs,
-            )
+            result = analyze_captures(captures, inputs, on_progress=meter.on_progress)
             summary = result.write_evidence(
                 file,
                 codes=codes,
@@ -104,8 +100,8 @@ def slice(  # noqa: A001 - commands are found by their name
 
 def _remarks(summary: EvidenceSummary) -> list[str]:
     """Return what to tell about what was written."""
-    from pcapdiag.report.escape import visible  # noqa: PLC0415 - help needs no unicodedata
-    from pcapdiag.report.words import count_of  # noqa: PLC0415
+    from pcapdiag.base.units import count_of  # noqa: PLC0415
+    from pcapdiag.privacy.escape import visible  # noqa: PLC0415 - help needs no unicodedata
 
     n_key = sum(frame.is_key for frame in summary.frames)
     kept = f"{count_of(len(summary.frames), 'frame')} of {count_of(summary.connections, 'connection')}"

@@ -4,70 +4,45 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from pcapdiag.errors import PcapdiagError, UsageError
-from pcapdiag.report.words import count_of
+from pcapdiag.base.errors import PcapdiagError, UsageError
+from pcapdiag.base.units import count_of
+from pcapdiag.cli.options import NOTIFY_VARIABLE, metrics_option, notify_option, option, options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pcapdiag.nightly.scan.model import ScanSummary
+    from pcapdiag.nightly.store.model import FindingRow
+    from pcapdiag.nightly.store.store import Store
+    from pcapdiag.ticket.notify.channels import Channel
 
-    from pcapdiag.scan.model import ScanSummary
-    from pcapdiag.store.model import FindingRow
-    from pcapdiag.store.store import Store
-    from pcapdiag.tell.notify import Channel
-
-    F = TypeVar("F", bound=Callable[..., Any])
-
-NOTIFY_VARIABLE: Final = "PCAPDIAG_NOTIFY"
-
-
-def tell_options(function: F) -> F:
-    """Add --out, --site-url, --metrics, --jsonl and --notify-url-env."""
-    function = click.option(
-        "--notify-url-env",
-        default="",
-        metavar="NAME",
-        help="Tell about new and worse findings: the variable that holds the URLs of Apprise, separated by blanks;"
-        f" {NOTIFY_VARIABLE} if not given. A URL holds secrets, so it has no place on a command line.",
-    )(function)
-    function = click.option(
-        "--jsonl",
-        default="",
-        metavar="FILE",
-        type=click.Path(dir_okay=False),
-        envvar="PCAPDIAG_JSONL",
-        show_envvar=True,
-        help="Write the summary as JSON Lines to FILE, too, anew each time.",
-    )(function)
-    function = click.option(
-        "--metrics",
-        default="",
-        metavar="FILE.prom",
-        type=click.Path(dir_okay=False),
-        envvar="PCAPDIAG_METRICS",
-        show_envvar=True,
-        help="Write metrics for node_exporter's textfile collector.",
-    )(function)
-    function = click.option(
-        "--site-url",
-        default="",
-        metavar="URL",
-        envvar="PCAPDIAG_SITE_URL",
-        show_envvar=True,
-        help="Where people find the site of --out: messages link to its pages.",
-    )(function)
-    return click.option(
+tell_options = options(
+    option(
         "--out",
         default="",
         metavar="DIR",
         type=click.Path(file_okay=False),
-        envvar="PCAPDIAG_OUT",
-        show_envvar=True,
         help="Keep a static site in DIR: an index, a page per night and finding, the full report of each incident.",
-    )(function)
+    ),
+    option(
+        "--site-url",
+        default="",
+        metavar="URL",
+        help="Where people find the site of --out: messages link to its pages.",
+    ),
+    metrics_option("Write", variable="METRICS"),
+    option(
+        "--jsonl",
+        default="",
+        metavar="FILE",
+        type=click.Path(dir_okay=False),
+        help="Write the summary as JSON Lines to FILE, too, anew each time.",
+    ),
+    notify_option("new and worse findings"),
+)
+"""--out, --site-url, --metrics, --jsonl and --notify-url-env."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +57,7 @@ class Telling:
 
 
 def plan_telling(
-    ctx: click.Context, *, out: str, site_url: str, metrics: str, jsonl: str, notify_url_env: str
+    ctx: click.Context, *, metrics: str, notify_url_env: str, out: str = "", site_url: str = "", jsonl: str = ""
 ) -> Telling:
     """Return whom to tell and where, before the work begins: what is wrong with it is said now.
 
@@ -90,7 +65,7 @@ def plan_telling(
     ----------
     ctx : Context
         Its defaults may hold `notify`, the URLs from the operator's own pcapdiag.toml.
-    out, site_url, metrics, jsonl, notify_url_env : str
+    metrics, notify_url_env, out, site_url, jsonl : str
         As the options.
 
     Returns
@@ -117,7 +92,7 @@ def plan_telling(
     urls = urls or _configured(ctx)
     channels: tuple[Channel, ...] = ()
     if urls:
-        from pcapdiag.tell.notify import open_channels  # noqa: PLC0415 - only who is to be told
+        from pcapdiag.ticket.notify.channels import open_channels  # noqa: PLC0415 - only who is to be told
 
         channels = open_channels(urls)
     return Telling(out, site_url, metrics, jsonl, channels)
@@ -162,7 +137,7 @@ def tell(telling: Telling, store: Store, summary: ScanSummary, *, quiet: bool) -
         except PcapdiagError as error:
             problems.append(error)
     if telling.metrics:
-        from pcapdiag.tell.metrics import write_metrics  # noqa: PLC0415 - only for metrics
+        from pcapdiag.nightly.tell.metrics import write_metrics  # noqa: PLC0415 - only for metrics
 
         write_metrics(store, telling.metrics, notify_failures=n_failed)
     if problems:
@@ -174,7 +149,7 @@ def tell(telling: Telling, store: Store, summary: ScanSummary, *, quiet: bool) -
 def _write_site(telling: Telling, store: Store, _summary: ScanSummary, *, quiet: bool) -> int:
     if not telling.out:
         return 0
-    from pcapdiag.site.write import write_site  # noqa: PLC0415 - only for a site
+    from pcapdiag.nightly.site.write import write_site  # noqa: PLC0415 - only for a site
 
     done = write_site(store, telling.out)
     if not quiet:
@@ -190,8 +165,8 @@ def _write_lines(telling: Telling, _store: Store, summary: ScanSummary, *, quiet
         return 0
     from pathlib import Path  # noqa: PLC0415 - help needs none
 
-    from pcapdiag.outfolder import OutFolder  # noqa: PLC0415 - the same
-    from pcapdiag.scan.summary import render  # noqa: PLC0415 - the same
+    from pcapdiag.base.outfolder import OutFolder  # noqa: PLC0415 - the same
+    from pcapdiag.nightly.scan.summary import render  # noqa: PLC0415 - the same
 
     target = Path(telling.jsonl)
     with OutFolder(target.parent, is_own=_is_lines, is_private=True) as folder, folder.locked():
@@ -207,8 +182,8 @@ def _send(telling: Telling, store: Store, _summary: ScanSummary, *, quiet: bool)
     """Return how many channels could not be told."""
     if not telling.channels:
         return 0
-    from pcapdiag.site.data import finding_page  # noqa: PLC0415 - only for messages
-    from pcapdiag.tell.notify import notify  # noqa: PLC0415 - only who is to be told
+    from pcapdiag.nightly.site.data import finding_page  # noqa: PLC0415 - only for messages
+    from pcapdiag.nightly.tell.notify import notify  # noqa: PLC0415 - only who is to be told
 
     base = telling.site_url.rstrip("/")
 
@@ -226,6 +201,6 @@ def _send(telling: Telling, store: Store, _summary: ScanSummary, *, quiet: bool)
 
 
 def _say(text: str) -> None:
-    from pcapdiag.report.escape import visible  # noqa: PLC0415 - help needs no unicodedata
+    from pcapdiag.privacy.escape import visible  # noqa: PLC0415 - help needs no unicodedata
 
     click.echo(f"pcapdiag: {visible(text)}", err=True)

@@ -3,54 +3,57 @@
 from __future__ import annotations
 
 import gc
-import re
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
-from pcapdiag.cli.options import anonymize_option, role_options
-from pcapdiag.cli.watch_tell import (
-    Lines,
-    plan_watch_telling,
-    say,
-    silence,
-    watch_tell_options,
-    write_metrics_or_say,
+from pcapdiag.base.errors import PcapdiagError, UsageError
+from pcapdiag.cli.options import (
+    anonymize_option,
+    code_options,
+    collect_inputs,
+    fail_on_option,
+    log_options,
+    metrics_option,
+    notify_option,
+    option,
+    quiet_option,
+    redact_option,
+    role_options,
 )
-from pcapdiag.errors import PcapdiagError, UsageError
+from pcapdiag.cli.tell import plan_telling
+from pcapdiag.cli.watch_lines import Lines, say, silence
+from pcapdiag.watch.tell import WatchTelling, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from pcapdiag.cli.watch_tell import WatchTelling
+    from pcapdiag.analysis.inputs import Inputs
     from pcapdiag.watch.model import WatchOptions
 
 EXIT_FINDINGS = 1
-_SIZE = re.compile(r"(\d{1,12})\s*([kKMGT]?)i?[bB]?")
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _LEAST_RING = 4 << 20
 
 
 @click.command()
 @click.argument("place", metavar="-|FOLDER", type=click.Path(allow_dash=True))
-@click.option(
+@option(
     "--out",
     required=True,
     metavar="DIR",
     type=click.Path(file_okay=False),
-    envvar="PCAPDIAG_WATCH_OUT",
-    show_envvar=True,
+    variable="WATCH_OUT",
     help="Where incidents go; the ring lies in DIR/.watch.",
 )
-@click.option(
+@option(
     "--ring",
     default="512MB",
     show_default=True,
     metavar="SIZE",
-    envvar="PCAPDIAG_WATCH_RING",
-    show_envvar=True,
+    variable="WATCH_RING",
     help="How much of the recording is kept; the oldest goes.",
 )
 @click.option(
@@ -83,65 +86,10 @@ _LEAST_RING = 4 << 20
     help="Most incidents, and most space for them; the oldest go. Give both by repeating it.",
 )
 @click.option("--bundle", is_flag=True, help="Write each incident as one ZIP for a ticket instead of a folder.")
-@click.option(
-    "--error-log",
-    "error_logs",
-    multiple=True,
-    metavar="FILE",
-    envvar="PCAPDIAG_ERROR_LOG",
-    show_envvar=True,
-    type=click.Path(),
-    help="An error log of the proxy, followed while it grows and rotates; repeat for several.",
-)
-@click.option(
-    "--access-log",
-    "access_logs",
-    multiple=True,
-    metavar="FILE",
-    envvar="PCAPDIAG_ACCESS_LOG",
-    show_envvar=True,
-    type=click.Path(),
-    help="An access log of the proxy, followed likewise; repeat for several.",
-)
-@click.option(
-    "--proxy-conf",
-    default="",
-    metavar="FILE",
-    envvar="PCAPDIAG_PROXY_CONF",
-    show_envvar=True,
-    type=click.Path(),
-    help="Configuration of the proxy: nginx.conf, nginx -T, APISIX, ingress-nginx or Kong.",
-)
-@click.option(
-    "--log-format",
-    default="auto",
-    show_default=True,
-    metavar="FORMAT",
-    envvar="PCAPDIAG_LOG_FORMAT",
-    show_envvar=True,
-    help="Format of the access log as in nginx.conf.",
-)
-@click.option(
-    "--log-zone",
-    default="auto",
-    show_default=True,
-    metavar="ZONE",
-    envvar="PCAPDIAG_LOG_ZONE",
-    show_envvar=True,
-    help="Zone of the error log: auto, UTC, +08:00 or Area/City.",
-)
+@log_options(followed=True)
 @role_options
-@click.option("--select", multiple=True, metavar="CODES", help="Report only these codes (PD101,PD2).")
-@click.option("--ignore", multiple=True, metavar="CODES", help="Report all but these codes.")
-@click.option(
-    "--fail-on",
-    type=click.Choice(["error", "warning", "info", "never"]),
-    default="warning",
-    show_default=True,
-    envvar="PCAPDIAG_FAIL_ON",
-    show_envvar=True,
-    help="Lowest severity that is an incident and makes the exit code 1; never: as warning, but 0.",
-)
+@code_options
+@fail_on_option("Lowest severity that is an incident and makes the exit code 1; never: as warning, but 0.")
 @click.option(
     "--format",
     "format_",
@@ -150,11 +98,13 @@ _LEAST_RING = 4 << 20
     show_default=True,
     help="The line on stdout for each incident.",
 )
-@watch_tell_options
-@click.option("--no-redact", is_flag=True, help="Leave credentials, query values and other secrets as captured.")
+@metrics_option("Keep", variable="WATCH_METRICS")
+@notify_option("new incidents")
+@redact_option
 @anonymize_option
-@click.option("-q", "--quiet", is_flag=True, envvar="PCAPDIAG_QUIET", show_envvar=True, help="No lines on stderr.")
+@quiet_option("No lines on stderr.")
 @click.pass_context
+@collect_inputs
 def watch(
     ctx: click.Context,
     *,
@@ -166,21 +116,11 @@ def watch(
     context: str,
     keep: tuple[str, ...],
     bundle: bool,
-    error_logs: tuple[str, ...],
-    access_logs: tuple[str, ...],
-    proxy_conf: str,
-    log_format: str,
-    log_zone: str,
-    proxies: tuple[str, ...],
-    upstreams: tuple[str, ...],
-    select: tuple[str, ...],
-    ignore: tuple[str, ...],
+    inputs: Inputs,
     fail_on: str,
     format_: str,
     metrics: str,
     notify_url_env: str,
-    no_redact: bool,
-    anonymize: bool,
     quiet: bool,
 ) -> None:
     """Record for days and keep only what proves a failure.
@@ -194,28 +134,13 @@ def watch(
       tcpdump -i any -U -w - tcp | pcapdiag watch - --out incidents/ --error-log /var/log/nginx/error.log
       pcapdiag watch /var/captures --out incidents/ --ring 2GB --keep 500 --keep 10GB
     """  # noqa: D301 - click reads the character \b
-    from pcapdiag.watch.model import AnalysisOptions, WatchOptions  # noqa: PLC0415 - help needs none of it
+    from pcapdiag.watch.model import WatchOptions  # noqa: PLC0415 - help needs none of it
 
-    if anonymize and no_redact:
-        msg = "what is not redacted is not anonymous: leave out either --no-redact or --anonymize"
-        raise UsageError(msg)
     keep_incidents, keep_bytes = _bounds(keep)
     options = WatchOptions(
         place=place,
         out=out,
-        analysis=AnalysisOptions(
-            proxies=proxies,
-            upstreams=upstreams,
-            error_logs=error_logs,
-            access_logs=access_logs,
-            proxy_conf=proxy_conf,
-            log_format=log_format,
-            log_zone=log_zone,
-            select=_codes(select),
-            ignore=_codes(ignore),
-            redact=not no_redact,
-            anonymize=anonymize,
-        ),
+        inputs=inputs,
         ring_bytes=_ring_bytes(ring),
         grace_ns=_duration(grace, "--grace"),
         cool_down_ns=_duration(cool_down, "--cool-down"),
@@ -225,47 +150,27 @@ def watch(
         least="warning" if fail_on == "never" else fail_on,
         bundle=bundle,
     )
-    telling = plan_watch_telling(ctx, out=out, metrics=metrics, notify_url_env=notify_url_env, anonymize=anonymize)
-    has_incidents = run_recorder(options, telling, as_json=format_ == "jsonl", quiet=quiet)
+    # Of `scan --watch`, the defaults are those of scan.
+    with_defaults = ctx if ctx.default_map else ctx.parent or ctx
+    channels = plan_telling(with_defaults, metrics=metrics, notify_url_env=notify_url_env).channels
+    telling = WatchTelling(metrics, channels, place_of(out, anonymize=inputs.anonymize))
+    has_incidents = _record(options, telling, as_json=format_ == "jsonl", quiet=quiet)
     ctx.exit(EXIT_FINDINGS if has_incidents and fail_on != "never" else 0)
 
 
-def run_recorder(options: WatchOptions, telling: WatchTelling, *, as_json: bool = False, quiet: bool = False) -> bool:
-    """Record until the input ends or a signal says so.
-
-    Parameters
-    ----------
-    options : WatchOptions
-        What to watch, and within which bounds.
-    telling : WatchTelling
-        Whom to tell.
-    as_json : bool
-        Whether the line for an incident is JSON.
-    quiet : bool
-        Whether stderr stays empty.
-
-    Returns
-    -------
-    bool
-        Whether there was an incident.
-
-    Raises
-    ------
-    PcapdiagError
-        Not every report could be made.
-    """
-    from pcapdiag.cli.progress import ProgressMeter  # noqa: PLC0415 - help needs none of it
-    from pcapdiag.diagnose import codes_matching  # noqa: PLC0415 - the same
-    from pcapdiag.pipeline import warm_up  # noqa: PLC0415 - the same
+def _record(options: WatchOptions, telling: WatchTelling, *, as_json: bool, quiet: bool) -> bool:
+    """Record until the input ends or a signal says so; return whether there was an incident."""
+    from pcapdiag.engine.compiler.policy import load_kernels  # noqa: PLC0415 - help needs none of it
+    from pcapdiag.rules.diagnose import codes_matching  # noqa: PLC0415 - the same
     from pcapdiag.watch.recorder import Recorder  # noqa: PLC0415 - the same
 
     # The program runs without it because a run is short; this one is not.
     gc.enable()
-    codes_matching((*options.analysis.select, *options.analysis.ignore))
-    warm_up(ProgressMeter(quiet=quiet).announce_compilation)
+    codes_matching((*options.inputs.select, *options.inputs.ignore))
+    load_kernels()  # what is missing is told now, not when the first loss is seen
 
     lines = Lines(options.out, as_json=as_json)
-    on_status = write_metrics_or_say(telling)
+    on_status = telling.metrics_writer(say)
     recorder = Recorder(options, lines.tell, silence if quiet else say, channels=telling.senders(), on_status=on_status)
     with _Signals(recorder.stop, recorder.poll_logs):
         recorder.run()
@@ -302,12 +207,8 @@ class _Signals:
             signal.signal(number, handler)
 
 
-def _codes(values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(code.strip() for value in values for code in value.split(",") if code.strip())
-
-
 def _duration(text: str, option: str) -> int:
-    from pcapdiag.units import parse_duration  # noqa: PLC0415 - help needs it not
+    from pcapdiag.base.units import parse_duration  # noqa: PLC0415 - help needs it not
 
     try:
         return parse_duration(text)
@@ -316,28 +217,27 @@ def _duration(text: str, option: str) -> int:
         raise UsageError(msg) from error
 
 
-def _size(text: str) -> int | None:
-    """Return the bytes that a text such as 512MB means; None if it is no size."""
-    match = _SIZE.fullmatch(text.strip())
-    return int(match[1]) * _UNITS[match[2].lower()] if match else None
-
-
 def _ring_bytes(text: str) -> int:
-    size = _size(text)
-    if size is None or size < _LEAST_RING:
-        msg = f"--ring {text}: give a size of at least 4MB, such as 512MB or 2GB"
-        raise UsageError(msg)
-    return size
+    from pcapdiag.base.units import parse_size  # noqa: PLC0415 - help needs it not
+
+    with suppress(ValueError):
+        if (size := parse_size(text)) >= _LEAST_RING:
+            return size
+    msg = f"--ring {text}: give a size of at least 4MB, such as 512MB or 2GB"
+    raise UsageError(msg)
 
 
 def _bounds(keep: tuple[str, ...]) -> tuple[int, int]:
     """Return the most incidents and the most bytes for them; what is not given has no bound but the default's."""
+    from pcapdiag.base.units import parse_size  # noqa: PLC0415 - help needs it not
+
     most, most_bytes = 200, 2 << 30
     for text in keep:
-        size = _size(text)
-        if size is None or size < 1:
+        try:
+            size = parse_size(text)
+        except ValueError as error:
             msg = f"--keep {text}: give a number of incidents (200) or a size (2GB)"
-            raise UsageError(msg)
+            raise UsageError(msg) from error
         if text.strip().isdecimal():
             most = size
         else:

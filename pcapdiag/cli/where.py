@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from pcapdiag.errors import UsageError
+from pcapdiag.base.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

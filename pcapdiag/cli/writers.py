@@ -11,8 +11,8 @@ import json
 from importlib.util import find_spec
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
-from pcapdiag.errors import MissingExtraError
-from pcapdiag.report.escape import storable, visible
+from pcapdiag.base.errors import MissingExtraError
+from pcapdiag.privacy.escape import storable, visible
 from pcapdiag.report.summary import brief, clock
 
 if TYPE_CHECKING:

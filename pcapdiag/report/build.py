@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcapdiag.codes import CapturePoint, Direction, Leg, Outcome, Protocol
-from pcapdiag.findings import Confidence, Note
+from pcapdiag.base.codes import CapturePoint, Direction, Leg, Outcome, Protocol
+from pcapdiag.base.findings import Confidence, Note, Role
+from pcapdiag.base.units import count_of
+from pcapdiag.privacy.redact import Redactor
 from pcapdiag.report.far_end import UPSTREAM, build_far_end, build_proof, far_frames
+from pcapdiag.report.frame_numbers import FrameLocator
 from pcapdiag.report.impact import measure_impact
 from pcapdiag.report.ledger import build_log, lines_by_try
 from pcapdiag.report.model import (
@@ -32,42 +34,20 @@ from pcapdiag.report.model import (
     Tool,
     Totals,
     UpstreamSummary,
+    taken_over,
 )
-from pcapdiag.report.redact import Redactor
 from pcapdiag.report.settings import settings_read
-from pcapdiag.report.words import count_of, flag_names
+from pcapdiag.report.words import flag_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
-    from pcapdiag.analysis import Analysis, Upstream
-    from pcapdiag.capture.batch import Capture
-    from pcapdiag.findings import Evidence, Finding, Occurrence, Verdict
+    from pcapdiag.analysis.model import Analysis, Upstream
+    from pcapdiag.base.findings import Evidence, Finding, Occurrence, Verdict
+    from pcapdiag.engine.capture.batch import Capture
 
 
-_NO_CAUSES = ("PD901",)
 _ENDS = ("orig_hi", "orig_lo", "orig_port", "resp_hi", "resp_lo", "resp_port")
-
-
-class FrameLocator:
-    """Where a frame lies: from a 0-based frame of a capture to a file and the 1-based number within it.
-
-    Parameters
-    ----------
-    captures : sequence of Capture
-        The captures of the run, each with its files in order.
-    """
-
-    def __init__(self, captures: Sequence[Capture]) -> None:
-        self._paths = [[f.path for f in c.files] for c in captures]
-        self._starts = [[f.first_frame for f in c.files] for c in captures]
-
-    def locate(self, capture_idx: int, frame: int) -> tuple[str, int]:
-        """Return path and 1-based frame number; ``("", -1)`` for no frame."""
-        if frame < 0 or not self._paths[capture_idx]:
-            return "", -1
-        file_idx = max(bisect_right(self._starts[capture_idx], frame) - 1, 0)
-        return self._paths[capture_idx][file_idx], frame - self._starts[capture_idx][file_idx] + 1
 
 
 def build_report(
@@ -106,7 +86,7 @@ def build_report(
     """
     redactor = Redactor(active=redact)
     builder = _Builder(analysis, redactor)
-    findings = tuple(findings)
+    findings, verdicts = tuple(findings), tuple(verdicts)
     turns, pending = _count_unsure(analysis)
     report = Report(
         schema_version=SCHEMA_VERSION,
@@ -137,8 +117,8 @@ def build_report(
         ),
         upstreams=tuple(_upstream(u) for u in analysis.upstreams),
         findings=tuple(builder.finding(f) for f in findings),
-        verdicts=tuple(RuleVerdict(v.code, v.kind, v.reason) for v in verdicts),
-        log=builder.log(findings),
+        verdicts=tuple(RuleVerdict(v.code, v.kind, v.reason, v.role) for v in verdicts),
+        log=builder.log(findings, verdicts),
         notes=(*(builder.note(0, n) for n in (*analysis.notes, *_seen_twice(analysis))), *builder.far_notes()),
         settings=settings_read(analysis, findings),
         far_end=None if analysis.far_end is None else build_far_end(analysis.far_end, analysis.captures),
@@ -151,7 +131,7 @@ def build_report(
 
 def _count_unsure(analysis: Analysis) -> tuple[int, int]:
     """Count exchanges with upstreams that are turns of bytes, and responses that the capture does not hold in full."""
-    on_upstream_leg = np.asarray(analysis.legs) == Leg.UPSTREAM
+    on_upstream_leg = analysis.legs == Leg.UPSTREAM
     turns = pending = 0
     for chunk in analysis.exchanges.chunks():
         mine = on_upstream_leg[chunk["conn"]]
@@ -229,14 +209,14 @@ class _Builder:
             notes=notes,
         )
 
-    def log(self, findings: Iterable[Finding]) -> LogSummary:
+    def log(self, findings: Iterable[Finding], verdicts: Iterable[Verdict]) -> LogSummary:
         if self._analysis.log is None:
             return LogSummary()
 
         def locate(conn: int, frame: int) -> tuple[str, int]:
             return self._locator.locate(int(self._capture_idx[conn]), frame)
 
-        return build_log(self._analysis.log, findings, locate, self._redactor)
+        return build_log(self._analysis.log, findings, verdicts, locate, self._redactor)
 
     def note(self, capture_idx: int, note: Note, locator: FrameLocator | None = None) -> ReportNote:
         locator = locator or self._locator
@@ -244,27 +224,15 @@ class _Builder:
         return ReportNote(note.code, self._redactor.text(note.text), frame, note.offset, path or note.file)
 
     def finding(self, finding: Finding) -> FindingDetail:
-        return FindingDetail(
-            code=finding.code,
-            name=finding.name,
-            title=finding.title,
-            severity=finding.severity,
-            confidence=finding.confidence,
-            subject=finding.subject,
-            message=finding.message,
-            identifier=finding.identifier,
-            count=finding.count,
+        return taken_over(
+            FindingDetail,
+            finding,
             # A retried try has its cause elsewhere.
             failures=sum((o.conn, o.depth) in self._failures for o in finding.occurrences)
-            if finding.code not in _NO_CAUSES
+            if finding.facts.role is not Role.RETRIED
             else 0,
-            first_ts_ns=finding.first_ts_ns,
-            last_ts_ns=finding.last_ts_ns,
-            refuted_by=finding.refuted_by,
-            remedy=finding.remedy,
-            details=dict(finding.details),
             occurrences=tuple(self._occurrence(o) for o in finding.occurrences),
-            changes=finding.changes,
+            role=finding.facts.role,
         )
 
     def _occurrence(self, occurrence: Occurrence) -> OccurrenceDetail:
@@ -276,21 +244,14 @@ class _Builder:
             capture = evidence[0].capture
         proof = self._proofs.get((occurrence.conn, occurrence.depth))
         far = far_frames(proof, evidence, self._far_locator.locate) if evidence else ()
-        return OccurrenceDetail(
-            uid=occurrence.uid,
-            orig=occurrence.orig,
-            resp=occurrence.resp,
-            depth=occurrence.depth,
+        return taken_over(
+            OccurrenceDetail,
+            occurrence,
             capture=capture,
             request_frame=request_frame,
-            request_ts_ns=occurrence.request_ts_ns,
-            idle_before_ns=occurrence.idle_before_ns,
-            method=occurrence.method,
             target=self._redactor.target(occurrence.target),
             host=self._redactor.host(occurrence.host),
-            request_id=occurrence.request_id,
             closing_frame=closing_frame,
-            closing_kind=occurrence.closing_kind,
             closing_capture=closing_capture,
             display_filter=_display_filter(capture, request_frame, evidence),
             log_lines=(
@@ -304,21 +265,8 @@ class _Builder:
 
     def _evidence(self, capture_idx: int, evidence: Evidence) -> EvidenceFrame:
         capture, frame = self._locator.locate(capture_idx, evidence.frame)
-        return EvidenceFrame(
-            frame=frame,
-            capture=capture,
-            ts_ns=evidence.ts_ns,
-            dir=Direction(evidence.dir),
-            flags=flag_names(evidence.flags),
-            seq=evidence.seq,
-            ack=evidence.ack,
-            rel_seq=evidence.rel_seq,
-            rel_ack=evidence.rel_ack,
-            payload_len=evidence.payload_len,
-            ttl=evidence.ttl,
-            label=evidence.label,
-            text=evidence.text,
-        )
+        direction, flags = Direction(evidence.dir), flag_names(evidence.flags)
+        return taken_over(EvidenceFrame, evidence, frame=frame, capture=capture, dir=direction, flags=flags)
 
 
 def _display_filter(capture: str, request_frame: int, evidence: tuple[EvidenceFrame, ...]) -> str:
@@ -331,28 +279,15 @@ def _display_filter(capture: str, request_frame: int, evidence: tuple[EvidenceFr
 
 def _upstream(upstream: Upstream) -> UpstreamSummary:
     timeout = upstream.idle_timeout
-    return UpstreamSummary(
+    return taken_over(
+        UpstreamSummary,
+        upstream,
         endpoint=str(upstream.endpoint),
         name="",
-        connections=upstream.connections,
-        exchanges=upstream.exchanges,
-        unanswered=upstream.unanswered,
-        reused=upstream.reused,
         rtt_ns=Rtt(upstream.rtt_min_ns, upstream.rtt_p50_ns, upstream.rtt_p99_ns),
-        server_field=upstream.server_field,
         idle_timeout_ns=IdleTimeoutSummary(-1, -1, 0, None, ())
         if timeout is None
         else IdleTimeoutSummary(
             timeout.value_ns, timeout.spread_ns, timeout.samples, Confidence(timeout.confidence), timeout.named_as
         ),
-        requests_per_connection_limit=upstream.requests_per_connection_limit,
-        race_window_ns=upstream.race_window_ns,
-        near_misses=upstream.near_misses,
-        longest_answered_gap_ns=upstream.longest_answered_gap_ns,
-        idle_closes_by_upstream=upstream.idle_closes_by_upstream,
-        idle_closes_by_proxy=upstream.idle_closes_by_proxy,
-        proxy_idle_close_ns=upstream.proxy_idle_close_ns,
-        longest_gap_ns=upstream.longest_gap_ns,
-        opened=upstream.opened,
-        handshake_ns=upstream.handshake_ns,
     )

@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pcapdiag.codes import Direction
-from pcapdiag.far_end import Delay, ProofKind
-from pcapdiag.report.model import EvidenceFrame, FarClock, FarEndProof, FarEndSummary
-from pcapdiag.report.words import count_of, flag_names
-from pcapdiag.units import about
+from pcapdiag.analysis.far_end import Delay, ProofKind
+from pcapdiag.base.codes import Direction
+from pcapdiag.base.sequence import relative_sequence
+from pcapdiag.base.units import about, count_of
+from pcapdiag.report.model import EvidenceFrame, FarClock, FarEndProof, FarEndSummary, taken_over
+from pcapdiag.report.words import flag_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from pcapdiag.capture.batch import Capture
-    from pcapdiag.far_end import Clock, FarEnd, FarFrame, Proof
+    from pcapdiag.analysis.far_end import EndClock, FarEnd, FarFrame, Proof
+    from pcapdiag.engine.capture.batch import Capture
     from pcapdiag.report.model import OccurrenceDetail
 
 UPSTREAM = "upstream"
@@ -68,18 +69,9 @@ def build_far_end(far_end: FarEnd, captures: Sequence[Capture]) -> FarEndSummary
     clocks = tuple(_clock(clock, far_end, captures) for clock in far_end.clocks)
     low, high = _offset_bounds(clocks)
     kinds = Counter(proof.kind for proof in far_end.proofs.values())
-    return FarEndSummary(
-        joined=far_end.joined,
-        only_proxy=far_end.only_proxy,
-        only_upstream=far_end.only_upstream,
-        not_covered=far_end.not_covered,
-        ambiguous=far_end.ambiguous,
-        renumbered=far_end.renumbered,
-        translated=far_end.translated,
-        lost_to_upstream=far_end.lost_to_upstream,
-        lost_to_proxy=far_end.lost_to_proxy,
-        missed_by_proxy=far_end.missed_by_proxy,
-        missed_by_upstream=far_end.missed_by_upstream,
+    return taken_over(
+        FarEndSummary,
+        far_end,
         clock_offset_ns=None if low is None or high is None else (low + high) // 2,
         clock_offset_width_ns=None if low is None or high is None else high - low,
         pairs=sum(clock.pairs for clock in clocks),
@@ -90,7 +82,7 @@ def build_far_end(far_end: FarEnd, captures: Sequence[Capture]) -> FarEndSummary
     )
 
 
-def _clock(clock: Clock, far_end: FarEnd, captures: Sequence[Capture]) -> FarClock:
+def _clock(clock: EndClock, far_end: FarEnd, captures: Sequence[Capture]) -> FarClock:
     return FarClock(
         capture=captures[clock.near_idx].files[0].path,
         upstream_capture=far_end.captures[clock.far_idx].files[0].path,
@@ -130,7 +122,7 @@ def _spanning(delays: Iterable[Delay | None]) -> Delay | None:
 
 def build_proof(proof: Proof | None) -> FarEndProof | None:
     """Return a proof as the report has it."""
-    return None if proof is None else FarEndProof(proof.kind, proof.text, proof.lead_ns, proof.is_certain)
+    return None if proof is None else taken_over(FarEndProof, proof)
 
 
 def far_frames(
@@ -172,27 +164,20 @@ def _evidence(
     segment = found.segment
     direction = Direction(segment.dir)
     capture, frame = locate(segment.capture_idx, segment.frame)
-    return EvidenceFrame(
+    return taken_over(
+        EvidenceFrame,
+        segment,
         frame=frame,
         capture=capture,
-        ts_ns=segment.ts_ns,
         dir=direction,
         flags=flag_names(segment.flags),
-        seq=segment.seq,
-        ack=segment.ack,
-        rel_seq=_relative(segment.seq, bases[direction]),
-        rel_ack=_relative(segment.ack, bases[Direction(1 - direction)]),
-        payload_len=segment.payload_len,
-        ttl=segment.ttl,
+        rel_seq=relative_sequence(segment.seq, bases[direction]),
+        rel_ack=relative_sequence(segment.ack, bases[Direction(1 - direction)]),
         label=found.label,
         text=found.text,
         end=UPSTREAM,
         clock_offset_ns=clock_offset_ns,
     )
-
-
-def _relative(seq: int, base: int) -> int:
-    return (seq - base) & 0xFFFFFFFF if seq >= 0 and base >= 0 else -1
 
 
 def proof_line(occurrence: OccurrenceDetail) -> str:

@@ -6,12 +6,11 @@ where no row is.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from pcapdiag.report.model import FindingDetail, OccurrenceDetail
+from pcapdiag.report.model import FindingDetail, OccurrenceDetail, json_fields
 
 if TYPE_CHECKING:
     from pcapdiag.report.model import Report
@@ -40,7 +39,7 @@ def occurrences_frame(report: Report) -> pd.DataFrame:
 def _columns(cls: type) -> dict[str, str]:
     """Return the columns of a class of the report and their types; beside a time stands its text."""
     columns: dict[str, str] = {}
-    for field in dataclasses.fields(cls):
+    for field in json_fields(cls):
         if field.name in _NESTED:
             continue
         columns[field.name] = str(field.type)

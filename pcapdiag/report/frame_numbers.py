@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcapdiag.report.escape import storable
+from pcapdiag.privacy.escape import storable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from pcapdiag.capture.batch import Capture
+    from pcapdiag.engine.capture.batch import Capture
 
 
 class FrameNumbers:
@@ -39,3 +40,24 @@ class FrameNumbers:
             paths[here] = names[file_idx]
             numbers[here] = frames[here] - starts[file_idx] + 1
         return paths, numbers
+
+
+class FrameLocator:
+    """Where a frame lies: from a 0-based frame of a capture to a file and the 1-based number within it.
+
+    Parameters
+    ----------
+    captures : sequence of Capture
+        The captures of the run, each with its files in order.
+    """
+
+    def __init__(self, captures: Sequence[Capture]) -> None:
+        self._paths = [[f.path for f in c.files] for c in captures]
+        self._starts = [[f.first_frame for f in c.files] for c in captures]
+
+    def locate(self, capture_idx: int, frame: int) -> tuple[str, int]:
+        """Return path and 1-based frame number; ``("", -1)`` for no frame."""
+        if frame < 0 or not self._paths[capture_idx]:
+            return "", -1
+        file_idx = max(bisect_right(self._starts[capture_idx], frame) - 1, 0)
+        return self._paths[capture_idx][file_idx], frame - self._starts[capture_idx][file_idx] + 1

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcapdiag.codes import Leg, Outcome, Protocol
+from pcapdiag.base.codes import Leg, Outcome, Protocol
+from pcapdiag.base.units import NS_PER_S, count_of
 from pcapdiag.report.model import Impact
-from pcapdiag.report.words import count_of
 
 if TYPE_CHECKING:
-    from pcapdiag.analysis import Analysis
-    from pcapdiag.correlate.clients import ClientTally
+    from pcapdiag.analysis.model import Analysis
+    from pcapdiag.proxy.join.clients import ClientTally
 
 ACCESS_LOG, CLIENT_LEG = "access_log", "client_leg"
-_S = 1_000_000_000
 _CLIENT_CLOSED = 499
 _MOST_SECONDS = 400_000
 _MOST_UNREAD = 20
@@ -59,7 +58,7 @@ def _from_log(analysis: Analysis, tally: ClientTally) -> Impact:
         return Impact(unknown="the access log covers too long a time; give the part of it around the capture")
     clock = analysis.log.clock if analysis.log is not None else None
     ahead_ns = clock.offset_ns if clock is not None and clock.is_measured and not clock.is_ambiguous else 0
-    first, last = ((t + ahead_ns) // _S for t in (analysis.first_ts_ns, analysis.last_ts_ns))
+    first, last = ((t + ahead_ns) // NS_PER_S for t in (analysis.first_ts_ns, analysis.last_ts_ns))
     served = [s for second, s in tally.seconds.items() if first <= second <= last]
     if not served:
         return Impact(unknown="the access log holds no request of the time of the capture")
@@ -80,7 +79,7 @@ def _from_log(analysis: Analysis, tally: ClientTally) -> Impact:
 
 
 def _from_capture(analysis: Analysis) -> Impact | None:
-    legs = np.asarray(analysis.legs)
+    legs = analysis.legs
     if not (legs == Leg.CLIENT).any():
         return None
     requests: Counter[int] = Counter()
@@ -93,7 +92,7 @@ def _from_capture(analysis: Analysis) -> Impact | None:
         is_http = chunk["protocol"] == Protocol.HTTP1
         n_opaque += int((mine & ~is_http).sum())
         rows = chunk.rows[mine & is_http]
-        ends = (rows["request_ts_ns"] + np.maximum(rows["duration_ns"], 0)) // _S
+        ends = (rows["request_ts_ns"] + np.maximum(rows["duration_ns"], 0)) // NS_PER_S
         status = rows["status_code"]
         is_lost = (status >= 500) | np.isin(rows["outcome"], (Outcome.UNANSWERED, Outcome.TRUNCATED))
         requests.update(ends.tolist())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pcapdiag.codes import Direction
+from pcapdiag.base.codes import Direction
 from pcapdiag.report.summary import brief
 
 if TYPE_CHECKING:

@@ -8,26 +8,22 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
-from pcapdiag.correlate.ledger import EntryVerdict, WireVerdict
-from pcapdiag.correlate.symptoms import FOUND_NO_PEER
-from pcapdiag.findings import Confidence
-from pcapdiag.report.escape import shorten
+from pcapdiag.base.findings import Confidence, Role
+from pcapdiag.base.units import NS_PER_S, count_of, format_duration_ns
+from pcapdiag.privacy.escape import shorten
+from pcapdiag.proxy.join.ledger import EntryVerdict, WireVerdict
+from pcapdiag.proxy.join.symptoms import FOUND_NO_PEER
 from pcapdiag.report.model import LogEntryDetail, LogFailure, LogSummary
-from pcapdiag.report.words import count_of
-from pcapdiag.units import format_duration_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from pcapdiag.correlate.ledger import JoinedEntry, Ledger, WireTry
-    from pcapdiag.findings import Finding
-    from pcapdiag.logs.entries import ErrorEntry
-    from pcapdiag.report.redact import Redactor
+    from pcapdiag.base.findings import Finding, Verdict
+    from pcapdiag.privacy.redact import Redactor
+    from pcapdiag.proxy.join.ledger import JoinedEntry, Ledger, WireTry
+    from pcapdiag.proxy.logs.entries import ErrorEntry
 
-_S = 1_000_000_000
 _V = TypeVar("_V", EntryVerdict, WireVerdict)
-_NO_LIVE = "PD601"
-_RETRIED = "PD901"
 _MOST_CANDIDATES = 20
 _MOST_REASONS = 3
 _MOST_UNDETERMINED = 10
@@ -58,7 +54,11 @@ _ENTRY_WORDS = {
 
 
 def build_log(
-    ledger: Ledger, findings: Iterable[Finding], locate: Callable[[int, int], tuple[str, int]], redactor: Redactor
+    ledger: Ledger,
+    findings: Iterable[Finding],
+    verdicts: Iterable[Verdict],
+    locate: Callable[[int, int], tuple[str, int]],
+    redactor: Redactor,
 ) -> LogSummary:
     """Return what the report says of the logs.
 
@@ -68,6 +68,8 @@ def build_log(
         Logs and packets, joined.
     findings : iterable of Finding
         They name the cause of each try.
+    verdicts : iterable of Verdict
+        One per rule: they name the one that requests without a peer fall to, whether its findings are shown or not.
     locate : callable
         From a connection and a 0-based frame to the file and the frame's number in it.
     redactor : Redactor
@@ -77,8 +79,9 @@ def build_log(
     -------
     LogSummary
     """
-    causes = [f for f in findings if f.code != _RETRIED]
+    causes = [f for f in findings if f.facts.role is not Role.RETRIED]
     codes = {(o.conn, o.depth): f.code for f in causes for o in f.occurrences if o.conn >= 0}
+    no_peer = next((v.code for v in verdicts if v.role is Role.NO_PEER), "")
     clock = ledger.clock
     measured = clock if clock is not None and clock.is_measured else None
     return LogSummary(
@@ -88,7 +91,7 @@ def build_log(
         pairs=clock.pairs if clock is not None else 0,
         conflicts=clock.conflicts if clock is not None else 0,
         is_certain=clock is None or not clock.is_ambiguous,
-        entries=tuple(_entry(j, codes, ledger.zone_s or 0, locate, redactor) for j in ledger.entries),
+        entries=tuple(_entry(j, codes, no_peer, ledger.zone_s or 0, locate, redactor) for j in ledger.entries),
         failures=tuple(
             LogFailure(
                 uid=t.wire.uid,
@@ -123,6 +126,7 @@ def lines_by_try(ledger: Ledger | None) -> dict[tuple[int, int], tuple[str, ...]
 def _entry(
     joined: JoinedEntry,
     codes: Mapping[tuple[int, int], str],
+    no_peer: str,
     zone_s: int,
     locate: Callable[[int, int], tuple[str, int]],
     redactor: Redactor,
@@ -130,12 +134,12 @@ def _entry(
     entry, wire = joined.entry, joined.wire
     code = codes.get(wire.key, "") if wire is not None else ""
     if entry.kind in FOUND_NO_PEER and joined.verdict is EntryVerdict.NO_PACKETS_EXPECTED:
-        code = _NO_LIVE
+        code = no_peer
     capture, frame = locate(wire.conn, wire.request_frame) if wire is not None else ("", -1)
     return LogEntryDetail(
         path=entry.path,
         line=entry.line,
-        ts_ns=(entry.ts_s - zone_s) * _S,
+        ts_ns=(entry.ts_s - zone_s) * NS_PER_S,
         level=entry.level,
         pid=entry.pid,
         log_conn=entry.log_conn,

@@ -1,8 +1,9 @@
 """`Report`: what an analysis says, as plain data in the words of the JSON contract (docs/json.md).
 
-Field names here are the names in JSON; nothing is renamed on the way out. Frames are 1-based within the file named by
-`capture`, as Wireshark shows them. No index and no time are `-1`, as in every table. Nothing here depends on the clock,
-the machine or the order of a set: the same input gives the same report, byte for byte.
+Field names here are the names in JSON; nothing is renamed on the way out, and only what is the rule's stays behind.
+Frames are 1-based within the file named by `capture`, as Wireshark shows them. No index and no time are `-1`, as in
+every table. Nothing here depends on the clock, the machine or the order of a set: the same input gives the same report,
+byte for byte.
 """
 
 from __future__ import annotations
@@ -10,20 +11,23 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pcapdiag.codes import CapturePoint, Direction
-from pcapdiag.conf.describe import SettingRow  # noqa: TC001 - with those below
-from pcapdiag.correlate.ledger import EntryVerdict, WireVerdict  # noqa: TC001 - with the next
-from pcapdiag.far_end import Delay, ProofKind  # noqa: TC001 - with those below
-from pcapdiag.findings import Change, Confidence, Severity, VerdictKind  # noqa: TC001 - docs/generate.py reads the types
-from pcapdiag.report.escape import storable
-from pcapdiag.units import format_ts_ns
+from pcapdiag.analysis.far_end import Delay, ProofKind  # noqa: TC001 - docs/generate.py reads the types
+from pcapdiag.base.codes import CapturePoint, Direction
+from pcapdiag.base.findings import Change, Confidence, Role, Severity, VerdictKind
+from pcapdiag.base.units import format_ts_ns
+from pcapdiag.privacy.escape import storable
+from pcapdiag.proxy.conf.describe import SettingRow  # noqa: TC001 - with the first
+from pcapdiag.proxy.join.ledger import EntryVerdict, WireVerdict  # noqa: TC001 - with the first
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SCHEMA_VERSION = 1
+_OF_THE_RULE = {"in_json": False}
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +246,7 @@ class FindingDetail:
     details: dict[str, Any]
     occurrences: tuple[OccurrenceDetail, ...]
     changes: tuple[Change, ...] = ()
+    role: Role = field(default=Role.CAUSE, metadata=_OF_THE_RULE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +256,7 @@ class RuleVerdict:
     code: str
     verdict: VerdictKind
     reason: str
+    role: Role = field(default=Role.CAUSE, metadata=_OF_THE_RULE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,11 +445,6 @@ class Report:
     redaction: Redaction = Redaction(redacted=True)
     impact: Impact = Impact()
 
-    def _repr_html_(self) -> str:
-        from pcapdiag.report.notebook import render  # noqa: PLC0415 - it makes words of what is defined here
-
-        return render(self)
-
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON-ready dicts and lists, absolute times in ISO 8601 beside their nanoseconds."""
         plain: dict[str, Any] = to_plain(self)
@@ -467,8 +468,24 @@ def to_plain(value: Any) -> Any:
     return value
 
 
+def taken_over(reported: Callable[..., _T], source: Any, **others: Any) -> _T:
+    """Return a dataclass as the report has it: fields of one name are taken over, but for `others`."""
+    return reported(**{name: getattr(source, name) for name in _shared_names(reported, source.__class__)} | others)
+
+
+@cache
+def _shared_names(a: Any, b: Any) -> frozenset[str]:
+    first, second = ({item.name for item in dataclasses.fields(cls)} for cls in (a, b))
+    return frozenset(first & second)
+
+
+def json_fields(cls: Any) -> Iterator[dataclasses.Field[Any]]:
+    """Yield the fields of a dataclass, or of an instance, that JSON has."""
+    return (item for item in dataclasses.fields(cls) if item.metadata.get("in_json", True))
+
+
 def _fields(value: Any) -> Iterator[tuple[str, Any]]:
-    for item in dataclasses.fields(value):
+    for item in json_fields(value):
         content = getattr(value, item.name)
         yield item.name, to_plain(content)
         if item.name == "ts_ns" or item.name.endswith("_ts_ns"):

@@ -1,6 +1,6 @@
 """The section on the proxy's configuration: which settings the findings rest on, where each was read, what was assumed.
 
-Knows which codes rest on which settings; nothing of files, and no layout beyond rows and columns.
+Which settings a finding rests on, its rule declares. Knows nothing of files, and no layout beyond rows and columns.
 """
 
 from __future__ import annotations
@@ -8,36 +8,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pcapdiag.conf.describe import describe_block, describe_location, describe_main
+from pcapdiag.base.units import count_of
+from pcapdiag.proxy.conf.describe import POOL, describe_block, describe_location, describe_main
 from pcapdiag.report.summary import MAX_LINES, Grid
-from pcapdiag.report.words import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pcapdiag.analysis import Analysis
-    from pcapdiag.conf.describe import SettingRow
-    from pcapdiag.conf.settings import UpstreamBlock
-    from pcapdiag.findings import Finding
+    from pcapdiag.analysis.model import Analysis
+    from pcapdiag.base.findings import Finding
+    from pcapdiag.proxy.conf.describe import SettingRow
+    from pcapdiag.proxy.conf.settings import UpstreamBlock
 
-_POOL = ("keepalive", "keepalive_timeout")
-_RETRY = ("_next_upstream", "_next_upstream_tries", "_next_upstream_timeout")
-_NEEDS = {
-    "PD10": _POOL,
-    "PD11": _POOL,
-    "PD107": ("keepalive_requests",),
-    "PD204": ("_read_timeout", *_RETRY),
-    "PD205": ("_send_timeout",),
-    "PD206": ("_read_timeout",),
-    "PD207": ("_send_timeout",),
-    "PD30": ("_connect_timeout", *_RETRY),
-    "PD401": ("_buffer_size",),
-    "PD601": ("zone", "max_fails", "fail_timeout", "backup", "down", *_RETRY),
-    "PD602": _POOL,
-    "PD603": (*_POOL, "_http_version", "Connection"),
-    "PD901": _RETRY,
-}
-"""Beginnings of codes, and the endings of the names of the settings that they rest on."""
 _OF_SERVER = re.compile(r"server (?P<address>\S+) (?P<name>max_fails|fail_timeout)")
 
 
@@ -60,8 +42,7 @@ def settings_read(analysis: Analysis, findings: Iterable[Finding]) -> tuple[Sett
     if settings is None:
         return ()
     findings = tuple(findings)
-    names = {name for f in findings for code, its in _NEEDS.items() if f.code.startswith(code) for name in its}
-    names = names or set(_POOL)
+    names = {name for f in findings for name in f.facts.settings} or set(POOL)
     blocks = _blocks(analysis, findings)
     rows = [row for block in blocks for row in describe_block(block) if row.name.rpartition(" ")[2] in names]
     if "backup" in names:
@@ -71,7 +52,7 @@ def settings_read(analysis: Analysis, findings: Iterable[Finding]) -> tuple[Sett
             for row in describe_block(block)
             if row.name.startswith("server ") and not row.why and row.value in {"backup", "down", "backup down"}
         ]
-    endings = tuple(name for name in names if name.startswith("_") or name == "Connection")
+    endings = tuple(name for name in names if name.startswith("_"))
     if endings:
         rows += [
             row
@@ -81,7 +62,7 @@ def settings_read(analysis: Analysis, findings: Iterable[Finding]) -> tuple[Sett
         ]
     if analysis.log is not None:
         # Without a zone each worker counts failures for itself.
-        has_workers = any(f.code == "PD601" for f in findings) and not all(block.zone.value for block in blocks)
+        has_workers = "worker_processes" in names and not all(block.zone.value for block in blocks)
         rows += [row for row in describe_main(settings) if has_workers or row.name != "worker_processes"]
     return tuple(dict.fromkeys(rows))
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from pcapdiag.capture.link_types import describe_link_type
-from pcapdiag.findings import Confidence, Severity, VerdictKind
-from pcapdiag.report.escape import shorten
-from pcapdiag.report.words import CAPTURE_POINTS, count_of
-from pcapdiag.units import format_bytes, format_duration_ns, format_ts_ns
+from pcapdiag.base.findings import Confidence, Role, Severity, VerdictKind
+from pcapdiag.base.units import count_of, format_bytes, format_duration_ns, format_ts_ns
+from pcapdiag.engine.capture.link_types import describe_link_type
+from pcapdiag.privacy.escape import shorten
+from pcapdiag.report.words import CAPTURE_POINTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,6 @@ MAX_LINES = 20
 """Lines of any other list that grows with the input."""
 
 _MAX_TARGET = 48
-_LAST_RULE = "PD999"
 
 # Numbers, addresses and times within a remedy.
 _NUMBER = re.compile(r"[0-9a-f]*[:.\[\]0-9]*\d[\w:.\]]*")
@@ -162,9 +161,9 @@ def is_judged(report: Report) -> bool:
 
 
 def _not_judged(report: Report) -> str:
-    """Return why not even the last rule, which any lost request would fall to, could be evaluated; empty if it was."""
-    skipped = (v for v in report.verdicts if v.code == _LAST_RULE and v.verdict == VerdictKind.NOT_EVALUATED)
-    return next((v.reason for v in skipped), "")
+    """Return why not even the rule that any lost request would fall to could be evaluated; empty if it was."""
+    last = (v for v in report.verdicts if v.role is Role.UNEXPLAINED)
+    return next((v.reason for v in last if v.verdict is VerdictKind.NOT_EVALUATED), "")
 
 
 def _turns(report: Report, n_requests: int) -> str:

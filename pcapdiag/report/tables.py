@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from pcapdiag.codes import (
+from pcapdiag.base.codes import (
     ClosingKind,
     ConnEnd,
     ConnState,
@@ -28,12 +28,12 @@ from pcapdiag.codes import (
     Protocol,
     UndecodedReason,
 )
-from pcapdiag.columns import Table
+from pcapdiag.base.tables import Table
+from pcapdiag.base.units import format_endpoint, format_ts_ns
+from pcapdiag.engine.tcp.uid import connection_uid
+from pcapdiag.privacy.redact import redact_target
 from pcapdiag.report import words
 from pcapdiag.report.frame_numbers import FrameNumbers
-from pcapdiag.report.redact import redact_target
-from pcapdiag.tcp.uid import connection_uid
-from pcapdiag.units import format_endpoint, format_ts_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pcapdiag.analysis import Analysis
+    from pcapdiag.analysis.model import Analysis
 
 _MAX_ROWS = 32_768
 
@@ -91,7 +91,7 @@ class TableBuilder:
             **_times("last_ts", rows["last_ts_ns"]),
             "orig": self._orig,
             "resp": self._resp,
-            "leg": _lookup(np.asarray(self._analysis.legs), Leg),
+            "leg": _lookup(self._analysis.legs, Leg),
             "protocol": _lookup(rows["protocol"], Protocol),
             "conn_state": _lookup(rows["conn_state"], ConnState, {s: s.name for s in ConnState}),
             "conn_state_words": _lookup(rows["conn_state"], ConnState, words.CONN_STATES),
@@ -172,7 +172,7 @@ class TableBuilder:
             "request_id": request_id,
             "conn": conn,
             "uid": self._uids[conn],
-            "leg": _lookup(np.asarray(self._analysis.legs)[conn], Leg),
+            "leg": _lookup(self._analysis.legs[conn], Leg),
             "capture": np.where(file == "", response_file, file),
         }
         return pd.DataFrame(data)

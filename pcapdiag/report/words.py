@@ -5,7 +5,16 @@ Plain text for every enumeration that a report or a table shows. No markup, no l
 
 from __future__ import annotations
 
-from pcapdiag.codes import CapturePoint, ConnState, Fate, FrameKind, Outcome, PacketDirection, TcpFlag, UndecodedReason
+from pcapdiag.base.codes import (
+    CapturePoint,
+    ConnState,
+    Fate,
+    FrameKind,
+    Outcome,
+    PacketDirection,
+    TcpFlag,
+    UndecodedReason,
+)
 
 CAPTURE_POINTS = {
     CapturePoint.UNKNOWN: "at an unknown place",
@@ -109,8 +118,3 @@ def flag_names(flags: int) -> tuple[str, ...]:
 def history_words(history: str) -> str:
     """Return Zeek's history letters in words: ``ShAd`` is ``> SYN, < SYN-ACK, > ACK, < data``."""
     return ", ".join(f"{'>' if c.isupper() else '<'} {HISTORY.get(c.lower(), c)}" for c in history)
-
-
-def count_of(number: int, singular: str, plural: str = "") -> str:
-    """Return ``1 request`` or ``2,345 requests``."""
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"

@@ -8,40 +8,25 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pcapdiag.correlate.arrivals import ArrivalVerdict
-from pcapdiag.findings import Confidence
+from pcapdiag.base.findings import Confidence
+from pcapdiag.proxy.join.arrivals import ArrivalVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pcapdiag.correlate.arrivals import Arrival
-    from pcapdiag.rules._rule import Claim
+    from pcapdiag.proxy.join.arrivals import Arrival
+    from pcapdiag.rules._claim import Claim, Proofs
 
 Key = tuple[int, int]
 
-_NEVER_PROCESSED = {
-    "PD101": Confidence.LIKELY,
-    "PD102": Confidence.LIKELY,
-    "PD103": Confidence.CONFIRMED,
-    "PD104": Confidence.CONFIRMED,
-    "PD105": Confidence.LIKELY,
-    "PD106": Confidence.LIKELY,
-}
-"""Causes by which no application ever sees the request, and the most that a missing line makes of them.
 
-A restart looks like PD101 with a lost FIN, and is no line in the log either: there the packets have to say more.
-"""
-_IN_HAND = ("PD201", "PD202", "PD203", "PD204", "PD206")
-"""Causes by which the application had the request; a missing line refutes none, for it is written at the end."""
-
-
-def weigh(code: str, claim: Claim, arrival: Arrival | None) -> Claim:
+def weigh(proofs: Proofs, claim: Claim, arrival: Arrival | None) -> Claim:
     """Return a claim as certain as the application's log leaves it.
 
     Parameters
     ----------
-    code : str
-        Of the cause.
+    proofs : Proofs
+        What the cause's rule declares.
     claim : Claim
         As packets have it.
     arrival : Arrival or None
@@ -54,30 +39,31 @@ def weigh(code: str, claim: Claim, arrival: Arrival | None) -> Claim:
     if arrival is None:
         return claim
     confidence = claim.confidence
-    if code in _NEVER_PROCESSED:
+    if proofs.without_line is not None:
         if arrival.verdict is ArrivalVerdict.ARRIVED:
             confidence = Confidence.POSSIBLE
         elif arrival.verdict is ArrivalVerdict.NOT_IN_LOG:
-            raised = Confidence(min(confidence + 1, _NEVER_PROCESSED[code]))
+            raised = Confidence(min(confidence + 1, proofs.without_line))
             confidence = max(confidence, raised)
-    elif code in _IN_HAND and arrival.verdict is ArrivalVerdict.ARRIVED:
+    elif proofs.has_arrived and arrival.verdict is ArrivalVerdict.ARRIVED:
         confidence = Confidence(min(confidence + 1, Confidence.CONFIRMED))
     return replace(claim, confidence=confidence)
 
 
-def arrival_text(code: str, arrival: Arrival | None) -> str:
+def arrival_text(proofs: Proofs, arrival: Arrival | None) -> str:
     """Return what the log says of one request, in a sentence; empty if it says nothing."""
     if arrival is None:
         return ""
     if arrival.verdict is ArrivalVerdict.ARRIVED:
         status = f", status {arrival.status}" if arrival.status >= 0 else ""
         text = f"{arrival.path}:{arrival.line} has this request{status} (by {arrival.by})"
-        return f"{text}: the application had it, which speaks against this cause" if code in _NEVER_PROCESSED else text
+        against = ": the application had it, which speaks against this cause"
+        return text if proofs.without_line is None else f"{text}{against}"
     if arrival.verdict is ArrivalVerdict.NOT_IN_LOG:
         before, after = arrival.around
         text = f"no line in {arrival.path} (by {arrival.by}), which has what came before (line {before}) and after"
         text += f" (line {after})"
-        return f"{text}; a line is written at the end, so that work cut off leaves none" if code in _IN_HAND else text
+        return f"{text}; a line is written at the end, so that work cut off leaves none" if proofs.has_arrived else text
     if arrival.verdict is ArrivalVerdict.NOT_COVERED:
         missing = " nor ".join(name for name, line in zip(("before", "after"), arrival.around, strict=True) if line < 0)
         why = f"nothing of this upstream {missing} it" if missing else "too many lines to hold them all"
@@ -85,7 +71,7 @@ def arrival_text(code: str, arrival: Arrival | None) -> str:
     return f"{arrival.path} has lines that may be this request or others alike (by {arrival.by})"
 
 
-def arrivals_message(code: str, keys: Sequence[Key], arrivals: Mapping[Key, Arrival]) -> str:
+def arrivals_message(proofs: Proofs, keys: Sequence[Key], arrivals: Mapping[Key, Arrival]) -> str:
     """Return what the logs say of all requests of a finding, as a sentence that follows another; empty if nothing."""
     its = [arrivals[key] for key in keys if key in arrivals]
     arrived = sum(a.verdict is ArrivalVerdict.ARRIVED for a in its)
@@ -97,7 +83,7 @@ def arrivals_message(code: str, keys: Sequence[Key], arrivals: Mapping[Key, Arri
     if absent:
         parts.append(f"has no line for {_share(absent, keys, 'any of the')}, though it has what came before and after")
     if arrived:
-        against = ", which speaks against this cause" if code in _NEVER_PROCESSED else ""
+        against = "" if proofs.without_line is None else ", which speaks against this cause"
         parts.append(f"has {_share(arrived, keys, 'all')}{against}")
     return f" The application's log {' and '.join(parts)} (by {by})."
 

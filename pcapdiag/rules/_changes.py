@@ -1,6 +1,6 @@
 """Changes to the configuration that was given, in words: file and line, from what to what.
 
-Knows how a change reads; which setting meets which need is in `pcapdiag.conf.remedy`.
+Knows how a change reads; which setting meets which need is in `pcapdiag.proxy.conf.remedy`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pcapdiag.findings import Change
+    from pcapdiag.base.findings import Change
 
 _MOST_LINES = 12
 
@@ -21,7 +21,7 @@ def change_line(change: Change) -> str:
     Parameters
     ----------
     change : Change
-        From `pcapdiag.conf.remedy`.
+        From `pcapdiag.proxy.conf.remedy`.
 
     Returns
     -------

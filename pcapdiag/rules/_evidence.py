@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.analysis import sequence_difference
-from pcapdiag.codes import Direction, Key
-from pcapdiag.findings import Evidence
+from pcapdiag.base.codes import Direction, Key
+from pcapdiag.base.findings import Evidence
+from pcapdiag.base.sequence import relative_sequence, sequence_difference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pcapdiag.analysis import KeySegment, Loss
+    from pcapdiag.analysis.model import KeySegment, Loss
+
+MOST_WITH_EVIDENCE = 500
+"""Occurrences of a finding that come with their frames: a flood of failures needs no flood of proofs."""
 
 _LABELS = {
     Key.SYN: "SYN",
@@ -80,8 +83,8 @@ def build_evidence(loss: Loss, texts: Mapping[Key, str]) -> tuple[Evidence, ...]
                 flags=segment.flags,
                 seq=segment.seq,
                 ack=segment.ack,
-                rel_seq=_relative(segment.seq, base_seq),
-                rel_ack=_relative(segment.ack, base_ack),
+                rel_seq=relative_sequence(segment.seq, base_seq),
+                rel_ack=relative_sequence(segment.ack, base_ack),
                 payload_len=segment.payload_len,
                 ttl=segment.ttl,
                 label=", ".join(_LABELS[s.key] for s in segments),
@@ -89,10 +92,6 @@ def build_evidence(loss: Loss, texts: Mapping[Key, str]) -> tuple[Evidence, ...]
             )
         )
     return tuple(evidence)
-
-
-def _relative(seq: int, base: int) -> int:
-    return (seq - base) & 0xFFFFFFFF if seq >= 0 and base >= 0 else -1
 
 
 def _usual_text(loss: Loss, segment: KeySegment) -> str:

@@ -1,14 +1,15 @@
-"""What PD201 and PD202 say alike: the upstream failed with the request in hand."""
+"""What rules say alike whose upstream failed with the request in hand."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pcapdiag.base.units import about, count_of
 from pcapdiag.rules._wire import is_acknowledged, last_sent_ns
-from pcapdiag.rules._words import about, count, duration_range
+from pcapdiag.rules._words import duration_range
 
 if TYPE_CHECKING:
-    from pcapdiag.analysis import Analysis
+    from pcapdiag.analysis.model import Analysis
     from pcapdiag.rules._rule import Group
 
 _MOMENT_NS = 100_000_000
@@ -27,7 +28,7 @@ def failure_message(analysis: Analysis, group: Group, did: str) -> str:
     upstream = analysis.upstream_by_endpoint.get(group.losses[0].connection.resp)
     rtt = f"; one RTT is {about(upstream.rtt_p50_ns)}" if upstream and upstream.rtt_p50_ns >= 0 else ""
     after = f"{duration_range(waits)} after the request{rtt}.{_together(group)}"
-    requests = count(n, "request")
+    requests = count_of(n, "request")
     if not acknowledged:
         none = "it" if n == 1 else "any"
         return f"{group.subject} {did} of {requests}{on_fresh} without having acknowledged {none}, {after}"

@@ -6,22 +6,23 @@ Knows how such an entry and its try become an occurrence; which entries mean whi
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pcapdiag.codes import Direction, TcpFlag
-from pcapdiag.correlate.ledger import EntryVerdict
-from pcapdiag.findings import Confidence, Evidence, Finding, Occurrence
+from pcapdiag.base.codes import Direction, TcpFlag
+from pcapdiag.base.findings import Confidence, Evidence, Finding, Occurrence
+from pcapdiag.proxy.join.ledger import EntryVerdict
+from pcapdiag.rules._evidence import MOST_WITH_EVIDENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pcapdiag.analysis import Analysis
-    from pcapdiag.correlate.ledger import JoinedEntry, WireTry
-    from pcapdiag.logs.entries import LogKind
-    from pcapdiag.rules._rule import Rule, Words
+    from pcapdiag.analysis.model import Analysis
+    from pcapdiag.proxy.join.ledger import JoinedEntry, WireTry
+    from pcapdiag.proxy.logs.entries import LogKind
+    from pcapdiag.rules._rule import GroupText, Rule
 
 NEEDS_LOG = "only the error log says what of an answer the proxy could not use: needs --error-log"
-_MOST_WITH_EVIDENCE = 500
 
 
 def logged_tries(analysis: Analysis, kinds: frozenset[LogKind], action: str = "") -> dict[str, list[JoinedEntry]]:
@@ -54,31 +55,26 @@ def logged_tries(analysis: Analysis, kinds: frozenset[LogKind], action: str = ""
     return by_peer
 
 
-def logged_finding(rule: Rule, peer: str, group: str, joined: Sequence[JoinedEntry], words: Words) -> Finding:
+def logged_finding(rule: Rule, peer: str, group: str, joined: Sequence[JoinedEntry], words: GroupText) -> Finding:
     """Return the finding of one upstream: as certain as most of its entries are of their tries."""
     wires = [j.wire for j in joined if j.wire is not None]
     confidences = sorted(j.confidence for j in joined)
-    return Finding(
-        code=rule.code,
-        name=rule.name,
-        title=rule.title,
-        severity=rule.severity if words.severity is None else words.severity,
-        confidence=Confidence(confidences[(len(confidences) - 1) // 2]),
-        subject=peer,
-        message=words.message,
-        identifier="/".join(part for part in (rule.code, peer, group) if part),
-        count=len(wires),
-        first_ts_ns=wires[0].start_ns,
-        last_ts_ns=wires[-1].start_ns,
-        refuted_by=words.refuted_by,
-        remedy=words.remedy,
-        occurrences=tuple(_occurrence(wire, has_frames=n < _MOST_WITH_EVIDENCE) for n, wire in enumerate(wires)),
-        details=words.details,
-        changes=words.changes,
-    )
+    confidence = Confidence(confidences[(len(confidences) - 1) // 2])
+    return rule.finding(peer, words, _occurrences(wires), confidence, group)
 
 
-def _occurrence(wire: WireTry, *, has_frames: bool) -> Occurrence:
+def _occurrences(wires: Sequence[WireTry]) -> Iterator[Occurrence]:
+    for number, wire in enumerate(wires):
+        yield replace(
+            wire_occurrence(wire),
+            closing_frame=wire.closing_frame,
+            closing_kind="RST" if wire.orig_rst_ns >= 0 else "FIN" if wire.orig_fin_ns >= 0 else "",
+            evidence=tuple(_evidence(wire)) if number < MOST_WITH_EVIDENCE else (),
+        )
+
+
+def wire_occurrence(wire: WireTry) -> Occurrence:
+    """Return a try that a log tells of as an occurrence, without frames and closing."""
     return Occurrence(
         conn=wire.conn,
         depth=wire.depth,
@@ -90,9 +86,8 @@ def _occurrence(wire: WireTry, *, has_frames: bool) -> Occurrence:
         idle_before_ns=-1,
         method=wire.method,
         target=wire.target,
-        closing_frame=wire.closing_frame,
-        closing_kind="RST" if wire.orig_rst_ns >= 0 else "FIN" if wire.orig_fin_ns >= 0 else "",
-        evidence=tuple(_evidence(wire)) if has_frames else (),
+        closing_frame=-1,
+        closing_kind="",
         host=wire.host,
         request_id=wire.request_id,
     )

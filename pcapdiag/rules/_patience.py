@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcapdiag.codes import Direction, Leg
-from pcapdiag.findings import Confidence
-from pcapdiag.logs.entries import LogKind
+from pcapdiag.base.codes import Direction, Leg
+from pcapdiag.base.findings import Confidence
+from pcapdiag.base.units import NS_PER_S
+from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.rules._wire import (
     has_unseen_fin,
     is_acknowledged,
@@ -29,11 +30,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pcapdiag.analysis import Analysis, KeySegment, Loss
+    from pcapdiag.analysis.model import Analysis, KeySegment, Loss
 
     Ints = NDArray[np.int64]
 
-_S = 1_000_000_000
 _LATE_NS = 20_000_000
 """How late an event loop may look at its timers."""
 _EARLY_NS = 2_000_000
@@ -162,10 +162,10 @@ def _timeout_of(wait: int, opening: int, waits: Ints, openings: Ints) -> tuple[i
     if by_client and by_client >= by_proxy:
         return -1, Confidence.CONFIRMED
     value = int(min(waits[same].min(initial=wait), wait))
-    seconds = (value + _EARLY_NS) // _S
-    if seconds >= 1 and value - seconds * _S <= _LATE_NS:
+    seconds = (value + _EARLY_NS) // NS_PER_S
+    if seconds >= 1 and value - seconds * NS_PER_S <= _LATE_NS:
         is_certain = by_proxy > 0 or seconds == _NGINX_DEFAULT_S
-        return seconds * _S, Confidence.CONFIRMED if is_certain else Confidence.LIKELY
+        return seconds * NS_PER_S, Confidence.CONFIRMED if is_certain else Confidence.LIKELY
     is_exact = bool((tells & (np.abs(waits - wait) <= _EXACT_NS)).any())
     if is_exact or (by_proxy and int(same.sum()) >= 3):
         return value, Confidence.LIKELY
@@ -178,7 +178,7 @@ def _client_departures(analysis: Analysis) -> Ints:
     if not len(connections):
         return np.empty(0, dtype=np.int64)
     left = (
-        (np.asarray(analysis.legs) == Leg.CLIENT)
+        (analysis.legs == Leg.CLIENT)
         & (connections["first_closer"] == Direction.ORIG)
         & (connections["closing_open_exchange"] == 1)
     )

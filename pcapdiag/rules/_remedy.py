@@ -5,28 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pcapdiag.codes import Key
-from pcapdiag.conf import remedy as conf
-from pcapdiag.conf.settings import ProxyKind
-from pcapdiag.conf.values import nginx_time
-from pcapdiag.findings import Confidence
+from pcapdiag.base.codes import Key
+from pcapdiag.base.findings import Confidence
+from pcapdiag.base.server_defaults import idle_timeout_setting
+from pcapdiag.base.units import NS_PER_MS, NS_PER_S, about
+from pcapdiag.proxy.conf import remedy as conf
+from pcapdiag.proxy.conf.settings import ProxyKind
+from pcapdiag.proxy.conf.values import nginx_time
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._wire import known_timeout, last_sent_ns
-from pcapdiag.rules._words import about
-from pcapdiag.server_defaults import idle_timeout_setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pcapdiag.analysis import Analysis, Endpoint, Loss, Upstream
-    from pcapdiag.findings import Change
+    from pcapdiag.analysis.model import Analysis, Endpoint, Loss, Upstream
+    from pcapdiag.base.findings import Change
 
-_S = 1_000_000_000
-_MS = 1_000_000
 _NGINX_DEFAULT_S = 60
 """keepalive_timeout of nginx's upstream block (ngx_http_upstream_keepalive_module), where none is set."""
 
-_CONNECT_NS = 2 * _S
+_CONNECT_NS = 2 * NS_PER_S
 """[ns] Room for one repeated SYN, which comes after a second."""
 _FOREVER_NS = 1 << 62
 
@@ -52,12 +50,17 @@ def safe_proxy_timeout_ns(upstream: Upstream) -> int:
     # A measured spread is jitter or a late sweep; either way the earliest closing is what counts.
     earliest = timeout - spread if spread < timeout // 50 else timeout
     rtt = max(upstream.rtt_p99_ns, upstream.rtt_p50_ns, 0)
-    return _round_down(earliest - rtt - max(rtt // 2, timeout // 20, 50 * _MS))
+    return _round_down(earliest - rtt - max(rtt // 2, timeout // 20, 50 * NS_PER_MS))
 
 
 def _round_down(value_ns: int) -> int:
     """Return a time as a person would write it, no longer than the one given; -1 if it is too short for any."""
-    for at_least, unit in ((60 * _S, 5 * _S), (2 * _S, _S), (200 * _MS, 100 * _MS), (20 * _MS, 10 * _MS)):
+    for at_least, unit in (
+        (60 * NS_PER_S, 5 * NS_PER_S),
+        (2 * NS_PER_S, NS_PER_S),
+        (200 * NS_PER_MS, 100 * NS_PER_MS),
+        (20 * NS_PER_MS, 10 * NS_PER_MS),
+    ):
         if value_ns >= at_least:
             return value_ns // unit * unit
     return -1
@@ -125,7 +128,7 @@ def keepalive_remedy(analysis: Analysis, upstream: Upstream | None, losses: Sequ
     )
     keeps, whose = _proxy_keeps(analysis, upstream)
     kept = "keeps them without a limit" if keeps < 0 else f"keeps {about(keeps)}"
-    enough_s = 5 * -(-(keeps + max(keeps // 4, 5 * _S)) // (5 * _S))
+    enough_s = 5 * -(-(keeps + max(keeps // 4, 5 * NS_PER_S)) // (5 * NS_PER_S))
     example = f", for example {enough_s} s while the proxy" if keeps >= 0 else "; now the proxy"
     paragraphs.append(
         f"{'Or a' if safe > 0 else 'A'}t the upstream: raise its idle timeout{f' ({setting})' if setting else ''}"
@@ -210,7 +213,7 @@ def wait_longer(analysis: Analysis, losses: Sequence[Loss], ran_out_ns: int) -> 
         return ()
     late = [loss.keys[Key.RESPONSE].ts_ns - last_sent_ns(loss) for loss in losses if Key.RESPONSE in loss.keys]
     enough = max(late) * 5 // 4 if late else 2 * ran_out_ns
-    to_ns = -(-max(enough, ran_out_ns + _S) // _S) * _S
+    to_ns = -(-max(enough, ran_out_ns + NS_PER_S) // NS_PER_S) * NS_PER_S
     return conf.raise_timeout(analysis.settings, str(losses[0].connection.resp), "read", to_ns)
 
 
@@ -236,7 +239,7 @@ def _proxy_keeps(analysis: Analysis, upstream: Upstream) -> tuple[int, str]:
     if held:
         longest = max(held, key=lambda setting: setting.value if setting.value >= 0 else _FOREVER_NS)
         return longest.value, f" ({longest.why if longest.assumed else longest.source})"
-    return _NGINX_DEFAULT_S * _S, " (the default of nginx)"
+    return _NGINX_DEFAULT_S * NS_PER_S, " (the default of nginx)"
 
 
 def _held_already(analysis: Analysis, upstream: Upstream) -> str:

@@ -12,18 +12,18 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from pcapdiag.findings import Confidence, Finding, Occurrence, Severity
+from pcapdiag.base.findings import Confidence, Finding, Occurrence, RuleFacts, Severity
 from pcapdiag.rules._arrivals import arrival_text, arrivals_message, weigh
+from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._ends import proof_of, weigh_ends
-from pcapdiag.rules._evidence import build_evidence
+from pcapdiag.rules._evidence import MOST_WITH_EVIDENCE, build_evidence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pcapdiag.analysis import Analysis, KeySegment, Loss
-    from pcapdiag.codes import Key
-    from pcapdiag.correlate.arrivals import Arrival
-    from pcapdiag.findings import Change
+    from pcapdiag.analysis.model import Analysis, Loss
+    from pcapdiag.base.findings import Change
+    from pcapdiag.proxy.join.arrivals import Arrival
 
 HEADINGS = (
     "What it looks for",
@@ -33,8 +33,6 @@ HEADINGS = (
     "Remedy",
     "References",
 )
-
-_MAX_WITH_EVIDENCE = 500
 
 
 class Rule(ABC):
@@ -52,6 +50,8 @@ class Rule(ABC):
         Codes that give way where both would explain the same request.
     since : str
         Version that brought the rule.
+    facts : RuleFacts
+        What others have to know of it: settings that it rests on, how it is drawn and compared.
     """
 
     code: ClassVar[str]
@@ -62,6 +62,7 @@ class Rule(ABC):
     helped_by: ClassVar[tuple[str, ...]] = ()
     supersedes: ClassVar[tuple[str, ...]] = ()
     since: ClassVar[str] = "0.1"
+    facts: ClassVar[RuleFacts] = RuleFacts()
 
     @abstractmethod
     def check(self, analysis: Analysis) -> Iterator[Finding]:
@@ -70,6 +71,55 @@ class Rule(ABC):
     def missing(self, analysis: Analysis) -> str:  # noqa: ARG002 - most rules need nothing special
         """Return what the capture lacks for a verdict; empty if nothing."""
         return ""
+
+    def finding(
+        self,
+        subject: str,
+        words: GroupText,
+        occurrences: Iterable[Occurrence],
+        confidence: Confidence,
+        group: str = "",
+    ) -> Finding:
+        """Return a finding of this rule.
+
+        Parameters
+        ----------
+        subject : str
+            What it is about: an upstream, or a group of them.
+        words : GroupText
+            What it says.
+        occurrences : iterable of Occurrence
+            Where it shows; their number and times are the finding's.
+        confidence : Confidence
+            How certain it is, as far as `words` do not lower that.
+        group : str
+            Tells findings about the same subject apart; part of the identifier.
+
+        Returns
+        -------
+        Finding
+        """
+        shown = tuple(occurrences)
+        times = [o.request_ts_ns for o in shown]
+        return Finding(
+            code=self.code,
+            name=self.name,
+            title=self.title,
+            severity=self.severity if words.severity is None else words.severity,
+            confidence=min(confidence, words.confidence_at_most),
+            subject=subject,
+            message=words.message,
+            identifier="/".join((self.code, subject, *([group] if group else []))),
+            count=len(shown),
+            first_ts_ns=min(times, default=-1),
+            last_ts_ns=max(times, default=-1),
+            refuted_by=words.refuted_by,
+            remedy=words.remedy,
+            occurrences=shown,
+            details=words.details,
+            changes=words.changes,
+            facts=self.facts,
+        )
 
     @classmethod
     def summary(cls) -> str:
@@ -92,28 +142,6 @@ class Rule(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """One rule's explanation of one unanswered request.
-
-    Attributes
-    ----------
-    confidence : Confidence
-        How certain, before the capture's own defects are taken into account.
-    group : str
-        Claims with equal group and upstream become one finding.
-    closing : KeySegment or None
-        The segment that ended the connection, if one did.
-    texts : dict of Key to str
-        What single segments prove, in words; the others get the usual words.
-    """
-
-    confidence: Confidence
-    group: str = ""
-    closing: KeySegment | None = None
-    texts: dict[Key, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Group:
     """All requests that one finding explains."""
 
@@ -129,14 +157,22 @@ class Group:
 
 
 class CauseRule(Rule):
-    """A rule that explains single unanswered requests."""
+    """A rule that explains single unanswered requests.
+
+    Attributes
+    ----------
+    proofs : Proofs
+        What captures of both ends and the application's own log do to its claims.
+    """
+
+    proofs: ClassVar[Proofs] = Proofs()
 
     @abstractmethod
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield the requests that this rule explains."""
 
     @abstractmethod
-    def describe(self, analysis: Analysis, group: Group) -> Words:
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
 
     def check(self, analysis: Analysis) -> Iterator[Finding]:
@@ -161,41 +197,24 @@ class CauseRule(Rule):
         groups: dict[tuple[str, str], list[tuple[Loss, Claim]]] = defaultdict(list)
         arrivals = analysis.arrivals
         for loss, claim in claims:
-            weighed = weigh(self.code, claim, arrivals.get((loss.connection.conn, loss.depth)))
-            weighed = weigh_ends(self.code, weighed, proof_of(analysis, loss))
+            weighed = weigh(self.proofs, claim, arrivals.get((loss.connection.conn, loss.depth)))
+            weighed = weigh_ends(self.proofs, weighed, proof_of(analysis, loss))
             groups[str(loss.connection.resp), claim.group].append((loss, weighed))
         for (subject, name), members in groups.items():
             losses, its_claims = zip(*members, strict=True)
             group = Group(subject, name, losses, its_claims)
             words = self.describe(analysis, group)
-            times = [loss.request_ts_ns for loss in losses]
             keys = [(loss.connection.conn, loss.depth) for loss in losses]
-            occurrences = _occurrences(losses, its_claims)
-            yield Finding(
-                code=self.code,
-                name=self.name,
-                title=self.title,
-                severity=self.severity if words.severity is None else words.severity,
-                confidence=min(group.confidence, words.confidence_at_most),
-                subject=subject,
-                message=words.message + arrivals_message(self.code, keys, arrivals),
-                identifier="/".join(part for part in (self.code, subject, name) if part),
-                count=len(members),
-                first_ts_ns=min(times),
-                last_ts_ns=max(times),
-                refuted_by=words.refuted_by,
-                remedy=words.remedy,
-                occurrences=tuple(
-                    _with_arrival(self.code, o, arrivals[key]) if key in arrivals else o
-                    for key, o in zip(keys, occurrences, strict=True)
-                ),
-                details=words.details,
-                changes=words.changes,
+            words = replace(words, message=words.message + arrivals_message(self.proofs, keys, arrivals))
+            occurrences = (
+                _with_arrival(self.proofs, o, arrivals[key]) if key in arrivals else o
+                for key, o in zip(keys, _occurrences(losses, its_claims), strict=True)
             )
+            yield self.finding(subject, words, occurrences, group.confidence, name)
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class GroupText:
     """What a finding says, and what it says otherwise than its rule."""
 
     message: str
@@ -207,9 +226,9 @@ class Words:
     changes: tuple[Change, ...] = ()
 
 
-def _with_arrival(code: str, occurrence: Occurrence, arrival: Arrival) -> Occurrence:
+def _with_arrival(proofs: Proofs, occurrence: Occurrence, arrival: Arrival) -> Occurrence:
     lines = (f"{arrival.path}:{arrival.line}",) if arrival.line > 0 else ()
-    return replace(occurrence, log_lines=(*occurrence.log_lines, *lines), upstream_log=arrival_text(code, arrival))
+    return replace(occurrence, log_lines=(*occurrence.log_lines, *lines), upstream_log=arrival_text(proofs, arrival))
 
 
 def _occurrences(losses: Sequence[Loss], claims: Sequence[Claim]) -> Iterator[Occurrence]:
@@ -228,8 +247,7 @@ def _occurrences(losses: Sequence[Loss], claims: Sequence[Claim]) -> Iterator[Oc
             target=loss.target,
             closing_frame=closing.frame if closing is not None else -1,
             closing_kind=closing.kind_name if closing is not None else "",
-            # A flood of failures needs no flood of proofs.
-            evidence=build_evidence(loss, claim.texts) if number < _MAX_WITH_EVIDENCE else (),
+            evidence=build_evidence(loss, claim.texts) if number < MOST_WITH_EVIDENCE else (),
             host=loss.host,
             request_id=loss.request_id,
         )

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.analysis import sequence_difference
-from pcapdiag.codes import CapturePoint, ExchangeFlag, Key
-from pcapdiag.far_end import ProofKind
-from pcapdiag.findings import Confidence
+from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.base.codes import CapturePoint, ExchangeFlag, Key
+from pcapdiag.base.findings import Confidence
+from pcapdiag.base.sequence import sequence_difference
 from pcapdiag.rules._ends import is_fin_first, proved
 
 if TYPE_CHECKING:
-    from pcapdiag.analysis import Analysis, KeySegment, Loss, Upstream
-    from pcapdiag.findings import Note
+    from pcapdiag.analysis.model import Analysis, KeySegment, Loss, Upstream
+    from pcapdiag.base.findings import Note
 
 READ_LAG_NS = 1_000_000
 """A FIN that reached the proxy this shortly before the request had not been read yet: still the race."""

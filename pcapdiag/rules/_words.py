@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.units import about
+from pcapdiag.base.units import about
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pcapdiag.analysis import Loss
-
-__all__ = ["about", "count", "duration_range", "idle_gaps"]
-
-
-def count(n: int, noun: str, plural: str = "") -> str:
-    """Return a number and its noun, in the plural where it must be."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {plural or f'{noun}s'}"
+    from pcapdiag.analysis.model import Loss
 
 
 def duration_range(values_ns: Iterable[int]) -> str:

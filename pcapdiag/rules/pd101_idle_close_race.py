@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.codes import Key
-from pcapdiag.findings import Confidence, Severity
+from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.base.codes import Key
+from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
+from pcapdiag.base.units import about, count_of
+from pcapdiag.proxy.conf.describe import POOL
+from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._remedy import keepalive_remedy
-from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
     READ_LAG_NS,
     certainty,
@@ -19,12 +23,12 @@ from pcapdiag.rules._wire import (
     upstream_of,
     was_idle,
 )
-from pcapdiag.rules._words import about, count, duration_range, idle_gaps
+from pcapdiag.rules._words import duration_range, idle_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pcapdiag.analysis import Analysis, KeySegment, Loss, Upstream
+    from pcapdiag.analysis.model import Analysis, KeySegment, Loss, Upstream
 
 _OTHER_AGE = "other-age"
 _UNKNOWN_AGE = "unknown-age"
@@ -86,6 +90,13 @@ class IdleCloseRace(CauseRule):
         "another one at the upstream (--upstream-capture)",
     )
     supersedes = ("PD106", "PD201")
+    facts = RuleFacts(settings=POOL, exposure=Exposure.RACE)
+    # A restart is no line in the log either: there the packets have to say more.
+    proofs = Proofs(
+        proved_by=(ProofKind.CLOSED_FIRST,),
+        refuted_by=(ProofKind.REQUEST_FIRST, ProofKind.NO_ANSWER, ProofKind.ANSWER_LOST),
+        without_line=Confidence.LIKELY,
+    )
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield requests that crossed the closing of their idle connection."""
@@ -116,7 +127,7 @@ class IdleCloseRace(CauseRule):
                 texts = {Key.RESP_RST: _RST_TEXT if is_own_rst(loss) else _LATE_RST_TEXT}
                 yield loss, Claim(certainty(analysis, loss, Confidence.LIKELY), _group_of_timeout(upstream), rst, texts)
 
-    def describe(self, analysis: Analysis, group: Group) -> Words:
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         upstream = upstream_of(analysis, group.losses[0])
         n = len(group.losses)
@@ -127,7 +138,7 @@ class IdleCloseRace(CauseRule):
             details |= {"shortest_raced_gap_ns": min(gaps), "longest_raced_gap_ns": max(gaps)}
         what = "RST" if all(is_own_rst(loss) for loss in group.losses) else "FIN"
         gap = idle_gaps(group.losses)
-        crossed = f"{count(n, 'request')} crossed its {what} on the wire and got no answer (idle gap {gap})"
+        crossed = f"{count_of(n, 'request')} crossed its {what} on the wire and got no answer (idle gap {gap})"
         refuted_by = (
             "A FIN whose acknowledgement number covers the request (the upstream had it), or a request whose"
             " acknowledgement number covers a FIN that came long before."
@@ -146,7 +157,7 @@ class IdleCloseRace(CauseRule):
                 is_timer = len(known) == n >= _LEAST_ALIKE and max(known) - min(known) <= min(known) // 50
                 text = f"{_SAME_AGE}\n\n{keep}" if is_timer else f"{keep}\n\n{text}" if n == 1 else text
             message = f"{group.subject} closed connections {ages}{other}: {crossed}."
-            return Words(message, refuted_by, text, details=details)
+            return GroupText(message, refuted_by, text, details=details)
         remedy = keepalive_remedy(analysis, upstream, group.losses)
         details |= {"idle_timeout_ns": timeout, "rtt_ns": upstream.rtt_p50_ns} | remedy.details
         if upstream.longest_answered_gap_ns >= 0:
@@ -156,7 +167,7 @@ class IdleCloseRace(CauseRule):
             rtt = about(upstream.rtt_p50_ns)
             keeps = f"the proxy after {about(upstream.proxy_idle_close_ns)}, not one RTT ({rtt}) sooner"
         message = f"{group.subject} closes idle connections after {about(timeout)}, {keeps}: {crossed}."
-        return Words(message, refuted_by, remedy.text, details=details, changes=remedy.changes)
+        return GroupText(message, refuted_by, remedy.text, details=details, changes=remedy.changes)
 
 
 _RST_TEXT = "RST of the idle connection: it acknowledges none of the request"

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.codes import Key
-from pcapdiag.findings import Confidence, Severity
+from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.base.codes import Key
+from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
+from pcapdiag.base.units import about, count_of
+from pcapdiag.proxy.conf.describe import POOL
+from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._remedy import keepalive_remedy
-from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import READ_LAG_NS, certainty, fin_lag_ns, upstream_of, was_idle
-from pcapdiag.rules._words import about, count, duration_range
+from pcapdiag.rules._words import duration_range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pcapdiag.analysis import Analysis, Loss
+    from pcapdiag.analysis.model import Analysis, Loss
 
 
 class ReuseAfterFin(CauseRule):
@@ -55,6 +59,12 @@ class ReuseAfterFin(CauseRule):
     needs = ("both directions",)
     helped_by = ("a capture at the proxy",)
     supersedes = ("PD201",)
+    facts = RuleFacts(settings=POOL, exposure=Exposure.RACE)
+    proofs = Proofs(
+        proved_by=(ProofKind.CLOSED_FIRST,),
+        refuted_by=(ProofKind.REQUEST_FIRST, ProofKind.NO_ANSWER, ProofKind.ANSWER_LOST),
+        without_line=Confidence.LIKELY,
+    )
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield requests that were sent after the FIN had been acknowledged."""
@@ -70,13 +80,13 @@ class ReuseAfterFin(CauseRule):
                 }
                 yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), closing=fin, texts=texts)
 
-    def describe(self, analysis: Analysis, group: Group) -> Words:
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         lags = duration_range(fin_lag_ns(loss) for loss in group.losses)
         remedy = keepalive_remedy(analysis, upstream_of(analysis, group.losses[0]), group.losses)
-        return Words(
+        return GroupText(
             message=(
-                f"{count(len(group.losses), 'request')} to {group.subject} went out on"
+                f"{count_of(len(group.losses), 'request')} to {group.subject} went out on"
                 f" {'a connection' if len(group.losses) == 1 else 'connections'} whose FIN the proxy had had for"
                 f" {lags}."
             ),

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.findings import Confidence, Severity
+from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
+from pcapdiag.base.units import about, count_of
+from pcapdiag.proxy.conf.describe import POOL
+from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._remedy import keepalive_remedy
-from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
     certainty,
     is_idle_close_in_server,
@@ -15,12 +19,12 @@ from pcapdiag.rules._wire import (
     upstream_closing,
     upstream_of,
 )
-from pcapdiag.rules._words import about, count, idle_gaps
+from pcapdiag.rules._words import idle_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pcapdiag.analysis import Analysis, Loss
+    from pcapdiag.analysis.model import Analysis, Loss
 
 
 class IdleCloseRaceInServer(CauseRule):
@@ -61,6 +65,11 @@ class IdleCloseRaceInServer(CauseRule):
     severity = Severity.ERROR
     needs = ("both directions", "idle closings of the same upstream, or its Keep-Alive field")
     supersedes = ("PD201", "PD202")
+    facts = RuleFacts(settings=POOL, exposure=Exposure.RACE)
+    proofs = Proofs(
+        refuted_by=(ProofKind.NOT_ARRIVED, ProofKind.FORGED_RST, ProofKind.ANSWER_LOST),
+        without_line=Confidence.CONFIRMED,
+    )
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield acknowledged requests that were lost at the idle timeout."""
@@ -79,16 +88,16 @@ class IdleCloseRaceInServer(CauseRule):
                 }
                 yield loss, Claim(certainty(analysis, loss, Confidence.LIKELY), closing=closing, texts=texts)
 
-    def describe(self, analysis: Analysis, group: Group) -> Words:
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         upstream = upstream_of(analysis, group.losses[0])
         timeout, _ = known_timeout(upstream)
         remedy = keepalive_remedy(analysis, upstream, group.losses)
-        return Words(
+        return GroupText(
             message=(
                 f"{group.subject} closes idle connections after {about(timeout)}: its kernel acknowledged"
-                f" {count(len(group.losses), 'request')} that came in just then (idle gap {idle_gaps(group.losses)}),"
-                f" and nobody read {'it' if len(group.losses) == 1 else 'them'}."
+                f" {count_of(len(group.losses), 'request')} that came in just then (idle gap {idle_gaps(group.losses)})"
+                f", and nobody read {'it' if len(group.losses) == 1 else 'them'}."
             ),
             refuted_by="A line of the upstream's own log that shows it handled such a request.",
             remedy=remedy.text,

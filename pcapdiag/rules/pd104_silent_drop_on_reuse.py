@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.codes import Key
-from pcapdiag.findings import Confidence, Severity
+from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.base.codes import Key
+from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
+from pcapdiag.base.units import about, count_of
+from pcapdiag.proxy.conf.describe import POOL
 from pcapdiag.rules._changes import change_block
+from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._remedy import forget_before_path
-from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
     certainty,
     has_unseen_fin,
@@ -17,12 +21,12 @@ from pcapdiag.rules._wire import (
     upstream_closing,
     upstream_of,
 )
-from pcapdiag.rules._words import about, count, idle_gaps
+from pcapdiag.rules._words import idle_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pcapdiag.analysis import Analysis, Loss
+    from pcapdiag.analysis.model import Analysis, Loss
 
 
 class SilentDropOnReuse(CauseRule):
@@ -64,6 +68,10 @@ class SilentDropOnReuse(CauseRule):
     severity = Severity.ERROR
     needs = ("both directions",)
     helped_by = ("a capture at the upstream (--upstream-capture)",)
+    facts = RuleFacts(settings=POOL, exposure=Exposure.FORGOTTEN)
+    proofs = Proofs(
+        proved_by=(ProofKind.NOT_ARRIVED,), refuted_by=(ProofKind.NO_ANSWER,), without_line=Confidence.CONFIRMED
+    )
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield requests on reused connections that nothing ever acknowledged."""
@@ -83,7 +91,7 @@ class SilentDropOnReuse(CauseRule):
             closing = loss.keys.get(Key.ORIG_FIN, loss.keys.get(Key.ORIG_RST))
             yield loss, Claim(certainty(analysis, loss, confidence), closing=closing)
 
-    def describe(self, analysis: Analysis, group: Group) -> Words:
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         upstream = upstream_of(analysis, group.losses[0])
         gaps = [loss.idle_before_ns for loss in group.losses if loss.idle_before_ns >= 0]
@@ -110,10 +118,10 @@ class SilentDropOnReuse(CauseRule):
                 f"Let the proxy give up idle connections before that device does:\n\n{change_block(changes)}\n\nOr keep"
                 " them alive: proxy_socket_keepalive on; with net.ipv4.tcp_keepalive_time below the device's timeout."
             )
-        return Words(
+        return GroupText(
             message=(
-                f"{count(len(group.losses), 'request')} to {group.subject} on idle connections (idle gap"
-                f" {idle_gaps(group.losses)}) and {count(repeats, 'retransmission')} were never"
+                f"{count_of(len(group.losses), 'request')} to {group.subject} on idle connections (idle gap"
+                f" {idle_gaps(group.losses)}) and {count_of(repeats, 'retransmission')} were never"
                 f" acknowledged.{bracket}"
             ),
             refuted_by="The request, or any acknowledgement of it, in a capture at the upstream.",
@@ -128,18 +136,18 @@ class SilentDropOnReuse(CauseRule):
 
     def _unreachable(
         self, analysis: Analysis, group: Group, repeats: int, details: dict[str, int | str | float]
-    ) -> Words:
+    ) -> GroupText:
         """Return the words where longer gaps were answered: no idle timer, but a path or a machine that was gone."""
         peer = group.losses[0].connection.resp
         first = min(loss.request_ts_ns for loss in group.losses)
         failed = sum(
             loss.is_connect and loss.connection.resp == peer and loss.request_ts_ns >= first for loss in analysis.losses
         )
-        also = f", and from then on {count(failed, 'connection attempt')} to it failed" if failed else ""
-        return Words(
+        also = f", and from then on {count_of(failed, 'connection attempt')} to it failed" if failed else ""
+        return GroupText(
             message=(
-                f"{count(len(group.losses), 'request')} to {group.subject} and {count(repeats, 'retransmission')} were"
-                f" never acknowledged (idle gap {idle_gaps(group.losses)}). No idle timer did that: a gap of"
+                f"{count_of(len(group.losses), 'request')} to {group.subject} and {count_of(repeats, 'retransmission')}"
+                f" were never acknowledged (idle gap {idle_gaps(group.losses)}). No idle timer did that: a gap of"
                 f" {about(int(details['longest_answered_gap_ns']))} was answered{also}."
             ),
             refuted_by="The request, or any acknowledgement of it, in a capture at the upstream.",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.codes import Key
-from pcapdiag.far_end import ProofKind
-from pcapdiag.findings import Confidence, Severity
+from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.base.codes import Key
+from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
+from pcapdiag.base.units import about, count_of
+from pcapdiag.proxy.conf.describe import POOL
 from pcapdiag.rules._changes import change_block
+from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._ends import proved
 from pcapdiag.rules._remedy import forget_before_path
-from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
     certainty,
     has_foreign_hops,
@@ -20,12 +23,12 @@ from pcapdiag.rules._wire import (
     is_rst_too_fast,
     upstream_of,
 )
-from pcapdiag.rules._words import about, count, idle_gaps
+from pcapdiag.rules._words import idle_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pcapdiag.analysis import Analysis, Loss
+    from pcapdiag.analysis.model import Analysis, Loss
 
 
 class MiddleboxResetOnReuse(CauseRule):
@@ -68,6 +71,12 @@ class MiddleboxResetOnReuse(CauseRule):
     needs = ("TTL of the RST and of the upstream's own segments, or the handshake's RTT",)
     helped_by = ("a capture at the upstream (--upstream-capture)",)
     supersedes = ("PD106", "PD101")
+    facts = RuleFacts(settings=POOL, exposure=Exposure.FORGOTTEN)
+    proofs = Proofs(
+        proved_by=(ProofKind.FORGED_RST,),
+        refuted_by=(ProofKind.LOST_STATE, ProofKind.REQUEST_FIRST),
+        without_line=Confidence.LIKELY,
+    )
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield requests that a foreign RST ended."""
@@ -79,8 +88,8 @@ class MiddleboxResetOnReuse(CauseRule):
             signs: list[str] = []
             if has_foreign_hops(loss):
                 signs.append(
-                    f"its TTL {rst.ttl} means {count(hop_count(rst.ttl), 'hop')}, the upstream's own segments have"
-                    f" TTL {loss.connection.resp_ttl}, {count(hop_count(loss.connection.resp_ttl), 'hop')}"
+                    f"its TTL {rst.ttl} means {count_of(hop_count(rst.ttl), 'hop')}, the upstream's own segments have"
+                    f" TTL {loss.connection.resp_ttl}, {count_of(hop_count(loss.connection.resp_ttl), 'hop')}"
                 )
             if is_rst_too_fast(analysis, loss, upstream) and upstream is not None:
                 after = about(rst.ts_ns - loss.request_ts_ns)
@@ -92,7 +101,7 @@ class MiddleboxResetOnReuse(CauseRule):
             confidence = Confidence.CONFIRMED if has_foreign_hops(loss) else Confidence.LIKELY
             yield loss, Claim(certainty(analysis, loss, confidence), closing=rst, texts=texts)
 
-    def describe(self, analysis: Analysis, group: Group) -> Words:
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         upstream = upstream_of(analysis, group.losses[0])
         longest = upstream.longest_answered_gap_ns if upstream is not None else -1
@@ -111,9 +120,9 @@ class MiddleboxResetOnReuse(CauseRule):
                 f"Until then let the proxy give up idle connections first:\n\n{change_block(changes)}\n\nOr keep them"
                 " alive: proxy_socket_keepalive on; with net.ipv4.tcp_keepalive_time below the device's timeout."
             )
-        return Words(
+        return GroupText(
             message=(
-                f"{count(len(group.losses), 'request')} to {group.subject} on idle connections (idle gap"
+                f"{count_of(len(group.losses), 'request')} to {group.subject} on idle connections (idle gap"
                 f" {idle_gaps(group.losses)}) met a RST that did not come from the upstream.{bracket}"
             ),
             refuted_by="The RST leaving the upstream in a capture taken there.",

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.codes import Key
-from pcapdiag.findings import Confidence, Severity
+from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.base.codes import Key
+from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
+from pcapdiag.base.units import about, count_of
+from pcapdiag.proxy.conf.describe import POOL
 from pcapdiag.rules._changes import change_block
+from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._remedy import forget_before_path
-from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
     certainty,
     hop_count,
@@ -17,12 +21,12 @@ from pcapdiag.rules._wire import (
     is_reset_by_upstream,
     upstream_of,
 )
-from pcapdiag.rules._words import about, count, idle_gaps
+from pcapdiag.rules._words import idle_gaps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pcapdiag.analysis import Analysis, Loss
+    from pcapdiag.analysis.model import Analysis, Loss
 
 
 _OWN_ACCORD = "own-accord"
@@ -70,6 +74,10 @@ class ResetOnReuse(CauseRule):
         "idle closings of the same upstream",
         "a capture at the upstream (--upstream-capture)",
     )
+    facts = RuleFacts(settings=POOL, exposure=Exposure.REUSE)
+    proofs = Proofs(
+        proved_by=(ProofKind.LOST_STATE,), refuted_by=(ProofKind.FORGED_RST,), without_line=Confidence.LIKELY
+    )
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield requests that a RST of the upstream ended."""
@@ -87,7 +95,7 @@ class ResetOnReuse(CauseRule):
                 group = _OWN_ACCORD if is_own_rst(loss) else ""
                 yield loss, Claim(certainty(analysis, loss, confidence), group, rst, {Key.RESP_RST: text})
 
-    def describe(self, analysis: Analysis, group: Group) -> Words:
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         upstream = upstream_of(analysis, group.losses[0])
         after = [loss.keys[Key.RESP_RST].ts_ns - loss.request_ts_ns for loss in group.losses]
@@ -101,7 +109,7 @@ class ResetOnReuse(CauseRule):
             balancer = (
                 f"If a balancer stands in between, give up idle connections before it:\n\n{change_block(changes)}"
             )
-        requests, gap = count(len(group.losses), "request"), idle_gaps(group.losses)
+        requests, gap = count_of(len(group.losses), "request"), idle_gaps(group.losses)
         message = (
             f"{group.subject} answered {requests} on idle connections (idle gap {gap}) with a RST, without having"
             f" closed them (median {about(sorted(after)[len(after) // 2])} after the request{rtt})."
@@ -111,7 +119,7 @@ class ResetOnReuse(CauseRule):
                 f"{group.subject} ended idle connections with a RST of its own accord, which crossed {requests} on the"
                 f" wire (idle gap {gap})."
             )
-        return Words(
+        return GroupText(
             message=message,
             refuted_by=(
                 "A FIN of the upstream before the request in a capture taken there (then it is PD101), or no RST"

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import sqrt
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from pcapdiag.codes import Leg
-from pcapdiag.findings import Confidence, Finding, Severity
+from pcapdiag.base.codes import Leg
+from pcapdiag.base.findings import Confidence, Exposure, Finding, RuleFacts, Severity
+from pcapdiag.base.units import about, count_of
+from pcapdiag.proxy.conf.describe import POOL
 from pcapdiag.rules._remedy import keepalive_remedy
-from pcapdiag.rules._rule import Rule
+from pcapdiag.rules._rule import GroupText, Rule
 from pcapdiag.rules._wire import is_idle_close_in_server, is_reset_after_lost_fin, upstream_of
-from pcapdiag.rules._words import about, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pcapdiag.analysis import Analysis, Upstream
+    from pcapdiag.analysis.model import Analysis, Upstream
 
 _DAY_NS = 86_400 * 1_000_000_000
 
@@ -61,6 +61,7 @@ class IdleCloseRisk(Rule):
     severity = Severity.WARNING
     needs = ("idle closings of the upstream",)
     helped_by = ("a longer capture", "the handshake")
+    facts = RuleFacts(settings=POOL, exposure=Exposure.RACE, risk_of=("PD101",))
 
     def check(self, analysis: Analysis) -> Iterator[Finding]:
         """Yield one finding per upstream that is at risk."""
@@ -94,30 +95,21 @@ class IdleCloseRisk(Rule):
         value = timeout.value_ns if timeout is not None else -1
         per_day, low, high = _expected_per_day(analysis, upstream)
         remedy = keepalive_remedy(analysis, upstream, ())
-        near = count(upstream.near_misses, "answered request")
+        near = count_of(upstream.near_misses, "answered request")
         came = (
             f"{near} came near the race window" if upstream.near_misses else "no request came near the race window yet"
         )
-        closes = count(upstream.idle_closes_by_upstream, "idle connection")
+        closes = count_of(upstream.idle_closes_by_upstream, "idle connection")
         rate = ""
         if per_day:
             numbers = (f"{x:,.0f}" if x >= 10 else f"{x:.1g}" for x in (per_day, low, high))
             rate = "; about {} lost requests per day at this traffic ({} to {})".format(*numbers)
-        return Finding(
-            code=self.code,
-            name=self.name,
-            title=self.title,
+        words = GroupText(
             severity=Severity.WARNING if upstream.near_misses else Severity.INFO,
-            confidence=Confidence.LIKELY if upstream.near_misses else Confidence.POSSIBLE,
-            subject=str(upstream.endpoint),
             message=(
                 f"{upstream.endpoint} closed {closes} after {about(value)} while the proxy still held"
                 f" them; {came}{rate}."
             ),
-            identifier=f"{self.code}/{upstream.endpoint}",
-            count=upstream.near_misses,
-            first_ts_ns=analysis.first_ts_ns,
-            last_ts_ns=analysis.last_ts_ns,
             refuted_by="Idle closings by the proxy before T - RTT throughout a longer capture.",
             remedy=remedy.text,
             changes=remedy.changes,
@@ -132,10 +124,17 @@ class IdleCloseRisk(Rule):
                 "expected_losses_per_day_high": round(high, 3),
             },
         )
+        confidence = Confidence.LIKELY if upstream.near_misses else Confidence.POSSIBLE
+        return replace(
+            self.finding(str(upstream.endpoint), words, (), confidence),
+            count=upstream.near_misses,
+            first_ts_ns=analysis.first_ts_ns,
+            last_ts_ns=analysis.last_ts_ns,
+        )
 
 
 def _sees_requests(analysis: Analysis) -> bool:
-    on_upstream_leg = np.asarray(analysis.legs) == Leg.UPSTREAM
+    on_upstream_leg = analysis.legs == Leg.UPSTREAM
     return bool((on_upstream_leg & (analysis.connections["orig_frames"] > 0)).any())
 
 

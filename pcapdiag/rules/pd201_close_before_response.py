@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.codes import Key
-from pcapdiag.findings import Confidence, Severity
+from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.base.codes import Key
+from pcapdiag.base.findings import Confidence, Severity
+from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._failure import failure_message, failure_remedy
-from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
     certainty,
     is_closed_by_upstream,
@@ -21,7 +23,7 @@ from pcapdiag.rules._wire import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pcapdiag.analysis import Analysis, Loss
+    from pcapdiag.analysis.model import Analysis, Loss
 
 
 class CloseBeforeResponse(CauseRule):
@@ -65,6 +67,11 @@ class CloseBeforeResponse(CauseRule):
     severity = Severity.ERROR
     needs = ("both directions",)
     helped_by = ("idle closings of the same upstream",)
+    proofs = Proofs(
+        proved_by=(ProofKind.REQUEST_FIRST, ProofKind.CLOSED_FIRST),
+        refuted_by=(ProofKind.ANSWER_LOST,),
+        has_arrived=True,
+    )
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield requests that the upstream took and answered with a FIN."""
@@ -84,9 +91,9 @@ class CloseBeforeResponse(CauseRule):
             claim = Claim(certainty(analysis, loss, confidence), closing=closing, texts={closing.key: text})
             yield loss, claim
 
-    def describe(self, analysis: Analysis, group: Group) -> Words:
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
-        return Words(
+        return GroupText(
             message=failure_message(analysis, group, "closed the connection (FIN)"),
             refuted_by="A response to such a request in the upstream's log, or idle gaps that equal its idle timeout.",
             remedy=failure_remedy(group),

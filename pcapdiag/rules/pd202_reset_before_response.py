@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.codes import Key
-from pcapdiag.findings import Confidence, Severity
+from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.base.codes import Key
+from pcapdiag.base.findings import Confidence, Severity
+from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._failure import failure_message, failure_remedy
-from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
     certainty,
     has_foreign_hops,
@@ -23,7 +25,7 @@ from pcapdiag.rules._wire import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pcapdiag.analysis import Analysis, Loss
+    from pcapdiag.analysis.model import Analysis, Loss
 
 
 class ResetBeforeResponse(CauseRule):
@@ -65,6 +67,9 @@ class ResetBeforeResponse(CauseRule):
     severity = Severity.ERROR
     needs = ("both directions",)
     helped_by = ("idle closings of the same upstream", "TTL of the RST")
+    proofs = Proofs(
+        proved_by=(ProofKind.REQUEST_FIRST,), refuted_by=(ProofKind.FORGED_RST, ProofKind.ANSWER_LOST), has_arrived=True
+    )
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield requests that the upstream took and answered with a RST."""
@@ -86,9 +91,9 @@ class ResetBeforeResponse(CauseRule):
             claim = Claim(certainty(analysis, loss, confidence), closing=closing, texts={Key.RESP_RST: text})
             yield loss, claim
 
-    def describe(self, analysis: Analysis, group: Group) -> Words:
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
-        return Words(
+        return GroupText(
             message=failure_message(analysis, group, "reset the connection (RST)"),
             refuted_by="A response to such a request in the upstream's log, or no RST in a capture taken there.",
             remedy=failure_remedy(group),

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.correlate.symptoms import BODY
-from pcapdiag.findings import Confidence, Severity
-from pcapdiag.logs.entries import LogKind
+from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.base.findings import Confidence, Severity
+from pcapdiag.base.units import count_of
+from pcapdiag.proxy.join.symptoms import BODY
+from pcapdiag.proxy.logs.entries import LogKind
+from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._logged import logged_finding, logged_tries
-from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import certainty, is_closed_by_upstream, upstream_closing
-from pcapdiag.rules._words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pcapdiag.analysis import Analysis, Loss
-    from pcapdiag.findings import Finding
+    from pcapdiag.analysis.model import Analysis, Loss
+    from pcapdiag.base.findings import Finding
 
 
 _CUT_OFF = frozenset({LogKind.PREMATURE_CLOSE, LogKind.RECV_FAILED})
@@ -61,6 +63,7 @@ class TruncatedResponse(CauseRule):
     title = "The upstream closed inside a response"
     severity = Severity.ERROR
     needs = ("both directions", "HTTP/1 in the clear")
+    proofs = Proofs(proved_by=(ProofKind.REQUEST_FIRST,), refuted_by=(ProofKind.FORGED_RST,), has_arrived=True)
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield responses that the upstream cut off."""
@@ -79,12 +82,12 @@ class TruncatedResponse(CauseRule):
         for peer, joined in logged_tries(analysis, frozenset({LogKind.TIMED_OUT}), BODY).items():
             yield logged_finding(self, peer, "stalled", joined, _stalled(peer, len(joined)))
 
-    def describe(self, analysis: Analysis, group: Group) -> Words:  # noqa: ARG002 - the same signature for all
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:  # noqa: ARG002 - the same signature for all
         """Return the words of a finding."""
         by_rst = sum(c.closing is not None and c.closing.kind_name == "RST" for c in group.claims)
-        return Words(
+        return GroupText(
             message=(
-                f"{group.subject} cut off {count(len(group.losses), 'response')} ({by_rst} by RST,"
+                f"{group.subject} cut off {count_of(len(group.losses), 'response')} ({by_rst} by RST,"
                 f" {len(group.losses) - by_rst} by FIN) before the announced end."
             ),
             refuted_by="The missing bytes in a capture without drops, or in the client's own log.",
@@ -100,22 +103,22 @@ def _remedy(peer: str) -> str:
     )
 
 
-def _cut_off(peer: str, n: int) -> Words:
-    return Words(
+def _cut_off(peer: str, n: int) -> GroupText:
+    return GroupText(
         message=(
-            f"{peer} cut off {count(n, 'response')}: the proxy's log says so; how long they were to be, the packets do"
-            " not show."
+            f"{peer} cut off {count_of(n, 'response')}: the proxy's log says so; how long they were to be, the packets"
+            " do not show."
         ),
         refuted_by="The missing bytes in the client's own log.",
         remedy=_remedy(peer),
     )
 
 
-def _stalled(peer: str, n: int) -> Words:
-    return Words(
+def _stalled(peer: str, n: int) -> GroupText:
+    return GroupText(
         message=(
-            f"{peer} stalled inside {count(n, 'response')} until the proxy's read timeout: what had come was passed on,"
-            " the rest is missing."
+            f"{peer} stalled inside {count_of(n, 'response')} until the proxy's read timeout: what had come was passed"
+            " on, the rest is missing."
         ),
         refuted_by="The missing bytes in a capture without drops, or in the client's own log.",
         remedy=(

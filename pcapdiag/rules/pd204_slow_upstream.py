@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.codes import ExchangeFlag
-from pcapdiag.findings import Severity
+from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.base.codes import ExchangeFlag
+from pcapdiag.base.findings import RuleFacts, Severity
+from pcapdiag.base.units import about, count_of
+from pcapdiag.proxy.conf.describe import RETRY
 from pcapdiag.rules._changes import change_block
+from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._patience import give_ups
 from pcapdiag.rules._remedy import wait_longer
-from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import certainty
-from pcapdiag.rules._words import about, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pcapdiag.analysis import Analysis, Loss
+    from pcapdiag.analysis.model import Analysis, Loss
 
 
 def _too_late(late: int, n: int) -> str:
@@ -66,6 +69,10 @@ class SlowUpstream(CauseRule):
     severity = Severity.ERROR
     needs = ("both directions",)
     helped_by = ("the client leg in the same capture", "several such requests", "error log and access log")
+    facts = RuleFacts(settings=("_read_timeout", *RETRY))
+    proofs = Proofs(
+        proved_by=(ProofKind.NO_ANSWER,), refuted_by=(ProofKind.NOT_ARRIVED, ProofKind.ANSWER_LOST), has_arrived=True
+    )
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield requests that the proxy gave up at a timeout of its own."""
@@ -78,7 +85,7 @@ class SlowUpstream(CauseRule):
                 confidence = certainty(analysis, loss, given_up.confidence)
                 yield loss, Claim(confidence, f"timeout-{given_up.timeout_ns / 1e9:g}s", closing, texts)
 
-    def describe(self, analysis: Analysis, group: Group) -> Words:
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         n = len(group.losses)
         timeout = group.group.removeprefix("timeout-")
@@ -93,10 +100,10 @@ class SlowUpstream(CauseRule):
             else f"let the proxy wait longer; no late answer was seen that says how long, this doubles it:\n\n"
             f"{change_block(changes)}"
         )
-        return Words(
+        return GroupText(
             message=(
-                f"{group.subject} took {count(n, 'request')} and said nothing; the proxy gave up after {timeout}, which"
-                f" is a timeout of its own.{answered}"
+                f"{group.subject} took {count_of(n, 'request')} and said nothing; the proxy gave up after {timeout},"
+                f" which is a timeout of its own.{answered}"
             ),
             refuted_by="A client that closed just before the proxy did, or status 499 in the access log.",
             remedy=(

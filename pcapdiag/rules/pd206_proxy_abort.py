@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.findings import Severity
+from pcapdiag.base.findings import RuleFacts, Severity
+from pcapdiag.base.units import about, count_of
+from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._patience import give_ups, told_by_log
-from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import certainty
-from pcapdiag.rules._words import about, count, duration_range
+from pcapdiag.rules._words import duration_range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pcapdiag.analysis import Analysis, Loss
+    from pcapdiag.analysis.model import Analysis, Loss
 
 
 class ProxyAbort(CauseRule):
@@ -56,6 +58,8 @@ class ProxyAbort(CauseRule):
     severity = Severity.WARNING
     needs = ("both directions",)
     helped_by = ("the client leg in the same capture", "error log and access log")
+    facts = RuleFacts(settings=("_read_timeout",))
+    proofs = Proofs(has_arrived=True)
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield requests that the proxy gave up for another reason than a timeout of its own."""
@@ -67,7 +71,7 @@ class ProxyAbort(CauseRule):
                 texts = {closing.key: f"the proxy closes after {about(given_up.wait_ns)}, {why}"}
                 yield loss, Claim(certainty(analysis, loss, given_up.confidence), "", closing, texts)
 
-    def describe(self, analysis: Analysis, group: Group) -> Words:
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         waits = [
             claim.closing.ts_ns - loss.request_ts_ns
@@ -80,9 +84,9 @@ class ProxyAbort(CauseRule):
         why = "at no timeout of its own: the client most likely went away (499)"
         if n_told:
             why = f"because the client went away ({says})"
-        return Words(
+        return GroupText(
             message=(
-                f"The proxy gave up {count(len(group.losses), 'request')} to {group.subject} after"
+                f"The proxy gave up {count_of(len(group.losses), 'request')} to {group.subject} after"
                 f" {duration_range(waits)}, {why}."
             ),
             refuted_by="Status 504 in the access log, or a client that was still connected then.",

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.codes import Key
-from pcapdiag.findings import Confidence, Severity
+from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.base.codes import Key
+from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
+from pcapdiag.base.units import count_of
+from pcapdiag.proxy.conf.describe import RETRY
 from pcapdiag.rules._changes import change_block
+from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._remedy import retry_elsewhere
-from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
-from pcapdiag.rules._words import count
+from pcapdiag.rules._rule import CauseRule, Group, GroupText
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pcapdiag.analysis import Analysis, Loss
+    from pcapdiag.analysis.model import Analysis, Loss
 
 
 class ConnectRefused(CauseRule):
@@ -56,6 +59,8 @@ class ConnectRefused(CauseRule):
     severity = Severity.ERROR
     needs = ("the handshake",)
     helped_by = ("TTL of the RST and of other packets of the upstream",)
+    facts = RuleFacts(settings=("_connect_timeout", *RETRY), exposure=Exposure.CONNECTION)
+    proofs = Proofs(proved_by=(ProofKind.REFUSED,), refuted_by=(ProofKind.FORGED_RST,))
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield connection attempts that a RST answered."""
@@ -64,15 +69,15 @@ class ConnectRefused(CauseRule):
             if loss.is_connect and rst is not None and Key.SYN_ACK not in loss.keys:
                 yield loss, Claim(Confidence.CONFIRMED, closing=rst, texts={Key.RESP_RST: "refused: nothing listens"})
 
-    def describe(self, analysis: Analysis, group: Group) -> Words:
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         upstream = analysis.upstream_by_endpoint.get(group.losses[0].connection.resp)
         opened = upstream.connections - len(group.losses) if upstream is not None else 0
-        others = f"; {count(opened, 'other connection')} to it opened" if opened > 0 else "; none to it opened"
+        others = f"; {count_of(opened, 'other connection')} to it opened" if opened > 0 else "; none to it opened"
         changes = retry_elsewhere(analysis, group.losses)
         retry = f"\n\nNothing was sent, so that another peer may serve such a request:\n\n{change_block(changes)}"
-        return Words(
-            message=f"{group.subject} refused {count(len(group.losses), 'connection attempt')} with a RST{others}.",
+        return GroupText(
+            message=f"{group.subject} refused {count_of(len(group.losses), 'connection attempt')} with a RST{others}.",
             refuted_by="A SYN-ACK from the upstream for one of these attempts.",
             remedy=(
                 f"See on the upstream whether anything listened on {group.subject} at these times (process start times,"

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.codes import Key
-from pcapdiag.correlate.symptoms import Symptom, symptom_of
-from pcapdiag.findings import Confidence, Severity
+from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.base.codes import Key
+from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
+from pcapdiag.base.units import count_of
+from pcapdiag.proxy.conf.describe import RETRY
+from pcapdiag.proxy.join.symptoms import Symptom, symptom_of
 from pcapdiag.rules._changes import change_block
+from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._remedy import give_up_connecting
-from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
+from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import certainty, last_seen_ns
-from pcapdiag.rules._words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pcapdiag.analysis import Analysis, Loss
+    from pcapdiag.analysis.model import Analysis, Loss
 
 PATIENCE_NS = 1_000_000_000
 """The first repetition of a SYN comes after one second (RFC 6298 section 2)."""
@@ -59,6 +62,8 @@ class ConnectTimeout(CauseRule):
     title = "The upstream does not answer connection attempts"
     severity = Severity.ERROR
     needs = ("both directions", "the handshake")
+    facts = RuleFacts(settings=("_connect_timeout", *RETRY), exposure=Exposure.CONNECTION)
+    proofs = Proofs(proved_by=(ProofKind.NOT_ARRIVED, ProofKind.NO_ANSWER), refuted_by=(ProofKind.ANSWER_LOST,))
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield connection attempts that nothing answered."""
@@ -71,11 +76,11 @@ class ConnectTimeout(CauseRule):
                 texts = {Key.RETRANSMISSION: "the SYN is sent again: nothing answered it"}
                 yield loss, Claim(certainty(analysis, loss, confidence), texts=texts)
 
-    def describe(self, analysis: Analysis, group: Group) -> Words:
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         upstream = analysis.upstream_by_endpoint.get(group.losses[0].connection.resp)
         opened = upstream.connections - len(group.losses) if upstream is not None else 0
-        others = f"; {count(opened, 'other connection')} to it opened" if opened > 0 else "; none to it opened"
+        others = f"; {count_of(opened, 'other connection')} to it opened" if opened > 0 else "; none to it opened"
         repeats = sum(max(loss.connection.syn_frames - 1, 0) for loss in group.losses)
         costs = " Until then proxy_connect_timeout 2s; limits what each attempt costs."
         changes = give_up_connecting(analysis, group.losses)
@@ -83,10 +88,10 @@ class ConnectTimeout(CauseRule):
             costs = f" Until then limit what each attempt costs:\n\n{change_block(changes)}"
         elif analysis.blocks_by_endpoint.get(group.losses[0].connection.resp):
             costs = " What each attempt costs is limited already by the configuration that was given."
-        return Words(
+        return GroupText(
             message=(
-                f"{group.subject} did not answer {count(len(group.losses), 'connection attempt')}"
-                f" ({count(repeats, 'repeated SYN')}){others}.{_unreachable(analysis, group)}"
+                f"{group.subject} did not answer {count_of(len(group.losses), 'connection attempt')}"
+                f" ({count_of(repeats, 'repeated SYN')}){others}.{_unreachable(analysis, group)}"
             ),
             refuted_by="A SYN-ACK or RST from the upstream in a capture at the proxy without filter and drops.",
             remedy=(

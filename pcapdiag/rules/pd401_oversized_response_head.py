@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.conf.remedy import raise_buffer_size
-from pcapdiag.findings import Severity
-from pcapdiag.logs.entries import LogKind
+from pcapdiag.base.findings import RuleFacts, Severity
+from pcapdiag.base.units import count_of
+from pcapdiag.proxy.conf.remedy import raise_buffer_size
+from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._logged import NEEDS_LOG, logged_finding, logged_tries
-from pcapdiag.rules._rule import Rule, Words
-from pcapdiag.rules._words import count
+from pcapdiag.rules._rule import GroupText, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pcapdiag.analysis import Analysis
-    from pcapdiag.correlate.ledger import JoinedEntry
-    from pcapdiag.findings import Finding
+    from pcapdiag.analysis.model import Analysis
+    from pcapdiag.base.findings import Finding
+    from pcapdiag.proxy.join.ledger import JoinedEntry
 
 _KINDS = frozenset({LogKind.TOO_BIG_HEADER})
 _PAGE = 4096
@@ -63,6 +63,7 @@ class OversizedResponseHead(Rule):
     needs = ("error log",)
     helped_by = ("proxy configuration",)
     since = "0.2"
+    facts = RuleFacts(settings=("_buffer_size",))
 
     def missing(self, analysis: Analysis) -> str:
         """Return what is missing: the proxy's own word."""
@@ -74,15 +75,15 @@ class OversizedResponseHead(Rule):
             yield logged_finding(self, peer, "", joined, _words(analysis, peer, joined))
 
 
-def _words(analysis: Analysis, peer: str, joined: Sequence[JoinedEntry]) -> Words:
+def _words(analysis: Analysis, peer: str, joined: Sequence[JoinedEntry]) -> GroupText:
     came = max(j.wire.response_bytes for j in joined if j.wire is not None)
     pages = -(-came // _PAGE) * _PAGE
     enough = pages if _PAGE < pages <= _MOST_BYTES else 4 * _PAGE
     changes = raise_buffer_size(analysis.settings, peer, enough) if analysis.settings is not None else ()
     how = change_block(changes) if changes else f"    proxy_buffer_size {enough // 1024}k;"
-    return Words(
+    return GroupText(
         message=(
-            f"{peer} sent {count(len(joined), 'response')} whose head did not fit into the proxy's buffer (at most"
+            f"{peer} sent {count_of(len(joined), 'response')} whose head did not fit into the proxy's buffer (at most"
             f" {came:,} bytes came): the proxy closed and could not use them."
         ),
         refuted_by="A status other than 502 for these requests in the access log.",

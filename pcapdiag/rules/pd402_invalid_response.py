@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pcapdiag.findings import Severity
-from pcapdiag.logs.entries import LogKind
+from pcapdiag.base.findings import Severity
+from pcapdiag.base.units import count_of
+from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.rules._logged import NEEDS_LOG, logged_finding, logged_tries
-from pcapdiag.rules._rule import Rule, Words
-from pcapdiag.rules._words import count
+from pcapdiag.rules._rule import GroupText, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pcapdiag.analysis import Analysis
-    from pcapdiag.correlate.ledger import JoinedEntry
-    from pcapdiag.findings import Finding
+    from pcapdiag.analysis.model import Analysis
+    from pcapdiag.base.findings import Finding
+    from pcapdiag.proxy.join.ledger import JoinedEntry
 
 _WRONG = {
     LogKind.INVALID_HEADER: "a header field that is none, or that contradicts another",
@@ -75,11 +75,11 @@ class InvalidResponse(Rule):
             yield logged_finding(self, peer, "", joined, _words(peer, joined))
 
 
-def _words(peer: str, joined: Sequence[JoinedEntry]) -> Words:
+def _words(peer: str, joined: Sequence[JoinedEntry]) -> GroupText:
     kinds = Counter(j.entry.kind for j in joined)
     what = "; ".join(f"{_WRONG[kind]} ({n:,})" for kind, n in kinds.most_common())
-    return Words(
-        message=f"{peer} sent {count(len(joined), 'response')} that the proxy could not read: {what}.",
+    return GroupText(
+        message=f"{peer} sent {count_of(len(joined), 'response')} that the proxy could not read: {what}.",
         refuted_by="The same bytes read by another client of the upstream without complaint.",
         remedy=(
             "Look at the bytes of such a response (in Wireshark: follow the TCP stream of the frames above). No status"

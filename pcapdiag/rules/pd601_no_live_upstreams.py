@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from pcapdiag.codes import Direction, TcpFlag
-from pcapdiag.conf.remedy import keep_in_rotation
-from pcapdiag.correlate.ledger import Absence
-from pcapdiag.findings import Confidence, Evidence, Finding, Occurrence, Severity
+from pcapdiag.base.codes import Direction, TcpFlag
+from pcapdiag.base.findings import Confidence, Evidence, Finding, Occurrence, Role, RuleFacts, Severity
+from pcapdiag.base.units import NS_PER_S, count_of
+from pcapdiag.proxy.conf.describe import RETRY
+from pcapdiag.proxy.conf.remedy import keep_in_rotation
+from pcapdiag.proxy.join.ledger import Absence
 from pcapdiag.rules._changes import change_block
-from pcapdiag.rules._rule import Rule
-from pcapdiag.rules._words import count
+from pcapdiag.rules._evidence import MOST_WITH_EVIDENCE
+from pcapdiag.rules._rule import GroupText, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pcapdiag.analysis import Analysis
-    from pcapdiag.correlate.ledger import Chain, ChainLink
-    from pcapdiag.findings import Change
+    from pcapdiag.analysis.model import Analysis
+    from pcapdiag.base.findings import Change
+    from pcapdiag.proxy.join.ledger import Chain, ChainLink
 
-_S = 1_000_000_000
-_MOST_WITH_EVIDENCE = 500
 
 _ABSENCES = {
     Absence.TRIED: "this request had just failed on it",
@@ -78,6 +78,9 @@ class NoLiveUpstreams(Rule):
     needs = ("error log",)
     helped_by = ("proxy configuration", "access log")
     since = "0.2"
+    facts = RuleFacts(
+        role=Role.NO_PEER, settings=("zone", "max_fails", "fail_timeout", "backup", "down", "worker_processes", *RETRY)
+    )
 
     def missing(self, analysis: Analysis) -> str:
         """Return what is missing: a request without a peer leaves no packets."""
@@ -85,8 +88,8 @@ class NoLiveUpstreams(Rule):
             return "such a request sends no packets: needs the error log (--error-log)"
         if analysis.log.chains_unplaced:
             return (
-                f"the log has {count(analysis.log.chains_unplaced, 'such entry', 'such entries')}, but nothing ties its"
-                " clock to the capture's: give --log-zone"
+                f"the log has {count_of(analysis.log.chains_unplaced, 'such entry', 'such entries')}, but nothing ties"
+                " its clock to the capture's: give --log-zone"
             )
         return ""
 
@@ -99,32 +102,23 @@ class NoLiveUpstreams(Rule):
         for chain in analysis.log.chains:
             blocks[chain.block].append(chain)
         for block, chains in blocks.items():
-            times = [(chain.entry.ts_s - zone_s) * _S for chain in chains]
+            times = [(chain.entry.ts_s - zone_s) * NS_PER_S for chain in chains]
             changes = keep_in_rotation(analysis.settings, block) if analysis.settings is not None else ()
-            yield Finding(
-                code=self.code,
-                name=self.name,
-                title=self.title,
-                severity=self.severity,
-                confidence=_confidence(chains),
-                subject=block,
+            words = GroupText(
                 message=_message(block, chains),
-                identifier=f"{self.code}/{block}",
-                count=len(chains),
-                first_ts_ns=min(times),
-                last_ts_ns=max(times),
                 refuted_by="A peer of the group that no entry of this worker says has failed within fail_timeout.",
                 remedy=_remedy(block, chains, changes),
-                changes=changes,
-                occurrences=tuple(
-                    _occurrence(chain, ts_ns, has_frames=number < _MOST_WITH_EVIDENCE and len(analysis.captures) == 1)
-                    for number, (chain, ts_ns) in enumerate(zip(chains, times, strict=True))
-                ),
                 details={
                     "complete_chains": sum(chain.is_complete for chain in chains),
                     "fail_timeout_s": chains[0].fail_timeout_s,
                 },
+                changes=changes,
             )
+            occurrences = (
+                _occurrence(chain, ts_ns, has_frames=number < MOST_WITH_EVIDENCE and len(analysis.captures) == 1)
+                for number, (chain, ts_ns) in enumerate(zip(chains, times, strict=True))
+            )
+            yield self.finding(block, words, occurrences, _confidence(chains))
 
 
 def _confidence(chains: Sequence[Chain]) -> Confidence:
@@ -143,15 +137,15 @@ def _message(block: str, chains: Sequence[Chain]) -> str:
     failures = {(e.path, e.line) for chain in chains for link in chain.links if (e := link.entry) is not None}
     put_out = failures - _own_failures(chains)
     peers = max((len(chain.links) for chain in chains), default=0)
-    text = f"{count(len(chains), 'request')} found no live peer in {block} ({count(peers, 'peer')})"
+    text = f"{count_of(len(chains), 'request')} found no live peer in {block} ({count_of(peers, 'peer')})"
     if failures and chains[0].fail_timeout_s < 0:
-        text += f": {count(len(failures), 'failure')} of tries and health checks had used them up"
+        text += f": {count_of(len(failures), 'failure')} of tries and health checks had used them up"
     elif put_out:
-        text += f": {count(len(put_out), 'failure')} had put the peers out, each for {_timeout(chains[0])}"
+        text += f": {count_of(len(put_out), 'failure')} had put the peers out, each for {_timeout(chains[0])}"
     if own == len(chains) and not put_out:
         text += f": {'it' if own == 1 else 'each'} had just failed on all of them itself"
     elif own:
-        text += f"; {count(own, 'request')} used up the last peers {'itself' if own == 1 else 'themselves'}"
+        text += f"; {count_of(own, 'request')} used up the last peers {'itself' if own == 1 else 'themselves'}"
     if absences[Absence.UNKNOWN]:
         incomplete = sum(not chain.is_complete for chain in chains)
         text += f"; for {incomplete} the log does not account for every peer"

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pcapdiag.conf.remedy import stop_repeating_requests
-from pcapdiag.findings import Confidence, Finding, Occurrence, Severity
+from pcapdiag.base.findings import Confidence, Finding, Occurrence, Role, RuleFacts, Severity
+from pcapdiag.base.units import about
+from pcapdiag.proxy.conf.describe import RETRY
+from pcapdiag.proxy.conf.remedy import stop_repeating_requests
 from pcapdiag.rules._changes import change_block
-from pcapdiag.rules._rule import Rule
-from pcapdiag.rules._words import about
+from pcapdiag.rules._logged import wire_occurrence
+from pcapdiag.rules._rule import GroupText, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pcapdiag.analysis import Analysis
-    from pcapdiag.correlate.ledger import Retry
-    from pcapdiag.findings import Change
+    from pcapdiag.analysis.model import Analysis
+    from pcapdiag.base.findings import Change
+    from pcapdiag.proxy.join.ledger import Retry
 
 _UNSAFE = ("POST", "LOCK", "PATCH")
 
@@ -57,6 +60,7 @@ class RetriedFailure(Rule):
     needs = ("access log with $upstream_addr",)
     helped_by = ("error log",)
     since = "0.2"
+    facts = RuleFacts(role=Role.RETRIED, settings=RETRY)
 
     def missing(self, analysis: Analysis) -> str:
         """Return what is missing: only the access log lists the tries of a request."""
@@ -79,28 +83,19 @@ class RetriedFailure(Rule):
             changes = (
                 stop_repeating_requests(analysis.settings, peer) if twice and analysis.settings is not None else ()
             )
-            yield Finding(
-                code=self.code,
-                name=self.name,
-                title=self.title,
-                severity=Severity.WARNING if twice else self.severity,
-                confidence=Confidence.CONFIRMED,
-                subject=peer,
+            words = GroupText(
                 message=_message(peer, retries, twice),
-                identifier=f"{self.code}/{peer}",
-                count=len(retries),
-                first_ts_ns=retries[0].wire.start_ns,
-                last_ts_ns=retries[-1].wire.start_ns,
                 refuted_by="An access-log line of such a request with a single upstream.",
                 remedy=_remedy(changes),
-                changes=changes,
-                occurrences=tuple(_occurrence(retry) for retry in retries),
+                severity=Severity.WARNING if twice else None,
                 details={
                     "delay_ns_total": sum(r.delay_ns for r in retries),
                     "delay_ns_max": max(r.delay_ns for r in retries),
                     "possibly_run_twice": sum(r.wire.is_acknowledged for r in retries),
                 },
+                changes=changes,
             )
+            yield self.finding(peer, words, map(_occurrence, retries), Confidence.CONFIRMED)
 
 
 def _remedy(changes: Sequence[Change]) -> str:
@@ -123,21 +118,4 @@ def _message(peer: str, retries: Sequence[Retry], twice: Sequence[Retry]) -> str
 
 
 def _occurrence(retry: Retry) -> Occurrence:
-    wire = retry.wire
-    return Occurrence(
-        conn=wire.conn,
-        depth=wire.depth,
-        uid=wire.uid,
-        orig=wire.orig,
-        resp=wire.peer,
-        request_frame=wire.request_frame,
-        request_ts_ns=wire.start_ns,
-        idle_before_ns=-1,
-        method=wire.method,
-        target=wire.target,
-        closing_frame=-1,
-        closing_kind="",
-        host=wire.host,
-        request_id=wire.request_id,
-        log_lines=(f"{retry.access.path}:{retry.access.line}",),
-    )
+    return replace(wire_occurrence(retry.wire), log_lines=(f"{retry.access.path}:{retry.access.line}",))

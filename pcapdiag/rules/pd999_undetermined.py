@@ -5,21 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pcapdiag.codes import Key
-from pcapdiag.findings import Confidence, Severity
-from pcapdiag.rules._rule import CauseRule, Claim, Group, Words
-from pcapdiag.rules._wire import (
-    is_acknowledged,
-    is_partly_acknowledged,
-    proxy_closing,
-    upstream_closing,
-)
-from pcapdiag.rules._words import count
+from pcapdiag.base.codes import Key
+from pcapdiag.base.findings import Confidence, Role, RuleFacts, Severity
+from pcapdiag.base.units import count_of
+from pcapdiag.rules._claim import Claim
+from pcapdiag.rules._rule import CauseRule, Group, GroupText
+from pcapdiag.rules._wire import is_acknowledged, is_partly_acknowledged, proxy_closing, upstream_closing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from pcapdiag.analysis import Analysis, Loss
+    from pcapdiag.analysis.model import Analysis, Loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,43 +105,20 @@ class Undetermined(CauseRule):
     title = "None of the rules explains it"
     severity = Severity.WARNING
     needs = ()
+    facts = RuleFacts(role=Role.UNEXPLAINED)
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
-        """Yield the requests that no other rule claims."""
-        from pcapdiag.rules import RULES  # noqa: PLC0415 - the registry imports this module
-
-        explained = {
-            (loss.connection.conn, loss.depth)
-            for rule in RULES
-            if issubclass(rule, CauseRule) and rule is not Undetermined
-            for loss, _ in rule().claims(analysis)
-        }
-        left = (loss for loss in analysis.losses if (loss.connection.conn, loss.depth) not in explained)
-        yield from self.claim_all(left)
-
-    def claim_all(self, losses: Iterable[Loss]) -> Iterator[tuple[Loss, Claim]]:
-        """Yield a claim for each of `losses`: those that no other rule explains.
-
-        Parameters
-        ----------
-        losses : iterable of Loss
-            What is left.
-
-        Yields
-        ------
-        (Loss, Claim)
-            Grouped by what was seen.
-        """
-        for loss in losses:
+        """Yield every loss, grouped by what was seen: the diagnosis gives this rule what the others left."""
+        for loss in analysis.losses:
             closing = upstream_closing(loss) or proxy_closing(loss)
             yield loss, Claim(Confidence.POSSIBLE, _sight_of(loss), closing)
 
-    def describe(self, analysis: Analysis, group: Group) -> Words:  # noqa: ARG002 - the same signature for all
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:  # noqa: ARG002 - the same signature for all
         """Return the words of a finding."""
         sight = _SIGHTS[group.group]
         noun = "connection attempt" if group.losses[0].is_connect else "request"
-        return Words(
-            message=f"{count(len(group.losses), noun)} to {group.subject}: {sight.seen}.",
+        return GroupText(
+            message=f"{count_of(len(group.losses), noun)} to {group.subject}: {sight.seen}.",
             refuted_by="Nothing: no cause is claimed.",
             remedy=f"What would decide it: {sight.decide}.",
             severity=sight.severity,

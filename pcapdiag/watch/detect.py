@@ -8,27 +8,32 @@ recording. It looks at connections when they close, not when the engine is done 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from pcapdiag.codes import Direction, ExchangeFlag, Framing, Key, Outcome, Protocol
-from pcapdiag.columns import EXCHANGES, KEY_SEGMENTS, ByteStore, RowStore
-from pcapdiag.http.framer import Framer
-from pcapdiag.tcp.tracker import Tracker
-from pcapdiag.units import format_endpoint, parse_address, parse_endpoint
+from pcapdiag.analysis.losses import is_failed_attempt, is_loss, lacks_response
+from pcapdiag.base.codes import ConnState, ExchangeFlag, Framing, Key, Outcome
+from pcapdiag.base.columns import EXCHANGES, KEY_SEGMENTS
+from pcapdiag.base.tables import ByteStore, RowStore
+from pcapdiag.base.units import format_endpoint
+from pcapdiag.engine.http.framer import Framer
+from pcapdiag.engine.tcp.tracker import Tracker
 from pcapdiag.watch.model import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator
 
     from numpy.typing import NDArray
 
-    from pcapdiag.capture.batch import FrameBatch
+    from pcapdiag.analysis.inputs import Inputs
+    from pcapdiag.base.columns import Schema
+    from pcapdiag.engine.capture.batch import FrameBatch
 
 Rows = np.ndarray[Any, Any]
 
-MAX_LIVE: Final = 1 << 16
+_MOST_LIVE: Final = 1 << 16
 """Connections that are known at a time; about 200 MB when there are so many."""
 
 _LOOK_EVERY_S: Final = 0.2
@@ -42,14 +47,6 @@ _STALLED_AFTER: Final = 2
 _ATTEMPT: Final = (-1, True)
 
 _CLOSING_KEYS: Final = (Key.RESP_FIN, Key.RESP_RST, Key.ORIG_FIN, Key.ORIG_RST, Key.RETRANSMISSION)
-_WITHOUT_TURNS: Final = (Protocol.HTTP2, Protocol.UPGRADED)
-
-
-class _Nothing(RowStore):
-    """Takes rows and keeps none."""
-
-    def append(self, rows: Rows) -> None:
-        """Forget `rows`."""
 
 
 class _NoText(ByteStore):
@@ -59,18 +56,17 @@ class _NoText(ByteStore):
         """Forget `data`."""
 
 
-class _Lost(RowStore):
-    """Keeps the lost ones among the exchanges of one batch."""
+class _Recent(RowStore):
+    """Keeps the rows of one batch that tell of a loss; key segments all do."""
 
-    def __init__(self) -> None:
-        super().__init__(EXCHANGES, memory_bytes=EXCHANGES.dtype.itemsize)
+    def __init__(self, schema: Schema) -> None:
+        super().__init__(schema, memory_bytes=schema.dtype.itemsize)
         self.rows: list[Rows] = []
 
     def append(self, rows: Rows) -> None:
-        """Keep the rows that tell of a loss."""
-        outcome = rows["outcome"]
-        lost = rows[(outcome == Outcome.UNANSWERED) | (outcome == Outcome.TRUNCATED)]
-        self.rows.extend(lost[i] for i in range(len(lost)))
+        """Keep those of `rows`."""
+        kept = rows[lacks_response(rows["outcome"])] if self.schema is EXCHANGES else rows.copy()
+        self.rows.extend(kept[i] for i in range(len(kept)))
 
 
 class Detector:
@@ -78,23 +74,17 @@ class Detector:
 
     Parameters
     ----------
-    proxies, upstreams : sequence of str
-        As in `api.analyze`: whose connections count.
-    max_live : int
-        Bound on connections that are known at a time.
-
-    Raises
-    ------
-    ValueError
-        An address makes no sense.
+    inputs : Inputs
+        Whose connections count.
     """
 
-    def __init__(self, proxies: Sequence[str] = (), upstreams: Sequence[str] = (), *, max_live: int = MAX_LIVE) -> None:
-        self._proxies = {parse_address(text) for text in proxies}
-        self._upstreams = {parse_endpoint(text) for text in upstreams}
-        self._tracker = Tracker(max_live=max_live)
-        self._lost = _Lost()
-        self._framer = Framer(self._lost, _Nothing(KEY_SEGMENTS), _NoText())
+    def __init__(self, inputs: Inputs) -> None:
+        self._proxies = frozenset(inputs.proxy_addresses)
+        self._upstreams = frozenset(inputs.upstream_endpoints)
+        self._tracker = Tracker(max_live=_MOST_LIVE)
+        self._lost = _Recent(EXCHANGES)
+        self._lost_keys = _Recent(KEY_SEGMENTS)
+        self._framer = Framer(self._lost, self._lost_keys, _NoText())
         self._told: dict[int, tuple[int, bool]] = {}
         self._n_frames = 0
         self._looked_at = time.monotonic()
@@ -130,6 +120,7 @@ class Detector:
         self._n_frames += len(batch.frames)
         for tracked in self._tracker.update(batch):
             self._lost.rows.clear()
+            self._lost_keys.rows.clear()
             self._framer.update(tracked)
             failures.extend(self._ended(tracked.conn_rows))
         now_ns = self._tracker.last_ts_ns
@@ -148,14 +139,19 @@ class Detector:
     def _ended(self, conn_rows: Rows) -> Iterator[Failure]:
         """Yield what was lost on connections that have ended unlooked at, by a port that was reused at once."""
         rows = {int(row["conn"]): row for row in conn_rows} if self._lost.rows else {}
+        keys_of: dict[tuple[int, int], set[Key]] = defaultdict(set)
+        for segment in self._lost_keys.rows:
+            keys_of[int(segment["conn"]), int(segment["depth"])].add(Key(int(segment["key"])))
         for exchange in self._lost.rows:
             conn = int(exchange["conn"])
             row = rows.get(conn)
             if row is None or self._told.get(conn) == (int(exchange["request_frame"]), True):
                 continue
-            if exchange["protocol"] in _WITHOUT_TURNS or exchange["protocol"] == Protocol.UNKNOWN:
-                continue
-            yield from self._failure(row, self._how_lost(exchange, 0), int(row["last_ts_ns"]))
+            keys = keys_of[conn, int(exchange["depth"])]
+            is_truncated = int(exchange["outcome"]) == Outcome.TRUNCATED
+            protocol, closer = int(exchange["protocol"]), int(row["first_closer"])
+            if is_loss(exchange, keys, protocol=protocol, first_closer=closer, is_truncated=is_truncated):
+                yield from self._failure(row, _how_lost(exchange, keys), int(row["last_ts_ns"]))
         for conn in conn_rows["conn"].tolist():
             self._told.pop(conn, None)
 
@@ -171,27 +167,26 @@ class Detector:
         rows = state.rows[heads]
         stalled = (rows["retransmissions"] >= _STALLED_AFTER) & (rows["flags"] & ExchangeFlag.ACKNOWLEDGED == 0)
         stalled &= self._looked_ns - rows["request_ts_ns"] > PATIENCE_NS
-        is_open = state.opened["response_done"][heads] == 0
+        opened = state.opened[heads]
+        is_open = opened["response_done"] == 0
         late = (conns["orig_closed"][waiting] != 0) & _is_after(rows["response_seq"], conns["orig_close_ack"][waiting])
-        suspect = (((closed | stalled) & is_open) | late) & (rows["request_frame"] >= 0)
+        # A turn that has begun is an answer, however little of it there is.
+        is_answered = (opened["has_response"] != 0) & (rows["response_framing"] == Framing.TURN)
+        suspect = (((closed | stalled) & is_open) | late) & ~is_answered & (rows["request_frame"] >= 0)
         for n in np.flatnonzero(suspect).tolist():
             slot, row, is_closed = int(waiting[n]), rows[n], bool(closed[n])
             conn, frame = int(live["conn"][slot]), int(row["request_frame"])
             if self._told.get(conn) in {(frame, True), (frame, is_closed)}:
                 continue
-            protocol = int(conns["protocol"][slot])
-            has_response = bool(state.opened["has_response"][heads[n]])
-            if protocol in _WITHOUT_TURNS or not self._is_loss(slot, protocol, row, has_response=has_response):
+            keys_set = int(conns["keys_set"][slot])
+            keys = {key for key in Key if keys_set >> key & 1}
+            protocol, closer = int(conns["protocol"][slot]), int(live["first_closer"][slot])
+            is_truncated = bool(opened["has_response"][n])
+            if not is_loss(row, keys, protocol=protocol, first_closer=closer, is_truncated=is_truncated):
                 continue
             self._told[conn] = (frame, is_closed)
             ts_ns = int(live["closing_ts_ns"][slot]) if is_closed else self._looked_ns
-            yield from self._failure(live[slot], self._how_lost(row, int(conns["keys_set"][slot])), ts_ns)
-
-    def _is_loss(self, slot: int, protocol: int, row: Rows, *, has_response: bool) -> bool:
-        """Tell whether an exchange that a closing found open can be a loss."""
-        if has_response and row["response_framing"] == Framing.TURN:
-            return False
-        return protocol != Protocol.UNKNOWN or self._tracker.live["first_closer"][slot] == Direction.RESP
+            yield from self._failure(live[slot], _how_lost(row, keys), ts_ns)
 
     def _attempts(self) -> Iterator[Failure]:
         """Yield connections that nobody accepted."""
@@ -201,24 +196,13 @@ class Detector:
         for slot in np.flatnonzero(unanswered).tolist():
             row, orig, resp = live[slot], flows[2 * slot], flows[2 * slot + 1]
             conn = int(row["conn"])
-            if orig["max_offset"] > 0 or conn in self._told:
+            if conn in self._told or not is_failed_attempt(state := _attempt_state(orig, resp), orig["max_offset"]):
                 continue
-            age_ns = self._looked_ns - int(row["first_ts_ns"])
-            if resp["rst"]:
+            is_refused = state is ConnState.REJ
+            if is_refused or self._looked_ns - int(row["first_ts_ns"]) > PATIENCE_NS:
                 self._told[conn] = _ATTEMPT
-                yield from self._failure(row, "refused", int(row["last_ts_ns"]))
-            elif resp["n_frames"] == 0 and age_ns > PATIENCE_NS:
-                self._told[conn] = _ATTEMPT
-                yield from self._failure(row, "no-connection", self._looked_ns)
-
-    def _how_lost(self, exchange: Rows, keys_set: int) -> str:
-        """Return in one word what tells this loss from others; what is alike most likely has the same cause."""
-        flags = int(exchange["flags"])
-        parts = ["truncated" if exchange["response_frame"] >= 0 else "unanswered"]
-        parts += ["reused"] if exchange["depth"] > 0 else []
-        parts += ["acknowledged"] if flags & ExchangeFlag.ACKNOWLEDGED else []
-        parts += [key.name.lower() for key in _CLOSING_KEYS if keys_set >> key & 1]
-        return "+".join(parts)
+                how, ts_ns = ("refused", int(row["last_ts_ns"])) if is_refused else ("no-connection", self._looked_ns)
+                yield from self._failure(row, how, ts_ns)
 
     def _failure(self, row: Rows, how: str, ts_ns: int) -> Iterator[Failure]:
         """Yield a failure of a connection, if it is of the leg that counts as far as the operator told."""
@@ -232,6 +216,22 @@ class Detector:
         endpoint = format_endpoint(*resp, port)
         first_ns = int(row["first_ts_ns"])
         yield Failure(f"{how} {endpoint}", endpoint, first_ns, ts_ns if ts_ns >= 0 else first_ns)
+
+
+def _how_lost(exchange: Rows, keys: Container[Key]) -> str:
+    """Return in one word what tells this loss from others; what is alike most likely has the same cause."""
+    parts = ["truncated" if exchange["response_frame"] >= 0 else "unanswered"]
+    parts += ["reused"] if exchange["depth"] > 0 else []
+    parts += ["acknowledged"] if int(exchange["flags"]) & ExchangeFlag.ACKNOWLEDGED else []
+    parts += [key.name.lower() for key in _CLOSING_KEYS if key in keys]
+    return "+".join(parts)
+
+
+def _attempt_state(orig: Rows, resp: Rows) -> ConnState:
+    """Return what the state of a connection without a SYN-ACK would be if it ended now."""
+    if resp["max_offset"] > 0 or (not resp["rst"] and (orig["rst"] or orig["fin"])):
+        return ConnState.OTH  # its originator gave it up, or it is no attempt
+    return ConnState.REJ if resp["rst"] else ConnState.S0
 
 
 def _is_after(response_seq: Rows, close_ack: Rows) -> NDArray[np.bool_]:

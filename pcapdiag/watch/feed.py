@@ -20,10 +20,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pcapdiag.capture.series import is_capture_name, series_key
-from pcapdiag.capture.sniff import container_of
-from pcapdiag.capture.sources import STDIN, open_source
-from pcapdiag.errors import CaptureError, UsageError
+from pcapdiag.base.errors import CaptureError, UsageError
+from pcapdiag.engine.capture.series import is_capture_name, series_key
+from pcapdiag.engine.capture.sniff import container_of
+from pcapdiag.engine.capture.sources import STDIN, open_source
 from pcapdiag.watch.model import SourceFile
 
 if TYPE_CHECKING:
@@ -295,8 +295,8 @@ def _digest(head: bytes) -> str:
 
 def _first_ns(path: str) -> int | None:
     """Return when a capture begins; None if the file is none, -1 if it has no frame yet."""
-    from pcapdiag.capture.batch import Capture, CaptureFile  # noqa: PLC0415 - loads the kernels
-    from pcapdiag.capture.reader import read_batches  # noqa: PLC0415 - the same
+    from pcapdiag.engine.capture.batch import Capture, CaptureFile  # noqa: PLC0415 - loads the kernels
+    from pcapdiag.engine.capture.reader import read_batches  # noqa: PLC0415 - the same
 
     if not container_of(_head(path)):
         return None

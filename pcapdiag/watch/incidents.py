@@ -12,10 +12,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from pcapdiag.findings import Severity
+from pcapdiag.base.disk import replace_file
+from pcapdiag.base.findings import Severity
 from pcapdiag.watch.job import BUNDLE, REPORT
 from pcapdiag.watch.model import Incident
-from pcapdiag.watch.room import replace_file
 
 if TYPE_CHECKING:
     from pathlib import Path

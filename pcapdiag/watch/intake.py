@@ -11,14 +11,14 @@ from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
-from pcapdiag.capture.batch import Capture, CaptureFile, FrameBatch
-from pcapdiag.capture.reader import read_batches
-from pcapdiag.errors import CaptureError
+from pcapdiag.base.errors import CaptureError
+from pcapdiag.engine.capture.batch import Capture, CaptureFile, FrameBatch
+from pcapdiag.engine.capture.reader import read_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pcapdiag.findings import Note
+    from pcapdiag.base.findings import Note
     from pcapdiag.watch.detect import Detector
     from pcapdiag.watch.feed import FolderFeed, PipeFeed, Stream
     from pcapdiag.watch.model import Failure, SourceFile

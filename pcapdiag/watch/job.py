@@ -15,19 +15,20 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pcapdiag.errors import PcapdiagError
-from pcapdiag.findings import Severity
-from pcapdiag.report.words import count_of
+from pcapdiag.analysis.inputs import Inputs
+from pcapdiag.base.disk import is_no_room, replace_file
+from pcapdiag.base.errors import PcapdiagError
+from pcapdiag.base.findings import Severity
+from pcapdiag.base.units import count_of
 from pcapdiag.watch.known import KnownFailures, failing_of, is_cut, is_under_way
-from pcapdiag.watch.model import AnalysisOptions, JobOrder, JobResult, Reported
+from pcapdiag.watch.model import JobOrder, JobResult, Reported
 from pcapdiag.watch.piece import leave_out
-from pcapdiag.watch.room import is_no_room, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pcapdiag.api import CaptureReport
-    from pcapdiag.findings import Occurrence
+    from pcapdiag.api.analyze import CaptureReport
+    from pcapdiag.base.findings import Occurrence
     from pcapdiag.watch.known import Failing
 
 ORDER: Final = "order.json"
@@ -75,8 +76,8 @@ def run(folder: Path) -> None:
     """
     os.chdir(folder)  # names in the report are those of the files, not where they lay for a minute
     values = json.loads(Path(ORDER).read_bytes())
-    options: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["options"].items()}
-    order = JobOrder(**{**values, "options": AnalysisOptions(**options)})
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["inputs"].items()}
+    order = JobOrder(**{**values, "inputs": Inputs(**given)})
     try:
         result = _report(order)
     except (PcapdiagError, OSError) as error:
@@ -106,23 +107,9 @@ def _report(order: JobOrder) -> JobResult:
 
 
 def _analyze(order: JobOrder, captures: Sequence[str]) -> CaptureReport:
-    from pcapdiag.api import analyze  # noqa: PLC0415 - the engine
+    from pcapdiag.api.analyze import analyze_captures  # noqa: PLC0415 - the engine
 
-    options = order.options
-    return analyze(
-        *captures,
-        proxies=options.proxies,
-        upstreams=options.upstreams,
-        error_logs=options.error_logs,
-        access_logs=options.access_logs,
-        proxy_conf=options.proxy_conf,
-        log_format=options.log_format,
-        log_zone=options.log_zone,
-        select=options.select,
-        ignore=options.ignore,
-        redact=options.redact,
-        anonymize=options.anonymize,
-    )
+    return analyze_captures(captures, order.inputs)
 
 
 class _Seen:
@@ -201,10 +188,10 @@ def _client_endpoints(report: CaptureReport) -> list[str]:
     """Return where the proxy's clients arrive."""
     import numpy as np  # noqa: PLC0415 - the engine has loaded it
 
-    from pcapdiag.codes import Leg  # noqa: PLC0415 - the same
-    from pcapdiag.units import format_endpoint  # noqa: PLC0415 - the same
+    from pcapdiag.base.codes import Leg  # noqa: PLC0415 - the same
+    from pcapdiag.base.units import format_endpoint  # noqa: PLC0415 - the same
 
-    rows = report.analysis.connections.rows[np.asarray(report.analysis.legs) == Leg.CLIENT]
+    rows = report.analysis.connections.rows[report.analysis.legs == Leg.CLIENT]
     ends = np.unique(rows[["resp_hi", "resp_lo", "resp_port"]])[:_MOST_KEYS]
     return [format_endpoint(*end) for end in ends.tolist()]
 

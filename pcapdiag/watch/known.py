@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pcapdiag.codes import Method
+from pcapdiag.base.codes import Method
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pcapdiag.analysis import Loss
-    from pcapdiag.findings import Occurrence
+    from pcapdiag.analysis.model import Loss
+    from pcapdiag.base.findings import Occurrence
 
 _REPEATED_FOR_NS: Final = 3_600_000_000_000
 """A kernel sends a segment again for a quarter of an hour (Linux, `tcp_retries2`); later it is another connection."""

@@ -5,18 +5,20 @@ Knows which log is what; how a log is followed is known to `tail`, what an entry
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pcapdiag.logs.error_log import parse_record
-from pcapdiag.logs.files import expand_logs
-from pcapdiag.logs.lines import Unwrapper, decode_line
+from pcapdiag.proxy.logs.error_log import parse_record
+from pcapdiag.proxy.logs.files import expand_logs
+from pcapdiag.proxy.logs.lines import Unwrapper, decode_line
 from pcapdiag.watch.model import Failure
 from pcapdiag.watch.tail import LogTail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pcapdiag.analysis.inputs import Inputs
     from pcapdiag.watch.tail import LogPosition
 
 _BAD_LEVELS: Final = frozenset({"error", "crit", "alert", "emerg"})
@@ -29,8 +31,8 @@ class LogWatch:
 
     Parameters
     ----------
-    error_logs, access_logs : sequence of str
-        Files (which need not exist yet), folders or globs.
+    inputs : Inputs
+        Names of logs: files (which need not exist yet), folders or globs.
     known : mapping of str to LogPosition
         Where an earlier run stood.
     backfill_bytes : int
@@ -42,20 +44,16 @@ class LogWatch:
         A folder holds no such log, or nothing fits a glob.
     """
 
-    def __init__(
-        self,
-        error_logs: Sequence[str],
-        access_logs: Sequence[str],
-        *,
-        known: Mapping[str, LogPosition],
-        backfill_bytes: int = 0,
-    ) -> None:
-        def open_all(paths: Sequence[str], kind: str) -> list[LogTail]:
+    def __init__(self, inputs: Inputs, *, known: Mapping[str, LogPosition], backfill_bytes: int = 0) -> None:
+        def follow(paths: Sequence[str], kind: str) -> list[LogTail]:
             found = expand_logs(paths, kind)
             return [LogTail(path, known=known.get(path), backfill_bytes=backfill_bytes) for path in found]
 
-        self._errors = open_all(error_logs, "error")
-        self._accesses = open_all(access_logs, "access")
+        self._inputs = inputs
+        self._errors = follow(inputs.error_logs, "error")
+        self._accesses = follow(inputs.access_logs, "access")
+        self._applications = follow(inputs.upstream_logs, "")
+        self._tails = (*self._errors, *self._accesses, *self._applications)
         self._unwrapper = Unwrapper()
         self._is_first = True
 
@@ -77,7 +75,7 @@ class LogWatch:
             for n_line, line in enumerate(tail.poll(now_ns)):
                 if n_line < _MOST_PARSED and not self._is_first:
                     failures += self._failures(line, now_ns)
-        for tail in self._accesses:
+        for tail in (*self._accesses, *self._applications):
             for _ in tail.poll(now_ns):
                 pass
         self._is_first = False
@@ -90,7 +88,7 @@ class LogWatch:
         entries = [e for e in parse_record(text) if e.concerns_upstream and e.level in _BAD_LEVELS]
         return [Failure(f"log {e.kind.name.lower()} {e.upstream_peer}", "", now_ns, now_ns) for e in entries]
 
-    def cut(self, folder: Path, since_ns: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def cut(self, folder: Path, since_ns: int) -> Inputs:
         """Copy what has arrived since a time.
 
         Parameters
@@ -102,8 +100,8 @@ class LogWatch:
 
         Returns
         -------
-        error_logs, access_logs : tuple of str
-            Names in `folder`.
+        Inputs
+            With the copies, names in `folder`, in place of the logs.
         """
         taken: set[str] = set()
 
@@ -117,19 +115,24 @@ class LogWatch:
                 names += tail.cut(folder, name, since_ns)
             return tuple(names)
 
-        return cut_all(self._errors), cut_all(self._accesses)
+        return replace(
+            self._inputs,
+            error_logs=cut_all(self._errors),
+            access_logs=cut_all(self._accesses),
+            upstream_logs=cut_all(self._applications),
+        )
 
     def forget(self, before_ns: int) -> None:
         """Let go of what arrived before a time."""
-        for tail in (*self._errors, *self._accesses):
+        for tail in self._tails:
             tail.forget(before_ns)
 
     def positions(self) -> dict[str, LogPosition]:
         """Return from where on a later run has to read each log."""
-        known = {tail.path: tail.position() for tail in (*self._errors, *self._accesses)}
+        known = {tail.path: tail.position() for tail in self._tails}
         return {path: position for path, position in known.items() if position is not None}
 
     def close(self) -> None:
         """Close all files."""
-        for tail in (*self._errors, *self._accesses):
+        for tail in self._tails:
             tail.close()

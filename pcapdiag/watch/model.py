@@ -8,22 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-
-@dataclass(frozen=True, slots=True)
-class AnalysisOptions:
-    """How a slice of the recording is judged: as `api.analyze` takes it; access logs are followed as error logs are."""
-
-    proxies: tuple[str, ...] = ()
-    upstreams: tuple[str, ...] = ()
-    error_logs: tuple[str, ...] = ()
-    access_logs: tuple[str, ...] = ()
-    proxy_conf: str = ""
-    log_format: str = "auto"
-    log_zone: str = "auto"
-    select: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-    redact: bool = True
-    anonymize: bool = False
+from pcapdiag.analysis.inputs import NO_INPUTS, Inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +21,8 @@ class WatchOptions:
         ``-`` for standard input, a folder, or a glob.
     out : str
         Folder for incidents and for everything the recorder keeps.
+    inputs : Inputs
+        How a piece of the recording is judged; all its logs are followed.
     ring_bytes : int
         [bytes] Most that is kept of the recording.
     grace_ns : int
@@ -56,7 +43,7 @@ class WatchOptions:
 
     place: str
     out: str
-    analysis: AnalysisOptions
+    inputs: Inputs = NO_INPUTS
     ring_bytes: int = 512 << 20
     grace_ns: int = 10_000_000_000
     cool_down_ns: int = 600_000_000_000
@@ -118,6 +105,8 @@ class JobOrder:
 
     Attributes
     ----------
+    inputs : Inputs
+        How they are judged.
     known : tuple of str
         Keys of occurrences that earlier incidents hold.
     known_until_ns : int
@@ -133,7 +122,7 @@ class JobOrder:
     """
 
     captures: tuple[str, ...]
-    options: AnalysisOptions
+    inputs: Inputs = NO_INPUTS
     known: tuple[str, ...] = ()
     known_until_ns: int = -1
     cooling: tuple[str, ...] = ()
@@ -230,7 +219,7 @@ class Incident:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a line of ``incidents.jsonl``, with times as ISO 8601 beside the numbers."""
-        from pcapdiag.units import format_ts_ns  # noqa: PLC0415 - options need no calendar
+        from pcapdiag.base.units import format_ts_ns  # noqa: PLC0415 - options need no calendar
 
         values = asdict(self)
         return values | {f"{name}_ts": format_ts_ns(values[f"{name}_ts_ns"]) for name in ("first", "last")}

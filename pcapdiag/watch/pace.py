@@ -8,7 +8,7 @@ import termios
 import time
 from typing import TYPE_CHECKING, Final
 
-from pcapdiag.units import format_duration_ns
+from pcapdiag.base.units import NS_PER_S, format_duration_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,6 @@ BEHIND_NS: Final = 5_000_000_000
 """Later than that, frames are late."""
 _SAY_EVERY_S: Final = 60.0
 _FULL_LOOKS: Final = 10
-_S: Final = 1_000_000_000
 
 
 class Pace:
@@ -54,8 +53,9 @@ class Pace:
                 "filter, or give it a larger buffer (tcpdump -B 65536)"
             )
         elif behind_ns > BEHIND_NS and not self._n_full:
+            whole_ns = behind_ns // NS_PER_S * NS_PER_S
             text = (
-                f"frames arrive {format_duration_ns(behind_ns // _S * _S)} late: the capture gathers them; tcpdump -U "
+                f"frames arrive {format_duration_ns(whole_ns)} late: the capture gathers them; tcpdump -U "
                 "hands each on at once"
             )
         else:

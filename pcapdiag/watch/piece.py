@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcapdiag.capture.batch import Capture, CaptureFile, FrameBatch
-from pcapdiag.capture.reader import read_batches
-from pcapdiag.units import parse_endpoint
+from pcapdiag.base.units import parse_endpoint
+from pcapdiag.engine.capture.batch import Capture, CaptureFile, FrameBatch
+from pcapdiag.engine.capture.reader import read_batches
 from pcapdiag.watch.ring import Ring
 
 if TYPE_CHECKING:

@@ -12,10 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pcapdiag.capture.sources import STDIN
-from pcapdiag.errors import UsageError
-from pcapdiag.units import format_bytes, format_duration_ns, format_ts_ns
+from pcapdiag.base.disk import is_no_room
+from pcapdiag.base.errors import UsageError
+from pcapdiag.base.units import NS_PER_S, format_bytes, format_duration_ns, format_ts_ns
+from pcapdiag.engine.capture.sources import STDIN
 from pcapdiag.watch.detect import PATIENCE_NS, Detector
+from pcapdiag.watch.disk_reserve import DiskReserve
 from pcapdiag.watch.feed import FolderFeed, PipeFeed
 from pcapdiag.watch.incidents import prune, publish, still_there, write_list
 from pcapdiag.watch.intake import Intake
@@ -25,7 +27,6 @@ from pcapdiag.watch.messages import Messenger
 from pcapdiag.watch.model import JobOrder, Status
 from pcapdiag.watch.pace import BEHIND_NS, Pace
 from pcapdiag.watch.ring import Ring
-from pcapdiag.watch.room import Room, is_no_room
 from pcapdiag.watch.schedule import Schedule
 from pcapdiag.watch.state import StateFile
 
@@ -40,7 +41,6 @@ _SAVE_EVERY_S: Final = 1.0
 _STATUS_EVERY_S: Final = 60.0
 _DRAIN_S: Final = 2.0
 _REST_S: Final = 1.0
-_S: Final = 1_000_000_000
 _METRICS_EVERY_S: Final = 10.0
 _LAST_TRIES: Final = 2
 _LAST_MESSAGES_S: Final = 15.0
@@ -102,21 +102,11 @@ class Recorder:
         self._feed = PipeFeed() if is_pipe else FolderFeed(options.place, state)
         if not is_pipe and state.ring_mark[0] >= 0:
             self._ring.go_back(*state.ring_mark)
-        analysis = options.analysis
-        self._logs = LogWatch(
-            analysis.error_logs,
-            analysis.access_logs,
-            known=state.logs,
-            backfill_bytes=0 if is_pipe else _BACKFILL_BYTES,
-        )
+        self._logs = LogWatch(options.inputs, known=state.logs, backfill_bytes=0 if is_pipe else _BACKFILL_BYTES)
         self._schedule = Schedule(state, options)
-        try:
-            detector = Detector(analysis.proxies, analysis.upstreams)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-        self._intake = Intake(self._feed, self._ring, detector, say)
+        self._intake = Intake(self._feed, self._ring, Detector(options.inputs), say)
         self._maker = ReportMaker(private / "jobs")
-        self._room = Room(self._ring, say)
+        self._room = DiskReserve(self._ring, say)
         self._pace = Pace(say, is_pipe=is_pipe)
         self._messenger = Messenger(channels or {}, state, say)
         self._missing: tuple[str, ...] = ()
@@ -176,11 +166,11 @@ class Recorder:
             self._tick(is_last=False)
         self._collect()
         if self._state.pending:
-            until = time.monotonic() + min(_DRAIN_S, self._options.grace_ns / _S)
+            until = time.monotonic() + min(_DRAIN_S, self._options.grace_ns / NS_PER_S)
             while time.monotonic() < until:
                 self._tick(is_last=False)
                 time.sleep(_TICK_S)
-        self._room.had()
+        self._room.found_room()
         while self._maker.is_busy or (self._state.pending and self._room.n_tries < _LAST_TRIES):
             self._tick(is_last=True)
             time.sleep(_TICK_S)
@@ -258,12 +248,11 @@ class Recorder:
         folder = self._maker.new_folder()
         self._poll()
         captures = self._ring.link(folder, since_ns)
-        errors, accesses = self._logs.cut(folder, since_ns)
-        analysis = self._options.analysis
-        conf = str(Path(analysis.proxy_conf).resolve()) if analysis.proxy_conf else ""
+        inputs = self._logs.cut(folder, since_ns)
+        conf = str(Path(inputs.proxy_conf).resolve()) if inputs.proxy_conf else ""
         order = JobOrder(
             captures=captures,
-            options=replace(analysis, error_logs=errors, access_logs=accesses, proxy_conf=conf),
+            inputs=replace(inputs, proxy_conf=conf),
             known=tuple(self._state.keys),
             known_until_ns=self._state.known_until_ns,
             cooling=cooling,
@@ -280,7 +269,7 @@ class Recorder:
         if not is_no_room(error):
             raise error
         waiting = (*self._state.pending, *self._state.running)
-        self._room.lack(what, min((p.since_ns for p in waiting), default=-1), is_report=what == _REPORT)
+        self._room.ran_out(what, min((p.since_ns for p in waiting), default=-1), is_report=what == _REPORT)
 
     def _what_is_missing(self, taken: list[Pending], oldest_ns: int) -> list[str]:
         missing = []
@@ -306,7 +295,7 @@ class Recorder:
     def _settle(self, result: JobResult) -> None:
         took_s = self._maker.took_s
         self._next["job"] = time.monotonic() + _REST_S + took_s
-        self._schedule.report_ns = int(took_s * _S)
+        self._schedule.report_ns = int(took_s * NS_PER_S)
         incident = None
         if result.no_room:
             self._put_back(OSError(errno.ENOSPC, result.error))
@@ -324,7 +313,7 @@ class Recorder:
         if incident is not None:
             self._add(incident, now_ns)
         self._maker.clear()
-        self._room.had()
+        self._room.found_room()
         self._save()
         if incident is not None:
             self._on_incident(self._state.incidents[-1])
@@ -381,7 +370,7 @@ class Recorder:
         self._say(
             f"{now.frames:,} frames, {now.failures:,} failures, {now.failures_waiting:,} waiting, "
             f"{now.incidents:,} incidents; the ring holds {format_bytes(now.ring_bytes)} and reaches back "
-            f"{format_duration_ns(now.ring_reach_ns // _S * _S)}"
+            f"{format_duration_ns(now.ring_reach_ns // NS_PER_S * NS_PER_S)}"
         )
         if others := self._feed.unwatched:
             self._say(
@@ -389,7 +378,8 @@ class Recorder:
                 "start a recorder of its own for it, or capture with -i any"
             )
         if 2 * self._schedule.report_ns > now.ring_reach_ns and self._ring.is_full:
+            whole_ns = self._schedule.report_ns // NS_PER_S * NS_PER_S
             self._say(
-                f"the last report took {format_duration_ns(self._schedule.report_ns // _S * _S)}, and the ring reaches "
+                f"the last report took {format_duration_ns(whole_ns)}, and the ring reaches "
                 "back less than twice that: what fails meanwhile may leave it; give a larger --ring"
             )

@@ -15,33 +15,26 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from pcapdiag.codes import PacketDirection
-from pcapdiag.errors import CaptureError
-from pcapdiag.evidence.pcapng import Interface, PcapngWriter
-from pcapdiag.watch.room import NO_ROOM
+from pcapdiag.base.disk import is_no_room
+from pcapdiag.base.errors import CaptureError
+from pcapdiag.engine.capture.pcapng_writer import MOST_OVERHEAD_BYTES, Interface, PcapngWriter, packet_blocks
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pcapdiag.capture.batch import FrameBatch
+    from pcapdiag.engine.capture.batch import FrameBatch
 
 _NAME: Final = re.compile(r"ring-(\d{8,})\.pcapng")
 _SEGMENTS: Final = 64
 _LEAST_SEGMENT_BYTES: Final = 1 << 18
-_EPB: Final = 6
-_FLAGS_OPTION: Final = 2
-_FLAGS_BYTES: Final = 12
-_HEAD_BYTES: Final = 28
-_TAIL_BYTES: Final = 20
 _MOST_INTERFACES: Final = 1024
 _LEAST_SEGMENTS: Final = 4
-_WAYS: Final = ((PacketDirection.INBOUND, 1), (PacketDirection.OUTBOUND, 2))
 
 Rows = np.ndarray[Any, Any]
 
 
 @dataclass(slots=True)
-class Segment:
+class RingFile:
     """A file of the ring; times in ns, -1 while it holds no frame."""
 
     number: int
@@ -129,7 +122,7 @@ class Ring:
             at = 0
             while at < len(frames):
                 room = self._segment_bytes - (self._segments[-1].n_bytes if self._file is not None else 0)
-                sizes = np.cumsum(frames["cap_len"][at:].astype(np.int64) + (_HEAD_BYTES + _TAIL_BYTES))
+                sizes = np.cumsum(frames["cap_len"][at:].astype(np.int64) + MOST_OVERHEAD_BYTES)
                 n = max(1, int(np.searchsorted(sizes, max(room, 1), side="right")))
                 self._append(batch.buffer, frames[at : at + n])
                 at += n
@@ -140,7 +133,7 @@ class Ring:
             try:
                 self._write(buffer, frames)
             except OSError as error:
-                if error.errno not in NO_ROOM:
+                if not is_no_room(error):
                     raise
                 self._cut_short()
                 if not self._segments:
@@ -157,7 +150,7 @@ class Ring:
         file, segment = self._file, self._segments[-1]
         assert file is not None  # noqa: S101 - for the type checker; it was opened above
         times = self._times(frames)
-        records = memoryview(_records(buffer, frames, numbers, times))
+        records = memoryview(packet_blocks(buffer, frames, numbers, times))
         rest = records
         while rest:
             rest = rest[file.write(rest) :]
@@ -195,7 +188,7 @@ class Ring:
         return numbers
 
     def _open(self) -> None:
-        segment = Segment(self._next, self._folder / f"ring-{self._next:08d}.pcapng")
+        segment = RingFile(self._next, self._folder / f"ring-{self._next:08d}.pcapng")
         # The bytes of a file that is not full count as if it were: the bound holds at every moment.
         while self._segments and self.n_bytes + self._segment_bytes > self._limit_bytes:
             self._drop_oldest()
@@ -296,9 +289,9 @@ class Ring:
             self._close()
 
 
-def _found(folder: Path) -> list[Segment]:
+def _found(folder: Path) -> list[RingFile]:
     """Return what an earlier run left, oldest first; what cannot be read is deleted."""
-    from pcapdiag.capture.peek import peek_times  # noqa: PLC0415 - loads the kernels
+    from pcapdiag.engine.capture.peek import peek_times  # noqa: PLC0415 - loads the kernels
 
     segments = []
     for path in sorted(folder.iterdir()):
@@ -311,36 +304,5 @@ def _found(folder: Path) -> list[Segment]:
         except CaptureError:
             path.unlink()
             continue
-        segments.append(Segment(int(match[1]), path, n_bytes, first, last))
+        segments.append(RingFile(int(match[1]), path, n_bytes, first, last))
     return segments
-
-
-def _records(buffer: Rows, frames: Rows, numbers: Rows, times: Rows) -> bytes:
-    """Return frames as enhanced packet blocks with times in ns."""
-    n_frame = len(frames)
-    lengths = frames["cap_len"].astype(np.uint32)
-    pads = (0 - lengths) & np.uint32(3)
-    flags = np.zeros(n_frame, dtype=np.uint32)
-    for way, bits in _WAYS:
-        flags[frames["packet_direction"] == way] = bits
-    total = lengths + pads + np.uint32(_HEAD_BYTES + _FLAGS_BYTES + 4)
-    heads = np.empty((n_frame, 7), dtype="<u4")
-    heads[:, 0] = _EPB
-    heads[:, 1] = total
-    heads[:, 2] = numbers
-    heads[:, 3] = times >> 32
-    heads[:, 4] = times & 0xFFFFFFFF
-    heads[:, 5] = lengths
-    heads[:, 6] = np.maximum(frames["wire_len"], 0)
-    tails = np.zeros((n_frame, 5), dtype="<u4")
-    tails[:, 1] = _FLAGS_OPTION | 4 << 16
-    tails[:, 2] = flags
-    tails[:, 4] = total
-    head, tail, data = memoryview(heads.tobytes()), memoryview(tails.tobytes()), buffer.data
-    parts: list[memoryview] = []
-    h = t = 0
-    for start, length, pad in zip(frames["record_offset"].tolist(), lengths.tolist(), pads.tolist(), strict=True):
-        parts += (head[h : h + _HEAD_BYTES], data[start : start + length], tail[t + 4 - pad : t + _TAIL_BYTES])
-        h += _HEAD_BYTES
-        t += _TAIL_BYTES
-    return b"".join(parts)

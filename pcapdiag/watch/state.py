@@ -14,9 +14,9 @@ from collections import deque
 from dataclasses import asdict, dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from pcapdiag.errors import UsageError
+from pcapdiag.base.disk import replace_file
+from pcapdiag.base.errors import UsageError
 from pcapdiag.watch.model import Incident, Pending, SourceFile
-from pcapdiag.watch.room import replace_file
 from pcapdiag.watch.tail import LogPosition
 
 if TYPE_CHECKING:

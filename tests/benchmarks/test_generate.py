@@ -10,6 +10,8 @@ from pathlib import Path
 import dpkt
 import pytest
 
+from tests.waiting import HANG_S
+
 pytestmark = pytest.mark.compiled_only
 
 GENERATE = Path(__file__).resolve().parents[2] / "benchmarks" / "generate.py"
@@ -22,7 +24,7 @@ def generate(path):
         [sys.executable, str(GENERATE), str(path), "--connections", str(CONNECTIONS), "--races", "4"],
         check=True,
         capture_output=True,
-        timeout=300,
+        timeout=HANG_S,
     )
     return path
 

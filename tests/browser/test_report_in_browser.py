@@ -7,7 +7,8 @@ from importlib.resources import files
 import pytest
 
 import pcapdiag
-from pcapdiag.report.html import render_html
+from pcapdiag.report.render.html import render_html
+from tests.browser.conftest import context_of
 from tests.conftest import LAB, ROOT
 from tests.report import builders
 
@@ -63,18 +64,17 @@ def pages(tmp_path_factory):
 @contextmanager
 def opened(browser, file, **options):
     """Open a file; in the end there was no word on the console, no dialog, and no request but the one for the file."""
-    context = browser.new_context(**options)
-    page = context.new_page()
-    said, asked = [], []
-    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(file.as_uri())
-    yield page
-    assert said == []
-    assert [url for url in asked if url != "data:,"] == [file.as_uri()]
-    context.close()
+    with context_of(browser, **options) as context:
+        page = context.new_page()
+        said, asked = [], []
+        page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(file.as_uri())
+        yield page
+        assert said == []
+        assert [url for url in asked if url != "data:,"] == [file.as_uri()]
 
 
 def check(browser, file, mode):

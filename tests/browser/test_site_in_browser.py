@@ -6,10 +6,11 @@ from importlib.resources import files
 
 import pytest
 
-from pcapdiag.site.write import write_site
-from pcapdiag.store.store import Store
+from pcapdiag.nightly.site.write import write_site
+from pcapdiag.nightly.store.store import Store
+from tests.browser.conftest import context_of
 from tests.browser.test_report_in_browser import AXE, MODES
-from tests.site import nights
+from tests.nightly.site import nights
 
 pytestmark = pytest.mark.compiled_only
 
@@ -33,19 +34,18 @@ def site(store, tmp_path_factory):
 @contextmanager
 def opened(browser, folder, **options):
     """Open the index; in the end there was no word on the console and no request but for pages of the site."""
-    context = browser.new_context(**options)
-    page = context.new_page()
-    said, asked = [], []
-    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto((folder / "index.html").as_uri())
-    yield page
-    assert said == []
-    assert [url for url in asked if url != "data:,"] != []
-    assert all(url == "data:," or url.startswith(f"{folder.as_uri()}/") for url in asked)
-    context.close()
+    with context_of(browser, **options) as context:
+        page = context.new_page()
+        said, asked = [], []
+        page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto((folder / "index.html").as_uri())
+        yield page
+        assert said == []
+        assert [url for url in asked if url != "data:,"] != []
+        assert all(url == "data:," or url.startswith(f"{folder.as_uri()}/") for url in asked)
 
 
 def one_of_each(folder):

@@ -8,9 +8,10 @@ import zipfile
 
 import pytest
 
-from pcapdiag.report.bundle import text_files, write_bundle
-from tests.attach.servers import TOKEN, GitLab, Jira, serving
+from pcapdiag.ticket.bundle import text_files, write_bundle
 from tests.report import builders
+from tests.ticket.attach.servers import TOKEN, GitLab, Jira, serving
+from tests.waiting import HANG_S
 
 pytestmark = pytest.mark.compiled_only
 
@@ -88,7 +89,7 @@ def test_a_dry_run_needs_no_client_library(bundle):
 
     def run(*options):
         command = [sys.executable, "-c", code.format(list(options))]
-        return subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=HANG_S)
 
     assert run("--dry-run").returncode == 0
     done = run()

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from tests.compare.builders import finding, proxy_first, report, upstream
 from tests.conftest import ROOT
 from tests.report.builders import HOSTILE
+from tests.report.compare.builders import finding, proxy_first, report, upstream
 
 BEFORE = ROOT / "captures" / "idle_close_race_before" / "proxy.pcap"
 AFTER = ROOT / "captures" / "proxy_timeout_shorter" / "proxy.pcap"

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 import pcapdiag
-from pcapdiag.report.dialects import DIALECTS
+from pcapdiag.report.render.dialects import DIALECTS
 from tests.conftest import ROOT
-from tests.evidence import scenes
+from tests.ticket.evidence import scenes
 
 RACE = ROOT / "captures" / "idle_close_race_before" / "proxy.pcap"
 TABLES = {"findings": 3, "occurrences": 11, "exchanges": 73}

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.scan import places
+from tests.nightly.scan import places
 
 pytestmark = pytest.mark.compiled_only
 
@@ -38,8 +38,8 @@ def test_people_see_what_changed_first(cli, store):
     assert "██▁  0 on 2023-11-16, 16 in all, first 2023-11-14, last 2023-11-15" in lines[3]
 
 
-def test_json_holds_findings_with_their_days_and_the_trends(cli, store):
-    done = cli("history", "--store", store, "--format", "json")
+def test_json_holds_findings_with_their_days_and_the_trends(invoke, store):
+    done = invoke("history", "--store", store, "--format", "json")
     content = json.loads(done.stdout)
     assert content["states"] == {"new": 1, "ongoing": 0, "worse": 1, "gone": 1, "quiet": 0}
     worse = next(f for f in content["findings"] if f["state"] == "worse")
@@ -60,17 +60,17 @@ def test_json_holds_findings_with_their_days_and_the_trends(cli, store):
 
 
 @pytest.mark.parametrize("table", ["findings", "upstreams", "codes", "scans"])
-def test_csv_is_one_table(cli, store, table):
-    done = cli("history", "--store", store, "--format", "csv", "--table", table)
+def test_csv_is_one_table(invoke, store, table):
+    done = invoke("history", "--store", store, "--format", "csv", "--table", table)
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
-    expected = json.loads(cli("history", "--store", store, "--format", "json").stdout)[table]
+    expected = json.loads(invoke("history", "--store", store, "--format", "json").stdout)[table]
     assert len(rows) == len(expected) > 0
     assert set(expected[0]) - {"days"} == set(rows[0])
 
 
-def test_what_was_asked_for_is_shown_alone(cli, store):
+def test_what_was_asked_for_is_shown_alone(invoke, store):
     def subjects(*options):
-        content = json.loads(cli("history", "--store", store, "--format", "json", *options).stdout)
+        content = json.loads(invoke("history", "--store", store, "--format", "json", *options).stdout)
         return [finding["subject"] for finding in content["findings"]]
 
     assert subjects("--state", "new", "--state", "gone") == ["10.9.0.3:80", "10.9.0.2:80"]
@@ -79,20 +79,20 @@ def test_what_was_asked_for_is_shown_alone(cli, store):
     assert subjects("--since", "2023-11-17") == []
 
 
-def test_an_empty_table_has_its_columns(cli, store):
-    done = cli("history", "--store", store, "--format", "csv", "--code", "PD9")
+def test_an_empty_table_has_its_columns(invoke, store):
+    done = invoke("history", "--store", store, "--format", "csv", "--code", "PD9")
     assert done.stdout.splitlines()[0].startswith("identifier,code,name,")
     assert len(done.stdout.splitlines()) == 1
 
 
-def test_a_store_that_is_not_there_is_an_error_and_none_is_made(cli, tmp_path):
-    done = cli("history", "--store", tmp_path / "store.db")
+def test_a_store_that_is_not_there_is_an_error_and_none_is_made(invoke, tmp_path):
+    done = invoke("history", "--store", tmp_path / "store.db")
     assert (done.returncode, done.stdout) == (2, "")
     assert "run `pcapdiag scan` first" in done.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_a_date_that_is_none_is_refused(cli, store):
-    done = cli("history", "--store", store, "--since", "yesterday")
+def test_a_date_that_is_none_is_refused(invoke, store):
+    done = invoke("history", "--store", store, "--since", "yesterday")
     assert done.returncode == 2
     assert "write 2026-11-20" in done.stderr

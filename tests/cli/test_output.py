@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from pcapdiag.base.errors import UsageError
 from pcapdiag.cli.output import open_output
-from pcapdiag.errors import UsageError
 
 
 def write(path, data=b"new", **options):

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from tests.conftest import ROOT
-from tests.evidence.scenes import SECRETS, frames_of, in_time, race, write
+from tests.ticket.evidence.scenes import SECRETS, frames_of, in_time, race, write
 
 RACE = ROOT / "captures" / "idle_close_race_ipv6" / "proxy.pcap"
 

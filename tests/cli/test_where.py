@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
+from pcapdiag.base.errors import UsageError
 from pcapdiag.cli.where import Where
-from pcapdiag.errors import UsageError
 
 FRAME = pd.DataFrame(
     {

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pcapdiag.base.errors import MissingExtraError
 from pcapdiag.cli import writers
-from pcapdiag.errors import MissingExtraError
 
 FRAME = pd.DataFrame(
     {"frame": [1, 2], "idle_before_ns": [-1, 2**62 + 1], "target": ["/a", "=1+1"], "ok": [True, False]}

@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 import tomllib
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -17,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.scan.places import capture, environment
+from tests.nightly.scan.places import capture, environment
+from tests.waiting import HANG_S, is_alive, wait_until
 
 pytestmark = pytest.mark.compiled_only
 
@@ -33,7 +33,7 @@ def needs(program):
 
 
 def run(*command, **options):
-    given = {"capture_output": True, "text": True, "timeout": 60, **options}
+    given = {"capture_output": True, "text": True, "timeout": HANG_S, **options}
     return subprocess.run([str(part) for part in command], check=False, **given)
 
 
@@ -121,18 +121,18 @@ def test_the_command_of_the_flight_recorder_records_what_fails_and_ends_in_order
     with (tmp_path / "said").open("wb") as said, (tmp_path / "errors").open("wb") as errors:
         recorder = subprocess.Popen(["/bin/bash", "-c", command], env=env, stdout=said, stderr=errors)
     try:
-        wait_for((out / ".watch" / "ring").is_dir)
-        time.sleep(1)
+        wait_until((out / ".watch" / "ring").is_dir)
+        wait_until(lambda: "listening on lo" in (tmp_path / "errors").read_text())
         for path in ("/1", "/3"):
             ask(server.server_port, path)
-        wait_for((out / "incidents.jsonl").exists)
+        wait_until((out / "incidents.jsonl").exists)
         children = Path(f"/proc/{recorder.pid}/task/{recorder.pid}/children").read_text().split()
         [capturing] = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "tcpdump\n"]
         # As `systemctl stop` does it with KillMode=mixed: the main process alone.
         recorder.terminate()
-        assert recorder.wait(60) == 1, (tmp_path / "errors").read_text()
+        assert recorder.wait(HANG_S) == 1, (tmp_path / "errors").read_text()
         ask(server.server_port, "/1")  # tcpdump learns that nobody reads
-        wait_for(lambda: not is_alive(capturing))
+        wait_until(lambda: not is_alive(capturing))
     finally:
         recorder.kill()
         server.shutdown()
@@ -140,28 +140,15 @@ def test_the_command_of_the_flight_recorder_records_what_fails_and_ends_in_order
     assert re.search(r"Z PD2\d\d .*\[1 new\]", (tmp_path / "said").read_text())
 
 
-def is_alive(pid):
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
 def ask(port, path):
     """Ask for two things on one connection; the second may not be answered."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HANG_S)
     connection.request("GET", "/1")
     connection.getresponse().read()
     connection.request("GET", path)
     with suppress(http.client.HTTPException, OSError):
         connection.getresponse().read()
     connection.close()
-
-
-def wait_for(condition):
-    until = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.1)
 
 
 def test_the_timer_runs_every_night():
@@ -268,7 +255,7 @@ def traffic():
 
     def ask():
         while not is_over.wait(0.05):
-            connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=5)
+            connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=HANG_S)
             connection.request("GET", "/")
             connection.getresponse().read()
             connection.close()
@@ -296,13 +283,13 @@ def test_tcpdump_calls_the_hook_and_its_file_is_in_the_store(tmp_path, program, 
         options = ["-i", "lo", "-n", "-Z", "root", "-G", "1", "-W", "2", "-w", captures / "proxy_%Y%m%d_%H%M%S.pcap"]
         hook = DEPLOY / "hooks" / "tcpdump-rotated.sh"
         # Whoever waits for its output waits for the hooks, too, which may be the first to run on this machine.
-        done = run(tcpdump, *options, "-z", hook, f"tcp port {port}", env=env, timeout=240)
+        done = run(tcpdump, *options, "-z", hook, f"tcp port {port}", env=env)
     assert done.returncode == 0, done.stderr
     names = sorted(p.name for p in captures.iterdir())
     assert len(names) == 2
     # tcpdump does not wait for the hooks, and files of one series are read one after the other: one
     # that comes while the one before it is being read is left to the nightly scan.
-    assert wait_for_scans(store, 2)
+    wait_until(lambda: n_finished(store) == 2)
     night = cli("scan", captures, "--store", store, "--settle", "0", "--no-exchanges", "--fail-on", "never")
     assert night.returncode == 0, night.stderr
     with closing(sqlite3.connect(store)) as db:
@@ -314,16 +301,12 @@ def test_tcpdump_calls_the_hook_and_its_file_is_in_the_store(tmp_path, program, 
     assert files == [(str(captures / name), "ok") for name in names]
 
 
-def wait_for_scans(store, n):
-    """Return whether so many scans have ended within two minutes."""
-    until = time.monotonic() + 120
-    while time.monotonic() < until:
-        if store.exists():
-            with closing(sqlite3.connect(store, timeout=30)) as db, suppress(sqlite3.OperationalError):
-                if db.execute("SELECT count(*) FROM scans WHERE state = 'finished'").fetchone()[0] == n:
-                    return True
-        time.sleep(0.1)
-    return False
+def n_finished(store):
+    """Return how many scans have ended."""
+    if store.exists():
+        with closing(sqlite3.connect(store, timeout=HANG_S)) as db, suppress(sqlite3.OperationalError):
+            return db.execute("SELECT count(*) FROM scans WHERE state = 'finished'").fetchone()[0]
+    return 0
 
 
 def test_logrotate_takes_its_snippet_and_runs_what_stands_in_it(tmp_path):
@@ -354,5 +337,5 @@ def test_the_page_on_nightly_scans_names_what_there_is(cli):
     assert len(options) > 8
     assert {option for option in options if option not in known} == set()
     metrics = set(re.findall(r"pcapdiag_(\w+)", page))
-    source = (ROOT / "pcapdiag" / "tell" / "metrics.py").read_text()
+    source = (ROOT / "pcapdiag" / "nightly" / "tell" / "metrics.py").read_text()
     assert all(f'"{name.removeprefix("upstream_")}"' in source for name in metrics)

@@ -98,7 +98,7 @@ def read_seeds(name, extra=()):
     return [p.read_bytes() for p in paths]
 
 
-def fuzz(name, *, seconds, max_runs=0, seed=0, extra=(), out=None):
+def fuzz(name, *, seconds, max_runs=0, seed=0, extra=(), out=None, hang_s=HANG_S):
     """Run a target on its seeds, then on mutations of them.
 
     Parameters
@@ -142,7 +142,7 @@ def fuzz(name, *, seconds, max_runs=0, seed=0, extra=(), out=None):
             if out is not None:
                 (Path(out) / f"{name}-current").write_bytes(data)  # survives a crash and a hang
             # The seeds compile what is not compiled yet, which takes as long as the machine is busy.
-            faulthandler.dump_traceback_later(HANG_S if n_runs > len(seeds) else COMPILE_S, exit=True)
+            faulthandler.dump_traceback_later(hang_s if n_runs > len(seeds) else max(hang_s, COMPILE_S), exit=True)
             try:
                 target(data, folder)
             except Exception as error:  # noqa: BLE001 - every exception is what a fuzzer looks for

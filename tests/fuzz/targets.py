@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pcapdiag.capture.series import group_captures
-from pcapdiag.codes import Outcome
-from pcapdiag.diagnose import diagnose
-from pcapdiag.errors import PcapdiagError
-from pcapdiag.logs.access_log import read_access_log
-from pcapdiag.logs.error_log import read_error_log
-from pcapdiag.logs.upstream_log import read_upstream_log
-from pcapdiag.pipeline import build_analysis
+from pcapdiag.analysis.build import build_analysis
+from pcapdiag.base.codes import Outcome
+from pcapdiag.base.errors import PcapdiagError
+from pcapdiag.engine.capture.series import group_captures
+from pcapdiag.proxy.logs.access_log import read_access_log
+from pcapdiag.proxy.logs.error_log import read_error_log
+from pcapdiag.proxy.logs.upstream_log import read_upstream_log
+from pcapdiag.rules.diagnose import diagnose
 from tests.scenario import Segment, write_capture
 
 

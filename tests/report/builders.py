@@ -5,12 +5,26 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from pcapdiag.analysis import Analysis, Endpoint, IdleTimeout, Upstream
-from pcapdiag.capture.batch import Capture, CaptureFile
-from pcapdiag.codes import CapturePoint, Direction, Leg, Method, Outcome, Protocol, TcpFlag
-from pcapdiag.columns import CONNECTIONS, EXCHANGES, KEY_SEGMENTS, ByteStore, Table
-from pcapdiag.findings import Confidence, Evidence, Finding, Note, Occurrence, Severity, Verdict, VerdictKind
+from pcapdiag.analysis.model import Analysis, Endpoint, IdleTimeout, Upstream
+from pcapdiag.base.codes import CapturePoint, Direction, Leg, Method, Outcome, Protocol, TcpFlag
+from pcapdiag.base.columns import CONNECTIONS, EXCHANGES, KEY_SEGMENTS
+from pcapdiag.base.findings import (
+    Confidence,
+    Evidence,
+    Finding,
+    Note,
+    Occurrence,
+    RuleFacts,
+    Severity,
+    Verdict,
+    VerdictKind,
+)
+from pcapdiag.base.tables import ByteStore, Table
+from pcapdiag.engine.capture.batch import Capture, CaptureFile
+from pcapdiag.proxy.join.join import join_logs
 from pcapdiag.report.build import build_report
+from pcapdiag.rules import RULES
+from tests.proxy.join.builders import SPAN
 
 T0 = 1_795_218_956_886_114_000
 S = 1_000_000_000
@@ -111,7 +125,9 @@ def finding(**changes):
         occurrences=occurrences,
         details={"idle_timeout_ns": 4_004_000_000},
     )
-    return dataclasses.replace(base, **changes)
+    made = dataclasses.replace(base, **changes)
+    facts = next((rule.facts for rule in RULES if rule.code == made.code), RuleFacts())
+    return made if "facts" in changes else dataclasses.replace(made, facts=facts)
 
 
 def upstream(**changes):
@@ -131,7 +147,6 @@ def upstream(**changes):
         near_misses=2,
         reused=28,
         longest_answered_gap_ns=3_842_000_000,
-        gaps_in_window=13,
         proxy_idle_close_ns=-1,
         idle_closes_by_upstream=9,
         idle_closes_by_proxy=0,
@@ -216,6 +231,11 @@ def analysis(**changes):
         n_retransmissions=5,
     )
     return dataclasses.replace(base, **changes)
+
+
+def with_log(wires, entries, accesses=()):
+    """Return an analysis of tries and of the lines of logs that are joined with them."""
+    return analysis(log=join_logs(wires, SPAN, entries, accesses))
 
 
 VERDICTS = (

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from pcapdiag.codes import Direction
-from pcapdiag.far_end import Delay, ProofKind
+from pcapdiag.analysis.far_end import Delay, ProofKind
+from pcapdiag.base.codes import Direction
 from pcapdiag.report.far_end import both_ends_lines, far_filter, proof_line, proof_lines
 from pcapdiag.report.ladder import build_ladder
 from pcapdiag.report.model import EvidenceFrame, FarClock, FarEndProof, FarEndSummary, OccurrenceDetail

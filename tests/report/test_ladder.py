@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from pcapdiag.codes import Direction, TcpFlag
+from pcapdiag.base.codes import Direction, TcpFlag
 from pcapdiag.report.build import build_report
 from pcapdiag.report.ladder import build_ladder
 from tests.report import builders

@@ -2,10 +2,10 @@
 
 import pytest
 
-from pcapdiag.analysis import Endpoint
-from pcapdiag.conf.describe import SettingRow
-from pcapdiag.conf.read import read_proxy_conf
-from pcapdiag.findings import Severity
+from pcapdiag.analysis.model import Endpoint
+from pcapdiag.base.findings import Severity
+from pcapdiag.proxy.conf.describe import SettingRow
+from pcapdiag.proxy.conf.read import read_proxy_conf
 from pcapdiag.report.settings import settings_grid, settings_read, settings_title
 from tests.report.builders import analysis, finding, upstream
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pcapdiag.findings import VerdictKind
+from pcapdiag.base.findings import VerdictKind
 from pcapdiag.report.impact import impact_line
 from pcapdiag.report.ladder import build_ladder, zero_ns
 from pcapdiag.report.model import Impact, RuleVerdict

@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from pcapdiag.capture.batch import Capture
-from pcapdiag.codes import ClosingKind, ConnState, Direction, ExchangeFlag, Fate, FrameKind, Outcome, TcpFlag
-from pcapdiag.columns import CONNECTIONS, EXCHANGES, FRAMES, SEGMENTS, Table
+from pcapdiag.base.codes import ClosingKind, ConnState, Direction, ExchangeFlag, Fate, FrameKind, Outcome, TcpFlag
+from pcapdiag.base.columns import CONNECTIONS, EXCHANGES, FRAMES, SEGMENTS
+from pcapdiag.base.tables import Table
+from pcapdiag.engine.capture.batch import Capture
 from pcapdiag.report.tables import FrameNumbers, TableBuilder, frames_frame
 from tests.report import builders
 

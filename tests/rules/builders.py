@@ -9,9 +9,8 @@ from itertools import count
 
 import numpy as np
 
-from pcapdiag.analysis import Analysis, Connection, Endpoint, IdleTimeout, KeySegment, Loss, Upstream
-from pcapdiag.capture.batch import Capture, CaptureFile
-from pcapdiag.codes import (
+from pcapdiag.analysis.model import Analysis, Connection, Endpoint, IdleTimeout, KeySegment, Loss, Upstream
+from pcapdiag.base.codes import (
     CapturePoint,
     ClosingKind,
     Direction,
@@ -23,7 +22,9 @@ from pcapdiag.codes import (
     Protocol,
     TcpFlag,
 )
-from pcapdiag.columns import CONNECTIONS, EXCHANGES, KEY_SEGMENTS, ByteStore, Table
+from pcapdiag.base.columns import CONNECTIONS, EXCHANGES, KEY_SEGMENTS
+from pcapdiag.base.tables import ByteStore, Table
+from pcapdiag.engine.capture.batch import Capture, CaptureFile
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -134,7 +135,6 @@ class Scene:
             request_seq=first.seq,
             request_end_seq=(first.seq + END - START) & 0xFFFFFFFF,
             request_ack=first.ack,
-            request_bytes=END - START,
             response_bytes=0,
             retransmissions=retransmissions,
             method=Method.POST,
@@ -174,7 +174,6 @@ class Scene:
             request_seq=-1,
             request_end_seq=-1,
             request_ack=-1,
-            request_bytes=0,
             response_bytes=0,
             retransmissions=syn_frames - 1,
             method=Method.NONE,
@@ -203,7 +202,6 @@ class Scene:
             handshake_resp_ns=round(self.rtt_ms * MS),
             handshake_orig_ns=20_000,
             rtt_min_ns=-1,
-            orig_ttl=64,
             resp_ttl=64,
             syn_frames=1,
             syn_ack_frames=1,
@@ -273,7 +271,6 @@ class Scene:
             "near_misses": 0,
             "reused": 30,
             "longest_answered_gap_ns": 3_800 * MS,
-            "gaps_in_window": 0,
             "proxy_idle_close_ns": -1,
             "idle_closes_by_upstream": 0 if timeout is None else 12,
             "idle_closes_by_proxy": 0,
@@ -297,3 +294,14 @@ class Scene:
             ip_id=0,
             fate=Fate.NEW,
         )
+
+
+def only(diagnosis, code):
+    """Return the one finding of a code."""
+    (finding,) = [f for f in diagnosis.findings if f.code == code]
+    return finding
+
+
+def verdict(diagnosis, code):
+    """Return the verdict of a rule."""
+    return next(v for v in diagnosis.verdicts if v.code == code)

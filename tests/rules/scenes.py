@@ -1,6 +1,6 @@
 """Every decision of the rules as a scene: a trigger and near misses for each cause."""
 
-from pcapdiag.codes import ExchangeFlag, Key
+from pcapdiag.base.codes import ExchangeFlag, Key
 from tests.rules.builders import (
     BEFORE,
     END,

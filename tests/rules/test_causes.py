@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdiag.codes import ExchangeFlag, Key, TcpFlag
-from pcapdiag.diagnose import assign_causes, diagnose
+from pcapdiag.base.codes import ExchangeFlag, Key, TcpFlag
 from pcapdiag.rules import RULES
 from pcapdiag.rules._rule import CauseRule
+from pcapdiag.rules.diagnose import assign_causes, diagnose
 from tests.rules.builders import (
     BEFORE,
     END,

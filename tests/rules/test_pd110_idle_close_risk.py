@@ -2,8 +2,8 @@
 
 import pytest
 
-from pcapdiag.diagnose import diagnose
-from pcapdiag.findings import Severity, VerdictKind
+from pcapdiag.base.findings import Severity, VerdictKind
+from pcapdiag.rules.diagnose import diagnose
 from tests.rules.builders import MS, Scene, fin
 
 

@@ -3,8 +3,9 @@
 import pytest
 
 import pcapdiag
-from pcapdiag.capture.batch import Capture, CaptureFile
-from pcapdiag.capture.reader import read_batches
+from pcapdiag.analysis.inputs import NO_INPUTS, Inputs
+from pcapdiag.engine.capture.batch import Capture, CaptureFile
+from pcapdiag.engine.capture.reader import read_batches
 from pcapdiag.watch.detect import Detector
 
 FAILING = (
@@ -18,7 +19,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.compiled_only]
 
 
 def detect(path, block_bytes=4096, **options):
-    detector = Detector(**options)
+    detector = Detector(Inputs(**options))
     failures = []
     for batch in read_batches(Capture([CaptureFile(str(path))]), block_bytes=block_bytes):
         failures += detector.update(batch)
@@ -69,8 +70,8 @@ def test_what_reaches_the_proxy_that_the_operator_names_is_the_client_leg(lab):
 
 def test_numbers_of_connections_go_round(lab):
     path = lab / "a_idle_race" / "proxy.pcap"
-    detector = Detector()
-    detector._tracker._ctl[3] = (1 << 30) + 1  # as after two years
+    detector = Detector(NO_INPUTS)
+    detector._tracker._ctl["next_conn"] = (1 << 30) + 1  # as after two years
     failures = []
     for _ in range(2):
         for batch in read_batches(Capture([CaptureFile(str(path))]), block_bytes=4096):

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from pcapdiag.capture.batch import Capture, CaptureFile
-from pcapdiag.capture.reader import read_batches
-from pcapdiag.errors import UsageError
+from pcapdiag.base.errors import UsageError
+from pcapdiag.engine.capture.batch import Capture, CaptureFile
+from pcapdiag.engine.capture.reader import read_batches
 from pcapdiag.watch import feed as feed_module
 from pcapdiag.watch.feed import FolderFeed
 from pcapdiag.watch.state import State

@@ -12,6 +12,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from replay import read_records
 
+from tests.waiting import wait_until
+
 pytestmark = [pytest.mark.lab, pytest.mark.compiled_only]
 
 
@@ -37,13 +39,6 @@ def fill(path):
     os.close(handle)
 
 
-def wait_for(condition, seconds=30):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
 def shift(data, seconds):
     """Return a record of a little-endian pcap some seconds later."""
     return (int.from_bytes(data[:4], "little") + seconds).to_bytes(4, "little") + data[4:]
@@ -66,20 +61,22 @@ def test_a_failure_on_a_full_disk_is_reported_when_there_is_room_again(lab, smal
     recorder = watching("-", out, *options, pipe=True)
     half = len(records) // 2
     recorder.write(before)
-    wait_for(lambda: sum(path.stat().st_size for path in (out / ".watch" / "ring").iterdir()) > 3 << 20)
+    wait_until(lambda: sum(path.stat().st_size for path in (out / ".watch" / "ring").iterdir()) > 3 << 20)
     fill(filler)
     recorder.write(b"".join(records[:half]))
-    begun = time.monotonic()
-    said = []
-    while time.monotonic() - begun < (4 if said else 30):
+
+    def said():
+        return sum("no room on the disk" in line for line in recorder.errors)
+
+    wait_until(said, meanwhile=lambda: fill(filler))
+    for _ in range(30):  # it goes on trying, and says it once a minute
         fill(filler)
         time.sleep(0.1)
-        said = [line for line in recorder.errors if "no room on the disk" in line]
     assert recorder.process.poll() is None, recorder.errors
     assert recorder.incidents == []
-    assert len(said) == 1, "once a minute"
+    assert said() == 1
     filler.unlink()
-    wait_for(lambda: recorder.incidents)
+    wait_until(lambda: recorder.incidents)
     recorder.write(b"".join(records[half:]))
     assert recorder.end() == 1, recorder.errors
     assert sum(incident["count"] for incident in recorder.incidents) == 13
@@ -97,12 +94,10 @@ def test_a_recorder_that_ends_on_a_full_disk_leaves_what_waits_to_the_next_run(l
     first = watching("-", out, *options, pipe=True)
     first.write(before + b"".join(records))
     state = out / ".watch" / "state.json"
-    wait_for(lambda: state.exists() and b'"unanswered' in state.read_bytes())
+    wait_until(lambda: state.exists() and b'"unanswered' in state.read_bytes())
     fill(filler)
     first.process.stdin.close()
-    while first.process.poll() is None:
-        fill(filler)
-        time.sleep(0.05)
+    wait_until(lambda: first.process.poll() is not None, meanwhile=lambda: fill(filler))
     assert first.end() == 2
     assert "wait for the next run" in "".join(first.errors)
     filler.unlink()

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import pcapdiag
+from pcapdiag.analysis.inputs import Inputs
 from pcapdiag.watch import job
-from pcapdiag.watch.model import AnalysisOptions, JobOrder
+from pcapdiag.watch.model import JobOrder
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from replay import read_records
@@ -31,7 +32,7 @@ def report(tmp_path, monkeypatch):
         made.append(folder)
         folder.mkdir()
         (folder / "ring-00000001.pcapng").write_bytes(header + b"".join(records))
-        job.write_order(folder, JobOrder(("ring-00000001.pcapng",), AnalysisOptions(), **order))
+        job.write_order(folder, JobOrder(("ring-00000001.pcapng",), **order))
         job.run(folder)
         result = job.read_result(folder)
         assert result.error == ""
@@ -70,6 +71,14 @@ def test_a_retransmission_is_not_taken_for_a_request_that_was_reported(lab, repo
         after, written = report(header, later, known=known)
         assert (after.findings, after.written, written) == ((), False, None), (orig, resp, ts_ns)
     assert n_taken, "no cut lies before a retransmission"
+
+
+def test_the_log_of_the_application_is_asked_too(lab, report, tmp_path):
+    log = tmp_path / "app.log"
+    log.write_text("2026-11-20T00:00:00Z GET /somewhere-else 200\n")
+    header, records = read_records(lab / "a_idle_race" / "proxy.pcap")
+    _, written = report(header, [data for _, data in records], inputs=Inputs(upstream_logs=(str(log),)))
+    assert [file["kind"] for file in written["inputs"]] == ["capture", "upstream_log"]
 
 
 def test_what_is_left_of_a_known_failure_stands_in_no_later_report(lab, report):
@@ -131,7 +140,7 @@ def test_what_is_left_out_is_found_by_its_own_addresses_when_the_report_has_othe
         folder = tmp_path / name
         folder.mkdir()
         (folder / "ring-00000001.pcapng").write_bytes(header + b"".join(records))
-        job.write_order(folder, JobOrder(("ring-00000001.pcapng",), AnalysisOptions(anonymize=True), known=known))
+        job.write_order(folder, JobOrder(("ring-00000001.pcapng",), Inputs(anonymize=True), known=known))
         job.run(folder)
         return job.read_result(folder)
 

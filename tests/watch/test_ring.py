@@ -6,8 +6,8 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from pcapdiag.capture.batch import Capture, CaptureFile
-from pcapdiag.capture.reader import read_batches
+from pcapdiag.engine.capture.batch import Capture, CaptureFile
+from pcapdiag.engine.capture.reader import read_batches
 from pcapdiag.watch.ring import Ring
 
 

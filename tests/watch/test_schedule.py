@@ -2,14 +2,14 @@
 
 import pytest
 
-from pcapdiag.watch.model import AnalysisOptions, Failure, JobResult, Reported, WatchOptions
+from pcapdiag.watch.model import Failure, JobResult, Reported, WatchOptions
 from pcapdiag.watch.schedule import Schedule
 from pcapdiag.watch.state import State
 
 pytestmark = pytest.mark.compiled_only
 
 S = 1_000_000_000
-OPTIONS = WatchOptions("-", "out", AnalysisOptions(), grace_ns=10 * S, cool_down_ns=600 * S)
+OPTIONS = WatchOptions("-", "out", grace_ns=10 * S, cool_down_ns=600 * S)
 
 
 def fail(at_s, name="unanswered 10.1.1.1:80", resp="10.1.1.1:80"):

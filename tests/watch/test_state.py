@@ -4,10 +4,9 @@ import json
 
 import pytest
 
-from pcapdiag.errors import UsageError
+from pcapdiag.base.errors import UsageError
 from pcapdiag.watch.known import Failing, KnownFailures
 from pcapdiag.watch.model import (
-    AnalysisOptions,
     Failure,
     Incident,
     JobResult,
@@ -34,7 +33,7 @@ def reported(keys, number):
 def test_a_thousand_failures_a_minute_take_no_more_room_after_hours(tmp_path):
     """Ten thousand new ones in every report, of a thousand kinds, and a log that names as many again."""
     state = State()
-    schedule = Schedule(state, WatchOptions("-", "out", AnalysisOptions()))
+    schedule = Schedule(state, WatchOptions("-", "out"))
     file = StateFile(tmp_path)
     sizes = []
     for turn in range(40):

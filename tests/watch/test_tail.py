@@ -2,7 +2,8 @@
 
 import pytest
 
-from pcapdiag.errors import UsageError
+from pcapdiag.analysis.inputs import Inputs
+from pcapdiag.base.errors import UsageError
 from pcapdiag.watch.logwatch import LogWatch
 from pcapdiag.watch.model import Incident, Pending, SourceFile
 from pcapdiag.watch.state import State, StateFile
@@ -83,7 +84,7 @@ def test_a_later_run_goes_on_where_the_lines_may_still_be_wanted(log, tmp_path):
 
 
 def test_an_entry_about_an_upstream_is_a_failure_and_others_are_none(log):
-    watch = LogWatch([str(log)], [], known={})
+    watch = LogWatch(Inputs(error_logs=(str(log),)), known={})
     assert watch.poll(1) == []
     head = "2026/11/20 23:59:55 [error] 3784#3784: *62 "
     tail = (
@@ -93,6 +94,23 @@ def test_an_entry_about_an_upstream_is_a_failure_and_others_are_none(log):
     add(log, head.replace("error", "notice") + "something else\n")
     add(log, 'not a line of a log at all "GET /\n')
     assert [f.signature for f in watch.poll(2)] == ["log premature_close 10.1.1.1:80"]
+    watch.close()
+
+
+def test_all_logs_are_followed_and_cut_for_a_report(tmp_path):
+    names = {"error_logs": "error.log", "access_logs": "access.log", "upstream_logs": "app.log"}
+    watch = LogWatch(Inputs(**{kind: (str(tmp_path / name),) for kind, name in names.items()}), known={})
+    watch.poll(1)
+    for name in names.values():
+        add(tmp_path / name, f"a line of {name}\n")
+    watch.poll(2)
+    folder = tmp_path / "job"
+    folder.mkdir()
+    assert watch.cut(folder, 2) == Inputs(**{kind: (name,) for kind, name in names.items()})
+    assert {name: (folder / name).read_text() for name in names.values()} == {
+        name: f"a line of {name}\n" for name in names.values()
+    }
+    assert set(watch.positions()) == {str(tmp_path / name) for name in names.values()}
     watch.close()
 
 

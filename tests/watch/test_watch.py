@@ -17,6 +17,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from replay import play, read_log, read_records
 from watch_process import failures_of
 
+from tests.waiting import wait_until
+
+ALSO_TESTS = ("intake", "maker", "recorder")
+
 pytestmark = [pytest.mark.lab, pytest.mark.compiled_only]
 
 SPEED = 60
@@ -26,13 +30,6 @@ def expected(lab, name):
     case = lab / name
     logs = [case / "proxy" / "error.log"]
     return failures_of(pcapdiag.analyze(case / "proxy.pcap", error_logs=logs).to_json())
-
-
-def wait_for(condition, seconds=20):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("name", ["a_idle_race", "c2_middlebox_drop", "h_connect_fail"])
@@ -86,6 +83,13 @@ def rotate_into(folder, records_of, per_file, names):
     return write
 
 
+def has_read(recorder, n_frames, log):
+    """Return whether it has written down that it read so many frames of its folder, and that it follows this log."""
+    state = recorder.remembers()
+    followed = {position["inode"] for position in state["logs"].values()}
+    return sum(file["n_frames"] for file in state["sources"]) == n_frames and log.stat().st_ino in followed
+
+
 def test_a_folder_is_followed_through_rotation_of_captures_and_log_and_a_kill(lab, tmp_path, watching):
     case = lab / "a_idle_race"
     header, records = read_records(case / "proxy.pcap")
@@ -111,7 +115,7 @@ def test_a_folder_is_followed_through_rotation_of_captures_and_log_and_a_kill(la
     assert first.end() == -signal.SIGKILL
     second = watching(folder, out, *options)
     play(SPEED, (records[half:], write), ([line for line in lines if line[0] >= middle], write_log))
-    time.sleep(1)
+    wait_until(lambda: has_read(second, len(records), log))
     # What was read is put aside, compressed, under another name: it is not read again.
     subprocess.run(["gzip", folder / "x.pcap0"], check=True)
     assert second.end(signal.SIGTERM) == 1, second.errors
@@ -134,8 +138,7 @@ def test_a_second_recorder_is_kept_out(tmp_path, watching):
 def test_a_signal_ends_it_and_what_waits_is_reported(lab, tmp_path, watching):
     recorder = watching("-", tmp_path / "out", "--grace", "1h", "--bundle", pipe=True)
     recorder.write((lab / "a_idle_race" / "proxy.pcap").read_bytes())
-    wait_for(lambda: any((tmp_path / "out" / ".watch" / "ring").iterdir()))
-    time.sleep(1)
+    wait_until(lambda: recorder.n_waiting == 13)
     recorder.process.send_signal(signal.SIGHUP)
     assert recorder.incidents == []
     assert recorder.end(signal.SIGTERM) == 1, recorder.errors
@@ -195,19 +198,19 @@ def test_known_trouble_that_is_about_to_leave_the_ring_does_not_wait_for_the_end
     recorder.write(header)
     pass_time(-10, 0)
     recorder.write(b"".join(data for _, data in race))
-    wait_for(lambda: len(recorder.incidents) == 1, 60)
+    wait_until(lambda: len(recorder.incidents) == 1)
     later = 7200 // span_s + 1
     pass_time(later - 12, later)
     recorder.write(b"".join(shift(data, later * span_s) for _, data in race))
     pass_time(later + 1, later + 6)
-    time.sleep(2)
+    wait_until(lambda: recorder.n_waiting == 13)
     assert len(recorder.incidents) == 1, "it is only counted"
     # At most 18 more fit beside it.
     for turn in range(later + 6, later + 18):
         if len(recorder.incidents) == 1:
             pass_time(turn, turn + 1)
             time.sleep(1)
-    wait_for(lambda: len(recorder.incidents) == 2, 60)
+    wait_until(lambda: len(recorder.incidents) == 2)
     assert recorder.end() == 1, recorder.errors
     assert [incident["count"] for incident in recorder.incidents] == [13, 13]
     assert not any("left the ring" in line for line in recorder.errors)

@@ -1,0 +1,226 @@
+"""From files to the joined ledger: logs and configuration are read here, and joined with the analysis.
+
+Knows which file is what; neither what is in it nor how it is joined.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pcapdiag.analysis.inputs import AUTO, zone_offset_s
+from pcapdiag.analysis.losses import to_connection
+from pcapdiag.analysis.tries import list_served, list_tries
+from pcapdiag.base.codes import Leg
+from pcapdiag.base.findings import Note
+from pcapdiag.proxy.conf.read import read_proxy_conf
+from pcapdiag.proxy.conf.values import version_numbers
+from pcapdiag.proxy.join.arrivals import judge_arrivals
+from pcapdiag.proxy.join.clients import ClientTally
+from pcapdiag.proxy.join.join import join_logs
+from pcapdiag.proxy.join.places import CaptureSpan
+from pcapdiag.proxy.logs.access_log import read_access_log
+from pcapdiag.proxy.logs.error_log import container_zone_s, read_error_log
+from pcapdiag.proxy.logs.files import expand_logs
+from pcapdiag.proxy.logs.older import OlderLogs, find_older
+from pcapdiag.proxy.logs.upstream_log import read_upstream_log
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pcapdiag.analysis.inputs import Inputs
+    from pcapdiag.analysis.model import Analysis
+    from pcapdiag.proxy.conf.settings import ProxySettings
+    from pcapdiag.proxy.join.arrivals import Arrival
+    from pcapdiag.proxy.join.ledger import Ledger, LogClock, WireTry
+    from pcapdiag.proxy.logs.entries import LogCounts
+
+_MOST_CLIENTS = 200
+"""Connections of clients that are asked which version the proxy is."""
+
+
+def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
+    """Return the analysis with its ledger, if a log was given.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        All tables.
+    inputs : Inputs
+        Files and options.
+
+    Returns
+    -------
+    Analysis
+        With notes on lines that are no log lines.
+
+    Raises
+    ------
+    LogError
+        A log cannot be read.
+    UsageError
+        The configuration cannot be read.
+    """
+    if not inputs.kinds:
+        return analysis
+    settings = read_proxy_conf(inputs.proxy_conf, version=proxy_version(analysis)) if inputs.proxy_conf else None
+    logs = _Logs(inputs, settings, analysis)
+    wires = list_tries(analysis) if inputs.logs else ()
+    ledger, older = logs.join(wires)
+    arrivals = logs.judge_arrivals(wires)
+    return replace(
+        analysis,
+        settings=settings,
+        log=ledger,
+        arrivals=arrivals,
+        added_logs={log.log.path: log.kind for log in older.used},
+        notes=(*analysis.notes, *_notes(settings, logs, ledger, older)),
+    )
+
+
+class _Logs:
+    """The logs that were given, opened; each pass over one reads it anew."""
+
+    def __init__(self, inputs: Inputs, settings: ProxySettings | None, analysis: Analysis) -> None:
+        self._inputs = inputs
+        self._settings = settings
+        self._analysis = analysis
+        self._zone_s = _zone_s(inputs, analysis.first_ts_ns)
+        self._format = access_format(inputs, settings)
+        pattern = None if inputs.upstream_log_format in ("", AUTO) else inputs.upstream_log_format
+        self.errors = [read_error_log(path) for path in inputs.error_logs]
+        self.accesses = [read_access_log(path, self._format) for path in inputs.access_logs]
+        self.applications = [read_upstream_log(path, pattern) for path in inputs.upstream_logs]
+
+    def join(self, wires: Sequence[WireTry]) -> tuple[Ledger | None, OlderLogs]:
+        """Join the proxy's logs with the tries on the wire, and older logs of the same time with them.
+
+        Which older ones are needed is known once the first join has measured the log's clock; where only they tell the
+        zone, less of them is needed than that.
+        """
+        older = OlderLogs()
+        if not (self.errors or self.accesses):
+            return None, older
+        ledger = self._join(wires, older)
+        is_clock_told = ledger.clock is not None and ledger.clock.pairs > 0
+        older = self._find_older(ledger.clock)
+        if older.errors or older.accesses:
+            ledger = self._join(wires, older)
+            if not is_clock_told and ledger.clock is not None:
+                older = self._find_older(ledger.clock)
+                ledger = self._join(wires, older)
+        return ledger, older
+
+    def judge_arrivals(self, wires: Sequence[WireTry]) -> dict[tuple[int, int], Arrival]:
+        """Return what the applications' logs say of each lost request: whether it arrived."""
+        if not self.applications:
+            return {}
+        served, is_sampled = list_served(self._analysis, wires)
+        return judge_arrivals(wires, served, [(log.path, log) for log in self.applications], is_sampled=is_sampled)
+
+    def _join(self, wires: Sequence[WireTry], older: OlderLogs) -> Ledger:
+        upstreams = frozenset(str(u.endpoint) for u in self._analysis.upstreams)
+        span = CaptureSpan(self._analysis.first_ts_ns, self._analysis.last_ts_ns, upstreams)
+        tally = ClientTally()
+        errors = chain(*self.errors, *older.errors)
+        accesses = tally.watch(chain(*self.accesses, *older.accesses))
+        ledger = join_logs(wires, span, errors, accesses, self._settings, zone_s=self._zone_s)
+        return replace(ledger, clients=tally if self.accesses else None)
+
+    def _find_older(self, clock: LogClock | None) -> OlderLogs:
+        is_known = clock is not None and clock.is_measured and not clock.is_ambiguous
+        return find_older(
+            self._inputs.error_logs,
+            self._inputs.access_logs,
+            self._format,
+            self._analysis.first_ts_ns,
+            self._analysis.last_ts_ns,
+            clock.total_ns if clock is not None and is_known else None,
+            given=self._inputs.kinds,
+        )
+
+
+def _zone_s(inputs: Inputs, at_ns: int) -> int | None:
+    """Return the zone of the error logs [s] as given, else as all that a container wrote agree; None if unknown."""
+    zone_s = zone_offset_s(inputs.log_zone, at_ns)
+    if zone_s is not None:
+        return zone_s
+    zones = {zone for path in inputs.error_logs if (zone := container_zone_s(path)) is not None}
+    return zones.pop() if len(zones) == 1 else None
+
+
+def expand_inputs(inputs: Inputs) -> Inputs:
+    """Return the inputs with files in place of folders and globs, each once.
+
+    Raises
+    ------
+    LogError
+        A folder holds no such log, or nothing fits a glob.
+    """
+    return replace(
+        inputs,
+        error_logs=expand_logs(inputs.error_logs, "error"),
+        access_logs=expand_logs(inputs.access_logs, "access"),
+        upstream_logs=expand_logs(inputs.upstream_logs, ""),
+    )
+
+
+def _notes(settings: ProxySettings | None, logs: _Logs, ledger: Ledger | None, older: OlderLogs) -> Iterator[Note]:
+    """Yield what was odd about the configuration and the logs."""
+    if settings is not None:
+        yield from (Note("configuration", f"{n.source}: {n.text}") for n in settings.notes)
+    if ledger is not None:
+        yield from _left_out(ledger)
+        yield from (Note("rotated-log-added", text) for text in older.remarks())
+    for log in (*logs.errors, *logs.accesses, *(its.log for its in older.used)):
+        yield from (*log.counts.notes, *_unparsed(log.path, log.counts, "are no log lines"))
+    for application in logs.applications:
+        yield from (*application.counts.notes, *_unparsed(application.path, application.counts, "hold no request"))
+
+
+def _left_out(ledger: Ledger) -> Iterator[Note]:
+    """Yield a note on what was too much to be kept."""
+    advice = "give a log of the capture's time alone"
+    if ledger.entries_left_out:
+        text = (
+            f"the last {ledger.entries_left_out:,} entries about upstreams are too many and were not joined; {advice}"
+        )
+        yield Note("log-too-long", text)
+    if ledger.accesses_left_out:
+        text = f"{ledger.accesses_left_out:,} lines of the access log are too many and were left out; {advice}"
+        yield Note("log-too-long", text)
+
+
+def _unparsed(path: str, counts: LogCounts, what: str) -> tuple[Note, ...]:
+    """Return a note on lines that were passed over, if there are any."""
+    if not counts.n_unparsed:
+        return ()
+    numbers = ", ".join(str(number) for number, _ in counts.unparsed[:5])
+    more = ", ..." if counts.n_unparsed > 5 else ""
+    text = f"{counts.n_unparsed:,} of {counts.n_lines:,} lines {what} (line {numbers}{more})"
+    return (Note("log-lines-skipped", text, file=path),)
+
+
+def proxy_version(analysis: Analysis) -> str:
+    """Return the proxy's Server field, as its clients get it; empty where the capture lacks the client leg."""
+    of_clients = np.flatnonzero(analysis.legs == Leg.CLIENT)[:_MOST_CLIENTS]
+    rows = analysis.connections.rows
+    fields = (to_connection(rows[conn], analysis.texts).server for conn in of_clients.tolist())
+    return next((field for field in fields if version_numbers(field) != (0, 0, 0)), "")
+
+
+def access_format(inputs: Inputs, settings: ProxySettings | None) -> str | None:
+    """Return the format of the access logs: as given, else as configured, else None to have it recognised."""
+    if inputs.log_format not in ("", AUTO):
+        return inputs.log_format
+    if settings is None:
+        return None
+    names = dict.fromkeys(log.format_name for log in settings.access_logs)
+    formats = [f for name in names if (f := settings.log_format(name)) is not None]
+    if len(formats) != 1:
+        return None
+    known = formats[0]
+    return f"escape={known.escape} {known.text}" if known.escape not in ("", "default") else known.text

@@ -1,0 +1,341 @@
+"""The pipeline: captures in, Analysis out; one pass, memory bounded.
+
+Knows the order of the stages and hands each what the one before made; the stages know nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pcapdiag.analysis.inputs import NO_INPUTS, Inputs
+from pcapdiag.analysis.losses import build_losses
+from pcapdiag.analysis.model import Analysis
+from pcapdiag.analysis.roles import assign_legs, find_capture_point
+from pcapdiag.analysis.shards import ShardResult, ShardStores, TrackerCounts, join_shards, save_shard
+from pcapdiag.analysis.upstreams import measure_upstreams
+from pcapdiag.base.codes import StreamEventKind, UndecodedReason
+from pcapdiag.base.columns import CONNECTIONS, SEGMENTS
+from pcapdiag.base.findings import Note
+from pcapdiag.base.tables import RowStore, Table
+from pcapdiag.engine.capture.reader import read_batches
+from pcapdiag.engine.http.framer import Framer
+from pcapdiag.engine.tcp.tracker import ALL, Shard, Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from pcapdiag.base.codes import CapturePoint
+    from pcapdiag.base.tables import ByteStore
+    from pcapdiag.engine.capture.batch import Capture
+    from pcapdiag.engine.tcp.tracker import TrackedBatch
+
+Progress = Callable[[int, int, int], None]
+"""Called with bytes read, bytes in all (-1 if unknown) and frames so far."""
+
+
+@dataclass(slots=True)
+class _Totals:
+    """Counts over all captures of a run; times in ns, -1 for none."""
+
+    frames: int = 0
+    undecoded: int = 0
+    retransmissions: int = 0
+    first_ts_ns: int = -1
+    last_ts_ns: int = -1
+
+
+class _Run:
+    """The stores and totals of one run over one or more captures."""
+
+    def __init__(
+        self,
+        *,
+        follow_s: float = 0.0,
+        max_live: int = 0,
+        with_digest: bool = False,
+        on_progress: Progress | None = None,
+        shard: Shard = ALL,
+    ) -> None:
+        self.stores = ShardStores.empty()
+        self.totals = _Totals()
+        self.reasons = np.zeros(len(UndecodedReason), dtype=np.int64)
+        self.n_connections = 0
+        self._follow_s = follow_s
+        self._max_live = max_live
+        self._with_digest = with_digest
+        self._on_progress = on_progress
+        self._shard = shard
+        self._bytes_before = 0
+        self._frames_before = 0
+
+    def read(
+        self, capture: Capture, capture_idx: int, segment_sink: Callable[[Table], None] | None = None
+    ) -> TrackerCounts:
+        """Take one capture through all stages."""
+        tracker = Tracker(
+            capture_idx=capture_idx,
+            first_conn=self.n_connections,
+            max_live=self._max_live,
+            all_segments=segment_sink is not None,
+            shard=self._shard,
+        )
+        stores = self.stores
+        framer = Framer(stores.exchanges, stores.key_segments, stores.texts)
+
+        def take(tracked: TrackedBatch) -> None:
+            framer.update(tracked)
+            stores.connections.append(tracked.conn_rows)
+            if segment_sink is not None:
+                segment_sink(_to_segments(tracked))
+
+        total = sum(f.size for f in capture.files) if all(f.size >= 0 for f in capture.files) else -1
+        n_frames = self._frames_before
+        for batch in read_batches(capture, follow_s=self._follow_s, with_digest=self._with_digest):
+            n_frames += len(batch.frames)
+            for tracked in tracker.update(batch):
+                take(tracked)
+            if self._on_progress is not None:
+                if total < 0 and all(f.size >= 0 for f in capture.files):
+                    total = sum(f.size for f in capture.files)
+                self._on_progress(self._bytes_before + batch.bytes_read, total, n_frames)
+        for tracked in tracker.finish():
+            take(tracked)
+        self._bytes_before += max(0, total)
+        self._frames_before = n_frames
+        self.n_connections = tracker.n_connections
+        return TrackerCounts.of(tracker)
+
+    def read_all(self, captures: Sequence[Capture], segment_sink: Callable[[Table], None] | None) -> Sequence[Capture]:
+        """Take the captures through all stages, one after the other."""
+        for capture_idx, capture in enumerate(captures):
+            self._note(capture, self.read(capture, capture_idx, segment_sink))
+        return captures
+
+    def join(self, shards: Sequence[ShardResult]) -> Sequence[Capture]:
+        """Put together what other processes have read of the captures, and return those."""
+        self.n_connections = join_shards(shards, self.stores)
+        for capture, *counts in zip(shards[0].captures, *(shard.counts for shard in shards), strict=True):
+            self._note(capture, TrackerCounts.of_shards(counts))
+        return shards[0].captures
+
+    def tables(self) -> tuple[Table, Table, Table, ByteStore]:
+        """Return connections, exchanges, key segments and what their texts lie in."""
+        stores = self.stores
+        return self._sorted_connections(), stores.exchanges.table(), stores.key_segments.table(), stores.texts
+
+    def _note(self, capture: Capture, counts: TrackerCounts) -> None:
+        """Add to the totals what a capture and its tracker counted."""
+        self.totals.frames += sum(f.n_frames for f in capture.files)
+        self.totals.retransmissions += counts.retransmissions
+        self.totals.undecoded += counts.undecoded
+        self.reasons += counts.reasons
+        self._note_times(capture)
+        capture.notes.extend(_tracker_notes(counts))
+
+    def _note_times(self, capture: Capture) -> None:
+        firsts = [f.first_ts_ns for f in capture.files if f.first_ts_ns != -1]
+        lasts = [f.last_ts_ns for f in capture.files if f.last_ts_ns != -1]
+        if firsts:
+            first = min(firsts)
+            self.totals.first_ts_ns = first if self.totals.first_ts_ns == -1 else min(self.totals.first_ts_ns, first)
+            self.totals.last_ts_ns = max(self.totals.last_ts_ns, *lasts)
+
+    def _sorted_connections(self) -> Table:
+        """Return the connections so that row i is connection i."""
+        unsorted, self.stores.connections = self.stores.connections, RowStore(CONNECTIONS)
+        rows = CONNECTIONS.empty(self.n_connections)
+        for chunk in unsorted.read_chunks():
+            rows[chunk["conn"]] = chunk
+        return Table(CONNECTIONS, rows)
+
+
+def read_shard(
+    captures: Sequence[Capture], shard: Shard, *, folder: str = "", max_live: int = 1 << 18, with_digest: bool = False
+) -> ShardResult:
+    """Read captures and return what they say of a share of the connections, for `build_analysis`.
+
+    Parameters
+    ----------
+    captures : sequence of Capture
+        As in `build_analysis`; the same in every shard.
+    shard : Shard
+        Which connections.
+    folder : str
+        Private folder for a file with the tables; empty to return them.
+    max_live : int
+        As in `build_analysis`, for all shards together.
+    with_digest : bool
+        As in `build_analysis`; the first shard does it for all.
+
+    Returns
+    -------
+    ShardResult
+
+    Raises
+    ------
+    CaptureError
+        As in `build_analysis`.
+    OSError
+        The folder has no room.
+    """
+    run = _Run(max_live=max(1, max_live // shard.n_shards), with_digest=with_digest and shard.number == 0, shard=shard)
+    counts = [run.read(capture, capture_idx) for capture_idx, capture in enumerate(captures)]
+    return save_shard(run.stores, captures, counts, folder)
+
+
+def build_analysis(
+    captures: Sequence[Capture],
+    inputs: Inputs = NO_INPUTS,
+    *,
+    max_live: int = 1 << 18,
+    with_digest: bool = False,
+    on_progress: Progress | None = None,
+    segment_sink: Callable[[Table], None] | None = None,
+    shards: Sequence[ShardResult] = (),
+) -> Analysis:
+    """Read captures and return everything they say.
+
+    Parameters
+    ----------
+    captures : sequence of Capture
+        From `capture.series.group_captures`; their files and notes are filled in.
+    inputs : Inputs
+        Which addresses the operator names, and how long to wait for growing files.
+    max_live : int
+        Bound on live connections; beyond it the longest idle ones are given up, with a note.
+    with_digest : bool
+        Compute the SHA-256 of every file.
+    on_progress : callable, optional
+        See `Progress`.
+    segment_sink : callable, optional
+        Gets the segments (`columns.SEGMENTS`) batch by batch.
+    shards : sequence of ShardResult
+        What processes have read of these captures, all shards of them (`shards.read_same`): nothing is read again.
+
+    Returns
+    -------
+    Analysis
+
+    Raises
+    ------
+    CaptureError
+        A file cannot be opened, or is not a capture.
+    """
+    run = _Run(follow_s=inputs.follow_s, max_live=max_live, with_digest=with_digest, on_progress=on_progress)
+    captures = run.join(shards) if shards else run.read_all(captures, segment_sink)
+    connections, exchanges, key_segments, texts = run.tables()
+    proxies, upstream_endpoints = inputs.proxy_addresses, inputs.upstream_endpoints
+    legs = assign_legs(connections, exchanges, proxies=proxies, upstreams=upstream_endpoints)
+    losses, truncated = build_losses(connections, exchanges, key_segments, texts, legs)
+    upstreams = measure_upstreams(connections, exchanges, legs, losses, texts)
+    points = tuple(_capture_points(connections, legs, len(captures)))
+    totals = run.totals
+    return Analysis(
+        captures=tuple(captures),
+        connections=connections,
+        exchanges=exchanges,
+        key_segments=key_segments,
+        texts=texts,
+        legs=legs,
+        losses=losses,
+        truncated=truncated,
+        upstreams=upstreams,
+        capture_points=points,
+        n_frames=totals.frames,
+        n_undecoded=totals.undecoded,
+        n_bytes=sum(max(0, f.n_bytes) for c in captures for f in c.files),
+        first_ts_ns=totals.first_ts_ns,
+        last_ts_ns=totals.last_ts_ns,
+        n_retransmissions=totals.retransmissions,
+        notes=tuple(_connection_notes(connections)),
+        undecoded_reasons={i: int(n) for i, n in enumerate(run.reasons) if n},
+    )
+
+
+def _capture_points(connections: Table, legs: NDArray[np.int8], n_captures: int) -> Iterator[CapturePoint]:
+    """Yield where each capture was made."""
+    for capture_idx in range(n_captures):
+        mine = np.flatnonzero(connections["capture_idx"] == capture_idx)
+        is_all = len(mine) == len(connections)
+        yield find_capture_point(connections if is_all else connections.take(mine), legs[mine])
+
+
+def _to_segments(tracked: TrackedBatch) -> Table:
+    """Return the segment events as `columns.SEGMENTS` rows."""
+    events = tracked.events[tracked.events["kind"] == StreamEventKind.SEGMENT]
+    rows = SEGMENTS.empty(len(events))
+    for name in SEGMENTS.names:
+        rows[name] = events[name]
+    return Table(SEGMENTS, rows)
+
+
+def _tracker_notes(counts: TrackerCounts) -> list[Note]:
+    """Return what was odd about a capture's segments."""
+    notes = []
+    if counts.evicted:
+        notes.append(
+            Note(
+                "connections-evicted",
+                f"{counts.evicted} idle connections were given up early to keep memory bounded; requests on them "
+                "may appear on connections that seem to begin in the middle",
+            )
+        )
+    if counts.duplicates:
+        notes.append(
+            Note(
+                "duplicate-segments",
+                f"{counts.duplicates} segments were captured twice (-i any, a bridge or a mirror port); the second "
+                "sight of each is ignored",
+            )
+        )
+    if counts.outside:
+        notes.append(Note("segments-outside-window", f"{counts.outside} segments fit no window of their connection"))
+    if counts.fragments:
+        notes.append(
+            Note("fragments", f"{counts.fragments} IP fragments belong to datagrams completed elsewhere or never")
+        )
+    return notes
+
+
+def _connection_notes(connections: Table) -> list[Note]:
+    """Return what was odd about the connections as a whole."""
+    notes = []
+    n_conn = len(connections)
+    n_middle = int(np.count_nonzero(connections["orig_inferred"]))
+    if n_middle:
+        notes.append(
+            Note(
+                "mid-stream",
+                f"{n_middle} of {n_conn} connections were already open when the capture began; who opened them is "
+                "inferred",
+            )
+        )
+    orig, resp = connections["orig_frames"], connections["resp_frames"]
+    is_one_sided = ((orig == 0) & (resp > 2)) | ((resp == 0) & (orig > connections["syn_frames"]))
+    # Where a whole direction is missing, its bytes are no holes that anybody lost.
+    n_holes = int(connections["n_holes"][~is_one_sided].sum())
+    if n_holes:
+        n_bytes = int(connections["hole_bytes"][~is_one_sided].sum())
+        notes.append(
+            Note(
+                "holes",
+                f"the capture lacks {n_bytes} stream bytes in {n_holes} holes that the receiver acknowledged: packets "
+                "were lost by the capture, not by the network",
+            )
+        )
+    one_sided = int(np.count_nonzero(is_one_sided))
+    if one_sided:
+        notes.append(
+            Note(
+                "one-sided",
+                f"{one_sided} of {n_conn} connections were captured in one direction only; what the other end sent is "
+                "not known",
+            )
+        )
+    return notes

@@ -1,0 +1,228 @@
+"""From tables to the objects that rules read: one `Loss` per unanswered request, failed attempt or cut response.
+
+Decides what counts as a loss of the upstream leg; why it was lost is the rules' affair.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcapdiag.analysis.model import Connection, Endpoint, KeySegment, Loss
+from pcapdiag.base.codes import ClosingKind, ConnState, Direction, ExchangeFlag, Key, Leg, Method, Outcome, Protocol
+from pcapdiag.base.units import format_address
+from pcapdiag.engine.tcp.uid import connection_uid
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from numpy.typing import NDArray
+
+    from pcapdiag.base.tables import ByteStore, Table
+
+Rows = np.ndarray[Any, Any]
+_Keys = dict[tuple[int, int], dict[Key, KeySegment]]
+
+# One-way or freely interleaved protocols: a turn without an answer means nothing there.
+_WITHOUT_TURNS = (Protocol.HTTP2, Protocol.UPGRADED)
+
+
+def lacks_response(outcome: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Tell which exchanges got no response, or not the whole of it."""
+    result: NDArray[np.bool_] = (outcome == Outcome.UNANSWERED) | (outcome == Outcome.TRUNCATED)
+    return result
+
+
+def is_loss(exchange: Rows, keys: Container[Key], *, protocol: int, first_closer: int, is_truncated: bool) -> bool:
+    """Tell whether an exchange without its response, or the whole of it, is a loss.
+
+    Parameters
+    ----------
+    exchange : record of columns.EXCHANGES.dtype
+        One that `lacks_response`, or that is open still; its outcome and protocol are not looked at.
+    keys : container of Key
+        Its key segments.
+    protocol, first_closer : int
+        `codes.Protocol` and `codes.Direction` (-1 for nobody), as far as they are known.
+    is_truncated : bool
+        Whether a response had begun.
+
+    Returns
+    -------
+    bool
+        Of an unknown protocol only where the responder, or silence, ended the last turn, not its own sender.
+    """
+    if protocol in _WITHOUT_TURNS:
+        return False
+    if is_truncated or protocol != Protocol.UNKNOWN:
+        return True
+    if Key.RESP_FIN in keys or Key.RESP_RST in keys:
+        return first_closer == Direction.RESP
+    return bool(exchange["retransmissions"] > 0 and not int(exchange["flags"]) & ExchangeFlag.ACKNOWLEDGED)
+
+
+def is_failed_attempt(conn_state: Any, orig_bytes: Any) -> Any:
+    """Tell of which connections (one or an array) the attempt failed: nobody answered the SYN, or a RST did."""
+    return ((conn_state == ConnState.S0) | (conn_state == ConnState.REJ)) & (orig_bytes == 0)
+
+
+def build_losses(
+    connections: Table, exchanges: Table, key_segments: Table, texts: ByteStore, legs: NDArray[np.int8]
+) -> tuple[tuple[Loss, ...], tuple[Loss, ...]]:
+    """Return the losses of the upstream leg, and its truncated responses.
+
+    Parameters
+    ----------
+    connections, exchanges, key_segments : Table
+        `columns.CONNECTIONS` (row i is connection i), `EXCHANGES` and `KEY_SEGMENTS`.
+    texts : ByteStore
+        What `text_offset` points into.
+    legs : ndarray of int8, shape (n_conn,)
+        `codes.Leg`.
+
+    Returns
+    -------
+    losses, truncated : tuple of Loss
+        Each ordered by capture and request frame.
+    """
+    keys = _group_keys(key_segments)
+    known: dict[int, Connection] = {}
+
+    def connection_of(conn: int) -> Connection:
+        if conn not in known:
+            known[conn] = to_connection(connections.rows[conn], texts)
+        return known[conn]
+
+    losses: list[Loss] = []
+    truncated: list[Loss] = []
+    for chunk in exchanges.chunks():
+        index = np.flatnonzero(lacks_response(chunk["outcome"]))
+        for row in chunk.rows[index[legs[chunk["conn"][index]] == Leg.UPSTREAM]]:
+            connection, mine = connection_of(int(row["conn"])), keys.get((int(row["conn"]), int(row["depth"])), {})
+            is_truncated = int(row["outcome"]) == Outcome.TRUNCATED
+            protocol, closer = int(row["protocol"]), connection.first_closer
+            if is_loss(row, mine, protocol=protocol, first_closer=closer, is_truncated=is_truncated):
+                (truncated if is_truncated else losses).append(_to_loss(row, connection, mine, texts))
+    attempts = is_failed_attempt(connections["conn_state"], connections["orig_bytes"])
+    failed = np.flatnonzero(attempts & (legs == Leg.UPSTREAM)).tolist()
+    losses.extend(_to_attempt(connection_of(conn), keys.get((conn, -1), {})) for conn in failed)
+
+    def order(loss: Loss) -> tuple[int, int]:
+        return loss.connection.capture_idx, loss.request_frame
+
+    return tuple(sorted(losses, key=order)), tuple(sorted(truncated, key=order))
+
+
+def _group_keys(key_segments: Table) -> _Keys:
+    grouped: _Keys = defaultdict(dict)
+    for row in key_segments.rows.tolist():
+        values = dict(zip(key_segments.schema.names, row, strict=True))
+        segment = KeySegment(
+            key=Key(values["key"]),
+            frame=values["frame"],
+            ts_ns=values["ts_ns"],
+            dir=Direction(values["dir"]),
+            seq=values["seq"],
+            ack=values["ack"],
+            payload_len=values["payload_len"],
+            flags=values["flags"],
+            ttl=values["ttl"],
+            window=values["window"],
+            ip_id=values["ip_id"],
+            fate=values["fate"],
+        )
+        grouped[values["conn"], values["depth"]][segment.key] = segment
+    return dict(grouped)
+
+
+def _read_text(texts: ByteStore, offset: int, length: int) -> str:
+    """Decode text of a capture so that every byte survives; it stays hostile until a renderer escapes it."""
+    return texts.read(offset, length).decode("utf-8", errors="backslashreplace")
+
+
+def to_connection(row: Rows, texts: ByteStore) -> Connection:
+    """Return a row of `columns.CONNECTIONS` as rules read it."""
+    orig = (int(row["orig_hi"]), int(row["orig_lo"]), int(row["orig_port"]))
+    resp = (int(row["resp_hi"]), int(row["resp_lo"]), int(row["resp_port"]))
+    return Connection(
+        conn=int(row["conn"]),
+        uid=connection_uid(orig, resp, int(row["first_ts_ns"])),
+        orig=Endpoint(format_address(orig[0], orig[1]), orig[2]),
+        resp=Endpoint(format_address(resp[0], resp[1]), resp[2]),
+        first_ts_ns=int(row["first_ts_ns"]),
+        last_ts_ns=int(row["last_ts_ns"]),
+        first_frame=int(row["first_frame"]),
+        orig_isn=int(row["orig_isn"]),
+        resp_isn=int(row["resp_isn"]),
+        orig_max_ack=int(row["orig_max_ack"]),
+        resp_max_ack=int(row["resp_max_ack"]),
+        handshake_resp_ns=int(row["handshake_resp_ns"]),
+        handshake_orig_ns=int(row["handshake_orig_ns"]),
+        rtt_min_ns=int(row["rtt_min_ns"]),
+        resp_ttl=int(row["resp_ttl"]),
+        syn_frames=int(row["syn_frames"]),
+        syn_ack_frames=int(row["syn_ack_frames"]),
+        n_exchanges=int(row["n_exchanges"]),
+        n_holes=int(row["n_holes"]),
+        first_closer=Direction(int(row["first_closer"])),
+        closing_kind=ClosingKind(int(row["closing_kind"])),
+        closing_frame=int(row["closing_frame"]),
+        closing_ts_ns=int(row["closing_ts_ns"]),
+        protocol=Protocol(int(row["protocol"])),
+        capture_idx=int(row["capture_idx"]),
+        orig_inferred=bool(row["orig_inferred"]),
+        server=_read_text(texts, int(row["server_offset"]), int(row["server_len"])),
+        keep_alive_s=int(row["keep_alive_s"]),
+    )
+
+
+def _to_loss(row: Rows, connection: Connection, keys: dict[Key, KeySegment], texts: ByteStore) -> Loss:
+    target_len, host_len = int(row["target_len"]), int(row["host_len"])
+    at = int(row["text_offset"])
+    has_text = at >= 0
+    return Loss(
+        connection=connection,
+        depth=int(row["depth"]),
+        request_frame=int(row["request_frame"]),
+        request_ts_ns=int(row["request_ts_ns"]),
+        idle_before_ns=int(row["idle_before_ns"]),
+        request_seq=int(row["request_seq"]),
+        request_end_seq=int(row["request_end_seq"]),
+        request_ack=int(row["request_ack"]),
+        response_bytes=int(row["response_bytes"]),
+        retransmissions=int(row["retransmissions"]),
+        method=Method(int(row["method"])),
+        target=_read_text(texts, at, target_len) if has_text else "",
+        host=_read_text(texts, at + target_len, host_len) if has_text else "",
+        request_id=_read_text(texts, at + target_len + host_len, int(row["request_id_len"])) if has_text else "",
+        status_code=int(row["status_code"]),
+        flags=ExchangeFlag(int(row["flags"])),
+        truncated=int(row["outcome"]) == Outcome.TRUNCATED,
+        keys=keys,
+    )
+
+
+def _to_attempt(connection: Connection, keys: dict[Key, KeySegment]) -> Loss:
+    syn = keys.get(Key.SYN)
+    return Loss(
+        connection=connection,
+        depth=-1,
+        request_frame=syn.frame if syn else connection.first_frame,
+        request_ts_ns=syn.ts_ns if syn else connection.first_ts_ns,
+        idle_before_ns=-1,
+        request_seq=-1,
+        request_end_seq=-1,
+        request_ack=-1,
+        response_bytes=0,
+        retransmissions=max(0, connection.syn_frames - 1),
+        method=Method.NONE,
+        target="",
+        host="",
+        request_id="",
+        status_code=-1,
+        flags=ExchangeFlag(0),
+        truncated=False,
+        keys=keys,
+    )

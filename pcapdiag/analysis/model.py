@@ -1,0 +1,307 @@
+"""Analysis: the frozen bundle of all tables; all that a rule is given.
+
+No files, no command-line options, no output format: a rule that needs more than this module offers needs another
+column, not another input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pcapdiag.base.codes import CapturePoint, ClosingKind, Direction, ExchangeFlag, Key, Method, Protocol, TcpFlag
+from pcapdiag.base.sequence import sequence_difference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pcapdiag.analysis.far_end import FarEnd
+    from pcapdiag.base.findings import Note
+    from pcapdiag.base.tables import ByteStore, Table
+    from pcapdiag.engine.capture.batch import Capture
+    from pcapdiag.proxy.conf.settings import ProxySettings, UpstreamBlock
+    from pcapdiag.proxy.join.arrivals import Arrival
+    from pcapdiag.proxy.join.ledger import Ledger
+
+
+_HELD_BACK_NS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Address text and port; `str()` gives ``address:port``, ``[address]:port`` for IPv6."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class KeySegment:
+    """One segment a rule needs (a row of columns.KEY_SEGMENTS); `frame` is 0-based."""
+
+    key: Key
+    frame: int
+    ts_ns: int
+    dir: Direction
+    seq: int
+    ack: int
+    payload_len: int
+    flags: int
+    ttl: int
+    window: int
+    ip_id: int
+    fate: int
+
+    @property
+    def next_seq(self) -> int:
+        """Sequence number after this segment, SYN and FIN counted."""
+        length = self.payload_len + bool(self.flags & TcpFlag.SYN) + bool(self.flags & TcpFlag.FIN)
+        return (self.seq + length) & 0xFFFFFFFF
+
+    @property
+    def kind_name(self) -> str:
+        """``RST`` or ``FIN``; empty for a segment that closes nothing."""
+        if self.flags & TcpFlag.RST:
+            return "RST"
+        return "FIN" if self.flags & TcpFlag.FIN else ""
+
+    def acknowledges(self, seq: int) -> bool:
+        """Whether this segment acknowledges everything below `seq`."""
+        return self.ack >= 0 and sequence_difference(self.ack, seq) >= 0
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What a rule needs of a connection beyond the loss itself. Times are ns, -1 is none."""
+
+    conn: int
+    uid: str
+    orig: Endpoint
+    resp: Endpoint
+    first_ts_ns: int
+    last_ts_ns: int
+    first_frame: int
+    orig_isn: int
+    resp_isn: int
+    orig_max_ack: int
+    resp_max_ack: int
+    handshake_resp_ns: int
+    handshake_orig_ns: int
+    rtt_min_ns: int
+    resp_ttl: int
+    syn_frames: int
+    syn_ack_frames: int
+    n_exchanges: int
+    n_holes: int
+    first_closer: Direction
+    closing_kind: ClosingKind
+    closing_frame: int
+    closing_ts_ns: int
+    protocol: Protocol
+    capture_idx: int
+    orig_inferred: bool
+    server: str
+    keep_alive_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """One unanswered request, or one failed connection attempt (`depth` -1), or one truncated response.
+
+    Attributes
+    ----------
+    request_seq, request_end_seq, request_ack : int
+        S, E and rack of the architecture's section 7, modulo 2^32; -1 for a connection attempt.
+    idle_before_ns : int
+        [ns] Idle gap before the request, -1 on a fresh connection.
+    keys : dict of Key to KeySegment
+        The segments seen; a missing key was not seen, which is not "did not happen".
+    """
+
+    connection: Connection
+    depth: int
+    request_frame: int
+    request_ts_ns: int
+    idle_before_ns: int
+    request_seq: int
+    request_end_seq: int
+    request_ack: int
+    response_bytes: int
+    retransmissions: int
+    method: Method
+    target: str
+    host: str
+    request_id: str
+    status_code: int
+    flags: ExchangeFlag
+    truncated: bool
+    keys: dict[Key, KeySegment]
+
+    @property
+    def method_name(self) -> str:
+        """Method as text; empty if it is not known."""
+        return "" if self.method is Method.NONE else self.method.name
+
+    @property
+    def is_connect(self) -> bool:
+        """Whether this is a connection attempt that failed."""
+        return self.depth < 0
+
+    @property
+    def is_reused(self) -> bool:
+        """Whether the connection had carried an exchange before, or was already open when the capture began."""
+        return self.depth > 0 or bool(self.flags & ExchangeFlag.MID_STREAM)
+
+    @property
+    def is_acknowledged(self) -> bool:
+        """Whether the upstream's kernel had the whole request."""
+        return bool(self.flags & ExchangeFlag.ACKNOWLEDGED)
+
+    @property
+    def is_acknowledged_too_late(self) -> bool:
+        """Whether the first acknowledgement of a repeated request only let out the FIN that had waited behind it.
+
+        The proxy had given up before: its kernel held the FIN back until the request was through.
+        """
+        acknowledged, again, closing = (self.keys.get(key) for key in (Key.ACK, Key.RETRANSMISSION, Key.ORIG_FIN))
+        if acknowledged is None or again is None or closing is None or acknowledged.ts_ns <= again.ts_ns:
+            return False
+        return 0 <= closing.ts_ns - acknowledged.ts_ns <= _HELD_BACK_NS
+
+    @property
+    def crossing(self) -> KeySegment | None:
+        """First segment with which the upstream closed while it had no byte of the request, if there is one.
+
+        That is a FIN whose acknowledgement does not reach beyond the request's first byte. TLS says close_notify
+        before it: bytes of the upstream that follow the last response and do not acknowledge the request either.
+        """
+        if self.is_connect or self.request_seq < 0:
+            return None
+        after_request = (self.request_seq + 1) & 0xFFFFFFFF
+        fin = self.keys.get(Key.RESP_FIN)
+        crossing = fin if fin is not None and fin.ack >= 0 and not fin.acknowledges(after_request) else None
+        is_closed = any(key in self.keys for key in (Key.RESP_FIN, Key.RESP_RST, Key.ORIG_FIN, Key.ORIG_RST))
+        # A pipelined request is sent before the response before it has come; late bytes are an answer.
+        if not self.is_reused or not is_closed or self.flags & (ExchangeFlag.LATE_ANSWER | ExchangeFlag.PIPELINED):
+            return crossing
+        before = self.keys.get(Key.RESPONSE_BEFORE)
+        if (
+            before is not None
+            and self.request_ack >= 0
+            and sequence_difference(self.request_ack, before.next_seq) < 0
+            and not before.acknowledges(after_request)
+        ):
+            return before
+        unasked = self.keys.get(Key.UNSOLICITED)
+        return crossing if unasked is None or unasked.acknowledges(after_request) else unasked
+
+
+@dataclass(frozen=True, slots=True)
+class IdleTimeout:
+    """An upstream's idle timeout as measured at closings that no request disturbed.
+
+    `named_as` lists servers with this verified default; it names, it never proves. `confidence` is a
+    findings.Confidence number.
+    """
+
+    value_ns: int
+    spread_ns: int
+    samples: int
+    confidence: int
+    named_as: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One upstream endpoint and what the capture says of it. Times are ns, -1 is none."""
+
+    endpoint: Endpoint
+    connections: int
+    exchanges: int
+    unanswered: int
+    rtt_min_ns: int
+    rtt_p50_ns: int
+    rtt_p99_ns: int
+    server_field: str
+    keep_alive_s: int
+    idle_timeout: IdleTimeout | None
+    requests_per_connection_limit: int
+    race_window_ns: tuple[int, int]
+    near_misses: int
+    reused: int
+    """Exchanges on a reused connection (with a known idle gap)."""
+    longest_answered_gap_ns: int
+    proxy_idle_close_ns: int
+    """Idle age at which the proxy itself closes connections to this upstream (median); -1 if it was not seen to."""
+    idle_closes_by_upstream: int
+    idle_closes_by_proxy: int
+    longest_gap_ns: int = -1
+    """Longest idle gap before any request, answered or not."""
+    opened: int = 0
+    """Connections whose handshake was captured."""
+    handshake_ns: int = 0
+    """Time that those handshakes took, all together: what a kept connection saves."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything the input says, as tables and as the few objects that rules read.
+
+    Attributes
+    ----------
+    connections, exchanges, key_segments : Table
+        `columns.CONNECTIONS`, `EXCHANGES`, `KEY_SEGMENTS`; row i of `connections` is connection i.
+    legs : ndarray of int8, shape (n_conn,)
+        codes.Leg of each connection.
+    losses : tuple of Loss
+        Unanswered requests and failed connection attempts of upstream legs, ordered by request frame.
+    truncated : tuple of Loss
+        Exchanges whose response began and was cut off.
+    """
+
+    captures: tuple[Capture, ...]
+    connections: Table
+    exchanges: Table
+    key_segments: Table
+    texts: ByteStore
+    legs: NDArray[np.int8]
+    losses: tuple[Loss, ...]
+    truncated: tuple[Loss, ...]
+    upstreams: tuple[Upstream, ...]
+    capture_points: tuple[CapturePoint, ...]
+    n_frames: int
+    n_undecoded: int
+    n_bytes: int
+    first_ts_ns: int
+    last_ts_ns: int
+    n_retransmissions: int = 0
+    notes: tuple[Note, ...] = ()
+    undecoded_reasons: dict[int, int] = field(default_factory=dict)
+    log: Ledger | None = None
+    """Logs joined with the capture; None where none was given."""
+    settings: ProxySettings | None = None
+    """The proxy's configuration; None where it was not given."""
+    arrivals: Mapping[tuple[int, int], Arrival] = field(default_factory=dict)
+    """What the logs of applications say of lost requests, by connection and depth."""
+    added_logs: Mapping[str, str] = field(default_factory=dict)
+    """Rotated logs that were read although nobody named them, and what each is."""
+    far_end: FarEnd | None = None
+    """What captures from the upstreams' end add; None where none was given."""
+
+    @cached_property
+    def upstream_by_endpoint(self) -> dict[Endpoint, Upstream]:
+        """Upstreams by their endpoint."""
+        return {u.endpoint: u for u in self.upstreams}
+
+    @cached_property
+    def blocks_by_endpoint(self) -> dict[Endpoint, tuple[UpstreamBlock, ...]]:
+        """Blocks of the configuration that hold an upstream; none without a configuration."""
+        settings = self.settings
+        return {u.endpoint: settings.blocks_of_peer(str(u.endpoint)) if settings else () for u in self.upstreams}

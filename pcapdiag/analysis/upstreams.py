@@ -1,0 +1,351 @@
+"""Upstreams: per endpoint its RTT, its idle timeout as measured, its race window and how near requests came to it.
+
+An idle timeout is measured at closings that no request disturbed, and at those that a request crossed: the age of the
+connection when the upstream closed it. It reads tables and losses; what the numbers mean for a request is the rules'
+affair.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pcapdiag.analysis.idle_timeout import estimate_idle_timeout
+from pcapdiag.analysis.model import Endpoint, IdleTimeout, Upstream
+from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Key, Leg, Outcome
+from pcapdiag.base.findings import Confidence
+from pcapdiag.base.server_defaults import name_idle_timeout
+from pcapdiag.base.units import format_address
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from pcapdiag.analysis.model import Loss
+    from pcapdiag.base.tables import ByteSource, Table
+
+    Ints = NDArray[np.int64]
+
+_AT_ONCE_NS = 100_000_000
+"""Closings this soon after the last byte belong to the response, not to an idle timer."""
+_DEATH_NS = 100_000_000
+"""Connections closed this close to one that held a request were closed by the end of a process, not by a timer."""
+_NEVER = np.iinfo(np.int64).max
+_COLUMNS = (
+    *(
+        "conn",
+        "resp_hi",
+        "resp_lo",
+        "resp_port",
+        "n_exchanges",
+        "orig_isn",
+        "server_offset",
+        "server_len",
+        "keep_alive_s",
+    ),
+    *("first_closer", "closing_kind", "closing_open_exchange", "idle_at_close_ns", "closing_ts_ns"),
+    *("handshake_resp_ns", "handshake_orig_ns", "rtt_min_ns"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What the connections of one upstream say; times in ns."""
+
+    endpoint: Endpoint
+    connections: int
+    exchanges: int
+    rtt: tuple[int, int, int]
+    server_field: str
+    keep_alive_s: int
+    idle_timeout: IdleTimeout | None
+    request_limit: int
+    proxy_idle_close_ns: int
+    idle_closes_by_upstream: int
+    idle_closes_by_proxy: int
+    opened: int
+    handshake_ns: int
+
+
+@dataclass(slots=True)
+class _Lost:
+    """Closings that the losses of one upstream tell of: raced ones as (conn, age, time), deaths as times; ns."""
+
+    raced: list[tuple[int, int, int]] = field(default_factory=list)
+    deaths: list[int] = field(default_factory=list)
+
+
+def measure_upstreams(
+    connections: Table, exchanges: Table, legs: NDArray[np.int8], losses: Sequence[Loss], texts: ByteSource
+) -> tuple[Upstream, ...]:
+    """Return what the capture says of each upstream, ordered by address and port.
+
+    Parameters
+    ----------
+    connections, exchanges : Table
+        `columns.CONNECTIONS` and `columns.EXCHANGES`; exchanges are read a chunk at a time.
+    legs : ndarray of int8, shape (n_conn,)
+        `codes.Leg`; only connections of the upstream leg count.
+    losses : sequence of Loss
+        Unanswered requests and failed attempts.
+    texts : ByteSource
+        The store that `server_offset` points into.
+
+    Returns
+    -------
+    tuple of Upstream
+        One per responder address and port.
+    """
+    index = np.flatnonzero(np.asarray(legs) == Leg.UPSTREAM)
+    if not len(index):
+        return ()
+    columns = {name: connections[name][index] for name in _COLUMNS}
+    order = np.lexsort((columns["resp_port"], columns["resp_lo"], columns["resp_hi"]))
+    columns = {name: column[order] for name, column in columns.items()}
+    keys = [columns[name] for name in ("resp_hi", "resp_lo", "resp_port")]
+    is_first = np.ones(len(index), dtype=np.bool_)
+    is_first[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
+    starts = np.flatnonzero(is_first)
+    group_of_conn = np.full(len(connections), -1, dtype=np.int64)
+    group_of_conn[index[order]] = np.cumsum(is_first) - 1
+
+    lost, unanswered = _from_losses(losses, group_of_conn, len(starts))
+    ends = np.append(starts[1:], len(index))
+    measured = [
+        _measure({n: c[a:b] for n, c in columns.items()}, lost.get(g, _Lost()), texts)
+        for g, (a, b) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True))
+    ]
+    return _with_gaps(measured, unanswered, exchanges, group_of_conn)
+
+
+def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSource) -> _Measured:
+    hi, lo, port = (int(columns[name][0]) for name in ("resp_hi", "resp_lo", "resp_port"))
+    endpoint, rtt = Endpoint(format_address(hi, lo), port), _rtt(columns)
+    handshakes = _handshakes(columns)
+    cost = len(handshakes), int(handshakes.sum())
+    idle = columns["idle_at_close_ns"]
+    if not columns["n_exchanges"].any():
+        # A scan of all ports makes many of these: endpoints that nothing was ever asked of.
+        return _Measured(endpoint, len(idle), 0, rtt, "", -1, None, -1, -1, 0, 0, *cost)
+    was_idle = (columns["closing_open_exchange"] == 0) & (idle >= _AT_ONCE_NS)
+    of_upstream = was_idle & (columns["first_closer"] == Direction.RESP)
+    is_fin = columns["closing_kind"] == ClosingKind.FIN
+    by_upstream = of_upstream & is_fin
+    by_proxy = was_idle & is_fin & (columns["first_closer"] == Direction.ORIG)
+    keep_alive = columns["keep_alive_s"][columns["keep_alive_s"] >= 0]
+    keep_alive_s = int(keep_alive[0]) if len(keep_alive) else -1
+    with_server = np.flatnonzero(columns["server_len"] > 0)
+    server_field = ""
+    if len(with_server):
+        row = with_server[0]
+        raw = texts.read(int(columns["server_offset"][row]), int(columns["server_len"][row]))
+        server_field = raw.decode("utf-8", errors="backslashreplace")
+    idle_timeout = None
+    estimate = None
+    by_rst = of_upstream & (columns["closing_kind"] == ClosingKind.RST)
+    if by_upstream.any() or lost.raced:
+        estimate = estimate_idle_timeout(*_idle_closings(columns, by_upstream, lost), hint_s=keep_alive_s)
+    elif by_rst.any():
+        # Some servers end idle connections with a RST (SO_LINGER 0); one RST alone may be anything.
+        estimate = estimate_idle_timeout(idle[by_rst], columns["closing_ts_ns"][by_rst], hint_s=keep_alive_s)
+        if estimate is not None and estimate[3] >= Confidence.LIKELY:
+            by_upstream = by_rst
+        else:
+            estimate = None
+    if estimate is not None:
+        value, spread, samples, confidence = estimate
+        names = name_idle_timeout(value, spread, server_field)
+        idle_timeout = IdleTimeout(value, spread, samples, int(confidence), names)
+    return _Measured(
+        endpoint=endpoint,
+        connections=len(idle),
+        exchanges=int(columns["n_exchanges"].sum()),
+        rtt=rtt,
+        server_field=server_field,
+        keep_alive_s=keep_alive_s,
+        idle_timeout=idle_timeout,
+        request_limit=_request_limit(columns),
+        proxy_idle_close_ns=_proxy_idle_close(idle[by_proxy], columns["closing_ts_ns"][by_proxy]),
+        idle_closes_by_upstream=int(by_upstream.sum()),
+        idle_closes_by_proxy=int(by_proxy.sum()),
+        opened=cost[0],
+        handshake_ns=cost[1],
+    )
+
+
+def _rtt(columns: dict[str, NDArray[np.int64]]) -> tuple[int, int, int]:
+    """Return min, median and 99th percentile of the path's RTT: both halves of the handshake, wherever one captured."""
+    samples = _handshakes(columns)
+    if not len(samples):
+        samples = columns["rtt_min_ns"][columns["rtt_min_ns"] >= 0]
+    if not len(samples):
+        return -1, -1, -1
+    samples = np.sort(samples)
+    return int(samples[0]), int(samples[len(samples) // 2]), int(samples[len(samples) * 99 // 100])
+
+
+def _handshakes(columns: dict[str, NDArray[np.int64]]) -> Ints:
+    """Return the time from SYN to the last ACK of each handshake that was seen."""
+    halves = columns["handshake_resp_ns"], columns["handshake_orig_ns"]
+    samples: Ints = np.where(halves[1] >= 0, halves[0] + halves[1], halves[0])[halves[0] >= 0]
+    return samples
+
+
+def _request_limit(columns: dict[str, NDArray[np.int64]]) -> int:
+    """Return the constant number of exchanges after which the upstream closes at once; -1 if there is none."""
+    idle, n_exchanges = columns["idle_at_close_ns"], columns["n_exchanges"]
+    at_once = (
+        (columns["first_closer"] == Direction.RESP)
+        & (columns["closing_kind"] == ClosingKind.FIN)
+        & (columns["closing_open_exchange"] == 0)
+        & (idle < _AT_ONCE_NS)
+        & (n_exchanges > 0)
+        & (columns["orig_isn"] >= 0)
+    )
+    if at_once.sum() < 3:
+        return -1
+    limit = int(n_exchanges[at_once].max())
+    # One request per connection is no keep-alive at all; a connection that carried more refutes the limit.
+    if (
+        limit < 2
+        or int(n_exchanges.max()) > limit
+        or (n_exchanges[at_once] == limit).sum() < max(3, 0.8 * at_once.sum())
+    ):
+        return -1
+    return limit
+
+
+def _proxy_idle_close(ages: Ints, closed_ts: Ints) -> int:
+    if not len(ages):
+        return -1
+    estimate = estimate_idle_timeout(ages, closed_ts)
+    return estimate[0] if estimate is not None else int(np.median(ages))
+
+
+def _from_losses(losses: Sequence[Loss], group_of_conn: Ints, n_group: int) -> tuple[dict[int, _Lost], Ints]:
+    """Return per upstream the closings that its losses tell of, and how many losses it has."""
+    lost: dict[int, _Lost] = defaultdict(_Lost)
+    unanswered = np.zeros(n_group, dtype=np.int64)
+    for loss in losses:
+        group = int(group_of_conn[loss.connection.conn])
+        if group < 0:
+            continue
+        unanswered[group] += 1
+        closing = loss.crossing
+        if closing is not None:
+            if loss.idle_before_ns >= 0:
+                age = closing.ts_ns - (loss.request_ts_ns - loss.idle_before_ns)
+                lost[group].raced.append((loss.connection.conn, age, closing.ts_ns))
+        elif loss.is_acknowledged:
+            lost[group].deaths += [loss.keys[k].ts_ns for k in (Key.RESP_FIN, Key.RESP_RST) if k in loss.keys]
+    return lost, unanswered
+
+
+def _idle_closings(
+    columns: dict[str, NDArray[np.int64]], is_by_upstream: NDArray[np.bool_], lost: _Lost
+) -> tuple[Ints, Ints]:
+    """Return ages and times of the upstream's idle closings: undisturbed ones and raced ones, each connection once."""
+    raced = np.array(lost.raced, dtype=np.int64).reshape(-1, 3)
+    raced = raced[raced[:, 1] >= _AT_ONCE_NS]
+    alone = is_by_upstream & ~np.isin(columns["conn"], raced[:, 0])
+    ages = np.concatenate((columns["idle_at_close_ns"][alone], raced[:, 1]))
+    times = np.concatenate((columns["closing_ts_ns"][alone], raced[:, 2]))
+    if not lost.deaths:
+        return ages, times
+    deaths = np.sort(np.array(lost.deaths, dtype=np.int64))
+    after = np.searchsorted(deaths, times - _DEATH_NS, side="left")
+    natural = (after == len(deaths)) | (deaths[np.minimum(after, len(deaths) - 1)] > times + _DEATH_NS)
+    return ages[natural], times[natural]
+
+
+def _with_gaps(
+    measured: Sequence[_Measured], unanswered: Ints, exchanges: Table, group_of_conn: Ints
+) -> tuple[Upstream, ...]:
+    """Add what the idle gaps of the exchanges say: reuse, near misses, and gaps that no such timeout would allow."""
+    n_group = len(measured)
+    near, upper = (np.full(n_group, _NEVER) for _ in range(2))
+    windows: list[tuple[int, int]] = []
+    for group, m in enumerate(measured):
+        windows.append((-1, -1))
+        if m.idle_timeout is None:
+            continue
+        timeout, rtt = m.idle_timeout.value_ns, max(m.rtt[1], 0)
+        windows[group] = (max(timeout - rtt, 0), timeout)
+        margin = _margin_ns(timeout, rtt)
+        # Gaps are never negative; and times of a damaged capture may be centuries apart, more than 64 bits add up to.
+        near[group] = near_miss_above_ns(timeout, rtt)
+        upper[group] = min(timeout + m.idle_timeout.spread_ns + max(margin, 60_000_000), _NEVER)
+    reused, near_misses, beyond, n_announced = (np.zeros(n_group, dtype=np.int64) for _ in range(4))
+    longest, longest_used, last_announced, deepest = (np.full(n_group, -1, dtype=np.int64) for _ in range(4))
+    first_announced = np.full(n_group, _NEVER)
+    for chunk in exchanges.chunks():
+        gaps = chunk["idle_before_ns"]
+        group = group_of_conn[chunk["conn"]]
+        depth = chunk["depth"].astype(np.int64)
+        np.maximum.at(deepest, group[group >= 0], depth[group >= 0])
+        announced = np.flatnonzero((chunk["flags"] & ExchangeFlag.CONNECTION_CLOSE != 0) & (group >= 0))
+        n_announced += np.bincount(group[announced], minlength=n_group)
+        np.minimum.at(first_announced, group[announced], depth[announced])
+        np.maximum.at(last_announced, group[announced], depth[announced])
+        known = np.flatnonzero((gaps >= 0) & (group >= 0))
+        gaps, group = gaps[known], group[known]
+        answered = np.isin(chunk["outcome"][known], (Outcome.ANSWERED, Outcome.TRUNCATED, Outcome.PENDING))
+        reused += np.bincount(group, minlength=n_group)
+        np.maximum.at(longest_used, group, gaps)
+        gaps, group = gaps[answered], group[answered]
+        near_misses += np.bincount(group[gaps > near[group]], minlength=n_group)
+        beyond += np.bincount(group[gaps > upper[group]], minlength=n_group)
+        np.maximum.at(longest, group, gaps)
+    upstreams: list[Upstream] = []
+    for group, m in enumerate(measured):
+        # The upstream says `Connection: close` always at the same depth, and no connection goes deeper.
+        is_limit = n_announced[group] >= 3 and 1 <= first_announced[group] == last_announced[group] == deepest[group]
+        timeout_or_none, window = _unless_refuted(m.idle_timeout, int(beyond[group])), windows[group]
+        upstreams.append(
+            Upstream(
+                endpoint=m.endpoint,
+                connections=m.connections,
+                exchanges=m.exchanges,
+                unanswered=int(unanswered[group]),
+                rtt_min_ns=m.rtt[0],
+                rtt_p50_ns=m.rtt[1],
+                rtt_p99_ns=m.rtt[2],
+                server_field=m.server_field,
+                keep_alive_s=m.keep_alive_s,
+                idle_timeout=timeout_or_none,
+                requests_per_connection_limit=int(deepest[group]) + 1 if is_limit else m.request_limit,
+                race_window_ns=window if timeout_or_none is not None else (-1, -1),
+                near_misses=int(near_misses[group]) if timeout_or_none is not None else 0,
+                reused=int(reused[group]),
+                longest_answered_gap_ns=int(longest[group]),
+                proxy_idle_close_ns=m.proxy_idle_close_ns,
+                idle_closes_by_upstream=m.idle_closes_by_upstream,
+                idle_closes_by_proxy=m.idle_closes_by_proxy,
+                longest_gap_ns=int(longest_used[group]),
+                opened=m.opened,
+                handshake_ns=m.handshake_ns,
+            )
+        )
+    return tuple(upstreams)
+
+
+def _margin_ns(timeout_ns: int, rtt_ns: int) -> int:
+    return max(rtt_ns, timeout_ns // 50)
+
+
+def near_miss_above_ns(timeout_ns: int, rtt_ns: int) -> int:
+    """[ns] Return the idle gap above which an answered request is a near miss."""
+    return max(timeout_ns - rtt_ns - _margin_ns(timeout_ns, rtt_ns), -1)
+
+
+def _unless_refuted(timeout: IdleTimeout | None, n_beyond: int) -> IdleTimeout | None:
+    """Doubt a timeout that requests outlived: one survivor may have met another process, many refute it."""
+    if timeout is None or not n_beyond:
+        return timeout
+    if n_beyond > timeout.samples:
+        return None
+    return IdleTimeout(timeout.value_ns, timeout.spread_ns, timeout.samples, int(Confidence.POSSIBLE), timeout.named_as)

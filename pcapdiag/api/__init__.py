@@ -1,0 +1,1 @@
+"""`pcapdiag.analyze` and what it returns."""

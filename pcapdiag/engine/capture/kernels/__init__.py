@@ -1,0 +1,1 @@
+"""Compiled loops of the capture reader: arrays in, arrays out."""

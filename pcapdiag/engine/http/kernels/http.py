@@ -1,0 +1,556 @@
+"""The framer: stream events to exchanges.
+
+Knows RFC 9112 message framing, turns for everything else, and when an answer comes too late. An exchange that is
+complete stays open until the next request or the end of its connection, because only then it is certain that the
+originator took the answer.
+
+Invariants
+----------
+* An exchange whose response is complete is the last one of its connection's queue.
+* A flow holds a scratch row only while a head is incomplete.
+"""
+
+from typing import Annotated
+
+import numpy as np
+
+from pcapdiag.base.codes import (
+    ConnEnd,
+    Direction,
+    ExchangeFlag,
+    Fate,
+    Framing,
+    Key,
+    Method,
+    Protocol,
+    StreamEventKind,
+    TcpFlag,
+)
+from pcapdiag.base.columns import CONNECTIONS, STREAM_EVENTS
+from pcapdiag.engine.compiler.arguments import ArrayOf, Bytes
+from pcapdiag.engine.compiler.policy import entry_kernel, kernel
+from pcapdiag.engine.http.kernels.http_exchange import (
+    BITS,
+    emit_exchange,
+    emit_keys,
+    free_scratch,
+    keep_key,
+    note_acknowledgement,
+    replace_key,
+    store_text,
+    take_open,
+)
+from pcapdiag.engine.http.kernels.http_head import looks_like_request, looks_like_response
+from pcapdiag.engine.http.kernels.http_message import begin_head, frame_request, frame_response, read_body, read_head
+from pcapdiag.engine.http.kernels.http_state import (
+    BLANK_CONN,
+    BLANK_FLOW,
+    CLOSED,
+    CUT,
+    F_DONE,
+    F_NEED_OPEN,
+    F_NEED_SCRATCH,
+    F_OUTPUT_FULL,
+    KEY_MARGIN,
+    MAX_OPEN_PER_CONNECTION,
+    OPEN_MARGIN,
+    ST_BODY,
+    ST_CHUNK_DATA,
+    ST_CHUNK_END,
+    ST_HEAD,
+    ST_LOST,
+    ST_START,
+    ST_TURN,
+    ST_UNTIL_CLOSE,
+    TEXT_MARGIN,
+    FramerArrays,
+)
+from pcapdiag.engine.http.kernels.http_turns import (
+    add_turn,
+    begin_request,
+    begin_response,
+    detect_protocol,
+    extend_message,
+    extend_response,
+    feed_tls,
+    looks_like_tls,
+    response_target,
+)
+from pcapdiag.engine.tcp.kernels.sequence import sequence_difference
+
+FIN = int(TcpFlag.FIN)
+SYN = int(TcpFlag.SYN)
+RST = int(TcpFlag.RST)
+ACK = int(TcpFlag.ACK)
+ORIG = Direction.ORIG.value
+RESP = Direction.RESP.value
+ACKNOWLEDGED = int(ExchangeFlag.ACKNOWLEDGED)
+HOLE = int(ExchangeFlag.HOLE)
+INTERIM = int(ExchangeFlag.INTERIM)
+CR = ord("\r")
+LF = ord("\n")
+
+# Of a fixed width: a literal, or a narrower integer, would have every kernel that takes it compiled once more.
+_START = np.int64(0)
+_NO_DEPTH = np.int32(-1)
+
+
+@kernel
+def _end_message(s, slot, i, direction):
+    """Mark a message complete; hand its exchange out if it was the response and another exchange waits behind it."""
+    s.flows[2 * slot + direction]["state"] = ST_START
+    if direction == ORIG:
+        s.opened[i]["request_done"] = 1
+    else:
+        s.opened[i]["response_done"] = 1
+        if s.opened[i]["next"] >= 0:
+            emit_exchange(s, slot)
+
+
+@kernel
+def _lose_framing(s, i, flow, direction):
+    """Take in that only the other side can tell where a message ends."""
+    flow["state"] = ST_TURN
+    if direction == ORIG:
+        s.rows[i]["request_framing"] = Framing.TURN.value
+    else:
+        s.rows[i]["response_framing"] = Framing.TURN.value
+
+
+@kernel
+def _take_content(s, slot, i, event, data, pos):
+    """Walk the content that an event brings from `pos` on; return how many bytes of it."""
+    direction = int(event["dir"])
+    f = s.flows[2 * slot + direction]
+    rest_captured = max(0, np.int64(event["data_cap"]) - pos)
+    used, ended = read_body(f, data, int(event["data_offset"]) + pos, np.int64(event["data_len"]) - pos, rest_captured)
+    extend_message(s, slot, i, event, used)
+    if ended:
+        _end_message(s, slot, i, direction)
+    elif f["state"] == ST_TURN:
+        _lose_framing(s, i, f, direction)
+    return used
+
+
+@kernel
+def _feed_request(s, slot, event, data):  # fmt: skip
+    """Frame originator bytes."""
+    c = s.conns[slot]
+    f = s.flows[2 * slot]
+    direction = int(event["dir"])
+    at = int(event["data_offset"])
+    length = np.int64(event["data_len"])
+    captured = np.int64(event["data_cap"])
+    pos = _START
+    protocol = np.int64(c["protocol"])
+    if protocol == Protocol.UPGRADED.value:
+        return
+    if protocol == Protocol.TLS.value:
+        feed_tls(s, slot, event, data)
+        return
+    tail = int(c["tail"])
+    if f["state"] == ST_LOST or (f["state"] == ST_TURN and (tail < 0 or s.opened[tail]["has_response"])):
+        f["state"] = ST_START
+    while pos < length:
+        state = int(f["state"])
+        rest = length - pos
+        rest_captured = max(0, captured - pos)
+        if state == ST_START:
+            maybe_http = protocol == Protocol.HTTP1.value or protocol == Protocol.UNKNOWN.value
+            if maybe_http and rest_captured > 0:
+                if protocol == Protocol.HTTP1.value and (data[at + pos] == CR or data[at + pos] == LF):
+                    pos += 1  # RFC 9112 section 2.2: empty lines before a request line
+                    continue
+                if looks_like_request(data, at + pos, rest_captured, protocol):
+                    if c["n_open"] >= MAX_OPEN_PER_CONNECTION:
+                        f["state"] = ST_LOST
+                        return
+                    c["protocol"] = Protocol.HTTP1.value
+                    protocol = Protocol.HTTP1.value
+                    begin_request(s, slot, event, pos)
+                    begin_head(s, f)
+                    continue
+            if protocol == Protocol.UNKNOWN.value and rest_captured > 0:
+                c["protocol"] = detect_protocol(data, at + pos, rest_captured)
+                protocol = np.int64(c["protocol"])
+                if protocol == Protocol.TLS.value:
+                    if c["mid_stream"] and data[at + pos] == 23:
+                        c["tls_application"] = 1
+                    feed_tls(s, slot, event, data)
+                    return
+            if protocol == Protocol.HTTP1.value and (c["tail"] >= 0 or rest_captured > 0):
+                # Bytes between messages, or the middle of one whose beginning was not captured.
+                f["state"] = ST_LOST
+                return
+            f["state"] = ST_TURN
+            continue
+        if state == ST_TURN:
+            add_turn(s, slot, event, pos, rest)
+            return
+        i = np.int64(c["tail"])
+        if state == ST_HEAD:
+            used, ended = read_head(s, f, c, data, at + pos, rest, rest_captured, direction)
+            extend_message(s, slot, i, event, used)
+            if ended or f["state"] != ST_HEAD:
+                row = s.rows[i]
+                store_text(s, row, f)
+                s.opened[i]["text_done"] = 1
+                free_scratch(s, f)
+                row["method"] = f["method"] if f["n_fields"] > 0 else Method.NONE.value
+                if not ended:
+                    _lose_framing(s, i, f, direction)
+                elif frame_request(f, row):
+                    s.opened[i]["request_done"] = 1
+        else:
+            used = _take_content(s, slot, i, event, data, pos)
+        pos += used
+        c["last_payload_ns"] = event["ts_ns"]
+
+
+@kernel
+def _feed_response(s, slot, event, data):  # fmt: skip
+    """Frame responder bytes."""
+    c = s.conns[slot]
+    f = s.flows[2 * slot + 1]
+    direction = int(event["dir"])
+    at = int(event["data_offset"])
+    length = np.int64(event["data_len"])
+    captured = np.int64(event["data_cap"])
+    pos = _START
+    protocol = np.int64(c["protocol"])
+    if protocol == Protocol.UPGRADED.value:
+        return
+    if protocol == Protocol.UNKNOWN.value and captured > 0:
+        if looks_like_response(data, at, captured) and captured >= 5:
+            protocol = Protocol.HTTP1.value
+            c["protocol"] = protocol
+        elif looks_like_tls(data, at, captured):
+            protocol = Protocol.TLS.value
+            c["protocol"] = protocol
+            if c["mid_stream"] and data[at] == 23:
+                c["tls_application"] = 1
+    if protocol == Protocol.TLS.value:
+        feed_tls(s, slot, event, data)
+        return
+    if protocol != Protocol.HTTP1.value:
+        add_turn(s, slot, event, pos, length)
+        return
+    if f["state"] == ST_LOST:
+        f["state"] = ST_START
+    n_alone = 0
+    while pos < length:
+        state = int(f["state"])
+        rest = length - pos
+        rest_captured = max(0, captured - pos)
+        i = response_target(s, slot)
+        if state == ST_START:
+            if rest_captured > 0 and looks_like_response(data, at + pos, rest_captured):
+                if i < 0:
+                    if n_alone == MAX_OPEN_PER_CONNECTION:
+                        f["state"] = ST_LOST  # nobody answers so much in one segment; the output is bounded
+                        return
+                    n_alone += 1
+                    if c["head"] >= 0:
+                        emit_exchange(s, slot)
+                    i = take_open(s, slot, event["conn"])
+                    s.opened[i]["request_done"] = 1
+                if not s.opened[i]["has_response"]:
+                    begin_response(s, slot, i, event, pos)
+                begin_head(s, f)
+                continue
+            if rest_captured > 0 and i < 0 and (data[at + pos] == CR or data[at + pos] == LF):
+                pos += 1
+                continue
+            if i < 0:
+                f["state"] = ST_LOST
+                return
+            # Something that is no HTTP/1 response, or was not captured: it answers all the same.
+            if not s.opened[i]["has_response"]:
+                begin_response(s, slot, i, event, pos)
+            _lose_framing(s, i, f, direction)
+            continue
+        if i < 0:
+            f["state"] = ST_LOST
+            free_scratch(s, f)
+            return
+        row = s.rows[i]
+        if state == ST_HEAD:
+            used, ended = read_head(s, f, c, data, at + pos, rest, rest_captured, direction)
+            extend_message(s, slot, i, event, used)
+            if ended:
+                free_scratch(s, f)
+                if 100 <= f["status_code"] < 200 and f["status_code"] != 101:
+                    row["flags"] = int(row["flags"]) | INTERIM
+                    row["response_frame"] = -1
+                    row["response_seq"] = -1
+                    row["first_byte_ns"] = -1
+                    s.opened[i]["has_response"] = 0
+                    f["state"] = ST_START
+                elif frame_response(f, row, c):
+                    _end_message(s, slot, i, direction)
+            elif f["state"] != ST_HEAD:
+                free_scratch(s, f)
+                if f["n_fields"] > 0:
+                    row["status_code"] = f["status_code"]
+                _lose_framing(s, i, f, direction)
+        else:
+            used = _take_content(s, slot, i, event, data, pos)
+        pos += used
+        c["last_payload_ns"] = event["ts_ns"]
+        if c["protocol"] == Protocol.UPGRADED.value:
+            return
+
+
+@kernel
+def _skip_hole(s, slot, event):
+    """Take in that stream bytes are missing: content may be skipped by its length, any other framing is lost."""
+    c = s.conns[slot]
+    direction = int(event["dir"])
+    f = s.flows[2 * slot + direction]
+    length = np.int64(event["data_len"])
+    state = int(f["state"])
+    if c["protocol"] == Protocol.UPGRADED.value:
+        return
+    if direction == ORIG:
+        i = np.int64(c["tail"])
+        if i >= 0 and s.opened[i]["request_done"]:
+            i = -1
+    else:
+        i = response_target(s, slot)
+    if c["protocol"] == Protocol.TLS.value:
+        in_record = f["tls_header"] == 0 and f["remaining"] >= length
+        if direction == RESP and (f["tls_counts"] or not in_record):
+            add_turn(s, slot, event, _START, length)
+        if in_record:
+            f["remaining"] -= length
+        else:
+            f["state"] = ST_LOST
+            f["tls_header"] = 0
+            f["remaining"] = 0
+        if i >= 0:
+            s.rows[i]["flags"] = int(s.rows[i]["flags"]) | HOLE
+        return
+    if i >= 0 and state == ST_HEAD:
+        # What was read of a head before the hole is known.
+        if direction == RESP:
+            s.rows[i]["status_code"] = f["status_code"]
+        elif f["n_fields"] > 0:
+            store_text(s, s.rows[i], f)
+            s.opened[i]["text_done"] = 1
+            s.rows[i]["method"] = f["method"]
+    free_scratch(s, f)
+    if i < 0:
+        f["state"] = ST_LOST
+        return
+    s.rows[i]["flags"] = int(s.rows[i]["flags"]) | HOLE
+    if direction == RESP:
+        # The originator acknowledged these bytes: there was an answer, captured or not.
+        if not s.opened[i]["has_response"]:
+            begin_response(s, slot, i, event, _START)
+            s.rows[i]["response_framing"] = Framing.TURN.value
+        c["last_payload_ns"] = event["ts_ns"]
+    extend_message(s, slot, i, event, length)
+    if (state == ST_BODY or state == ST_CHUNK_DATA) and f["remaining"] >= length:
+        f["remaining"] -= length
+        if f["remaining"] == 0:
+            if state == ST_BODY:
+                _end_message(s, slot, i, direction)
+            else:
+                f["state"] = ST_CHUNK_END
+    elif state != ST_UNTIL_CLOSE:
+        _lose_framing(s, i, f, direction)
+
+
+@kernel
+def _open_slot(s, slot):
+    s.conns[slot] = BLANK_CONN[0]
+    s.flows[2 * slot] = BLANK_FLOW[0]
+    s.flows[2 * slot + 1] = BLANK_FLOW[0]
+
+
+@kernel
+def _note_closing(s, slot, event):
+    """Take in a FIN or RST: who, with what acknowledged, and at which idle age."""
+    c = s.conns[slot]
+    direction = int(event["dir"])
+    is_reset = int(event["flags"]) & RST
+    if direction == ORIG:
+        c["orig_closed"] = 1
+        if c["orig_close_ack"] < 0 and event["ack"] >= 0 and int(event["flags"]) & ACK:
+            c["orig_close_ack"] = event["ack"]
+        keep_key(s, slot, BITS[Key.ORIG_RST.value if is_reset else Key.ORIG_FIN.value], event)
+    else:
+        if is_reset:
+            c["resp_reset"] = 1
+        c["resp_closed"] = 1
+        keep_key(s, slot, BITS[Key.RESP_RST.value if is_reset else Key.RESP_FIN.value], event)
+        i = response_target(s, slot)
+        if not is_reset and i >= 0 and s.flows[2 * slot + 1]["state"] == ST_UNTIL_CLOSE:
+            s.opened[i]["response_done"] = 1
+            s.flows[2 * slot + 1]["state"] = ST_START
+    if c["closing_seen"]:
+        return
+    c["closing_seen"] = 1
+    i = response_target(s, slot)
+    in_turn = i >= 0 and s.opened[i]["has_response"] and s.rows[i]["response_framing"] == Framing.TURN.value
+    if i >= 0 and not in_turn:
+        c["closing_open"] = 1
+    elif c["last_payload_ns"] >= 0 and not c["close_announced"]:
+        c["idle_at_close_ns"] = max(0, event["ts_ns"] - c["last_payload_ns"])
+
+
+@kernel
+def _take_segment(s, slot, event, data):  # fmt: skip
+    """Take in one segment, or the bytes of an earlier one."""
+    c = s.conns[slot]
+    flags = int(event["flags"])
+    direction = int(event["dir"])
+    fate = int(event["fate"])
+    if fate == Fate.DUPLICATE_CAPTURE.value or fate == Fate.OUTSIDE_WINDOW.value:
+        return
+    is_segment = event["kind"] == StreamEventKind.SEGMENT.value
+    is_repeated = fate == Fate.RETRANSMISSION.value or fate == Fate.SPURIOUS_RETRANSMISSION.value
+    if is_segment and flags & SYN:
+        if c["n_exchanges"] == 0:
+            c["mid_stream"] = 0
+        if is_repeated and direction == ORIG:
+            keep_key(s, slot, BITS[Key.RETRANSMISSION.value], event)
+            replace_key(s, slot, BITS[Key.LAST_RETRANSMISSION.value], event)
+        else:
+            keep_key(s, slot, BITS[Key.SYN_ACK.value if flags & ACK else Key.SYN.value], event)
+    head = int(c["head"])
+    if is_segment and head >= 0 and not s.opened[head]["response_done"]:
+        row = s.rows[head]
+        if direction == RESP:
+            if flags & ACK and event["ack"] >= 0:
+                note_acknowledgement(s, row, slot, event)
+        elif is_repeated and event["payload_len"] > 0 and row["request_seq"] >= 0:
+            into = sequence_difference(event["seq"], row["request_seq"])
+            if 0 <= into < max(1, row["request_bytes"]):
+                row["retransmissions"] += 1
+                keep_key(s, slot, BITS[Key.RETRANSMISSION.value], event)
+                replace_key(s, slot, BITS[Key.LAST_RETRANSMISSION.value], event)
+    if event["data_len"] > 0:
+        if direction == ORIG:
+            _feed_request(s, slot, event, data)
+        else:
+            _feed_response(s, slot, event, data)
+    if is_segment and flags & (FIN | RST):
+        _note_closing(s, slot, event)
+
+
+@kernel
+def _end_slot(s, slot, event, conn_rows):
+    """Finish a connection: hand out what is open and fill in the connection's row."""
+    c = s.conns[slot]
+    row = conn_rows[event["row"]]
+    closed = c["resp_closed"] or c["orig_closed"]
+    end = int(row["end"])
+    c["ending"] = CLOSED if closed or end == ConnEnd.PORT_REUSE.value else CUT
+    c["orig_max_ack"] = row["orig_max_ack"]
+    f = s.flows[2 * slot]
+    tail = int(c["tail"])
+    if tail >= 0 and f["scratch"] >= 0 and not s.opened[tail]["text_done"]:
+        # A request head that never ended: keep what was read of it.
+        store_text(s, s.rows[tail], f)
+        if f["n_fields"] > 0:
+            s.rows[tail]["method"] = f["method"]
+    if s.flows[2 * slot + 1]["state"] == ST_HEAD and c["head"] >= 0 and s.flows[2 * slot + 1]["n_fields"] > 0:
+        s.rows[c["head"]]["status_code"] = s.flows[2 * slot + 1]["status_code"]
+    while c["head"] >= 0:
+        emit_exchange(s, slot)
+    free_scratch(s, f)
+    free_scratch(s, s.flows[2 * slot + 1])
+    row["protocol"] = c["protocol"]
+    row["n_exchanges"] = c["n_exchanges"]
+    row["n_unanswered"] = c["n_unanswered"]
+    row["server_offset"] = c["server_offset"]
+    row["server_len"] = c["server_len"]
+    row["keep_alive_s"] = c["keep_alive_s"]
+    row["keep_alive_max"] = c["keep_alive_max"]
+    row["idle_at_close_ns"] = c["idle_at_close_ns"]
+    row["closing_open_exchange"] = c["closing_open"]
+    keys_set = int(c["keys_set"])
+    if c["n_exchanges"] == 0 and keys_set >> Key.SYN.value & 1 and not keys_set >> Key.SYN_ACK.value & 1:
+        # A connection attempt that did not succeed; its segments are evidence.
+        emit_keys(s, slot, event["conn"], _NO_DEPTH)
+
+
+@entry_kernel
+def frame_exchanges(
+    s: FramerArrays,
+    events: Annotated[np.ndarray, ArrayOf(STREAM_EVENTS.dtype)],
+    start: int,
+    stop: int,
+    buffer: Bytes,
+    piece_bytes: Bytes,
+    conn_rows: Annotated[np.ndarray, ArrayOf(CONNECTIONS.dtype)],
+):
+    """Frame the stream events of a batch into exchanges.
+
+    Parameters
+    ----------
+    s : FramerArrays
+        State and output.
+    events : ndarray of columns.STREAM_EVENTS.dtype, shape (n_event,)
+        In capture order.
+    start, stop : int
+        Which of them.
+    buffer, piece_bytes : ndarray of uint8, shape (n_byte,)
+        Delivered bytes, for source 0 and 1.
+    conn_rows : ndarray of columns.CONNECTIONS.dtype, shape (n_row,)
+        Connections that ended in this batch; their HTTP columns are filled in.
+
+    Returns
+    -------
+    int
+        The first event that was not taken in; `status` says why when it is not `stop`.
+    """
+    s.ctl[0]["status"] = F_DONE
+    for n in range(start, stop):
+        event = events[n]
+        slot = int(event["slot"])
+        kind = int(event["kind"])
+        if kind == StreamEventKind.SEGMENT.value and event["data_len"] == 0 and not event["flags"] & (FIN | RST | SYN):
+            # Most segments: an acknowledgement and nothing else.
+            if event["dir"] == RESP:
+                i = np.int64(s.conns[slot]["head"])
+                is_real = event["fate"] != Fate.OUTSIDE_WINDOW.value and event["ack"] >= 0
+                if i >= 0 and is_real and not s.opened[i]["response_done"]:
+                    note_acknowledgement(s, s.rows[i], slot, event)
+                continue
+            if event["payload_len"] == 0:
+                continue
+        elif kind == StreamEventKind.SEGMENT.value and event["dir"] == RESP and not event["flags"] & (FIN | RST | SYN):
+            # Most of the others: bytes from the middle of a response.
+            f = s.flows[2 * slot + 1]
+            if f["state"] == ST_BODY and f["remaining"] > event["data_len"] and event["fate"] == Fate.NEW.value:
+                i = np.int64(s.conns[slot]["head"])
+                if i >= 0 and s.opened[i]["has_response"] and int(s.rows[i]["flags"]) & ACKNOWLEDGED:
+                    f["remaining"] -= event["data_len"]
+                    extend_response(s, slot, i, event, np.int64(event["data_len"]))
+                    s.conns[slot]["last_payload_ns"] = event["ts_ns"]
+                    continue
+        if (
+            s.ctl[0]["n_exchanges"] + 2 * OPEN_MARGIN > s.out_rows.shape[0]
+            or s.ctl[0]["n_keys"] + KEY_MARGIN > s.out_keys.shape[0]
+            or s.ctl[0]["n_text"] + TEXT_MARGIN > s.text.shape[0]
+        ):
+            s.ctl[0]["status"] = F_OUTPUT_FULL
+            return n
+        if s.ctl[0]["n_free_open"] < OPEN_MARGIN:
+            s.ctl[0]["status"] = F_NEED_OPEN
+            return n
+        if s.ctl[0]["n_free_scratch"] < 2:
+            s.ctl[0]["status"] = F_NEED_SCRATCH
+            return n
+        if kind == StreamEventKind.SEGMENT.value or kind == StreamEventKind.RELEASED.value:
+            data = piece_bytes if event["source"] == 1 else buffer
+            _take_segment(s, slot, event, data)
+        elif kind == StreamEventKind.OPEN.value:
+            _open_slot(s, slot)
+        elif kind == StreamEventKind.HOLE.value:
+            _skip_hole(s, slot, event)
+        else:
+            _end_slot(s, slot, event, conn_rows)
+    return stop

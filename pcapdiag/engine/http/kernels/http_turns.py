@@ -1,0 +1,382 @@
+"""Exchanges of what is not HTTP/1: turns of bytes, and TLS records far enough to tell application data from alerts.
+
+Knows record headers (RFC 8446 section 5.1) and turns; nothing of HTTP.
+"""
+
+import numpy as np
+
+from pcapdiag.base.codes import Direction, ExchangeFlag, Framing, Key, Protocol
+from pcapdiag.engine.compiler.policy import kernel
+from pcapdiag.engine.http.kernels.http_exchange import (
+    ACK_KEY,
+    BITS,
+    REQUEST_KEYS,
+    RESPONSE_END_KEY,
+    data_sequence,
+    emit_exchange,
+    forget_keys,
+    keep_key,
+    replace_key,
+    take_open,
+)
+from pcapdiag.engine.http.kernels.http_state import ST_BODY, ST_LOST, ST_START, ST_TURN
+from pcapdiag.engine.tcp.kernels.sequence import sequence_difference
+
+HOLE = int(ExchangeFlag.HOLE)
+EARLY_RESPONSE = int(ExchangeFlag.EARLY_RESPONSE)
+PIPELINED = int(ExchangeFlag.PIPELINED)
+ACKNOWLEDGED = int(ExchangeFlag.ACKNOWLEDGED)
+ACKNOWLEDGED_PART = int(ExchangeFlag.ACKNOWLEDGED_PART)
+
+TLS_APPLICATION = 23
+TLS_13_ALERT_BYTES = 19
+"""[bytes] An encrypted TLS 1.3 alert: 2 bytes, their type, the tag (RFC 8446 section 5.2). No message is so short."""
+
+
+@kernel
+def finish_turn(s, slot):
+    """End a response that lasts until the other side speaks.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    """
+    i = int(s.conns[slot]["head"])
+    if i >= 0 and s.opened[i]["has_response"] and s.rows[i]["response_framing"] == Framing.TURN.value:
+        s.opened[i]["response_done"] = 1
+        if s.flows[2 * slot + 1]["state"] == ST_TURN:
+            s.flows[2 * slot + 1]["state"] = ST_START
+
+
+@kernel
+def _finish_without_content(s, slot):
+    """End a response of which only the head has come, if its request was sent before the capture began.
+
+    That request may have been HEAD, whose response announces content that never comes (RFC 9110 section 9.3.2): the
+    next request says so. Else the next responses would be taken for that content.
+    """
+    i = int(s.conns[slot]["head"])
+    f = s.flows[2 * slot + 1]
+    if i >= 0 and s.rows[i]["request_frame"] < 0 and f["state"] == ST_BODY and f["remaining"] == f["content_length"]:
+        s.opened[i]["response_done"] = 1
+        f["state"] = ST_START
+
+
+@kernel
+def begin_request(s, slot, event, pos):
+    """Open an exchange whose request begins `pos` bytes into an event's data; return its index.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    event : record of columns.STREAM_EVENTS.dtype
+    pos : int
+        [bytes] Position in the delivered data.
+
+    Returns
+    -------
+    int
+        Index in the pool of open exchanges.
+    """
+    c = s.conns[slot]
+    finish_turn(s, slot)
+    _finish_without_content(s, slot)
+    if c["head"] >= 0 and s.opened[c["head"]]["response_done"]:
+        emit_exchange(s, slot)
+    pipelined = c["head"] >= 0
+    i = take_open(s, slot, event["conn"])
+    row = s.rows[i]
+    row["request_frame"] = event["frame"]
+    row["request_ts_ns"] = event["ts_ns"]
+    row["request_seq"] = (data_sequence(event) + pos) & 0xFFFFFFFF
+    row["request_end_seq"] = row["request_seq"]
+    row["request_ack"] = event["ack"]
+    if pipelined:
+        row["flags"] = int(row["flags"]) | PIPELINED
+    else:
+        if c["last_payload_ns"] >= 0 and (row["depth"] > 0 or c["mid_stream"]):
+            row["idle_before_ns"] = max(0, event["ts_ns"] - c["last_payload_ns"])
+        keys_set = int(c["keys_set"])
+        last = Key.RESPONSE_END.value if keys_set >> Key.RESPONSE_END.value & 1 else Key.RESPONSE.value
+        if keys_set >> last & 1:
+            s.keys[slot, Key.RESPONSE_BEFORE.value] = s.keys[slot, last]
+            c["keys_set"] = keys_set | 1 << Key.RESPONSE_BEFORE.value
+        forget_keys(s, slot, REQUEST_KEYS)
+        replace_key(s, slot, BITS[Key.REQUEST.value], event)
+    return i
+
+
+@kernel
+def begin_response(s, slot, i, event, pos):
+    """Note the first byte of a response, `pos` bytes into an event's data.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    i : int
+        The exchange.
+    event : record of columns.STREAM_EVENTS.dtype
+    pos : int
+        [bytes] Position in the delivered data.
+    """
+    row = s.rows[i]
+    extra = s.opened[i]
+    extra["has_response"] = 1
+    row["response_frame"] = event["frame"]
+    row["response_seq"] = (data_sequence(event) + pos) & 0xFFFFFFFF
+    if extra["request_last_ns"] >= 0:
+        row["first_byte_ns"] = max(0, event["ts_ns"] - extra["request_last_ns"])
+    if row["request_framing"] == Framing.TURN.value:
+        extra["request_done"] = 1
+    elif not extra["request_done"] and row["request_frame"] >= 0:
+        row["flags"] = int(row["flags"]) | EARLY_RESPONSE
+    forget_keys(s, slot, RESPONSE_END_KEY)  # an interim response ended before
+    replace_key(s, slot, BITS[Key.RESPONSE.value], event)
+
+
+@kernel
+def extend_response(s, slot, i, event, length):
+    """Add bytes of an event to a response, at least one; arguments as for `extend_message`."""
+    s.rows[i]["response_bytes"] += length
+    s.opened[i]["response_last_ns"] = event["ts_ns"]
+    if event["frame"] < 0 or event["frame"] != s.rows[i]["response_frame"]:
+        replace_key(s, slot, BITS[Key.RESPONSE_END.value], event)
+
+
+@kernel
+def extend_message(s, slot, i, event, length):
+    """Add bytes of an event to the message of its sender.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    i : int
+        The exchange.
+    event : record of columns.STREAM_EVENTS.dtype
+    length : int
+        [bytes] How many more.
+    """
+    if length <= 0:
+        return
+    if event["dir"] == Direction.RESP.value:
+        extend_response(s, slot, i, event, length)
+        return
+    row = s.rows[i]
+    row["request_bytes"] += length
+    row["request_end_seq"] = (row["request_end_seq"] + length) & 0xFFFFFFFF
+    flags = int(row["flags"])
+    if flags & ACKNOWLEDGED:
+        # More of the request came after its beginning was acknowledged.
+        row["flags"] = (flags & ~ACKNOWLEDGED) | ACKNOWLEDGED_PART
+        forget_keys(s, slot, ACK_KEY)
+    s.opened[i]["request_last_ns"] = event["ts_ns"]
+    if s.conns[slot]["head"] == i and event["frame"] != row["request_frame"]:
+        replace_key(s, slot, BITS[Key.REQUEST_END.value], event)
+
+
+@kernel
+def response_target(s, slot):
+    """Return the exchange that responder bytes belong to, -1 if none is open.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+
+    Returns
+    -------
+    int
+    """
+    i = int(s.conns[slot]["head"])
+    if i >= 0 and s.opened[i]["response_done"]:
+        return -1
+    return i
+
+
+@kernel
+def _add_request_turn(s, slot, event, pos, length):
+    i = np.int64(s.conns[slot]["tail"])
+    if i < 0 or s.opened[i]["has_response"]:
+        i = begin_request(s, slot, event, pos)
+        s.rows[i]["request_framing"] = Framing.TURN.value
+    extend_message(s, slot, i, event, length)
+    s.conns[slot]["last_payload_ns"] = event["ts_ns"]
+
+
+@kernel
+def _add_response_turn(s, slot, event, pos, length):
+    """Count responder bytes, unless they cannot be an answer.
+
+    Bytes sent by an endpoint that had not received any of the request do not answer it: a TLS close_notify or a
+    session ticket that crosses the request.
+    """
+    i = response_target(s, slot)
+    if i < 0:
+        return
+    row = s.rows[i]
+    if not s.opened[i]["has_response"]:
+        if event["ack"] >= 0 and sequence_difference(event["ack"], row["request_seq"]) <= 0:
+            keep_key(s, slot, BITS[Key.UNSOLICITED.value], event)
+            return
+        begin_response(s, slot, i, event, pos)
+        row["response_framing"] = Framing.TURN.value
+        if event["frame"] < 0:
+            row["flags"] = int(row["flags"]) | HOLE
+    s.flows[2 * slot + 1]["state"] = ST_TURN
+    extend_message(s, slot, i, event, length)
+    s.conns[slot]["last_payload_ns"] = event["ts_ns"]
+
+
+@kernel
+def add_turn(s, slot, event, pos, length):
+    """Count bytes of either side as (part of) a message that lasts until the other side speaks.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    event : record of columns.STREAM_EVENTS.dtype
+    pos, length : int
+        [bytes] Which part of the delivered data.
+    """
+    if event["dir"] == Direction.ORIG.value:
+        _add_request_turn(s, slot, event, pos, length)
+    else:
+        _add_response_turn(s, slot, event, pos, length)
+
+
+@kernel
+def looks_like_tls(data, at, captured):
+    """Return whether bytes begin with a TLS record header.
+
+    Parameters
+    ----------
+    data : ndarray of uint8, shape (n_byte,)
+    at, captured : int
+        [bytes] Where, and how many bytes may be read.
+
+    Returns
+    -------
+    bool
+    """
+    return captured >= 3 and 20 <= data[at] <= 24 and data[at + 1] == 3 and data[at + 2] <= 4
+
+
+@kernel
+def _record_counts(conn, flow, direction):
+    """Whether the record that begins is application data of an exchange; keeps the state of the handshake."""
+    kind = int(flow["tls_type"])
+    if kind != TLS_APPLICATION:
+        return 0
+    if conn["tls_application"]:
+        return 1 if flow["remaining"] > TLS_13_ALERT_BYTES else 0
+    if direction == 1:
+        # TLS 1.3 encrypts the rest of the handshake into application-data records.
+        conn["tls_13"] = 1
+        return 0
+    conn["tls_application"] = 1
+    # In TLS 1.3 the first such record of the originator is its Finished; in TLS 1.2 it is data.
+    return 0 if conn["tls_13"] else 1
+
+
+@kernel
+def feed_tls(s, slot, event, data):
+    """Walk the TLS records of an event and count application data as turns.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    event : record of columns.STREAM_EVENTS.dtype
+    data : ndarray of uint8, shape (n_byte,)
+        Where the delivered bytes lie.
+    """
+    c = s.conns[slot]
+    direction = int(event["dir"])
+    f = s.flows[2 * slot + direction]
+    at = event["data_offset"]
+    length = np.int64(event["data_len"])
+    captured = np.int64(event["data_cap"])
+    pos = np.int64(0)  # of a fixed width, as in http.py
+    if f["state"] == ST_LOST:
+        # Records usually begin with a segment: try again here, and count blindly if this one does not.
+        if pos < captured and looks_like_tls(data, at + pos, captured - pos):
+            f["state"] = ST_START
+            f["remaining"] = 0
+            f["tls_header"] = 0
+        else:
+            if c["tls_application"]:
+                add_turn(s, slot, event, pos, length - pos)
+                f["state"] = ST_LOST
+            return
+    while pos < length:
+        if f["remaining"] > 0 and f["tls_header"] == 0:
+            n = min(f["remaining"], length - pos)
+            f["remaining"] -= n
+            if f["tls_counts"]:
+                add_turn(s, slot, event, pos, n)
+            elif direction == 1 and c["tls_application"]:
+                i = response_target(s, slot)
+                if i >= 0 and not s.opened[i]["has_response"]:
+                    keep_key(s, slot, BITS[Key.UNSOLICITED.value], event)
+            pos += n
+            continue
+        if pos >= captured:
+            f["state"] = ST_LOST
+            f["tls_header"] = 0
+            f["remaining"] = 0
+            return
+        byte = int(data[at + pos])
+        have = int(f["tls_header"])
+        if have == 0:
+            if byte < 20 or byte > 24:
+                f["state"] = ST_LOST
+                return
+            f["tls_type"] = byte
+            f["remaining"] = 0
+        elif have == 3:
+            f["remaining"] = byte << 8
+        elif have == 4:
+            f["remaining"] += byte
+        have += 1
+        pos += 1
+        if have == 5:
+            have = 0
+            f["tls_counts"] = _record_counts(c, f, direction)
+        f["tls_header"] = have
+
+
+@kernel
+def detect_protocol(data, at, captured):
+    """Return the Protocol of an originator's first bytes that are not an HTTP/1 request.
+
+    Parameters
+    ----------
+    data : ndarray of uint8, shape (n_byte,)
+    at, captured : int
+        [bytes] Where, and how many bytes may be read.
+
+    Returns
+    -------
+    int
+        Protocol number; UNKNOWN if nothing fits.
+    """
+    if looks_like_tls(data, at, captured):
+        return Protocol.TLS.value
+    if captured >= 5 and data[at] == ord("P") and data[at + 1] == ord("R") and data[at + 2] == ord("I"):
+        # RFC 9113 section 3.4: the connection preface begins with "PRI * HTTP/2.0".
+        if data[at + 3] == ord(" ") and data[at + 4] == ord("*"):
+            return Protocol.HTTP2.value
+    if captured >= 8 and data[at] == 1 and data[at + 1] == 1 and data[at + 4] == 0 and data[at + 5] == 8:
+        # FastCGI 1.0 section 8: version 1, FCGI_BEGIN_REQUEST with its 8 bytes of content.
+        return Protocol.FASTCGI.value
+    if captured >= 4 and data[at] == 0 and data[at + 3] == 0 and int(data[at + 1]) + int(data[at + 2]) > 0:
+        # uwsgi: modifier1 0 (WSGI), the size of the variables, modifier2 0, then a key of plausible length.
+        size = int(data[at + 1]) + (int(data[at + 2]) << 8)
+        if captured >= 6 and 0 < int(data[at + 4]) + (int(data[at + 5]) << 8) < min(size, 256):
+            return Protocol.UWSGI.value
+    return Protocol.UNKNOWN.value

@@ -1,0 +1,1 @@
+"""Compiled loops of the TCP tracker: arrays in, arrays out."""

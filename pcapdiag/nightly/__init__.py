@@ -1,0 +1,1 @@
+"""Scans of many captures, what they found and how it is told."""

@@ -1,0 +1,161 @@
+"""Small drawings of the site as coordinates: sparklines, the chart by night, months of the calendar.
+
+Knows numbers and days; the templates make SVG and tables of them.
+"""
+
+from __future__ import annotations
+
+import calendar
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Final
+
+from pcapdiag.base.units import count_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pcapdiag.nightly.site.data import Night
+
+SPARK_NIGHTS: Final = 30
+CHART_NIGHTS: Final = 60
+_SPARK_WIDTH, _SPARK_HEIGHT = 120, 24
+_CHART_WIDTH, _CHART_HEIGHT = 800, 140
+_STUB: Final = 1.5
+"""[px] Height of a bar for a night that was looked at and had nothing: it is there, and it is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One night; `kind` is ``none``, ``some`` or ``last``."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    kind: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """A drawing of bars; `alt` says it in words."""
+
+    width: int
+    height: int
+    bars: tuple[Bar, ...]
+    alt: str
+    top: str = ""
+    first: str = ""
+    last: str = ""
+
+    @property
+    def paths(self) -> tuple[tuple[str, str], ...]:
+        """The bars of each kind as one path: a page may have a hundred sparklines."""
+        return tuple(
+            (
+                kind,
+                "".join(
+                    f"M{bar.x:.1f} {bar.y:.1f}h{bar.width:.1f}V{self.height}h-{bar.width:.1f}z"
+                    for bar in self.bars
+                    if bar.kind == kind
+                ),
+            )
+            for kind in dict.fromkeys(bar.kind for bar in self.bars)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One day of the calendar; `kind` is ``empty``, ``clean``, ``risk``, ``some`` or ``many``; `number` 0: no day."""
+
+    number: int
+    day: str = ""
+    kind: str = "empty"
+    mark: str = ""
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """A month of the calendar in weeks from Monday to Sunday."""
+
+    name: str
+    weeks: tuple[tuple[Cell, ...], ...]
+
+
+def draw_spark(days: Sequence[str], counts: Mapping[str, int], what: str) -> Bars:
+    """Return a sparkline of the last nights.
+
+    Parameters
+    ----------
+    days : sequence of str
+        All nights in order.
+    counts : mapping of str to int
+        What to draw, by day; a day without any may be missing.
+    what : str
+        What is counted, in the plural.
+    """
+    shown = days[-SPARK_NIGHTS:]
+    return _draw(shown, counts, what, (_SPARK_WIDTH, _SPARK_HEIGHT), SPARK_NIGHTS)
+
+
+def draw_chart(days: Sequence[str], counts: Mapping[str, int], what: str) -> Bars:
+    """Return the chart of the last nights; parameters as of `draw_spark`."""
+    shown = days[-CHART_NIGHTS:]
+    return _draw(shown, counts, what, (_CHART_WIDTH, _CHART_HEIGHT), CHART_NIGHTS)
+
+
+def _draw(days: Sequence[str], counts: Mapping[str, int], what: str, size: tuple[int, int], most: int) -> Bars:
+    width, height = size
+    values = [counts.get(day, 0) for day in days]
+    highest = max(values, default=0)
+    step = width / most
+    bars = []
+    for i, (day, value) in enumerate(zip(days, values, strict=True)):
+        tall = max(value / highest * height, 3.0) if value else _STUB
+        kind = "none" if not value else "last" if i == len(days) - 1 else "some"
+        # The last night stands at the right end, whatever there was before it.
+        x = width - (len(days) - i) * step
+        bars.append(Bar(x, height - tall, step * 0.8, tall, kind, f"{day}: {value:,} {what}"))
+    alt = f"no {what} in {len(days)} nights"
+    if highest:
+        first = next(day for day, value in zip(days, values, strict=True) if value)
+        most_day = days[values.index(highest)]
+        alt = (
+            f"{sum(values):,} {what} in {len(days)} nights: first on {first}, most on {most_day} ({highest:,}), "
+            f"{values[-1]:,} on the last, {days[-1]}"
+        )
+    return Bars(width, height, tuple(bars), alt, f"{highest:,}", days[0] if days else "", days[-1] if days else "")
+
+
+def draw_months(nights: Sequence[Night], most: int) -> tuple[Month, ...]:
+    """Return the calendar of the months that have nights, the latest first, at most so many."""
+    by_day = {night.day: night for night in nights}
+    worst = max((night.failures for night in nights), default=0)
+    months = sorted({night.day[:7] for night in nights}, reverse=True)[:most]
+    return tuple(_month(name, by_day, worst) for name in months)
+
+
+def _month(name: str, nights: Mapping[str, Night], worst: int) -> Month:
+    year, month = int(name[:4]), int(name[5:])
+    weeks = tuple(
+        tuple(
+            _cell(number, date(year, month, number).isoformat(), nights, worst) if number else Cell(0)
+            for number in week
+        )
+        for week in calendar.Calendar().monthdayscalendar(year, month)
+    )
+    return Month(f"{calendar.month_name[month]} {year}", weeks)
+
+
+def _cell(number: int, day: str, nights: Mapping[str, Night], worst: int) -> Cell:
+    night = nights.get(day)
+    if night is None:
+        return Cell(number)
+    n = night.failures
+    if n:
+        return Cell(number, day, "many" if n * 2 > worst else "some", f"{n:,}", f"{count_of(n, 'request')} failed")
+    if night.seen:
+        return Cell(number, day, "risk", "!", f"{count_of(len(night.seen), 'finding')}, no failed request")
+    return Cell(number, day, "clean", "ok", "nothing found")

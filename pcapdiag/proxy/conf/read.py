@@ -1,0 +1,95 @@
+"""A proxy's configuration, whatever proxy it is of. Knows how to tell them apart, and reads none itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pcapdiag.base.errors import UsageError
+from pcapdiag.proxy.conf.apisix import is_apisix, read_apisix
+from pcapdiag.proxy.conf.ingress import read_ingress
+from pcapdiag.proxy.conf.kong import is_kong, kong_lines, read_kong, read_kong_declarative
+from pcapdiag.proxy.conf.nginx import read_nginx
+from pcapdiag.proxy.conf.nginx_source import MOST_BYTES, is_dump
+from pcapdiag.proxy.conf.tree import read_tree
+
+if TYPE_CHECKING:
+    from pcapdiag.proxy.conf.settings import ProxySettings
+
+_YAML: Final = re.compile(r"---|[\[{]|[\w.\"'-]+:(?:\s|$)")
+"""What YAML and JSON begin with after comments, and no other configuration."""
+
+
+def read_proxy_conf(path: str | Path, *, version: str = "") -> ProxySettings:
+    """Read the configuration of nginx, APISIX, ingress-nginx or Kong.
+
+    Parameters
+    ----------
+    path : str or Path
+        nginx.conf (or what ``nginx -T`` printed), APISIX config.yaml or upstream objects, an ingress-nginx ConfigMap,
+        kong.conf or a declarative configuration of Kong.
+    version : str
+        Version of the proxy if it is known, as its Server field says it.
+
+    Returns
+    -------
+    ProxySettings
+        Each setting with where it was read, or why it was assumed. Errors in the content are notes.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read, is no text, or of no proxy that is known.
+    """
+    path = Path(path)
+    text = _text(path)
+    if is_dump(text):
+        return read_nginx(path, text, version=version)
+    first = next((line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
+    if _YAML.match(first.lstrip()) or path.suffix.lower() in {".yaml", ".yml", ".json"}:
+        return _read_yaml(path, text, version)
+    if lines := kong_lines(text):
+        return read_kong(lines, str(path), version=version)
+    return read_nginx(path, text, version=version)
+
+
+def _read_yaml(path: Path, text: str, version: str) -> ProxySettings:
+    documents, errors = read_tree(text, str(path))
+    notes = list(errors)
+    for document in documents:
+        listed = document.get("items")
+        for item in (document, *(listed.elements() if listed else ())):
+            kind, data = item.get("kind"), item.get("data")
+            if kind is None or kind.text != "ConfigMap":
+                continue
+            if data and any(key.endswith(".conf") for key, _ in data.items()):
+                msg = f"{path}: a ConfigMap that holds files; save its nginx.conf as a file and give that"
+                raise UsageError(msg)
+            return read_ingress(item, str(path), notes, version=version)
+    if documents and is_kong(documents[0]):
+        return read_kong_declarative(documents[0], str(path), notes, version=version)
+    if any(is_apisix(document) for document in documents):
+        return read_apisix(documents, str(path), notes, version=version)
+    why = f"{errors[0].source}: {errors[0].text}" if errors else "none of their keys is in it"
+    msg = f"{path}: neither APISIX, nor Kong, nor a ConfigMap of ingress-nginx ({why})"
+    raise UsageError(msg)
+
+
+def _text(path: Path) -> str:
+    try:
+        if not path.is_file():
+            msg = f"{path}: there is no such file; --proxy-conf wants the proxy's configuration"
+            raise UsageError(msg)
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror}"
+        raise UsageError(msg) from error
+    if len(content) > MOST_BYTES:
+        msg = f"{path}: more than {MOST_BYTES >> 20} MiB; that is no configuration"
+        raise UsageError(msg)
+    if b"\0" in content:
+        msg = f"{path}: this is no text; --proxy-conf wants the proxy's configuration"
+        raise UsageError(msg)
+    return content.decode("utf-8", "replace").removeprefix("\ufeff")

@@ -1,0 +1,121 @@
+"""YAML and JSON as a tree that knows the line of each value. Knows no key of any proxy.
+
+Nodes are looked at, never built into objects: what is not asked for costs nothing, and no tag can run anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import yaml
+
+from pcapdiag.proxy.conf.settings import ConfNote, Setting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T")
+MOST_CHARS = 2 << 20
+"""The parser needs some seconds for that much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A value, a list or a mapping, and the file that it stands in."""
+
+    yaml: yaml.Node
+    file: str
+
+    @property
+    def source(self) -> str:
+        """``file:line``."""
+        return f"{self.file}:{self.yaml.start_mark.line + 1}"
+
+    @property
+    def text(self) -> str:
+        """A scalar as written, without quotes; empty for what is none, and for null."""
+        if not isinstance(self.yaml, yaml.ScalarNode) or self.yaml.tag == "tag:yaml.org,2002:null":
+            return ""
+        return str(self.yaml.value)
+
+    def get(self, *path: str) -> Node | None:
+        """Return what a path of keys leads to, None if there is nothing."""
+        node: Node | None = self
+        for key in path:
+            node = next((value for name, value in node.items() if name == key), None) if node else None
+        return node
+
+    def items(self) -> Iterator[tuple[str, Node]]:
+        """Yield the keys of a mapping and what they hold."""
+        if isinstance(self.yaml, yaml.MappingNode):
+            for key, value in self.yaml.value:
+                if isinstance(key, yaml.ScalarNode):
+                    yield str(key.value), Node(value, self.file)
+
+    def elements(self) -> Iterator[Node]:
+        """Yield the elements of a list."""
+        if isinstance(self.yaml, yaml.SequenceNode):
+            for element in self.yaml.value:
+                yield Node(element, self.file)
+
+
+def read_tree(text: str, file: str) -> tuple[tuple[Node, ...], tuple[ConfNote, ...]]:
+    """Read YAML or JSON.
+
+    Parameters
+    ----------
+    text : str
+        The content.
+    file : str
+        How sources name it.
+
+    Returns
+    -------
+    tuple of (tuple of Node, tuple of ConfNote)
+        The documents, and what stopped the reading.
+    """
+    if len(text) > MOST_CHARS:
+        return (), (ConfNote(file, f"not read: more than {MOST_CHARS >> 20} Mi characters"),)
+    if text.lstrip().startswith(("{", "[")):
+        # JSON may be indented with tabs, YAML may not; in a JSON string a tab is written \t.
+        text = text.replace("\t", " ")
+    documents: list[Node] = []
+    try:
+        documents += (Node(node, file) for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if node is not None)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        return tuple(documents), (ConfNote(f"{file}:{mark.line + 1}" if mark else file, f"YAML: {error.problem}"),)
+    except yaml.YAMLError as error:
+        return tuple(documents), (ConfNote(file, f"YAML: {error}"),)
+    except RecursionError:
+        return tuple(documents), (ConfNote(file, "YAML: nested too deeply"),)
+    return tuple(documents), ()
+
+
+def setting(node: Node | None, read: Callable[[str], T], default: Setting[T], notes: list[ConfNote]) -> Setting[T]:
+    """Return what a node says, or the default.
+
+    Parameters
+    ----------
+    node : Node or None
+        The value.
+    read : callable
+        Makes a value of its text; raises ValueError if it cannot.
+    default : Setting
+        If there is no node, or its text is no such value.
+    notes : list of ConfNote
+        Gets a note in the latter case.
+
+    Returns
+    -------
+    Setting
+        The value with its line.
+    """
+    if node is None or not node.text:
+        return default
+    try:
+        return Setting(read(node.text), node.source)
+    except ValueError as error:
+        notes.append(ConfNote(node.source, str(error)))
+        return default

@@ -1,0 +1,474 @@
+"""The join: logs, configuration and tries on the wire in, the two-sided ledger out.
+
+Every entry gets one verdict and every failed try one; what cannot be decided is left undetermined, with its candidates.
+Knows nothing of files, tables or reports.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pcapdiag.base.findings import Confidence
+from pcapdiag.base.units import NS_PER_S
+from pcapdiag.proxy.join.access import AGREES_NS, AccessLinks, keep_accesses, link_access
+from pcapdiag.proxy.join.assign import Choice, align
+from pcapdiag.proxy.join.attempts import group_entries, list_access_tries
+from pcapdiag.proxy.join.cascade import build_chains
+from pcapdiag.proxy.join.clock import (
+    QUARTER_S,
+    STEP_NS,
+    Interval,
+    estimate_clock,
+    find_plateaus,
+    merge_intervals,
+    settle_crowd,
+    split_zone,
+)
+from pcapdiag.proxy.join.credible import is_credible
+from pcapdiag.proxy.join.ledger import (
+    EntryVerdict,
+    JoinedEntry,
+    JoinedTry,
+    Ledger,
+    LogClock,
+    Retry,
+    WireVerdict,
+    first_of,
+)
+from pcapdiag.proxy.join.pairs import LAG_NS, LEAD_NS, Pairing, end_of, normalize_peer
+from pcapdiag.proxy.join.places import CaptureSpan, Span, keep_own
+from pcapdiag.proxy.join.symptoms import HEADER, Symptom
+from pcapdiag.proxy.logs.entries import LogKind
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from pcapdiag.proxy.conf.settings import ProxySettings
+    from pcapdiag.proxy.join.attempts import AccessTry, LoggedTry
+    from pcapdiag.proxy.join.ledger import WireTry
+    from pcapdiag.proxy.logs.entries import AccessEntry, ErrorEntry
+
+CROWDED_NS = NS_PER_S + NS_PER_S // 5
+"""[ns] A plateau wider than the second that a stamp leaves open is several that run into each other."""
+MOST_OFFSETS = 3000
+MOST_COUNTED = 3000
+MOST_CHECKS = 100_000
+"""Entries of health checks that are kept."""
+MOST_ENTRIES = 500_000
+"""Entries about upstreams that are joined: a gigabyte of them."""
+TOLERANCE_NS = 30_000_000
+"""[ns] How far a pair may lie beside the estimated offset: clocks are slewed while a capture runs."""
+JUST_BEGUN_NS = 65 * NS_PER_S
+"""[ns] A request that timed out so soon after the capture began may have been sent before."""
+
+_UNKNOWN_TARGET = 10
+_OTHER_HOST = 20
+_OTHER_STAGE = 50
+_SEEMS_WHOLE = 60
+_OTHER_TIME = 400
+_OTHER_ID = 2000
+
+
+def join_logs(
+    wires: Sequence[WireTry],
+    span: CaptureSpan,
+    entries: Iterable[ErrorEntry],
+    accesses: Iterable[AccessEntry] = (),
+    settings: ProxySettings | None = None,
+    *,
+    zone_s: int | None = None,
+) -> Ledger:
+    """Join the error log with what the capture shows.
+
+    Parameters
+    ----------
+    wires : sequence of WireTry
+        Failed tries of the upstream leg, and the last exchange of each connection.
+    span : CaptureSpan
+        What the capture covers.
+    entries : iterable of ErrorEntry
+        The error log; entries that concern no upstream are passed over.
+    accesses : iterable of AccessEntry
+        The access log; lines of a single try that was answered are passed over.
+    settings : ProxySettings, optional
+        The proxy's configuration.
+    zone_s : int, optional
+        [s] The error log's zone; found by itself if not given.
+
+    Returns
+    -------
+    Ledger
+    """
+    concerned: list[ErrorEntry] = []
+    checks: list[ErrorEntry] = []
+    n_left_out = 0
+    for entry in entries:
+        if entry.concerns_upstream:
+            if len(concerned) < MOST_ENTRIES:
+                concerned.append(entry)
+            else:
+                n_left_out += 1
+        elif entry.kind is LogKind.HEALTH_CHECK and len(checks) < MOST_CHECKS:
+            checks.append(entry)
+    checks.sort(key=lambda entry: entry.ts_s)
+    order = sorted(range(len(concerned)), key=lambda n: concerned[n].ts_s)
+    concerned = [concerned[n] for n in order]
+    logged = group_entries(concerned)
+    conns = {entry.log_conn for entry in concerned if entry.log_conn >= 0}
+    kept, n_accesses_left_out = keep_accesses(accesses, conns)
+    access_tries = list_access_tries(kept)
+    pairing = Pairing(logged, wires, settings)
+    links = link_access(access_tries, logged, pairing.wires)
+    clock = find_clock(pairing, links, zone_s)
+    choices: dict[int, Choice] = {}
+    if clock is not None:
+        if clock.is_measured:
+            pairing.learn_timeouts(clock.total_ns, clock.width_ns)
+        choices = _choose(pairing, logged, links, access_tries, clock)
+        clock = _sharpen(pairing, choices, clock, zone_s)
+        choices = _choose(pairing, logged, links, access_tries, clock)
+        if not is_credible(clock, pairing, choices, span):
+            clock = replace(clock, is_ambiguous=True)
+            links.forget_wires()
+    judge = _Judge(span, clock, pairing, links, access_tries, choices)
+    joined: list[JoinedEntry | None] = [None] * len(concerned)
+    for number, attempt in enumerate(logged):
+        for position in attempt.entries:
+            joined[position] = judge.entry(concerned[position], number, attempt, choices.get(number))
+    results = tuple(j for j in joined if j is not None)
+    chains = build_chains(results, accesses=kept, settings=settings, checks=checks)
+    is_guess = clock is not None and clock.is_ambiguous and links.to_wire is None
+    time = Span(span.first_ns, span.last_ns, None if is_guess else clock, None if is_guess else zone_s)
+    placed, own_chains, n_unplaced = keep_own(results, chains, time)
+    return Ledger(
+        clock=clock,
+        zone_s=clock.zone_s if clock is not None else zone_s,
+        entries=placed,
+        tries=judge.tries(results),
+        chains=own_chains,
+        chains_unplaced=n_unplaced,
+        retries=tuple(_retries(pairing, links, access_tries)),
+        entries_left_out=n_left_out,
+        accesses_left_out=n_accesses_left_out,
+    )
+
+
+def find_clock(pairing: Pairing, links: AccessLinks, zone_s: int | None = None) -> LogClock | None:
+    """Return the offset of the error log's clock to the capture's.
+
+    Parameters
+    ----------
+    pairing : Pairing
+        All pairs that are possible.
+    links : AccessLinks
+        Offsets by way of the access log.
+    zone_s : int, optional
+        [s] The zone, if it is known.
+
+    Returns
+    -------
+    LogClock or None
+        None if nothing joins the two.
+    """
+    rows, by_try = pairing.intervals()
+    if links.to_log is not None and links.to_wire is not None:
+        # The way over the access log is known to the millisecond on one side: what lies on it counts first.
+        total = links.to_log.total_ns + links.to_wire.total_ns
+        half = (links.to_log.width_ns + links.to_wire.width_ns) // 2 + TOLERANCE_NS
+        near = [[i for i in row if i.low <= total + half and i.high >= total - half] for row in rows]
+        clipped = [[Interval(max(i.low, total - half), min(i.high, total + half)) for i in row] for row in near if row]
+        clock = estimate_clock(clipped, zone_s=zone_s)
+        if clock is not None:
+            return clock
+        offset, zone = split_zone(total, zone_s)
+        return LogClock(offset, 2 * half, zone, min(links.to_log.pairs, links.to_wire.pairs))
+    clock = estimate_clock(rows, by_try=by_try, zone_s=zone_s)
+    if clock is not None:
+        return _settle(pairing, clock, rows, by_try) if clock.width_ns > CROWDED_NS else clock
+    rows, by_try = pairing.intervals(is_open=True)
+    clock = estimate_clock(rows, by_try=by_try, zone_s=zone_s)
+    if clock is None:
+        return None
+    return replace(clock, is_measured=False)
+
+
+def _settle(
+    pairing: Pairing, clock: LogClock, rows: Sequence[Sequence[Interval]], by_try: Sequence[Sequence[Interval]]
+) -> LogClock:
+    """Return the clock where every second has failures at every peer and any offset has pairs: by their numbers."""
+    plateaus = find_plateaus(map(merge_intervals, rows), map(merge_intervals, by_try))
+    offsets = {
+        at // STEP_NS * STEP_NS
+        for p in plateaus
+        for at in range(p.low, p.high + STEP_NS, STEP_NS)
+        if abs(at - clock.zone_s * NS_PER_S) <= QUARTER_S * NS_PER_S
+    }
+    nearest = sorted(offsets, key=lambda o: abs(o - clock.zone_s * NS_PER_S))[:MOST_OFFSETS]
+    logged = [a for a in pairing.logged if a.symptom is not Symptom.NO_PACKETS][:MOST_COUNTED]
+    wires = [w for w in pairing.wires if w.is_failure]
+    last_ns = max(a.head.ts_s for a in logged) * NS_PER_S - min(nearest) + NS_PER_S
+    best, width, is_ambiguous = settle_crowd(
+        [(normalize_peer(a.head.upstream_peer), a.head.ts_s) for a in logged],
+        [(w.peer, end_of(w)) for w in wires if end_of(w) <= last_ns],
+        nearest,
+    )
+    offset, zone = split_zone(best, clock.zone_s)
+    return replace(clock, offset_ns=offset, zone_s=zone, width_ns=width, is_ambiguous=is_ambiguous)
+
+
+def _sharpen(pairing: Pairing, choices: dict[int, Choice], clock: LogClock, zone_s: int | None) -> LogClock:
+    """Return the clock as the certain pairs have it: the intersection of their intervals alone."""
+    rows = []
+    n_possible = 0
+    for number, choice in choices.items():
+        n_possible += bool(choice.candidates)
+        if choice.chosen < 0:
+            continue
+        moment = next(m for _, w, m in pairing.near(number, clock) if w == choice.chosen)
+        if moment.is_open == clock.is_measured:
+            continue
+        ts_ns = pairing.logged[number].head.ts_s * NS_PER_S
+        rows.append([Interval(ts_ns - moment.high - LAG_NS, ts_ns + NS_PER_S - moment.low + LEAD_NS)])
+    best = find_plateaus(rows)
+    if not best:
+        return clock
+    plateau = min(best, key=lambda p: abs(p.middle - clock.total_ns))
+    offset, zone = split_zone(plateau.middle, clock.zone_s if zone_s is None else zone_s)
+    return LogClock(
+        offset_ns=offset,
+        width_ns=plateau.high - plateau.low,
+        zone_s=zone,
+        pairs=plateau.pairs,
+        conflicts=len(rows) - plateau.pairs,
+        is_measured=clock.is_measured,
+        is_ambiguous=clock.is_ambiguous,
+    )
+
+
+def _choose(
+    pairing: Pairing,
+    logged: Sequence[LoggedTry],
+    links: AccessLinks,
+    access_tries: Sequence[AccessTry],
+    clock: LogClock,
+) -> dict[int, Choice]:
+    """Return the best assignment at this offset."""
+    ids = _RequestIds(pairing, links, access_tries)
+    half = clock.width_ns // 2 + TOLERANCE_NS
+    costs: dict[tuple[int, int], int] = {}
+    for number, attempt in enumerate(logged):
+        ts_ns = attempt.head.ts_s * NS_PER_S
+        access = access_tries[links.of_logged[number]] if number in links.of_logged else None
+        request_id = ids.of(number)
+        for _, position, moment in pairing.near(number, clock):
+            if moment.is_open and clock.is_measured:
+                continue
+            low, high = ts_ns - moment.high - LAG_NS, ts_ns + NS_PER_S - moment.low + LEAD_NS
+            if low > clock.total_ns + half or high < clock.total_ns - half:
+                continue
+            wire = pairing.wires[position]
+            cost = 0 if wire.target else _UNKNOWN_TARGET
+            if wire.host and attempt.head.host and wire.host != attempt.head.host:
+                cost += _OTHER_HOST
+            # A status line may be the whole of what came of a head.
+            if wire.has_head and attempt.head.action == HEADER and attempt.symptom is not Symptom.BAD_RESPONSE:
+                cost += _OTHER_STAGE
+            if attempt.symptom in (Symptom.CLOSED, Symptom.RESET) and not wire.is_failure:
+                cost += _SEEMS_WHOLE
+            if ids.are_joined and request_id and wire.request_id:
+                if wire.request_id != request_id:
+                    continue
+            elif request_id in ids.on_wire:
+                cost += _OTHER_ID
+            if access is not None:
+                distance = links.distance_ns(access, wire)
+                if distance > AGREES_NS:
+                    cost += _OTHER_TIME
+                elif distance > 0:
+                    cost += distance // 1_000_000 * 2
+            costs[number, position] = cost
+    return align(costs)
+
+
+class _RequestIds:
+    """Request ids of the logs and of the packets; `are_joined` if they are of one kind, so that others are others."""
+
+    def __init__(self, pairing: Pairing, links: AccessLinks, access_tries: Sequence[AccessTry]) -> None:
+        self._logged, self._links, self._access_tries = pairing.logged, links, access_tries
+        self.on_wire = {wire.request_id for wire in pairing.wires if wire.request_id}
+        self._failed: dict[tuple[str, str], list[int]] = {}
+        for position, wire in enumerate(pairing.wires):
+            if wire.is_failure and wire.request_id:
+                self._failed.setdefault((wire.peer, wire.request_id), []).append(position)
+        self.are_joined = any(self.of(number) in self.on_wire for number in range(len(self._logged)))
+
+    def of(self, number: int) -> str:
+        """Return the request id of a logged try, its own or by way of the access log; empty without."""
+        linked = self._links.of_logged.get(number, -1)
+        of_access = self._access_tries[linked].access.request_id if linked >= 0 else ""
+        return self._logged[number].request_id or of_access
+
+    def tries_of(self, number: int) -> list[int]:
+        """Return the failed tries at the same peer that carry the request id of a logged one, whatever ended them."""
+        request_id, peer = self.of(number), normalize_peer(self._logged[number].head.upstream_peer)
+        return self._failed.get((peer, request_id), []) if self.are_joined and request_id else []
+
+    def is_missing(self, number: int) -> bool:
+        """Whether no try of the capture carries the request id of this one, although they carry such ids."""
+        request_id = self.of(number)
+        return self.are_joined and bool(request_id) and request_id not in self.on_wire
+
+
+class _Judge:
+    """Gives every entry and every failed try its verdict."""
+
+    def __init__(
+        self,
+        span: CaptureSpan,
+        clock: LogClock | None,
+        pairing: Pairing,
+        links: AccessLinks,
+        access_tries: Sequence[AccessTry],
+        choices: Mapping[int, Choice],
+    ) -> None:
+        self._chosen = {choice.chosen for choice in choices.values()}
+        self._span = span
+        self._clock = clock
+        self._pairing = pairing
+        self._links = links
+        self._access_tries = access_tries
+        self._ids = _RequestIds(pairing, links, access_tries)
+
+    def entry(self, entry: ErrorEntry, number: int, attempt: LoggedTry, choice: Choice | None) -> JoinedEntry:
+        linked = self._links.of_logged.get(number, -1)
+        access = self._access_tries[linked].access if linked >= 0 else None
+        wires = self._pairing.wires
+        if attempt.symptom is Symptom.NO_PACKETS:
+            reason = "it failed before anything was sent"
+            if entry.kind is LogKind.BALANCER_NO_PEER:
+                reason = "the balancer had no further peer: nothing was sent for this"
+            elif ":" not in entry.upstream_peer:
+                reason = "no peer was left: this request sent nothing"
+            return JoinedEntry(entry, EntryVerdict.NO_PACKETS_EXPECTED, reason, Confidence.CONFIRMED)
+        if choice is not None and choice.chosen >= 0 and self._is_guess(linked):
+            reason = "the clocks are not certain: too little fits at their offset, or as much at another"
+            return JoinedEntry(
+                entry,
+                EntryVerdict.UNDETERMINED,
+                reason,
+                Confidence.POSSIBLE,
+                candidates=(wires[choice.chosen],),
+                access=access,
+            )
+        if choice is not None and choice.chosen >= 0:
+            confidence, reason = self._certainty(choice, linked, number)
+            return JoinedEntry(entry, EntryVerdict.EXPLAINED, reason, confidence, wires[choice.chosen], access=access)
+        if choice is not None:
+            candidates = tuple(wires[c] for c in choice.candidates)
+            reason = (
+                f"{len(candidates)} tries at this peer fit alike"
+                if len(candidates) > 1
+                else ("another entry fits the same try as well")
+            )
+            return JoinedEntry(
+                entry, EntryVerdict.UNDETERMINED, reason, Confidence.POSSIBLE, candidates=candidates, access=access
+            )
+        named = self._ids.tries_of(number)
+        if len(named) == 1 and named[0] not in self._chosen:
+            reason = "peer and request id; the segment that ended it is missing"
+            return JoinedEntry(entry, EntryVerdict.EXPLAINED, reason, Confidence.LIKELY, wires[named[0]], access=access)
+        verdict, reason = self._unmatched(entry, attempt, number)
+        return JoinedEntry(entry, verdict, reason, Confidence.LIKELY, access=access)
+
+    def _is_guess(self, linked: int) -> bool:
+        """Whether nothing but an offset that is one of several joins the log with the capture."""
+        return self._clock is not None and self._clock.is_ambiguous and (linked < 0 or self._links.to_wire is None)
+
+    def _certainty(self, choice: Choice, linked: int, number: int) -> tuple[Confidence, str]:
+        wire = self._pairing.wires[choice.chosen]
+        if linked >= 0:
+            access = self._access_tries[linked]
+            if wire.request_id and wire.request_id == access.access.request_id:
+                return Confidence.CONFIRMED, "peer, kind, time and request id, by way of the access log"
+            if 0 <= self._links.distance_ns(access, wire) <= AGREES_NS:
+                return Confidence.CONFIRMED, "peer, kind and time, by way of the access log to the millisecond"
+        n_possible = 0
+        if self._clock is not None:
+            half, total = self._clock.width_ns // 2 + TOLERANCE_NS, self._clock.total_ns
+            ts_ns = self._pairing.logged[number].head.ts_s * NS_PER_S
+            n_possible = sum(
+                ts_ns - m.high - LAG_NS <= total + half and ts_ns + NS_PER_S - m.low + LEAD_NS >= total - half
+                for _, _, m in self._pairing.near(number, self._clock)
+            )
+        if n_possible == 1:
+            return Confidence.CONFIRMED, "the only try at this peer that fits kind and time"
+        return Confidence.LIKELY, "peer, kind, time and order"
+
+    def _unmatched(self, entry: ErrorEntry, attempt: LoggedTry, number: int) -> tuple[EntryVerdict, str]:
+        peer = normalize_peer(entry.upstream_peer)
+        if peer not in self._span.peers:
+            return EntryVerdict.NOT_CAPTURED, f"the capture holds no packet of {peer or 'its upstream'}"
+        if self._clock is None:
+            return EntryVerdict.NOT_CAPTURED, "no failed try of the capture fits it at any clock offset"
+        at = entry.ts_s * NS_PER_S - self._clock.total_ns
+        half = self._clock.width_ns // 2
+        if at + NS_PER_S + half < self._span.first_ns:
+            return EntryVerdict.NOT_CAPTURED, "it was logged before the capture began"
+        if at - half > self._span.last_ns:
+            return EntryVerdict.NOT_CAPTURED, "it was logged after the capture ended"
+        lead = JUST_BEGUN_NS if attempt.symptom in (Symptom.TIMEOUT, Symptom.CONNECT_TIMEOUT) else NS_PER_S
+        if at - half < self._span.first_ns + lead:
+            return EntryVerdict.NOT_CAPTURED, "its request was sent before the capture began"
+        if at + NS_PER_S + half > self._span.last_ns:
+            return EntryVerdict.NOT_CAPTURED, "the capture ended in the second in which it was logged"
+        if self._ids.is_missing(number):
+            return EntryVerdict.NOT_CAPTURED, "no try of the capture carries its request id: its packets are missing"
+        return EntryVerdict.UNDETERMINED, "no failed try at this peer fits kind and time"
+
+    def tries(self, joined: Collection[JoinedEntry]) -> tuple[JoinedTry, ...]:
+        told: dict[tuple[int, int], list[ErrorEntry]] = {}
+        doubtful = {wire.key for j in joined for wire in j.candidates}
+        for j in joined:
+            if j.wire is not None:
+                told.setdefault(j.wire.key, []).append(j.entry)
+        stamps = [j.entry.ts_s for j in joined]
+        results = []
+        for position, wire in enumerate(self._pairing.wires):
+            if not wire.is_failure:
+                continue
+            entries = tuple(told.get(wire.key, ()))
+            linked = self._links.of_wire.get(position, -1)
+            access = self._access_tries[linked].access if linked >= 0 else None
+            verdict = (
+                WireVerdict.LOGGED
+                if entries
+                else (WireVerdict.UNDETERMINED if wire.key in doubtful else self._unlogged(wire, stamps))
+            )
+            results.append(JoinedTry(wire, verdict, entries, access))
+        results.sort(key=lambda t: (t.wire.start_ns, t.wire.request_frame))
+        return tuple(results)
+
+    def _unlogged(self, wire: WireTry, stamps: Sequence[int]) -> WireVerdict:
+        other = first_of(wire.resp_fin_ns, wire.resp_rst_ns, wire.alert_ns)
+        closed = wire.proxy_close_ns
+        if other < 0 or 0 <= closed < other:
+            return WireVerdict.NOTHING_LOGGED
+        if not stamps:
+            return WireVerdict.NOT_IN_LOG
+        if self._clock is None:
+            return WireVerdict.UNDETERMINED
+        at = other + self._clock.total_ns
+        if at < (stamps[0] - 1) * NS_PER_S or at > (stamps[-1] + 2) * NS_PER_S:
+            return WireVerdict.OUTSIDE_LOG
+        return WireVerdict.NOT_IN_LOG
+
+
+def _retries(pairing: Pairing, links: AccessLinks, access_tries: Sequence[AccessTry]) -> Iterable[Retry]:
+    found = []
+    for position, linked in links.of_wire.items():
+        attempt = access_tries[linked]
+        if attempt.number + 1 < len(attempt.access.tries):
+            delay = attempt.access.tries[attempt.number].response_time_ns
+            found.append(Retry(pairing.wires[position], attempt.access, attempt.number, max(delay, 0)))
+    return sorted(found, key=lambda r: (r.wire.start_ns, r.wire.request_frame))

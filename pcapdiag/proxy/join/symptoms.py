@@ -1,0 +1,221 @@
+"""Which message fits which packets, and at which moment nginx must have logged it.
+
+Knows nginx's messages (ngx_http_upstream.c) and what ends a try on the wire; knows neither clocks nor assignments.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from pcapdiag.proxy.join.ledger import first_of
+from pcapdiag.proxy.logs.entries import LogKind
+
+if TYPE_CHECKING:
+    from pcapdiag.proxy.join.ledger import WireTry
+    from pcapdiag.proxy.logs.entries import ErrorEntry
+
+BODY = "reading upstream"
+HEADER = "reading response header from upstream"
+SENDING = "sending request to upstream"
+HANDSHAKING = "SSL handshaking to upstream"
+CONNECTING = "connecting to upstream"
+
+
+class Symptom(Enum):
+    """What a message says of the try."""
+
+    CLOSED = "the upstream closed"
+    RESET = "the connection was reset"
+    REFUSED = "the connection was refused"
+    UNREACHABLE = "the address could not be reached"
+    CONNECT_TIMEOUT = "no connection in time"
+    TIMEOUT = "no answer in time"
+    BAD_RESPONSE = "the response could not be used"
+    HANDSHAKE = "the TLS handshake failed"
+    ABORTED = "the client went away"
+    FAILED = "the try failed"
+    """Only that it did: `temporarily disabled` without the message before it, or a message that is not known."""
+    NO_PACKETS = "nothing was sent"
+
+
+class Moment(NamedTuple):
+    """[ns] Capture time at which nginx must have seen the end of a try: between `low` and `high`, both included.
+
+    `is_open` says that packets do not show it: nginx gave up silently at some time after `low`; the window is empty.
+    """
+
+    low: int
+    high: int
+    is_open: bool = False
+
+
+_BY_KIND = {
+    LogKind.PREMATURE_CLOSE: Symptom.CLOSED,
+    LogKind.UPSTREAM_CLOSED: Symptom.CLOSED,
+    LogKind.TOO_BIG_HEADER: Symptom.BAD_RESPONSE,
+    LogKind.INVALID_HEADER: Symptom.BAD_RESPONSE,
+    LogKind.NO_VALID_HEADER: Symptom.BAD_RESPONSE,
+    LogKind.INVALID_BODY: Symptom.BAD_RESPONSE,
+    LogKind.PREMATURE_RESPONSE: Symptom.BAD_RESPONSE,
+    LogKind.PROTOCOL_ERROR: Symptom.BAD_RESPONSE,
+    LogKind.STREAM_REJECTED: Symptom.BAD_RESPONSE,
+    LogKind.UPSTREAM_STDERR: Symptom.BAD_RESPONSE,
+    LogKind.TLS_CLOSED: Symptom.HANDSHAKE,
+    LogKind.TLS_FAILED: Symptom.HANDSHAKE,
+    LogKind.TLS_CERTIFICATE: Symptom.HANDSHAKE,
+    LogKind.CLIENT_CLOSED: Symptom.ABORTED,
+    LogKind.NO_LIVE_UPSTREAMS: Symptom.NO_PACKETS,
+    LogKind.RESOLVE_FAILED: Symptom.NO_PACKETS,
+    LogKind.BALANCER_NO_PEER: Symptom.NO_PACKETS,
+    LogKind.BALANCER_FAILED: Symptom.NO_PACKETS,
+    LogKind.BALANCER_RETRY_TIMEOUT: Symptom.NO_PACKETS,
+}
+_BY_ERRNO = {
+    "ECONNRESET": Symptom.RESET,
+    "EPIPE": Symptom.RESET,
+    "ENOTCONN": Symptom.RESET,
+    "ECONNREFUSED": Symptom.REFUSED,
+    "EHOSTUNREACH": Symptom.UNREACHABLE,
+    "ENETUNREACH": Symptom.UNREACHABLE,
+    "EHOSTDOWN": Symptom.UNREACHABLE,
+    "EACCES": Symptom.NO_PACKETS,
+    "EPERM": Symptom.NO_PACKETS,
+    "EADDRNOTAVAIL": Symptom.NO_PACKETS,
+    "ENOENT": Symptom.NO_PACKETS,
+    "EAGAIN": Symptom.NO_PACKETS,
+}
+
+
+FOUND_NO_PEER = frozenset({LogKind.NO_LIVE_UPSTREAMS, LogKind.BALANCER_NO_PEER})
+"""What a request says that no peer was left for."""
+
+
+def symptom_of(entry: ErrorEntry) -> Symptom:
+    """Return what an entry says of its try."""
+    if entry.upstream_peer.startswith("unix:"):
+        return Symptom.NO_PACKETS
+    known = _BY_KIND.get(entry.kind)
+    if known is not None:
+        return known
+    if entry.kind is LogKind.TIMED_OUT or entry.errno_name == "ETIMEDOUT":
+        return Symptom.CONNECT_TIMEOUT if entry.action == CONNECTING else Symptom.TIMEOUT
+    if entry.kind in (LogKind.RECV_FAILED, LogKind.SEND_FAILED, LogKind.CONNECT_FAILED):
+        return _BY_ERRNO.get(entry.errno_name, Symptom.FAILED)
+    return Symptom.FAILED
+
+
+def moment_of(symptom: Symptom, action: str, wire: WireTry) -> Moment | None:
+    """Return when nginx must have logged `symptom` if `wire` is the try; None if it cannot be.
+
+    Parameters
+    ----------
+    symptom : Symptom
+        From `symptom_of`.
+    action : str
+        What nginx was doing.
+    wire : WireTry
+        A try at the same peer.
+
+    Returns
+    -------
+    Moment or None
+    """
+    if symptom in (Symptom.FAILED, Symptom.NO_PACKETS):
+        return _any_end(wire) if symptom is Symptom.FAILED else None
+    if wire.is_connect:
+        return _failed_connect(symptom, wire)
+    if action == BODY and wire.first_response_ns < 0:
+        return None
+    if symptom in (Symptom.CLOSED, Symptom.RESET) and not (wire.is_failure or _may_have_broken_off(action, wire)):
+        return None
+    is_silent = wire.held_back_ns >= 0 or (action == SENDING and wire.proxy_close_ns < 0)
+    if symptom is Symptom.TIMEOUT and wire.is_failure and is_silent:
+        # A FIN waits behind bytes that the upstream does not take: nginx gave up before, and nothing shows when.
+        return Moment(wire.start_ns, wire.start_ns, is_open=True)
+    return _END.get(symptom, _never)(wire)
+
+
+def _may_have_broken_off(action: str, wire: WireTry) -> bool:
+    """Whether a response that seems whole may not be: packets do not show where it was to end.
+
+    Of a head in TLS not a byte is seen: there any idle close would fit.
+    """
+    return not wire.is_end_known and (action != HEADER or wire.has_head)
+
+
+def _failed_connect(symptom: Symptom, wire: WireTry) -> Moment | None:
+    if symptom is Symptom.REFUSED and wire.resp_rst_ns >= 0:
+        return Moment(wire.resp_rst_ns, wire.resp_rst_ns)
+    if symptom is Symptom.CONNECT_TIMEOUT and wire.resp_rst_ns < 0:
+        return Moment(wire.start_ns, wire.start_ns, is_open=True)
+    if symptom is Symptom.UNREACHABLE and wire.resp_rst_ns < 0:
+        # ICMP answers a SYN and ends the attempt: it was the last one.
+        return Moment(wire.last_sent_ns, wire.last_sent_ns, is_open=True)
+    return None
+
+
+def _closed(wire: WireTry) -> Moment | None:
+    first = first_of(wire.resp_fin_ns, wire.alert_ns)
+    closed = wire.proxy_close_ns
+    if first < 0:
+        # In TLS 1.3 the close_notify looks like the last bytes of the response.
+        return Moment(closed, closed) if closed >= 0 and not wire.is_end_known else None
+    # nginx closes its side as it reads the FIN: that is the very moment. Not so where it had closed long before.
+    return Moment(closed, closed) if closed >= first else Moment(first, first) if closed < 0 else None
+
+
+def _reset(wire: WireTry) -> Moment | None:
+    # A FIN before the RST is read first, as an orderly end.
+    if wire.resp_rst_ns < 0:
+        return None
+    if 0 <= wire.resp_fin_ns < wire.resp_rst_ns and wire.proxy_close_ns >= 0:
+        return None
+    return Moment(wire.resp_rst_ns, wire.resp_rst_ns)
+
+
+def _timed_out(wire: WireTry) -> Moment | None:
+    closed, other = wire.proxy_close_ns, first_of(wire.resp_fin_ns, wire.resp_rst_ns)
+    if closed >= 0:
+        return Moment(closed, closed) if other < 0 or closed <= other else None
+    return Moment(wire.start_ns, wire.start_ns, is_open=True) if other < 0 and wire.is_failure else None
+
+
+def _bad_response(wire: WireTry) -> Moment | None:
+    if wire.first_response_ns < 0:
+        return None
+    closed = first_of(wire.proxy_close_ns, wire.upstream_close_ns)
+    return Moment(wire.first_response_ns, max(closed, wire.first_response_ns))
+
+
+def _handshake(wire: WireTry) -> Moment | None:
+    ends = [t for t in (wire.proxy_close_ns, wire.upstream_close_ns, wire.first_response_ns) if t >= 0]
+    return Moment(min(ends), max(ends)) if ends else None
+
+
+def _aborted(wire: WireTry) -> Moment | None:
+    closed, other = wire.proxy_close_ns, first_of(wire.resp_fin_ns, wire.resp_rst_ns)
+    return Moment(closed, closed) if closed >= 0 and (other < 0 or closed <= other) else None
+
+
+def _any_end(wire: WireTry) -> Moment | None:
+    if not wire.is_failure:
+        return None
+    if wire.resp_rst_ns >= 0 and wire.proxy_close_ns < 0 and wire.resp_fin_ns < 0:
+        return Moment(wire.resp_rst_ns, wire.resp_rst_ns)
+    end = wire.proxy_close_ns if wire.proxy_close_ns >= 0 else wire.upstream_close_ns
+    return Moment(end, end) if end >= 0 else Moment(wire.start_ns, wire.start_ns, is_open=True)
+
+
+def _never(_wire: WireTry) -> Moment | None:
+    return None
+
+
+_END = {
+    Symptom.CLOSED: _closed,
+    Symptom.RESET: _reset,
+    Symptom.TIMEOUT: _timed_out,
+    Symptom.BAD_RESPONSE: _bad_response,
+    Symptom.HANDSHAKE: _handshake,
+    Symptom.ABORTED: _aborted,
+}

@@ -1,0 +1,274 @@
+"""The error log of nginx, OpenResty, APISIX, Kong and ingress-nginx: physical lines to entries.
+
+Knows how records begin, continue over several lines, and stand glued together on one; the words of the messages are in
+`catalogue`, those of the context in `context`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from pcapdiag.base.findings import Note
+from pcapdiag.base.units import NS_PER_S
+from pcapdiag.proxy.logs.catalogue import concerns_upstream, meaning_of
+from pcapdiag.proxy.logs.context import find_context, parse_context, split_request, split_upstream
+from pcapdiag.proxy.logs.entries import ErrorEntry, Log, LogCounts, LogKind
+from pcapdiag.proxy.logs.lines import Unwrapper, must_be_readable, read_lines
+from pcapdiag.proxy.logs.times import naive_seconds, parse_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MOST_ASKED: Final = 1000
+_QUARTER_S: Final = 900
+_LATE_S: Final = 60
+"""[s] How much later than nginx a runtime may stamp a line."""
+LONGEST_RECORD: Final = 1 << 16
+"""[characters] Of a record over several lines; what follows is counted and left out."""
+
+_LEVELS: Final = "emerg|alert|crit|error|warn|notice|info|debug"
+_DATE: Final = r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d"
+_HEAD: Final = re.compile(rf"({_DATE}) \[({_LEVELS})\] (\d{{1,10}})#(\d{{1,10}}): (?:\*(\d{{1,19}}) )?", re.ASCII)
+# As quoted in tickets: date, level or process may be missing, but not the connection's number.
+_QUOTED_HEAD: Final = re.compile(
+    rf"(?:({_DATE}) )?(?:\[({_LEVELS})\] )?(?:(\d{{1,10}})#(\d{{1,10}}): )?\*(\d{{1,19}}) (?=[\w\[\\])", re.ASCII
+)
+_BARE_HEAD: Final = re.compile(rf"({_DATE}) \[({_LEVELS})\] ()()()(?=\S)", re.ASCII)
+# What cannot continue a record: another log's line in the same stream.
+_FOREIGN: Final = re.compile(
+    r'\{|[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ |\S+ - [^\[]{0,80}\[\d\d/[A-Z][a-z]{2}/\d{4}:|\d{10}\.\d{3} |"[A-Z]+ /',
+    re.ASCII,
+)
+_LUA_END: Final = ", context: "
+
+_NO_HEAD: Final = ("", "", "", "", "")
+_Record = tuple[int, str, tuple[str, ...]]
+
+
+def read_error_log(path: str) -> Log[ErrorEntry]:
+    """Open an error log; iterate over the result for its entries, in their order.
+
+    Parameters
+    ----------
+    path : str
+        The log, plain or compressed, as nginx wrote it or as Docker, Kubernetes or syslog wrapped it.
+
+    Returns
+    -------
+    Log of ErrorEntry
+        Every record, also those of no upstream (`ErrorEntry.concerns_upstream`).
+
+    Raises
+    ------
+    LogError
+        It cannot be opened.
+    """
+    must_be_readable(path)
+    return Log(path, lambda counts: _read(path, counts))
+
+
+def container_zone_s(path: str) -> int | None:
+    """Return the zone of an error log that a container runtime wrapped: it stamps each line, and names its zone.
+
+    Parameters
+    ----------
+    path : str
+        The log.
+
+    Returns
+    -------
+    int or None
+        [s] The zone in which nginx stamps; None if nothing is wrapped around its lines, or the stamps disagree.
+
+    Raises
+    ------
+    LogError
+        It cannot be opened.
+    """
+    unwrapper = Unwrapper()
+    zones: Counter[int] = Counter()
+    for _, lines in read_lines(path, LogCounts()):
+        for line in lines[:_MOST_ASKED]:
+            text = unwrapper.unwrap(line)
+            wrapped = parse_time(unwrapper.time) if unwrapper.time else None
+            match = _HEAD.match(text) if text is not None else None
+            if wrapped is not None and wrapped[2] and match is not None:
+                ahead_s = _seconds(match[1]) - wrapped[0] // NS_PER_S
+                zone_s = (ahead_s + _QUARTER_S // 2) // _QUARTER_S * _QUARTER_S
+                zones[zone_s if abs(ahead_s - zone_s) <= _LATE_S else -1] += 1
+        break
+    ((zone_s, n),) = zones.most_common(1) or [(-1, 0)]
+    return zone_s if zone_s != -1 and n > zones.total() // 2 else None
+
+
+def parse_record(text: str, *, path: str = "", line: int = 1) -> list[ErrorEntry]:
+    """Return the entries of one record, or of several glued together.
+
+    Parameters
+    ----------
+    text : str
+        Beginning with the head of a record; may span lines.
+    path, line : str and int
+        Where it comes from.
+
+    Returns
+    -------
+    list of ErrorEntry
+        Empty if it begins with no head.
+    """
+    match = _head_at(text, 0)
+    return list(_entries(path, (line, text[match.end() :], match.groups(""))) if match else ())
+
+
+def _read(path: str, counts: LogCounts) -> Iterator[ErrorEntry]:
+    for record in _records(path, counts):
+        for entry in _entries(path, record):
+            counts.n_records += 1
+            counts.n_other += entry.kind == LogKind.OTHER
+            yield entry
+
+
+def _records(path: str, counts: LogCounts) -> Iterator[_Record]:
+    """Yield line, text behind the head, and the head's parts of every record, with the lines that continue it."""
+    unwrapper = Unwrapper()
+    match_head = _HEAD.match
+    current: _Record | None = None
+    more: list[str] = []
+    more_chars = 0
+    number = 0
+
+    def finish(record: _Record) -> _Record:
+        return (record[0], "\n".join((record[1], *more)), record[2]) if more else record
+
+    def continues(text: str) -> bool:
+        """Return whether the record that is being read goes on with this line."""
+        if current is None or _FOREIGN.match(text):
+            return False
+        so_far = more[-1] if more else current[1]
+        return find_context(so_far) < 0 and _LUA_END not in so_far
+
+    for first, lines in read_lines(path, counts):
+        for number, line in enumerate(lines, first):
+            text: str | None = line
+            match = match_head(line)
+            if match is None:
+                text = unwrapper.unwrap(line)
+                if text is None:
+                    continue
+                match = _head_at(text, 0)
+            if match is not None and text is not None:
+                if current is not None:
+                    yield finish(current)
+                    more, more_chars = [], 0
+                current = (number, text[match.end() :], match.groups(""))
+            elif not text:
+                # An empty line may stand within a record, and says nothing between two.
+                if current is not None and continues(""):
+                    more.append("")
+            elif continues(text):
+                more_chars += len(text) + 1
+                if more_chars <= LONGEST_RECORD:
+                    more.append(text)
+                elif more_chars - len(text) - 1 <= LONGEST_RECORD:
+                    counts.notes.append(Note("long-record", f"line {number}: a record goes on for too long", file=path))
+            else:
+                counts.reject(number, text)
+    if current is not None:
+        yield finish(current)
+    if rest := unwrapper.rest():
+        counts.reject(number, rest)
+
+
+def _head_at(text: str, at: int) -> re.Match[str] | None:
+    """Return the head of a record that begins at `at`, also as tickets quote it."""
+    if match := _HEAD.match(text, at) or _QUOTED_HEAD.match(text, at):
+        # Without a date and a process it takes a known message to believe that a star begins a record.
+        if match[1] or match[3] or _is_known(text, match.end()):
+            return match
+        return None
+    return _BARE_HEAD.match(text, at)
+
+
+def _is_known(text: str, at: int) -> bool:
+    end = text.find(", client: ", at)
+    return meaning_of(text[at : end if end >= 0 else at + 300].rstrip()).kind != LogKind.OTHER
+
+
+def _entries(path: str, record: _Record) -> Iterator[ErrorEntry]:
+    line, text, head = record
+    # Nearly no record has a second star or number sign: the look at every place is for those that have.
+    while "#" in text or " *" in text or '"*' in text:
+        match = _next_head(text)
+        if match is None:
+            break
+        yield _entry(path, line, text[: match.start()].rstrip(), head)
+        # A quoted record without date or process has those of the one before it.
+        head = tuple(own or before for own, before in zip(match.groups(""), head, strict=True))
+        text = text[match.end() :]
+    yield _entry(path, line, text, head)
+
+
+_GLUED: Final = re.compile(rf"(?={_DATE} \[|\[(?:{_LEVELS})\] \d+#\d+: |\d+#\d+: \*\d|\*\d+ \w)", re.ASCII)
+
+
+def _next_head(text: str) -> re.Match[str] | None:
+    """Return the head of a record glued to the end of another; never within quotes."""
+    n_quotes = since = 0
+    for candidate in _GLUED.finditer(text):
+        at = candidate.start()
+        n_quotes += text.count('"', since, at)
+        since = at
+        # A value that a client chose may look like a head; it is within quotes.
+        if n_quotes % 2 == 0 and at and not text[at - 1].isalnum() and (match := _head_at(text, at)):
+            return match
+        if n_quotes % 2 == 0 and (match := _HEAD.match(text, at)):
+            return match
+    return None
+
+
+@lru_cache(maxsize=64)
+def _seconds(date: str) -> int:
+    return naive_seconds(date) if date else -1
+
+
+def _entry(path: str, line: int, text: str, head: tuple[str, ...]) -> ErrorEntry:
+    at = find_context(text)
+    if at < 0:
+        at = len(text)
+    meaning = meaning_of(text[:at].rstrip())
+    client, server, request, subrequest, upstream, host, referrer, extra = parse_context(text[at:])
+    method, target, protocol = split_request(request) if request else ("", "", "")
+    schema, peer, uri = split_upstream(upstream) if upstream else ("", "", "")
+    date, level, pid, tid, log_conn = head
+    return ErrorEntry(
+        path,
+        line,
+        _seconds(date),
+        level,
+        int(pid or -1),
+        int(tid or -1),
+        int(log_conn or -1),
+        meaning.kind,
+        meaning.action,
+        meaning.errno,
+        meaning.errno_name,
+        meaning.message,
+        client,
+        server,
+        request,
+        method,
+        target,
+        protocol,
+        subrequest,
+        upstream,
+        schema,
+        peer,
+        uri,
+        host,
+        referrer,
+        extra,
+        concerns_upstream(meaning, upstream),
+    )

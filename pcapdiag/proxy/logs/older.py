@@ -1,0 +1,144 @@
+"""Rotated logs beside those that were given: read where a log begins only after the time that is looked at.
+
+Knows logs and times; whose time it is and what is made of the entries is others' affair.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from pcapdiag.proxy.logs.access_log import read_access_log
+from pcapdiag.proxy.logs.error_log import read_error_log
+from pcapdiag.proxy.logs.files import older_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from pcapdiag.proxy.logs.entries import AccessEntry, ErrorEntry, Log
+
+T = TypeVar("T")
+
+BESIDE_NS = 60 * 1_000_000_000
+"""[ns] How much around the time is read, too: failures before it may have put peers out."""
+ANY_ZONE_NS = 15 * 3600 * 1_000_000_000
+"""[ns] The same where the log's zone is not known."""
+
+
+@dataclass(slots=True)
+class Within(Generic[T]):
+    """The entries of a rotated log within a time [ns]; `n_entries` counts those that were handed out.
+
+    `kind` says what the log is, `beside` which log it was rotated away from.
+    """
+
+    log: Log[T]
+    kind: str
+    beside: str
+    time_ns: Callable[[T], int]
+    low_ns: int
+    high_ns: int
+    n_entries: int = 0
+
+    def __iter__(self) -> Iterator[T]:
+        self.n_entries = 0
+        for entry in self.log:
+            if self.low_ns <= self.time_ns(entry) <= self.high_ns:
+                self.n_entries += 1
+                yield entry
+
+
+@dataclass(frozen=True, slots=True)
+class OlderLogs:
+    """Rotated logs that may hold what the logs in use lack."""
+
+    errors: tuple[Within[ErrorEntry], ...] = ()
+    accesses: tuple[Within[AccessEntry], ...] = ()
+
+    @property
+    def used(self) -> tuple[Within[ErrorEntry] | Within[AccessEntry], ...]:
+        """Those that held something, once they have been read."""
+        errors = [log for log in self.errors if log.n_entries]
+        return (*errors, *(log for log in self.accesses if log.n_entries))
+
+    def remarks(self) -> Iterator[str]:
+        """Yield a sentence for each log that was not enough."""
+        for beside in dict.fromkeys(log.beside for log in self.used):
+            names = ", ".join(log.log.path for log in self.used if log.beside == beside)
+            yield f"{beside} begins after the capture does; of {names} what lies in the capture's time was read, too"
+
+
+def find_older(
+    error_logs: Sequence[str],
+    access_logs: Sequence[str],
+    log_format: str | None,
+    first_ns: int,
+    last_ns: int,
+    offset_ns: int | None,
+    *,
+    given: Iterable[str],
+) -> OlderLogs:
+    """Return the rotated logs that are needed to cover a time.
+
+    Parameters
+    ----------
+    error_logs, access_logs : sequence of str
+        The logs in use.
+    log_format : str or None
+        Of the access logs.
+    first_ns, last_ns : int
+        [ns] The time, UTC.
+    offset_ns : int or None
+        [ns] The error log's local time minus UTC; None if it is not known.
+    given : iterable of str
+        Files that are read anyway.
+
+    Returns
+    -------
+    OlderLogs
+        Empty if the logs begin early enough.
+    """
+    read = {str(Path(path).resolve()) for path in given}
+    around = ANY_ZONE_NS if offset_ns is None else BESIDE_NS
+    low, high = first_ns + (offset_ns or 0) - around, last_ns + (offset_ns or 0) + around
+    errors = tuple(
+        Within(read_error_log(file), "error_log", path, _of_error, low, high)
+        for path in error_logs
+        for file in _needed(path, lambda p: _begin(read_error_log(p), _of_error), low, high, read)
+    )
+    first, last = first_ns - BESIDE_NS, last_ns + BESIDE_NS
+    accesses = tuple(
+        Within(read_access_log(file, log_format), "access_log", path, _of_access, first, last)
+        for path in access_logs
+        for file in _needed(path, lambda p: _begin(read_access_log(p, log_format), _of_access), first, last, read)
+    )
+    return OlderLogs(errors, accesses)
+
+
+def _needed(path: str, begin: Callable[[str], int], low_ns: int, high_ns: int, read: set[str]) -> Iterator[str]:
+    """Yield the files rotated away from a log, the newest first, until the time is covered."""
+    first = begin(path)
+    for file in older_files(path):
+        if 0 <= first <= low_ns:
+            return
+        begins = begin(file)
+        if begins < 0:
+            continue
+        if begins <= high_ns and str(Path(file).resolve()) not in read:
+            read.add(str(Path(file).resolve()))
+            yield file
+        first = begins
+
+
+def _of_error(entry: ErrorEntry) -> int:
+    return entry.ts_s * 1_000_000_000
+
+
+def _of_access(entry: AccessEntry) -> int:
+    return entry.ts_ns
+
+
+def _begin(log: Log[T], time_ns: Callable[[T], int]) -> int:
+    """Return the first time [ns] of a log, -1 if it has none."""
+    return next((at for entry in log if (at := time_ns(entry)) >= 0), -1)

@@ -1,0 +1,1 @@
+"""One report, said in each form: terminal, HTML, Markdown, Jira, Slack, JSON."""

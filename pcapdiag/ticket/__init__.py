@@ -1,0 +1,1 @@
+"""What leaves for a ticket: evidence, bundles, attachments, messages."""

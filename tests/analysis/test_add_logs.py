@@ -1,0 +1,103 @@
+"""From files to the joined ledger: which file is what, which zone, which format, and what was left out."""
+
+import pytest
+
+import pcapdiag
+from pcapdiag.analysis.add_logs import access_format, add_logs, expand_inputs, proxy_version
+from pcapdiag.analysis.inputs import Inputs
+from pcapdiag.base.errors import LogError, UsageError
+from pcapdiag.proxy.conf.read import read_proxy_conf
+from tests.conftest import ROOT
+
+CASE = ROOT / "captures" / "idle_close_race_65s"
+
+
+@pytest.fixture(scope="module")
+def analysis():
+    """Return the analysis of a race, without logs."""
+    return pcapdiag.analyze(CASE / "proxy.pcap").analysis
+
+
+@pytest.fixture
+def settings_of(tmp_path):
+    """Return a function that reads a configuration of these lines within ``http``."""
+
+    def read(*lines):
+        path = tmp_path / "nginx.conf"
+        path.write_text("\n".join(["events {}", "http {", *lines, "}"]))
+        return read_proxy_conf(str(path), version="")
+
+    return read
+
+
+def test_without_a_file_nothing_changes(analysis):
+    assert add_logs(analysis, Inputs()) is analysis
+
+
+def test_a_log_is_joined_and_a_configuration_is_kept(analysis):
+    inputs = Inputs(error_logs=(str(CASE / "error.log"),), proxy_conf=str(CASE / "nginx.conf"))
+    joined = add_logs(analysis, inputs)
+    assert len(joined.log.entries) > 0
+    assert joined.log.clients is None, "no access log was given"
+    assert joined.settings is not None
+    assert analysis.log is None
+    assert joined.losses == analysis.losses
+
+
+def test_a_configuration_alone_makes_no_ledger(analysis):
+    added = add_logs(analysis, Inputs(proxy_conf=str(CASE / "nginx.conf")))
+    assert (added.log, added.settings is not None) == (None, True)
+
+
+def test_lines_that_are_none_are_counted_and_some_are_named(analysis, tmp_path):
+    log = tmp_path / "error.log"
+    log.write_text("no log line\n" * 7 + (CASE / "error.log").read_text())
+    (note,) = (n for n in add_logs(analysis, Inputs(error_logs=(str(log),))).notes if n.code == "log-lines-skipped")
+    assert note.file == str(log)
+    assert note.text.startswith("7 of ")
+    assert note.text.endswith("lines are no log lines (line 1, 2, 3, 4, 5, ...)")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error"),
+    [
+        (Inputs(error_logs=("/nowhere/error.log",)), LogError),
+        (Inputs(proxy_conf="/nowhere/nginx.conf"), UsageError),
+    ],
+)
+def test_what_cannot_be_read_is_an_error(analysis, inputs, error):
+    with pytest.raises(error):
+        add_logs(analysis, inputs)
+
+
+def test_a_folder_stands_for_the_logs_in_it(tmp_path):
+    for name in ("error.log", "error.log.1", "access.log", "other.txt"):
+        (tmp_path / name).write_text("x\n")
+    inputs = Inputs(error_logs=(str(tmp_path), str(tmp_path / "error.log")), access_logs=(str(tmp_path),))
+    expanded = expand_inputs(inputs)
+    assert expanded.error_logs == (str(tmp_path / "error.log"),)  # older ones are looked for when they are needed
+    assert expanded.access_logs == (str(tmp_path / "access.log"),)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LogError):
+        expand_inputs(Inputs(error_logs=(str(tmp_path / "empty"),)))
+
+
+def test_a_format_that_was_given_stands_above_the_configured_one(settings_of):
+    settings = settings_of("log_format mine '$remote_addr $status';", "access_log /a mine;")
+    assert access_format(Inputs(log_format="$status"), settings) == "$status"
+    assert access_format(Inputs(), settings) == "$remote_addr $status"
+    assert access_format(Inputs(), None) is None
+
+
+def test_of_several_configured_formats_none_is_chosen(settings_of):
+    lines = ("log_format a '$status';", "log_format b '$msec';", "access_log /a a;", "access_log /b b;")
+    assert access_format(Inputs(), settings_of(*lines)) is None
+
+
+def test_the_way_of_escaping_is_part_of_a_format(settings_of):
+    settings = settings_of('log_format mine escape=json \'{"s":"$status"}\';', "access_log /a mine;")
+    assert access_format(Inputs(), settings) == 'escape=json {"s":"$status"}'
+
+
+def test_without_the_clients_leg_the_proxys_version_is_unknown(analysis):
+    assert proxy_version(analysis) == ""

@@ -1,0 +1,75 @@
+"""The same analysis with other addresses and names: nothing in it tells of the original ones."""
+
+import dataclasses
+from typing import NamedTuple
+
+import pytest
+
+import pcapdiag
+from pcapdiag.analysis.disguise import disguise, disguise_analysis, teach
+from pcapdiag.base.codes import Leg
+from pcapdiag.privacy.anonymize import KEY_BYTES, Anonymizer
+from tests.conftest import ROOT
+
+CASE = ROOT / "captures" / "idle_close_race_65s"
+
+
+class Pair(NamedTuple):
+    peer: str
+    number: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Thing:
+    message: str
+    remedy: str
+    leg: Leg
+    inner: object
+
+
+@pytest.fixture(scope="module")
+def anonymizer():
+    return Anonymizer(bytes(range(KEY_BYTES)))
+
+
+def test_every_text_is_mapped_wherever_it_stands_and_nothing_else(anonymizer):
+    thing = Thing("10.1.1.1:80 closed", "wait", Leg.UPSTREAM, [Pair("10.1.1.1:80", 5), {"10.1.1.1": frozenset({1.5})}])
+    other = disguise(thing, anonymizer)
+    image = anonymizer.text("10.1.1.1")
+    assert image != "10.1.1.1"
+    assert other == Thing(
+        f"{image}:80 closed", "wait", Leg.UPSTREAM, [Pair(f"{image}:80", 5), {image: frozenset({1.5})}]
+    )
+    assert isinstance(other.inner[0], Pair)
+    assert other.leg is Leg.UPSTREAM
+
+
+def test_an_analysis_keeps_its_numbers_and_loses_its_names():
+    result = pcapdiag.analyze(
+        CASE / "proxy.pcap", error_logs=[CASE / "error.log"], proxy_conf=CASE / "nginx.conf", redact=False
+    )
+    anonymizer = Anonymizer(bytes(range(KEY_BYTES)))
+    before = result.analysis
+    teach(anonymizer, before, (), [str(CASE / "error.log"), str(CASE / "nginx.conf")])
+    after = disguise_analysis(before, anonymizer)
+    assert [u.exchanges for u in after.upstreams] == [u.exchanges for u in before.upstreams]
+    assert (after.exchanges["request_ts_ns"] == before.exchanges["request_ts_ns"]).all()
+    assert len(after.log.entries) == len(before.log.entries)
+    old = {str(u.endpoint.address) for u in before.upstreams}
+    new = {str(u.endpoint.address) for u in after.upstreams}
+    assert new == {anonymizer.text(address) for address in old}
+    told = repr((after.upstreams, after.losses, after.log, after.settings, after.captures))
+    assert [address for address in old if address in told] == []
+    assert str(CASE) not in told
+
+
+def test_texts_of_the_capture_keep_their_places():
+    result = pcapdiag.analyze(CASE / "proxy.pcap", redact=False)
+    anonymizer = Anonymizer(bytes(range(KEY_BYTES)))
+    teach(anonymizer, result.analysis, (), ())
+    after = disguise_analysis(result.analysis, anonymizer)
+    row = next(row for chunk in result.analysis.exchanges.chunks() for row in chunk.rows if row["host_len"] > 0)
+    offset, length = int(row["text_offset"] + row["target_len"]), int(row["host_len"])
+    host = result.analysis.texts.read(offset, length)
+    assert len(after.texts.read(offset, length)) == length
+    assert after.texts.read(offset, length) != host

@@ -1,0 +1,109 @@
+"""The idle timeout is where the ages are dense."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pcapdiag.analysis.idle_timeout import estimate_idle_timeout
+from pcapdiag.base.findings import Confidence
+
+MS, S = 1_000_000, 1_000_000_000
+
+
+def estimate(ages_ms, closed_ms=None, **settings):
+    ages = np.array([round(a * MS) for a in ages_ms], dtype=np.int64)
+    times = range(0, 10_000 * len(ages), 10_000) if closed_ms is None else closed_ms
+    return estimate_idle_timeout(ages, np.array([t * MS for t in times], dtype=np.int64), **settings)
+
+
+def test_no_ages_give_no_timeout():
+    assert estimate([]) is None
+
+
+def test_three_equal_ages_at_three_moments_confirm_it():
+    value, spread, samples, confidence = estimate([4_001, 4_003, 4_009])
+    assert (value, spread, samples, confidence) == (4_003 * MS, 8 * MS, 3, Confidence.CONFIRMED)
+
+
+def test_the_value_is_the_cluster_and_not_the_mean():
+    value, _, samples, confidence = estimate([212, 700, 1_500, 4_001, 4_002, 4_003, 4_004, 4_005])
+    assert (value, samples, confidence) == (4_003 * MS, 5, Confidence.CONFIRMED)
+
+
+def test_one_moment_is_one_observation():
+    assert estimate([4_001, 4_002, 4_003], [0, 10, 20])[3] is Confidence.LIKELY
+    assert estimate([4_001, 4_002], [0, 10])[3] is Confidence.POSSIBLE
+    assert estimate([4_001])[3] is Confidence.POSSIBLE
+
+
+def test_two_moments_make_it_likely():
+    assert estimate([4_001, 4_002])[3] is Confidence.LIKELY
+
+
+def test_scattered_ages_give_none():
+    assert estimate([250, 900, 1_700, 3_100]) is None
+    assert estimate([1_000, 4_000]) is None
+
+
+def test_a_reload_is_left_out():
+    reload = [(age, 50_000) for age in (200, 800, 1_500, 2_300, 3_100)]
+    timer = [(4_001, 1_000), (4_002, 21_000), (4_003, 33_000)]
+    ages, times = zip(*reload, *timer, strict=True)
+    assert estimate(ages, times)[:3:2] == (4_002 * MS, 3)
+    assert estimate(*zip(*reload, strict=True)) is None
+
+
+def test_a_sweep_gives_the_youngest_it_closed():
+    ages = [120_300, 125_100, 131_700, 138_000, 141_900, 147_700, 149_900, 122_000]
+    value, spread, samples, confidence = estimate(ages)
+    assert (value, spread, samples, confidence) == (120_300 * MS, 29_600 * MS, 8, Confidence.LIKELY)
+
+
+def test_a_few_kills_are_no_sweep():
+    assert estimate([4_617, 4_795, 5_400, 5_900]) is None
+
+
+def test_the_keep_alive_field_raises_the_confidence():
+    assert estimate([5_001], hint_s=5)[3] is Confidence.LIKELY
+    assert estimate([6_001], hint_s=5)[3] is Confidence.LIKELY
+    assert estimate([9_001], hint_s=5)[3] is Confidence.POSSIBLE
+
+
+def test_jitter_widens_the_spread_and_nothing_else():
+    value, spread, samples, confidence = estimate([4_000, 4_012, 4_031, 4_044, 4_059])
+    assert confidence is Confidence.CONFIRMED
+    assert samples == 5
+    assert 4_000 * MS <= value <= 4_059 * MS
+    assert spread == 59 * MS
+
+
+@given(
+    timeout_ms=st.integers(500, 3_600_000),
+    late_us=st.lists(st.integers(0, 20_000), min_size=3, max_size=40),
+    later=st.integers(0, 10**9),
+)
+def test_an_exact_timer_is_found_whatever_it_is_and_whenever(timeout_ms, late_us, later):
+    ages = [timeout_ms + late / 1000 for late in late_us]
+    value, spread, samples, confidence = estimate(ages, [later + 10_000 * i for i in range(len(ages))])
+    assert timeout_ms * MS <= value <= (timeout_ms + 20) * MS
+    assert spread <= 20 * MS
+    assert samples == len(ages)
+    assert confidence is Confidence.CONFIRMED
+
+
+@given(
+    ages=st.lists(st.integers(100, 100_000), max_size=30),
+    gaps=st.lists(st.integers(0, 5_000), min_size=30, max_size=30),
+    later=st.integers(-(10**9), 10**9),
+)
+def test_the_clock_does_not_matter(ages, gaps, later):
+    times = np.cumsum(gaps)[: len(ages)].tolist()
+    assert estimate(ages, times) == estimate(ages, [t + later for t in times])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 1000])
+def test_samples_never_exceed_the_ages(n):
+    rng = np.random.default_rng(n)
+    found = estimate(rng.integers(100, 60_000, n).tolist())
+    assert found is None or 1 <= found[2] <= n

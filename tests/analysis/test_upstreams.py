@@ -1,0 +1,266 @@
+"""What is measured of an upstream, from tables made by hand."""
+
+import numpy as np
+import pytest
+
+from pcapdiag.analysis.model import Endpoint
+from pcapdiag.analysis.upstreams import measure_upstreams
+from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Leg, Outcome
+from pcapdiag.base.columns import CONNECTIONS, EXCHANGES
+from pcapdiag.base.findings import Confidence
+from pcapdiag.base.tables import ByteStore, Table
+from pcapdiag.base.units import parse_address
+from tests.rules.builders import END, Scene, acknowledged, fin
+
+MS, S = 1_000_000, 1_000_000_000
+NOTHING = ("handshake_resp_ns", "handshake_orig_ns", "rtt_min_ns", "idle_at_close_ns", "closing_ts_ns", "keep_alive_s")
+
+
+def conn(
+    address="10.1.1.1", port=80, *, closer=Direction.NONE, kind=ClosingKind.FIN, idle_ms=-1.0, at_s=0.0, **changes
+):
+    """Return one connection as a dict; `idle_ms` is its age when `closer` closed it at `at_s`."""
+    hi, lo = parse_address(address)
+    row = dict.fromkeys(NOTHING, -1) | {
+        "resp_hi": hi,
+        "resp_lo": lo,
+        "resp_port": port,
+        "orig_isn": 1,
+        "n_exchanges": 3,
+    }
+    row["first_closer"] = closer
+    if closer is not Direction.NONE:
+        idle_ns = round(idle_ms * MS) if idle_ms >= 0 else -1
+        row |= {"closing_kind": kind, "idle_at_close_ns": idle_ns, "closing_ts_ns": round(at_s * S)}
+    return row | changes
+
+
+def idle_closes(*ages_ms, closer=Direction.RESP, **changes):
+    return [conn(closer=closer, idle_ms=age, at_s=10.0 * i, **changes) for i, age in enumerate(ages_ms)]
+
+
+def measure(*rows, exchanges=(), losses=(), legs=None, texts=None):
+    table = CONNECTIONS.empty(len(rows))
+    table["conn"] = np.arange(len(rows))
+    for into, row in zip(table, rows, strict=True):
+        for name, value in row.items():
+            into[name] = value
+    exchanged = EXCHANGES.empty(len(exchanges))
+    exchanged["idle_before_ns"] = -1
+    for into, row in zip(exchanged, exchanges, strict=True):
+        for name, value in row.items():
+            into[name] = value
+    legs = np.full(len(rows), Leg.UPSTREAM, dtype=np.int8) if legs is None else np.array(legs, dtype=np.int8)
+    store = texts or ByteStore()
+    return measure_upstreams(Table(CONNECTIONS, table), Table(EXCHANGES, exchanged), legs, losses, store)
+
+
+def gap(ms, *, conn=0, outcome=Outcome.ANSWERED, **changes):
+    return {"conn": conn, "idle_before_ns": round(ms * MS), "outcome": outcome, "depth": 1} | changes
+
+
+def test_no_connections_are_no_upstreams():
+    assert measure() == ()
+
+
+def test_only_the_upstream_leg_counts():
+    assert measure(conn(), legs=[Leg.CLIENT]) == ()
+
+
+def test_upstreams_are_endpoints_in_order():
+    found = measure(conn("10.1.1.2"), conn("10.1.1.1", 81), conn("10.1.1.1"), conn("10.1.1.2"))
+    assert [(u.endpoint, u.connections, u.exchanges) for u in found] == [
+        (Endpoint("10.1.1.1", 80), 1, 3),
+        (Endpoint("10.1.1.1", 81), 1, 3),
+        (Endpoint("10.1.1.2", 80), 2, 6),
+    ]
+
+
+@pytest.mark.parametrize(("resp_ms", "orig_ms"), [(160, 0.02), (0.02, 160), (80, 80.02)])
+def test_the_rtt_is_both_halves_of_the_handshake_wherever_one_captured(resp_ms, orig_ms):
+    halves = {"handshake_resp_ns": round(resp_ms * MS), "handshake_orig_ns": round(orig_ms * MS)}
+    (upstream,) = measure(conn(**halves))
+    assert upstream.rtt_p50_ns == pytest.approx(160 * MS, abs=MS)
+
+
+def test_without_handshakes_the_rtt_comes_from_data():
+    (upstream,) = measure(conn(rtt_min_ns=41 * MS), conn(rtt_min_ns=40 * MS))
+    assert (upstream.rtt_min_ns, upstream.rtt_p99_ns) == (40 * MS, 41 * MS)
+
+
+def test_idle_closings_of_the_upstream_measure_its_timeout():
+    (upstream,) = measure(*idle_closes(4_001, 4_003, 4_004, handshake_resp_ns=160 * MS))
+    assert upstream.idle_timeout.value_ns == 4_003 * MS
+    assert upstream.idle_timeout.confidence == Confidence.CONFIRMED
+    assert upstream.race_window_ns == (3_843 * MS, 4_003 * MS)
+    assert (upstream.idle_closes_by_upstream, upstream.idle_closes_by_proxy) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"closer": Direction.ORIG},
+        {"closing_open_exchange": 1},
+    ],
+)
+def test_other_closings_measure_nothing(changes):
+    (upstream,) = measure(*idle_closes(4_001, 4_003, 4_004, **changes))
+    assert upstream.idle_timeout is None
+    assert upstream.race_window_ns == (-1, -1)
+
+
+@pytest.mark.parametrize(("ages_ms", "is_measured"), [((4_001,), False), ((4_001, 900), False), ((4_001, 4_003), True)])
+def test_resets_of_idle_connections_measure_where_they_agree(ages_ms, is_measured):
+    (upstream,) = measure(*idle_closes(*ages_ms, kind=ClosingKind.RST))
+    assert (upstream.idle_timeout is not None) == is_measured
+    assert upstream.idle_closes_by_upstream == (2 if is_measured else 0)
+
+
+def test_a_reset_among_orderly_idle_closings_measures_nothing():
+    rows = *idle_closes(4_001, 4_003, 4_004), conn(closer=Direction.RESP, kind=ClosingKind.RST, idle_ms=900, at_s=50)
+    (upstream,) = measure(*rows)
+    assert upstream.idle_timeout.samples == 3
+
+
+def test_the_proxys_own_timeout_is_seen_where_it_closes_first():
+    (upstream,) = measure(
+        *idle_closes(3_000.5, 3_000.6, 3_001, closer=Direction.ORIG), *idle_closes(100, closer=Direction.ORIG)
+    )
+    assert upstream.proxy_idle_close_ns == pytest.approx(3_000.6 * MS, abs=MS)
+    assert upstream.idle_closes_by_proxy == 4
+
+
+def test_closings_that_a_request_crossed_measure_too():
+    scene = Scene()
+    losses = [scene.lost(fin(127 + i), idle_ms=3_877, late=10_000 * i) for i in range(3)]
+    (upstream,) = measure(*[conn() for _ in losses], losses=losses)
+    assert upstream.idle_timeout.value_ns == pytest.approx(4_005 * MS, abs=MS)
+    assert upstream.idle_timeout.samples == 3
+    assert upstream.unanswered == 3
+
+
+def test_a_raced_closing_that_was_seen_before_the_request_counts_once():
+    scene = Scene()
+    loss = scene.lost(fin(-0.5), idle_ms=4_001.5)
+    (upstream,) = measure(conn(closer=Direction.RESP, idle_ms=4_001, at_s=1), losses=[loss])
+    assert upstream.idle_timeout.samples == 1
+
+
+def test_closings_beside_a_death_measure_nothing():
+    scene = Scene()
+    death = scene.lost(acknowledged(160), fin(500, ack=END), idle_ms=17)
+    at_s = (scene.t0 + 10_500 * MS) / S
+    idle = [
+        conn(closer=Direction.RESP, idle_ms=4_001, at_s=0) | {"closing_ts_ns": round(at_s * S) + i * MS}
+        for i in range(3)
+    ]
+    (upstream,) = measure(conn(), *idle, losses=[death])
+    assert upstream.idle_timeout is None
+
+
+def test_gaps_that_a_timeout_would_not_allow_refute_it():
+    closes = idle_closes(4_001, 4_003, 4_004, handshake_resp_ns=MS)
+    (once,) = measure(*closes, exchanges=[gap(9_000)])
+    assert once.idle_timeout.confidence == Confidence.POSSIBLE
+    (often,) = measure(*closes, exchanges=[gap(9_000)] * 4)
+    assert often.idle_timeout is None
+    assert often.near_misses == 0
+    assert often.longest_answered_gap_ns == 9_000 * MS
+
+
+def test_near_misses_are_answered_gaps_at_the_edge_of_the_window():
+    closes = idle_closes(4_000, 4_000, 4_000, handshake_resp_ns=160 * MS)
+    gaps = [gap(3_679), gap(3_681), gap(3_839), gap(3_850), gap(3_900, outcome=Outcome.UNANSWERED)]
+    (upstream,) = measure(*closes, exchanges=[*gaps, gap(50), {"conn": 0, "idle_before_ns": -1}])
+    assert upstream.near_misses == 3
+    assert upstream.reused == 6
+    assert upstream.longest_answered_gap_ns == 3_850 * MS
+
+
+def test_gaps_count_for_their_own_upstream_only():
+    closes = idle_closes(4_000, 4_000, 4_000, handshake_resp_ns=160 * MS)
+    first, second = measure(*closes, conn("10.1.1.2"), exchanges=[gap(3_850, conn=3), gap(3_700)])
+    assert (first.near_misses, second.near_misses) == (1, 0)
+    assert (first.longest_answered_gap_ns, second.longest_answered_gap_ns) == (3_700 * MS, 3_850 * MS)
+
+
+def test_a_limit_of_requests_shows_where_the_upstream_closes_at_once():
+    at_once = [conn(closer=Direction.RESP, idle_ms=0.1, at_s=i, n_exchanges=10) for i in range(3)]
+    assert measure(*at_once, conn(n_exchanges=7))[0].requests_per_connection_limit == 10
+    assert measure(*at_once, conn(n_exchanges=11))[0].requests_per_connection_limit == -1
+    assert measure(*at_once[:2])[0].requests_per_connection_limit == -1
+    assert (
+        measure(*at_once[:2], conn(closer=Direction.RESP, idle_ms=0.1, n_exchanges=4))[0].requests_per_connection_limit
+        == -1
+    )
+
+
+def test_a_limit_of_requests_shows_where_the_upstream_announces_it():
+    rows = [conn(closer=Direction.ORIG, n_exchanges=10) for _ in range(3)]
+    last = [gap(5, conn=i, depth=9, flags=ExchangeFlag.CONNECTION_CLOSE) for i in range(3)]
+    assert measure(*rows, exchanges=last)[0].requests_per_connection_limit == 10
+    assert measure(*rows, exchanges=[*last, gap(5, depth=10)])[0].requests_per_connection_limit == -1
+
+
+def test_one_request_per_connection_is_no_limit():
+    rows = [conn(closer=Direction.RESP, idle_ms=0.1, at_s=i, n_exchanges=1) for i in range(5)]
+    first = [gap(5, conn=i, depth=0, flags=ExchangeFlag.CONNECTION_CLOSE) for i in range(5)]
+    assert measure(*rows, exchanges=first)[0].requests_per_connection_limit == -1
+
+
+def test_the_server_field_and_the_keep_alive_field_are_the_first_ones_seen():
+    texts = ByteStore()
+    texts.append(np.frombuffer(b"nginx/1.22.1\xff", dtype=np.uint8))
+    (upstream,) = measure(
+        conn(), conn(server_offset=0, server_len=13, keep_alive_s=5), conn(keep_alive_s=7), texts=texts
+    )
+    assert upstream.server_field == "nginx/1.22.1\\xff"
+    assert upstream.keep_alive_s == 5
+
+
+def test_the_timeout_is_named_after_the_server_field():
+    texts = ByteStore()
+    texts.append(np.frombuffer(b"nginx", dtype=np.uint8))
+    (upstream,) = measure(*idle_closes(65_001, 65_010, 65_020, server_len=5), texts=texts)
+    assert upstream.idle_timeout.named_as == ("nginx (shipped nginx.conf)",)
+
+
+class Chunked(Table):
+    """A table that is only ever read a chunk at a time."""
+
+    def __getitem__(self, name):
+        pytest.fail(f"the whole column {name} was asked for")
+
+    def chunks(self):
+        for row in range(len(self.rows)):
+            yield Table(self.schema, self.rows[row : row + 1])
+
+
+def test_exchanges_are_read_chunk_by_chunk():
+    rows = EXCHANGES.empty(3)
+    rows["idle_before_ns"] = [100 * MS, 3_900 * MS, 3_850 * MS]
+    table = CONNECTIONS.empty(3)
+    for into, row in zip(table, idle_closes(4_000, 4_000, 4_000, handshake_resp_ns=160 * MS), strict=True):
+        for name, value in row.items():
+            into[name] = value
+    legs = np.full(3, Leg.UPSTREAM, dtype=np.int8)
+    (upstream,) = measure_upstreams(Table(CONNECTIONS, table), Chunked(EXCHANGES, rows), legs, (), ByteStore())
+    assert (upstream.reused, upstream.near_misses) == (3, 2)
+
+
+def test_the_cost_of_handshakes_is_counted_where_they_were_seen():
+    rows = (
+        conn(handshake_resp_ns=80 * MS, handshake_orig_ns=1 * MS),
+        conn(handshake_resp_ns=90 * MS),
+        conn(),  # the capture began later than this connection
+        conn("10.1.1.2", handshake_resp_ns=5 * MS, n_exchanges=0),
+    )
+    first, second = measure(*rows)
+    assert (first.opened, first.handshake_ns) == (2, 171 * MS)
+    assert (second.opened, second.handshake_ns) == (1, 5 * MS)
+
+
+def test_the_longest_gap_may_be_one_that_lost_its_request():
+    (upstream,) = measure(conn(), exchanges=[gap(700), gap(4900, outcome=Outcome.UNANSWERED)])
+    assert upstream.longest_gap_ns == 4900 * MS
+    assert upstream.longest_answered_gap_ns == 700 * MS

@@ -1,0 +1,56 @@
+"""Names for measured timeouts: only verified defaults, and only what the Server field allows."""
+
+import pytest
+
+from pcapdiag.base.server_defaults import DEFAULTS, idle_timeout_setting, name_idle_timeout
+
+MS, S = 1_000_000, 1_000_000_000
+
+
+@pytest.mark.parametrize("default", DEFAULTS, ids=lambda d: d.name)
+def test_every_default_names_itself(default):
+    assert default.name in name_idle_timeout(default.idle_s * S + 5 * MS, 10 * MS, default.token)
+
+
+@pytest.mark.parametrize("default", DEFAULTS, ids=lambda d: d.name)
+def test_every_default_says_where_it_was_read_and_what_changes_it(default):
+    assert default.source
+    assert default.setting
+
+
+def test_several_servers_may_share_a_default():
+    names = name_idle_timeout(5 * S, 5 * MS)
+    assert {"Uvicorn", "Apache httpd", "Node.js", "Hypercorn"} <= set(names)
+
+
+def test_the_server_field_narrows_the_names():
+    assert name_idle_timeout(65 * S, 60 * MS, "nginx/1.22.1") == ("nginx (shipped nginx.conf)",)
+    assert name_idle_timeout(2 * S, 5 * MS, "uvicorn") == ("Gunicorn with Uvicorn worker",)
+
+
+def test_a_value_that_no_server_ships_with_has_no_name():
+    assert name_idle_timeout(4 * S, 5 * MS) == ()
+    assert name_idle_timeout(4 * S, 5 * MS, "nginx/1.22.1") == ()
+
+
+def test_a_sweep_is_late_by_a_different_time_each_time():
+    assert "waitress" in name_idle_timeout(121 * S, 25 * S)
+    assert name_idle_timeout(135 * S, 5 * MS) == ()
+
+
+@pytest.mark.parametrize(
+    ("server", "names", "setting"),
+    [
+        ("nginx/1.22.1", (), "nginx keepalive_timeout"),
+        ("openresty/1.25.3.1", (), "nginx keepalive_timeout"),
+        ("uvicorn", ("Gunicorn with Uvicorn worker",), "gunicorn --keep-alive"),
+        ("uvicorn", (), "gunicorn --keep-alive or uvicorn --timeout-keep-alive"),
+        ("uvicorn", ("Uvicorn",), "uvicorn --timeout-keep-alive"),
+        ("", ("Node.js",), "Node server.keepAliveTimeout"),
+        ("", ("Node.js", "Cowboy"), "Node server.keepAliveTimeout or Cowboy request_timeout"),
+        ("", ("Node.js", "Cowboy", "Hypercorn"), ""),
+        ("hand-made", (), ""),
+    ],
+)
+def test_the_setting_is_that_of_the_server(server, names, setting):
+    assert idle_timeout_setting(server, names) == setting

@@ -1,0 +1,633 @@
+"""Plain twin of the framer: one object per exchange, messages read by `tests.engine.http.kernels.plain_http_message`.
+
+Written from RFC 9112, RFC 8446 section 5 and the documentation of `columns.EXCHANGES` and the codes; it knows no slots,
+pools or bounds.
+"""
+
+from pcapdiag.base.codes import ConnEnd, ExchangeFlag, Fate, Framing, Key, Method, Outcome, Protocol
+from tests.engine.http.kernels.plain_http_message import (
+    Head,
+    Hole,
+    Message,
+    captured_of,
+    detect_protocol,
+    looks_like_request,
+    looks_like_response,
+    looks_like_tls,
+    parameter_of,
+)
+from tests.engine.tcp.kernels.plain_tcp import ACK, FIN, MOD, ORIG, RESP, RST, SYN, track
+
+LIMITS = {"target": 1536, "host": 256, "request_id": 128, "server": 128}
+
+
+class Exchange:
+    """One exchange; `row` is what `columns.EXCHANGES` says of it."""
+
+    def __init__(self, conversation):
+        c = conversation
+        self.is_answering = self.request_done = self.response_done = False
+        self.request_last_ns = self.response_last_ns = -1
+        self.text = {"target": b"", "host": b"", "request_id": b""}
+        self.flags = ExchangeFlag.MID_STREAM if c.is_mid_stream and c.n_exchanges == 0 else ExchangeFlag(0)
+        times = ("request_ts_ns", "idle_before_ns", "first_byte_ns", "duration_ns")
+        numbers = ("request_frame", "response_frame", "status_code")
+        sequence = ("request_seq", "request_end_seq", "request_ack", "response_seq")
+        self.row = dict.fromkeys((*times, *numbers, *sequence), -1)
+        self.row |= {"request_bytes": 0, "response_bytes": 0, "retransmissions": 0, "depth": c.n_exchanges}
+        self.row |= {"protocol": int(c.protocol), "method": int(Method.NONE)}
+        self.row |= {"request_framing": int(Framing.UNKNOWN), "response_framing": int(Framing.UNKNOWN)}
+        self.keys = {}
+        c.n_exchanges += 1
+        c.open.append(self)
+
+    @property
+    def is_turn(self):
+        """Whether the response lasts until the other side speaks."""
+        return self.is_answering and self.row["response_framing"] == Framing.TURN
+
+
+class Side:
+    """One direction: the message that is being read, if any."""
+
+    def __init__(self):
+        self.message = None
+        self.is_lost = self.is_turn = self.is_until_close = False
+        self.record = bytearray()
+        self.record_left = 0
+        self.record_counts = False
+
+    def start_anew(self):
+        """Expect a message."""
+        self.message = None
+        self.is_lost = self.is_turn = self.is_until_close = False
+
+    def lose(self):
+        """Ignore what comes until the next segment."""
+        self.start_anew()
+        self.is_lost = True
+
+
+class Conversation:
+    """The exchanges of one connection."""
+
+    def __init__(self, conn):
+        self.conn = conn
+        self.protocol = Protocol.UNKNOWN
+        self.open, self.done = [], []
+        self.sides = (Side(), Side())
+        self.n_exchanges = self.n_unanswered = 0
+        self.is_mid_stream = True
+        self.last_payload_ns = -1
+        self.keys = {}
+        self.is_tls_application = self.is_tls_13 = False
+        self.closing_seen = self.closing_open = self.close_announced = False
+        self.idle_at_close_ns = -1
+        self.orig_closed = self.resp_closed = self.resp_reset = False
+        self.orig_close_ack = -1
+        self.orig_max_ack = -1
+        self.keep_alive_s = self.keep_alive_max = -1
+        self.server = b""
+        self.ending = None
+
+    # What the tracker says.
+
+    def take(self, event, s):
+        """Take in an event of the TCP twin; `s` is the captured segment behind it, None for a hole."""
+        if event.kind == "HOLE":
+            self._skip_hole(event)
+            return
+        if event.fate in (Fate.DUPLICATE_CAPTURE, Fate.OUTSIDE_WINDOW):
+            return
+        is_repeated = event.fate in (Fate.RETRANSMISSION, Fate.SPURIOUS_RETRANSMISSION)
+        is_segment = event.kind == "SEGMENT"
+        if is_segment and s.flags & SYN:
+            self.is_mid_stream &= self.n_exchanges > 0
+            if is_repeated and event.dir == ORIG:
+                self.keys.setdefault(Key.RETRANSMISSION, event.frame)
+                self.keys[Key.LAST_RETRANSMISSION] = event.frame
+            else:
+                self.keys.setdefault(Key.SYN_ACK if s.flags & ACK else Key.SYN, event.frame)
+        first = self.open[0] if self.open else None
+        if is_segment and first and not first.response_done and first.row["request_seq"] >= 0:
+            if event.dir == RESP and s.flags & ACK:
+                self._note_acknowledgement(first, event.frame, s.ack)
+            into = (s.seq - first.row["request_seq"]) % MOD
+            if event.dir == ORIG and is_repeated and s.payload and into < max(1, first.row["request_bytes"]):
+                first.row["retransmissions"] += 1
+                self.keys.setdefault(Key.RETRANSMISSION, event.frame)
+                self.keys[Key.LAST_RETRANSMISSION] = event.frame
+        if event.length:
+            values = [*event.data, *[None] * (event.length - len(event.data))]
+            if event.dir == ORIG:
+                self._feed_request(event, s, values)
+            else:
+                self._feed_response(event, s, values)
+        if is_segment and s.flags & (FIN | RST):
+            self._note_closing(event, s)
+
+    def _note_acknowledgement(self, x, frame, ack):
+        if 0 <= (ack - x.row["request_end_seq"]) % MOD < MOD // 2:
+            x.flags |= ExchangeFlag.ACKNOWLEDGED
+            self.keys.setdefault(Key.ACK, frame)
+        elif 0 < (ack - x.row["request_seq"]) % MOD < MOD // 2:
+            x.flags |= ExchangeFlag.ACKNOWLEDGED_PART
+
+    def _note_closing(self, event, s):
+        is_reset = bool(s.flags & RST)
+        x = self._answering()
+        if event.dir == ORIG:
+            self.orig_closed = True
+            if self.orig_close_ack < 0 and s.flags & ACK:
+                self.orig_close_ack = s.ack % MOD
+            self.keys.setdefault(Key.ORIG_RST if is_reset else Key.ORIG_FIN, event.frame)
+        else:
+            self.resp_closed = True
+            self.resp_reset |= is_reset
+            self.keys.setdefault(Key.RESP_RST if is_reset else Key.RESP_FIN, event.frame)
+            if not is_reset and x and self.sides[RESP].is_until_close:
+                x.response_done = True
+                self.sides[RESP].start_anew()
+                x = None
+        if self.closing_seen:
+            return
+        self.closing_seen = True
+        if x and not x.is_turn:
+            self.closing_open = True
+        elif self.last_payload_ns >= 0 and not self.close_announced:
+            self.idle_at_close_ns = max(0, event.ts_ns - self.last_payload_ns)
+
+    def finish(self, row):
+        """End the connection; `row` is the TCP twin's."""
+        is_closed = self.orig_closed or self.resp_closed or row["end"] == ConnEnd.PORT_REUSE
+        self.ending = "closed" if is_closed else "cut"
+        self.orig_max_ack = row["orig_max_ack"]
+        request, response = (side.message for side in self.sides)
+        if request and isinstance(request.parsed, Head) and request.parsed.end == -1:
+            self._note_request_head(request.exchange, request.parsed)
+        if response and isinstance(response.parsed, Head) and response.parsed.end == -1 and self.open:
+            self.open[0].row["status_code"] = response.parsed.status
+        while self.open:
+            self._hand_out()
+
+    # Exchanges.
+
+    def _answering(self):
+        """Return the exchange that responder bytes belong to."""
+        return self.open[0] if self.open and not self.open[0].response_done else None
+
+    def _has_only_a_head(self):
+        message = self.sides[RESP].message
+        return (
+            message is not None
+            and message.framing == Framing.CONTENT_LENGTH
+            and not message.is_done
+            and len(message.values) == message.head.end
+        )
+
+    def _begin_request(self, event, s, seq):
+        if self.open and self.open[0].is_turn:
+            self.open[0].response_done = True
+            if self.sides[RESP].is_turn:
+                self.sides[RESP].start_anew()
+        if self.open and self.open[0].row["request_frame"] == -1 and self._has_only_a_head():
+            self.open[0].response_done = True  # it may have answered HEAD
+            self.sides[RESP].start_anew()
+        if self.open and self.open[0].response_done:
+            self._hand_out()
+        is_pipelined = bool(self.open)
+        x = Exchange(self)
+        x.row |= {"request_frame": event.frame, "request_ts_ns": event.ts_ns, "request_seq": seq}
+        x.row |= {"request_end_seq": seq, "request_ack": s.ack % MOD if s.flags & ACK else -1}
+        if is_pipelined:
+            x.flags |= ExchangeFlag.PIPELINED
+            return x
+        if self.last_payload_ns >= 0 and (x.row["depth"] > 0 or self.is_mid_stream):
+            x.row["idle_before_ns"] = max(0, event.ts_ns - self.last_payload_ns)
+        before = self.keys.get(Key.RESPONSE_END, self.keys.get(Key.RESPONSE))
+        if before is not None:
+            self.keys[Key.RESPONSE_BEFORE] = before
+        self._forget_request_keys()
+        self.keys[Key.REQUEST] = event.frame
+        return x
+
+    def _forget_request_keys(self):
+        of_connection = (Key.SYN, Key.SYN_ACK, Key.RESPONSE_BEFORE, Key.RESP_FIN, Key.ORIG_FIN, Key.RESP_RST)
+        self.keys = {k: v for k, v in self.keys.items() if k in (*of_connection, Key.ORIG_RST)}
+
+    def _set_key(self, key, frame):
+        if frame >= 0:
+            self.keys[key] = frame
+        else:
+            self.keys.pop(key, None)
+
+    def _extend_request(self, x, event, length):
+        if length <= 0:
+            return
+        x.row["request_bytes"] += length
+        x.row["request_end_seq"] = (x.row["request_end_seq"] + length) % MOD
+        x.request_last_ns = event.ts_ns
+        if x.flags & ExchangeFlag.ACKNOWLEDGED:
+            x.flags = x.flags & ~ExchangeFlag.ACKNOWLEDGED | ExchangeFlag.ACKNOWLEDGED_PART
+            self.keys.pop(Key.ACK, None)
+        if self.open[0] is x:
+            self._set_key(Key.REQUEST_END, event.frame)
+
+    def _begin_response(self, x, event, seq):
+        if x.is_answering:
+            return
+        x.is_answering = True
+        self.keys.pop(Key.RESPONSE_END, None)
+        x.row["response_frame"], x.row["response_seq"] = event.frame, seq
+        if x.request_last_ns >= 0:
+            x.row["first_byte_ns"] = max(0, event.ts_ns - x.request_last_ns)
+        if x.row["request_framing"] == Framing.TURN:
+            x.request_done = True
+        elif not x.request_done and x.row["request_frame"] >= 0:
+            x.flags |= ExchangeFlag.EARLY_RESPONSE
+        self._set_key(Key.RESPONSE, event.frame)
+
+    def _extend_response(self, x, event, length):
+        if length > 0:
+            x.row["response_bytes"] += length
+            x.response_last_ns = event.ts_ns
+            self._set_key(Key.RESPONSE_END, event.frame)
+
+    def _end_response(self, x):
+        x.response_done = True
+        self.sides[RESP].start_anew()
+        if len(self.open) > 1:
+            self._hand_out()
+
+    def _hand_out(self):
+        x = self.open.pop(0)
+        row = x.row
+        if row["protocol"] == Protocol.UNKNOWN:
+            row["protocol"] = int(self.protocol)
+        outcome = Outcome.UNANSWERED
+        if x.is_answering:
+            outcome = self._outcome_of(x)
+            if row["request_ts_ns"] >= 0:
+                row["duration_ns"] = max(0, x.response_last_ns - row["request_ts_ns"])
+        if row["request_frame"] < 0:
+            outcome = Outcome.RESPONSE_ONLY
+        elif not x.request_done and row["request_framing"] != Framing.TURN and not x.response_done:
+            x.flags |= ExchangeFlag.REQUEST_OPEN
+        self.n_unanswered += outcome == Outcome.UNANSWERED
+        row["outcome"], row["flags"] = int(outcome), int(x.flags)
+        if outcome in (Outcome.UNANSWERED, Outcome.TRUNCATED):
+            x.keys = told_once(self.keys)
+        self.done.append(x)
+        if self.open:
+            self._forget_request_keys()
+            self._set_key(Key.REQUEST, self.open[0].row["request_frame"])
+
+    def _outcome_of(self, x):
+        framing = x.row["response_framing"]
+        if self.ending and x.row["request_frame"] >= 0 and self._is_late(x):
+            x.flags |= ExchangeFlag.LATE_ANSWER
+            return Outcome.UNANSWERED
+        if x.response_done or not self.ending or framing == Framing.TURN:
+            return Outcome.ANSWERED
+        if framing == Framing.UNTIL_CLOSE:
+            if self.resp_reset:
+                return Outcome.TRUNCATED
+            return Outcome.PENDING if self.ending == "cut" else Outcome.ANSWERED
+        return Outcome.TRUNCATED if self.ending == "closed" else Outcome.PENDING
+
+    def _is_late(self, x):
+        seq = x.row["response_seq"]
+        if not self.orig_closed or seq < 0:
+            return False
+        had_some = self.orig_close_ack >= 0 and 0 < (self.orig_close_ack - seq) % MOD < MOD // 2
+        took_some = self.orig_max_ack >= 0 and 0 < (self.orig_max_ack - seq) % MOD < MOD // 2
+        return not had_some and not took_some
+
+    # Requests.
+
+    def _feed_request(self, event, s, values):
+        if self.protocol == Protocol.UPGRADED:
+            return
+        if self.protocol == Protocol.TLS:
+            self._feed_tls(event, s, values)
+            return
+        side = self.sides[ORIG]
+        last = self.open[-1] if self.open else None
+        if side.is_lost or (side.is_turn and (last is None or last.is_answering)):
+            side.start_anew()
+        while values:
+            seq = (event.seq + event.length - len(values)) % MOD
+            if side.is_turn:
+                self._add_request_turn(event, s, seq, len(values))
+                return
+            if side.message is None:
+                data = captured_of(values)
+                if data and self.protocol == Protocol.HTTP1 and data[0] in b"\r\n":
+                    values = values[1:]
+                    continue
+                if self.protocol in (Protocol.HTTP1, Protocol.UNKNOWN) and looks_like_request(data, self.protocol):
+                    self.protocol = Protocol.HTTP1
+                    side.message = Message(self._begin_request(event, s, seq), is_request=True)
+                    continue
+                if data and self.protocol == Protocol.UNKNOWN:
+                    self.protocol = detect_protocol(data)
+                    if self.protocol == Protocol.TLS:
+                        self.is_tls_application |= self.is_mid_stream and data[0] == 23
+                        self._feed_tls(event, s, values)
+                        return
+                if self.protocol == Protocol.HTTP1 and (self.open or data):
+                    side.lose()
+                    return
+                side.is_turn = True
+                continue
+            values = self._continue_request(side, event, values)
+
+    def _continue_request(self, side, event, values):
+        """Give bytes to the request that is being read; return what lies behind its end."""
+        message = side.message
+        x = self.open[-1]
+        n_rest = message.feed(values)
+        self._extend_request(x, event, len(values) - n_rest)
+        self.last_payload_ns = event.ts_ns
+        if message.head.end != -1 and not message.is_told:
+            message.is_told = True
+            self._note_request_head(x, message.head)
+            x.row["request_framing"] = int(message.framing)
+        if message.is_done:
+            x.request_done = True
+            side.start_anew()
+        elif message.framing == Framing.TURN:
+            x.row["request_framing"] = int(Framing.TURN)
+            side.start_anew()
+            side.is_turn = True
+        return values[len(values) - n_rest :]
+
+    @staticmethod
+    def _note_request_head(x, head):
+        x.row["method"] = head.method
+        x.text["target"] = head.target[: LIMITS["target"]]
+        for name, field_name in (("host", b"host"), ("request_id", b"x-request-id")):
+            x.text[name] = b"".join(head.values(field_name)[-1:])[: LIMITS[name]]
+
+    def _add_request_turn(self, event, s, seq, length):
+        if not self.open or self.open[-1].is_answering:
+            x = self._begin_request(event, s, seq)
+            x.row["request_framing"] = int(Framing.TURN)
+        self._extend_request(self.open[-1], event, length)
+        self.last_payload_ns = event.ts_ns
+
+    # Responses.
+
+    def _feed_response(self, event, s, values):
+        data = captured_of(values)
+        if self.protocol == Protocol.UPGRADED:
+            return
+        if self.protocol == Protocol.UNKNOWN and data:
+            if looks_like_response(data) and len(data) >= 5:
+                self.protocol = Protocol.HTTP1
+            elif looks_like_tls(data):
+                self.protocol = Protocol.TLS
+                self.is_tls_application |= self.is_mid_stream and data[0] == 23
+        if self.protocol == Protocol.TLS:
+            self._feed_tls(event, s, values)
+            return
+        if self.protocol != Protocol.HTTP1:
+            self._add_response_turn(event, s, event.seq, len(values))
+            return
+        side = self.sides[RESP]
+        if side.is_lost:
+            side.start_anew()
+        while values:
+            x = self._answering()
+            seq = (event.seq + event.length - len(values)) % MOD
+            data = captured_of(values)
+            if x is None and (side.is_turn or side.is_until_close or side.message is not None):
+                side.lose()
+                return
+            if side.is_turn or side.is_until_close:
+                self._extend_response(x, event, len(values))
+                self.last_payload_ns = event.ts_ns
+                return
+            if side.message is not None:
+                values = self._continue_response(side, x, event, values)
+                if self.protocol == Protocol.UPGRADED:
+                    return
+            elif looks_like_response(data):
+                if x is None:
+                    if self.open:
+                        self._hand_out()
+                    x = Exchange(self)
+                    x.request_done = True
+                self._begin_response(x, event, seq)
+                side.message = Message(x, is_request=False)
+            elif x is None and data and data[0] in b"\r\n":
+                values = values[1:]
+            elif x is None:
+                side.lose()
+                return
+            else:
+                self._begin_response(x, event, seq)
+                x.row["response_framing"] = int(Framing.TURN)
+                side.is_turn = True
+
+    def _continue_response(self, side, x, event, values):
+        """Give bytes to the response that is being read; return what lies behind its end."""
+        message = side.message
+        n_rest = message.feed(values)
+        self._extend_response(x, event, len(values) - n_rest)
+        self.last_payload_ns = event.ts_ns
+        head = message.head
+        self._note_server(message)
+        if message.is_interim:
+            x.flags |= ExchangeFlag.INTERIM
+            x.is_answering = False
+            x.row |= {"response_frame": -1, "response_seq": -1, "first_byte_ns": -1}
+            side.start_anew()
+        elif head.end != -1 and not message.is_told:
+            message.is_told = True
+            if head.n_lines:
+                x.row["status_code"] = head.status
+            x.row["response_framing"] = int(message.framing)
+            if head.end > 0:
+                self._note_final_head(x, message)
+        if message.is_done and not message.is_interim:
+            self._end_response(x)
+        elif message.framing == Framing.TURN:
+            x.row["response_framing"] = int(Framing.TURN)
+            side.start_anew()
+            side.is_turn = True
+        elif message.framing == Framing.UNTIL_CLOSE:
+            side.start_anew()
+            side.is_until_close = True
+        return values[len(values) - n_rest :]
+
+    def _note_server(self, message):
+        head = message.head
+        for value in head.values(b"keep-alive"):
+            self.keep_alive_s = parameter_of(value, b"timeout=")
+            self.keep_alive_max = parameter_of(value, b"max=")
+        if not self.server:
+            self.server = b"".join([v for v in head.values(b"server") if v][:1])[: LIMITS["server"]]
+
+    def _note_final_head(self, x, message):
+        head = message.head
+        is_last = head.has(b"connection", b"close") or (head.minor == 0 and not head.has(b"connection", b"keep-alive"))
+        self.close_announced = is_last
+        if is_last:
+            x.flags |= ExchangeFlag.CONNECTION_CLOSE
+        if message.framing == Framing.UNTIL_CLOSE:
+            self.close_announced = True
+        if message.is_upgrade:
+            x.flags |= ExchangeFlag.UPGRADE
+            self.protocol = Protocol.UPGRADED
+
+    def _add_response_turn(self, event, s, seq, length):
+        x = self._answering()
+        if x is None:
+            return
+        if not x.is_answering:
+            is_blind = s is not None and s.flags & ACK and (s.ack - x.row["request_seq"] - 1) % MOD >= MOD // 2
+            if is_blind:
+                self.keys.setdefault(Key.UNSOLICITED, event.frame)
+                return
+            self._begin_response(x, event, seq)
+            x.row["response_framing"] = int(Framing.TURN)
+            if s is None:
+                x.flags |= ExchangeFlag.HOLE
+        self.sides[RESP].start_anew()
+        self.sides[RESP].is_turn = True
+        self._extend_response(x, event, length)
+        self.last_payload_ns = event.ts_ns
+
+    # Holes.
+
+    def _skip_hole(self, event):
+        side = self.sides[event.dir]
+        if self.protocol == Protocol.UPGRADED:
+            return
+        if event.dir == ORIG:
+            x = self.open[-1] if self.open and not self.open[-1].request_done else None
+        else:
+            x = self._answering()
+        if self.protocol == Protocol.TLS:
+            self._skip_hole_in_records(side, event)
+            if x:
+                x.flags |= ExchangeFlag.HOLE
+            return
+        if x is None:
+            side.lose()
+            return
+        x.flags |= ExchangeFlag.HOLE
+        values = [Hole()] * event.length
+        if event.dir == ORIG:
+            if side.message is not None:
+                last_ns = self.last_payload_ns
+                self._continue_request(side, event, values)
+                self.last_payload_ns = last_ns
+            else:
+                self._extend_request(x, event, event.length)
+                x.row["request_framing"] = int(Framing.TURN)
+                side.start_anew()
+                side.is_turn = True
+            return
+        if side.message is not None:
+            self._continue_response(side, x, event, values)
+            return
+        if not x.is_answering:
+            self._begin_response(x, event, event.seq)
+        self._extend_response(x, event, event.length)
+        self.last_payload_ns = event.ts_ns
+        if not side.is_until_close:
+            x.row["response_framing"] = int(Framing.TURN)
+            side.start_anew()
+            side.is_turn = True
+
+    def _skip_hole_in_records(self, side, event):
+        is_inside = not side.record and side.record_left >= event.length
+        if is_inside:
+            side.record_left -= event.length
+        if event.dir == RESP and (side.record_counts or not is_inside):
+            self._add_response_turn(event, None, event.seq, event.length)
+        if not is_inside:
+            side.record.clear()
+            side.record_left = 0
+            side.lose()
+
+    # TLS.
+
+    def _feed_tls(self, event, s, values):
+        side = self.sides[event.dir]
+        seq = event.seq
+        if side.is_lost:
+            if not looks_like_tls(captured_of(values)):
+                if self.is_tls_application:
+                    self._add_turn(event, s, seq, len(values))
+                    if event.dir == RESP:
+                        side.lose()
+                return
+            side.start_anew()
+            side.record.clear()
+            side.record_left = 0
+        while values:
+            if side.record_left and not side.record:
+                n = min(side.record_left, len(values))
+                side.record_left -= n
+                if side.record_counts:
+                    self._add_turn(event, s, (event.seq + event.length - len(values)) % MOD, n)
+                elif event.dir == RESP and self.is_tls_application:
+                    x = self._answering()
+                    if x and not x.is_answering:
+                        self.keys.setdefault(Key.UNSOLICITED, event.frame)
+                values = values[n:]
+                continue
+            byte, values = values[0], values[1:]
+            is_record = byte is not None and (side.record or 20 <= byte <= 24)
+            if not is_record:
+                if byte is None:
+                    side.record.clear()
+                side.lose()
+                side.record_left = 0
+                return
+            side.record.append(byte)
+            if len(side.record) == 5:
+                side.record_left = int.from_bytes(side.record[3:], "big")
+                side.record_counts = self._record_counts(side.record[0], side.record_left, event.dir)
+                side.record.clear()
+
+    def _add_turn(self, event, s, seq, length):
+        if event.dir == ORIG:
+            self._add_request_turn(event, s, seq, length)
+        else:
+            self._add_response_turn(event, s, seq, length)
+
+    def _record_counts(self, kind, length, direction):
+        if kind != 23:
+            return False
+        if self.is_tls_application:
+            return length > 19  # the shortest encrypted records are alerts
+        if direction == RESP:
+            self.is_tls_13 = True
+            return False
+        self.is_tls_application = True
+        return not self.is_tls_13
+
+
+def told_once(keys):
+    """Leave out a last segment that is the first one, too."""
+    pairs = {
+        Key.REQUEST_END: Key.REQUEST,
+        Key.LAST_RETRANSMISSION: Key.RETRANSMISSION,
+        Key.RESPONSE_END: Key.RESPONSE,
+    }
+    return {k: v for k, v in keys.items() if v >= 0 and (k not in pairs or keys.get(pairs[k]) != v)}
+
+
+def frame(segments):
+    """Return the conversations of a capture, by number of connection."""
+    events, rows = track(segments)
+    conversations = {row["conn"]: Conversation(row["conn"]) for row in rows}
+    for event in events:
+        conversations[event.conn].take(event, segments[event.frame] if event.frame >= 0 else None)
+    for row in rows:
+        conversations[row["conn"]].finish(row)
+    return conversations

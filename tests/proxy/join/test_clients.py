@@ -1,0 +1,40 @@
+"""What clients were served, by the second."""
+
+from pcapdiag.proxy.join import clients
+from pcapdiag.proxy.join.clients import ClientTally, Served
+from tests.proxy.join.builders import OTHER, PEER, T0_S, access
+
+
+def tally_of(*lines):
+    tally = ClientTally()
+    assert list(tally.watch(lines)) == list(lines)
+    return tally
+
+
+def test_every_request_is_counted_in_the_second_of_its_end():
+    tally = tally_of(access(100), access(999), access(1000))
+    assert {second: served.requests for second, served in tally.seconds.items()} == {T0_S: 2, T0_S + 1: 1}
+
+
+def test_what_became_of_requests_is_told_apart():
+    tally = tally_of(
+        access(0, (PEER, 502, 1), status=502),
+        access(0, (PEER, 200, 1), status=499),
+        access(0, (PEER, 502, 1), (OTHER, 200, 1)),
+        access(0, status=0),
+        access(0, (PEER, 200, 1)),
+    )
+    assert tally.seconds[T0_S] == Served(requests=5, failures=1, gave_up=1, retried=1, unread=1, with_tries=4)
+
+
+def test_a_retry_that_failed_as_well_or_was_not_waited_for_did_not_save_the_request():
+    tries = ((PEER, 502, 1), (OTHER, 502, 1))
+    tally = tally_of(access(0, *tries, status=502), access(0, *tries, status=499))
+    assert tally.seconds[T0_S].retried == 0
+
+
+def test_a_log_of_too_many_seconds_is_cut_and_says_so(monkeypatch):
+    monkeypatch.setattr(clients, "MOST_SECONDS", 2)
+    tally = tally_of(access(0), access(1000), access(2000), access(1500))
+    assert tally.is_cut
+    assert [served.requests for served in tally.seconds.values()] == [1, 2]

@@ -1,0 +1,34 @@
+"""Who lost patience, the proxy or its client, as the logs have it."""
+
+import pytest
+
+from pcapdiag.base.findings import Confidence
+from pcapdiag.proxy.join.ledger import JoinedTry, Ledger, WireVerdict
+from pcapdiag.proxy.logs.entries import LogKind
+from pcapdiag.rules.diagnose import diagnose
+from tests.proxy.join.builders import PEER, access, entry, wire
+from tests.rules.builders import Scene, acknowledged, proxy_fin
+
+
+@pytest.mark.parametrize(
+    ("wait_ms", "kind", "status", "code"),
+    [
+        (1500, LogKind.TIMED_OUT, 504, "PD204"),
+        (1500, None, 499, "PD206"),
+        (1500, None, 200, "PD206"),
+        (2000, LogKind.CLIENT_CLOSED, 499, "PD206"),
+        (2000, None, 499, "PD206"),
+        (2000, None, 200, "PD204"),
+    ],
+)
+def test_the_log_knows_who_lost_patience_whatever_the_wait(wait_ms, kind, status, code):
+    scene = Scene()
+    loss = scene.lost(acknowledged(160), proxy_fin(wait_ms), idle_ms=17)
+    entries = (entry(0, kind=kind),) if kind is not None else ()
+    attempt = wire(0, conn=loss.connection.conn, depth=loss.depth)
+    line = access(wait_ms, (PEER, status, wait_ms), status=status)
+    tries = (JoinedTry(attempt, WireVerdict.LOGGED, entries, line),)
+    diagnosis = diagnose(scene.analysis(loss, log=Ledger(clock=None, entries=(), tries=tries)))
+    (finding,) = [f for f in diagnosis.findings if f.code in ("PD204", "PD206")]
+    assert finding.code == code
+    assert (finding.confidence is Confidence.CONFIRMED) == (kind is not None or status == 499)

@@ -1,0 +1,43 @@
+"""PD601: what it says of the failures behind a request without a peer."""
+
+from pcapdiag.base.findings import Confidence
+from pcapdiag.proxy.logs.entries import LogKind
+from pcapdiag.rules.pd601_no_live_upstreams import NoLiveUpstreams
+from tests.proxy.join.builders import OTHER, entry, wire
+from tests.report.builders import analysis, with_log
+
+NO_LIVE = LogKind.NO_LIVE_UPSTREAMS
+
+
+def test_a_complete_chain_is_likely_as_long_as_the_peers_are_assumed():
+    log = with_log([wire(500)], [entry(0), entry(4, line=2, kind=NO_LIVE, peer="be")])
+    (finding,) = NoLiveUpstreams().check(log)
+    assert finding.subject == "be"
+    assert finding.count == 1
+    assert finding.confidence is Confidence.LIKELY
+    assert finding.occurrences[0].log_lines == ("error.log:2", "error.log:1")
+    assert "assumed" in finding.message
+
+
+def test_a_chain_without_a_failure_behind_it_is_possible_at_most():
+    (finding,) = NoLiveUpstreams().check(with_log([wire(500)], [entry(0), entry(4, kind=NO_LIVE, peer="be", pid=9)]))
+    assert finding.confidence is Confidence.POSSIBLE
+
+
+def test_peers_that_only_the_request_itself_had_used_up_were_not_put_out():
+    tries = [entry(0), entry(0, line=2, peer=OTHER)]
+    wires = [wire(500), wire(600, conn=1, peer=OTHER)]
+    (finding,) = NoLiveUpstreams().check(with_log(wires, [*tries, entry(0, line=3, kind=NO_LIVE, peer="be")]))
+    assert "it had just failed on all of them itself" in finding.message
+    assert "put the peers out" not in finding.message
+    assert "No peer was out" in finding.remedy
+    assert "max_fails" not in finding.remedy
+
+
+def test_entries_without_no_live_upstreams_are_no_chain():
+    assert list(NoLiveUpstreams().check(with_log([wire(500)], [entry(0)]))) == []
+
+
+def test_without_a_log_it_can_say_nothing():
+    assert "--error-log" in NoLiveUpstreams().missing(analysis())
+    assert list(NoLiveUpstreams().check(analysis())) == []

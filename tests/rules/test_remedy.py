@@ -1,0 +1,143 @@
+"""Remedies: the timeout that is advised, and what to change in the configuration that was given."""
+
+from dataclasses import replace
+
+import pytest
+
+from pcapdiag.proxy.conf.read import read_proxy_conf
+from pcapdiag.rules._remedy import nginx_time, safe_proxy_timeout_ns
+from pcapdiag.rules.diagnose import diagnose
+from tests.rules.builders import (
+    MS,
+    S,
+    Scene,
+    acknowledged,
+    fin,
+    proxy_fin,
+    refused,
+    resent,
+    rst,
+    syn_again,
+)
+
+NGINX = """upstream be {
+    server 10.1.1.1:80;
+    server 10.1.1.2:80;
+    keepalive 32;
+    keepalive_timeout 300s;
+}
+server {
+    location / { proxy_pass http://be; proxy_read_timeout 2s; proxy_next_upstream off; }
+}
+"""
+APISIX = 'upstreams:\n  - id: be\n    nodes: {"10.1.1.1:80": 1}\n    keepalive_pool:\n      idle_timeout: 300\n'
+
+CONFIG_MAP = "kind: ConfigMap\ndata:\n  upstream-keepalive-timeout: '300'\n"
+KONG = "log_level = info\nupstream_keepalive_idle_timeout = 300\n"
+
+
+@pytest.fixture
+def conf(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def read(text, name="nginx.conf", version=""):
+        (tmp_path / name).write_text(text)
+        return read_proxy_conf(name, version=version)
+
+    return read
+
+
+def finding_of(scene, code, *losses, settings, **options):
+    analysis = replace(scene.analysis(*losses, **options), settings=settings)
+    return next(f for f in diagnose(analysis).findings if f.code == code)
+
+
+@pytest.mark.parametrize("timeout_ms", [500, 1_000, 2_000, 4_000, 5_000, 20_000, 65_000, 75_000, 350_000, 3_600_000])
+@pytest.mark.parametrize("rtt_ms", [0.1, 1, 40, 160])
+def test_the_advised_timeout_is_below_the_race_window(timeout_ms, rtt_ms):
+    scene = Scene(rtt_ms=rtt_ms)
+    safe = safe_proxy_timeout_ns(scene.upstream(timeout_ms))
+    assert 0 < safe < (timeout_ms - rtt_ms) * MS
+    assert safe > 0.3 * (timeout_ms - rtt_ms) * MS
+
+
+def test_no_timeout_is_short_enough_where_the_path_is_longer():
+    assert safe_proxy_timeout_ns(Scene(rtt_ms=300).upstream(250)) == -1
+
+
+@pytest.mark.parametrize(("ns", "text"), [(3 * S, "3s"), (60 * S, "60s"), (1_500 * MS, "1500ms")])
+def test_a_timeout_is_written_as_nginx_reads_it(ns, text):
+    assert nginx_time(ns) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "line"),
+    [
+        (NGINX, "nginx.conf", "nginx.conf line 5, upstream be: keepalive_timeout 300s -> 3s"),
+        (APISIX, "apisix.yaml", "apisix.yaml line 5, upstream object be: keepalive_pool.idle_timeout 300 -> 3"),
+        (CONFIG_MAP, "c.yaml", "c.yaml line 3, data of the ConfigMap: upstream-keepalive-timeout 300 -> 3"),
+        (KONG, "kong.conf", "kong.conf line 2: upstream_keepalive_idle_timeout 300 -> 3"),
+    ],
+)
+def test_the_race_is_cured_in_the_language_of_the_proxy(conf, text, name, line):
+    scene = Scene()
+    lost = scene.lost(fin(127), proxy_fin(127.1), rst(160))
+    finding = finding_of(scene, "PD101", lost, settings=conf(text, name))
+    assert line in finding.remedy
+    assert "The same setting elsewhere" not in finding.remedy
+    assert f"keeps 300 s ({finding.changes[0].file}:{finding.changes[0].line})" in finding.remedy
+
+
+def test_without_a_configuration_the_remedy_is_the_general_one():
+    scene = Scene()
+    lost = scene.lost(fin(127), proxy_fin(127.1), rst(160))
+    finding = finding_of(scene, "PD101", lost, settings=None)
+    assert finding.changes == ()
+    assert "The same setting elsewhere" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (NGINX.replace("300s", "2s"), "keeps idle connections for 2s (nginx.conf:5): is it the one that runs?"),
+        (NGINX.replace("10.1.1.1", "10.7.7.7"), "names no 10.1.1.1:80"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_said(conf, text, says):
+    scene = Scene()
+    lost = scene.lost(fin(127), proxy_fin(127.1), rst(160))
+    finding = finding_of(scene, "PD101", lost, settings=conf(text))
+    assert finding.changes == ()
+    assert says in finding.remedy
+
+
+def test_a_forgotten_connection_is_given_up_before_the_path_forgets_it(conf):
+    scene = Scene()
+    lost = [scene.lost(resent(200), idle_ms=idle) for idle in (9_000.0, 12_000.0)]
+
+    def answered(ms):
+        return scene.upstream(None, longest_answered_gap_ns=ms * 1_000_000)
+
+    finding = finding_of(scene, "PD104", *lost, settings=conf(NGINX), upstream=answered(8_700))
+    assert [change.text for change in finding.changes] == ["keepalive_timeout 8s;"]
+    unbracketed = finding_of(scene, "PD104", *lost, settings=conf(NGINX), upstream=answered(10_000))
+    assert unbracketed.changes == ()
+
+
+def test_a_slow_upstream_gets_twice_the_time_where_no_late_answer_says_how_much(conf):
+    scene = Scene()
+    lost = [scene.lost(acknowledged(160), proxy_fin(2_003), late=100 * n) for n in range(3)]
+    finding = finding_of(scene, "PD204", *lost, settings=conf(NGINX))
+    assert [(c.line, c.old, c.new) for c in finding.changes] == [(8, "2s", "4s")]
+
+
+def test_a_refused_connection_may_be_tried_elsewhere(conf):
+    scene = Scene()
+    finding = finding_of(scene, "PD301", scene.attempt(refused(1)), settings=conf(NGINX))
+    assert [(c.setting, c.old, c.new) for c in finding.changes] == [("proxy_next_upstream", "off", "error")]
+
+
+def test_an_attempt_without_an_answer_costs_less(conf):
+    scene = Scene()
+    finding = finding_of(scene, "PD302", scene.attempt(syn_again(1_000)), settings=conf(NGINX))
+    assert [c.text for c in finding.changes] == ["proxy_connect_timeout 2s;", "proxy_next_upstream error;"]

@@ -1,0 +1,68 @@
+"""The detector and the full analysis decide alike what a loss is."""
+
+import numpy as np
+import pytest
+
+from pcapdiag.analysis.inputs import NO_INPUTS
+from pcapdiag.analysis.losses import build_losses
+from pcapdiag.base.codes import Leg
+from pcapdiag.base.columns import CONNECTIONS, EXCHANGES, KEY_SEGMENTS
+from pcapdiag.base.tables import ByteStore, RowStore, Table
+from pcapdiag.engine.http.framer import Framer
+from pcapdiag.engine.tcp.tracker import Tracker
+from pcapdiag.watch.detect import Detector
+from tests.engine.tcp.kernels.plain_tcp import from_script, make_batch
+
+OPEN = "+0 > S\n+0.02 < S.\n+0.0001 > .\n"
+GET = '"GET /a HTTP/1.1\\r\\nHost: h\\r\\n\\r\\n"'
+OK = '"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok"'
+PING = '+0 > P. "ping"\n'
+AGAIN = '+1 > P. 1:5(4) "ping"\n+2 > P. 1:5(4) "ping"\n'
+REUSED = "+9 > S 7000:7000(0)\n+0.02 < S.\n+0.0001 > ."
+"""The port is used anew at once: the connection before ends without having been looked at."""
+
+
+def n_lost(script):
+    """Return how many losses of the upstream leg a full analysis finds."""
+    exchanges, keys, texts = RowStore(EXCHANGES), RowStore(KEY_SEGMENTS), ByteStore()
+    tracker, framer = Tracker(), Framer(exchanges, keys, texts)
+    rows = []
+    for tracked in (*tracker.update(make_batch(from_script(script))), *tracker.finish()):
+        framer.update(tracked)
+        rows.append(tracked.conn_rows.copy())
+    connections = Table(CONNECTIONS, np.sort(np.concatenate(rows), order="conn"))
+    legs = np.full(len(connections), Leg.UPSTREAM, dtype=np.int8)
+    return sum(map(len, build_losses(connections, exchanges.table(), keys.table(), texts, legs)))
+
+
+def n_seen(script):
+    detector = Detector(NO_INPUTS)
+    return len(detector.update(make_batch(from_script(script)))) + len(detector.look())
+
+
+@pytest.mark.parametrize(
+    ("script", "n"),
+    [
+        (OPEN + f"+0 > P. {GET}\n+0.1 < P. {OK}\n+0 > .\n+5 < F.", 0),
+        (OPEN + f"+0 > P. {GET}\n+1 < R.", 1),
+        (OPEN + f"+0 > P. {GET}\n+1 < F.", 1),
+        (OPEN + f'+0 > P. {GET}\n+1 < P. "HTTP/1.1 200 OK\\r\\nContent-Le"\n+1 < R.', 1),
+        (OPEN + f"+0 > P. {GET}\n+60 > F.\n+1 < P. {OK}\n+0 > R", 1),
+        (OPEN + PING + "+1 < F.", 1),
+        (OPEN + PING + "+1 < R.", 1),
+        (OPEN + PING + "+1 > F.\n+0 < F.", 0),
+        (OPEN + PING + "+1 > R.", 0),
+        (OPEN + PING + "+1 < . ack 5", 0),
+        (OPEN + PING + AGAIN + "+9 > .", 1),
+        (OPEN + PING + AGAIN + "+9 > F.", 1),
+        (OPEN + PING + AGAIN + "+0 < . ack 5\n+9 > F.", 0),
+        ("+0 > S\n+0.1 < R. ack 1", 1),
+        ("+0 > S\n+0.1 > R\n+9 > R", 0),
+        ("+0 < S. ack 1", 0),
+        (OPEN + f"+0 > P. {GET}\n" + REUSED, 1),
+        (OPEN + PING + AGAIN + REUSED, 1),
+        (OPEN + PING + REUSED, 0),
+    ],
+)
+def test_what_is_lost_is_seen_and_nothing_else(script, n):
+    assert (n_lost(script), n_seen(script)) == (n, n)
