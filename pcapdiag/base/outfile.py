@@ -6,6 +6,7 @@ no business with it. Knows nothing of what is written.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -68,10 +69,13 @@ def _place(target: Path) -> Path:
     """Return where `target` leads; a link to a file of its own folder keeps pointing there."""
     try:
         final = target.resolve()
+        if final.is_symlink():  # a link to itself, which newer versions of Python resolve to itself
+            msg = f"cannot write {target}: {os.strerror(errno.ELOOP)}"
+            raise UsageError(msg)
         if target.is_symlink() and final.parent != target.parent.resolve() and not _is_special(target):
             msg = f"{target} is a link to another folder; write to {final} itself or choose another name"
             raise UsageError(msg)
-    except (OSError, RuntimeError) as error:  # a link to itself
+    except (OSError, RuntimeError) as error:
         msg = f"cannot write {target}: {getattr(error, 'strerror', None) or error}"
         raise UsageError(msg) from error
     return final
