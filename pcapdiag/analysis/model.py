@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pcapdiag.analysis.far_end import FarEnd
     from pcapdiag.base.findings import Note
     from pcapdiag.base.tables import ByteStore, Table
+    from pcapdiag.engine.asides.collect import Aside
     from pcapdiag.engine.capture.batch import Capture
     from pcapdiag.proxy.conf.settings import ProxySettings, UpstreamBlock
     from pcapdiag.proxy.join.arrivals import Arrival
@@ -292,6 +293,8 @@ class Analysis:
     """What the logs of applications say of lost requests, by connection and depth."""
     added_logs: Mapping[str, str] = field(default_factory=dict)
     """Rotated logs that were read although nobody named them, and what each is."""
+    asides: tuple[Aside, ...] = ()
+    """Frames whose bytes were kept: ICMP messages, TLS hellos and alerts."""
     far_end: FarEnd | None = None
     """What captures from the upstreams' end add; None where none was given."""
 
