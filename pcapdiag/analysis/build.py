@@ -240,7 +240,7 @@ def build_analysis(
     connections, exchanges, key_segments, texts = run.tables()
     proxies, upstream_endpoints = inputs.proxy_addresses, inputs.upstream_endpoints
     legs = assign_legs(connections, exchanges, proxies=proxies, upstreams=upstream_endpoints)
-    losses, truncated = build_losses(connections, exchanges, key_segments, texts, legs)
+    losses, truncated, early = build_losses(connections, exchanges, key_segments, texts, legs)
     upstreams = measure_upstreams(connections, exchanges, legs, losses, texts)
     points = tuple(_capture_points(connections, legs, len(captures)))
     totals = run.totals
@@ -253,6 +253,7 @@ def build_analysis(
         legs=legs,
         losses=losses,
         truncated=truncated,
+        early=early,
         upstreams=upstreams,
         capture_points=points,
         n_frames=totals.frames,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.far_end import ProofKind
-from pcapdiag.base.codes import CapturePoint, ExchangeFlag, Key
+from pcapdiag.base.codes import CapturePoint, ExchangeFlag, Key, Protocol
 from pcapdiag.base.findings import Confidence
 from pcapdiag.base.sequence import sequence_difference
 from pcapdiag.rules._ends import is_fin_first, proved
@@ -22,6 +22,9 @@ READ_LAG_NS = 1_000_000
 
 _CLEAR_RTT_NS = 2_000_000
 """Below this RTT, "faster than the path" cannot be told from a fast answer."""
+
+_AT_ONCE_NS = 100_000_000
+"""What comes this soon behind an answer met no idle connection."""
 
 _PRECONNECTED_NS = 1_000_000_000
 """A fresh connection without request for so long was opened ahead of need and can go stale."""
@@ -121,6 +124,15 @@ def was_idle(loss: Loss) -> bool:
         return True
     handshake = max(connection.handshake_resp_ns, 0) + max(connection.handshake_orig_ns, 0)
     return connection.orig_isn >= 0 and loss.request_ts_ns - connection.first_ts_ns - handshake >= _PRECONNECTED_NS
+
+
+def is_closed_at_once(loss: Loss) -> bool:
+    """Tell whether bytes that cannot be read crossed a closing right behind the last answer.
+
+    They may be the next request, or the rest of one that was answered before it was whole.
+    """
+    is_readable = loss.connection.protocol in (Protocol.HTTP1, Protocol.FASTCGI)
+    return not is_readable and 0 <= loss.idle_before_ns < _AT_ONCE_NS
 
 
 def fin_lag_ns(loss: Loss) -> int:

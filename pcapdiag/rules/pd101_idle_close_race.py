@@ -17,6 +17,7 @@ from pcapdiag.rules._wire import (
     certainty,
     fin_lag_ns,
     has_unseen_fin,
+    is_closed_at_once,
     is_own_rst,
     is_reset_after_lost_fin,
     known_timeout,
@@ -107,7 +108,7 @@ class IdleCloseRace(CauseRule):
             crossing = loss.crossing
             if crossing is not None:
                 lag = fin_lag_ns(loss)
-                if lag > READ_LAG_NS:
+                if lag > READ_LAG_NS or is_closed_at_once(loss):
                     continue
                 confidence = Confidence.CONFIRMED if loss.request_ack >= 0 else Confidence.LIKELY
                 texts = {

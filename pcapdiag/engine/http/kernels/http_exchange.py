@@ -27,6 +27,7 @@ ACKNOWLEDGED_PART = int(ExchangeFlag.ACKNOWLEDGED_PART)
 LATE_ANSWER = int(ExchangeFlag.LATE_ANSWER)
 REQUEST_OPEN = int(ExchangeFlag.REQUEST_OPEN)
 MID_STREAM = int(ExchangeFlag.MID_STREAM)
+EARLY_RESPONSE = int(ExchangeFlag.EARLY_RESPONSE)
 
 # A last segment that is also the first one is listed once, as the first.
 _FIRST_OF = np.full(N_KEYS, -1, dtype=np.int64)
@@ -43,7 +44,7 @@ REQUEST_KEYS = np.int64(
     | 1 << Key.ACK
     | 1 << Key.RESPONSE
     | 1 << Key.RESPONSE_END
-    | 1 << Key.UNSOLICITED
+    | 1 << Key.ZERO_WINDOW
 )
 """Key segments of one request; the others are the connection's."""
 ACK_KEY = np.int64(1 << Key.ACK)
@@ -308,6 +309,9 @@ def emit_exchange(s, slot):
         if outcome == Outcome.UNANSWERED.value:
             c["n_unanswered"] += 1
             ctl["n_unanswered"] += 1
+        emit_keys(s, slot, row["conn"], row["depth"])
+    elif ending == CLOSED and int(row["flags"]) & EARLY_RESPONSE and (c["resp_reset"] or not extra["request_done"]):
+        # Answered before the request was whole: the end may have cost the originator that answer.
         emit_keys(s, slot, row["conn"], row["depth"])
     c["head"] = extra["next"]
     if c["head"] < 0:
