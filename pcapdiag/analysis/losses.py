@@ -59,7 +59,7 @@ def is_loss(exchange: Rows, keys: Container[Key], *, protocol: int, first_closer
         that are no protocol known here, only if the responder did so by RST, or silence.
     """
     flags = int(exchange["flags"])
-    if protocol in _WITHOUT_TURNS or flags & ExchangeFlag.GOODBYE:
+    if protocol in _WITHOUT_TURNS or flags & (ExchangeFlag.GOODBYE | ExchangeFlag.NOT_OWED):
         return False
     if is_truncated or protocol not in (Protocol.UNKNOWN, Protocol.OPAQUE):
         return True

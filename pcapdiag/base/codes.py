@@ -243,6 +243,8 @@ class ExchangeFlag(IntFlag):
     """The responder acknowledged a part of the request."""
     GOODBYE = 0x800
     """These bytes say goodbye in their protocol (QUIT, COM_QUIT, Terminate, unbind): no answer is owed."""
+    NOT_OWED = 0x1000
+    """Pipelined behind a request whose response said that the connection ends with it (RFC 9112 section 9.6)."""
 
 
 class Key(IntEnum):

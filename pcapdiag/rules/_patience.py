@@ -20,6 +20,7 @@ from pcapdiag.rules._wire import (
     has_unseen_fin,
     is_acknowledged,
     is_closed_by_proxy,
+    is_half_closed_at_the_end,
     is_partly_acknowledged,
     last_sent_ns,
     proxy_closing,
@@ -43,6 +44,8 @@ _STEP_NS = 100_000_000
 _CLIENT_LEFT = 499
 """The status that nginx logs for a request whose client went away."""
 _NGINX_DEFAULT_S = 60
+_LAZY_NS = 300_000_000
+"""nginx leaves a running timer as it is if it would move by less (NGX_TIMER_LAZY_DELAY in ngx_event_timer.h)."""
 _MAX_COMPARED = 2_000
 _MOMENT_NS = 50_000_000
 _LEAST_STOPPED = 3
@@ -110,6 +113,8 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
         if timeout == 0:
             timeout, confidence = _timeout_of(wait, opening, waits[:_MAX_COMPARED], openings[:_MAX_COMPARED])
         is_half = timeout < 0 and not is_proxy and _is_half_close(loss)
+        if is_half and is_half_closed_at_the_end(loss):
+            continue
         confidence = Confidence.POSSIBLE if is_half else confidence
         yield GiveUp(loss, closing, wait, timeout, client_left=False, confidence=confidence, is_half_close=is_half)
 
@@ -143,7 +148,7 @@ def stalls(analysis: Analysis) -> Iterator[GiveUp]:
             timeout, confidence = _logged_timeout(analysis, loss, wait), Confidence.CONFIRMED
             yield GiveUp(loss, closing, wait, timeout, client_left=False, confidence=confidence, is_logged=True)
             continue
-        timeout, confidence = _configured(analysis, loss, wait)
+        timeout, confidence = _configured(analysis, loss, wait, early_ns=_LAZY_NS)
         seconds = (wait + _EARLY_NS) // NS_PER_S
         if timeout == 0 and seconds >= 1 and wait - seconds * NS_PER_S <= _LATE_NS:
             timeout, confidence = seconds * NS_PER_S, Confidence.LIKELY
@@ -183,17 +188,19 @@ def _logged_timeout(analysis: Analysis, loss: Loss, wait: int) -> int:
         passed = [value for value in values if 0 < value <= wait + _EARLY_NS]
         if passed:
             return max(passed)
+        if values:
+            return min(values)
     return max((wait + _EARLY_NS) // _STEP_NS, 1) * _STEP_NS
 
 
-def _configured(analysis: Analysis, loss: Loss, wait: int) -> tuple[int, Confidence]:
+def _configured(analysis: Analysis, loss: Loss, wait: int, *, early_ns: int = _EARLY_NS) -> tuple[int, Confidence]:
     """[ns] Return the configured timeout that `wait` shows, -1 if it is none of them, 0 if none is known."""
     blocks = analysis.settings.blocks_of_peer(str(loss.connection.resp)) if analysis.settings is not None else ()
     if analysis.settings is None or not blocks:
         return 0, Confidence.LIKELY
     places = analysis.settings.locations_of(blocks)
     values = {place.read_timeout_ns.value for place in places}
-    near = [value for value in values if -_EARLY_NS <= wait - value <= max(_LATE_NS, wait // 300)]
+    near = [value for value in values if -early_ns <= wait - value <= max(_LATE_NS, wait // 300)]
     if near:
         return max(near), Confidence.CONFIRMED
     return (-1, Confidence.LIKELY) if values and min(values) > wait else (0, Confidence.LIKELY)
@@ -239,6 +246,8 @@ def _is_given_up(loss: Loss) -> bool:
         return False
     if loss.is_acknowledged_too_late:
         return False
+    if loss.flags & ExchangeFlag.LATE_ANSWER:
+        return True
     return is_acknowledged(loss) or (not loss.retransmissions and not is_partly_acknowledged(loss))
 
 

@@ -97,7 +97,7 @@ class UpstreamNotReading(CauseRule):
             refuted_by="A later segment of the upstream with an open window, before the end of the request.",
             remedy=(
                 f"Find out what {group.subject} was doing at these times: all workers busy or blocked (a stack dump,"
-                " its metrics), a full disk, a process that was stopped. The path is not at fault: all that was sent was"
-                " acknowledged. A longer send timeout at the proxy only lets clients wait longer."
+                " its metrics), a full disk, a process that was stopped. The path is not at fault: all that was sent"
+                " was acknowledged. A longer send timeout at the proxy only lets clients wait longer."
             ),
         )

@@ -11,7 +11,14 @@ from pcapdiag.proxy.join.ledger import EntryVerdict
 from pcapdiag.proxy.join.symptoms import BODY
 from pcapdiag.rules._claim import Claim
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
-from pcapdiag.rules._wire import certainty, is_closed_by_upstream, is_partly_acknowledged, upstream_closing
+from pcapdiag.rules._wire import (
+    certainty,
+    is_closed_by_upstream,
+    is_partly_acknowledged,
+    is_reset_by_middlebox,
+    upstream_closing,
+    upstream_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,6 +79,8 @@ class CloseDuringUpload(CauseRule):
             if loss.is_connect or not is_partly_acknowledged(loss) or not is_closed_by_upstream(loss):
                 continue
             closing = upstream_closing(loss)
+            if is_reset_by_middlebox(analysis, loss, upstream_of(analysis, loss)):
+                continue
             if closing is None or loss.crossing is not None or loss.flags & ExchangeFlag.HOLE:
                 continue
             texts = {closing.key: f"{closing.kind_name} with only a part of the request acknowledged"}

@@ -13,6 +13,7 @@ from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
     is_acknowledged,
     is_closed_at_once,
+    is_half_closed_at_the_end,
     is_partly_acknowledged,
     proxy_closing,
     upstream_closing,
@@ -164,7 +165,7 @@ def _sight_of(loss: Loss) -> str:
         return "closed-at-once"
     if loss.is_acknowledged_too_late:
         return "acknowledged-too-late"
-    if of_upstream is None and of_proxy is None:
+    if (of_upstream is None and of_proxy is None) or is_half_closed_at_the_end(loss):
         return "capture-ended"
     if not loss.is_reused and of_upstream is not None and of_upstream.key is Key.RESP_RST:
         return "foreign-reset"

@@ -28,6 +28,8 @@ LATE_ANSWER = int(ExchangeFlag.LATE_ANSWER)
 REQUEST_OPEN = int(ExchangeFlag.REQUEST_OPEN)
 MID_STREAM = int(ExchangeFlag.MID_STREAM)
 EARLY_RESPONSE = int(ExchangeFlag.EARLY_RESPONSE)
+PIPELINED = int(ExchangeFlag.PIPELINED)
+NOT_OWED = int(ExchangeFlag.NOT_OWED)
 
 # A last segment that is also the first one is listed once, as the first.
 _FIRST_OF = np.full(N_KEYS, -1, dtype=np.int64)
@@ -301,6 +303,8 @@ def emit_exchange(s, slot):
     elif not extra["request_done"] and row["request_framing"] != Framing.TURN.value and not extra["response_done"]:
         row["flags"] = int(row["flags"]) | REQUEST_OPEN
     outcome = int(row["outcome"])
+    if outcome == Outcome.UNANSWERED.value and int(row["flags"]) & PIPELINED and c["close_announced"]:
+        row["flags"] = int(row["flags"]) | NOT_OWED
     n = ctl["n_exchanges"]
     s.out_rows[n] = row
     ctl["n_exchanges"] = n + 1

@@ -305,15 +305,16 @@ def _record_counts(conn, flow, direction, is_in_request):
         length = flow["remaining"]
         if length <= TLS_13_ALERT_BYTES:
             return ALERT if length == TLS_13_ALERT_BYTES else 0
-        is_too_short = direction == 0 and not is_in_request and length < MIN_REQUEST_RECORD_BYTES
-        return 0 if is_too_short else COUNTS
+        # TLS 1.3 has one byte more: the type inside.
+        least = MIN_REQUEST_RECORD_BYTES + (1 if conn["tls_13"] else 0)
+        return 0 if direction == 0 and not is_in_request and length < least else COUNTS
     if direction == 1:
         # TLS 1.3 encrypts the rest of the handshake into application-data records.
         conn["tls_13"] = 1
         return 0
     conn["tls_application"] = 1
     # In TLS 1.3 the first such record of the originator is its Finished; in TLS 1.2 it is data.
-    return 0 if conn["tls_13"] else COUNTS
+    return 0 if conn["tls_13"] or flow["remaining"] < MIN_REQUEST_RECORD_BYTES else COUNTS
 
 
 @kernel

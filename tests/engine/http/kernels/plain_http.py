@@ -290,6 +290,8 @@ class Conversation:
         elif not x.request_done and row["request_framing"] != Framing.TURN and not x.response_done:
             x.flags |= ExchangeFlag.REQUEST_OPEN
         self.n_unanswered += outcome == Outcome.UNANSWERED
+        if outcome == Outcome.UNANSWERED and x.flags & ExchangeFlag.PIPELINED and self.close_announced:
+            x.flags |= ExchangeFlag.NOT_OWED
         row["outcome"], row["flags"] = int(outcome), int(x.flags)
         is_early = self.ending == "closed" and x.flags & ExchangeFlag.EARLY_RESPONSE
         if outcome in (Outcome.UNANSWERED, Outcome.TRUNCATED) or (is_early and (self.resp_reset or not x.request_done)):
@@ -471,7 +473,7 @@ class Conversation:
                         self._hand_out()
                     x = Exchange(self)
                     x.request_done = True
-                self._begin_response(x, event, seq)
+                self._begin_response(x, event, seq, s)
                 side.message = Message(x, is_request=False)
             elif x is None and data and data[0] in b"\r\n":
                 values = values[1:]
@@ -479,7 +481,7 @@ class Conversation:
                 side.lose()
                 return
             else:
-                self._begin_response(x, event, seq)
+                self._begin_response(x, event, seq, s)
                 x.row["response_framing"] = int(Framing.TURN)
                 side.is_turn = True
 
@@ -788,12 +790,13 @@ class Conversation:
         if self.is_tls_application:
             if length <= 19:
                 return "alert" if length == 19 else ""
-            return "" if direction == ORIG and length < 34 and not self._is_asking() else "data"
+            least = 35 if self.is_tls_13 else 34
+            return "" if direction == ORIG and length < least and not self._is_asking() else "data"
         if direction == RESP:
             self.is_tls_13 = True
             return ""
         self.is_tls_application = True
-        return "" if self.is_tls_13 else "data"
+        return "" if self.is_tls_13 or length < 34 else "data"
 
 
 def uwsgi_pairs(block):

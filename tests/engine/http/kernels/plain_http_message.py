@@ -112,6 +112,8 @@ def looks_like_request(data, protocol):
     line, newline, _ = data[:2048].partition(b"\n")
     if not newline or (protocol == Protocol.HTTP1 and token.upper() in KNOWN):
         return token.upper() in KNOWN
+    if token.upper() in KNOWN and b"HTTP/" in line.upper():
+        return True
     version = VERSION.fullmatch(line.removesuffix(b"\r")[len(token) :])
     return version is not None and version[2] == b"1."
 
