@@ -22,6 +22,7 @@ from pcapdiag.base.columns import CONNECTIONS, SEGMENTS
 from pcapdiag.base.findings import Note
 from pcapdiag.base.tables import RowStore, Table
 from pcapdiag.engine.asides.collect import AsideCollector
+from pcapdiag.engine.asides.tunnels import TunnelTally
 from pcapdiag.engine.capture.reader import read_batches
 from pcapdiag.engine.http.framer import Framer
 from pcapdiag.engine.tcp.tracker import ALL, Shard, Tracker
@@ -99,8 +100,10 @@ class _Run:
 
         total = sum(f.size for f in capture.files) if all(f.size >= 0 for f in capture.files) else -1
         n_frames = self._frames_before
+        tunnels = TunnelTally()
         for batch in read_batches(capture, follow_s=self._follow_s, with_digest=self._with_digest):
             n_frames += len(batch.frames)
+            tunnels.take(batch)
             if self.asides is not None:
                 self.asides.take(batch, capture_idx)
             for tracked in tracker.update(batch):
@@ -111,6 +114,7 @@ class _Run:
                 self._on_progress(self._bytes_before + batch.bytes_read, total, n_frames)
         for tracked in tracker.finish():
             take(tracked)
+        capture.notes.extend(tunnels.notes())
         self._bytes_before += max(0, total)
         self._frames_before = n_frames
         self.n_connections = tracker.n_connections
