@@ -202,5 +202,6 @@ def _from_rows(analysis: Analysis, row: Rows, connection: Rows) -> WireTry:
         response_bytes=int(row["response_bytes"]),
         response_frame=int(row["response_frame"]),
         closing_frame=who.closing_frame,
-        is_end_known=int(row["response_framing"]) != Framing.TURN,
+        # An upgraded connection ends whenever it ends.
+        is_end_known=int(row["response_framing"]) != Framing.TURN and not int(row["flags"]) & ExchangeFlag.UPGRADE,
     )

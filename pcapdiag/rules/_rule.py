@@ -17,6 +17,7 @@ from pcapdiag.rules._arrivals import arrival_text, arrivals_message, weigh
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._ends import proof_of, weigh_ends
 from pcapdiag.rules._evidence import MOST_WITH_EVIDENCE, build_evidence
+from pcapdiag.rules._precision import ANY, most_certain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -79,6 +80,8 @@ class Rule(ABC):
         occurrences: Iterable[Occurrence],
         confidence: Confidence,
         group: str = "",
+        *,
+        protocol: str = ANY,
     ) -> Finding:
         """Return a finding of this rule.
 
@@ -94,6 +97,8 @@ class Rule(ABC):
             How certain it is, as far as `words` do not lower that.
         group : str
             Tells findings about the same subject apart; part of the identifier.
+        protocol : str
+            What bounds its confidence (`_precision.most_certain`); empty where that was done before.
 
         Returns
         -------
@@ -101,6 +106,8 @@ class Rule(ABC):
         """
         shown = tuple(occurrences)
         times = [o.request_ts_ns for o in shown]
+        if protocol:
+            confidence = min(confidence, most_certain(self.code, protocol))
         return Finding(
             code=self.code,
             name=self.name,
@@ -201,7 +208,11 @@ class CauseRule(Rule):
         arrivals = analysis.arrivals
         for loss, claim in claims:
             weighed = weigh(self.proofs, claim, arrivals.get((loss.connection.conn, loss.depth)))
-            weighed = weigh_ends(self.proofs, weighed, proof_of(analysis, loss))
+            proof = proof_of(analysis, loss)
+            weighed = weigh_ends(self.proofs, weighed, proof)
+            if proof is None or not proof.is_certain:
+                most = most_certain(self.code, "tcp" if loss.is_connect else loss.connection.protocol.name.lower())
+                weighed = replace(weighed, confidence=min(weighed.confidence, most))
             groups[str(loss.connection.resp), claim.group].append((loss, weighed))
         for (subject, name), members in groups.items():
             losses, its_claims = zip(*members, strict=True)
@@ -213,7 +224,7 @@ class CauseRule(Rule):
                 _with_arrival(self.proofs, o, arrivals[key]) if key in arrivals else o
                 for key, o in zip(keys, _occurrences(losses, its_claims), strict=True)
             )
-            yield self.finding(subject, words, occurrences, group.confidence, name)
+            yield self.finding(subject, words, occurrences, group.confidence, name, protocol="")
 
 
 @dataclass(frozen=True, slots=True)
