@@ -80,7 +80,8 @@ def build_log(
     LogSummary
     """
     causes = [f for f in findings if f.facts.role is not Role.RETRIED]
-    codes = {(o.conn, o.depth): f.code for f in causes for o in f.occurrences if o.conn >= 0}
+    # Findings come worst first: the one that explains a failure goes before one that only counts the answer.
+    codes = {(o.conn, o.depth): f.code for f in reversed(causes) for o in f.occurrences if o.conn >= 0}
     no_peer = next((v.code for v in verdicts if v.role is Role.NO_PEER), "")
     clock = ledger.clock
     measured = clock if clock is not None and clock.is_measured else None
