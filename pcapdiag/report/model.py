@@ -306,6 +306,8 @@ class LogSummary:
     """How log entries were joined with the capture; offsets are null while no pair of entry and exchange exists.
 
     A clock is not `is_certain` if too little fits at its offset, or as much at another: then it explains nothing.
+    `errors_read` counts the records of the error logs that were understood, about upstreams or not; -1 where none was
+    given.
     """
 
     clock_offset_ns: int | None = None
@@ -316,6 +318,7 @@ class LogSummary:
     is_certain: bool = True
     entries: tuple[LogEntryDetail, ...] = ()
     failures: tuple[LogFailure, ...] = ()
+    errors_read: int = -1
 
 
 @dataclass(frozen=True, slots=True)

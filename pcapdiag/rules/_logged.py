@@ -25,6 +25,26 @@ if TYPE_CHECKING:
 NEEDS_LOG = "only the error log says what of an answer the proxy could not use: needs --error-log"
 
 
+def lacks_error_log(analysis: Analysis, needs: str) -> str:
+    """Return what is missing where only the error log tells: it was not given, or nothing in it was understood.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        With the joined logs, if they were given.
+    needs : str
+        What to say where no error log was given.
+
+    Returns
+    -------
+    str
+        Empty if an error log was read.
+    """
+    if analysis.log is None or analysis.log.errors_read < 0:
+        return needs
+    return "" if analysis.log.has_errors else "the error log that was given is empty, or no line of it was understood"
+
+
 def logged_tries(analysis: Analysis, kinds: frozenset[LogKind], action: str = "") -> dict[str, list[JoinedEntry]]:
     """Return the entries of these kinds whose try is in the capture, by upstream, one for each try.
 

@@ -102,8 +102,9 @@ def join_logs(
     """
     concerned: list[ErrorEntry] = []
     checks: list[ErrorEntry] = []
-    n_left_out = 0
+    n_left_out = n_read = 0
     for entry in entries:
+        n_read += 1
         if entry.concerns_upstream:
             if len(concerned) < MOST_ENTRIES:
                 concerned.append(entry)
@@ -131,7 +132,7 @@ def join_logs(
         if not is_credible(clock, pairing, choices, span):
             clock = replace(clock, is_ambiguous=True)
             links.forget_wires()
-    judge = _Judge(span, clock, pairing, links, access_tries, choices)
+    judge = _Judge(span, clock, pairing, links, access_tries, choices, has_errors=n_read > 0)
     joined: list[JoinedEntry | None] = [None] * len(concerned)
     for number, attempt in enumerate(logged):
         for position in attempt.entries:
@@ -151,6 +152,7 @@ def join_logs(
         retries=tuple(_retries(pairing, links, access_tries)),
         entries_left_out=n_left_out,
         accesses_left_out=n_accesses_left_out,
+        errors_read=n_read or -1,
     )
 
 
@@ -331,7 +333,10 @@ class _Judge:
         links: AccessLinks,
         access_tries: Sequence[AccessTry],
         choices: Mapping[int, Choice],
+        *,
+        has_errors: bool,
     ) -> None:
+        self._has_errors = has_errors
         self._chosen = {choice.chosen for choice in choices.values()}
         self._span = span
         self._clock = clock
@@ -455,7 +460,7 @@ class _Judge:
         if other < 0 or 0 <= closed < other:
             return WireVerdict.NOTHING_LOGGED
         if not stamps:
-            return WireVerdict.NOT_IN_LOG
+            return WireVerdict.NOT_IN_LOG if self._has_errors else WireVerdict.UNDETERMINED
         if self._clock is None:
             return WireVerdict.UNDETERMINED
         at = other + self._clock.total_ns

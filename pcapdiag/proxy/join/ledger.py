@@ -37,6 +37,7 @@ class WireVerdict(Enum):
     NOTHING_LOGGED = "nothing_logged"
     """Such an end is not logged at the usual level (a client that went away), or the capture ended before it."""
     UNDETERMINED = "undetermined"
+    """It may be one of several entries' try, or no error log was read that could tell of it."""
 
 
 class Absence(Enum):
@@ -294,6 +295,8 @@ class Ledger:
         Entries and lines of the access log that were too many to be kept.
     clients : ClientTally or None
         Requests of clients by the second; needs the access log.
+    errors_read, accesses_read : int
+        Records that were understood of the error logs, and of the access logs; -1 where none was given.
     """
 
     clock: LogClock | None
@@ -306,6 +309,13 @@ class Ledger:
     entries_left_out: int = 0
     accesses_left_out: int = 0
     clients: ClientTally | None = None
+    errors_read: int = -1
+    accesses_read: int = -1
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether an error log was given and something in it was understood."""
+        return self.errors_read > 0
 
     @property
     def names_tries(self) -> bool:
