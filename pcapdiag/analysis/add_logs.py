@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pcapdiag.proxy.join.ledger import Ledger, LogClock, WireTry
     from pcapdiag.proxy.logs.entries import LogCounts
 
+_MOST_PEERS = 10
 _MOST_QUOTED = 160
 """[characters] Of a line that was not understood."""
 _MOST_CLIENTS = 200
@@ -75,6 +76,8 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
     logs = _Logs(inputs, settings, analysis)
     wires = list_tries(analysis) if inputs.logs else ()
     ledger, older = logs.join(wires)
+    if settings is not None and ledger is not None and ledger.services:
+        settings = replace(settings, services=ledger.services)
     arrivals = logs.judge_arrivals(wires)
     return replace(
         analysis,
@@ -187,11 +190,24 @@ def _notes(settings: ProxySettings | None, logs: _Logs, ledger: Ledger | None, o
     if ledger is not None:
         yield from _left_out(ledger)
         yield from (Note("rotated-log-added", text) for text in older.remarks())
+        yield from _translated(ledger)
     for log in (*logs.errors, *logs.accesses, *(its.log for its in older.used)):
         yield from (*log.counts.notes, *_unparsed(log.path, log.counts, "are no log lines"))
     yield from _of_the_other_kind(logs)
     for application in logs.applications:
         yield from (*application.counts.notes, *_unparsed(application.path, application.counts, "hold no request"))
+
+
+def _translated(ledger: Ledger) -> Iterator[Note]:
+    """Yield a note for each address of the log that stands for others in the capture."""
+    for service in sorted(set(ledger.services.values())):
+        peers = sorted(peer for peer, known_as in ledger.services.items() if known_as == service)
+        shown = f"{', '.join(peers[:_MOST_PEERS])}{' and others' if len(peers) > _MOST_PEERS else ''}"
+        yield Note(
+            "address-translated",
+            f"{service} of the log and the configuration is {shown} in the capture: learned from failures that agree in"
+            " time, order and request line",
+        )
 
 
 def _left_out(ledger: Ledger) -> Iterator[Note]:

@@ -6,13 +6,15 @@ clock, log times seconds of the log's own. No index and no time are -1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from pcapdiag.base.findings import Confidence  # noqa: TC001 - fields of frozen data
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pcapdiag.proxy.join.clients import ClientTally
     from pcapdiag.proxy.logs.entries import AccessEntry, ErrorEntry
 
@@ -297,6 +299,8 @@ class Ledger:
         Requests of clients by the second; needs the access log.
     errors_read, accesses_read : int
         Records that were understood of the error logs, and of the access logs; -1 where none was given.
+    services : mapping of str to str
+        From an endpoint of the capture to the address by which the log knows it, where that was learned (NAT).
     """
 
     clock: LogClock | None
@@ -311,6 +315,7 @@ class Ledger:
     clients: ClientTally | None = None
     errors_read: int = -1
     accesses_read: int = -1
+    services: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def has_errors(self) -> bool:

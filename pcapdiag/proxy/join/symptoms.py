@@ -87,6 +87,8 @@ _BY_ERRNO = {
 }
 
 
+SHARP = frozenset({Symptom.CLOSED, Symptom.RESET, Symptom.REFUSED})
+"""What packets show at the moment in which it is logged."""
 FOUND_NO_PEER = frozenset({LogKind.NO_LIVE_UPSTREAMS, LogKind.BALANCER_NO_PEER})
 """What a request says that no peer was left for."""
 
