@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pcapdiag.analysis.far_end import FarEnd
+    from pcapdiag.analysis.twins import Twins
     from pcapdiag.base.findings import Note
     from pcapdiag.base.tables import ByteStore, Table
     from pcapdiag.engine.capture.batch import Capture
@@ -294,6 +295,8 @@ class Analysis:
     """Rotated logs that were read although nobody named them, and what each is."""
     far_end: FarEnd | None = None
     """What captures from the upstreams' end add; None where none was given."""
+    twins: Twins | None = None
+    """Connections that were captured more than once, and count once: their `legs` are UNKNOWN."""
 
     @cached_property
     def upstream_by_endpoint(self) -> dict[Endpoint, Upstream]:

@@ -168,7 +168,7 @@ def test_an_occurrence_without_a_file_makes_no_column_of_files():
     assert grid.headers[0] == "frame"
 
 
-def test_connections_that_two_captures_hold_are_said_to_count_twice(cli):
+def test_connections_that_two_captures_hold_are_said_to_count_once(cli):
     def notes(*arguments):
         return [n["code"] for n in json.loads(cli("analyze", *arguments, "--format", "json").stdout)["notes"]]
 
