@@ -131,18 +131,24 @@ def headline(report: Report) -> str:
 
 def _verdict(report: Report) -> str:
     totals = report.totals
-    if not totals.frames:
-        return "There is nothing to judge: the capture holds no frame."
-    if not totals.connections:
-        return f"There is nothing to judge: {count_of(totals.frames, 'frame')}, but no TCP connection among them."
+    outside = _outside(report)
+    if nothing := _nothing(report):
+        return (
+            f"There is nothing to judge in the packets ({nothing}), {outside}."
+            if outside
+            else (f"There is nothing to judge: {nothing}.")
+        )
     if totals.unanswered or totals.truncated:
-        return f"{_lost(report)}: {_causes(report)}.{_other_errors(report)}"
+        more = f" Besides: {outside.removeprefix('but ')}." if outside else ""
+        return f"{_lost(report)}: {_causes(report)}.{_other_errors(report)}{more}"
     acting = [g for g in finding_groups(report) if g.head.severity >= Severity.WARNING]
-    if acting:
-        return f"No request was left without an answer, but: {_first_lower(acting[0].head.message)}"
+    seen = [g for g in acting if g.head.role is not Role.OUTSIDE]
+    if seen:
+        more = f" Besides: {outside.removeprefix('but ')}." if outside else ""
+        return f"No request was left without an answer, but: {_first_lower(seen[0].head.message)}{more}"
+    if outside:
+        return f"No request in the packets was left without an answer, {outside}."
     n_requests = sum(u.exchanges for u in report.upstreams)
-    if not n_requests:
-        return f"There is nothing to judge: {count_of(totals.connections, 'connection')}, no request to an upstream."
     if blind := _not_judged(report):
         return f"Nothing can be judged: {blind}."
     n_connections = sum(u.connections for u in report.upstreams)
@@ -152,7 +158,38 @@ def _verdict(report: Report) -> str:
     )
     if report.totals.pending:
         text += f"; {count_of(report.totals.pending, 'response')} still coming when the capture ended"
+    if report.impact.failures > 0:
+        # Both sentences are true, and without this one the first would be read as a denial of the second.
+        text += (
+            f"; the {count_of(report.impact.failures, 'failure')} that clients saw no packet to an upstream explains"
+        )
     return f"{text}. {_turns(report, n_requests)}" if report.totals.turns else f"{text}."
+
+
+def _nothing(report: Report) -> str:
+    """Return why the packets hold nothing to judge; empty if they hold requests, losses or findings."""
+    totals = report.totals
+    if not totals.frames:
+        return "the capture holds no frame"
+    if not totals.connections:
+        return f"{count_of(totals.frames, 'frame')}, but no TCP connection among them"
+    acting = [f for f in report.findings if f.severity >= Severity.WARNING and f.role is not Role.OUTSIDE]
+    if totals.unanswered or totals.truncated or acting or any(u.exchanges for u in report.upstreams):
+        return ""
+    return f"{count_of(totals.connections, 'connection')}, no request to an upstream"
+
+
+def _outside(report: Report) -> str:
+    """Return what the logs know of failures that no packet shows, as the end of a sentence; empty if nothing."""
+    group = next((g for g in finding_groups(report) if g.head.role is Role.OUTSIDE), None)
+    if group is None:
+        return ""
+    failures = count_of(group.count, "failure")
+    code = f"{group.head.code} {group.head.name}"
+    text = f"but the proxy's logs know {failures} that nothing found in the packets explains ({code}"
+    # Where no line is known to be of this time, that is said at once.
+    doubt = ", perhaps of another time" if all(f.confidence is Confidence.POSSIBLE for f in group.findings) else ""
+    return f"{text}{doubt})"
 
 
 def is_judged(report: Report) -> bool:

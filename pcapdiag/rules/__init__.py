@@ -23,6 +23,7 @@ from pcapdiag.rules.pd402_invalid_response import InvalidResponse
 from pcapdiag.rules.pd403_upstream_error_response import UpstreamErrorResponse
 from pcapdiag.rules.pd601_no_live_upstreams import NoLiveUpstreams
 from pcapdiag.rules.pd901_retried_failure import RetriedFailure
+from pcapdiag.rules.pd902_failure_outside_capture import FailureOutsideCapture
 from pcapdiag.rules.pd999_undetermined import Undetermined
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ RULES: tuple[type[Rule], ...] = (
     UpstreamErrorResponse,
     NoLiveUpstreams,
     RetriedFailure,
+    FailureOutsideCapture,
     Undetermined,
 )
 

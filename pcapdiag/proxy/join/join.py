@@ -26,6 +26,7 @@ from pcapdiag.proxy.join.ledger import (
     first_of,
 )
 from pcapdiag.proxy.join.match import TOLERANCE_NS, RequestIds, choose_tries, find_clock, sharpen_clock
+from pcapdiag.proxy.join.outside import ID_MISSING, list_outside
 from pcapdiag.proxy.join.pairs import LAG_NS, LEAD_NS, Pairing, normalize_peer
 from pcapdiag.proxy.join.places import CaptureSpan, Span, keep_own
 from pcapdiag.proxy.join.services import behind_services, learn_services, with_own_peers
@@ -48,6 +49,12 @@ MOST_ENTRIES = 500_000
 """Entries about upstreams that are joined: a gigabyte of them."""
 JUST_BEGUN_NS = 65 * NS_PER_S
 """[ns] A request that timed out so soon after the capture began may have been sent before."""
+
+_BEFORE = "it was logged before the capture began"
+_AFTER = "it was logged after the capture ended"
+_SENT_BEFORE = "its request was sent before the capture began"
+_LAST_SECOND = "the capture ended in the second in which it was logged"
+_ELSEWHERE = frozenset({_BEFORE, _AFTER, _SENT_BEFORE, _LAST_SECOND})
 
 
 def join_logs(
@@ -127,17 +134,19 @@ def join_logs(
     is_guess = clock is not None and clock.is_ambiguous and links.to_wire is None
     time = Span(span.first_ns, span.last_ns, None if is_guess else clock, None if is_guess else zone_s)
     placed, own_chains, n_unplaced = keep_own(results, chains, time)
+    failures = judge.tries(results)
     ledger = Ledger(
         clock=clock,
         zone_s=clock.zone_s if clock is not None else zone_s,
         entries=placed,
-        tries=judge.tries(results),
+        tries=failures,
         chains=own_chains,
         chains_unplaced=n_unplaced,
         retries=tuple(_retries(pairing, links, access_tries)),
         entries_left_out=n_left_out,
         accesses_left_out=n_accesses_left_out,
         errors_read=n_read or -1,
+        outside=list_outside(logged, placed, failures, (access_tries, kept, links), span, time),
     )
     return with_own_peers(ledger, captured, services) if services else ledger
 
@@ -171,7 +180,11 @@ class _Judge:
         wires = self._pairing.wires
         if attempt.symptom is Symptom.NO_PACKETS:
             reason = "it failed before anything was sent"
-            if entry.kind is LogKind.BALANCER_NO_PEER:
+            if entry.upstream_peer.startswith("unix:"):
+                reason = "it went over a unix socket: no capture shows that"
+            elif entry.kind is LogKind.RESOLVE_FAILED:
+                reason = "the upstream's name could not be resolved: nothing was sent to it"
+            elif entry.kind is LogKind.BALANCER_NO_PEER:
                 reason = "the balancer had no further peer: nothing was sent for this"
             elif ":" not in entry.upstream_peer:
                 reason = "no peer was left: this request sent nothing"
@@ -204,7 +217,8 @@ class _Judge:
             reason = "peer and request id; the segment that ended it is missing"
             return JoinedEntry(entry, EntryVerdict.EXPLAINED, reason, Confidence.LIKELY, wires[named[0]], access=access)
         verdict, reason = self._unmatched(entry, attempt, number)
-        return JoinedEntry(entry, verdict, reason, Confidence.LIKELY, access=access)
+        is_elsewhere = reason in _ELSEWHERE
+        return JoinedEntry(entry, verdict, reason, Confidence.LIKELY, access=access, is_elsewhere=is_elsewhere)
 
     def _is_guess(self, linked: int) -> bool:
         """Whether nothing but an offset that is one of several joins the log with the capture."""
@@ -239,16 +253,16 @@ class _Judge:
         at = entry.ts_s * NS_PER_S - self._clock.total_ns
         half = self._clock.width_ns // 2
         if at + NS_PER_S + half < self._span.first_ns:
-            return EntryVerdict.NOT_CAPTURED, "it was logged before the capture began"
+            return EntryVerdict.NOT_CAPTURED, _BEFORE
         if at - half > self._span.last_ns:
-            return EntryVerdict.NOT_CAPTURED, "it was logged after the capture ended"
+            return EntryVerdict.NOT_CAPTURED, _AFTER
         lead = JUST_BEGUN_NS if attempt.symptom in (Symptom.TIMEOUT, Symptom.CONNECT_TIMEOUT) else NS_PER_S
         if at - half < self._span.first_ns + lead:
-            return EntryVerdict.NOT_CAPTURED, "its request was sent before the capture began"
+            return EntryVerdict.NOT_CAPTURED, _SENT_BEFORE
         if at + NS_PER_S + half > self._span.last_ns:
-            return EntryVerdict.NOT_CAPTURED, "the capture ended in the second in which it was logged"
+            return EntryVerdict.NOT_CAPTURED, _LAST_SECOND
         if self._ids.is_missing(number):
-            return EntryVerdict.NOT_CAPTURED, "no try of the capture carries its request id: its packets are missing"
+            return EntryVerdict.NOT_CAPTURED, ID_MISSING
         return EntryVerdict.UNDETERMINED, "no failed try at this peer fits kind and time"
 
     def tries(self, joined: Collection[JoinedEntry]) -> tuple[JoinedTry, ...]:

@@ -180,7 +180,10 @@ class LogClock:
 
 @dataclass(frozen=True, slots=True)
 class JoinedEntry:
-    """One entry of the error log with its verdict; `reason` says in words what the verdict rests on."""
+    """One entry of the error log with its verdict; `reason` says in words what the verdict rests on.
+
+    `is_elsewhere` says that it is known to be of another time than the capture.
+    """
 
     entry: ErrorEntry
     verdict: EntryVerdict
@@ -189,6 +192,7 @@ class JoinedEntry:
     wire: WireTry | None = None
     candidates: tuple[WireTry, ...] = ()
     access: AccessEntry | None = None
+    is_elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +277,55 @@ class Retry:
     delay_ns: int
 
 
+class OutsideKind(Enum):
+    """Why no packet of the capture shows a failure."""
+
+    UNIX_SOCKET = "unix_socket"
+    NOTHING_SENT = "nothing_sent"
+    """The proxy's own machine refused it: no port, no file descriptor, no permission."""
+    UNRESOLVED = "unresolved"
+    NO_PEER = "no_peer"
+    """No live upstream, in a log of which nobody knows whether it is of the capture's time."""
+    OTHER_PEER = "other_peer"
+    """The capture holds no packet of the upstream's address."""
+    NOT_SEEN = "not_seen"
+    """Packets of the upstream carry request ids, and none has this one's."""
+    UNMATCHED = "unmatched"
+    """The capture holds packets of the upstream, and no failed try among them that fits."""
+    ANSWERED = "answered"
+    """The access log says that the upstream itself answered with an error, and no status could be read in packets."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideFailure:
+    """One failed try, or request, that only a log tells of.
+
+    Attributes
+    ----------
+    peer : str
+        The upstream as the log has it; empty if it names none.
+    ts_ns : int
+        [ns] When it was logged, by the capture's clock as far as it is known.
+    is_placed : bool
+        Whether it is known to be of the capture's time.
+    is_likely : bool
+        Where that is not known: whether its time fits the capture's better than a chance would have it.
+    """
+
+    kind: OutsideKind
+    peer: str
+    ts_ns: int
+    path: str
+    line: int
+    client: str
+    method: str
+    target: str
+    host: str
+    status: int = -1
+    is_placed: bool = True
+    is_likely: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """Logs and packets, joined.
@@ -301,6 +354,8 @@ class Ledger:
         Records that were understood of the error logs, and of the access logs; -1 where none was given.
     services : mapping of str to str
         From an endpoint of the capture to the address by which the log knows it, where that was learned (NAT).
+    outside : tuple of OutsideFailure
+        What the logs of the capture's time know, and no packet here shows.
     """
 
     clock: LogClock | None
@@ -316,6 +371,7 @@ class Ledger:
     errors_read: int = -1
     accesses_read: int = -1
     services: Mapping[str, str] = field(default_factory=dict)
+    outside: tuple[OutsideFailure, ...] = ()
 
     @property
     def has_errors(self) -> bool:
