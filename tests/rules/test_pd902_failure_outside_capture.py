@@ -1,6 +1,5 @@
 """PD902: what the logs know and nothing in the packets explains, and what the first line says of it."""
 
-
 import pytest
 
 from pcapdiag.api.analyze import analyze
