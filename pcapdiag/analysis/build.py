@@ -257,9 +257,15 @@ def build_analysis(
         last_ts_ns=totals.last_ts_ns,
         n_retransmissions=totals.retransmissions,
         notes=(*_connection_notes(connections), *twins.notes()),
+        has_proxy=inputs.says_proxy or bool((legs == Leg.CLIENT).any()) or _hands_on(exchanges),
         twins=twins,
         undecoded_reasons={i: int(n) for i, n in enumerate(run.reasons) if n},
     )
+
+
+def _hands_on(exchanges: Table) -> bool:
+    """Tell whether a request carries an identifier of the kind that a proxy gives it."""
+    return any(bool((chunk["request_id_len"] > 0).any()) for chunk in exchanges.chunks())
 
 
 def _capture_points(connections: Table, legs: NDArray[np.int8], n_captures: int) -> Iterator[CapturePoint]:

@@ -295,6 +295,8 @@ class Analysis:
     """Rotated logs that were read although nobody named them, and what each is."""
     far_end: FarEnd | None = None
     """What captures from the upstreams' end add; None where none was given."""
+    has_proxy: bool = True
+    """Whether anything in the capture or the options says that a proxy stands here."""
     twins: Twins | None = None
     """Connections that were captured more than once, and count once: their `legs` are UNKNOWN."""
 

@@ -34,6 +34,7 @@ from pcapdiag.report.model import (
     taken_over,
 )
 from pcapdiag.report.settings import settings_read
+from pcapdiag.report.sides import with_plain_words
 from pcapdiag.report.words import flag_names
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ def build_report(
     )
     masked = tuple(Masked(*counted) for counted in redactor.counts)
     redaction = Redaction(redacted=redact, anonymized=anonymized, masked=masked)
-    return with_identifier(dataclasses.replace(report, redaction=redaction))
+    report = dataclasses.replace(report, redaction=redaction)
+    return with_identifier(report if analysis.has_proxy else with_plain_words(report))
 
 
 def _count_unsure(analysis: Analysis) -> tuple[int, int]:

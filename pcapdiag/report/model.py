@@ -219,6 +219,7 @@ class OccurrenceDetail:
     evidence: tuple[EvidenceFrame, ...]
     far_end: FarEndProof | None = None
     upstream_log: str = ""
+    sides: tuple[str, str] = field(default=("proxy", "upstream"), metadata=_OF_THE_RULE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,6 +431,9 @@ class Report:
         What the findings rest on of the proxy's configuration; empty if it was not given.
     identifier : str
         The same for the same input and options; the evidence capture names it.
+    has_proxy : bool
+        Whether anything in the capture or the options says that a proxy stands here; without, proxy and upstream are
+        called client and server.
     """
 
     schema_version: int
@@ -447,6 +451,7 @@ class Report:
     identifier: str = ""
     redaction: Redaction = Redaction(redacted=True)
     impact: Impact = Impact()
+    has_proxy: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON-ready dicts and lists, absolute times in ISO 8601 beside their nanoseconds."""

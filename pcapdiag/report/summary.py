@@ -14,6 +14,7 @@ from pcapdiag.base.findings import Confidence, Role, Severity, VerdictKind
 from pcapdiag.base.units import count_of, format_bytes, format_duration_ns, format_ts_ns
 from pcapdiag.engine.capture.link_types import describe_link_type
 from pcapdiag.privacy.escape import shorten
+from pcapdiag.report.sides import in_plain_words
 from pcapdiag.report.words import CAPTURE_POINTS
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def headline(report: Report) -> str:
 
     A report that was not redacted says so here, because no format is without its headline.
     """
-    verdict = _verdict(report)
+    verdict = _verdict(report) if report.has_proxy else in_plain_words(_verdict(report))
     return verdict if report.redaction.redacted else f"{verdict} NOT REDACTED: this report may hold credentials."
 
 
@@ -341,7 +342,12 @@ def occurrence_grid(occurrences: Sequence[OccurrenceDetail], *, limit: int = MAX
     return Grid(headers, tuple(rows), frozenset({first, first + 2}))
 
 
-def upstream_grid(upstreams: Sequence[UpstreamSummary]) -> Grid:
+def upstreams_title(report: Report) -> str:
+    """Return the heading above what was measured of each upstream."""
+    return "Upstreams" if report.has_proxy else in_plain_words("Upstreams")
+
+
+def upstream_grid(upstreams: Sequence[UpstreamSummary], *, has_proxy: bool = True) -> Grid:
     """Return what was measured of each upstream; of more than `MAX_LINES`, those with most failures and requests."""
     order = sorted(upstreams, key=lambda u: (-u.unanswered, -u.exchanges))
     shown = {u.endpoint for u in order[:MAX_LINES]}
@@ -359,7 +365,16 @@ def upstream_grid(upstreams: Sequence[UpstreamSummary]) -> Grid:
         for u in upstreams
         if u.endpoint in shown
     )
-    headers = ("upstream", "requests", "lost", "reused", "RTT", "idle timeout T", "race window", "near misses")
+    headers = (
+        "upstream" if has_proxy else "server",
+        "requests",
+        "lost",
+        "reused",
+        "RTT",
+        "idle timeout T",
+        "race window",
+        "near misses",
+    )
     return Grid(headers, rows, frozenset({1, 2, 3, 4, 7}))
 
 
@@ -426,7 +441,7 @@ def verdict_lines(report: Report) -> tuple[tuple[str, ...], tuple[tuple[str, str
 
 def input_lines(report: Report) -> tuple[str, ...]:
     """Return what was read, one line per capture, and what it held."""
-    lines = bounded([_capture_line(c) for c in report.captures])
+    lines = bounded([_capture_line(c, has_proxy=report.has_proxy) for c in report.captures])
     totals = report.totals
     text = f"{count_of(totals.connections, 'connection')}, {count_of(totals.exchanges, 'exchange')}"
     text += f", {totals.unanswered:,} unanswered, {count_of(totals.retransmissions, 'retransmission')}"
@@ -447,7 +462,7 @@ def redaction_lines(report: Report) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _capture_line(capture: CaptureSummary) -> str:
+def _capture_line(capture: CaptureSummary, *, has_proxy: bool) -> str:
     names = ", ".join(capture.paths[:3])
     if len(capture.paths) > 3:
         names += f" and {len(capture.paths) - 3:,} more files"
@@ -457,7 +472,8 @@ def _capture_line(capture: CaptureSummary) -> str:
     if capture.first_ts_ns >= 0:
         lasted = brief(capture.last_ts_ns - capture.first_ts_ns)
         text += f", {lasted} from {_clock(capture.first_ts_ns)} UTC"
-    text += f", taken {CAPTURE_POINTS[capture.capture_point]}"
+    place = CAPTURE_POINTS[capture.capture_point]
+    text += f", taken {place if has_proxy else in_plain_words(place)}"
     if capture.dropped > 0:
         text += f", {capture.dropped:,} packets dropped while capturing"
     return text + "."

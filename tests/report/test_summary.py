@@ -86,7 +86,7 @@ def test_responses_alone_give_no_verdict(cli, tmp_path):
     assert report["findings"] == []
     assert report["totals"]["exchanges"] > 0
     first = cli("analyze", tmp_path / "c.pcap", "--width", "200").stdout.splitlines()[0]
-    assert first == "Nothing can be judged: only one direction of the connections to upstreams was captured."
+    assert first == "Nothing can be judged: only one direction of the connections to servers was captured."
 
 
 def test_closings_of_one_age_are_those_of_a_timer_even_where_requests_alone_were_captured(cli, tmp_path):

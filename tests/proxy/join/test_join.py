@@ -15,6 +15,8 @@ from pcapdiag.proxy.join.symptoms import BODY, SENDING
 from pcapdiag.proxy.logs.entries import LogKind
 from tests.proxy.join.builders import CONNECTING, HEADER, MS, OTHER, PEER, SPAN, T0, S, access, entry, wire
 
+ALSO_TESTS = ("match",)
+
 NO_LIVE = LogKind.NO_LIVE_UPSTREAMS
 
 
