@@ -34,7 +34,7 @@ from pcapdiag.report.model import (
     taken_over,
 )
 from pcapdiag.report.settings import settings_read
-from pcapdiag.report.sides import with_plain_words
+from pcapdiag.report.sides import plain_findings, with_plain_words
 from pcapdiag.report.words import flag_names
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def build_report(
     redactor = Redactor(active=redact)
     builder = _Builder(analysis, redactor)
     findings, verdicts = tuple(findings), tuple(verdicts)
+    if not analysis.has_proxy:
+        findings = plain_findings(findings)
     turns, pending = _count_unsure(analysis)
     n_twins, n_again = _count_twins(analysis)
     report = Report(

@@ -11,7 +11,10 @@ import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from pcapdiag.report.model import EvidenceFrame, FindingDetail, OccurrenceDetail, Report
+    from collections.abc import Iterable
+
+    from pcapdiag.base.findings import Finding
+    from pcapdiag.report.model import Report
 
 PROXIED: Final = ("proxy", "upstream")
 PLAIN: Final = ("client", "server")
@@ -50,23 +53,42 @@ def in_plain_words(text: str) -> str:
     return _SIDE.sub(lambda match: f"{match[1] or ''}{' ' if match[1] else ''}{_WORDS[match[2]]}", text)
 
 
+def plain_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return findings of a capture of which nothing says that a proxy stands there.
+
+    Parameters
+    ----------
+    findings : iterable of Finding
+        As the rules put them.
+
+    Returns
+    -------
+    tuple of Finding
+        What is to be changed at a proxy is said under that condition.
+    """
+    return tuple(map(_finding, findings))
+
+
 def with_plain_words(report: Report) -> Report:
-    """Return a report of which nothing says that a proxy stands there.
+    """Return the report of `plain_findings` with the same words in all that stands around them.
 
     Parameters
     ----------
     report : Report
-        As the rules put it.
+        Made of plain findings.
 
     Returns
     -------
     Report
-        `has_proxy` is false; what is to be changed at a proxy is said under that condition.
+        `has_proxy` is false.
     """
     impact = report.impact
     return dataclasses.replace(
         report,
-        findings=tuple(map(_finding, report.findings)),
+        findings=tuple(
+            dataclasses.replace(f, occurrences=tuple(dataclasses.replace(o, sides=PLAIN) for o in f.occurrences))
+            for f in report.findings
+        ),
         verdicts=tuple(dataclasses.replace(v, reason=in_plain_words(v.reason)) for v in report.verdicts),
         notes=tuple(dataclasses.replace(n, text=in_plain_words(n.text)) for n in report.notes),
         impact=dataclasses.replace(impact, unknown=_UNKNOWN) if impact.failures < 0 else impact,
@@ -74,7 +96,7 @@ def with_plain_words(report: Report) -> Report:
     )
 
 
-def _finding(finding: FindingDetail) -> FindingDetail:
+def _finding(finding: Finding) -> Finding:
     remedy = finding.remedy
     return dataclasses.replace(
         finding,
@@ -82,13 +104,14 @@ def _finding(finding: FindingDetail) -> FindingDetail:
         message=in_plain_words(finding.message),
         refuted_by=in_plain_words(finding.refuted_by),
         remedy=f"{_CONDITION}\n\n{remedy}" if _OF_A_PROXY.search(remedy) else in_plain_words(remedy),
-        occurrences=tuple(map(_occurrence, finding.occurrences)),
+        occurrences=tuple(
+            dataclasses.replace(
+                o,
+                evidence=tuple(
+                    dataclasses.replace(e, text=in_plain_words(e.text), label=in_plain_words(e.label))
+                    for e in o.evidence
+                ),
+            )
+            for o in finding.occurrences
+        ),
     )
-
-
-def _occurrence(occurrence: OccurrenceDetail) -> OccurrenceDetail:
-    return dataclasses.replace(occurrence, evidence=tuple(map(_frame, occurrence.evidence)), sides=PLAIN)
-
-
-def _frame(frame: EvidenceFrame) -> EvidenceFrame:
-    return dataclasses.replace(frame, text=in_plain_words(frame.text), label=in_plain_words(frame.label))

@@ -85,8 +85,9 @@ class NoLiveUpstreams(Rule):
 
     def missing(self, analysis: Analysis) -> str:
         """Return what is missing: a request without a peer leaves no packets."""
-        if analysis.log is None or not analysis.log.has_errors:
-            return lacks_error_log(analysis, "such a request sends no packets: needs the error log (--error-log)")
+        lacking = lacks_error_log(analysis, "such a request sends no packets: needs the error log (--error-log)")
+        if lacking or analysis.log is None:
+            return lacking
         if analysis.log.chains_unplaced:
             return (
                 f"the log has {count_of(analysis.log.chains_unplaced, 'such entry', 'such entries')}, but nothing ties"

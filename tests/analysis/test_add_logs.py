@@ -142,3 +142,25 @@ def test_rules_that_rest_on_the_error_log_are_not_evaluated_without_one(tmp_path
         assert verdicts[code].verdict is VerdictKind.NOT_EVALUATED
         assert "error log" in verdicts[code].reason
     assert not any("error log has no entry" in line for line in ledger_lines(report.log))
+
+
+def test_an_error_log_that_begins_above_the_level_of_such_failures_proves_nothing(tmp_path):
+    conf = tmp_path / "nginx.conf"
+    for level, kind in (("crit", VerdictKind.NOT_EVALUATED), ("warn", VerdictKind.CLEAN)):
+        conf.write_text(f"error_log /var/log/e.log {level};\nevents {{}}\nhttp {{\n}}\n")
+        report = pcapdiag.analyze(CASE / "proxy.pcap", error_logs=[CASE / "error.log"], proxy_conf=conf).report
+        assert {v.verdict for v in report.verdicts if v.code in {"PD401", "PD402"}} == {kind}
+
+
+def test_an_applications_log_that_is_not_understood_says_so(analysis, tmp_path):
+    log = tmp_path / "app.log"
+    log.write_text("started\nready password=hunter2\n")
+    assert "none of its 2 lines was understood" in log_notes(analysis, upstream_logs=(str(log),))["log-not-understood"]
+
+
+def test_the_line_that_is_quoted_is_masked_as_everything_is(tmp_path):
+    log = tmp_path / "error.log"
+    log.write_text("GET /a?token=hunter2 Authorization: Bearer hunter2\x1b[31m\n")
+    report = pcapdiag.analyze(CASE / "proxy.pcap", error_logs=[log]).report
+    (note,) = (n for n in report.notes if n.code == "log-not-understood")
+    assert "hunter2" not in note.text
