@@ -103,7 +103,7 @@ def _finding(finding: Finding) -> Finding:
         title=in_plain_words(finding.title),
         message=in_plain_words(finding.message),
         refuted_by=in_plain_words(finding.refuted_by),
-        remedy=f"{_CONDITION}\n\n{remedy}" if _OF_A_PROXY.search(remedy) else in_plain_words(remedy),
+        remedy=f"{_CONDITION} {remedy}" if _OF_A_PROXY.search(remedy) else in_plain_words(remedy),
         occurrences=tuple(
             dataclasses.replace(
                 o,
