@@ -122,6 +122,8 @@ class FailureOutsideCapture(Rule):
             return "only logs know what no packet shows: needs --error-log or --access-log"
         if log.errors_read <= 0 and log.accesses_read <= 0:
             return "no line of the logs that were given could be read"
+        if log.errors_read <= 0 and not log.names_tries:
+            return "the access log that was given names no upstreams: needs $upstream_addr and $upstream_status in it"
         return ""
 
     def check(self, analysis: Analysis) -> Iterator[Finding]:

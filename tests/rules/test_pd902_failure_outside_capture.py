@@ -1,5 +1,7 @@
 """PD902: what the logs know and nothing in the packets explains, and what the first line says of it."""
 
+from dataclasses import replace
+
 import pytest
 
 from pcapdiag.api.analyze import analyze
@@ -68,6 +70,11 @@ def test_where_no_zone_is_known_that_is_said_and_a_long_capture_makes_it_no_warn
 def test_without_a_log_it_is_not_evaluated():
     assert "needs --error-log or --access-log" in FailureOutsideCapture().missing(analysis())
     assert FailureOutsideCapture().missing(analysis(log=join([], [entry(0, concerns_upstream=False)]))) == ""
+
+
+def test_an_access_log_without_upstreams_says_nothing_of_tries():
+    log = replace(join([], [], [access(20_000, status=502)]), accesses_read=1)
+    assert "names no upstreams" in FailureOutsideCapture().missing(analysis(log=log))
 
 
 def report_of(tmp_path, script, lines, **options):
