@@ -30,7 +30,7 @@ HOMES = {
     "jinja2": ("report/render/", "nightly/site/"),
     "crossplane": ("proxy/conf/",),
     "yaml": ("proxy/conf/",),
-    "dpkt": (),
+    "dpkt": ("engine/asides/",),
     "requests": ("ticket/attach/",),
     "requests_toolbelt": ("ticket/attach/",),
     "urllib3": ("ticket/attach/",),

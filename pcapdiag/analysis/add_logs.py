@@ -78,6 +78,8 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
     ledger, older = logs.join(wires)
     if settings is not None and ledger is not None and ledger.services:
         settings = replace(settings, services=ledger.services)
+    if ledger is not None and analysis.early:
+        ledger = _without_early(ledger, analysis)
     arrivals = logs.judge_arrivals(wires)
     return replace(
         analysis,
@@ -87,6 +89,12 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
         added_logs={log.log.path: log.kind for log in older.used},
         notes=(*analysis.notes, *_notes(settings, logs, ledger, older)),
     )
+
+
+def _without_early(ledger: Ledger, analysis: Analysis) -> Ledger:
+    """Leave out early answers that no entry tells of: they were read, and no try failed."""
+    early = {(loss.connection.conn, loss.depth) for loss in analysis.early}
+    return replace(ledger, tries=tuple(t for t in ledger.tries if t.entries or t.wire.key not in early))
 
 
 class _Logs:

@@ -22,6 +22,7 @@ from pcapdiag.base.codes import Leg, StreamEventKind, UndecodedReason
 from pcapdiag.base.columns import CONNECTIONS, SEGMENTS
 from pcapdiag.base.findings import Note
 from pcapdiag.base.tables import RowStore, Table
+from pcapdiag.engine.asides.collect import AsideCollector
 from pcapdiag.engine.capture.reader import read_batches
 from pcapdiag.engine.http.framer import Framer
 from pcapdiag.engine.tcp.tracker import ALL, Shard, Tracker
@@ -67,6 +68,8 @@ class _Run:
         self.totals = _Totals()
         self.reasons = np.zeros(len(UndecodedReason), dtype=np.int64)
         self.n_connections = 0
+        # Every shard sees all frames; one keeps these for all.
+        self.asides = AsideCollector() if shard.number == 0 else None
         self._follow_s = follow_s
         self._max_live = max_live
         self._with_digest = with_digest
@@ -99,6 +102,8 @@ class _Run:
         n_frames = self._frames_before
         for batch in read_batches(capture, follow_s=self._follow_s, with_digest=self._with_digest):
             n_frames += len(batch.frames)
+            if self.asides is not None:
+                self.asides.take(batch, capture_idx)
             for tracked in tracker.update(batch):
                 take(tracked)
             if self._on_progress is not None:
@@ -121,6 +126,8 @@ class _Run:
     def join(self, shards: Sequence[ShardResult]) -> Sequence[Capture]:
         """Put together what other processes have read of the captures, and return those."""
         self.n_connections = join_shards(shards, self.stores)
+        if self.asides is not None:
+            self.asides.kept.extend(shards[0].asides)
         for capture, *counts in zip(shards[0].captures, *(shard.counts for shard in shards), strict=True):
             self._note(capture, TrackerCounts.of_shards(counts))
         return shards[0].captures
@@ -187,7 +194,8 @@ def read_shard(
     """
     run = _Run(max_live=max(1, max_live // shard.n_shards), with_digest=with_digest and shard.number == 0, shard=shard)
     counts = [run.read(capture, capture_idx) for capture_idx, capture in enumerate(captures)]
-    return save_shard(run.stores, captures, counts, folder)
+    kept = run.asides.kept if run.asides is not None else ()
+    return save_shard(run.stores, captures, counts, folder, asides=kept)
 
 
 def build_analysis(
@@ -236,7 +244,7 @@ def build_analysis(
     points = tuple(_capture_points(connections, legs, len(captures)))
     twins = find_twins(connections, key_segments, legs)
     legs[twins.is_twin] = Leg.UNKNOWN
-    losses, truncated = build_losses(connections, exchanges, key_segments, texts, legs)
+    losses, truncated, early = build_losses(connections, exchanges, key_segments, texts, legs)
     upstreams = measure_upstreams(connections, exchanges, legs, losses, texts)
     totals = run.totals
     return Analysis(
@@ -248,6 +256,7 @@ def build_analysis(
         legs=legs,
         losses=losses,
         truncated=truncated,
+        early=early,
         upstreams=upstreams,
         capture_points=points,
         n_frames=totals.frames,
@@ -260,6 +269,7 @@ def build_analysis(
         has_proxy=inputs.says_proxy or bool((legs == Leg.CLIENT).any()) or _hands_on(exchanges),
         twins=twins,
         undecoded_reasons={i: int(n) for i, n in enumerate(run.reasons) if n},
+        asides=tuple(run.asides.kept) if run.asides is not None else (),
     )
 
 

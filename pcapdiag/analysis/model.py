@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pcapdiag.analysis.twins import Twins
     from pcapdiag.base.findings import Note
     from pcapdiag.base.tables import ByteStore, Table
+    from pcapdiag.engine.asides.collect import Aside
     from pcapdiag.engine.capture.batch import Capture
     from pcapdiag.proxy.conf.settings import ProxySettings, UpstreamBlock
     from pcapdiag.proxy.join.arrivals import Arrival
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 
 _HELD_BACK_NS = 1_000_000
+_MAX_ALERT_BYTES = 69
+"""[bytes] What can be a TLS alert where its record was not captured."""
+_UNREADABLE = (Protocol.TLS, Protocol.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,27 +185,34 @@ class Loss:
         """First segment with which the upstream closed while it had no byte of the request, if there is one.
 
         That is a FIN whose acknowledgement does not reach beyond the request's first byte. TLS says close_notify
-        before it: bytes of the upstream that follow the last response and do not acknowledge the request either.
+        before it: an alert that does not acknowledge the request either, and that the same side's FIN or RST follows
+        before anything new.
         """
         if self.is_connect or self.request_seq < 0:
             return None
         after_request = (self.request_seq + 1) & 0xFFFFFFFF
         fin = self.keys.get(Key.RESP_FIN)
         crossing = fin if fin is not None and fin.ack >= 0 and not fin.acknowledges(after_request) else None
-        is_closed = any(key in self.keys for key in (Key.RESP_FIN, Key.RESP_RST, Key.ORIG_FIN, Key.ORIG_RST))
         # A pipelined request is sent before the response before it has come; late bytes are an answer.
-        if not self.is_reused or not is_closed or self.flags & (ExchangeFlag.LATE_ANSWER | ExchangeFlag.PIPELINED):
+        is_late = self.flags & (ExchangeFlag.LATE_ANSWER | ExchangeFlag.PIPELINED)
+        if not self.is_reused or is_late:
             return crossing
         before = self.keys.get(Key.RESPONSE_BEFORE)
-        if (
-            before is not None
-            and self.request_ack >= 0
-            and sequence_difference(self.request_ack, before.next_seq) < 0
-            and not before.acknowledges(after_request)
-        ):
-            return before
-        unasked = self.keys.get(Key.UNSOLICITED)
-        return crossing if unasked is None or unasked.acknowledges(after_request) else unasked
+        is_readable = self.connection.protocol not in _UNREADABLE
+        if before is not None and (is_readable or before.payload_len > _MAX_ALERT_BYTES):
+            before = None
+        for alert in (self.keys.get(Key.UNSOLICITED), before):
+            if alert is not None and self._is_closing_alert(alert):
+                return alert
+        return crossing
+
+    def _is_closing_alert(self, alert: KeySegment) -> bool:
+        """Tell whether a payload of the upstream is the close_notify of a closing that the request crossed."""
+        if self.request_ack < 0 or sequence_difference(self.request_ack, alert.next_seq) >= 0:
+            return False
+        closing = self.keys.get(Key.RESP_FIN) or self.keys.get(Key.RESP_RST)
+        is_followed = closing is not None and (closing.frame == alert.frame or closing.seq == alert.next_seq)
+        return is_followed and not alert.acknowledges((self.request_seq + 1) & 0xFFFFFFFF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +276,9 @@ class Analysis:
         Unanswered requests and failed connection attempts of upstream legs, ordered by request frame.
     truncated : tuple of Loss
         Exchanges whose response began and was cut off.
+    early : tuple of Loss
+        Exchanges that were answered before the request was whole, and whose connection the upstream then closed or
+        reset: whether the proxy read that answer, its packets do not show.
     """
 
     captures: tuple[Capture, ...]
@@ -293,6 +307,9 @@ class Analysis:
     """What the logs of applications say of lost requests, by connection and depth."""
     added_logs: Mapping[str, str] = field(default_factory=dict)
     """Rotated logs that were read although nobody named them, and what each is."""
+    early: tuple[Loss, ...] = ()
+    asides: tuple[Aside, ...] = ()
+    """Frames whose bytes were kept: ICMP messages, TLS hellos and alerts."""
     far_end: FarEnd | None = None
     """What captures from the upstreams' end add; None where none was given."""
     has_proxy: bool = True

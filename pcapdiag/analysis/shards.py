@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pcapdiag.engine.asides.collect import Aside
     from pcapdiag.engine.capture.batch import Capture
     from pcapdiag.engine.tcp.tracker import Tracker
 
@@ -123,6 +124,8 @@ class ShardResult:
         [bytes] Of these rows and the texts.
     content : str or bytes
         The file that holds the rows and the texts, or its bytes.
+    asides : tuple of Aside
+        Of all frames, from the first shard alone.
     """
 
     captures: tuple[Capture, ...]
@@ -130,6 +133,7 @@ class ShardResult:
     n_rows: tuple[int, ...]
     n_bytes: int
     content: str | bytes
+    asides: tuple[Aside, ...] = ()
 
     def discard(self) -> None:
         """Delete the file, if there is one."""
@@ -138,7 +142,12 @@ class ShardResult:
 
 
 def save_shard(
-    stores: ShardStores, captures: Sequence[Capture], counts: Sequence[TrackerCounts], folder: str
+    stores: ShardStores,
+    captures: Sequence[Capture],
+    counts: Sequence[TrackerCounts],
+    folder: str,
+    *,
+    asides: Sequence[Aside] = (),
 ) -> ShardResult:
     """Return the result of a shard.
 
@@ -152,6 +161,8 @@ def save_shard(
         One per capture.
     folder : str
         Where a file may keep the tables for the process that joins them; empty if that is on another machine.
+    asides : sequence of Aside
+        The frames whose bytes were kept.
 
     Returns
     -------
@@ -167,7 +178,7 @@ def save_shard(
         _write(stores, file)
         n_bytes = file.tell()
         content = file.getvalue() if isinstance(file, io.BytesIO) else file.name
-    return ShardResult(tuple(captures), tuple(counts), n_rows, n_bytes, content)
+    return ShardResult(tuple(captures), tuple(counts), n_rows, n_bytes, content, tuple(asides))
 
 
 @contextmanager

@@ -40,6 +40,9 @@ def list_tries(analysis: Analysis) -> tuple[WireTry, ...]:
         Failures first, then answered requests after which the proxy or the upstream closed.
     """
     failures = [_from_loss(loss) for loss in (*analysis.losses, *analysis.truncated)]
+    if not failures:
+        # Nothing else ties the log's clock to the capture's; which of them failed, the log tells.
+        failures = [_from_loss(loss) for loss in analysis.early]
     known = {wire.key for wire in failures}
     return (*failures, *(wire for wire in _answered(analysis) if wire.key not in known))
 

@@ -15,7 +15,10 @@ from pcapdiag.rules.pd201_close_before_response import CloseBeforeResponse
 from pcapdiag.rules.pd202_reset_before_response import ResetBeforeResponse
 from pcapdiag.rules.pd203_truncated_response import TruncatedResponse
 from pcapdiag.rules.pd204_slow_upstream import SlowUpstream
+from pcapdiag.rules.pd205_upstream_not_reading import UpstreamNotReading
 from pcapdiag.rules.pd206_proxy_abort import ProxyAbort
+from pcapdiag.rules.pd207_close_during_upload import CloseDuringUpload
+from pcapdiag.rules.pd208_upgraded_connection_ended import UpgradedConnectionEnded
 from pcapdiag.rules.pd301_connect_refused import ConnectRefused
 from pcapdiag.rules.pd302_connect_timeout import ConnectTimeout
 from pcapdiag.rules.pd401_oversized_response_head import OversizedResponseHead
@@ -41,7 +44,10 @@ RULES: tuple[type[Rule], ...] = (
     ResetBeforeResponse,
     TruncatedResponse,
     SlowUpstream,
+    UpstreamNotReading,
     ProxyAbort,
+    CloseDuringUpload,
+    UpgradedConnectionEnded,
     ConnectRefused,
     ConnectTimeout,
     OversizedResponseHead,

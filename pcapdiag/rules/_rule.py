@@ -163,9 +163,12 @@ class CauseRule(Rule):
     ----------
     proofs : Proofs
         What captures of both ends and the application's own log do to its claims.
+    reads_protocol : bool
+        It rests on bytes being a request that is owed an answer: it says nothing of protocols that are not known.
     """
 
     proofs: ClassVar[Proofs] = Proofs()
+    reads_protocol: ClassVar[bool] = True
 
     @abstractmethod
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:

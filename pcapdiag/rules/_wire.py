@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.far_end import ProofKind
-from pcapdiag.base.codes import CapturePoint, ExchangeFlag, Key
+from pcapdiag.base.codes import CapturePoint, ExchangeFlag, Key, Protocol
 from pcapdiag.base.findings import Confidence
 from pcapdiag.base.sequence import sequence_difference
 from pcapdiag.rules._ends import is_fin_first, proved
@@ -22,6 +22,9 @@ READ_LAG_NS = 1_000_000
 
 _CLEAR_RTT_NS = 2_000_000
 """Below this RTT, "faster than the path" cannot be told from a fast answer."""
+
+_AT_ONCE_NS = 100_000_000
+"""What comes this soon behind an answer met no idle connection."""
 
 _PRECONNECTED_NS = 1_000_000_000
 """A fresh connection without request for so long was opened ahead of need and can go stale."""
@@ -123,6 +126,24 @@ def was_idle(loss: Loss) -> bool:
     return connection.orig_isn >= 0 and loss.request_ts_ns - connection.first_ts_ns - handshake >= _PRECONNECTED_NS
 
 
+def is_closed_at_once(loss: Loss) -> bool:
+    """Tell whether bytes that cannot be read crossed a closing right behind the last answer.
+
+    They may be the next request, or the rest of one that was answered before it was whole.
+    """
+    is_readable = loss.connection.protocol in (Protocol.HTTP1, Protocol.FASTCGI)
+    return not is_readable and 0 <= loss.idle_before_ns < _AT_ONCE_NS
+
+
+def is_half_closed_at_the_end(loss: Loss) -> bool:
+    """Tell whether the capture of a connection ends with its sender's FIN: an answer could still follow."""
+    fin = loss.keys.get(Key.ORIG_FIN)
+    others = (Key.ORIG_RST, Key.RESP_FIN, Key.RESP_RST)
+    if fin is None or any(key in loss.keys for key in others) or loss.flags & ExchangeFlag.LATE_ANSWER:
+        return False
+    return loss.connection.last_ts_ns - fin.ts_ns <= max(loss.connection.rtt_min_ns, READ_LAG_NS)
+
+
 def fin_lag_ns(loss: Loss) -> int:
     """Return how long the proxy had the upstream's FIN before it sent the request; -1 if it had not.
 
@@ -133,6 +154,15 @@ def fin_lag_ns(loss: Loss) -> int:
     if fin is None or loss.request_ack < 0 or sequence_difference(loss.request_ack, fin.next_seq) < 0:
         return -1
     return max(loss.request_ts_ns - fin.ts_ns - max(loss.connection.handshake_orig_ns, 0), 0)
+
+
+def had_fin(loss: Loss) -> bool:
+    """Tell whether the proxy had the upstream's FIN when it sent the request, and time to read it.
+
+    A FIN behind an answer of just now met no idle connection: there the acknowledgement alone decides.
+    """
+    lag = fin_lag_ns(loss)
+    return lag > READ_LAG_NS or (lag >= 0 and 0 <= loss.idle_before_ns < _AT_ONCE_NS)
 
 
 def last_sent_ns(loss: Loss) -> int:
@@ -186,6 +216,7 @@ def is_failed_in_upstream(loss: Loss) -> bool:
     return (
         not loss.is_connect
         and not loss.truncated
+        and not loss.flags & ExchangeFlag.LATE_ANSWER
         and loss.crossing is None
         and is_closed_by_upstream(loss)
         and is_acknowledged(loss)
@@ -261,6 +292,7 @@ def is_reset_by_upstream(analysis: Analysis, loss: Loss, upstream: Upstream | No
         loss.is_reused
         and is_lone_rst(loss)
         and not is_acknowledged(loss)
+        and not is_partly_acknowledged(loss)
         and not is_from_middlebox(analysis, loss, upstream)
     )
 

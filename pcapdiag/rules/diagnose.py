@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pcapdiag.base.codes import Leg
+from pcapdiag.base.codes import Leg, Protocol
 from pcapdiag.base.errors import UsageError
 from pcapdiag.base.findings import Finding, Verdict, VerdictKind
 from pcapdiag.rules import RULES
@@ -107,11 +107,13 @@ def assign_causes(analysis: Analysis) -> dict[str, list[tuple[Loss, Claim]]]:
         rule = rule_class()
         for loss, claim in rule.claims(analysis):
             key = loss.connection.conn, loss.depth
+            if rule.reads_protocol and loss.connection.protocol is Protocol.OPAQUE and not loss.is_connect:
+                continue
             if key not in owner or owner[key][0].code in rule.supersedes:
                 owner[key] = rule, loss, claim
     left = tuple(loss for loss in analysis.losses if (loss.connection.conn, loss.depth) not in owner)
     causes = {Undetermined.code: list(Undetermined().claims(replace(analysis, losses=left)))}
-    for loss in (*analysis.losses, *analysis.truncated):
+    for loss in (*analysis.losses, *analysis.truncated, *analysis.early):
         entry = owner.get((loss.connection.conn, loss.depth))
         if entry is not None:
             causes.setdefault(entry[0].code, []).append((loss, entry[2]))

@@ -13,10 +13,11 @@ from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._remedy import keepalive_remedy
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
-    READ_LAG_NS,
     certainty,
     fin_lag_ns,
+    had_fin,
     has_unseen_fin,
+    is_closed_at_once,
     is_own_rst,
     is_reset_after_lost_fin,
     known_timeout,
@@ -107,7 +108,7 @@ class IdleCloseRace(CauseRule):
             crossing = loss.crossing
             if crossing is not None:
                 lag = fin_lag_ns(loss)
-                if lag > READ_LAG_NS:
+                if had_fin(loss) or is_closed_at_once(loss):
                     continue
                 confidence = Confidence.CONFIRMED if loss.request_ack >= 0 else Confidence.LIKELY
                 texts = {

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from pcapdiag.analysis.model import Analysis, Loss
 
 
+_WATCHED_NS = 1_000_000_000
+"""[ns] Who is not answered tries again for longer than that; where it does not, segments are missing."""
+
+
 class SilentDropOnReuse(CauseRule):
     """A request on an idle connection was never acknowledged, however often it was sent.
 
@@ -69,6 +73,7 @@ class SilentDropOnReuse(CauseRule):
     needs = ("both directions",)
     helped_by = ("a capture at the upstream (--upstream-capture)",)
     facts = RuleFacts(settings=POOL, exposure=Exposure.FORGOTTEN)
+    reads_protocol = False
     proofs = Proofs(
         proved_by=(ProofKind.NOT_ARRIVED,), refuted_by=(ProofKind.NO_ANSWER,), without_line=Confidence.CONFIRMED
     )
@@ -86,6 +91,10 @@ class SilentDropOnReuse(CauseRule):
                 or is_acknowledged(loss)
                 or is_partly_acknowledged(loss)
             ):
+                continue
+            # Silence needs a witness, and time: without a known idle gap nothing says that the path ever worked.
+            watched = loss.connection.last_ts_ns - loss.request_ts_ns
+            if loss.idle_before_ns < 0 or watched < _WATCHED_NS:
                 continue
             confidence = Confidence.CONFIRMED if loss.retransmissions >= 3 else Confidence.LIKELY
             closing = loss.keys.get(Key.ORIG_FIN, loss.keys.get(Key.ORIG_RST))

@@ -12,7 +12,7 @@ from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.report.summary import headline
 from pcapdiag.rules.pd902_failure_outside_capture import FailureOutsideCapture
 from tests.conftest import ROOT
-from tests.proxy.join.builders import CONNECTING, SPAN, T0, entry, wire
+from tests.proxy.join.builders import CONNECTING, SPAN, T0, access, entry, wire
 from tests.report.builders import analysis
 from tests.rules.test_pd403_upstream_error_response import OPEN, exchange
 from tests.scenario import parse, write_capture

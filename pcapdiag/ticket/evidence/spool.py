@@ -334,7 +334,7 @@ class _Collector:
             seq=(int(row["seq"]) + syn) & 0xFFFFFFFF if is_tcp else -1,
             payload_at=at if is_here else -1,
             payload_len=int(row["payload_len"]),
-            payload_cap=int(row["payload_cap"]),
+            payload_cap=int(row["payload_cap"]) if is_tcp else 0,
             wire_len=int(row["wire_len"]),
             kind=FrameKind(int(row["kind"])),
             direction=PacketDirection(int(row["packet_direction"])),

@@ -62,6 +62,7 @@ _UNDECODED = int(FrameKind.UNDECODED)
 _UDP = int(FrameKind.UDP)
 _OTHER_IP = int(FrameKind.OTHER_IP)
 _FRAGMENT = int(FrameKind.FRAGMENT)
+_ICMP = int(FrameKind.ICMP)
 _NON_IP = int(FrameKind.NON_IP)
 
 _LINK_HEADER_CUT = int(UndecodedReason.LINK_HEADER_CUT)
@@ -216,6 +217,9 @@ def walk_headers(buffer, row, layer, value, offset, end, wire_end, trace):
         if layer == DONE:
             if value == verdict(_FRAGMENT, 0):
                 row["payload_offset"] = ip_offset
+            elif value == verdict(_ICMP, 0):
+                row["payload_offset"] = min(offset, end)
+                row["payload_cap"] = max(end - offset, 0)
             elif ip_version and (value == verdict(_NON_IP, 0) or value == verdict(_UNDECODED, _LINK_HEADER_CUT)):
                 # Nothing more inside, or a tunnel that carries something else: the last IP header says what it is.
                 return verdict(_UDP if row["ip_proto"] == PROTO_UDP else _OTHER_IP, 0)

@@ -260,6 +260,7 @@ class Decoder:
         elif proto == 17:
             self.udp(view)
         elif proto in (1, 58):
+            self.row.update(payload_offset=view.at, payload_cap=len(view.data))
             raise Stop(FrameKind.ICMP)
         elif proto == 4:
             self.step(self.ipv4, view)
