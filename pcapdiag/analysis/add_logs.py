@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,8 @@ from pcapdiag.analysis.losses import to_connection
 from pcapdiag.analysis.tries import list_served, list_tries
 from pcapdiag.base.codes import Leg
 from pcapdiag.base.findings import Note
+from pcapdiag.base.units import count_of
+from pcapdiag.privacy.escape import shorten
 from pcapdiag.proxy.conf.read import read_proxy_conf
 from pcapdiag.proxy.conf.values import version_numbers
 from pcapdiag.proxy.join.arrivals import judge_arrivals
@@ -38,6 +41,9 @@ if TYPE_CHECKING:
     from pcapdiag.proxy.join.ledger import Ledger, LogClock, WireTry
     from pcapdiag.proxy.logs.entries import LogCounts
 
+_MOST_PEERS = 10
+_MOST_QUOTED = 160
+"""[characters] Of a line that was not understood."""
 _MOST_CLIENTS = 200
 """Connections of clients that are asked which version the proxy is."""
 
@@ -70,6 +76,8 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
     logs = _Logs(inputs, settings, analysis)
     wires = list_tries(analysis) if inputs.logs else ()
     ledger, older = logs.join(wires)
+    if settings is not None and ledger is not None and ledger.services:
+        settings = replace(settings, services=ledger.services)
     if ledger is not None and analysis.early:
         ledger = _without_early(ledger, analysis)
     arrivals = logs.judge_arrivals(wires)
@@ -136,7 +144,14 @@ class _Logs:
         errors = chain(*self.errors, *older.errors)
         accesses = tally.watch(chain(*self.accesses, *older.accesses))
         ledger = join_logs(wires, span, errors, accesses, self._settings, zone_s=self._zone_s)
-        return replace(ledger, clients=tally if self.accesses else None)
+        return replace(
+            ledger,
+            clients=tally if self.accesses else None,
+            errors_read=sum(log.counts.n_records for log in (*self.errors, *(o.log for o in older.errors)))
+            if self.errors
+            else -1,
+            accesses_read=sum(log.counts.n_records for log in self.accesses) if self.accesses else -1,
+        )
 
     def _find_older(self, clock: LogClock | None) -> OlderLogs:
         is_known = clock is not None and clock.is_measured and not clock.is_ambiguous
@@ -183,10 +198,24 @@ def _notes(settings: ProxySettings | None, logs: _Logs, ledger: Ledger | None, o
     if ledger is not None:
         yield from _left_out(ledger)
         yield from (Note("rotated-log-added", text) for text in older.remarks())
+        yield from _translated(ledger)
     for log in (*logs.errors, *logs.accesses, *(its.log for its in older.used)):
         yield from (*log.counts.notes, *_unparsed(log.path, log.counts, "are no log lines"))
+    yield from _of_the_other_kind(logs)
     for application in logs.applications:
         yield from (*application.counts.notes, *_unparsed(application.path, application.counts, "hold no request"))
+
+
+def _translated(ledger: Ledger) -> Iterator[Note]:
+    """Yield a note for each address of the log that stands for others in the capture."""
+    for service in sorted(set(ledger.services.values())):
+        peers = sorted(peer for peer, known_as in ledger.services.items() if known_as == service)
+        shown = f"{', '.join(peers[:_MOST_PEERS])}{' and others' if len(peers) > _MOST_PEERS else ''}"
+        yield Note(
+            "address-translated",
+            f"{service} of the log and the configuration is {shown} in the capture: learned from failures that agree in"
+            " time, order and request line",
+        )
 
 
 def _left_out(ledger: Ledger) -> Iterator[Note]:
@@ -204,12 +233,38 @@ def _left_out(ledger: Ledger) -> Iterator[Note]:
 
 def _unparsed(path: str, counts: LogCounts, what: str) -> tuple[Note, ...]:
     """Return a note on lines that were passed over, if there are any."""
+    if not counts.n_lines:
+        return (Note("log-empty", "the log is empty: it says nothing of any time", file=path),)
     if not counts.n_unparsed:
         return ()
+    number, first = counts.unparsed[0]
+    if not counts.n_records:
+        text = f"none of its {count_of(counts.n_lines, 'line')} was understood; line {number} begins: {_quoted(first)}"
+        return (Note("log-not-understood", text, file=path),)
     numbers = ", ".join(str(number) for number, _ in counts.unparsed[:5])
     more = ", ..." if counts.n_unparsed > 5 else ""
     text = f"{counts.n_unparsed:,} of {counts.n_lines:,} lines {what} (line {numbers}{more})"
+    if counts.n_unparsed > counts.n_records:
+        text += f"; line {number} begins: {_quoted(first)}"
     return (Note("log-lines-skipped", text, file=path),)
+
+
+def _quoted(line: str) -> str:
+    return f"'{shorten(line.strip(), _MOST_QUOTED)}'"
+
+
+def _of_the_other_kind(logs: _Logs) -> Iterator[Note]:
+    """Yield a note on files that hold lines of the other log, which nobody reads there."""
+    given = {Path(log.path).resolve() for log in logs.errors} & {Path(log.path).resolve() for log in logs.accesses}
+    for its_logs, other, option in ((logs.errors, "access", "--access-log"), (logs.accesses, "error", "--error-log")):
+        for log in its_logs:
+            n_foreign = log.counts.n_foreign
+            if n_foreign and Path(log.path).resolve() not in given:
+                lines = count_of(n_foreign, "line")
+                verb = "belongs" if n_foreign == 1 else "belong"
+                yield Note(
+                    "log-mixed", f"{lines} of it {verb} to an {other} log: give it as {option}, too", file=log.path
+                )
 
 
 def proxy_version(analysis: Analysis) -> str:

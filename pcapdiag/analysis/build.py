@@ -16,8 +16,9 @@ from pcapdiag.analysis.losses import build_losses
 from pcapdiag.analysis.model import Analysis
 from pcapdiag.analysis.roles import assign_legs, find_capture_point
 from pcapdiag.analysis.shards import ShardResult, ShardStores, TrackerCounts, join_shards, save_shard
+from pcapdiag.analysis.twins import find_twins
 from pcapdiag.analysis.upstreams import measure_upstreams
-from pcapdiag.base.codes import StreamEventKind, UndecodedReason
+from pcapdiag.base.codes import Leg, StreamEventKind, UndecodedReason
 from pcapdiag.base.columns import CONNECTIONS, SEGMENTS
 from pcapdiag.base.findings import Note
 from pcapdiag.base.tables import RowStore, Table
@@ -244,9 +245,11 @@ def build_analysis(
     connections, exchanges, key_segments, texts = run.tables()
     proxies, upstream_endpoints = inputs.proxy_addresses, inputs.upstream_endpoints
     legs = assign_legs(connections, exchanges, proxies=proxies, upstreams=upstream_endpoints)
+    points = tuple(_capture_points(connections, legs, len(captures)))
+    twins = find_twins(connections, key_segments, legs)
+    legs[twins.is_twin] = Leg.UNKNOWN
     losses, truncated, early = build_losses(connections, exchanges, key_segments, texts, legs)
     upstreams = measure_upstreams(connections, exchanges, legs, losses, texts)
-    points = tuple(_capture_points(connections, legs, len(captures)))
     totals = run.totals
     return Analysis(
         captures=tuple(captures),
@@ -266,10 +269,17 @@ def build_analysis(
         first_ts_ns=totals.first_ts_ns,
         last_ts_ns=totals.last_ts_ns,
         n_retransmissions=totals.retransmissions,
-        notes=tuple(_connection_notes(connections)),
+        notes=(*_connection_notes(connections), *twins.notes()),
+        has_proxy=inputs.says_proxy or bool((legs == Leg.CLIENT).any()) or _hands_on(exchanges),
+        twins=twins,
         undecoded_reasons={i: int(n) for i, n in enumerate(run.reasons) if n},
         asides=tuple(run.asides.kept) if run.asides is not None else (),
     )
+
+
+def _hands_on(exchanges: Table) -> bool:
+    """Tell whether a request carries an identifier of the kind that a proxy gives it."""
+    return any(bool((chunk["request_id_len"] > 0).any()) for chunk in exchanges.chunks())
 
 
 def _capture_points(connections: Table, legs: NDArray[np.int8], n_captures: int) -> Iterator[CapturePoint]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pcapdiag.analysis.far_end import FarEnd
+    from pcapdiag.analysis.twins import Twins
     from pcapdiag.base.findings import Note
     from pcapdiag.base.tables import ByteStore, Table
     from pcapdiag.engine.asides.collect import Aside
@@ -311,6 +312,10 @@ class Analysis:
     """Frames whose bytes were kept: ICMP messages, TLS hellos and alerts."""
     far_end: FarEnd | None = None
     """What captures from the upstreams' end add; None where none was given."""
+    has_proxy: bool = True
+    """Whether anything in the capture or the options says that a proxy stands here."""
+    twins: Twins | None = None
+    """Connections that were captured more than once, and count once: their `legs` are UNKNOWN."""
 
     @cached_property
     def upstream_by_endpoint(self) -> dict[Endpoint, Upstream]:

@@ -219,6 +219,7 @@ class OccurrenceDetail:
     evidence: tuple[EvidenceFrame, ...]
     far_end: FarEndProof | None = None
     upstream_log: str = ""
+    sides: tuple[str, str] = field(default=("proxy", "upstream"), metadata=_OF_THE_RULE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +307,8 @@ class LogSummary:
     """How log entries were joined with the capture; offsets are null while no pair of entry and exchange exists.
 
     A clock is not `is_certain` if too little fits at its offset, or as much at another: then it explains nothing.
+    `errors_read` counts the records of the error logs that were understood, about upstreams or not; -1 where none was
+    given.
     """
 
     clock_offset_ns: int | None = None
@@ -316,6 +319,7 @@ class LogSummary:
     is_certain: bool = True
     entries: tuple[LogEntryDetail, ...] = ()
     failures: tuple[LogFailure, ...] = ()
+    errors_read: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,6 +431,9 @@ class Report:
         What the findings rest on of the proxy's configuration; empty if it was not given.
     identifier : str
         The same for the same input and options; the evidence capture names it.
+    has_proxy : bool
+        Whether anything in the capture or the options says that a proxy stands here; without, proxy and upstream are
+        called client and server.
     """
 
     schema_version: int
@@ -444,6 +451,7 @@ class Report:
     identifier: str = ""
     redaction: Redaction = Redaction(redacted=True)
     impact: Impact = Impact()
+    has_proxy: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON-ready dicts and lists, absolute times in ISO 8601 beside their nanoseconds."""

@@ -23,8 +23,10 @@ from pcapdiag.rules.pd301_connect_refused import ConnectRefused
 from pcapdiag.rules.pd302_connect_timeout import ConnectTimeout
 from pcapdiag.rules.pd401_oversized_response_head import OversizedResponseHead
 from pcapdiag.rules.pd402_invalid_response import InvalidResponse
+from pcapdiag.rules.pd403_upstream_error_response import UpstreamErrorResponse
 from pcapdiag.rules.pd601_no_live_upstreams import NoLiveUpstreams
 from pcapdiag.rules.pd901_retried_failure import RetriedFailure
+from pcapdiag.rules.pd902_failure_outside_capture import FailureOutsideCapture
 from pcapdiag.rules.pd999_undetermined import Undetermined
 
 if TYPE_CHECKING:
@@ -50,8 +52,10 @@ RULES: tuple[type[Rule], ...] = (
     ConnectTimeout,
     OversizedResponseHead,
     InvalidResponse,
+    UpstreamErrorResponse,
     NoLiveUpstreams,
     RetriedFailure,
+    FailureOutsideCapture,
     Undetermined,
 )
 

@@ -86,7 +86,7 @@ def test_responses_alone_give_no_verdict(cli, tmp_path):
     assert report["findings"] == []
     assert report["totals"]["exchanges"] > 0
     first = cli("analyze", tmp_path / "c.pcap", "--width", "200").stdout.splitlines()[0]
-    assert first == "Nothing can be judged: only one direction of the connections to upstreams was captured."
+    assert first == "Nothing can be judged: only one direction of the connections to servers was captured."
 
 
 def test_closings_of_one_age_are_those_of_a_timer_even_where_requests_alone_were_captured(cli, tmp_path):
@@ -168,7 +168,7 @@ def test_an_occurrence_without_a_file_makes_no_column_of_files():
     assert grid.headers[0] == "frame"
 
 
-def test_connections_that_two_captures_hold_are_said_to_count_twice(cli):
+def test_connections_that_two_captures_hold_are_said_to_count_once(cli):
     def notes(*arguments):
         return [n["code"] for n in json.loads(cli("analyze", *arguments, "--format", "json").stdout)["notes"]]
 

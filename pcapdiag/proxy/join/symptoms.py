@@ -87,6 +87,11 @@ _BY_ERRNO = {
 }
 
 
+_REFUSED_HERE = frozenset({"EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "EADDRNOTAVAIL", "EADDRINUSE"})
+"""What the proxy's own machine lacked when a connection was to be opened."""
+
+SHARP = frozenset({Symptom.CLOSED, Symptom.RESET, Symptom.REFUSED})
+"""What packets show at the moment in which it is logged."""
 FOUND_NO_PEER = frozenset({LogKind.NO_LIVE_UPSTREAMS, LogKind.BALANCER_NO_PEER})
 """What a request says that no peer was left for."""
 
@@ -94,6 +99,8 @@ FOUND_NO_PEER = frozenset({LogKind.NO_LIVE_UPSTREAMS, LogKind.BALANCER_NO_PEER})
 def symptom_of(entry: ErrorEntry) -> Symptom:
     """Return what an entry says of its try."""
     if entry.upstream_peer.startswith("unix:"):
+        return Symptom.NO_PACKETS
+    if entry.action == CONNECTING and entry.errno_name in _REFUSED_HERE:
         return Symptom.NO_PACKETS
     known = _BY_KIND.get(entry.kind)
     if known is not None:
