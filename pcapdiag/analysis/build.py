@@ -16,8 +16,9 @@ from pcapdiag.analysis.losses import build_losses
 from pcapdiag.analysis.model import Analysis
 from pcapdiag.analysis.roles import assign_legs, find_capture_point
 from pcapdiag.analysis.shards import ShardResult, ShardStores, TrackerCounts, join_shards, save_shard
+from pcapdiag.analysis.tls import HTTP2, TlsView, count_http2, read_tls, settle_losses
 from pcapdiag.analysis.upstreams import measure_upstreams
-from pcapdiag.base.codes import StreamEventKind, UndecodedReason
+from pcapdiag.base.codes import Leg, StreamEventKind, UndecodedReason
 from pcapdiag.base.columns import CONNECTIONS, SEGMENTS
 from pcapdiag.base.findings import Note
 from pcapdiag.base.tables import RowStore, Table
@@ -241,7 +242,11 @@ def build_analysis(
     proxies, upstream_endpoints = inputs.proxy_addresses, inputs.upstream_endpoints
     legs = assign_legs(connections, exchanges, proxies=proxies, upstreams=upstream_endpoints)
     losses, truncated = build_losses(connections, exchanges, key_segments, texts, legs)
-    upstreams = measure_upstreams(connections, exchanges, legs, losses, texts)
+    asides = tuple(run.asides.kept) if run.asides is not None else ()
+    view = read_tls(connections, asides)
+    losses, truncated = settle_losses(losses, truncated, view, connections, texts, legs)
+    is_unframed = view.http2 > HTTP2.NO
+    upstreams = measure_upstreams(connections, exchanges, legs, losses, texts, unframed=is_unframed)
     points = tuple(_capture_points(connections, legs, len(captures)))
     totals = run.totals
     return Analysis(
@@ -261,9 +266,10 @@ def build_analysis(
         first_ts_ns=totals.first_ts_ns,
         last_ts_ns=totals.last_ts_ns,
         n_retransmissions=totals.retransmissions,
-        notes=tuple(_connection_notes(connections)),
+        notes=(*_connection_notes(connections), *_http2_notes(view, connections, legs)),
         undecoded_reasons={i: int(n) for i, n in enumerate(run.reasons) if n},
-        asides=tuple(run.asides.kept) if run.asides is not None else (),
+        asides=asides,
+        tls=view,
     )
 
 
@@ -273,6 +279,21 @@ def _capture_points(connections: Table, legs: NDArray[np.int8], n_captures: int)
         mine = np.flatnonzero(connections["capture_idx"] == capture_idx)
         is_all = len(mine) == len(connections)
         yield find_capture_point(connections if is_all else connections.take(mine), legs[mine])
+
+
+def _http2_notes(view: TlsView, connections: Table, legs: NDArray[np.int8]) -> Iterator[Note]:
+    """Yield a note on connections to upstreams that carry HTTP/2, or may."""
+    n_unframed, n_all = count_http2(view.http2, connections, legs)
+    if n_unframed:
+        n_sure = int(np.count_nonzero((view.http2 == HTTP2.YES) & (legs == Leg.UPSTREAM)))
+        how = "carry HTTP/2" if n_sure >= n_unframed else "may carry HTTP/2 (the client offered it, and TLS 1.3 hides the choice)"
+        if 0 < n_sure < n_unframed:
+            how = f"carry HTTP/2 or may ({n_sure} certainly; of the others TLS 1.3 hides the choice)"
+        yield Note(
+            "http2-not-evaluated",
+            f"{n_unframed} of {n_all} connections to upstreams {how}; its streams are not told apart yet: whether a"
+            " request was lost on them is not evaluated",
+        )
 
 
 def _to_segments(tracked: TrackedBatch) -> Table:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pcapdiag.analysis.far_end import FarEnd
+    from pcapdiag.analysis.tls import TlsHandshake, TlsView
     from pcapdiag.base.findings import Note
     from pcapdiag.base.tables import ByteStore, Table
     from pcapdiag.engine.asides.collect import Aside
@@ -124,6 +125,8 @@ class Loss:
         [ns] Idle gap before the request, -1 on a fresh connection.
     keys : dict of Key to KeySegment
         The segments seen; a missing key was not seen, which is not "did not happen".
+    handshake : TlsHandshake or None
+        The TLS handshake that failed: no request was sent, or one in clear to a port that speaks TLS.
     """
 
     connection: Connection
@@ -144,6 +147,7 @@ class Loss:
     flags: ExchangeFlag
     truncated: bool
     keys: dict[Key, KeySegment]
+    handshake: TlsHandshake | None = None
 
     @property
     def method_name(self) -> str:
@@ -295,6 +299,8 @@ class Analysis:
     """Rotated logs that were read although nobody named them, and what each is."""
     asides: tuple[Aside, ...] = ()
     """Frames whose bytes were kept: ICMP messages, TLS hellos and alerts."""
+    tls: TlsView | None = None
+    """TLS handshakes, and which connections carry HTTP/2; None where nobody looked."""
     far_end: FarEnd | None = None
     """What captures from the upstreams' end add; None where none was given."""
 

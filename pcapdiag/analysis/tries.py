@@ -130,14 +130,14 @@ def _from_loss(loss: Loss) -> WireTry:
         peer=str(loss.connection.resp),
         request_frame=loss.request_frame,
         start_ns=loss.request_ts_ns,
-        last_sent_ns=max(loss.request_ts_ns, loss.connection.last_ts_ns if loss.is_connect else -1, *sent),
+        last_sent_ns=max(loss.request_ts_ns, _last_of_attempt(loss), *sent),
         # What came after the proxy had closed was no response to it.
         first_response_ns=-1 if is_late else at(Key.RESPONSE),
         resp_fin_ns=at(Key.RESP_FIN),
         resp_rst_ns=at(Key.RESP_RST),
         orig_fin_ns=at(Key.ORIG_FIN),
         orig_rst_ns=at(Key.ORIG_RST),
-        alert_ns=at(Key.UNSOLICITED),
+        alert_ns=_alert_ns(loss) if loss.handshake is not None else at(Key.UNSOLICITED),
         method=loss.method_name,
         target=loss.target,
         host=loss.host,
@@ -149,7 +149,28 @@ def _from_loss(loss: Loss) -> WireTry:
         response_frame=loss.keys[Key.RESPONSE].frame if Key.RESPONSE in loss.keys else -1,
         closing_frame=loss.connection.closing_frame,
         held_back_ns=at(Key.ORIG_FIN) if loss.is_acknowledged_too_late else -1,
+        is_handshake=loss.handshake is not None,
     )
+
+
+def _last_of_attempt(loss: Loss) -> int:
+    """[ns] Return when the last SYN, or the client hello, was sent; -1 for a request."""
+    if not loss.is_connect:
+        return -1
+    if loss.handshake is None:
+        return loss.connection.last_ts_ns
+    hello = loss.handshake.hello_aside
+    return hello.ts_ns if hello is not None else -1
+
+
+def _alert_ns(loss: Loss) -> int:
+    """[ns] Return when the bytes came by which a handshake failed; -1 if there are none."""
+    handshake = loss.handshake
+    if handshake is None:
+        return -1
+    alert = handshake.alert
+    where = alert.aside if alert is not None else handshake.answer_aside if handshake.text else None
+    return where.ts_ns if where is not None else -1
 
 
 def _answered(analysis: Analysis) -> Iterator[WireTry]:

@@ -18,6 +18,7 @@ from pcapdiag.rules.pd204_slow_upstream import SlowUpstream
 from pcapdiag.rules.pd206_proxy_abort import ProxyAbort
 from pcapdiag.rules.pd301_connect_refused import ConnectRefused
 from pcapdiag.rules.pd302_connect_timeout import ConnectTimeout
+from pcapdiag.rules.pd304_tls_handshake_failure import TlsHandshakeFailure
 from pcapdiag.rules.pd401_oversized_response_head import OversizedResponseHead
 from pcapdiag.rules.pd402_invalid_response import InvalidResponse
 from pcapdiag.rules.pd601_no_live_upstreams import NoLiveUpstreams
@@ -42,6 +43,7 @@ RULES: tuple[type[Rule], ...] = (
     ProxyAbort,
     ConnectRefused,
     ConnectTimeout,
+    TlsHandshakeFailure,
     OversizedResponseHead,
     InvalidResponse,
     NoLiveUpstreams,

@@ -1,0 +1,460 @@
+"""TLS handshakes tied to their connections: which failed and how, and which connections carry HTTP/2.
+
+Decides by records that were captured, never by what is only not seen: a handshake that began before the capture, goes
+on when it ends, or of which bytes are missing, has not failed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from pcapdiag.analysis.losses import to_connection
+from pcapdiag.analysis.model import Endpoint, KeySegment, Loss
+from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Fate, Key, Leg, Method, Protocol, TcpFlag
+from pcapdiag.base.units import format_address
+from pcapdiag.engine.asides import tls
+from pcapdiag.engine.asides.collect import AsideKind, pair_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from pcapdiag.analysis.model import Connection
+    from pcapdiag.base.tables import ByteStore, Table
+    from pcapdiag.engine.asides.collect import Aside
+
+Rows = np.ndarray[Any, Any]
+_ENDS = ("orig_hi", "orig_lo", "orig_port", "resp_hi", "resp_lo", "resp_port")
+_MOST_TEXT = 60
+_CLOSING_KEYS = {
+    (Direction.ORIG, ClosingKind.FIN): Key.ORIG_FIN,
+    (Direction.ORIG, ClosingKind.RST): Key.ORIG_RST,
+    (Direction.RESP, ClosingKind.FIN): Key.RESP_FIN,
+    (Direction.RESP, ClosingKind.RST): Key.RESP_RST,
+}
+
+
+class HandshakeEnd(IntEnum):
+    """How a handshake failed."""
+
+    ALERT = 0
+    """A fatal alert in clear."""
+    HIDDEN_ALERT = 1
+    """The originator sent an encrypted alert in place of its Finished, and closed."""
+    NOT_TLS = 2
+    """The responder answered the hello with bytes that are no TLS."""
+    PLAIN_REQUEST = 3
+    """An HTTP request in clear was answered by a TLS alert."""
+    CLOSED = 4
+    """FIN inside the handshake."""
+    RESET = 5
+    """RST inside the handshake."""
+    SILENCE = 6
+    """The originator closed: the responder had not answered its hello."""
+
+
+class HTTP2(IntEnum):
+    """Whether a connection carries HTTP/2."""
+
+    NO = 0
+    POSSIBLE = 1
+    """The originator offered it; TLS 1.3 hides what the responder chose."""
+    YES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """An alert in clear: who sent it, what it says, where it stands."""
+
+    dir: Direction
+    level: int
+    description: int
+    aside: Aside
+
+    @property
+    def name(self) -> str:
+        """Such as ``protocol_version``."""
+        return tls.alert_name(self.description)
+
+    @property
+    def is_fatal(self) -> bool:
+        """Whether it ends the handshake."""
+        return self.level == tls.FATAL and self.description not in (tls.CLOSE_NOTIFY, tls.USER_CANCELED)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsHandshake:
+    """What was captured of one handshake.
+
+    Attributes
+    ----------
+    hello : Hello
+        Of the originator; empty if its bytes could not be read.
+    hello_aside : Aside or None
+        Where it stands; None without one.
+    answer : Hello or None
+        Of the responder; None if it was not seen.
+    answer_aside : Aside or None
+        The first bytes of the responder, whatever they are.
+    alerts : tuple of Alert
+        In clear, in the order of their frames.
+    text : bytes
+        The beginning of what the responder sent in place of TLS; hostile.
+    end : HandshakeEnd or None
+        How it failed; None if it did not, or if that is not known.
+    by : Direction
+        Who ended it.
+    """
+
+    hello: tls.Hello
+    hello_aside: Aside | None = None
+    answer: tls.Hello | None = None
+    answer_aside: Aside | None = None
+    alerts: tuple[Alert, ...] = ()
+    text: bytes = b""
+    end: HandshakeEnd | None = None
+    by: Direction = Direction.NONE
+
+    @property
+    def alert(self) -> Alert | None:
+        """The alert that ended it."""
+        return next((a for a in self.alerts if a.is_fatal), None)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the responder answered with text, such as HTTP or HTML."""
+        start = self.text[:16]
+        return len(start) >= 4 and all(32 <= byte < 127 or byte in b"\r\n\t" for byte in start)
+
+    @property
+    def first_line(self) -> str:
+        """First line of that text."""
+        return self.text[:_MOST_TEXT].split(b"\n")[0].decode("ascii", errors="backslashreplace").strip()
+
+
+class TlsView(NamedTuple):
+    """What TLS says of the connections.
+
+    `handshakes` by connection; `http2`, `HTTP2` of each connection; `speaks_only_tls`, responders
+    that sent a server hello and never a byte in answer to an HTTP request in clear.
+    """
+
+    handshakes: dict[int, TlsHandshake]
+    http2: NDArray[np.int8]
+    speaks_only_tls: frozenset[str]
+
+
+def read_tls(connections: Table, asides: Iterable[Aside]) -> TlsView:
+    """Read the handshakes of a run.
+
+    Parameters
+    ----------
+    connections : Table
+        `columns.CONNECTIONS`; row i is connection i.
+    asides : iterable of Aside
+        Frames whose bytes were kept.
+
+    Returns
+    -------
+    TlsView
+    """
+    handshakes: dict[int, TlsHandshake] = {}
+    http2 = np.zeros(len(connections), dtype=np.int8)
+    http2[np.asarray(connections["protocol"]) == Protocol.HTTP2] = HTTP2.YES
+    spoke: set[tuple[int, int, int]] = set()
+    for conn, mine in _by_connection(connections, [a for a in asides if a.kind is AsideKind.TLS]).items():
+        row = connections.rows[conn]
+        handshake = _read(row, mine)
+        if handshake is None:
+            continue
+        handshakes[conn] = handshake
+        http2[conn] = max(int(http2[conn]), _http2_of(handshake))
+        if handshake.answer is not None:
+            spoke.add((int(row["resp_hi"]), int(row["resp_lo"]), int(row["resp_port"])))
+    return TlsView(handshakes, http2, _only_tls(connections, spoke))
+
+
+def _only_tls(connections: Table, spoke: set[tuple[int, int, int]]) -> frozenset[str]:
+    if not spoke:
+        return frozenset()
+    rows = connections.rows
+    answered = rows[(rows["protocol"] == Protocol.HTTP1) & (rows["resp_bytes"] > 0)]
+    ends = np.unique(answered[["resp_hi", "resp_lo", "resp_port"]]).tolist()
+    only = spoke.difference(tuple(int(part) for part in end) for end in ends)
+    return frozenset(str(Endpoint(format_address(hi, lo), port)) for hi, lo, port in only)
+
+
+def settle_losses(
+    losses: Sequence[Loss],
+    truncated: Sequence[Loss],
+    view: TlsView,
+    connections: Table,
+    texts: ByteStore,
+    legs: NDArray[np.int8],
+) -> tuple[tuple[Loss, ...], tuple[Loss, ...]]:
+    """Return the losses with failed handshakes among them, and without what their bytes or HTTP/2 only look like.
+
+    Parameters
+    ----------
+    losses, truncated : sequence of Loss
+        From `build_losses`.
+    view : TlsView
+        From `read_tls`.
+    connections : Table
+        `columns.CONNECTIONS`.
+    texts : ByteStore
+        What its texts lie in.
+    legs : ndarray of int8, shape (n_conn,)
+        `codes.Leg`.
+
+    Returns
+    -------
+    losses, truncated : tuple of Loss
+        Each ordered by capture and request frame; of a failed handshake exactly one.
+    """
+    failed = {
+        conn: handshake
+        for conn, handshake in view.handshakes.items()
+        if handshake.end is not None and legs[conn] == Leg.UPSTREAM
+    }
+    kept: list[Loss] = []
+    for loss in losses:
+        conn = loss.connection.conn
+        if conn in failed:
+            if loss.depth == 0 and failed[conn].end is HandshakeEnd.PLAIN_REQUEST:
+                kept.append(replace(loss, handshake=failed.pop(conn)))
+        elif loss.is_connect or not view.http2[conn]:
+            kept.append(loss)
+    taken = {conn for conn in view.handshakes if view.handshakes[conn].end is not None}
+    cut = tuple(t for t in truncated if t.connection.conn not in taken and not view.http2[t.connection.conn])
+    for conn, handshake in failed.items():
+        row = connections.rows[conn]
+        kept.append(_to_loss(to_connection(row, texts), row, handshake))
+    return tuple(sorted(kept, key=lambda loss: (loss.connection.capture_idx, loss.request_frame))), cut
+
+
+def _by_connection(connections: Table, asides: Sequence[Aside]) -> dict[int, list[Aside]]:
+    """Return asides by the connection that their endpoints and frame belong to."""
+    if not asides:
+        return {}
+    ends = np.array([(*a.src, *a.dst) for a in asides], dtype=np.uint64)
+    keys = pair_keys(*ends.T)
+    rows = connections.rows
+    own = pair_keys(*(rows[name] for name in _ENDS))
+    index = np.flatnonzero(np.isin(own, keys))
+    candidates: dict[int, list[int]] = defaultdict(list)
+    for conn, key in zip(index.tolist(), own[index].tolist(), strict=True):
+        candidates[key].append(conn)
+    found: dict[int, list[Aside]] = defaultdict(list)
+    for aside, key in zip(asides, keys.tolist(), strict=True):
+        for conn in candidates.get(key, ()):
+            row = rows[conn]
+            if row["capture_idx"] == aside.capture_idx and row["first_frame"] <= aside.frame <= row["last_frame"]:
+                found[conn].append(aside)
+                break
+    return found
+
+
+def _read(row: Rows, asides: Sequence[Aside]) -> TlsHandshake | None:
+    orig = (int(row["orig_hi"]), int(row["orig_lo"]), int(row["orig_port"]))
+    sent = [a for a in asides if a.src == orig]
+    got = [a for a in asides if a.src != orig]
+    first = next((a for a in sent if a.data[0] == tls.HANDSHAKE and a.data[5:6] == bytes([tls.CLIENT_HELLO])), None)
+    if first is None:
+        return _plain_request(row, got)
+    isn = int(row["orig_isn"])
+    if int(row["protocol"]) not in (Protocol.TLS, Protocol.UNKNOWN) or (isn >= 0 and first.seq != (isn + 1) & 0xFFFFFFFF):
+        # STARTTLS and the like: what was said before is another protocol's affair.
+        return None
+    client, server = tls.read_flow(sent, first.seq), tls.read_flow(got, first.ack)
+    hello = _hello_of(client, tls.CLIENT_HELLO, tls.read_client_hello) or tls.Hello()
+    answer = _hello_of(server, tls.SERVER_HELLO, tls.read_server_hello)
+    alerts = tuple(sorted((*_alerts(client, Direction.ORIG), *_alerts(server, Direction.RESP)), key=lambda a: a.aside.frame))
+    read = TlsHandshake(
+        hello=hello,
+        hello_aside=first,
+        answer=answer,
+        answer_aside=server.records[0].aside if server.records else server.plain_aside,
+        alerts=alerts,
+        text=server.plain,
+    )
+    end, by = _end_of(row, read, client, server, [a for a in got if a.length > 0])
+    return replace(read, end=end, by=by)
+
+
+def _plain_request(row: Rows, got: Sequence[Aside]) -> TlsHandshake | None:
+    """Return what a TLS alert says that came as the answer to a request in clear."""
+    isn = int(row["resp_isn"])
+    if int(row["protocol"]) != Protocol.HTTP1 or isn < 0:
+        return None
+    flow = tls.read_flow([a for a in got if a.seq == (isn + 1) & 0xFFFFFFFF], (isn + 1) & 0xFFFFFFFF)
+    alerts = tuple(_alerts(flow, Direction.RESP))
+    if not alerts or not alerts[0].is_fatal:
+        return None
+    aside = alerts[0].aside
+    return TlsHandshake(
+        tls.Hello(), answer_aside=aside, alerts=alerts, end=HandshakeEnd.PLAIN_REQUEST, by=Direction.RESP
+    )
+
+
+def _hello_of(flow: tls.Flow, kind: int, read: Any) -> tls.Hello | None:
+    record = flow.records[0] if flow.records else None
+    if record is None or record.type != tls.HANDSHAKE:
+        return None
+    for number, body, is_whole in tls.messages(record):
+        if number == kind:
+            hello: tls.Hello = read(body) if is_whole else tls.Hello()
+            return hello
+        break
+    return None
+
+
+def _alerts(flow: tls.Flow, direction: Direction) -> Iterable[Alert]:
+    for record in flow.records:
+        if record.type in (tls.CHANGE_CIPHER_SPEC, tls.APPLICATION):
+            # All that this side sends from here on is encrypted (in TLS 1.3 a few alerts of careless peers are not).
+            if record.type == tls.APPLICATION and direction is Direction.ORIG:
+                return
+            continue
+        if record.type == tls.ALERT and record.length == tls.PLAIN_ALERT_BYTES and record.is_whole:
+            level, description = record.body[0], record.body[1]
+            if level in (1, 2) and description in tls.ALERTS:
+                yield Alert(direction, level, description, record.aside)
+
+
+def _end_of(
+    row: Rows, read: TlsHandshake, client: tls.Flow, server: tls.Flow, got: Sequence[Aside]
+) -> tuple[HandshakeEnd | None, Direction]:
+    """Return how a handshake failed and by whom; None if it did not, or if that is not known."""
+    if _is_finished(read, client, server, got):
+        return None, Direction.NONE
+    alert = read.alert
+    if alert is not None:
+        return HandshakeEnd.ALERT, alert.dir
+    if read.text and not server.records:
+        is_closed = int(row["closing_kind"]) != ClosingKind.NONE
+        return (HandshakeEnd.NOT_TLS, Direction.RESP) if read.is_text or is_closed else (None, Direction.NONE)
+    closer, kind = int(row["first_closer"]), int(row["closing_kind"])
+    hello = read.hello_aside
+    if kind == ClosingKind.NONE or hello is None or not _is_all(row, "orig", client, hello.seq):
+        return None, Direction.NONE
+    if int(row["n_exchanges"]) > 0 and any(r.type == tls.APPLICATION for r in client.records):
+        is_hidden = _is_hidden_alert(read, client)
+        return (HandshakeEnd.HIDDEN_ALERT, Direction.ORIG) if is_hidden else (None, Direction.NONE)
+    if _is_hidden_alert(read, client):
+        return HandshakeEnd.HIDDEN_ALERT, Direction.ORIG
+    n_got = int(row["resp_bytes"])
+    if closer == Direction.ORIG and not n_got:
+        return HandshakeEnd.SILENCE, Direction.ORIG
+    if n_got and not got:
+        return None, Direction.NONE
+    return (HandshakeEnd.RESET if kind == ClosingKind.RST else HandshakeEnd.CLOSED), Direction(closer)
+
+
+def _is_all(row: Rows, side: str, flow: tls.Flow, first_seq: int) -> bool:
+    """Whether every byte that one side sent stands in records that were read."""
+    isn = int(row[f"{side}_isn"])
+    n_bytes = int(row[f"{side}_bytes"])
+    if not flow.is_known or isn < 0 or first_seq != (isn + 1) & 0xFFFFFFFF:
+        return False
+    return sum(record.length + 5 for record in flow.records) >= n_bytes
+
+
+def _is_finished(read: TlsHandshake, client: tls.Flow, server: tls.Flow, got: Sequence[Aside]) -> bool:
+    """Whether both sides were done with the handshake, by what was captured."""
+    if read.answer is not None and read.answer.versions and tls.is_tls_13(read.answer.versions[0]):
+        # RFC 8446 section 4.4.4: the client's Finished; an alert in its place is shorter.
+        return any(r.type == tls.APPLICATION and r.length > tls.HIDDEN_ALERT_BYTES for r in client.records)
+    if any(r.type == tls.APPLICATION for r in client.records):
+        return True
+    changed = next((r for r in client.records if r.type == tls.CHANGE_CIPHER_SPEC), None)
+    if changed is None:
+        return False
+    if any(r.type == tls.CHANGE_CIPHER_SPEC for r in server.records):
+        return True
+    plain = {alert.aside.frame for alert in read.alerts if alert.dir is Direction.RESP}
+    return any(a.frame > changed.aside.frame and a.frame not in plain for a in got)
+
+
+def _is_hidden_alert(read: TlsHandshake, client: tls.Flow) -> bool:
+    """Whether the only thing that the client encrypted in TLS 1.3 is an alert."""
+    if read.answer is None or not read.answer.versions or not tls.is_tls_13(read.answer.versions[0]):
+        return False
+    hidden = [r.length for r in client.records if r.type == tls.APPLICATION]
+    return bool(hidden) and all(length == tls.HIDDEN_ALERT_BYTES for length in hidden)
+
+
+def _http2_of(handshake: TlsHandshake) -> HTTP2:
+    answer = handshake.answer
+    if handshake.end is not None or "h2" not in handshake.hello.alpn:
+        return HTTP2.NO
+    if answer is None or not answer.is_whole:
+        return HTTP2.POSSIBLE
+    if tls.is_tls_13(answer.versions[0]):
+        return HTTP2.POSSIBLE
+    return HTTP2.YES if answer.alpn == ("h2",) else HTTP2.NO
+
+
+def _to_loss(connection: Connection, row: Rows, handshake: TlsHandshake) -> Loss:
+    """Return a failed handshake as a loss of its own: no request was sent."""
+    has_syn = connection.syn_frames > 0 and connection.orig_isn >= 0
+    begin = handshake.hello_aside or handshake.answer_aside
+    frame = connection.first_frame if has_syn or begin is None else begin.frame
+    ts_ns = connection.first_ts_ns if has_syn or begin is None else begin.ts_ns
+    return Loss(
+        connection=connection,
+        depth=-1,
+        request_frame=frame,
+        request_ts_ns=ts_ns,
+        idle_before_ns=-1,
+        request_seq=-1,
+        request_end_seq=-1,
+        request_ack=-1,
+        response_bytes=0,
+        retransmissions=0,
+        method=Method.NONE,
+        target="",
+        host=handshake.hello.server_name,
+        request_id="",
+        status_code=-1,
+        flags=ExchangeFlag(0),
+        truncated=False,
+        keys=_closing(row),
+        handshake=handshake,
+    )
+
+
+def _closing(row: Rows) -> Mapping[Key, KeySegment] | Any:
+    """Return the segment that closed a connection first, under its key."""
+    key = _CLOSING_KEYS.get((int(row["first_closer"]), int(row["closing_kind"])))  # type: ignore[call-overload]
+    if key is None or int(row["closing_frame"]) < 0:
+        return {}
+    ack = int(row["closing_ack"])
+    bit = TcpFlag.RST if key in (Key.ORIG_RST, Key.RESP_RST) else TcpFlag.FIN
+    segment = KeySegment(
+        key=key,
+        frame=int(row["closing_frame"]),
+        ts_ns=int(row["closing_ts_ns"]),
+        dir=Direction(int(row["first_closer"])),
+        seq=int(row["closing_seq"]),
+        ack=ack,
+        payload_len=0,
+        flags=int(bit | TcpFlag.ACK) if ack >= 0 else int(bit),
+        ttl=-1,
+        window=-1,
+        ip_id=-1,
+        fate=int(Fate.NEW),
+    )
+    return {key: segment}
+
+
+def count_http2(http2: NDArray[np.int8], connections: Table, legs: NDArray[np.int8]) -> tuple[int, int]:
+    """Return how many connections to upstreams carry HTTP/2, or may, and how many carry anything."""
+    carries = (legs == Leg.UPSTREAM) & (connections["orig_bytes"] + connections["resp_bytes"] > 0)
+    return int(np.count_nonzero(carries & (http2 > HTTP2.NO))), int(np.count_nonzero(carries))
