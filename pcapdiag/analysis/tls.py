@@ -21,7 +21,7 @@ from pcapdiag.engine.asides import tls
 from pcapdiag.engine.asides.collect import AsideKind, pair_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -110,6 +110,8 @@ class TlsHandshake:
         How it failed; None if it did not, or if that is not known.
     by : Direction
         Who ended it.
+    is_unused : bool
+        It was finished, and no application data followed before the connection was closed.
     """
 
     hello: tls.Hello
@@ -120,6 +122,7 @@ class TlsHandshake:
     text: bytes = b""
     end: HandshakeEnd | None = None
     by: Direction = Direction.NONE
+    is_unused: bool = False
 
     @property
     def alert(self) -> Alert | None:
@@ -285,7 +288,9 @@ def _read(row: Rows, asides: Sequence[Aside]) -> TlsHandshake | None:
         text=server.plain,
     )
     end, by = _end_of(row, read, client, server, [a for a in got if a.length > 0])
-    return replace(read, end=end, by=by)
+    is_closed = int(row["closing_kind"]) != ClosingKind.NONE and not int(row["n_exchanges"])
+    is_unused = is_closed and end is None and client.is_known and not _has_data(read, client)
+    return replace(read, end=end, by=by, is_unused=is_unused and _is_finished(read, client, server, got))
 
 
 def _plain_request(row: Rows, got: Sequence[Aside]) -> TlsHandshake | None:
@@ -382,6 +387,13 @@ def _is_finished(read: TlsHandshake, client: tls.Flow, server: tls.Flow, got: Se
     return any(a.frame > changed.aside.frame and a.frame not in plain for a in got)
 
 
+def _has_data(read: TlsHandshake, client: tls.Flow) -> bool:
+    """Whether the client sent more than the handshake, by what was captured."""
+    hidden = [r for r in client.records if r.type == tls.APPLICATION and r.length > tls.HIDDEN_ALERT_BYTES]
+    is_13 = read.answer is not None and bool(read.answer.versions) and tls.is_tls_13(read.answer.versions[0])
+    return len(hidden) > int(is_13)
+
+
 def _is_hidden_alert(read: TlsHandshake, client: tls.Flow) -> bool:
     """Whether the only thing that the client encrypted in TLS 1.3 is an alert."""
     if read.answer is None or not read.answer.versions or not tls.is_tls_13(read.answer.versions[0]):
@@ -425,12 +437,12 @@ def _to_loss(connection: Connection, row: Rows, handshake: TlsHandshake) -> Loss
         status_code=-1,
         flags=ExchangeFlag(0),
         truncated=False,
-        keys=_closing(row),
+        keys=closing_segment(row),
         handshake=handshake,
     )
 
 
-def _closing(row: Rows) -> Mapping[Key, KeySegment] | Any:
+def closing_segment(row: Rows) -> dict[Key, KeySegment]:
     """Return the segment that closed a connection first, under its key."""
     key = _CLOSING_KEYS.get((int(row["first_closer"]), int(row["closing_kind"])))  # type: ignore[call-overload]
     if key is None or int(row["closing_frame"]) < 0:

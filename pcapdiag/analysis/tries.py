@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcapdiag.analysis.losses import to_connection
+from pcapdiag.analysis.tls import closing_segment
 from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Framing, Key, Leg, Method, Outcome
 from pcapdiag.proxy.join.arrivals import Served
 from pcapdiag.proxy.join.ledger import WireTry
@@ -37,11 +38,13 @@ def list_tries(analysis: Analysis) -> tuple[WireTry, ...]:
     Returns
     -------
     tuple of WireTry
-        Failures first, then answered requests after which the proxy or the upstream closed.
+        Failures first, then answered requests after which the proxy or the upstream closed, then connections that
+        were closed when their TLS handshake was done: a proxy that refuses the certificate does so.
     """
     failures = [_from_loss(loss) for loss in (*analysis.losses, *analysis.truncated)]
     known = {wire.key for wire in failures}
-    return (*failures, *(wire for wire in _answered(analysis) if wire.key not in known))
+    answered = (wire for wire in _answered(analysis) if wire.key not in known)
+    return (*failures, *answered, *_unused_handshakes(analysis))
 
 
 def list_served(analysis: Analysis, lost: Sequence[WireTry]) -> tuple[tuple[Served, ...], bool]:
@@ -151,6 +154,41 @@ def _from_loss(loss: Loss) -> WireTry:
         held_back_ns=at(Key.ORIG_FIN) if loss.is_acknowledged_too_late else -1,
         is_handshake=loss.handshake is not None,
     )
+
+
+def _unused_handshakes(analysis: Analysis) -> Iterator[WireTry]:
+    for conn, handshake in analysis.tls.handshakes.items() if analysis.tls is not None else ():
+        hello = handshake.hello_aside
+        if not handshake.is_unused or hello is None or analysis.legs[conn] != Leg.UPSTREAM:
+            continue
+        row = analysis.connections.rows[conn]
+        who = to_connection(row, analysis.texts)
+        times = {key: segment.ts_ns for key, segment in closing_segment(row).items()}
+        yield WireTry(
+            conn=conn,
+            depth=-1,
+            uid=who.uid,
+            orig=str(who.orig),
+            peer=str(who.resp),
+            request_frame=who.first_frame,
+            start_ns=who.first_ts_ns,
+            last_sent_ns=hello.ts_ns,
+            first_response_ns=-1,
+            resp_fin_ns=times.get(Key.RESP_FIN, -1),
+            resp_rst_ns=times.get(Key.RESP_RST, -1),
+            orig_fin_ns=times.get(Key.ORIG_FIN, -1),
+            orig_rst_ns=times.get(Key.ORIG_RST, -1),
+            alert_ns=-1,
+            method="",
+            target="",
+            host=handshake.hello.server_name,
+            request_id="",
+            is_failure=False,
+            is_acknowledged=False,
+            has_head=False,
+            closing_frame=who.closing_frame,
+            is_handshake=True,
+        )
 
 
 def _last_of_attempt(loss: Loss) -> int:

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pcapdiag.analysis.losses import to_connection
 from pcapdiag.analysis.tls import HandshakeEnd
 from pcapdiag.base.codes import Direction, Key, Protocol, TcpFlag
 from pcapdiag.base.findings import Confidence, Evidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.sequence import relative_sequence
 from pcapdiag.base.units import about, count_of
 from pcapdiag.engine.asides.tls import version_name
+from pcapdiag.privacy.escape import shorten
 from pcapdiag.proxy.conf.describe import RETRY
+from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.rules._claim import Claim
+from pcapdiag.rules._logged import logged_tries, wire_occurrence
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import certainty, proxy_closing, upstream_closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pcapdiag.analysis.model import Analysis, Loss
+    from pcapdiag.analysis.model import Analysis, Connection, Loss
     from pcapdiag.analysis.tls import TlsHandshake
+    from pcapdiag.base.findings import Finding, Occurrence
     from pcapdiag.engine.asides.collect import Aside
+    from pcapdiag.proxy.join.ledger import JoinedEntry, WireTry
 
 _CERTIFICATE = frozenset(
     {
@@ -35,6 +42,7 @@ _CERTIFICATE = frozenset(
 )
 """Alerts of who does not accept the other's certificate."""
 _PARAMETERS = frozenset({"handshake_failure", "insufficient_security", "illegal_parameter", "decode_error"})
+_REFUSED_BY_LOG = frozenset({LogKind.TLS_CERTIFICATE})
 _MOST_NAMES = 3
 _REQUEST_TO_TLS = "plain-request"
 
@@ -100,7 +108,17 @@ class TlsHandshakeFailure(CauseRule):
                 confidence = Confidence.CONFIRMED
             if _is_by_choice(handshake):
                 confidence = Confidence.POSSIBLE
-            yield loss, Claim(confidence, _group_of(handshake), closing, frames=tuple(_frames(loss, handshake)))
+            yield loss, Claim(confidence, _group_of(handshake), closing, frames=tuple(_frames(loss.connection, handshake)))
+
+    def findings(self, analysis: Analysis, claims: Iterable[tuple[Loss, Claim]]) -> Iterator[Finding]:
+        """Yield the findings for `claims`, and what only the log says: certificates that the proxy did not accept."""
+        claims = list(claims)
+        yield from super().findings(analysis, claims)
+        known = {(loss.connection.conn, loss.depth) for loss, _ in claims}
+        for peer, joined in logged_tries(analysis, _REFUSED_BY_LOG).items():
+            mine = [j for j in joined if j.wire is not None and j.wire.is_handshake and j.wire.key not in known]
+            if mine:
+                yield _refused_certificate(self, analysis, peer, mine)
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:  # noqa: ARG002 - the same signature for all
         """Return the words of a finding."""
@@ -118,6 +136,37 @@ class TlsHandshakeFailure(CauseRule):
             remedy=_remedy(handshake, group.subject),
             severity=severity,
         )
+
+
+def _refused_certificate(rule: TlsHandshakeFailure, analysis: Analysis, peer: str, joined: list[JoinedEntry]) -> Finding:
+    """Return the finding on handshakes that were whole, and of which the log says that the certificate was refused."""
+    reasons = _most_common(_reason(j.entry.message) for j in joined)
+    words = GroupText(
+        message=(
+            f"The proxy refused the certificate of {peer} after {count_of(len(joined), 'whole TLS handshake')}, by its"
+            f" error log: {reasons}. No request was sent."
+        ),
+        refuted_by="Application data of the proxy on one of these connections.",
+        remedy=_certificate_remedy(peer),
+    )
+    occurrences = [_occurrence(analysis, j.wire) for j in joined if j.wire is not None]
+    return rule.finding(peer, words, occurrences, min(j.confidence for j in joined), "refused-certificate")
+
+
+def _reason(message: str) -> str:
+    """Return what stands in the last parentheses of such a message."""
+    _, _, reason = message.partition("(")
+    return shorten(reason.partition(")")[0] or message, 100)
+
+
+def _occurrence(analysis: Analysis, wire: WireTry) -> Occurrence:
+    handshake = analysis.tls.handshakes.get(wire.conn) if analysis.tls is not None else None
+    connection = to_connection(analysis.connections.rows[wire.conn], analysis.texts)
+    evidence = tuple(_frames(connection, handshake)) if handshake is not None else ()
+    closing = connection.closing_kind.name if connection.closing_kind else ""
+    return replace(
+        wire_occurrence(wire), closing_frame=wire.closing_frame, closing_kind=closing, evidence=evidence
+    )
 
 
 def _is_request_to_tls(analysis: Analysis, loss: Loss) -> bool:
@@ -219,6 +268,14 @@ def _describe_request(group: Group, handshake: TlsHandshake | None) -> GroupText
     )
 
 
+def _certificate_remedy(subject: str) -> str:
+    return (
+        f"See the upstream's certificate (`openssl s_client -showcerts -connect {subject}`): its dates, its names, who"
+        " signed it. Renew it, or give the proxy the authority that signed it, in nginx"
+        " `proxy_ssl_trusted_certificate`, and the name to check, `proxy_ssl_name`."
+    )
+
+
 def _remedy(handshake: TlsHandshake, subject: str) -> str:
     """Say what to do, in nginx's language, by what ended the handshake."""
     alert = handshake.alert
@@ -242,11 +299,7 @@ def _remedy(handshake: TlsHandshake, subject: str) -> str:
             f" `openssl s_client -connect {subject} -servername NAME` shows whether it takes the name."
         )
     if _is_own_check(handshake) or handshake.end is HandshakeEnd.HIDDEN_ALERT:
-        return (
-            "See the upstream's certificate (`openssl s_client -showcerts -connect"
-            f" {subject}`): its dates, its names, who signed it. Renew it, or give the proxy the authority that signed"
-            " it, in nginx `proxy_ssl_trusted_certificate`, and the name to check, `proxy_ssl_name`."
-        )
+        return _certificate_remedy(subject)
     if name in _CERTIFICATE or name in ("certificate_required", "access_denied"):
         return (
             "The upstream does not accept the proxy's certificate: give it one that the upstream trusts, in nginx"
@@ -274,28 +327,28 @@ def _remedy(handshake: TlsHandshake, subject: str) -> str:
     )
 
 
-def _frames(loss: Loss, handshake: TlsHandshake) -> Iterator[Evidence]:
+def _frames(connection: Connection, handshake: TlsHandshake) -> Iterator[Evidence]:
     """Yield the frames of the handshake."""
     hello, answer = handshake.hello_aside, handshake.answer_aside
     alerts = [alert for alert in handshake.alerts if alert.is_fatal][:2]
     if hello is not None:
         what = ", ".join(version_name(v) for v in handshake.hello.versions)
-        yield _frame(loss, hello, Direction.ORIG, "client hello", f"client hello: offers {what}" if what else "client hello")
+        yield _frame(connection, hello, Direction.ORIG, "client hello", f"client hello: offers {what}" if what else "client hello")
     if answer is not None and answer.frame not in {alert.aside.frame for alert in alerts}:
         chosen = handshake.answer.versions if handshake.answer is not None else ()
         if chosen:
-            yield _frame(loss, answer, Direction.RESP, "server hello", f"server hello: chooses {version_name(chosen[0])}")
+            yield _frame(connection, answer, Direction.RESP, "server hello", f"server hello: chooses {version_name(chosen[0])}")
         elif handshake.text:
-            yield _frame(loss, answer, Direction.RESP, "no TLS", "bytes that are no TLS record")
+            yield _frame(connection, answer, Direction.RESP, "no TLS", "bytes that are no TLS record")
         else:
-            yield _frame(loss, answer, Direction.RESP, "answer", "the upstream answers the client hello")
+            yield _frame(connection, answer, Direction.RESP, "answer", "the upstream answers the client hello")
     for alert in alerts:
         text = f"fatal alert {alert.name} ({alert.description})"
-        yield _frame(loss, alert.aside, alert.dir, "alert", text)
+        yield _frame(connection, alert.aside, alert.dir, "alert", text)
 
 
-def _frame(loss: Loss, aside: Aside, direction: Direction, label: str, text: str) -> Evidence:
-    isn = loss.connection.orig_isn, loss.connection.resp_isn
+def _frame(connection: Connection, aside: Aside, direction: Direction, label: str, text: str) -> Evidence:
+    isn = connection.orig_isn, connection.resp_isn
     return Evidence(
         frame=aside.frame,
         ts_ns=aside.ts_ns,
