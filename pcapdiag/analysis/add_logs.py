@@ -13,6 +13,7 @@ import numpy as np
 
 from pcapdiag.analysis.inputs import AUTO, zone_offset_s
 from pcapdiag.analysis.losses import to_connection
+from pcapdiag.analysis.tls import add_refused
 from pcapdiag.analysis.tries import list_served, list_tries
 from pcapdiag.base.codes import Leg
 from pcapdiag.base.findings import Note
@@ -71,7 +72,7 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
     wires = list_tries(analysis) if inputs.logs else ()
     ledger, older = logs.join(wires)
     arrivals = logs.judge_arrivals(wires)
-    return replace(
+    joined = replace(
         analysis,
         settings=settings,
         log=ledger,
@@ -79,6 +80,7 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
         added_logs={log.log.path: log.kind for log in older.used},
         notes=(*analysis.notes, *_notes(settings, logs, ledger, older)),
     )
+    return add_refused(joined)
 
 
 class _Logs:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcapdiag.analysis.handshake import HTTP2
 from pcapdiag.analysis.inputs import NO_INPUTS, Inputs
 from pcapdiag.analysis.losses import build_losses
 from pcapdiag.analysis.model import Analysis
 from pcapdiag.analysis.roles import assign_legs, find_capture_point
 from pcapdiag.analysis.shards import ShardResult, ShardStores, TrackerCounts, join_shards, save_shard
-from pcapdiag.analysis.tls import HTTP2, TlsView, count_http2, read_tls, settle_losses
+from pcapdiag.analysis.tls import count_http2, read_tls, settle_losses
 from pcapdiag.analysis.upstreams import measure_upstreams
 from pcapdiag.base.codes import Leg, StreamEventKind, UndecodedReason
 from pcapdiag.base.columns import CONNECTIONS, SEGMENTS
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pcapdiag.analysis.handshake import TlsView
     from pcapdiag.base.codes import CapturePoint
     from pcapdiag.base.tables import ByteStore
     from pcapdiag.engine.capture.batch import Capture
@@ -244,7 +246,7 @@ def build_analysis(
     losses, truncated = build_losses(connections, exchanges, key_segments, texts, legs)
     asides = tuple(run.asides.kept) if run.asides is not None else ()
     view = read_tls(connections, asides)
-    losses, truncated = settle_losses(losses, truncated, view, connections, texts, legs)
+    losses, truncated = settle_losses(losses, truncated, view, connections, exchanges, texts, legs)
     is_unframed = view.http2 > HTTP2.NO
     upstreams = measure_upstreams(connections, exchanges, legs, losses, texts, unframed=is_unframed)
     points = tuple(_capture_points(connections, legs, len(captures)))
@@ -286,7 +288,9 @@ def _http2_notes(view: TlsView, connections: Table, legs: NDArray[np.int8]) -> I
     n_unframed, n_all = count_http2(view.http2, connections, legs)
     if n_unframed:
         n_sure = int(np.count_nonzero((view.http2 == HTTP2.YES) & (legs == Leg.UPSTREAM)))
-        how = "carry HTTP/2" if n_sure >= n_unframed else "may carry HTTP/2 (the client offered it, and TLS 1.3 hides the choice)"
+        how = "may carry HTTP/2 (the client offered it, and TLS 1.3 hides the choice)"
+        if n_sure >= n_unframed:
+            how = "carry HTTP/2"
         if 0 < n_sure < n_unframed:
             how = f"carry HTTP/2 or may ({n_sure} certainly; of the others TLS 1.3 hides the choice)"
         yield Note(

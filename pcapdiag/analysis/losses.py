@@ -104,7 +104,7 @@ def build_losses(
             is_truncated = int(row["outcome"]) == Outcome.TRUNCATED
             protocol, closer = int(row["protocol"]), connection.first_closer
             if is_loss(row, mine, protocol=protocol, first_closer=closer, is_truncated=is_truncated):
-                (truncated if is_truncated else losses).append(_to_loss(row, connection, mine, texts))
+                (truncated if is_truncated else losses).append(to_loss(row, connection, mine, texts))
     attempts = is_failed_attempt(connections["conn_state"], connections["orig_bytes"])
     failed = np.flatnonzero(attempts & (legs == Leg.UPSTREAM)).tolist()
     losses.extend(_to_attempt(connection_of(conn), keys.get((conn, -1), {})) for conn in failed)
@@ -178,7 +178,8 @@ def to_connection(row: Rows, texts: ByteStore) -> Connection:
     )
 
 
-def _to_loss(row: Rows, connection: Connection, keys: dict[Key, KeySegment], texts: ByteStore) -> Loss:
+def to_loss(row: Rows, connection: Connection, keys: dict[Key, KeySegment], texts: ByteStore) -> Loss:
+    """Return a row of `columns.EXCHANGES` as a loss."""
     target_len, host_len = int(row["target_len"]), int(row["host_len"])
     at = int(row["text_offset"])
     has_text = at >= 0

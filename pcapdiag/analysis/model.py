@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pcapdiag.analysis.far_end import FarEnd
-    from pcapdiag.analysis.tls import TlsHandshake, TlsView
+    from pcapdiag.analysis.handshake import TlsHandshake, TlsView
     from pcapdiag.base.findings import Note
     from pcapdiag.base.tables import ByteStore, Table
     from pcapdiag.engine.asides.collect import Aside

@@ -1,156 +1,39 @@
-"""TLS handshakes tied to their connections: which failed and how, and which connections carry HTTP/2.
-
-Decides by records that were captured, never by what is only not seen: a handshake that began before the capture, goes
-on when it ends, or of which bytes are missing, has not failed.
-"""
+"""TLS handshakes tied to their connections: losses of their own, and which connections carry HTTP/2."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass, replace
-from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import Counter, defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pcapdiag.analysis.losses import to_connection
+from pcapdiag.analysis.handshake import HTTP2, HandshakeEnd, TlsHandshake, TlsView, http2_of, read_handshake
+from pcapdiag.analysis.losses import to_connection, to_loss
 from pcapdiag.analysis.model import Endpoint, KeySegment, Loss
 from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Fate, Key, Leg, Method, Protocol, TcpFlag
 from pcapdiag.base.units import format_address
-from pcapdiag.engine.asides import tls
 from pcapdiag.engine.asides.collect import AsideKind, pair_keys
+from pcapdiag.proxy.join.ledger import EntryVerdict
+from pcapdiag.proxy.logs.entries import LogKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from pcapdiag.analysis.model import Connection
+    from pcapdiag.analysis.model import Analysis, Connection
     from pcapdiag.base.tables import ByteStore, Table
     from pcapdiag.engine.asides.collect import Aside
 
 Rows = np.ndarray[Any, Any]
 _ENDS = ("orig_hi", "orig_lo", "orig_port", "resp_hi", "resp_lo", "resp_port")
-_MOST_TEXT = 60
-_CLOSING_KEYS = {
+_CLOSING_KEYS: dict[tuple[int, int], Key] = {
     (Direction.ORIG, ClosingKind.FIN): Key.ORIG_FIN,
     (Direction.ORIG, ClosingKind.RST): Key.ORIG_RST,
     (Direction.RESP, ClosingKind.FIN): Key.RESP_FIN,
     (Direction.RESP, ClosingKind.RST): Key.RESP_RST,
 }
-
-
-class HandshakeEnd(IntEnum):
-    """How a handshake failed."""
-
-    ALERT = 0
-    """A fatal alert in clear."""
-    HIDDEN_ALERT = 1
-    """The originator sent an encrypted alert in place of its Finished, and closed."""
-    NOT_TLS = 2
-    """The responder answered the hello with bytes that are no TLS."""
-    PLAIN_REQUEST = 3
-    """An HTTP request in clear was answered by a TLS alert."""
-    CLOSED = 4
-    """FIN inside the handshake."""
-    RESET = 5
-    """RST inside the handshake."""
-    SILENCE = 6
-    """The originator closed: the responder had not answered its hello."""
-
-
-class HTTP2(IntEnum):
-    """Whether a connection carries HTTP/2."""
-
-    NO = 0
-    POSSIBLE = 1
-    """The originator offered it; TLS 1.3 hides what the responder chose."""
-    YES = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """An alert in clear: who sent it, what it says, where it stands."""
-
-    dir: Direction
-    level: int
-    description: int
-    aside: Aside
-
-    @property
-    def name(self) -> str:
-        """Such as ``protocol_version``."""
-        return tls.alert_name(self.description)
-
-    @property
-    def is_fatal(self) -> bool:
-        """Whether it ends the handshake."""
-        return self.level == tls.FATAL and self.description not in (tls.CLOSE_NOTIFY, tls.USER_CANCELED)
-
-
-@dataclass(frozen=True, slots=True)
-class TlsHandshake:
-    """What was captured of one handshake.
-
-    Attributes
-    ----------
-    hello : Hello
-        Of the originator; empty if its bytes could not be read.
-    hello_aside : Aside or None
-        Where it stands; None without one.
-    answer : Hello or None
-        Of the responder; None if it was not seen.
-    answer_aside : Aside or None
-        The first bytes of the responder, whatever they are.
-    alerts : tuple of Alert
-        In clear, in the order of their frames.
-    text : bytes
-        The beginning of what the responder sent in place of TLS; hostile.
-    end : HandshakeEnd or None
-        How it failed; None if it did not, or if that is not known.
-    by : Direction
-        Who ended it.
-    is_unused : bool
-        It was finished, and no application data followed before the connection was closed.
-    """
-
-    hello: tls.Hello
-    hello_aside: Aside | None = None
-    answer: tls.Hello | None = None
-    answer_aside: Aside | None = None
-    alerts: tuple[Alert, ...] = ()
-    text: bytes = b""
-    end: HandshakeEnd | None = None
-    by: Direction = Direction.NONE
-    is_unused: bool = False
-
-    @property
-    def alert(self) -> Alert | None:
-        """The alert that ended it."""
-        return next((a for a in self.alerts if a.is_fatal), None)
-
-    @property
-    def is_text(self) -> bool:
-        """Whether the responder answered with text, such as HTTP or HTML."""
-        start = self.text[:16]
-        return len(start) >= 4 and all(32 <= byte < 127 or byte in b"\r\n\t" for byte in start)
-
-    @property
-    def first_line(self) -> str:
-        """First line of that text."""
-        return self.text[:_MOST_TEXT].split(b"\n")[0].decode("ascii", errors="backslashreplace").strip()
-
-
-class TlsView(NamedTuple):
-    """What TLS says of the connections.
-
-    `handshakes` by connection; `http2`, `HTTP2` of each connection; `speaks_only_tls`, responders
-    that sent a server hello and never a byte in answer to an HTTP request in clear.
-    """
-
-    handshakes: dict[int, TlsHandshake]
-    http2: NDArray[np.int8]
-    speaks_only_tls: frozenset[str]
 
 
 def read_tls(connections: Table, asides: Iterable[Aside]) -> TlsView:
@@ -173,11 +56,11 @@ def read_tls(connections: Table, asides: Iterable[Aside]) -> TlsView:
     spoke: set[tuple[int, int, int]] = set()
     for conn, mine in _by_connection(connections, [a for a in asides if a.kind is AsideKind.TLS]).items():
         row = connections.rows[conn]
-        handshake = _read(row, mine)
+        handshake = read_handshake(row, mine)
         if handshake is None:
             continue
         handshakes[conn] = handshake
-        http2[conn] = max(int(http2[conn]), _http2_of(handshake))
+        http2[conn] = max(int(http2[conn]), http2_of(handshake))
         if handshake.answer is not None:
             spoke.add((int(row["resp_hi"]), int(row["resp_lo"]), int(row["resp_port"])))
     return TlsView(handshakes, http2, _only_tls(connections, spoke))
@@ -198,6 +81,7 @@ def settle_losses(
     truncated: Sequence[Loss],
     view: TlsView,
     connections: Table,
+    exchanges: Table,
     texts: ByteStore,
     legs: NDArray[np.int8],
 ) -> tuple[tuple[Loss, ...], tuple[Loss, ...]]:
@@ -209,8 +93,8 @@ def settle_losses(
         From `build_losses`.
     view : TlsView
         From `read_tls`.
-    connections : Table
-        `columns.CONNECTIONS`.
+    connections, exchanges : Table
+        `columns.CONNECTIONS` and `EXCHANGES`.
     texts : ByteStore
         What its texts lie in.
     legs : ndarray of int8, shape (n_conn,)
@@ -236,10 +120,29 @@ def settle_losses(
             kept.append(loss)
     taken = {conn for conn in view.handshakes if view.handshakes[conn].end is not None}
     cut = tuple(t for t in truncated if t.connection.conn not in taken and not view.http2[t.connection.conn])
+    for row in _requests_in_clear(failed, exchanges):
+        # Framed as a turn, the alert passed for an answer.
+        conn = int(row["conn"])
+        connection = to_connection(connections.rows[conn], texts)
+        loss = to_loss(row, connection, closing_segment(connections.rows[conn]), texts)
+        kept.append(replace(loss, truncated=False, handshake=failed.pop(conn)))
     for conn, handshake in failed.items():
         row = connections.rows[conn]
-        kept.append(_to_loss(to_connection(row, texts), row, handshake))
-    return tuple(sorted(kept, key=lambda loss: (loss.connection.capture_idx, loss.request_frame))), cut
+        kept.append(_to_handshake_loss(to_connection(row, texts), row, handshake))
+    return _in_order(kept), cut
+
+
+def _requests_in_clear(failed: dict[int, TlsHandshake], exchanges: Table) -> list[Rows]:
+    """Return the first exchange of connections whose request in clear was answered by a TLS alert."""
+    wanted = [conn for conn, handshake in failed.items() if handshake.end is HandshakeEnd.PLAIN_REQUEST]
+    if not wanted:
+        return []
+    found: dict[int, Rows] = {}
+    for chunk in exchanges.chunks():
+        is_first = np.isin(chunk["conn"], wanted) & (chunk["depth"] == 0) & (chunk["request_frame"] >= 0)
+        for row in chunk.rows[is_first]:
+            found.setdefault(int(row["conn"]), row)
+    return list(found.values())
 
 
 def _by_connection(connections: Table, asides: Sequence[Aside]) -> dict[int, list[Aside]]:
@@ -264,156 +167,7 @@ def _by_connection(connections: Table, asides: Sequence[Aside]) -> dict[int, lis
     return found
 
 
-def _read(row: Rows, asides: Sequence[Aside]) -> TlsHandshake | None:
-    orig = (int(row["orig_hi"]), int(row["orig_lo"]), int(row["orig_port"]))
-    sent = [a for a in asides if a.src == orig]
-    got = [a for a in asides if a.src != orig]
-    first = next((a for a in sent if a.data[0] == tls.HANDSHAKE and a.data[5:6] == bytes([tls.CLIENT_HELLO])), None)
-    if first is None:
-        return _plain_request(row, got)
-    isn = int(row["orig_isn"])
-    if int(row["protocol"]) not in (Protocol.TLS, Protocol.UNKNOWN) or (isn >= 0 and first.seq != (isn + 1) & 0xFFFFFFFF):
-        # STARTTLS and the like: what was said before is another protocol's affair.
-        return None
-    client, server = tls.read_flow(sent, first.seq), tls.read_flow(got, first.ack)
-    hello = _hello_of(client, tls.CLIENT_HELLO, tls.read_client_hello) or tls.Hello()
-    answer = _hello_of(server, tls.SERVER_HELLO, tls.read_server_hello)
-    alerts = tuple(sorted((*_alerts(client, Direction.ORIG), *_alerts(server, Direction.RESP)), key=lambda a: a.aside.frame))
-    read = TlsHandshake(
-        hello=hello,
-        hello_aside=first,
-        answer=answer,
-        answer_aside=server.records[0].aside if server.records else server.plain_aside,
-        alerts=alerts,
-        text=server.plain,
-    )
-    end, by = _end_of(row, read, client, server, [a for a in got if a.length > 0])
-    is_closed = int(row["closing_kind"]) != ClosingKind.NONE and not int(row["n_exchanges"])
-    is_unused = is_closed and end is None and client.is_known and not _has_data(read, client)
-    return replace(read, end=end, by=by, is_unused=is_unused and _is_finished(read, client, server, got))
-
-
-def _plain_request(row: Rows, got: Sequence[Aside]) -> TlsHandshake | None:
-    """Return what a TLS alert says that came as the answer to a request in clear."""
-    isn = int(row["resp_isn"])
-    if int(row["protocol"]) != Protocol.HTTP1 or isn < 0:
-        return None
-    flow = tls.read_flow([a for a in got if a.seq == (isn + 1) & 0xFFFFFFFF], (isn + 1) & 0xFFFFFFFF)
-    alerts = tuple(_alerts(flow, Direction.RESP))
-    if not alerts or not alerts[0].is_fatal:
-        return None
-    aside = alerts[0].aside
-    return TlsHandshake(
-        tls.Hello(), answer_aside=aside, alerts=alerts, end=HandshakeEnd.PLAIN_REQUEST, by=Direction.RESP
-    )
-
-
-def _hello_of(flow: tls.Flow, kind: int, read: Any) -> tls.Hello | None:
-    record = flow.records[0] if flow.records else None
-    if record is None or record.type != tls.HANDSHAKE:
-        return None
-    for number, body, is_whole in tls.messages(record):
-        if number == kind:
-            hello: tls.Hello = read(body) if is_whole else tls.Hello()
-            return hello
-        break
-    return None
-
-
-def _alerts(flow: tls.Flow, direction: Direction) -> Iterable[Alert]:
-    for record in flow.records:
-        if record.type in (tls.CHANGE_CIPHER_SPEC, tls.APPLICATION):
-            # All that this side sends from here on is encrypted (in TLS 1.3 a few alerts of careless peers are not).
-            if record.type == tls.APPLICATION and direction is Direction.ORIG:
-                return
-            continue
-        if record.type == tls.ALERT and record.length == tls.PLAIN_ALERT_BYTES and record.is_whole:
-            level, description = record.body[0], record.body[1]
-            if level in (1, 2) and description in tls.ALERTS:
-                yield Alert(direction, level, description, record.aside)
-
-
-def _end_of(
-    row: Rows, read: TlsHandshake, client: tls.Flow, server: tls.Flow, got: Sequence[Aside]
-) -> tuple[HandshakeEnd | None, Direction]:
-    """Return how a handshake failed and by whom; None if it did not, or if that is not known."""
-    if _is_finished(read, client, server, got):
-        return None, Direction.NONE
-    alert = read.alert
-    if alert is not None:
-        return HandshakeEnd.ALERT, alert.dir
-    if read.text and not server.records:
-        is_closed = int(row["closing_kind"]) != ClosingKind.NONE
-        return (HandshakeEnd.NOT_TLS, Direction.RESP) if read.is_text or is_closed else (None, Direction.NONE)
-    closer, kind = int(row["first_closer"]), int(row["closing_kind"])
-    hello = read.hello_aside
-    if kind == ClosingKind.NONE or hello is None or not _is_all(row, "orig", client, hello.seq):
-        return None, Direction.NONE
-    if int(row["n_exchanges"]) > 0 and any(r.type == tls.APPLICATION for r in client.records):
-        is_hidden = _is_hidden_alert(read, client)
-        return (HandshakeEnd.HIDDEN_ALERT, Direction.ORIG) if is_hidden else (None, Direction.NONE)
-    if _is_hidden_alert(read, client):
-        return HandshakeEnd.HIDDEN_ALERT, Direction.ORIG
-    n_got = int(row["resp_bytes"])
-    if closer == Direction.ORIG and not n_got:
-        return HandshakeEnd.SILENCE, Direction.ORIG
-    if n_got and not got:
-        return None, Direction.NONE
-    return (HandshakeEnd.RESET if kind == ClosingKind.RST else HandshakeEnd.CLOSED), Direction(closer)
-
-
-def _is_all(row: Rows, side: str, flow: tls.Flow, first_seq: int) -> bool:
-    """Whether every byte that one side sent stands in records that were read."""
-    isn = int(row[f"{side}_isn"])
-    n_bytes = int(row[f"{side}_bytes"])
-    if not flow.is_known or isn < 0 or first_seq != (isn + 1) & 0xFFFFFFFF:
-        return False
-    return sum(record.length + 5 for record in flow.records) >= n_bytes
-
-
-def _is_finished(read: TlsHandshake, client: tls.Flow, server: tls.Flow, got: Sequence[Aside]) -> bool:
-    """Whether both sides were done with the handshake, by what was captured."""
-    if read.answer is not None and read.answer.versions and tls.is_tls_13(read.answer.versions[0]):
-        # RFC 8446 section 4.4.4: the client's Finished; an alert in its place is shorter.
-        return any(r.type == tls.APPLICATION and r.length > tls.HIDDEN_ALERT_BYTES for r in client.records)
-    if any(r.type == tls.APPLICATION for r in client.records):
-        return True
-    changed = next((r for r in client.records if r.type == tls.CHANGE_CIPHER_SPEC), None)
-    if changed is None:
-        return False
-    if any(r.type == tls.CHANGE_CIPHER_SPEC for r in server.records):
-        return True
-    plain = {alert.aside.frame for alert in read.alerts if alert.dir is Direction.RESP}
-    return any(a.frame > changed.aside.frame and a.frame not in plain for a in got)
-
-
-def _has_data(read: TlsHandshake, client: tls.Flow) -> bool:
-    """Whether the client sent more than the handshake, by what was captured."""
-    hidden = [r for r in client.records if r.type == tls.APPLICATION and r.length > tls.HIDDEN_ALERT_BYTES]
-    is_13 = read.answer is not None and bool(read.answer.versions) and tls.is_tls_13(read.answer.versions[0])
-    return len(hidden) > int(is_13)
-
-
-def _is_hidden_alert(read: TlsHandshake, client: tls.Flow) -> bool:
-    """Whether the only thing that the client encrypted in TLS 1.3 is an alert."""
-    if read.answer is None or not read.answer.versions or not tls.is_tls_13(read.answer.versions[0]):
-        return False
-    hidden = [r.length for r in client.records if r.type == tls.APPLICATION]
-    return bool(hidden) and all(length == tls.HIDDEN_ALERT_BYTES for length in hidden)
-
-
-def _http2_of(handshake: TlsHandshake) -> HTTP2:
-    answer = handshake.answer
-    if handshake.end is not None or "h2" not in handshake.hello.alpn:
-        return HTTP2.NO
-    if answer is None or not answer.is_whole:
-        return HTTP2.POSSIBLE
-    if tls.is_tls_13(answer.versions[0]):
-        return HTTP2.POSSIBLE
-    return HTTP2.YES if answer.alpn == ("h2",) else HTTP2.NO
-
-
-def _to_loss(connection: Connection, row: Rows, handshake: TlsHandshake) -> Loss:
+def _to_handshake_loss(connection: Connection, row: Rows, handshake: TlsHandshake) -> Loss:
     """Return a failed handshake as a loss of its own: no request was sent."""
     has_syn = connection.syn_frames > 0 and connection.orig_isn >= 0
     begin = handshake.hello_aside or handshake.answer_aside
@@ -444,7 +198,7 @@ def _to_loss(connection: Connection, row: Rows, handshake: TlsHandshake) -> Loss
 
 def closing_segment(row: Rows) -> dict[Key, KeySegment]:
     """Return the segment that closed a connection first, under its key."""
-    key = _CLOSING_KEYS.get((int(row["first_closer"]), int(row["closing_kind"])))  # type: ignore[call-overload]
+    key = _CLOSING_KEYS.get((int(row["first_closer"]), int(row["closing_kind"])))
     if key is None or int(row["closing_frame"]) < 0:
         return {}
     ack = int(row["closing_ack"])
@@ -464,6 +218,40 @@ def closing_segment(row: Rows) -> dict[Key, KeySegment]:
         fate=int(Fate.NEW),
     )
     return {key: segment}
+
+
+def add_refused(analysis: Analysis) -> Analysis:
+    """Return an analysis whose losses hold the handshakes that were whole, and of which the log says that they failed.
+
+    nginx verifies a certificate when the handshake is over (proxy_ssl_verify): on the wire it is an orderly end.
+    """
+    handshakes = dict(analysis.tls.handshakes) if analysis.tls is not None else {}
+    added: list[Loss] = []
+    for joined in analysis.log.entries if analysis.log is not None else ():
+        wire, entry = joined.wire, joined.entry
+        if joined.verdict is not EntryVerdict.EXPLAINED or wire is None or entry.kind is not LogKind.TLS_CERTIFICATE:
+            continue
+        handshake = handshakes.get(wire.conn)
+        if handshake is None or not handshake.is_unused or handshake.end is not None:
+            continue
+        reason = entry.message.partition("(")[2].rpartition(")")[0] or entry.message
+        handshake = replace(handshake, end=HandshakeEnd.REFUSED, by=Direction.ORIG, reason=reason)
+        handshakes[wire.conn] = handshake
+        row = analysis.connections.rows[wire.conn]
+        added.append(_to_handshake_loss(to_connection(row, analysis.texts), row, handshake))
+    if not added or analysis.tls is None:
+        return analysis
+    n_more = Counter(loss.connection.resp for loss in added)
+    return replace(
+        analysis,
+        losses=_in_order((*analysis.losses, *added)),
+        tls=analysis.tls._replace(handshakes=handshakes),
+        upstreams=tuple(replace(u, unanswered=u.unanswered + n_more[u.endpoint]) for u in analysis.upstreams),
+    )
+
+
+def _in_order(losses: Iterable[Loss]) -> tuple[Loss, ...]:
+    return tuple(sorted(losses, key=lambda loss: (loss.connection.capture_idx, loss.request_frame)))
 
 
 def count_http2(http2: NDArray[np.int8], connections: Table, legs: NDArray[np.int8]) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcapdiag.analysis.tls import HTTP2
+from pcapdiag.analysis.handshake import HTTP2
 from pcapdiag.base.codes import CapturePoint, Direction, Leg, Outcome, Protocol
 from pcapdiag.base.findings import Confidence, Note, Role
 from pcapdiag.base.units import count_of

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pcapdiag.analysis.losses import to_connection
-from pcapdiag.analysis.tls import HandshakeEnd
+from pcapdiag.analysis.handshake import HandshakeEnd
 from pcapdiag.base.codes import Direction, Key, Protocol, TcpFlag
 from pcapdiag.base.findings import Confidence, Evidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.sequence import relative_sequence
 from pcapdiag.base.units import about, count_of
 from pcapdiag.engine.asides.tls import version_name
-from pcapdiag.privacy.escape import shorten
 from pcapdiag.proxy.conf.describe import RETRY
-from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.rules._claim import Claim
-from pcapdiag.rules._logged import logged_tries, wire_occurrence
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import certainty, proxy_closing, upstream_closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from pcapdiag.analysis.handshake import TlsHandshake
     from pcapdiag.analysis.model import Analysis, Connection, Loss
-    from pcapdiag.analysis.tls import TlsHandshake
-    from pcapdiag.base.findings import Finding, Occurrence
     from pcapdiag.engine.asides.collect import Aside
-    from pcapdiag.proxy.join.ledger import JoinedEntry, WireTry
 
 _CERTIFICATE = frozenset(
     {
@@ -42,7 +35,6 @@ _CERTIFICATE = frozenset(
 )
 """Alerts of who does not accept the other's certificate."""
 _PARAMETERS = frozenset({"handshake_failure", "insufficient_security", "illegal_parameter", "decode_error"})
-_REFUSED_BY_LOG = frozenset({LogKind.TLS_CERTIFICATE})
 _MOST_NAMES = 3
 _REQUEST_TO_TLS = "plain-request"
 
@@ -108,17 +100,10 @@ class TlsHandshakeFailure(CauseRule):
                 confidence = Confidence.CONFIRMED
             if _is_by_choice(handshake):
                 confidence = Confidence.POSSIBLE
-            yield loss, Claim(confidence, _group_of(handshake), closing, frames=tuple(_frames(loss.connection, handshake)))
-
-    def findings(self, analysis: Analysis, claims: Iterable[tuple[Loss, Claim]]) -> Iterator[Finding]:
-        """Yield the findings for `claims`, and what only the log says: certificates that the proxy did not accept."""
-        claims = list(claims)
-        yield from super().findings(analysis, claims)
-        known = {(loss.connection.conn, loss.depth) for loss, _ in claims}
-        for peer, joined in logged_tries(analysis, _REFUSED_BY_LOG).items():
-            mine = [j for j in joined if j.wire is not None and j.wire.is_handshake and j.wire.key not in known]
-            if mine:
-                yield _refused_certificate(self, analysis, peer, mine)
+            yield (
+                loss,
+                Claim(confidence, _group_of(handshake), closing, frames=tuple(_frames(loss.connection, handshake))),
+            )
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:  # noqa: ARG002 - the same signature for all
         """Return the words of a finding."""
@@ -136,37 +121,6 @@ class TlsHandshakeFailure(CauseRule):
             remedy=_remedy(handshake, group.subject),
             severity=severity,
         )
-
-
-def _refused_certificate(rule: TlsHandshakeFailure, analysis: Analysis, peer: str, joined: list[JoinedEntry]) -> Finding:
-    """Return the finding on handshakes that were whole, and of which the log says that the certificate was refused."""
-    reasons = _most_common(_reason(j.entry.message) for j in joined)
-    words = GroupText(
-        message=(
-            f"The proxy refused the certificate of {peer} after {count_of(len(joined), 'whole TLS handshake')}, by its"
-            f" error log: {reasons}. No request was sent."
-        ),
-        refuted_by="Application data of the proxy on one of these connections.",
-        remedy=_certificate_remedy(peer),
-    )
-    occurrences = [_occurrence(analysis, j.wire) for j in joined if j.wire is not None]
-    return rule.finding(peer, words, occurrences, min(j.confidence for j in joined), "refused-certificate")
-
-
-def _reason(message: str) -> str:
-    """Return what stands in the last parentheses of such a message."""
-    _, _, reason = message.partition("(")
-    return shorten(reason.partition(")")[0] or message, 100)
-
-
-def _occurrence(analysis: Analysis, wire: WireTry) -> Occurrence:
-    handshake = analysis.tls.handshakes.get(wire.conn) if analysis.tls is not None else None
-    connection = to_connection(analysis.connections.rows[wire.conn], analysis.texts)
-    evidence = tuple(_frames(connection, handshake)) if handshake is not None else ()
-    closing = connection.closing_kind.name if connection.closing_kind else ""
-    return replace(
-        wire_occurrence(wire), closing_frame=wire.closing_frame, closing_kind=closing, evidence=evidence
-    )
 
 
 def _is_request_to_tls(analysis: Analysis, loss: Loss) -> bool:
@@ -203,13 +157,17 @@ def _what(handshake: TlsHandshake, who: str, group: Group) -> str:
         return f"{who} sent the fatal alert {alert.name} ({alert.description}) {after}{own}"
     if end is HandshakeEnd.NOT_TLS:
         if handshake.is_text:
-            return f'{who} answered the client hello with plain text ("{handshake.first_line}"): it speaks no TLS there'
+            said = f'plain text ("{handshake.first_line}")'
+            return f"{who} answered the client hello with {said}: it speaks no TLS there"
         return f"{who} answered the client hello with bytes that are no TLS record, and the connection ended"
     if end is HandshakeEnd.HIDDEN_ALERT:
         return (
             "the proxy sent an encrypted alert in place of its Finished and closed (TLS 1.3 hides which; often it is its"
             " own check of the upstream's certificate)"
         )
+    if end is HandshakeEnd.REFUSED:
+        reasons = _most_common(loss.handshake.reason for loss in group.losses if loss.handshake is not None)
+        return f"when it was whole the proxy refused the certificate, by its error log: {reasons}"
     if end is HandshakeEnd.SILENCE:
         waits = sorted(wait for loss in group.losses if (wait := _wait_ns(loss)) >= 0)
         span = f" after {about(waits[0])}" if waits else ""
@@ -262,8 +220,8 @@ def _describe_request(group: Group, handshake: TlsHandshake | None) -> GroupText
         message=f"{group.subject} {how}.",
         refuted_by="An HTTP response in clear from this port.",
         remedy=(
-            f"Let the proxy speak TLS to {group.subject}, in nginx `proxy_pass https://...` in place of `http://...`, or"
-            " name the upstream's port for plain HTTP."
+            f"Let the proxy speak TLS to {group.subject}, in nginx `proxy_pass https://...` in place of `http://...`,"
+            " or name the upstream's port for plain HTTP."
         ),
     )
 
@@ -298,7 +256,7 @@ def _remedy(handshake: TlsHandshake, subject: str) -> str:
             "Send the name that the upstream expects, in nginx `proxy_ssl_server_name on;` and `proxy_ssl_name NAME;`."
             f" `openssl s_client -connect {subject} -servername NAME` shows whether it takes the name."
         )
-    if _is_own_check(handshake) or handshake.end is HandshakeEnd.HIDDEN_ALERT:
+    if _is_own_check(handshake) or handshake.end in (HandshakeEnd.HIDDEN_ALERT, HandshakeEnd.REFUSED):
         return _certificate_remedy(subject)
     if name in _CERTIFICATE or name in ("certificate_required", "access_denied"):
         return (
@@ -319,7 +277,9 @@ def _remedy(handshake: TlsHandshake, subject: str) -> str:
             " workers are busy, and, if the hello was never acknowledged, whether large segments get through (MTU)."
         )
     if _is_by_choice(handshake):
-        return "The proxy's own log says why it closed; a client that went away, or a check of the certificate, does so."
+        return (
+            "The proxy's own log says why it closed; a client that went away, or a check of the certificate, does so."
+        )
     return (
         f"The upstream's log knows why it ended the handshake. Try it with `openssl s_client -connect {subject}`, with"
         " and without `-servername`: a wrong or missing server name, a version or a client certificate are the usual"
@@ -333,11 +293,19 @@ def _frames(connection: Connection, handshake: TlsHandshake) -> Iterator[Evidenc
     alerts = [alert for alert in handshake.alerts if alert.is_fatal][:2]
     if hello is not None:
         what = ", ".join(version_name(v) for v in handshake.hello.versions)
-        yield _frame(connection, hello, Direction.ORIG, "client hello", f"client hello: offers {what}" if what else "client hello")
+        yield _frame(
+            connection,
+            hello,
+            Direction.ORIG,
+            "client hello",
+            f"client hello: offers {what}" if what else "client hello",
+        )
     if answer is not None and answer.frame not in {alert.aside.frame for alert in alerts}:
         chosen = handshake.answer.versions if handshake.answer is not None else ()
         if chosen:
-            yield _frame(connection, answer, Direction.RESP, "server hello", f"server hello: chooses {version_name(chosen[0])}")
+            yield _frame(
+                connection, answer, Direction.RESP, "server hello", f"server hello: chooses {version_name(chosen[0])}"
+            )
         elif handshake.text:
             yield _frame(connection, answer, Direction.RESP, "no TLS", "bytes that are no TLS record")
         else:

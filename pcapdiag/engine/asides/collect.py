@@ -123,8 +123,8 @@ class AsideCollector:
         wanted = is_record.copy()
         for n in np.flatnonzero(np.isin(keys, watched) | np.isin(keys, keys[is_hello])).tolist():
             wanted[n] |= self._is_watched(int(keys[n]), is_hello=bool(is_hello[n]))
-        picked = at[wanted]
-        return picked
+        chosen: NDArray[np.int64] = at[wanted]
+        return chosen
 
     def _is_watched(self, key: int, *, is_hello: bool) -> bool:
         if is_hello:
@@ -145,11 +145,19 @@ class AsideCollector:
 _PAIR = ("src_hi", "src_lo", "src_port", "dst_hi", "dst_lo", "dst_port")
 
 
-def pair_keys(  # noqa: PLR0913 - two endpoints of three columns each
-    a_hi: NDArray[Any], a_lo: NDArray[Any], a_port: NDArray[Any], b_hi: NDArray[Any], b_lo: NDArray[Any], b_port: NDArray[Any]
-) -> NDArray[np.uint64]:
-    """Return a number for each pair of endpoints, the same in both directions; others may rarely share it."""
-    keys: NDArray[np.uint64] = _endpoint_key(a_hi, a_lo, a_port) + _endpoint_key(b_hi, b_lo, b_port)
+def pair_keys(*ends: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return a number for each pair of endpoints, the same in both directions; others may rarely share it.
+
+    Parameters
+    ----------
+    *ends : six arrays
+        Upper and lower half of the address, and port, of one end and of the other.
+
+    Returns
+    -------
+    ndarray of uint64
+    """
+    keys: NDArray[np.uint64] = _endpoint_key(*ends[:3]) + _endpoint_key(*ends[3:])
     return keys
 
 

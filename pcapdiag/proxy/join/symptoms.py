@@ -165,6 +165,7 @@ def _failed_handshake(symptom: Symptom, action: str, wire: WireTry) -> Moment | 
         return _handshake(wire)
     if symptom is Symptom.TIMEOUT and action == HANDSHAKING:
         return _timed_out(wire)
+    # A request in clear that a TLS alert answered was sent: there the proxy reads what is no HTTP.
     if not wire.is_connect and symptom in (Symptom.CLOSED, Symptom.RESET, Symptom.BAD_RESPONSE):
         return _handshake(wire)
     return None
