@@ -162,8 +162,8 @@ def _what(handshake: TlsHandshake, who: str, group: Group) -> str:
         return f"{who} answered the client hello with bytes that are no TLS record, and the connection ended"
     if end is HandshakeEnd.HIDDEN_ALERT:
         return (
-            "the proxy sent an encrypted alert in place of its Finished and closed (TLS 1.3 hides which; often it is its"
-            " own check of the upstream's certificate)"
+            "the proxy sent an encrypted alert in place of its Finished and closed (TLS 1.3 hides which; often it is"
+            " its own check of the upstream's certificate)"
         )
     if end is HandshakeEnd.REFUSED:
         reasons = _most_common(loss.handshake.reason for loss in group.losses if loss.handshake is not None)

@@ -1,6 +1,7 @@
 """Records, hellos and alerts, as far as they were captured; hostile bytes are read as nothing."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ def segments_of(stream, cuts, kept=2048):
     places = [0, *sorted({c for c in cuts if 0 < c < len(stream)}), len(stream)]
     return [
         Aside(AsideKind.TLS, 0, n, n, END, END, (2**32 - 5 + a) % 2**32, 0, 64, 6, stream[a:b][:kept], b - a)
-        for n, (a, b) in enumerate(zip(places, places[1:], strict=False))
+        for n, (a, b) in enumerate(pairwise(places))
         if b > a
     ]
 
