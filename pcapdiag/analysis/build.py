@@ -23,7 +23,7 @@ from pcapdiag.base.codes import Leg, StreamEventKind, UndecodedReason
 from pcapdiag.base.columns import CONNECTIONS, SEGMENTS
 from pcapdiag.base.findings import Note
 from pcapdiag.base.tables import RowStore, Table
-from pcapdiag.engine.asides.collect import AsideCollector
+from pcapdiag.engine.asides.collect import MOST_KEPT, AsideCollector, AsideKind
 from pcapdiag.engine.capture.reader import read_batches
 from pcapdiag.engine.http.framer import Framer
 from pcapdiag.engine.tcp.tracker import ALL, Shard, Tracker
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pcapdiag.analysis.handshake import TlsView
     from pcapdiag.base.codes import CapturePoint
     from pcapdiag.base.tables import ByteStore
+    from pcapdiag.engine.asides.collect import Aside
     from pcapdiag.engine.capture.batch import Capture
     from pcapdiag.engine.tcp.tracker import TrackedBatch
 
@@ -268,7 +269,7 @@ def build_analysis(
         first_ts_ns=totals.first_ts_ns,
         last_ts_ns=totals.last_ts_ns,
         n_retransmissions=totals.retransmissions,
-        notes=(*_connection_notes(connections), *_http2_notes(view, connections, legs)),
+        notes=(*_connection_notes(connections), *_http2_notes(view, connections, legs), *_unread_notes(asides)),
         undecoded_reasons={i: int(n) for i, n in enumerate(run.reasons) if n},
         asides=asides,
         tls=view,
@@ -298,6 +299,14 @@ def _http2_notes(view: TlsView, connections: Table, legs: NDArray[np.int8]) -> I
             f"{n_unframed} of {n_all} connections to upstreams {how}; its streams are not told apart yet: whether a"
             " request was lost on them is not evaluated",
         )
+
+
+def _unread_notes(asides: Sequence[Aside]) -> Iterator[Note]:
+    """Yield a note where there were more frames of TLS handshakes than are kept."""
+    last = max((a.frame for a in asides if a.kind is AsideKind.TLS), default=-1)
+    if sum(a.kind is AsideKind.TLS for a in asides) >= MOST_KEPT:
+        text = "there are more TLS handshakes than are read: what became of those after this frame is not evaluated"
+        yield Note("tls-handshakes-left-out", text, frame=last)
 
 
 def _to_segments(tracked: TrackedBatch) -> Table:

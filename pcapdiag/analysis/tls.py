@@ -63,7 +63,22 @@ def read_tls(connections: Table, asides: Iterable[Aside]) -> TlsView:
         http2[conn] = max(int(http2[conn]), http2_of(handshake))
         if handshake.answer is not None:
             spoke.add((int(row["resp_hi"]), int(row["resp_lo"]), int(row["resp_port"])))
+    _mark_unseen(http2, connections, handshakes)
     return TlsView(handshakes, http2, _only_tls(connections, spoke))
+
+
+def _mark_unseen(http2: NDArray[np.int8], connections: Table, handshakes: dict[int, TlsHandshake]) -> None:
+    """Mark TLS connections whose hellos were not read as possible HTTP/2 where others to the same endpoint are."""
+    rows = connections.rows
+    marked = np.flatnonzero(http2)
+    is_unseen = rows["protocol"] == Protocol.TLS
+    is_unseen[list(handshakes)] = False
+    unseen = np.flatnonzero(is_unseen)
+    if not len(marked) or not len(unseen):
+        return
+    ends = ["resp_hi", "resp_lo", "resp_port"]
+    known = set(np.unique(rows[marked][ends]).tolist())
+    http2[[conn for conn in unseen.tolist() if rows[conn][ends].item() in known]] = HTTP2.POSSIBLE
 
 
 def _only_tls(connections: Table, spoke: set[tuple[int, int, int]]) -> frozenset[str]:

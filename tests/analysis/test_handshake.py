@@ -2,6 +2,7 @@
 
 import pytest
 
+from pcapdiag.analysis import build
 from pcapdiag.analysis.build import build_analysis
 from pcapdiag.analysis.handshake import HTTP2, HandshakeEnd
 from pcapdiag.base.codes import Direction
@@ -178,3 +179,15 @@ def test_what_looks_like_a_lost_request_over_http2_is_none(analyse):
     )
     assert len(analyse(OPEN + lost.replace(quoted(OFFER_13), quoted(HELLO_13))).losses) == 1
     assert analyse(OPEN + lost).losses == ()
+
+
+def test_a_connection_that_was_open_before_is_taken_for_what_the_others_to_its_endpoint_are(analyse):
+    whole, _ = CHOICES["chosen"]
+    older = DATA.replace("+0.01 ", "+0.01 @1 ")
+    assert analyse(OPEN + whole + older).tls.http2.tolist() == [HTTP2.YES, HTTP2.POSSIBLE]
+    assert analyse(OPEN + CHOICES["declined"][0] + older).tls.http2.tolist() == [HTTP2.NO, HTTP2.NO]
+
+
+def test_more_handshakes_than_are_read_are_noted(analyse, monkeypatch):
+    monkeypatch.setattr(build, "MOST_KEPT", 1)
+    assert "tls-handshakes-left-out" in {n.code for n in analyse(OPEN + sent(HELLO)).notes}

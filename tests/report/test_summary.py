@@ -193,12 +193,13 @@ def test_a_response_that_was_still_coming_is_not_said_to_have_come():
 
 
 def test_the_first_line_says_on_which_connections_nothing_is_evaluated():
-    note = builders.report().notes[:0]
     text = "3 of 4 connections to upstreams carry HTTP/2; its streams are not told apart yet"
-    report = dataclasses.replace(builders.report(), notes=(*note, ReportNote("http2-not-evaluated", text, -1, -1, "")))
+    notes = (ReportNote("http2-not-evaluated", text, -1, -1, ""),)
+    quiet = dataclasses.replace(builders.report().totals, unanswered=0, failed_connects=0, truncated=0, turns=0)
+    report = dataclasses.replace(builders.report(), notes=notes, totals=quiet, findings=())
     said = "Not evaluated: HTTP/2 (3 of 4 connections to upstreams carry HTTP/2). "
     assert headline(report).startswith(f"{said}On the others no request was lost: ")
-    unasked = tuple(dataclasses.replace(u, exchanges=0) for u in report.upstreams)
+    unasked = tuple(dataclasses.replace(u, exchanges=0, unanswered=0) for u in report.upstreams)
     alone = dataclasses.replace(report, upstreams=unasked)
     assert headline(alone).startswith(f"{said}Whether a request was lost on them is not known.")
     assert not is_judged(alone)

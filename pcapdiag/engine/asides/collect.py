@@ -29,8 +29,8 @@ MOST_LATER_BYTES = 512
 """[bytes] Kept of a segment that follows a client hello and begins no handshake or alert record."""
 MOST_WATCHED = 20_000
 """Connections whose client hello was seen and whose next segments are kept, at one time."""
-MOST_AFTER_HELLO = 16
-"""Segments with payload that are kept of a connection after its client hello: a handshake has no more."""
+MOST_AFTER_HELLO = 12
+"""Segments with payload that are kept of a connection after its client hello: few handshakes have more."""
 
 _TLS_ALERT, _TLS_HANDSHAKE, _TLS_MAJOR = 21, 22, 3
 _CLIENT_HELLO = 1
@@ -115,6 +115,8 @@ class AsideCollector:
         """Return the frames of handshakes and alerts, and those that follow a client hello on its connection."""
         at = np.flatnonzero((frames["kind"] == FrameKind.TCP) & (frames["payload_cap"] > 0))
         is_record, is_hello = _tls_records(frames, buffer, at)
+        if self._room[AsideKind.TLS] <= 0:
+            self._watched.clear()
         if not self._watched and not is_hello.any():
             picked: NDArray[np.int64] = at[is_record]
             return picked
@@ -143,6 +145,7 @@ class AsideCollector:
 
 
 _PAIR = ("src_hi", "src_lo", "src_port", "dst_hi", "dst_lo", "dst_port")
+_KEPT = ("frame", "ts_ns", *_PAIR, "seq", "ack", "ttl", "ip_proto", "payload_offset", "payload_cap", "payload_len")
 
 
 def pair_keys(*ends: NDArray[Any]) -> NDArray[np.uint64]:
@@ -190,22 +193,22 @@ def _tls_records(
 
 
 def _asides(batch: FrameBatch, picked: NDArray[np.int64], kind: AsideKind, capture_idx: int) -> Iterator[Aside]:
-    for row in batch.frames[picked]:
-        start = int(row["payload_offset"])
-        first = int(batch.buffer[start])
+    buffer = batch.buffer
+    for row in batch.frames[list(_KEPT)][picked].tolist():
+        frame, ts_ns, *ends, seq, ack, ttl, ip_proto, start, captured, length = row
+        first = int(buffer[start])
         most = MOST_LATER_BYTES if kind is AsideKind.TLS and first not in (_TLS_ALERT, _TLS_HANDSHAKE) else MOST_BYTES
-        size = min(int(row["payload_cap"]), most)
         yield Aside(
             kind=kind,
             capture_idx=capture_idx,
-            frame=int(row["frame"]),
-            ts_ns=int(row["ts_ns"]),
-            src=(int(row["src_hi"]), int(row["src_lo"]), int(row["src_port"])),
-            dst=(int(row["dst_hi"]), int(row["dst_lo"]), int(row["dst_port"])),
-            seq=int(row["seq"]),
-            ack=int(row["ack"]),
-            ttl=int(row["ttl"]),
-            ip_proto=int(row["ip_proto"]),
-            data=batch.buffer[start : start + size].tobytes(),
-            length=int(row["payload_len"]),
+            frame=frame,
+            ts_ns=ts_ns,
+            src=(ends[0], ends[1], ends[2]),
+            dst=(ends[3], ends[4], ends[5]),
+            seq=seq,
+            ack=ack,
+            ttl=ttl,
+            ip_proto=ip_proto,
+            data=buffer[start : start + min(captured, most)].tobytes(),
+            length=length,
         )
