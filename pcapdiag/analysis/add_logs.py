@@ -14,6 +14,7 @@ import numpy as np
 
 from pcapdiag.analysis.inputs import AUTO, zone_offset_s
 from pcapdiag.analysis.losses import to_connection
+from pcapdiag.analysis.tls import add_refused
 from pcapdiag.analysis.tries import list_served, list_tries
 from pcapdiag.base.codes import Leg
 from pcapdiag.base.findings import Note
@@ -81,7 +82,7 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
     if ledger is not None and analysis.early:
         ledger = _without_early(ledger, analysis)
     arrivals = logs.judge_arrivals(wires)
-    return replace(
+    joined = replace(
         analysis,
         settings=settings,
         log=ledger,
@@ -89,6 +90,7 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
         added_logs={log.log.path: log.kind for log in older.used},
         notes=(*analysis.notes, *_notes(settings, logs, ledger, older)),
     )
+    return add_refused(joined)
 
 
 def _without_early(ledger: Ledger, analysis: Analysis) -> Ledger:

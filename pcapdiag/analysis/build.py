@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcapdiag.analysis.handshake import HTTP2
 from pcapdiag.analysis.inputs import NO_INPUTS, Inputs
 from pcapdiag.analysis.losses import build_losses
 from pcapdiag.analysis.model import Analysis
 from pcapdiag.analysis.roles import assign_legs, find_capture_point
 from pcapdiag.analysis.shards import ShardResult, ShardStores, TrackerCounts, join_shards, save_shard
 from pcapdiag.analysis.twins import find_twins
+from pcapdiag.analysis.tls import count_http2, read_tls, settle_losses
 from pcapdiag.analysis.upstreams import measure_upstreams
 from pcapdiag.base.codes import Leg, StreamEventKind, UndecodedReason
 from pcapdiag.base.columns import CONNECTIONS, SEGMENTS
 from pcapdiag.base.findings import Note
 from pcapdiag.base.tables import RowStore, Table
-from pcapdiag.engine.asides.collect import AsideCollector
+from pcapdiag.engine.asides.collect import MOST_KEPT, AsideCollector, AsideKind
 from pcapdiag.engine.asides.tunnels import TunnelTally
 from pcapdiag.engine.capture.reader import read_batches
 from pcapdiag.engine.http.framer import Framer
@@ -33,8 +35,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pcapdiag.analysis.handshake import TlsView
     from pcapdiag.base.codes import CapturePoint
     from pcapdiag.base.tables import ByteStore
+    from pcapdiag.engine.asides.collect import Aside
     from pcapdiag.engine.capture.batch import Capture
     from pcapdiag.engine.tcp.tracker import TrackedBatch
 
@@ -249,7 +253,11 @@ def build_analysis(
     twins = find_twins(connections, key_segments, legs)
     legs[twins.is_twin] = Leg.UNKNOWN
     losses, truncated, early = build_losses(connections, exchanges, key_segments, texts, legs)
-    upstreams = measure_upstreams(connections, exchanges, legs, losses, texts)
+    asides = tuple(run.asides.kept) if run.asides is not None else ()
+    view = read_tls(connections, asides)
+    losses, truncated = settle_losses(losses, truncated, view, connections, exchanges, texts, legs)
+    early = tuple(loss for loss in early if view.http2[loss.connection.conn] == HTTP2.NO)
+    upstreams = measure_upstreams(connections, exchanges, legs, losses, texts, unframed=view.http2 > HTTP2.NO)
     totals = run.totals
     return Analysis(
         captures=tuple(captures),
@@ -269,11 +277,17 @@ def build_analysis(
         first_ts_ns=totals.first_ts_ns,
         last_ts_ns=totals.last_ts_ns,
         n_retransmissions=totals.retransmissions,
-        notes=(*_connection_notes(connections), *twins.notes()),
+        notes=(
+            *_connection_notes(connections),
+            *twins.notes(),
+            *_http2_notes(view, connections, legs),
+            *_unread_notes(asides),
+        ),
         has_proxy=inputs.says_proxy or bool((legs == Leg.CLIENT).any()) or _hands_on(exchanges),
         twins=twins,
         undecoded_reasons={i: int(n) for i, n in enumerate(run.reasons) if n},
-        asides=tuple(run.asides.kept) if run.asides is not None else (),
+        asides=asides,
+        tls=view,
     )
 
 
@@ -288,6 +302,31 @@ def _capture_points(connections: Table, legs: NDArray[np.int8], n_captures: int)
         mine = np.flatnonzero(connections["capture_idx"] == capture_idx)
         is_all = len(mine) == len(connections)
         yield find_capture_point(connections if is_all else connections.take(mine), legs[mine])
+
+
+def _http2_notes(view: TlsView, connections: Table, legs: NDArray[np.int8]) -> Iterator[Note]:
+    """Yield a note on connections to upstreams that carry HTTP/2, or may."""
+    n_unframed, n_all = count_http2(view.http2, connections, legs)
+    if n_unframed:
+        n_sure = int(np.count_nonzero((view.http2 == HTTP2.YES) & (legs == Leg.UPSTREAM)))
+        how = "may carry HTTP/2 (the client offered it, and TLS 1.3 hides the choice)"
+        if n_sure >= n_unframed:
+            how = "carry HTTP/2"
+        if 0 < n_sure < n_unframed:
+            how = f"carry HTTP/2 or may ({n_sure} certainly; of the others TLS 1.3 hides the choice)"
+        yield Note(
+            "http2-not-evaluated",
+            f"{n_unframed} of {n_all} connections to upstreams {how}; its streams are not told apart yet: whether a"
+            " request was lost on them is not evaluated",
+        )
+
+
+def _unread_notes(asides: Sequence[Aside]) -> Iterator[Note]:
+    """Yield a note where there were more frames of TLS handshakes than are kept."""
+    last = max((a.frame for a in asides if a.kind is AsideKind.TLS), default=-1)
+    if sum(a.kind is AsideKind.TLS for a in asides) >= MOST_KEPT:
+        text = "there are more TLS handshakes than are read: what became of those after this frame is not evaluated"
+        yield Note("tls-handshakes-left-out", text, frame=last)
 
 
 def _to_segments(tracked: TrackedBatch) -> Table:

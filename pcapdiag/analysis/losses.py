@@ -113,7 +113,7 @@ def build_losses(
             is_truncated = int(row["outcome"]) == Outcome.TRUNCATED
             protocol, closer = int(row["protocol"]), connection.first_closer
             if is_loss(row, mine, protocol=protocol, first_closer=closer, is_truncated=is_truncated):
-                loss = _to_loss(row, connection, mine, texts)
+                loss = to_loss(row, connection, mine, texts)
                 if not _is_farewell(loss):
                     (truncated if is_truncated else losses).append(loss)
         is_early = (chunk["outcome"] == Outcome.ANSWERED) & (chunk["flags"] & ExchangeFlag.EARLY_RESPONSE != 0)
@@ -121,7 +121,7 @@ def build_losses(
         for row in chunk.rows[index[legs[chunk["conn"][index]] == Leg.UPSTREAM]]:
             mine = keys.get((int(row["conn"]), int(row["depth"])), {})
             if Key.RESP_RST in mine or Key.RESP_FIN in mine:
-                early.append(_to_loss(row, connection_of(int(row["conn"])), mine, texts))
+                early.append(to_loss(row, connection_of(int(row["conn"])), mine, texts))
     attempts = is_failed_attempt(connections["conn_state"], connections["orig_bytes"])
     failed = np.flatnonzero(attempts & (legs == Leg.UPSTREAM)).tolist()
     losses.extend(_to_attempt(connection_of(conn), keys.get((conn, -1), {})) for conn in failed)
@@ -207,7 +207,8 @@ def to_connection(row: Rows, texts: ByteStore) -> Connection:
     )
 
 
-def _to_loss(row: Rows, connection: Connection, keys: dict[Key, KeySegment], texts: ByteStore) -> Loss:
+def to_loss(row: Rows, connection: Connection, keys: dict[Key, KeySegment], texts: ByteStore) -> Loss:
+    """Return a row of `columns.EXCHANGES` as a loss."""
     target_len, host_len = int(row["target_len"]), int(row["host_len"])
     at = int(row["text_offset"])
     has_text = at >= 0

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pcapdiag.analysis.far_end import FarEnd
+    from pcapdiag.analysis.handshake import TlsHandshake, TlsView
     from pcapdiag.analysis.twins import Twins
     from pcapdiag.base.findings import Note
     from pcapdiag.base.tables import ByteStore, Table
@@ -128,6 +129,8 @@ class Loss:
         [ns] Idle gap before the request, -1 on a fresh connection.
     keys : dict of Key to KeySegment
         The segments seen; a missing key was not seen, which is not "did not happen".
+    handshake : TlsHandshake or None
+        The TLS handshake that failed: no request was sent, or one in clear to a port that speaks TLS.
     """
 
     connection: Connection
@@ -148,6 +151,7 @@ class Loss:
     flags: ExchangeFlag
     truncated: bool
     keys: dict[Key, KeySegment]
+    handshake: TlsHandshake | None = None
 
     @property
     def method_name(self) -> str:
@@ -310,6 +314,8 @@ class Analysis:
     early: tuple[Loss, ...] = ()
     asides: tuple[Aside, ...] = ()
     """Frames whose bytes were kept: ICMP messages, TLS hellos and alerts."""
+    tls: TlsView | None = None
+    """TLS handshakes, and which connections carry HTTP/2; None where nobody looked."""
     far_end: FarEnd | None = None
     """What captures from the upstreams' end add; None where none was given."""
     has_proxy: bool = True

@@ -80,7 +80,13 @@ class _Lost:
 
 
 def measure_upstreams(
-    connections: Table, exchanges: Table, legs: NDArray[np.int8], losses: Sequence[Loss], texts: ByteSource
+    connections: Table,
+    exchanges: Table,
+    legs: NDArray[np.int8],
+    losses: Sequence[Loss],
+    texts: ByteSource,
+    *,
+    unframed: NDArray[np.bool_] | None = None,
 ) -> tuple[Upstream, ...]:
     """Return what the capture says of each upstream, ordered by address and port.
 
@@ -94,6 +100,8 @@ def measure_upstreams(
         Unanswered requests and failed attempts.
     texts : ByteSource
         The store that `server_offset` points into.
+    unframed : ndarray of bool, shape (n_conn,), optional
+        Connections whose turns are no requests (HTTP/2): they count as connections, nothing is learned of their bytes.
 
     Returns
     -------
@@ -104,6 +112,9 @@ def measure_upstreams(
     if not len(index):
         return ()
     columns = {name: connections[name][index] for name in _COLUMNS}
+    if unframed is not None and unframed.any():
+        columns["n_exchanges"] = np.where(unframed[index], 0, columns["n_exchanges"])
+        columns["idle_at_close_ns"] = np.where(unframed[index], -1, columns["idle_at_close_ns"])
     order = np.lexsort((columns["resp_port"], columns["resp_lo"], columns["resp_hi"]))
     columns = {name: column[order] for name, column in columns.items()}
     keys = [columns[name] for name in ("resp_hi", "resp_lo", "resp_port")]
@@ -119,6 +130,8 @@ def measure_upstreams(
         _measure({n: c[a:b] for n, c in columns.items()}, lost.get(g, _Lost()), texts)
         for g, (a, b) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True))
     ]
+    if unframed is not None:
+        group_of_conn[unframed] = -1
     return _with_gaps(measured, unanswered, exchanges, group_of_conn)
 
 

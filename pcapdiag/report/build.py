@@ -6,6 +6,9 @@ import dataclasses
 import hashlib
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from pcapdiag.analysis.handshake import HTTP2
 from pcapdiag.base.codes import CapturePoint, Direction, Leg, Outcome, Protocol
 from pcapdiag.base.findings import Confidence, Note, Role
 from pcapdiag.privacy.redact import Redactor
@@ -130,10 +133,12 @@ def build_report(
 
 def _count_unsure(analysis: Analysis) -> tuple[int, int]:
     """Count exchanges with upstreams that are turns of bytes, and responses that the capture does not hold in full."""
-    on_upstream_leg = analysis.legs == Leg.UPSTREAM
+    is_framed = analysis.legs == Leg.UPSTREAM
+    if analysis.tls is not None:
+        is_framed &= analysis.tls.http2 == HTTP2.NO
     turns = pending = 0
     for chunk in analysis.exchanges.chunks():
-        mine = on_upstream_leg[chunk["conn"]]
+        mine = is_framed[chunk["conn"]]
         turns += int((mine & (chunk["protocol"] != Protocol.HTTP1)).sum())
         pending += int((mine & (chunk["outcome"] == Outcome.PENDING)).sum())
     return turns, pending

@@ -126,8 +126,27 @@ def headline(report: Report) -> str:
 
     A report that was not redacted says so here, because no format is without its headline.
     """
-    verdict = _verdict(report) if report.has_proxy else in_plain_words(_verdict(report))
+    verdict = _with_unframed(report, _verdict(report))
+    if not report.has_proxy:
+        verdict = in_plain_words(verdict)
     return verdict if report.redaction.redacted else f"{verdict} NOT REDACTED: this report may hold credentials."
+
+
+def _with_unframed(report: Report, verdict: str) -> str:
+    """Say before a verdict on which connections it does not hold: HTTP/2 is not framed yet."""
+    note = _http2_note(report)
+    if not note:
+        return verdict
+    counted = note.partition(";")[0]
+    if any(u.exchanges or u.unanswered for u in report.upstreams) or report.findings:
+        if verdict.startswith("No request was lost"):
+            verdict = f"On the others n{verdict[1:]}"
+        return f"Not evaluated: HTTP/2 ({counted}). {verdict}"
+    return f"Not evaluated: HTTP/2 ({counted}). Whether a request was lost on them is not known."
+
+
+def _http2_note(report: Report) -> str:
+    return next((note.text for note in report.notes if note.code == "http2-not-evaluated"), "")
 
 
 def _verdict(report: Report) -> str:
@@ -200,6 +219,8 @@ def is_judged(report: Report) -> bool:
 
 def _not_judged(report: Report) -> str:
     """Return why not even the rule that any lost request would fall to could be evaluated; empty if it was."""
+    if _http2_note(report) and any(u.exchanges or u.unanswered for u in report.upstreams):
+        return ""
     last = (v for v in report.verdicts if v.role is Role.UNEXPLAINED)
     return next((v.reason for v in last if v.verdict is VerdictKind.NOT_EVALUATED), "")
 

@@ -21,6 +21,7 @@ from pcapdiag.rules.pd207_close_during_upload import CloseDuringUpload
 from pcapdiag.rules.pd208_upgraded_connection_ended import UpgradedConnectionEnded
 from pcapdiag.rules.pd301_connect_refused import ConnectRefused
 from pcapdiag.rules.pd302_connect_timeout import ConnectTimeout
+from pcapdiag.rules.pd304_tls_handshake_failure import TlsHandshakeFailure
 from pcapdiag.rules.pd401_oversized_response_head import OversizedResponseHead
 from pcapdiag.rules.pd402_invalid_response import InvalidResponse
 from pcapdiag.rules.pd403_upstream_error_response import UpstreamErrorResponse
@@ -50,6 +51,7 @@ RULES: tuple[type[Rule], ...] = (
     UpgradedConnectionEnded,
     ConnectRefused,
     ConnectTimeout,
+    TlsHandshakeFailure,
     OversizedResponseHead,
     InvalidResponse,
     UpstreamErrorResponse,

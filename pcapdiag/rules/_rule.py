@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pcapdiag.analysis.model import Analysis, Loss
-    from pcapdiag.base.findings import Change
+    from pcapdiag.base.findings import Change, Evidence
     from pcapdiag.proxy.join.arrivals import Arrival
 
 HEADINGS = (
@@ -240,6 +240,15 @@ class GroupText:
     changes: tuple[Change, ...] = ()
 
 
+def _evidence(loss: Loss, claim: Claim) -> tuple[Evidence, ...]:
+    evidence = build_evidence(loss, claim.texts)
+    if not claim.frames:
+        return evidence
+    known = {e.frame for e in claim.frames}
+    merged = (*(e for e in evidence if e.frame not in known), *claim.frames)
+    return tuple(sorted(merged, key=lambda e: (e.ts_ns, e.frame)))
+
+
 def _with_arrival(proofs: Proofs, occurrence: Occurrence, arrival: Arrival) -> Occurrence:
     lines = (f"{arrival.path}:{arrival.line}",) if arrival.line > 0 else ()
     return replace(occurrence, log_lines=(*occurrence.log_lines, *lines), upstream_log=arrival_text(proofs, arrival))
@@ -261,7 +270,7 @@ def _occurrences(losses: Sequence[Loss], claims: Sequence[Claim]) -> Iterator[Oc
             target=loss.target,
             closing_frame=closing.frame if closing is not None else -1,
             closing_kind=closing.kind_name if closing is not None else "",
-            evidence=build_evidence(loss, claim.texts) if number < MOST_WITH_EVIDENCE else (),
+            evidence=_evidence(loss, claim) if number < MOST_WITH_EVIDENCE else (),
             host=loss.host,
             request_id=loss.request_id,
         )

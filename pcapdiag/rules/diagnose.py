@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pcapdiag.analysis.tls import count_http2
 from pcapdiag.base.codes import Leg, Protocol
 from pcapdiag.base.errors import UsageError
-from pcapdiag.base.findings import Finding, Verdict, VerdictKind
+from pcapdiag.base.findings import Exposure, Finding, Verdict, VerdictKind
 from pcapdiag.rules import RULES
 from pcapdiag.rules._rule import CauseRule
 from pcapdiag.rules.pd999_undetermined import Undetermined
@@ -154,8 +155,17 @@ def _verdict(analysis: Analysis, rule: Rule, findings: tuple[Finding, ...], *, i
         hidden = sum(f.count for f in findings)
         reason = "" if is_shown else f"not shown, as asked: {hidden} occurrences"
         return Verdict(rule.code, VerdictKind.FOUND, reason, rule.facts.role)
-    reason = _nothing_to_judge(analysis) or rule.missing(analysis)
+    reason = _nothing_to_judge(analysis) or rule.missing(analysis) or _unframed(analysis, rule)
     return Verdict(rule.code, VerdictKind.NOT_EVALUATED if reason else VerdictKind.CLEAN, reason, rule.facts.role)
+
+
+def _unframed(analysis: Analysis, rule: Rule) -> str:
+    """Return on which connections a rule that rests on requests saw none, because they are not told apart."""
+    rests_on_requests = isinstance(rule, CauseRule) or bool(rule.facts.risk_of)
+    if analysis.tls is None or not rests_on_requests or rule.facts.exposure is Exposure.CONNECTION:
+        return ""
+    n_unframed, n_all = count_http2(analysis.tls.http2, analysis.connections, analysis.legs)
+    return f"HTTP/2, which is not framed yet, on {n_unframed} of {n_all} connections to upstreams" if n_unframed else ""
 
 
 def _nothing_to_judge(analysis: Analysis) -> str:

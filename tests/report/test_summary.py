@@ -10,9 +10,17 @@ import pytest
 from pcapdiag.base.findings import VerdictKind
 from pcapdiag.report.impact import impact_line
 from pcapdiag.report.ladder import build_ladder, zero_ns
-from pcapdiag.report.model import Impact, RuleVerdict
+from pcapdiag.report.model import Impact, ReportNote, RuleVerdict
 from pcapdiag.report.remedy import Block, split_blocks
-from pcapdiag.report.summary import brief, finding_groups, headline, occurrence_grid, occurrence_title, verdict_lines
+from pcapdiag.report.summary import (
+    brief,
+    finding_groups,
+    headline,
+    is_judged,
+    occurrence_grid,
+    occurrence_title,
+    verdict_lines,
+)
 from tests.report import builders
 
 
@@ -182,3 +190,16 @@ def test_a_response_that_was_still_coming_is_not_said_to_have_come():
     made = builders.report(n_unanswered=0)
     open_one = dataclasses.replace(made, totals=dataclasses.replace(made.totals, pending=1))
     assert headline(open_one).endswith("none unanswered; 1 response still coming when the capture ended.")
+
+
+def test_the_first_line_says_on_which_connections_nothing_is_evaluated():
+    text = "3 of 4 connections to upstreams carry HTTP/2; its streams are not told apart yet"
+    notes = (ReportNote("http2-not-evaluated", text, -1, -1, ""),)
+    quiet = dataclasses.replace(builders.report().totals, unanswered=0, failed_connects=0, truncated=0, turns=0)
+    report = dataclasses.replace(builders.report(), notes=notes, totals=quiet, findings=())
+    said = "Not evaluated: HTTP/2 (3 of 4 connections to upstreams carry HTTP/2). "
+    assert headline(report).startswith(f"{said}On the others no request was lost: ")
+    unasked = tuple(dataclasses.replace(u, exchanges=0, unanswered=0) for u in report.upstreams)
+    alone = dataclasses.replace(report, upstreams=unasked)
+    assert headline(alone).startswith(f"{said}Whether a request was lost on them is not known.")
+    assert not is_judged(alone)

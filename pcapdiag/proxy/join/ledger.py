@@ -87,6 +87,8 @@ class WireTry:
         [bytes] Of the response, as far as it came.
     response_frame, closing_frame : int
         0-based frames of its first byte, and of the first FIN or RST.
+    is_handshake : bool
+        The TLS handshake failed.
     """
 
     conn: int
@@ -115,6 +117,7 @@ class WireTry:
     closing_frame: int = -1
     is_end_known: bool = True
     held_back_ns: int = -1
+    is_handshake: bool = False
 
     @property
     def is_connect(self) -> bool:

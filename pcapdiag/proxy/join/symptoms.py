@@ -130,6 +130,10 @@ def moment_of(symptom: Symptom, action: str, wire: WireTry) -> Moment | None:
     """
     if symptom in (Symptom.FAILED, Symptom.NO_PACKETS):
         return _any_end(wire) if symptom is Symptom.FAILED else None
+    if wire.is_handshake:
+        return _failed_handshake(symptom, action, wire)
+    if symptom is Symptom.HANDSHAKE and wire.first_response_ns >= 0:
+        return None
     if wire.is_connect:
         return _failed_connect(symptom, wire)
     if action == BODY and wire.first_response_ns < 0:
@@ -159,6 +163,18 @@ def _failed_connect(symptom: Symptom, wire: WireTry) -> Moment | None:
     if symptom is Symptom.UNREACHABLE and wire.resp_rst_ns < 0:
         # ICMP answers a SYN and ends the attempt: it was the last one.
         return Moment(wire.last_sent_ns, wire.last_sent_ns, is_open=True)
+    return None
+
+
+def _failed_handshake(symptom: Symptom, action: str, wire: WireTry) -> Moment | None:
+    """Return the moment of an entry on a handshake: between the alert or the first closing and the last."""
+    if symptom is Symptom.HANDSHAKE or (action == HANDSHAKING and symptom in (Symptom.CLOSED, Symptom.RESET)):
+        return _handshake(wire)
+    if symptom is Symptom.TIMEOUT and action == HANDSHAKING:
+        return _timed_out(wire)
+    # A request in clear that a TLS alert answered was sent: there the proxy reads what is no HTTP.
+    if not wire.is_connect and symptom in (Symptom.CLOSED, Symptom.RESET, Symptom.BAD_RESPONSE):
+        return _handshake(wire)
     return None
 
 
@@ -196,7 +212,7 @@ def _bad_response(wire: WireTry) -> Moment | None:
 
 
 def _handshake(wire: WireTry) -> Moment | None:
-    ends = [t for t in (wire.proxy_close_ns, wire.upstream_close_ns, wire.first_response_ns) if t >= 0]
+    ends = [t for t in (wire.proxy_close_ns, wire.upstream_close_ns, wire.first_response_ns, wire.alert_ns) if t >= 0]
     return Moment(min(ends), max(ends)) if ends else None
 
 
