@@ -17,8 +17,8 @@ from pcapdiag.analysis.losses import build_losses
 from pcapdiag.analysis.model import Analysis
 from pcapdiag.analysis.roles import assign_legs, find_capture_point
 from pcapdiag.analysis.shards import ShardResult, ShardStores, TrackerCounts, join_shards, save_shard
-from pcapdiag.analysis.twins import find_twins
 from pcapdiag.analysis.tls import count_http2, read_tls, settle_losses
+from pcapdiag.analysis.twins import find_twins
 from pcapdiag.analysis.upstreams import measure_upstreams
 from pcapdiag.base.codes import Leg, StreamEventKind, UndecodedReason
 from pcapdiag.base.columns import CONNECTIONS, SEGMENTS

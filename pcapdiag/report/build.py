@@ -6,8 +6,6 @@ import dataclasses
 import hashlib
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pcapdiag.analysis.handshake import HTTP2
 from pcapdiag.base.codes import CapturePoint, Direction, Leg, Outcome, Protocol
 from pcapdiag.base.findings import Confidence, Note, Role
