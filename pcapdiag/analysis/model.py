@@ -205,10 +205,21 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class IdleTimeout:
-    """An upstream's idle timeout as measured at closings that no request disturbed.
+    """An upstream's idle timeout as measured at its closings, or as the idle gaps enclose it.
 
     `named_as` lists servers with this verified default; it names, it never proves. `confidence` is a
     findings.Confidence number.
+
+    Attributes
+    ----------
+    value_ns, spread_ns : int
+        [ns] The usual age at a closing and how far the ages lie apart. For a server that looks at its connections only
+        now and then (`late_ns`) the least age at a closing; where only gaps tell (`is_enclosed`), the longest idle gap
+        that was answered and how much longer the shortest was that was not.
+    late_ns : int
+        [ns] How much later than its timeout this server may close; 0 for one that is exact.
+    is_enclosed : bool
+        No idle closing was seen: the server closes as soon as a request comes after too long a gap.
     """
 
     value_ns: int
@@ -216,6 +227,22 @@ class IdleTimeout:
     samples: int
     confidence: int
     named_as: tuple[str, ...] = ()
+    late_ns: int = 0
+    is_enclosed: bool = False
+
+    @property
+    def earliest_ns(self) -> int:
+        """[ns] The least that the timeout may be, by what was seen."""
+        if self.is_enclosed:
+            return self.value_ns
+        if self.late_ns:
+            return max(min(self.value_ns, self.value_ns + self.spread_ns - self.late_ns), 0)
+        return self.value_ns - self.spread_ns if self.spread_ns < self.value_ns // 50 else self.value_ns
+
+    @property
+    def latest_ns(self) -> int:
+        """[ns] The greatest age at which this timer may close a connection."""
+        return self.value_ns + max(self.spread_ns, self.late_ns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcapdiag.analysis.idle_timeout import estimate_idle_timeout
+from pcapdiag.analysis.idle_timeout import enclose_idle_timeout, estimate_idle_timeout, estimate_late_timeout
 from pcapdiag.analysis.model import Endpoint, IdleTimeout, Upstream
-from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Key, Leg, Outcome
+from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Framing, Key, Leg, Outcome, Protocol
 from pcapdiag.base.findings import Confidence
-from pcapdiag.base.server_defaults import name_idle_timeout
+from pcapdiag.base.server_defaults import lateness_ns, name_idle_timeout
 from pcapdiag.base.units import format_address
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ _AT_ONCE_NS = 100_000_000
 """Closings this soon after the last byte belong to the response, not to an idle timer."""
 _DEATH_NS = 100_000_000
 """Connections closed this close to one that held a request were closed by the end of a process, not by a timer."""
+_ANSWERED_AT_ONCE_NS = 50_000_000
+"""A server whose timer is up closes this soon after a request woke it, the way there and back apart."""
 _NEVER = np.iinfo(np.int64).max
 _COLUMNS = (
     *(
@@ -69,14 +71,21 @@ class _Measured:
     idle_closes_by_proxy: int
     opened: int
     handshake_ns: int
+    taken: Ints
+    """Idle gaps of the requests that it took and closed on at once, as rows of (gap, time); (-1, time) on fresh ones."""
 
 
 @dataclass(slots=True)
 class _Lost:
-    """Closings that the losses of one upstream tell of: raced ones as (conn, age, time), deaths as times; ns."""
+    """Closings that the losses of one upstream tell of; ns.
+
+    Raced ones as (conn, age, time); deaths as times; those with an acknowledged request in hand as (conn, age, time,
+    wait, gap), the gap -1 on a fresh connection.
+    """
 
     raced: list[tuple[int, int, int]] = field(default_factory=list)
     deaths: list[int] = field(default_factory=list)
+    taken: list[tuple[int, int, int, int, int]] = field(default_factory=list)
 
 
 def measure_upstreams(
@@ -104,6 +113,7 @@ def measure_upstreams(
     if not len(index):
         return ()
     columns = {name: connections[name][index] for name in _COLUMNS}
+    columns["is_kept"] = _is_kept(exchanges, len(connections))[index]
     order = np.lexsort((columns["resp_port"], columns["resp_lo"], columns["resp_hi"]))
     columns = {name: column[order] for name, column in columns.items()}
     keys = [columns[name] for name in ("resp_hi", "resp_lo", "resp_port")]
@@ -122,6 +132,27 @@ def measure_upstreams(
     return _with_gaps(measured, unanswered, exchanges, group_of_conn)
 
 
+def _is_kept(exchanges: Table, n_conn: int) -> NDArray[np.bool_]:
+    """Return which connections say something of an idle timer when they are closed: those that were to be kept.
+
+    Not the ones whose last word was `Connection: close`, or that ended with their response, or inside it, or that
+    carry something else by now (101, CONNECT), or whose response nobody understood.
+    """
+    is_kept = np.ones(n_conn, dtype=np.bool_)
+    for chunk in exchanges.chunks():
+        is_http = chunk["protocol"] == Protocol.HTTP1
+        unread = is_http & (chunk["outcome"] == Outcome.ANSWERED) & (chunk["status_code"] < 0)
+        ends = (
+            (chunk["flags"] & (ExchangeFlag.CONNECTION_CLOSE | ExchangeFlag.UPGRADE) != 0)
+            | (chunk["protocol"] == Protocol.UPGRADED)
+            | (chunk["outcome"] == Outcome.TRUNCATED)
+            | (is_http & (chunk["response_framing"] == Framing.UNTIL_CLOSE))
+            | unread
+        )
+        is_kept[chunk["conn"][ends]] = False
+    return is_kept
+
+
 def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSource) -> _Measured:
     hi, lo, port = (int(columns[name][0]) for name in ("resp_hi", "resp_lo", "resp_port"))
     endpoint, rtt = Endpoint(format_address(hi, lo), port), _rtt(columns)
@@ -130,8 +161,8 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSour
     idle = columns["idle_at_close_ns"]
     if not columns["n_exchanges"].any():
         # A scan of all ports makes many of these: endpoints that nothing was ever asked of.
-        return _Measured(endpoint, len(idle), 0, rtt, "", -1, None, -1, -1, 0, 0, *cost)
-    was_idle = (columns["closing_open_exchange"] == 0) & (idle >= _AT_ONCE_NS)
+        return _Measured(endpoint, len(idle), 0, rtt, "", -1, None, -1, -1, 0, 0, *cost, np.empty((0, 2), dtype=np.int64))
+    was_idle = (columns["closing_open_exchange"] == 0) & (idle >= _AT_ONCE_NS) & columns["is_kept"]
     of_upstream = was_idle & (columns["first_closer"] == Direction.RESP)
     is_fin = columns["closing_kind"] == ClosingKind.FIN
     by_upstream = of_upstream & is_fin
@@ -156,10 +187,17 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSour
             by_upstream = by_rst
         else:
             estimate = None
+    taken = _closed_at_once(lost, rtt[2])
+    late = lateness_ns(server_field)
+    late_estimate = _late_estimate(columns, by_upstream, lost, taken, late) if late else None
+    if late_estimate is not None:
+        estimate = late_estimate
     if estimate is not None:
         value, spread, samples, confidence = estimate
         names = name_idle_timeout(value, spread, server_field)
-        idle_timeout = IdleTimeout(value, spread, samples, int(confidence), names)
+        idle_timeout = IdleTimeout(
+            value, spread, samples, int(confidence), names, late_ns=late if late_estimate is not None else 0
+        )
     return _Measured(
         endpoint=endpoint,
         connections=len(idle),
@@ -174,6 +212,32 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSour
         idle_closes_by_proxy=int(by_proxy.sum()),
         opened=cost[0],
         handshake_ns=cost[1],
+        taken=taken[:, (4, 2)],
+    )
+
+
+def _closed_at_once(lost: _Lost, rtt_ns: int) -> Ints:
+    """Return the rows of `lost.taken` at which the upstream closed as soon as it had the request."""
+    taken = np.array(lost.taken, dtype=np.int64).reshape(-1, 5)
+    return taken[taken[:, 3] <= 2 * max(rtt_ns, 0) + _ANSWERED_AT_ONCE_NS]
+
+
+def _late_estimate(
+    columns: dict[str, NDArray[np.int64]], is_by_upstream: NDArray[np.bool_], lost: _Lost, taken: Ints, late_ns: int
+) -> tuple[int, int, int, Confidence] | None:
+    """Return the timeout of a server that looks at its connections now and then, and whenever a request wakes it.
+
+    So a request that comes in after the timer was up is taken by the kernel and closed on at once, and all other idle
+    connections with it: that is the timer too, and not the end of a process.
+    """
+    at_once = set(taken[:, 2].tolist())
+    deaths = [ts for ts in lost.deaths if ts not in at_once]
+    ages, times = _idle_closings(columns, is_by_upstream, _Lost(lost.raced, deaths))
+    if not len(ages):
+        return None
+    after_gap = taken[taken[:, 1] >= _AT_ONCE_NS]
+    return estimate_late_timeout(
+        np.concatenate((ages, after_gap[:, 1])), np.concatenate((times, after_gap[:, 2])), late_ns
     )
 
 
@@ -241,7 +305,14 @@ def _from_losses(losses: Sequence[Loss], group_of_conn: Ints, n_group: int) -> t
                 age = closing.ts_ns - (loss.request_ts_ns - loss.idle_before_ns)
                 lost[group].raced.append((loss.connection.conn, age, closing.ts_ns))
         elif loss.is_acknowledged:
-            lost[group].deaths += [loss.keys[k].ts_ns for k in (Key.RESP_FIN, Key.RESP_RST) if k in loss.keys]
+            ends = [loss.keys[k].ts_ns for k in (Key.RESP_FIN, Key.RESP_RST) if k in loss.keys]
+            lost[group].deaths += ends
+            if ends and not loss.truncated:
+                end = loss.keys.get(Key.REQUEST_END)
+                wait = min(ends) - (loss.request_ts_ns if end is None else max(end.ts_ns, loss.request_ts_ns))
+                idle = loss.idle_before_ns if loss.is_reused else -1
+                age = min(ends) - (loss.request_ts_ns - idle) if idle >= 0 else -1
+                lost[group].taken.append((loss.connection.conn, age, min(ends), wait, idle))
     return lost, unanswered
 
 
@@ -274,14 +345,19 @@ def _with_gaps(
         if m.idle_timeout is None:
             continue
         timeout, rtt = m.idle_timeout.value_ns, max(m.rtt[1], 0)
-        windows[group] = (max(timeout - rtt, 0), timeout)
+        late = m.idle_timeout.late_ns > 0
+        windows[group] = (
+            max((m.idle_timeout.earliest_ns if late else timeout) - rtt, 0),
+            m.idle_timeout.latest_ns if late else timeout,
+        )
         margin = _margin_ns(timeout, rtt)
         # Gaps are never negative; and times of a damaged capture may be centuries apart, more than 64 bits add up to.
         near[group] = near_miss_above_ns(timeout, rtt)
-        upper[group] = min(timeout + m.idle_timeout.spread_ns + max(margin, 60_000_000), _NEVER)
+        upper[group] = min(m.idle_timeout.latest_ns + max(margin, 60_000_000), _NEVER)
     reused, near_misses, beyond, n_announced = (np.zeros(n_group, dtype=np.int64) for _ in range(4))
     longest, longest_used, last_announced, deepest = (np.full(n_group, -1, dtype=np.int64) for _ in range(4))
     first_announced = np.full(n_group, _NEVER)
+    n_answered, last_answered = np.zeros(n_group, dtype=np.int64), np.full(n_group, -1, dtype=np.int64)
     for chunk in exchanges.chunks():
         gaps = chunk["idle_before_ns"]
         group = group_of_conn[chunk["conn"]]
@@ -297,6 +373,8 @@ def _with_gaps(
         reused += np.bincount(group, minlength=n_group)
         np.maximum.at(longest_used, group, gaps)
         gaps, group = gaps[answered], group[answered]
+        n_answered += np.bincount(group, minlength=n_group)
+        np.maximum.at(last_answered, group, chunk["request_ts_ns"][known][answered])
         near_misses += np.bincount(group[gaps > near[group]], minlength=n_group)
         beyond += np.bincount(group[gaps > upper[group]], minlength=n_group)
         np.maximum.at(longest, group, gaps)
@@ -305,6 +383,10 @@ def _with_gaps(
         # The upstream says `Connection: close` always at the same depth, and no connection goes deeper.
         is_limit = n_announced[group] >= 3 and 1 <= first_announced[group] == last_announced[group] == deepest[group]
         timeout_or_none, window = _unless_refuted(m.idle_timeout, int(beyond[group])), windows[group]
+        if timeout_or_none is None:
+            timeout_or_none = _enclosed(m, int(n_answered[group]), int(longest[group]), int(last_answered[group]))
+            if timeout_or_none is not None:
+                window = max(timeout_or_none.value_ns - max(m.rtt[1], 0), 0), timeout_or_none.latest_ns
         upstreams.append(
             Upstream(
                 endpoint=m.endpoint,
@@ -319,7 +401,7 @@ def _with_gaps(
                 idle_timeout=timeout_or_none,
                 requests_per_connection_limit=int(deepest[group]) + 1 if is_limit else m.request_limit,
                 race_window_ns=window if timeout_or_none is not None else (-1, -1),
-                near_misses=int(near_misses[group]) if timeout_or_none is not None else 0,
+                near_misses=int(near_misses[group]) if timeout_or_none is not None and m.idle_timeout is not None else 0,
                 reused=int(reused[group]),
                 longest_answered_gap_ns=int(longest[group]),
                 proxy_idle_close_ns=m.proxy_idle_close_ns,
@@ -331,6 +413,19 @@ def _with_gaps(
             )
         )
     return tuple(upstreams)
+
+
+def _enclosed(m: _Measured, n_answered: int, longest_ns: int, last_answered_ns: int) -> IdleTimeout | None:
+    """Return the timeout that idle gaps alone enclose, where no closing measured one."""
+    gaps, times = m.taken[:, 0], m.taken[:, 1]
+    # Who closes on a fresh connection, too, does not look at the gap; who answers no more after that is gone.
+    if not len(gaps) or (gaps < 0).any() or last_answered_ns <= times.min():
+        return None
+    found = enclose_idle_timeout(n_answered, longest_ns, gaps, times)
+    if found is None:
+        return None
+    value, spread, samples, confidence = found
+    return IdleTimeout(value, spread, samples, int(confidence), (), is_enclosed=True)
 
 
 def _margin_ns(timeout_ns: int, rtt_ns: int) -> int:
