@@ -16,7 +16,9 @@ from pcapdiag.analysis.losses import to_connection
 from pcapdiag.analysis.tries import list_served, list_tries
 from pcapdiag.base.codes import Leg
 from pcapdiag.base.findings import Note
+from pcapdiag.base.units import count_of
 from pcapdiag.proxy.conf.read import read_proxy_conf
+from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.conf.values import version_numbers
 from pcapdiag.proxy.join.arrivals import judge_arrivals
 from pcapdiag.proxy.join.clients import ClientTally
@@ -25,6 +27,7 @@ from pcapdiag.proxy.join.places import CaptureSpan
 from pcapdiag.proxy.logs.access_log import read_access_log
 from pcapdiag.proxy.logs.error_log import container_zone_s, read_error_log
 from pcapdiag.proxy.logs.files import expand_logs
+from pcapdiag.proxy.logs.foreign import MEANINGS, recognise_log
 from pcapdiag.proxy.logs.older import OlderLogs, find_older
 from pcapdiag.proxy.logs.upstream_log import read_upstream_log
 
@@ -37,7 +40,9 @@ if TYPE_CHECKING:
     from pcapdiag.proxy.join.arrivals import Arrival
     from pcapdiag.proxy.join.ledger import Ledger, LogClock, WireTry
     from pcapdiag.proxy.logs.entries import LogCounts
+    from pcapdiag.proxy.logs.foreign import ForeignLog
 
+_MOST_CODES = 3
 _MOST_CLIENTS = 200
 """Connections of clients that are asked which version the proxy is."""
 
@@ -74,6 +79,7 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
     return replace(
         analysis,
         settings=settings,
+        proxy_kind=_proxy_kind(settings, logs, ledger),
         log=ledger,
         arrivals=arrivals,
         added_logs={log.log.path: log.kind for log in older.used},
@@ -91,6 +97,8 @@ class _Logs:
         self._zone_s = _zone_s(inputs, analysis.first_ts_ns)
         self._format = access_format(inputs, settings)
         pattern = None if inputs.upstream_log_format in ("", AUTO) else inputs.upstream_log_format
+        recognised = map(recognise_log, dict.fromkeys((*inputs.error_logs, *inputs.access_logs)))
+        self.foreign = {log.path: log for log in recognised if log is not None}
         self.errors = [read_error_log(path) for path in inputs.error_logs]
         self.accesses = [read_access_log(path, self._format) for path in inputs.access_logs]
         self.applications = [read_upstream_log(path, pattern) for path in inputs.upstream_logs]
@@ -152,6 +160,16 @@ def _zone_s(inputs: Inputs, at_ns: int) -> int | None:
     return zones.pop() if len(zones) == 1 else None
 
 
+def _proxy_kind(settings: ProxySettings | None, logs: _Logs, ledger: Ledger | None) -> ProxyKind | None:
+    """Return what the proxy is: by its configuration, by logs of another one, or by entries that only nginx writes."""
+    if settings is not None:
+        return settings.kind
+    others = {log.proxy for log in logs.foreign.values()}
+    if others:
+        return ProxyKind(others.pop()) if len(others) == 1 else None
+    return ProxyKind.NGINX if ledger is not None and ledger.entries else None
+
+
 def expand_inputs(inputs: Inputs) -> Inputs:
     """Return the inputs with files in place of folders and globs, each once.
 
@@ -175,10 +193,24 @@ def _notes(settings: ProxySettings | None, logs: _Logs, ledger: Ledger | None, o
     if ledger is not None:
         yield from _left_out(ledger)
         yield from (Note("rotated-log-added", text) for text in older.remarks())
+    yield from map(_foreign, logs.foreign.values())
     for log in (*logs.errors, *logs.accesses, *(its.log for its in older.used)):
-        yield from (*log.counts.notes, *_unparsed(log.path, log.counts, "are no log lines"))
+        yield from log.counts.notes
+        if log.path not in logs.foreign:
+            yield from _unparsed(log.path, log.counts, "are no log lines")
     for application in logs.applications:
         yield from (*application.counts.notes, *_unparsed(application.path, application.counts, "hold no request"))
+
+
+def _foreign(log: ForeignLog) -> Note:
+    """Return a note on a log that was recognised and not joined."""
+    text = f"a log of {log.proxy}: its entries are not joined with the capture"
+    if log.codes:
+        meant = {code: f" ({meaning})" for code, meaning in MEANINGS.items()}
+        most = log.codes.most_common(_MOST_CODES)
+        said = ", ".join(f"{count_of(n, 'time')} {code}{meant.get(code, '')}" for code, n in most)
+        text += f". Of upstreams it says {said}"
+    return Note("foreign-log", text, file=log.path)
 
 
 def _left_out(ledger: Ledger) -> Iterator[Note]:

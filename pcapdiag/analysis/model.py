@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pcapdiag.base.codes import CapturePoint, ClosingKind, Direction, ExchangeFlag, Key, Method, Protocol, TcpFlag
 from pcapdiag.base.sequence import sequence_difference
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pcapdiag.base.findings import Note
     from pcapdiag.base.tables import ByteStore, Table
     from pcapdiag.engine.capture.batch import Capture
-    from pcapdiag.proxy.conf.settings import ProxySettings, UpstreamBlock
+    from pcapdiag.proxy.conf.settings import ProxyKind, ProxySettings, UpstreamBlock
     from pcapdiag.proxy.join.arrivals import Arrival
     from pcapdiag.proxy.join.ledger import Ledger
 
@@ -315,12 +315,19 @@ class Analysis:
     """Logs joined with the capture; None where none was given."""
     settings: ProxySettings | None = None
     """The proxy's configuration; None where it was not given."""
+    proxy_kind: ProxyKind | None = None
+    """What the proxy is, by its configuration or its logs; None where neither tells."""
     arrivals: Mapping[tuple[int, int], Arrival] = field(default_factory=dict)
     """What the logs of applications say of lost requests, by connection and depth."""
     added_logs: Mapping[str, str] = field(default_factory=dict)
     """Rotated logs that were read although nobody named them, and what each is."""
     far_end: FarEnd | None = None
     """What captures from the upstreams' end add; None where none was given."""
+
+    @cached_property
+    def memo(self) -> dict[str, Any]:
+        """What is worked out once for all findings, by the name of the module that does it; empty after `replace`."""
+        return {}
 
     @cached_property
     def upstream_by_endpoint(self) -> dict[Endpoint, Upstream]:

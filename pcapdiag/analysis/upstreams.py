@@ -37,6 +37,7 @@ _DEATH_NS = 100_000_000
 _ANSWERED_AT_ONCE_NS = 50_000_000
 """A server whose timer is up closes this soon after a request woke it, the way there and back apart."""
 _NEVER = np.iinfo(np.int64).max
+_NOTHING_TAKEN = np.empty((0, 2), dtype=np.int64)
 _COLUMNS = (
     *(
         "conn",
@@ -72,7 +73,7 @@ class _Measured:
     opened: int
     handshake_ns: int
     taken: Ints
-    """Idle gaps of the requests that it took and closed on at once, as rows of (gap, time); (-1, time) on fresh ones."""
+    """Requests that it took and closed on at once, as rows of (idle gap, time); the gap is -1 on a fresh connection."""
 
 
 @dataclass(slots=True)
@@ -161,7 +162,9 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSour
     idle = columns["idle_at_close_ns"]
     if not columns["n_exchanges"].any():
         # A scan of all ports makes many of these: endpoints that nothing was ever asked of.
-        return _Measured(endpoint, len(idle), 0, rtt, "", -1, None, -1, -1, 0, 0, *cost, np.empty((0, 2), dtype=np.int64))
+        return _Measured(
+            endpoint, len(idle), 0, rtt, "", -1, None, -1, -1, 0, 0, *cost, np.empty((0, 2), dtype=np.int64)
+        )
     was_idle = (columns["closing_open_exchange"] == 0) & (idle >= _AT_ONCE_NS) & columns["is_kept"]
     of_upstream = was_idle & (columns["first_closer"] == Direction.RESP)
     is_fin = columns["closing_kind"] == ClosingKind.FIN
@@ -383,6 +386,7 @@ def _with_gaps(
         # The upstream says `Connection: close` always at the same depth, and no connection goes deeper.
         is_limit = n_announced[group] >= 3 and 1 <= first_announced[group] == last_announced[group] == deepest[group]
         timeout_or_none, window = _unless_refuted(m.idle_timeout, int(beyond[group])), windows[group]
+        is_measured = timeout_or_none is not None
         if timeout_or_none is None:
             timeout_or_none = _enclosed(m, int(n_answered[group]), int(longest[group]), int(last_answered[group]))
             if timeout_or_none is not None:
@@ -401,7 +405,7 @@ def _with_gaps(
                 idle_timeout=timeout_or_none,
                 requests_per_connection_limit=int(deepest[group]) + 1 if is_limit else m.request_limit,
                 race_window_ns=window if timeout_or_none is not None else (-1, -1),
-                near_misses=int(near_misses[group]) if timeout_or_none is not None and m.idle_timeout is not None else 0,
+                near_misses=int(near_misses[group]) if is_measured else 0,
                 reused=int(reused[group]),
                 longest_answered_gap_ns=int(longest[group]),
                 proxy_idle_close_ns=m.proxy_idle_close_ns,

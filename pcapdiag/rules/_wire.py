@@ -124,7 +124,7 @@ def was_idle(loss: Loss) -> bool:
     return connection.orig_isn >= 0 and loss.request_ts_ns - connection.first_ts_ns - handshake >= _PRECONNECTED_NS
 
 
-def fin_lag_ns(loss: Loss) -> int:
+def fin_lag_ns(analysis: Analysis, loss: Loss) -> int:
     """Return how long the proxy had the upstream's FIN before it sent the request; -1 if it had not.
 
     It had it if the request's own acknowledgement number covers the FIN. At another capture point than the proxy the
@@ -134,11 +134,10 @@ def fin_lag_ns(loss: Loss) -> int:
     fin = loss.keys.get(Key.RESP_FIN)
     if fin is None or loss.request_ack < 0 or sequence_difference(loss.request_ack, fin.next_seq) < 0:
         return -1
-    lag = loss.request_ts_ns - fin.ts_ns
-    connection = loss.connection
-    # Where one captured at the proxy this half of the handshake is the shorter one by far.
-    way = connection.handshake_orig_ns if 8 * connection.handshake_orig_ns > connection.handshake_resp_ns else 0
-    return max(lag - max(way, 0), 0)
+    points, capture = analysis.capture_points, loss.connection.capture_idx
+    is_at_proxy = capture < len(points) and points[capture] is CapturePoint.PROXY
+    way = 0 if is_at_proxy else max(loss.connection.handshake_orig_ns, 0)
+    return max(loss.request_ts_ns - fin.ts_ns - way, 0)
 
 
 def last_sent_ns(loss: Loss) -> int:

@@ -72,7 +72,7 @@ class ReuseAfterFin(CauseRule):
             fin = loss.keys.get(Key.RESP_FIN)
             if fin is None or loss.crossing is None or not was_idle(loss):
                 continue
-            lag = fin_lag_ns(loss)
+            lag = fin_lag_ns(analysis, loss)
             if lag > READ_LAG_NS:
                 texts = {
                     Key.RESP_FIN: "the upstream closes the idle connection",
@@ -82,7 +82,7 @@ class ReuseAfterFin(CauseRule):
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
-        lags = duration_range(fin_lag_ns(loss) for loss in group.losses)
+        lags = duration_range(fin_lag_ns(analysis, loss) for loss in group.losses)
         remedy = keepalive_remedy(analysis, upstream_of(analysis, group.losses[0]), group.losses)
         return GroupText(
             message=(

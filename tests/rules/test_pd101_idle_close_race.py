@@ -11,7 +11,7 @@ def test_a_race_says_how_many_requests_the_remedy_would_have_saved():
     finding = only(diagnose(scene.analysis(*losses)), "PD101")
     assert finding.identifier == "PD101/10.1.1.1:80/idle-4s"
     assert finding.confidence is Confidence.CONFIRMED
-    assert "keepalive_timeout 3s;" in finding.remedy
+    assert "an idle limit of 3 s for connections to 10.1.1.1:80" in finding.remedy
     assert "2 of 2 lost requests" in finding.remedy
     assert "nginx keepalive_timeout" in finding.remedy
     assert finding.details["would_have_saved"] == 2
