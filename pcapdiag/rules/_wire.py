@@ -213,6 +213,18 @@ def is_failed_in_upstream(loss: Loss) -> bool:
     )
 
 
+def can_have_run(analysis: Analysis, loss: Loss) -> bool:
+    """Tell whether the upstream's application can have got this request, and so have done what it asks for.
+
+    Not where the upstream had closed before the request came (its kernel acknowledges what comes after its FIN, too),
+    nor where its idle timer closed the connection with the request unread, nor where nothing acknowledged all of it.
+    """
+    if loss.is_connect or loss.crossing is not None or has_unseen_fin(loss) or not is_acknowledged(loss):
+        return False
+    upstream = upstream_of(analysis, loss)
+    return not is_idle_close_in_server(loss, upstream) and not is_reset_by_middlebox(analysis, loss, upstream)
+
+
 def hop_count(ttl: int) -> int:
     """Return how many routers a packet passed, from the usual initial values of the TTL; -1 if it is not known."""
     if ttl < 0:
