@@ -11,6 +11,7 @@ from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.describe import POOL
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._dialect import retries, server_words
+from pcapdiag.rules._moments import is_in_mass_closing
 from pcapdiag.rules._remedy import keepalive_remedy
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
@@ -28,13 +29,14 @@ from pcapdiag.rules._wire import (
 from pcapdiag.rules._words import duration_range, idle_gaps, is_late, timer_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pcapdiag.analysis.model import Analysis, KeySegment, Loss, Upstream
 
 _OTHER_AGE = "other-age"
 _UNKNOWN_AGE = "unknown-age"
 _LEAST_ALIKE = 3
+_LATE_TIMER = "If there is nothing, a timer that the upstream looks at only now and then may have closed them:"
 _LATE_NS = 1_500_000_000
 """How far apart the closings of one timer may lie where a server looks at it once a second."""
 _SAME_AGE = "Closings at nearly the same idle age are those of an idle timer, although the capture does not measure it."
@@ -157,8 +159,10 @@ class IdleCloseRace(CauseRule):
             if group.group == _UNKNOWN_AGE:
                 keep = keepalive_remedy(analysis, upstream, group.losses).text
                 is_timer = len(known) == n >= _LEAST_ALIKE and max(known) - min(known) <= min(known) // 50
-                is_excluded = len(known) > 1 and max(known) - min(known) > max(min(known) // 2, _LATE_NS)
-                text = f"{_SAME_AGE}\n\n{keep}" if is_timer else text if is_excluded else f"{keep}\n\n{text}"
+                if is_timer:
+                    text = f"{_SAME_AGE}\n\n{keep}"
+                elif not _is_timer_excluded(analysis, group, known):
+                    text = f"{keep}\n\n{text}" if n == 1 else f"{text}\n\n{_LATE_TIMER}\n\n{keep}"
             message = f"{group.subject} closed connections {ages}{other}: {crossed}."
             return GroupText(message, refuted_by, text, details=details)
         remedy = keepalive_remedy(analysis, upstream, group.losses)
@@ -194,6 +198,18 @@ def _crossed(group: Group) -> str:
         return f"{count_of(n, 'request')} met {_its(n)} closing, whose FIN the capture lacks, and got no answer {gap}"
     text = f"{count_of(n, 'request')} crossed its {' or '.join(names)} on the wire and got no answer {gap}"
     return f"{text}; of {late:,} of them the FIN was not seen" if late else text
+
+
+def _is_timer_excluded(analysis: Analysis, group: Group, ages: Sequence[int]) -> bool:
+    """Tell whether closings at these ages are none of an idle timer, not even of a late one."""
+    if any(is_in_mass_closing(analysis, loss) for loss in group.losses):
+        return True
+    upstream = upstream_of(analysis, group.losses[0])
+    if not ages or upstream is None:
+        return False
+    if upstream.longest_answered_gap_ns > max(ages) + max(max(ages) // 2, _LATE_NS):
+        return True
+    return max(ages) - min(ages) > max(min(ages) // 2, _LATE_NS)
 
 
 def _its(n: int) -> str:
