@@ -99,7 +99,7 @@ class _Logs:
         pattern = None if inputs.upstream_log_format in ("", AUTO) else inputs.upstream_log_format
         recognised = map(recognise_log, dict.fromkeys((*inputs.error_logs, *inputs.access_logs)))
         self.foreign = {log.path: log for log in recognised if log is not None}
-        self.errors = [read_error_log(path) for path in inputs.error_logs]
+        self.errors = [read_error_log(path) for path in inputs.error_logs if path not in self.foreign]
         self.accesses = [read_access_log(path, self._format) for path in inputs.access_logs]
         self.applications = [read_upstream_log(path, pattern) for path in inputs.upstream_logs]
 

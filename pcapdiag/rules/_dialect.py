@@ -41,8 +41,13 @@ def pool_default_ns(analysis: Analysis) -> int:
     return _NGINX_DEFAULT_NS if proxy_kind(analysis) is ProxyKind.NGINX and analysis.settings is None else -1
 
 
+def is_pool_exact(analysis: Analysis) -> bool:
+    """Tell whether the proxy has a limit after which it never uses an idle connection; HAProxy only thins them out."""
+    return proxy_kind(analysis) is not ProxyKind.HAPROXY
+
+
 def limit_pool(analysis: Analysis, peer: str, limit_ns: int) -> str:
-    """Return how to keep idle connections to a peer no longer than `limit_ns`, without a full stop."""
+    """Return how to keep idle connections to a peer no longer than `limit_ns`, as the first half of a sentence."""
     kind = proxy_kind(analysis)
     if kind is ProxyKind.NGINX:
         return f"At the proxy, in the upstream block of {peer}: keepalive_timeout {nginx_time(limit_ns)};"
@@ -54,8 +59,8 @@ def limit_pool(analysis: Analysis, peer: str, limit_ns: int) -> str:
     if kind is ProxyKind.HAPROXY:
         return (
             f"At the proxy (HAProxy), on the server line of {peer}: pool-purge-delay {_haproxy_time(limit_ns // 2)}"
-            f" (each time it is up half of the idle connections are closed, so that few get older than"
-            f" {about(limit_ns)}; none is safe from it),"
+            f" makes the race rarer: each time it is up half of what was idle is closed, so that few connections get"
+            f" older than {about(limit_ns)};"
         )
     if kind is None:
         return f"At the proxy: an idle limit of {about(limit_ns)} for connections to {peer} ({_EXAMPLES}),"

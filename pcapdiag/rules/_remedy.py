@@ -17,7 +17,15 @@ from pcapdiag.proxy.conf import remedy as conf
 from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.conf.values import nginx_time
 from pcapdiag.rules._changes import change_block
-from pcapdiag.rules._dialect import ELSEWHERE, limit_pool, not_a_cure, pool_default_ns, pool_setting, proxy_kind
+from pcapdiag.rules._dialect import (
+    ELSEWHERE,
+    is_pool_exact,
+    limit_pool,
+    not_a_cure,
+    pool_default_ns,
+    pool_setting,
+    proxy_kind,
+)
 from pcapdiag.rules._pool import SHORTEST_NS, changes_for, path_limit_ns, pool_plan, safe_proxy_timeout_ns
 from pcapdiag.rules._wire import known_timeout, last_sent_ns, timeout_range
 from pcapdiag.rules._words import timer_words
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
 _CONNECT_NS = 2 * NS_PER_S
 """[ns] Room for one repeated SYN, which comes after a second."""
 _FOREVER_NS = 1 << 62
+_CLEARLY_NS = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +86,11 @@ def keepalive_remedy(analysis: Analysis, upstream: Upstream | None, losses: Sequ
     is_no_use = bool(losses) and not plan.saved(tuple(losses)) and all(loss.idle_before_ns >= 0 for loss in losses)
     if safe > 0 and not is_no_use:
         changes = plan.changes if losses else changes_for(analysis, upstream.endpoint)
-        details = {"proxy_keepalive_timeout_ns": safe, "would_have_saved": saved}
+        details = {"proxy_keepalive_timeout_ns": safe}
+        if is_pool_exact(analysis):
+            details["would_have_saved"] = saved
         below = _below(upstream, timeout)
-        if losses:
+        if losses and is_pool_exact(analysis):
             below += f" {_saved(saved, len(plan.raced))}"
         if changes:
             paragraphs.append(f"Let the proxy give up idle connections first:\n\n{change_block(changes)}")
@@ -139,7 +150,7 @@ def _raise_upstream(analysis: Analysis, upstream: Upstream, timeout: int, *, is_
         above += f" keeps {about(keeps)}{whose}"
     elif keeps < 0 and whose:
         above += f"; now the proxy keeps them without a limit{whose}"
-    elif upstream.longest_gap_ns > 0:
+    elif upstream.longest_gap_ns > timeout + _CLEARLY_NS:
         above += f", which is more than {about(upstream.longest_gap_ns)}: so long a connection idled before it was used"
     name = f" ({setting})" if setting else ""
     start = "Or a" if is_alternative else "A"
@@ -185,7 +196,10 @@ def forgotten_words(analysis: Analysis, losses: Sequence[Loss], changes: Sequenc
         return ""
     longest = upstream.longest_answered_gap_ns
     if longest < 0:
-        text = f"No idle gap was answered: the shortest lost one was {about(min(gaps))}, the limit may be far below it"
+        text = (
+            f"No request after an idle gap was answered here: the shortest lost one was {about(min(gaps))}, the limit"
+            " may be far below it"
+        )
         return f"{text}, and the value is a guess." if changes else f"{text}."
     text = (
         f"The limit lies somewhere between {about(longest)}, the longest idle gap that was answered, and"
