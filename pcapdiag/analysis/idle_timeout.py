@@ -118,6 +118,32 @@ def estimate_late_timeout(ages_ns: Ints, closed_ts_ns: Ints, late_ns: int) -> tu
     return int(within[0]), spread, n_within, confidence
 
 
+def measure_lateness(ages_ns: Ints, closed_ts_ns: Ints) -> int:
+    """[ns] Return how late a server of unknown make seems to be; 0 where its closings do not look like one late timer.
+
+    Parameters
+    ----------
+    ages_ns, closed_ts_ns : ndarray of int64, shape (n,)
+        [ns] As for `estimate_late_timeout`.
+    """
+    ages_ns, closed_ts_ns = _without_mass_closings(ages_ns, closed_ts_ns)
+    if len(ages_ns) < _MIN_SWEPT:
+        return 0
+    order = np.argsort(ages_ns, kind="stable")
+    ages, moments = ages_ns[order], _moments(closed_ts_ns)[order]
+    first, n_wide = _densest(ages, np.maximum(6 * NS_PER_S // 5, ages * 3 // 10))
+    wide = ages[first : first + n_wide]
+    n_moments = len(np.unique(moments[first : first + n_wide]))
+    if wide[0] < _MIN_SWEPT_NS or n_wide < max(_MIN_SWEPT, 0.8 * len(ages)) or n_moments < _SURE_MOMENTS:
+        return 0
+    _, n_tight = _densest(wide, np.maximum(_TIGHT_NS, wide // 64))
+    # Most of them at one age: an exact timer, and some closings that were none of it.
+    if n_tight > 0.6 * n_wide:
+        return 0
+    # Of times spread evenly over a range, so much of it is seen on average.
+    return int(wide[-1] - wide[0]) * (n_wide + 1) // (n_wide - 1)
+
+
 def enclose_idle_timeout(
     answered: int, longest_answered_ns: int, lost_gaps_ns: Ints, lost_ts_ns: Ints
 ) -> tuple[int, int, int, Confidence] | None:

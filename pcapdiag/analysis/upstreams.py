@@ -13,11 +13,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcapdiag.analysis.idle_timeout import enclose_idle_timeout, estimate_idle_timeout, estimate_late_timeout
+from pcapdiag.analysis.idle_timeout import (
+    enclose_idle_timeout,
+    estimate_idle_timeout,
+    estimate_late_timeout,
+    measure_lateness,
+)
 from pcapdiag.analysis.model import Endpoint, IdleTimeout, Upstream
 from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Framing, Key, Leg, Outcome, Protocol
 from pcapdiag.base.findings import Confidence
-from pcapdiag.base.server_defaults import lateness_ns, name_idle_timeout
+from pcapdiag.base.server_defaults import is_known_server, lateness_ns, name_idle_timeout
 from pcapdiag.base.units import format_address
 
 if TYPE_CHECKING:
@@ -191,8 +196,11 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSour
         else:
             estimate = None
     taken = _closed_at_once(lost, rtt[2])
-    late = lateness_ns(server_field)
-    late_estimate = _late_estimate(columns, by_upstream, lost, taken, late) if late else None
+    late, late_estimate = lateness_ns(server_field), None
+    if late or not is_known_server(server_field):
+        ages, times = _closings_of_late(columns, by_upstream, lost, taken)
+        late = late or measure_lateness(ages, times)
+        late_estimate = estimate_late_timeout(ages, times, late) if late and len(ages) else None
     if late_estimate is not None:
         estimate = late_estimate
     if estimate is not None:
@@ -225,23 +233,22 @@ def _closed_at_once(lost: _Lost, rtt_ns: int) -> Ints:
     return taken[taken[:, 3] <= 2 * max(rtt_ns, 0) + _ANSWERED_AT_ONCE_NS]
 
 
-def _late_estimate(
-    columns: dict[str, NDArray[np.int64]], is_by_upstream: NDArray[np.bool_], lost: _Lost, taken: Ints, late_ns: int
-) -> tuple[int, int, int, Confidence] | None:
-    """Return the timeout of a server that looks at its connections now and then, and whenever a request wakes it.
+def _closings_of_late(
+    columns: dict[str, NDArray[np.int64]], is_by_upstream: NDArray[np.bool_], lost: _Lost, taken: Ints
+) -> tuple[Ints, Ints]:
+    """Return ages and times of all closings that may be of a timer which is looked at only now and then.
 
-    So a request that comes in after the timer was up is taken by the kernel and closed on at once, and all other idle
-    connections with it: that is the timer too, and not the end of a process.
+    A request wakes the server: one that comes in after the timer was up is taken by the kernel and closed on at once,
+    and all other idle connections with it. That is the timer too, and not the end of a process. None, where no
+    connection was closed without a request in hand.
     """
     at_once = set(taken[:, 2].tolist())
     deaths = [ts for ts in lost.deaths if ts not in at_once]
     ages, times = _idle_closings(columns, is_by_upstream, _Lost(lost.raced, deaths))
     if not len(ages):
-        return None
+        return ages, times
     after_gap = taken[taken[:, 1] >= _AT_ONCE_NS]
-    return estimate_late_timeout(
-        np.concatenate((ages, after_gap[:, 1])), np.concatenate((times, after_gap[:, 2])), late_ns
-    )
+    return np.concatenate((ages, after_gap[:, 1])), np.concatenate((times, after_gap[:, 2]))
 
 
 def _rtt(columns: dict[str, NDArray[np.int64]]) -> tuple[int, int, int]:

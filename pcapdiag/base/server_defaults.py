@@ -182,6 +182,12 @@ def lateness_ns(server_field: str) -> int:
     return max((int(d.late_s * NS_PER_S) for d in DEFAULTS if d.token and d.token in field), default=0)
 
 
+def is_known_server(server_field: str) -> bool:
+    """Tell whether the Server field names a server of the table: how exact its timer is, stands there."""
+    field = server_field.lower()
+    return any(d.token and d.token in field for d in DEFAULTS)
+
+
 def idle_timeout_setting(server_field: str, named_as: tuple[str, ...] = ()) -> str:
     """Return the setting that changes an upstream's idle timeout, or an empty string where the server is not known.
 

@@ -28,7 +28,7 @@ from pcapdiag.rules._dialect import (
 )
 from pcapdiag.rules._pool import SHORTEST_NS, changes_for, path_limit_ns, pool_plan, safe_proxy_timeout_ns
 from pcapdiag.rules._wire import known_timeout, last_sent_ns, timeout_range
-from pcapdiag.rules._words import timer_words
+from pcapdiag.rules._words import is_late, timer_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,6 +160,8 @@ def _raise_upstream(analysis: Analysis, upstream: Upstream, timeout: int, *, is_
             f" {timer_words(upstream)} of idleness{name or ' (Node.js before 12.19: headersTimeout)'}, and raise it to"
             f" {above}."
         )
+    if is_late(upstream):
+        return f"{start}t the upstream: raise its idle timeout{name}, now up after {timer_words(upstream)}, to {above}."
     return f"{start}t the upstream: raise its idle timeout{name} from {timer_words(upstream)} to {above}."
 
 

@@ -194,10 +194,14 @@ def _crossed(group: Group) -> str:
     gap = f"(idle gap {idle_gaps(group.losses)})"
     names = [name for name, count in of.items() if count]
     late = n - sum(of.values())
+    n_unseen = sum(has_unseen_fin(loss) for loss in group.losses)
+    of_late = "whose FIN the capture lacks" if n_unseen else "of which the capture has a RST alone"
     if not names:
-        return f"{count_of(n, 'request')} met {_its(n)} closing, whose FIN the capture lacks, and got no answer {gap}"
+        return (
+            f"{count_of(n, 'request')} met {'its' if n == 1 else 'their'} closing, {of_late}, and got no answer {gap}"
+        )
     text = f"{count_of(n, 'request')} crossed its {' or '.join(names)} on the wire and got no answer {gap}"
-    return f"{text}; of {late:,} of them the FIN was not seen" if late else text
+    return f"{text}; of the closing of {late:,} the FIN was not seen" if late else text
 
 
 def _is_timer_excluded(analysis: Analysis, group: Group, ages: Sequence[int]) -> bool:
@@ -210,10 +214,6 @@ def _is_timer_excluded(analysis: Analysis, group: Group, ages: Sequence[int]) ->
     if upstream.longest_answered_gap_ns > max(ages) + max(max(ages) // 2, _LATE_NS):
         return True
     return max(ages) - min(ages) > max(min(ages) // 2, _LATE_NS)
-
-
-def _its(n: int) -> str:
-    return "its" if n == 1 else "their"
 
 
 _RST_TEXT = "RST of the idle connection: it acknowledges none of the request"

@@ -109,7 +109,8 @@ class IdleCloseRaceInServer(CauseRule):
             message = (
                 f"{group.subject} closes a connection as soon as a request comes after {after} of idleness:"
                 f" {count_of(n, 'request')} came so late (idle gap {gap}), its kernel acknowledged {them}, and the"
-                " connection was closed at once. Every request after a shorter gap was answered: that is a timer."
+                " connection was closed at once. All that came after shorter gaps were answered: so behaves a timer"
+                " that is looked at when the next request comes."
             )
         return GroupText(
             message=message,

@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdiag.analysis.idle_timeout import enclose_idle_timeout, estimate_idle_timeout, estimate_late_timeout
+from pcapdiag.analysis.idle_timeout import (
+    enclose_idle_timeout,
+    estimate_idle_timeout,
+    estimate_late_timeout,
+    measure_lateness,
+)
 from pcapdiag.base.findings import Confidence
 
 MS, S = 1_000_000, 1_000_000_000
@@ -159,3 +164,31 @@ def test_a_clean_split_of_the_gaps_encloses_the_timeout():
 )
 def test_gaps_that_chance_or_one_event_could_split_enclose_nothing(answered, lost, every_s):
     assert enclose(answered, lost, every_s) is None
+
+
+def lateness(ages_ms, every_ms=10_000):
+    ages = np.array([round(a * MS) for a in ages_ms], dtype=np.int64)
+    return measure_lateness(ages, np.arange(len(ages), dtype=np.int64) * every_ms * MS)
+
+
+def test_the_lateness_of_an_unknown_server_is_measured():
+    ages = [5_340, 5_410, 5_550, 5_690, 5_800, 5_910, 6_040, 6_080]
+    assert 740 * MS <= lateness(ages) <= 1_000 * MS
+
+
+@pytest.mark.parametrize(
+    "ages_ms",
+    [
+        [4_000, 4_001, 4_002, 4_001, 4_003, 4_000, 4_900, 4_600],
+        [5_340, 5_410, 5_550, 5_690],
+        [200, 5_340, 900, 5_550, 12_000, 5_800, 30_000, 6_040],
+        [250, 300, 320, 400, 450, 500, 600],
+    ],
+    ids=["exact, and two others", "few", "anything", "short"],
+)
+def test_closings_that_are_no_late_timer_have_no_lateness(ages_ms):
+    assert lateness(ages_ms) == 0
+
+
+def test_one_moment_measures_no_lateness():
+    assert lateness([5_340, 5_410, 5_550, 5_690, 5_800, 5_910, 6_040, 6_080], every_ms=1) == 0
