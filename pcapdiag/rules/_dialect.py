@@ -19,14 +19,8 @@ if TYPE_CHECKING:
 _NGINX_DEFAULT_NS = 60 * NS_PER_S
 """keepalive_timeout of nginx's upstream block (ngx_http_upstream_keepalive_module), where none is set."""
 
-ELSEWHERE = (
-    "The same setting elsewhere: APISIX keepalive_pool.idle_timeout, ingress-nginx upstream-keepalive-timeout, Kong"
-    " upstream_keepalive_idle_timeout."
-)
-_EXAMPLES = (
-    "in nginx keepalive_timeout of the upstream block, in APISIX keepalive_pool.idle_timeout, in ingress-nginx"
-    " upstream-keepalive-timeout, in Kong upstream_keepalive_idle_timeout, in Apache httpd ttl, in HAProxy"
-    " pool-purge-delay"
+_FAMILY = (
+    "APISIX keepalive_pool.idle_timeout, ingress-nginx upstream-keepalive-timeout, Kong upstream_keepalive_idle_timeout"
 )
 _ONLY_HIDES = "A retry hides it for requests that may be sent twice"
 
@@ -63,7 +57,8 @@ def limit_pool(analysis: Analysis, peer: str, limit_ns: int) -> str:
             f" older than {about(limit_ns)};"
         )
     if kind is None:
-        return f"At the proxy: an idle limit of {about(limit_ns)} for connections to {peer} ({_EXAMPLES}),"
+        example = f"in nginx: keepalive_timeout {nginx_time(limit_ns)}; in the upstream block"
+        return f"At the proxy: an idle limit of {about(limit_ns)} for connections to {peer} ({example}),"
     return f"At the proxy ({kind.value}): {_KEYS[kind]} {max(limit_ns // NS_PER_S, 1)} for {peer},"
 
 
@@ -84,8 +79,17 @@ def pool_setting(analysis: Analysis) -> str:
     if kind is ProxyKind.HAPROXY:
         return "pool-purge-delay on the server line"
     if kind is None:
-        return f"the proxy's idle limit for upstream connections ({_EXAMPLES})"
+        return "the proxy's idle limit for upstream connections (in nginx: keepalive_timeout in the upstream block)"
     return _KEYS[kind]
+
+
+def elsewhere(analysis: Analysis) -> str:
+    """Return the names of the pool's limit in other proxies, as a sentence; empty where the proxy is another one."""
+    kind = proxy_kind(analysis)
+    if kind not in {None, ProxyKind.NGINX}:
+        return ""
+    others = "" if kind is ProxyKind.NGINX else ", Apache httpd ttl, HAProxy pool-purge-delay"
+    return f"The same setting elsewhere: {_FAMILY}{others}."
 
 
 def keep_probing(analysis: Analysis) -> str:
@@ -95,7 +99,7 @@ def keep_probing(analysis: Analysis) -> str:
         return "keepalive=On on the ProxyPass line"
     if kind is ProxyKind.HAPROXY:
         return "option srvtcpka"
-    return "proxy_socket_keepalive on;" if kind is ProxyKind.NGINX else "TCP keep-alive probes at the proxy"
+    return "proxy_socket_keepalive on;" if kind is ProxyKind.NGINX else "TCP keep-alive probes"
 
 
 def not_a_cure(analysis: Analysis) -> str:

@@ -18,13 +18,12 @@ from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.conf.values import nginx_time
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._dialect import (
-    ELSEWHERE,
+    elsewhere,
     is_pool_exact,
     limit_pool,
     not_a_cure,
     pool_default_ns,
     pool_setting,
-    proxy_kind,
 )
 from pcapdiag.rules._pool import SHORTEST_NS, changes_for, path_limit_ns, pool_plan, safe_proxy_timeout_ns
 from pcapdiag.rules._wire import known_timeout, last_sent_ns, timeout_range
@@ -76,7 +75,7 @@ def keepalive_remedy(analysis: Analysis, upstream: Upstream | None, losses: Sequ
             " upstream's own idle timeout by more than one RTT. This capture does not show how long the upstream"
             " waits; its configuration does."
         )
-        return Remedy("\n\n".join([text, *_elsewhere(analysis), hides]))
+        return Remedy("\n\n".join(filter(None, (text, elsewhere(analysis), hides))))
     details: dict[str, int | str | float] = {}
     paragraphs: list[str] = []
     changes: tuple[Change, ...] = ()
@@ -106,9 +105,8 @@ def keepalive_remedy(analysis: Analysis, upstream: Upstream | None, losses: Sequ
     elif 0 < safe_proxy_timeout_ns(upstream) < SHORTEST_NS:
         paragraphs.append(f"With {about(timeout)} at the upstream there is nothing to keep: raise that first.")
     paragraphs.append(_raise_upstream(analysis, upstream, timeout, is_alternative=bool(details)))
-    paragraphs += [] if changes else _elsewhere(analysis)
-    paragraphs.append(hides)
-    return Remedy("\n\n".join(paragraphs), details, changes)
+    paragraphs += ["" if changes else elsewhere(analysis), hides]
+    return Remedy("\n\n".join(filter(None, paragraphs)), details, changes)
 
 
 def _below(upstream: Upstream, timeout: int) -> str:
@@ -163,11 +161,6 @@ def _raise_upstream(analysis: Analysis, upstream: Upstream, timeout: int, *, is_
     if is_late(upstream):
         return f"{start}t the upstream: raise its idle timeout{name}, now up after {timer_words(upstream)}, to {above}."
     return f"{start}t the upstream: raise its idle timeout{name} from {timer_words(upstream)} to {above}."
-
-
-def _elsewhere(analysis: Analysis) -> list[str]:
-    """Return where other proxies of nginx's family have the setting; nothing where the names stand already."""
-    return [ELSEWHERE] if proxy_kind(analysis) is ProxyKind.NGINX else []
 
 
 def forget_before_path(analysis: Analysis, losses: Sequence[Loss]) -> tuple[Change, ...]:

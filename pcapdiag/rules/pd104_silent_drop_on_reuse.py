@@ -114,8 +114,8 @@ class SilentDropOnReuse(CauseRule):
         probing = keep_probing(analysis)
         sure = forgotten_words(analysis, group.losses, changes)
         shorten = (
-            f"Then either set {pool_setting(analysis)} below {below}, or {probing.removesuffix(';')} with"
-            f" net.ipv4.tcp_keepalive_time below it. {sure}"
+            f"Then set {pool_setting(analysis)} below {below}, or let the proxy's kernel probe idle connections"
+            f" ({probing}), net.ipv4.tcp_keepalive_time below it. {sure}"
         ).strip()
         if changes:
             shorten = (

@@ -93,7 +93,8 @@ def test_without_a_configuration_the_remedy_is_the_general_one():
     lost = scene.lost(fin(127), proxy_fin(127.1), rst(160))
     finding = finding_of(scene, "PD101", lost, settings=None)
     assert finding.changes == ()
-    assert "in nginx keepalive_timeout of the upstream block, in APISIX keepalive_pool.idle_timeout" in finding.remedy
+    assert "an idle limit of 3 s for connections to 10.1.1.1:80 (in nginx: keepalive_timeout 3s;" in finding.remedy
+    assert "The same setting elsewhere: APISIX" in finding.remedy
     assert "the default of nginx" not in finding.remedy
 
 
