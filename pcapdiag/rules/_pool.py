@@ -6,7 +6,7 @@ Two findings never give two values for one line of the configuration, for both t
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from pcapdiag.base.findings import Confidence
@@ -51,6 +51,8 @@ class PoolPlan:
         The whole patch for the upstreams that lost requests so, each line once.
     kept : mapping of Endpoint to int
         [ns] What the patch leaves an upstream; as `limits` without a configuration.
+    n_raced_saved, n_forgotten_saved : int
+        How many of those would have gone out on a new connection.
     """
 
     limits: Mapping[Endpoint, int]
@@ -58,6 +60,8 @@ class PoolPlan:
     forgotten: tuple[Loss, ...]
     changes: tuple[Change, ...]
     kept: Mapping[Endpoint, int]
+    n_raced_saved: int = 0
+    n_forgotten_saved: int = 0
 
     def saved(self, losses: tuple[Loss, ...]) -> int:
         """Return how many of some requests would have gone out on a new connection."""
@@ -67,7 +71,9 @@ class PoolPlan:
 def pool_plan(analysis: Analysis) -> PoolPlan:
     """Return the plan for all upstreams of an analysis; worked out once."""
     if __name__ not in analysis.memo:
-        analysis.memo[__name__] = _plan(analysis)
+        plan = _plan(analysis)
+        n_raced, n_forgotten = plan.saved(plan.raced), plan.saved(plan.forgotten)
+        analysis.memo[__name__] = replace(plan, n_raced_saved=n_raced, n_forgotten_saved=n_forgotten)
     return cast("PoolPlan", analysis.memo[__name__])
 
 

@@ -7,7 +7,7 @@ which it used a connection, and a change that would have saved nothing is not ad
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence
@@ -25,6 +25,7 @@ from pcapdiag.rules._dialect import (
     pool_default_ns,
     pool_setting,
 )
+from pcapdiag.rules._patience import give_ups
 from pcapdiag.rules._pool import SHORTEST_NS, changes_for, path_limit_ns, pool_plan, safe_proxy_timeout_ns
 from pcapdiag.rules._wire import known_timeout, last_sent_ns, timeout_range
 from pcapdiag.rules._words import is_late, timer_words
@@ -32,7 +33,7 @@ from pcapdiag.rules._words import is_late, timer_words
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pcapdiag.analysis.model import Analysis, Loss, Upstream
+    from pcapdiag.analysis.model import Analysis, Endpoint, Loss, Upstream
     from pcapdiag.base.findings import Change
 
 _CONNECT_NS = 2 * NS_PER_S
@@ -81,7 +82,7 @@ def keepalive_remedy(analysis: Analysis, upstream: Upstream | None, losses: Sequ
     changes: tuple[Change, ...] = ()
     plan = pool_plan(analysis)
     safe = plan.kept.get(upstream.endpoint, -1)
-    saved = plan.saved(plan.raced)
+    saved = plan.n_raced_saved
     is_no_use = bool(losses) and not plan.saved(tuple(losses)) and all(loss.idle_before_ns >= 0 for loss in losses)
     if safe > 0 and not is_no_use:
         changes = plan.changes if losses else changes_for(analysis, upstream.endpoint)
@@ -105,6 +106,7 @@ def keepalive_remedy(analysis: Analysis, upstream: Upstream | None, losses: Sequ
     elif 0 < safe_proxy_timeout_ns(upstream) < SHORTEST_NS:
         paragraphs.append(f"With {about(timeout)} at the upstream there is nothing to keep: raise that first.")
     paragraphs.append(_raise_upstream(analysis, upstream, timeout, is_alternative=bool(details)))
+    paragraphs.append(_contradicted(analysis, upstream))
     paragraphs += ["" if changes else elsewhere(analysis), hides]
     return Remedy("\n\n".join(filter(None, paragraphs)), details, changes)
 
@@ -202,7 +204,7 @@ def forgotten_words(analysis: Analysis, losses: Sequence[Loss], changes: Sequenc
     )
     if changes:
         plan = pool_plan(analysis)
-        text += f" {_saved(plan.saved(plan.forgotten), len(plan.forgotten))}"
+        text += f" {_saved(plan.n_forgotten_saved, len(plan.forgotten))}"
     return text
 
 
@@ -223,12 +225,45 @@ def wait_longer(analysis: Analysis, losses: Sequence[Loss], ran_out_ns: int) -> 
     tuple of Change
         A quarter more than the slowest late answer took, twice the timeout where none came.
     """
-    if analysis.settings is None:
+    settings = analysis.settings
+    if settings is None:
         return ()
+    peer = losses[0].connection.resp
+    places = _places_of(analysis, peer)
+    # One line may hold for several upstreams: it gets the value that is enough for all of them.
+    beside = [to_ns for other, to_ns in _waits(analysis).items() if places & _places_of(analysis, other)]
+    return conf.raise_timeout(settings, str(peer), "read", max([*beside, _enough(losses, ran_out_ns)]))
+
+
+def _enough(losses: Sequence[Loss], ran_out_ns: int) -> int:
+    """[ns] Return how long to wait: a quarter more than the slowest late answer took, twice the timeout without one."""
     late = [loss.keys[Key.RESPONSE].ts_ns - last_sent_ns(loss) for loss in losses if Key.RESPONSE in loss.keys]
     enough = max(late) * 5 // 4 if late else 2 * ran_out_ns
-    to_ns = -(-max(enough, ran_out_ns + NS_PER_S) // NS_PER_S) * NS_PER_S
-    return conf.raise_timeout(analysis.settings, str(losses[0].connection.resp), "read", to_ns)
+    return -(-max(enough, ran_out_ns + NS_PER_S) // NS_PER_S) * NS_PER_S
+
+
+def _waits(analysis: Analysis) -> dict[Endpoint, int]:
+    """Return how long [ns] the proxy should wait for each upstream that it gave up at a timeout of its own."""
+    key = f"{__name__}:waits"
+    if key not in analysis.memo:
+        groups: dict[tuple[Endpoint, int], list[Loss]] = {}
+        for given_up in give_ups(analysis):
+            if given_up.timeout_ns >= 0:
+                groups.setdefault((given_up.loss.connection.resp, given_up.timeout_ns), []).append(given_up.loss)
+        waits: dict[Endpoint, int] = {}
+        for (peer, ran_out_ns), its_losses in groups.items():
+            waits[peer] = max(waits.get(peer, 0), _enough(its_losses, ran_out_ns))
+        analysis.memo[key] = waits
+    return cast("dict[Endpoint, int]", analysis.memo[key])
+
+
+def _places_of(analysis: Analysis, peer: Endpoint) -> frozenset[str]:
+    """Return where the configuration says how long to wait for an upstream."""
+    settings = analysis.settings
+    if settings is None:
+        return frozenset()
+    places = settings.locations_of(settings.blocks_of_peer(str(peer)))
+    return frozenset(place.read_timeout_ns.source or place.source for place in places)
 
 
 def retry_elsewhere(analysis: Analysis, losses: Sequence[Loss]) -> tuple[Change, ...]:
@@ -261,6 +296,19 @@ def _proxy_keeps(analysis: Analysis, upstream: Upstream) -> tuple[int, str]:
         return 0, ""
     default = pool_default_ns(analysis)
     return (default, " (the default of nginx)") if used <= default and default > 0 else (0, "")
+
+
+def _contradicted(analysis: Analysis, upstream: Upstream) -> str:
+    """Return a sentence on a configuration by which the proxy cannot have kept a connection as long as it did."""
+    held = [block.keepalive_timeout_ns for block in analysis.blocks_by_endpoint.get(upstream.endpoint, ())]
+    known = [setting for setting in held if not setting.assumed]
+    if not known or any(setting.value < 0 or upstream.longest_gap_ns <= setting.value + NS_PER_S for setting in held):
+        return ""
+    longest = max(known, key=lambda setting: setting.value)
+    return (
+        f"The configuration that was given keeps idle connections for {nginx_time(longest.value)} ({longest.source}),"
+        f" but one was used after {about(upstream.longest_gap_ns)}: is it the one that runs?"
+    )
 
 
 def _held_already(analysis: Analysis, upstream: Upstream) -> str:
