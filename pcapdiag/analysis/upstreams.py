@@ -7,12 +7,20 @@ affair.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcapdiag.analysis.closings import (
+    AT_ONCE_NS,
+    Lost,
+    closed_at_once,
+    closings_of_late,
+    from_losses,
+    idle_closings,
+    is_kept,
+)
 from pcapdiag.analysis.idle_timeout import (
     enclose_idle_timeout,
     estimate_idle_timeout,
@@ -20,7 +28,7 @@ from pcapdiag.analysis.idle_timeout import (
     measure_lateness,
 )
 from pcapdiag.analysis.model import Endpoint, IdleTimeout, Upstream
-from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Framing, Key, Leg, Outcome, Protocol
+from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Leg, Outcome
 from pcapdiag.base.findings import Confidence
 from pcapdiag.base.server_defaults import is_known_server, lateness_ns, name_idle_timeout
 from pcapdiag.base.units import format_address
@@ -35,12 +43,6 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
 
-_AT_ONCE_NS = 100_000_000
-"""Closings this soon after the last byte belong to the response, not to an idle timer."""
-_DEATH_NS = 100_000_000
-"""Connections closed this close to one that held a request were closed by the end of a process, not by a timer."""
-_ANSWERED_AT_ONCE_NS = 50_000_000
-"""A server whose timer is up closes this soon after a request woke it, the way there and back apart."""
 _NEVER = np.iinfo(np.int64).max
 _NOTHING_TAKEN = np.empty((0, 2), dtype=np.int64)
 _COLUMNS = (
@@ -81,19 +83,6 @@ class _Measured:
     """Requests that it took and closed on at once, as rows of (idle gap, time); the gap is -1 on a fresh connection."""
 
 
-@dataclass(slots=True)
-class _Lost:
-    """Closings that the losses of one upstream tell of; ns.
-
-    Raced ones as (conn, age, time); deaths as times; those with an acknowledged request in hand as (conn, age, time,
-    wait, gap), the gap -1 on a fresh connection.
-    """
-
-    raced: list[tuple[int, int, int]] = field(default_factory=list)
-    deaths: list[int] = field(default_factory=list)
-    taken: list[tuple[int, int, int, int, int]] = field(default_factory=list)
-
-
 def measure_upstreams(
     connections: Table, exchanges: Table, legs: NDArray[np.int8], losses: Sequence[Loss], texts: ByteSource
 ) -> tuple[Upstream, ...]:
@@ -119,7 +108,7 @@ def measure_upstreams(
     if not len(index):
         return ()
     columns = {name: connections[name][index] for name in _COLUMNS}
-    columns["is_kept"] = _is_kept(exchanges, len(connections))[index]
+    columns["is_kept"] = is_kept(exchanges, len(connections))[index]
     order = np.lexsort((columns["resp_port"], columns["resp_lo"], columns["resp_hi"]))
     columns = {name: column[order] for name, column in columns.items()}
     keys = [columns[name] for name in ("resp_hi", "resp_lo", "resp_port")]
@@ -129,37 +118,16 @@ def measure_upstreams(
     group_of_conn = np.full(len(connections), -1, dtype=np.int64)
     group_of_conn[index[order]] = np.cumsum(is_first) - 1
 
-    lost, unanswered = _from_losses(losses, group_of_conn, len(starts))
+    lost, unanswered = from_losses(losses, group_of_conn, len(starts))
     ends = np.append(starts[1:], len(index))
     measured = [
-        _measure({n: c[a:b] for n, c in columns.items()}, lost.get(g, _Lost()), texts)
+        _measure({n: c[a:b] for n, c in columns.items()}, lost.get(g, Lost()), texts)
         for g, (a, b) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True))
     ]
     return _with_gaps(measured, unanswered, exchanges, group_of_conn)
 
 
-def _is_kept(exchanges: Table, n_conn: int) -> NDArray[np.bool_]:
-    """Return which connections say something of an idle timer when they are closed: those that were to be kept.
-
-    Not the ones whose last word was `Connection: close`, or that ended with their response, or inside it, or that
-    carry something else by now (101, CONNECT), or whose response nobody understood.
-    """
-    is_kept = np.ones(n_conn, dtype=np.bool_)
-    for chunk in exchanges.chunks():
-        is_http = chunk["protocol"] == Protocol.HTTP1
-        unread = is_http & (chunk["outcome"] == Outcome.ANSWERED) & (chunk["status_code"] < 0)
-        ends = (
-            (chunk["flags"] & (ExchangeFlag.CONNECTION_CLOSE | ExchangeFlag.UPGRADE) != 0)
-            | (chunk["protocol"] == Protocol.UPGRADED)
-            | (chunk["outcome"] == Outcome.TRUNCATED)
-            | (is_http & (chunk["response_framing"] == Framing.UNTIL_CLOSE))
-            | unread
-        )
-        is_kept[chunk["conn"][ends]] = False
-    return is_kept
-
-
-def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSource) -> _Measured:
+def _measure(columns: dict[str, NDArray[np.int64]], lost: Lost, texts: ByteSource) -> _Measured:
     hi, lo, port = (int(columns[name][0]) for name in ("resp_hi", "resp_lo", "resp_port"))
     endpoint, rtt = Endpoint(format_address(hi, lo), port), _rtt(columns)
     handshakes = _handshakes(columns)
@@ -170,7 +138,7 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSour
         return _Measured(
             endpoint, len(idle), 0, rtt, "", -1, None, -1, -1, 0, 0, *cost, np.empty((0, 2), dtype=np.int64)
         )
-    was_idle = (columns["closing_open_exchange"] == 0) & (idle >= _AT_ONCE_NS) & columns["is_kept"]
+    was_idle = (columns["closing_open_exchange"] == 0) & (idle >= AT_ONCE_NS) & columns["is_kept"]
     of_upstream = was_idle & (columns["first_closer"] == Direction.RESP)
     is_fin = columns["closing_kind"] == ClosingKind.FIN
     by_upstream = of_upstream & is_fin
@@ -187,7 +155,7 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSour
     estimate = None
     by_rst = of_upstream & (columns["closing_kind"] == ClosingKind.RST)
     if by_upstream.any() or lost.raced:
-        estimate = estimate_idle_timeout(*_idle_closings(columns, by_upstream, lost), hint_s=keep_alive_s)
+        estimate = estimate_idle_timeout(*idle_closings(columns, by_upstream, lost), hint_s=keep_alive_s)
     elif by_rst.any():
         # Some servers end idle connections with a RST (SO_LINGER 0); one RST alone may be anything.
         estimate = estimate_idle_timeout(idle[by_rst], columns["closing_ts_ns"][by_rst], hint_s=keep_alive_s)
@@ -195,10 +163,10 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSour
             by_upstream = by_rst
         else:
             estimate = None
-    taken = _closed_at_once(lost, rtt[2])
+    taken = closed_at_once(lost, rtt[2])
     late, late_estimate = lateness_ns(server_field), None
     if late or not is_known_server(server_field):
-        ages, times = _closings_of_late(columns, by_upstream, lost, taken)
+        ages, times = closings_of_late(columns, by_upstream, lost, taken)
         late = late or measure_lateness(ages, times)
         late_estimate = estimate_late_timeout(ages, times, late) if late and len(ages) else None
     if late_estimate is not None:
@@ -227,30 +195,6 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSour
     )
 
 
-def _closed_at_once(lost: _Lost, rtt_ns: int) -> Ints:
-    """Return the rows of `lost.taken` at which the upstream closed as soon as it had the request."""
-    taken = np.array(lost.taken, dtype=np.int64).reshape(-1, 5)
-    return taken[taken[:, 3] <= 2 * max(rtt_ns, 0) + _ANSWERED_AT_ONCE_NS]
-
-
-def _closings_of_late(
-    columns: dict[str, NDArray[np.int64]], is_by_upstream: NDArray[np.bool_], lost: _Lost, taken: Ints
-) -> tuple[Ints, Ints]:
-    """Return ages and times of all closings that may be of a timer which is looked at only now and then.
-
-    A request wakes the server: one that comes in after the timer was up is taken by the kernel and closed on at once,
-    and all other idle connections with it. That is the timer too, and not the end of a process. None, where no
-    connection was closed without a request in hand.
-    """
-    at_once = set(taken[:, 2].tolist())
-    deaths = [ts for ts in lost.deaths if ts not in at_once]
-    ages, times = _idle_closings(columns, is_by_upstream, _Lost(lost.raced, deaths))
-    if not len(ages):
-        return ages, times
-    after_gap = taken[taken[:, 1] >= _AT_ONCE_NS]
-    return np.concatenate((ages, after_gap[:, 1])), np.concatenate((times, after_gap[:, 2]))
-
-
 def _rtt(columns: dict[str, NDArray[np.int64]]) -> tuple[int, int, int]:
     """Return min, median and 99th percentile of the path's RTT: both halves of the handshake, wherever one captured."""
     samples = _handshakes(columns)
@@ -276,7 +220,7 @@ def _request_limit(columns: dict[str, NDArray[np.int64]]) -> int:
         (columns["first_closer"] == Direction.RESP)
         & (columns["closing_kind"] == ClosingKind.FIN)
         & (columns["closing_open_exchange"] == 0)
-        & (idle < _AT_ONCE_NS)
+        & (idle < AT_ONCE_NS)
         & (n_exchanges > 0)
         & (columns["orig_isn"] >= 0)
     )
@@ -298,49 +242,6 @@ def _proxy_idle_close(ages: Ints, closed_ts: Ints) -> int:
         return -1
     estimate = estimate_idle_timeout(ages, closed_ts)
     return estimate[0] if estimate is not None else int(np.median(ages))
-
-
-def _from_losses(losses: Sequence[Loss], group_of_conn: Ints, n_group: int) -> tuple[dict[int, _Lost], Ints]:
-    """Return per upstream the closings that its losses tell of, and how many losses it has."""
-    lost: dict[int, _Lost] = defaultdict(_Lost)
-    unanswered = np.zeros(n_group, dtype=np.int64)
-    for loss in losses:
-        group = int(group_of_conn[loss.connection.conn])
-        if group < 0:
-            continue
-        unanswered[group] += 1
-        closing = loss.crossing
-        if closing is not None:
-            if loss.idle_before_ns >= 0:
-                age = closing.ts_ns - (loss.request_ts_ns - loss.idle_before_ns)
-                lost[group].raced.append((loss.connection.conn, age, closing.ts_ns))
-        elif loss.is_acknowledged:
-            ends = [loss.keys[k].ts_ns for k in (Key.RESP_FIN, Key.RESP_RST) if k in loss.keys]
-            lost[group].deaths += ends
-            if ends and not loss.truncated:
-                end = loss.keys.get(Key.REQUEST_END)
-                wait = min(ends) - (loss.request_ts_ns if end is None else max(end.ts_ns, loss.request_ts_ns))
-                idle = loss.idle_before_ns if loss.is_reused else -1
-                age = min(ends) - (loss.request_ts_ns - idle) if idle >= 0 else -1
-                lost[group].taken.append((loss.connection.conn, age, min(ends), wait, idle))
-    return lost, unanswered
-
-
-def _idle_closings(
-    columns: dict[str, NDArray[np.int64]], is_by_upstream: NDArray[np.bool_], lost: _Lost
-) -> tuple[Ints, Ints]:
-    """Return ages and times of the upstream's idle closings: undisturbed ones and raced ones, each connection once."""
-    raced = np.array(lost.raced, dtype=np.int64).reshape(-1, 3)
-    raced = raced[raced[:, 1] >= _AT_ONCE_NS]
-    alone = is_by_upstream & ~np.isin(columns["conn"], raced[:, 0])
-    ages = np.concatenate((columns["idle_at_close_ns"][alone], raced[:, 1]))
-    times = np.concatenate((columns["closing_ts_ns"][alone], raced[:, 2]))
-    if not lost.deaths:
-        return ages, times
-    deaths = np.sort(np.array(lost.deaths, dtype=np.int64))
-    after = np.searchsorted(deaths, times - _DEATH_NS, side="left")
-    natural = (after == len(deaths)) | (deaths[np.minimum(after, len(deaths) - 1)] > times + _DEATH_NS)
-    return ages[natural], times[natural]
 
 
 def _with_gaps(

@@ -7,7 +7,7 @@ import pytest
 
 from pcapdiag.analysis.model import Endpoint
 from pcapdiag.analysis.upstreams import measure_upstreams
-from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Framing, Leg, Outcome, Protocol
+from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Leg, Outcome
 from pcapdiag.base.columns import CONNECTIONS, EXCHANGES
 from pcapdiag.base.findings import Confidence
 from pcapdiag.base.tables import ByteStore, Table
@@ -296,25 +296,6 @@ def test_an_exact_server_is_not_made_late_by_a_wide_spread():
     texts, server = with_server(b"nginx/1.22.1")
     (upstream,) = measure(*idle_closes(5_340, 5_870, 6_080, **server), texts=texts)
     assert upstream.idle_timeout is None
-
-
-@pytest.mark.parametrize(
-    "exchange",
-    [
-        {"flags": ExchangeFlag.CONNECTION_CLOSE},
-        {"flags": ExchangeFlag.UPGRADE},
-        {"protocol": Protocol.UPGRADED},
-        {"outcome": Outcome.TRUNCATED},
-        {"protocol": Protocol.HTTP1, "response_framing": Framing.UNTIL_CLOSE},
-        {"protocol": Protocol.HTTP1, "status_code": -1},
-    ],
-    ids=["close announced", "upgrade", "upgraded", "truncated", "until close", "invalid"],
-)
-def test_connections_that_were_not_to_be_kept_measure_nothing(exchange):
-    exchanges = [gap(100, conn=n, status_code=200) | exchange for n in range(3)]
-    (upstream,) = measure(*idle_closes(300, 301, 302), exchanges=exchanges)
-    assert upstream.idle_timeout is None
-    assert upstream.idle_closes_by_upstream == 0
 
 
 def split(n_fresh=0, last_answered_s=1_000):
