@@ -48,25 +48,44 @@ def is_kept(exchanges: Table, n_conn: int) -> NDArray[np.bool_]:
     """Return which connections say something of an idle timer when they are closed: those that were to be kept.
 
     Not the ones whose last word was `Connection: close`, or that ended with their response, or inside it, or that
-    carry something else by now (101, CONNECT), or whose response nobody understood.
+    carry something else by now (101, CONNECT), or whose response nobody understood. Where most responses are not
+    understood the capture has cut them off, and that says nothing of the upstream.
     """
-    kept = np.ones(n_conn, dtype=np.bool_)
+    kept, unread = np.ones(n_conn, dtype=np.bool_), np.zeros(n_conn, dtype=np.bool_)
+    n_read = n_unread = 0
     for chunk in exchanges.chunks():
         is_http = chunk["protocol"] == Protocol.HTTP1
-        unread = is_http & (chunk["outcome"] == Outcome.ANSWERED) & (chunk["status_code"] < 0)
+        is_answered = is_http & (chunk["outcome"] == Outcome.ANSWERED)
+        is_unread = is_answered & (chunk["status_code"] < 0)
+        n_unread += int(is_unread.sum())
+        n_read += int((is_answered & ~is_unread).sum())
+        unread[chunk["conn"][is_unread]] = True
         ends = (
             (chunk["flags"] & (ExchangeFlag.CONNECTION_CLOSE | ExchangeFlag.UPGRADE) != 0)
             | (chunk["protocol"] == Protocol.UPGRADED)
             | (chunk["outcome"] == Outcome.TRUNCATED)
             | (is_http & (chunk["response_framing"] == Framing.UNTIL_CLOSE))
-            | unread
         )
         kept[chunk["conn"][ends]] = False
-    return kept
+    return kept & ~unread if n_unread <= n_read else kept
 
 
-def from_losses(losses: Sequence[Loss], group_of_conn: Ints, n_group: int) -> tuple[dict[int, Lost], Ints]:
-    """Return per upstream the closings that its losses tell of, and how many losses it has."""
+def from_losses(
+    losses: Sequence[Loss], group_of_conn: Ints, n_group: int, kept: NDArray[np.bool_]
+) -> tuple[dict[int, Lost], Ints]:
+    """Return per upstream the closings that its losses tell of, and how many losses it has.
+
+    Parameters
+    ----------
+    losses : sequence of Loss
+        Unanswered requests and failed attempts.
+    group_of_conn : ndarray of int64, shape (n_conn,)
+        Which upstream each connection goes to; -1 for none.
+    n_group : int
+        How many upstreams there are.
+    kept : ndarray of bool, shape (n_conn,)
+        Connections whose closings may be of an idle timer: `is_kept`.
+    """
     lost: dict[int, Lost] = defaultdict(Lost)
     unanswered = np.zeros(n_group, dtype=np.int64)
     for loss in losses:
@@ -76,13 +95,13 @@ def from_losses(losses: Sequence[Loss], group_of_conn: Ints, n_group: int) -> tu
         unanswered[group] += 1
         closing = loss.crossing
         if closing is not None:
-            if loss.idle_before_ns >= 0:
+            if loss.idle_before_ns >= 0 and kept[loss.connection.conn]:
                 age = closing.ts_ns - (loss.request_ts_ns - loss.idle_before_ns)
                 lost[group].raced.append((loss.connection.conn, age, closing.ts_ns))
         elif loss.is_acknowledged:
             ends = [loss.keys[k].ts_ns for k in (Key.RESP_FIN, Key.RESP_RST) if k in loss.keys]
             lost[group].deaths += ends
-            if ends and not loss.truncated:
+            if ends and not loss.truncated and (kept[loss.connection.conn] or not loss.is_reused):
                 end = loss.keys.get(Key.REQUEST_END)
                 wait = min(ends) - (loss.request_ts_ns if end is None else max(end.ts_ns, loss.request_ts_ns))
                 idle = loss.idle_before_ns if loss.is_reused else -1

@@ -108,7 +108,8 @@ def measure_upstreams(
     if not len(index):
         return ()
     columns = {name: connections[name][index] for name in _COLUMNS}
-    columns["is_kept"] = is_kept(exchanges, len(connections))[index]
+    kept = is_kept(exchanges, len(connections))
+    columns["is_kept"] = kept[index]
     order = np.lexsort((columns["resp_port"], columns["resp_lo"], columns["resp_hi"]))
     columns = {name: column[order] for name, column in columns.items()}
     keys = [columns[name] for name in ("resp_hi", "resp_lo", "resp_port")]
@@ -118,7 +119,7 @@ def measure_upstreams(
     group_of_conn = np.full(len(connections), -1, dtype=np.int64)
     group_of_conn[index[order]] = np.cumsum(is_first) - 1
 
-    lost, unanswered = from_losses(losses, group_of_conn, len(starts))
+    lost, unanswered = from_losses(losses, group_of_conn, len(starts), kept)
     ends = np.append(starts[1:], len(index))
     measured = [
         _measure({n: c[a:b] for n, c in columns.items()}, lost.get(g, Lost()), texts)
