@@ -99,7 +99,7 @@ class ResetOnReuse(CauseRule):
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         upstream = upstream_of(analysis, group.losses[0])
-        after = [loss.keys[Key.RESP_RST].ts_ns - loss.request_ts_ns for loss in group.losses]
+        after = [max(loss.keys[Key.RESP_RST].ts_ns - loss.request_ts_ns, 0) for loss in group.losses]
         rtt = f", one RTT is {about(upstream.rtt_p50_ns)}" if upstream and upstream.rtt_p50_ns >= 0 else ""
         gaps = [loss.idle_before_ns for loss in group.losses if loss.idle_before_ns >= 0]
         changes = forget_before_path(analysis, group.losses)

@@ -78,11 +78,13 @@ class MassClose(Rule):
         n_lost = len(closing.lost)
         worst = max(moments, key=lambda m: len(m.conns))
         n_closed = sum(len(m.conns) for m in moments)
-        who = subject if is_upstream else f"The proxy {subject}"
+        # Without a word on a proxy it may as well be a client that ends.
+        is_proxy = not is_upstream and _has_proxy(analysis)
+        who = f"The proxy {subject}" if is_proxy else subject
         within = about(max(worst.last_ns - worst.first_ns, 1_000))
         n_worst = count_of(len(worst.conns), "connection")
         idle = f"{about(worst.shortest_ns)} to {about(worst.longest_ns)}"
-        whose = "" if is_upstream else " of the proxy; no client went away"
+        whose = " of the proxy; no client went away" if is_proxy else ""
         text = (
             f"{who} closed {n_worst} of {worst.n_open:,} open ones within {within}, idle for {idle}: no idle timer, but"
             f" a reload, a stop or a scale-in{whose}."
@@ -98,8 +100,8 @@ class MassClose(Rule):
             "Take the upstream out of rotation at the proxy before it is stopped or reloaded, and let it finish what it"
             " has: no timeout helps against a stop. Look in its log and in what deploys it for these times."
             if is_upstream
-            else "Let the proxy finish its requests before it is stopped (a graceful stop or reload), and look in what"
-            " deploys it for these times."
+            else f"Let {'the proxy' if is_proxy else 'it'} finish its requests before it is stopped (a graceful stop or"
+            " reload), and look in what deploys it for these times."
         )
         words = GroupText(
             message=text,
@@ -120,3 +122,9 @@ class MassClose(Rule):
             first_ts_ns=min(m.first_ns for m in moments),
             last_ts_ns=max(m.last_ns for m in moments),
         )
+
+
+def _has_proxy(analysis: Analysis) -> bool:
+    """Tell whether anything says that the originators are a proxy: its configuration, its logs, or its clients."""
+    has_clients = bool((np.asarray(analysis.legs) == Leg.CLIENT).any())
+    return analysis.settings is not None or analysis.log is not None or has_clients

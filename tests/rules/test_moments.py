@@ -1,5 +1,7 @@
 """Many connections closed at one moment at different ages are one event; those of one timer are none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from pcapdiag.base.codes import ClosingKind, Direction, Leg
 from pcapdiag.base.columns import CONNECTIONS
 from pcapdiag.base.findings import Severity
 from pcapdiag.base.tables import Table
+from pcapdiag.proxy.join.ledger import Ledger
 from pcapdiag.rules._moments import mass_closings
 from pcapdiag.rules.diagnose import diagnose
 from tests.rules.builders import MS, Scene, fin, rst
@@ -62,9 +65,11 @@ def test_what_a_timer_or_chance_explains_is_none(ages_ms, changes):
 def test_a_proxy_that_stops_closes_all_and_no_client_went_away():
     (event,) = mass_closings(closed(Scene(), (200, 900, 1_900, 4_000, 12_000), side=Direction.ORIG))
     assert (event.subject, event.is_upstream) == ("10.1.1.100", False)
-    findings = diagnose(closed(Scene(), (200, 900, 1_900, 4_000, 12_000), side=Direction.ORIG)).findings
-    (finding,) = [f for f in findings if f.code == "PD108"]
-    assert "no client went away" in finding.message
+    analysis = closed(Scene(), (200, 900, 1_900, 4_000, 12_000), side=Direction.ORIG)
+    for log, is_proxy in ((Ledger(clock=None, entries=(), tries=()), True), (None, False)):
+        (finding,) = [f for f in diagnose(replace(analysis, log=log)).findings if f.code == "PD108"]
+        assert ("no client went away" in finding.message) == is_proxy
+        assert finding.message.startswith("The proxy 10.1.1.100 closed 5" if is_proxy else "10.1.1.100 closed 5")
 
 
 def test_a_request_lost_to_it_keeps_its_own_cause_and_gets_no_timeout_for_advice():
