@@ -37,6 +37,8 @@ _OTHER_AGE = "other-age"
 _UNKNOWN_AGE = "unknown-age"
 _LEAST_ALIKE = 3
 _LATE_TIMER = "If there is nothing, a timer that the upstream looks at only now and then may have closed them:"
+_SHORTEST_NS = 1_000_000_000
+"""No server has an idle timer shorter than this, unless all of its closings say so."""
 _LATE_NS = 1_500_000_000
 """How far apart the closings of one timer may lie where a server looks at it once a second."""
 _SAME_AGE = "Closings at nearly the same idle age are those of an idle timer, although the capture does not measure it."
@@ -206,7 +208,7 @@ def _crossed(group: Group) -> str:
 
 def _is_timer_excluded(analysis: Analysis, group: Group, ages: Sequence[int]) -> bool:
     """Tell whether closings at these ages are none of an idle timer, not even of a late one."""
-    if any(is_in_mass_closing(analysis, loss) for loss in group.losses):
+    if any(is_in_mass_closing(analysis, loss) for loss in group.losses) or 0 < max(ages, default=0) < _SHORTEST_NS:
         return True
     upstream = upstream_of(analysis, group.losses[0])
     if not ages or upstream is None:

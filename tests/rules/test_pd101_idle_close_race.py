@@ -62,10 +62,13 @@ def test_what_crossed_the_request_is_named_as_what_it_was(segments, words, absen
     assert absent not in finding.message
 
 
-def test_closings_at_ages_that_longer_gaps_outlived_are_no_timer_and_get_no_timeout_first():
+@pytest.mark.parametrize(
+    ("gaps_ms", "longest_s"), [((3_000, 3_700), 30), ((300, 700), -1), ((250,), -1), ((2_000, 9_000), -1)]
+)
+def test_closings_that_are_no_timer_get_no_timeout_for_advice(gaps_ms, longest_s):
     scene = Scene()
-    losses = [scene.lost(fin(90), idle_ms=ms, late=1_000 * n) for n, ms in enumerate((300, 700))]
-    upstream = scene.upstream(None, longest_answered_gap_ns=30_000 * MS)
+    losses = [scene.lost(fin(90), idle_ms=ms, late=1_000 * n) for n, ms in enumerate(gaps_ms)]
+    upstream = scene.upstream(None, longest_answered_gap_ns=longest_s * 1_000 * MS)
     finding = only(diagnose(scene.analysis(*losses, upstream=upstream)), "PD101")
     assert finding.remedy.startswith("Look in the upstream's log for reloads")
     assert "upstream's own idle timeout" not in finding.remedy
