@@ -4,7 +4,7 @@ import pytest
 
 from pcapdiag.base.findings import Confidence
 from pcapdiag.rules.diagnose import diagnose
-from tests.rules.builders import BEFORE, MS, START, Scene, fin, only, proxy_fin, rst, unsolicited
+from tests.rules.builders import BEFORE, END, MS, START, Scene, fin, only, proxy_fin, rst, unsolicited
 
 
 def test_a_race_says_how_many_requests_the_remedy_would_have_saved():
@@ -52,7 +52,11 @@ def test_the_keep_alive_field_stands_in_for_a_measured_timeout():
         ((rst(95, ack=START),), "crossed its RST on the wire", "FIN"),
         ((rst(162),), "met its closing, of which the capture has a RST alone", "crossed"),
         ((proxy_fin(50, ack=BEFORE + 1), rst(162)), "met its closing, whose FIN the capture lacks", "crossed"),
-        ((unsolicited(50), proxy_fin(50.2, ack=BEFORE + 24)), "crossed its close_notify on the wire", "FIN"),
+        (
+            (unsolicited(50), proxy_fin(50.2, ack=BEFORE + 24), fin(210, ack=END + 1, seq=BEFORE + 24)),
+            "crossed its close_notify on the wire",
+            "FIN",
+        ),
     ],
 )
 def test_what_crossed_the_request_is_named_as_what_it_was(segments, words, absent):
