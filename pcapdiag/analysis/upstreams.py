@@ -28,7 +28,7 @@ from pcapdiag.analysis.idle_timeout import (
     measure_lateness,
 )
 from pcapdiag.analysis.model import Endpoint, IdleTimeout, Upstream
-from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Leg, Outcome
+from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Leg, Outcome, Protocol
 from pcapdiag.base.findings import Confidence
 from pcapdiag.base.server_defaults import is_known_server, lateness_ns, name_idle_timeout
 from pcapdiag.base.units import format_address
@@ -58,7 +58,7 @@ _COLUMNS = (
         "keep_alive_s",
     ),
     *("first_closer", "closing_kind", "closing_open_exchange", "idle_at_close_ns", "closing_ts_ns"),
-    *("handshake_resp_ns", "handshake_orig_ns", "rtt_min_ns"),
+    *("handshake_resp_ns", "handshake_orig_ns", "rtt_min_ns", "protocol"),
 )
 
 
@@ -139,6 +139,10 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: Lost, texts: ByteSourc
         return _Measured(
             endpoint, len(idle), 0, rtt, "", -1, None, -1, -1, 0, 0, *cost, np.empty((0, 2), dtype=np.int64)
         )
+    # Found in mid-stream, beside others that speak HTTP: what was upgraded before the capture began looks like this.
+    is_http = columns["protocol"] == Protocol.HTTP1
+    may_be_upgraded = (columns["protocol"] == Protocol.UNKNOWN) & (columns["orig_isn"] < 0) & is_http.any()
+    columns["is_kept"] &= ~may_be_upgraded
     was_idle = (columns["closing_open_exchange"] == 0) & (idle >= AT_ONCE_NS) & columns["is_kept"]
     of_upstream = was_idle & (columns["first_closer"] == Direction.RESP)
     is_fin = columns["closing_kind"] == ClosingKind.FIN

@@ -57,3 +57,12 @@ def test_a_closing_that_was_crossed_after_an_announced_close_measures_nothing():
     exchanges = [gap(100, conn=n, status_code=200, flags=ExchangeFlag.CONNECTION_CLOSE) for n in range(3)]
     (upstream,) = measure(conn(), conn(), conn(), exchanges=exchanges, losses=lost)
     assert upstream.idle_timeout is None
+
+
+@pytest.mark.parametrize(("protocol", "is_measured"), [(Protocol.UNKNOWN, False), (Protocol.HTTP1, True)])
+def test_what_may_have_been_upgraded_before_the_capture_began_measures_nothing(protocol, is_measured):
+    rows = idle_closes(30_000, 30_001, 30_002, protocol=protocol, orig_isn=-1)
+    (upstream,) = measure(*rows, conn(protocol=Protocol.HTTP1))
+    assert (upstream.idle_timeout is not None) == is_measured
+    (upstream,) = measure(*rows)
+    assert upstream.idle_timeout is not None
