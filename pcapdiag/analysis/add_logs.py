@@ -21,6 +21,7 @@ from pcapdiag.base.findings import Note
 from pcapdiag.base.units import count_of
 from pcapdiag.privacy.escape import shorten
 from pcapdiag.proxy.conf.read import read_proxy_conf
+from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.conf.values import version_numbers
 from pcapdiag.proxy.join.arrivals import judge_arrivals
 from pcapdiag.proxy.join.clients import ClientTally
@@ -29,6 +30,7 @@ from pcapdiag.proxy.join.places import CaptureSpan
 from pcapdiag.proxy.logs.access_log import read_access_log
 from pcapdiag.proxy.logs.error_log import container_zone_s, read_error_log
 from pcapdiag.proxy.logs.files import expand_logs
+from pcapdiag.proxy.logs.foreign import MEANINGS, recognise_log
 from pcapdiag.proxy.logs.older import OlderLogs, find_older
 from pcapdiag.proxy.logs.upstream_log import read_upstream_log
 
@@ -41,10 +43,12 @@ if TYPE_CHECKING:
     from pcapdiag.proxy.join.arrivals import Arrival
     from pcapdiag.proxy.join.ledger import Ledger, LogClock, WireTry
     from pcapdiag.proxy.logs.entries import LogCounts
+    from pcapdiag.proxy.logs.foreign import ForeignLog
 
 _MOST_PEERS = 10
 _MOST_QUOTED = 160
 """[characters] Of a line that was not understood."""
+_MOST_CODES = 3
 _MOST_CLIENTS = 200
 """Connections of clients that are asked which version the proxy is."""
 
@@ -85,6 +89,7 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
     joined = replace(
         analysis,
         settings=settings,
+        proxy_kind=_proxy_kind(settings, logs, ledger),
         log=ledger,
         arrivals=arrivals,
         added_logs={log.log.path: log.kind for log in older.used},
@@ -109,7 +114,9 @@ class _Logs:
         self._zone_s = _zone_s(inputs, analysis.first_ts_ns)
         self._format = access_format(inputs, settings)
         pattern = None if inputs.upstream_log_format in ("", AUTO) else inputs.upstream_log_format
-        self.errors = [read_error_log(path) for path in inputs.error_logs]
+        recognised = map(recognise_log, dict.fromkeys((*inputs.error_logs, *inputs.access_logs)))
+        self.foreign = {log.path: log for log in recognised if log is not None}
+        self.errors = [read_error_log(path) for path in inputs.error_logs if path not in self.foreign]
         self.accesses = [read_access_log(path, self._format) for path in inputs.access_logs]
         self.applications = [read_upstream_log(path, pattern) for path in inputs.upstream_logs]
 
@@ -177,6 +184,16 @@ def _zone_s(inputs: Inputs, at_ns: int) -> int | None:
     return zones.pop() if len(zones) == 1 else None
 
 
+def _proxy_kind(settings: ProxySettings | None, logs: _Logs, ledger: Ledger | None) -> ProxyKind | None:
+    """Return what the proxy is: by its configuration, by logs of another one, or by entries that only nginx writes."""
+    if settings is not None:
+        return settings.kind
+    others = {log.proxy for log in logs.foreign.values()}
+    if others:
+        return ProxyKind(others.pop()) if len(others) == 1 else None
+    return ProxyKind.NGINX if ledger is not None and ledger.entries else None
+
+
 def expand_inputs(inputs: Inputs) -> Inputs:
     """Return the inputs with files in place of folders and globs, each once.
 
@@ -201,8 +218,11 @@ def _notes(settings: ProxySettings | None, logs: _Logs, ledger: Ledger | None, o
         yield from _left_out(ledger)
         yield from (Note("rotated-log-added", text) for text in older.remarks())
         yield from _translated(ledger)
+    yield from map(_foreign, logs.foreign.values())
     for log in (*logs.errors, *logs.accesses, *(its.log for its in older.used)):
-        yield from (*log.counts.notes, *_unparsed(log.path, log.counts, "are no log lines"))
+        yield from log.counts.notes
+        if log.path not in logs.foreign:
+            yield from _unparsed(log.path, log.counts, "are no log lines")
     yield from _of_the_other_kind(logs)
     for application in logs.applications:
         yield from (*application.counts.notes, *_unparsed(application.path, application.counts, "hold no request"))
@@ -218,6 +238,17 @@ def _translated(ledger: Ledger) -> Iterator[Note]:
             f"{service} of the log and the configuration is {shown} in the capture: learned from failures that agree in"
             " time, order and request line",
         )
+
+
+def _foreign(log: ForeignLog) -> Note:
+    """Return a note on a log that was recognised and not joined."""
+    text = f"a log of {log.proxy}: its entries are not joined with the capture"
+    if log.codes:
+        meant = {code: f" ({meaning})" for code, meaning in MEANINGS.items()}
+        most = log.codes.most_common(_MOST_CODES)
+        said = ", ".join(f"{count_of(n, 'time')} {code}{meant.get(code, '')}" for code, n in most)
+        text += f". Of upstreams it says {said}"
+    return Note("foreign-log", text, file=log.path)
 
 
 def _left_out(ledger: Ledger) -> Iterator[Note]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pcapdiag.base.codes import CapturePoint, ClosingKind, Direction, ExchangeFlag, Key, Method, Protocol, TcpFlag
 from pcapdiag.base.sequence import sequence_difference
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pcapdiag.base.tables import ByteStore, Table
     from pcapdiag.engine.asides.collect import Aside
     from pcapdiag.engine.capture.batch import Capture
-    from pcapdiag.proxy.conf.settings import ProxySettings, UpstreamBlock
+    from pcapdiag.proxy.conf.settings import ProxyKind, ProxySettings, UpstreamBlock
     from pcapdiag.proxy.join.arrivals import Arrival
     from pcapdiag.proxy.join.ledger import Ledger
 
@@ -221,10 +221,21 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class IdleTimeout:
-    """An upstream's idle timeout as measured at closings that no request disturbed.
+    """An upstream's idle timeout as measured at its closings, or as the idle gaps enclose it.
 
     `named_as` lists servers with this verified default; it names, it never proves. `confidence` is a
     findings.Confidence number.
+
+    Attributes
+    ----------
+    value_ns, spread_ns : int
+        [ns] The usual age at a closing and how far the ages lie apart. For a server that looks at its connections only
+        now and then (`late_ns`) the least age at a closing; where only gaps tell (`is_enclosed`), the longest idle gap
+        that was answered and how much longer the shortest was that was not.
+    late_ns : int
+        [ns] How much later than its timeout this server may close; 0 for one that is exact.
+    is_enclosed : bool
+        No idle closing was seen: the server closes as soon as a request comes after too long a gap.
     """
 
     value_ns: int
@@ -232,6 +243,22 @@ class IdleTimeout:
     samples: int
     confidence: int
     named_as: tuple[str, ...] = ()
+    late_ns: int = 0
+    is_enclosed: bool = False
+
+    @property
+    def earliest_ns(self) -> int:
+        """[ns] The least that the timeout may be, by what was seen."""
+        if self.is_enclosed:
+            return self.value_ns
+        if self.late_ns:
+            return max(min(self.value_ns, self.value_ns + self.spread_ns - self.late_ns), 0)
+        return self.value_ns - self.spread_ns if self.spread_ns < self.value_ns // 50 else self.value_ns
+
+    @property
+    def latest_ns(self) -> int:
+        """[ns] The greatest age at which this timer may close a connection."""
+        return self.value_ns + max(self.spread_ns, self.late_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +334,8 @@ class Analysis:
     """Logs joined with the capture; None where none was given."""
     settings: ProxySettings | None = None
     """The proxy's configuration; None where it was not given."""
+    proxy_kind: ProxyKind | None = None
+    """What the proxy is, by its configuration or its logs; None where neither tells."""
     arrivals: Mapping[tuple[int, int], Arrival] = field(default_factory=dict)
     """What the logs of applications say of lost requests, by connection and depth."""
     added_logs: Mapping[str, str] = field(default_factory=dict)
@@ -322,6 +351,11 @@ class Analysis:
     """Whether anything in the capture or the options says that a proxy stands here."""
     twins: Twins | None = None
     """Connections that were captured more than once, and count once: their `legs` are UNKNOWN."""
+
+    @cached_property
+    def memo(self) -> dict[str, Any]:
+        """What is worked out once for all findings, by the name of the module that does it; empty after `replace`."""
+        return {}
 
     @cached_property
     def upstream_by_endpoint(self) -> dict[Endpoint, Upstream]:

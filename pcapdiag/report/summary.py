@@ -36,6 +36,8 @@ MAX_LINES = 20
 """Lines of any other list that grows with the input."""
 
 _MAX_TARGET = 48
+_TIGHT_NS = 60_000_000
+"""Closings further apart are those of a timer that is looked at now and then."""
 
 # Numbers, addresses and times within a remedy.
 _NUMBER = re.compile(r"[0-9a-f]*[:.\[\]0-9]*\d[\w:.\]]*")
@@ -424,7 +426,10 @@ def _timeout(upstream: UpstreamSummary) -> str:
     if timeout.value < 0:
         return "not measured"
     doubt = f", {timeout.confidence.name.lower()}" if timeout.confidence not in {None, Confidence.CONFIRMED} else ""
-    return f"{brief(timeout.value)} ({count_of(timeout.samples, 'close')}{doubt})"
+    value = brief(timeout.value)
+    if timeout.spread > max(timeout.value // 50, _TIGHT_NS):
+        value = f"{value} .. {brief(timeout.value + timeout.spread)}"
+    return f"{value} ({count_of(timeout.samples, 'close')}{doubt})"
 
 
 def _window(upstream: UpstreamSummary) -> str:

@@ -10,6 +10,7 @@ from pcapdiag.rules.pd103_idle_close_race_in_server import IdleCloseRaceInServer
 from pcapdiag.rules.pd104_silent_drop_on_reuse import SilentDropOnReuse
 from pcapdiag.rules.pd105_middlebox_reset_on_reuse import MiddleboxResetOnReuse
 from pcapdiag.rules.pd106_reset_on_reuse import ResetOnReuse
+from pcapdiag.rules.pd108_mass_close import MassClose
 from pcapdiag.rules.pd110_idle_close_risk import IdleCloseRisk
 from pcapdiag.rules.pd201_close_before_response import CloseBeforeResponse
 from pcapdiag.rules.pd202_reset_before_response import ResetBeforeResponse
@@ -40,6 +41,7 @@ RULES: tuple[type[Rule], ...] = (
     SilentDropOnReuse,
     MiddleboxResetOnReuse,
     ResetOnReuse,
+    MassClose,
     IdleCloseRisk,
     CloseBeforeResponse,
     ResetBeforeResponse,

@@ -72,8 +72,8 @@ class ReuseAfterFin(CauseRule):
             fin = loss.keys.get(Key.RESP_FIN)
             if fin is None or loss.crossing is None or not was_idle(loss):
                 continue
-            lag = fin_lag_ns(loss)
-            if had_fin(loss):
+            lag = fin_lag_ns(analysis, loss)
+            if had_fin(analysis, loss):
                 texts = {
                     Key.RESP_FIN: "the upstream closes the idle connection",
                     Key.REQUEST: f"the request is sent {about(lag)} later and acknowledges that FIN",
@@ -82,7 +82,7 @@ class ReuseAfterFin(CauseRule):
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
-        lags = duration_range(fin_lag_ns(loss) for loss in group.losses)
+        lags = duration_range(fin_lag_ns(analysis, loss) for loss in group.losses)
         remedy = keepalive_remedy(analysis, upstream_of(analysis, group.losses[0]), group.losses)
         return GroupText(
             message=(

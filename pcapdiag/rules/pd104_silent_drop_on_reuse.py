@@ -9,9 +9,11 @@ from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.describe import POOL
+from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
-from pcapdiag.rules._remedy import forget_before_path
+from pcapdiag.rules._dialect import keep_probing, pool_setting, proxy_kind
+from pcapdiag.rules._remedy import forget_before_path, forgotten_words
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
     certainty,
@@ -118,14 +120,16 @@ class SilentDropOnReuse(CauseRule):
             elif longest >= min(gaps):
                 return self._unreachable(analysis, group, repeats, details)
         changes = forget_before_path(analysis, group.losses)
+        probing = keep_probing(analysis)
+        sure = forgotten_words(analysis, group.losses, changes)
         shorten = (
-            f"Then either set keepalive_timeout in nginx's upstream block below {below}, or proxy_socket_keepalive on;"
-            " with net.ipv4.tcp_keepalive_time below it."
-        )
+            f"Then set {pool_setting(analysis)} below {below}, or let the proxy's kernel probe idle connections"
+            f" ({probing}), net.ipv4.tcp_keepalive_time below it. {sure}"
+        ).strip()
         if changes:
             shorten = (
-                f"Let the proxy give up idle connections before that device does:\n\n{change_block(changes)}\n\nOr keep"
-                " them alive: proxy_socket_keepalive on; with net.ipv4.tcp_keepalive_time below the device's timeout."
+                f"Let the proxy give up idle connections before that device does:\n\n{change_block(changes)}\n\n"
+                f"{sure}\n\nOr keep them alive: {probing} with net.ipv4.tcp_keepalive_time below the device's timeout."
             )
         return GroupText(
             message=(
@@ -136,8 +140,8 @@ class SilentDropOnReuse(CauseRule):
             refuted_by="The request, or any acknowledgement of it, in a capture at the upstream.",
             remedy=(
                 f"Find the device between proxy and {group.subject} that tracks connections (NAT gateway, firewall,"
-                f" load balancer, conntrack on either host) and its idle timeout. {shorten}\n\nA lower"
-                " proxy_read_timeout only shortens the wait of each lost request."
+                f" load balancer, conntrack on either host) and its idle timeout. {shorten}\n\nA shorter"
+                f" {_patience(analysis)} only shortens the wait of each lost request."
             ),
             details=details,
             changes=changes,
@@ -162,8 +166,16 @@ class SilentDropOnReuse(CauseRule):
             refuted_by="The request, or any acknowledgement of it, in a capture at the upstream.",
             remedy=(
                 f"Find out what cut {group.subject} off at that moment: a packet filter that was changed, a route, a"
-                " machine that went down. No idle timeout at the proxy helps; a lower proxy_read_timeout only shortens"
-                " the wait of each lost request."
+                f" machine that went down. No idle timeout at the proxy helps; a shorter {_patience(analysis)} only"
+                " shortens the wait of each lost request."
             ),
             details=details,
         )
+
+
+def _patience(analysis: Analysis) -> str:
+    """Return the name of what limits how long the proxy waits for a response."""
+    kind = proxy_kind(analysis)
+    if kind is ProxyKind.HAPROXY:
+        return "timeout server"
+    return "proxy_read_timeout" if kind is ProxyKind.NGINX else "read timeout at the proxy"

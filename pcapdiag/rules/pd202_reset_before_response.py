@@ -99,5 +99,5 @@ class ResetBeforeResponse(CauseRule):
         return GroupText(
             message=failure_message(analysis, group, "reset the connection (RST)"),
             refuted_by="A response to such a request in the upstream's log, or no RST in a capture taken there.",
-            remedy=failure_remedy(group),
+            remedy=failure_remedy(group, analysis),
         )

@@ -26,6 +26,8 @@ class ProxyKind(Enum):
     APISIX = "APISIX"
     INGRESS_NGINX = "ingress-nginx"
     KONG = "Kong"
+    HAPROXY = "HAProxy"
+    APACHE = "Apache httpd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +268,7 @@ class ProxySettings:
     access_logs : tuple of AccessLog
         In the order of the configuration.
     error_logs : tuple of ErrorLog
-        In the order of the configuration; never empty, the default one is assumed.
+        In the order of the configuration; the default one is assumed. Empty for a proxy whose settings are not read.
     worker_processes : Setting of str
         A number or ``auto``.
     notes : tuple of ConfNote
