@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcapdiag.analysis.attempts import judge_attempts
+from pcapdiag.analysis.icmp import tie_icmp
 from pcapdiag.analysis.inputs import NO_INPUTS, Inputs
 from pcapdiag.analysis.losses import build_losses
 from pcapdiag.analysis.model import Analysis
@@ -241,6 +243,9 @@ def build_analysis(
     proxies, upstream_endpoints = inputs.proxy_addresses, inputs.upstream_endpoints
     legs = assign_legs(connections, exchanges, proxies=proxies, upstreams=upstream_endpoints)
     losses, truncated = build_losses(connections, exchanges, key_segments, texts, legs)
+    asides = tuple(run.asides.kept) if run.asides is not None else ()
+    losses, truncated = tie_icmp(losses, asides), tie_icmp(truncated, asides)
+    losses = judge_attempts(losses, connections, run.totals.last_ts_ns)
     upstreams = measure_upstreams(connections, exchanges, legs, losses, texts)
     points = tuple(_capture_points(connections, legs, len(captures)))
     totals = run.totals
@@ -263,7 +268,7 @@ def build_analysis(
         n_retransmissions=totals.retransmissions,
         notes=tuple(_connection_notes(connections)),
         undecoded_reasons={i: int(n) for i, n in enumerate(run.reasons) if n},
-        asides=tuple(run.asides.kept) if run.asides is not None else (),
+        asides=asides,
     )
 
 

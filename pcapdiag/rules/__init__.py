@@ -18,8 +18,11 @@ from pcapdiag.rules.pd204_slow_upstream import SlowUpstream
 from pcapdiag.rules.pd206_proxy_abort import ProxyAbort
 from pcapdiag.rules.pd301_connect_refused import ConnectRefused
 from pcapdiag.rules.pd302_connect_timeout import ConnectTimeout
+from pcapdiag.rules.pd303_accept_queue_overflow import AcceptQueueOverflow
+from pcapdiag.rules.pd305_connect_unreachable import ConnectUnreachable
 from pcapdiag.rules.pd401_oversized_response_head import OversizedResponseHead
 from pcapdiag.rules.pd402_invalid_response import InvalidResponse
+from pcapdiag.rules.pd502_mtu_black_hole import MtuBlackHole
 from pcapdiag.rules.pd601_no_live_upstreams import NoLiveUpstreams
 from pcapdiag.rules.pd901_retried_failure import RetriedFailure
 from pcapdiag.rules.pd999_undetermined import Undetermined
@@ -42,8 +45,11 @@ RULES: tuple[type[Rule], ...] = (
     ProxyAbort,
     ConnectRefused,
     ConnectTimeout,
+    AcceptQueueOverflow,
+    ConnectUnreachable,
     OversizedResponseHead,
     InvalidResponse,
+    MtuBlackHole,
     NoLiveUpstreams,
     RetriedFailure,
     Undetermined,

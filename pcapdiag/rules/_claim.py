@@ -26,12 +26,15 @@ class Claim:
         The segment that ended the connection, if one did.
     texts : dict of Key to str
         What single segments prove, in words; the others get the usual words.
+    subject : str
+        What the finding is about where that is not the upstream: one cause of failures at many.
     """
 
     confidence: Confidence
     group: str = ""
     closing: KeySegment | None = None
     texts: dict[Key, str] = field(default_factory=dict)
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,7 +199,7 @@ class CauseRule(Rule):
         for loss, claim in claims:
             weighed = weigh(self.proofs, claim, arrivals.get((loss.connection.conn, loss.depth)))
             weighed = weigh_ends(self.proofs, weighed, proof_of(analysis, loss))
-            groups[str(loss.connection.resp), claim.group].append((loss, weighed))
+            groups[claim.subject or str(loss.connection.resp), claim.group].append((loss, weighed))
         for (subject, name), members in groups.items():
             losses, its_claims = zip(*members, strict=True)
             group = Group(subject, name, losses, its_claims)

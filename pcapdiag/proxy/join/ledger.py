@@ -84,6 +84,8 @@ class WireTry:
         [bytes] Of the response, as far as it came.
     response_frame, closing_frame : int
         0-based frames of its first byte, and of the first FIN or RST.
+    icmp_ns, icmp_errno : int
+        [ns] First ICMP error that quotes the SYN, and the errno that it gives the proxy.
     """
 
     conn: int
@@ -112,6 +114,8 @@ class WireTry:
     closing_frame: int = -1
     is_end_known: bool = True
     held_back_ns: int = -1
+    icmp_ns: int = -1
+    icmp_errno: int = -1
 
     @property
     def is_connect(self) -> bool:
