@@ -135,6 +135,7 @@ def last_heard_ns(analysis: Analysis, address: str) -> int:
     for loss in analysis.losses:
         if loss.connection.resp.address == address:
             times += [segment.ts_ns for segment in loss.keys.values() if segment.dir == Direction.RESP]
+            times += [error.ts_ns for error in loss.icmp if format_address(*error.sender) == address]
     return max(times)
 
 

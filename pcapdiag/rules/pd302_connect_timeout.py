@@ -8,11 +8,12 @@ from pcapdiag.analysis.far_end import ProofKind
 from pcapdiag.analysis.model import AttemptSign
 from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
-from pcapdiag.base.units import NS_PER_S, about, count_of, format_ts_ns
+from pcapdiag.base.units import NS_PER_S, about, count_of
 from pcapdiag.proxy.conf.describe import RETRY
 from pcapdiag.proxy.join.symptoms import Symptom, symptom_of
 from pcapdiag.rules._attempts import (
     icmp_answer,
+    icmp_words,
     is_left_waiting,
     is_scan,
     is_silent,
@@ -160,13 +161,21 @@ def _state_of_upstream(analysis: Analysis, group: Group) -> tuple[str, str]:
             " route and no packet filter is at fault."
         )
         return state, check
+    filtered = [error for loss in analysis.losses if loss.connection.resp == peer and (error := icmp_answer(loss))]
+    if filtered:
+        return (
+            f" Other attempts were answered by {icmp_words(filtered)}: most likely what sends that drops these.",
+            f"Look at what sends these ICMP errors first. Then check {queue}.",
+        )
     if heard >= first:
         return (
             " The machine itself was there: other packets came from it meanwhile.",
             f"Check on the upstream {queue}; then whether a packet filter drops what goes to {subject}.",
         )
     reach = f"Check whether {subject} is up and can be reached from the proxy (power, route, packet filter, address)"
-    since = f" Nothing came from it after {format_ts_ns(heard)}" if heard >= 0 else " Nothing at all came from it"
+    rest = about(max(analysis.last_ts_ns - first, 0))
+    since = " Nothing came from it"
+    since += f" any more in the {rest} until the capture's end" if heard >= 0 else " at all"
     down = ": it is down, cut off, or accepts nothing. It is not slow, and no longer timeout helps."
     return since + down, f"{reach}; if it is up, {queue}."
 

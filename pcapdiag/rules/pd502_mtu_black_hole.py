@@ -117,8 +117,8 @@ class MtuBlackHole(CauseRule):
                 refuted_by="One of these segments at the upstream, or a request as large that was answered meanwhile.",
                 remedy=(
                     f"Measure what gets through from the proxy: ping -M do -s 1472 {address} (1,500 bytes with"
-                    " headers), then smaller. If large packets vanish, let ICMP fragmentation needed through to the proxy."
-                    f" {_SMALLER}"
+                    " headers), then smaller. If large packets vanish, let ICMP fragmentation needed through to the"
+                    f" proxy. {_SMALLER}"
                 ),
                 severity=None if len(group.losses) > 1 else Severity.WARNING,
             )

@@ -9,7 +9,7 @@ from itertools import count
 
 import numpy as np
 
-from pcapdiag.analysis.model import Analysis, Connection, Endpoint, IdleTimeout, KeySegment, Loss, Upstream
+from pcapdiag.analysis.model import Analysis, AttemptSign, Connection, Endpoint, IdleTimeout, KeySegment, Loss, Upstream
 from pcapdiag.base.codes import (
     CapturePoint,
     ClosingKind,
@@ -149,13 +149,15 @@ class Scene:
         in_connection = {n: changes.pop(n) for n in list(changes) if n in Connection.__slots__}
         return replace(loss, connection=replace(connection, **in_connection), **changes)
 
-    def attempt(self, *segments, late=0.0, syn_frames=None):
-        """Return one failed connection attempt."""
+    def attempt(self, *segments, late=0.0, syn_frames=None, sign=None, icmp=(), **in_connection):
+        """Return one failed connection attempt; by itself it stands beside other packets to the proxy."""
         number = next(self.counter)
         at = self.t0 + round((late + 10_000) * MS)
         keys = {s.key: self._key(s, at, 100 * number + i) for i, s in enumerate((syn(), *segments))}
         if syn_frames is None:
             syn_frames = 1 + sum(s.key is Key.RETRANSMISSION for s in segments)
+        if sign is None:
+            sign = AttemptSign.WITNESSED | (AttemptSign.REPEATED if syn_frames > 1 else AttemptSign.NONE)
         connection = replace(
             self.connection(number, first_ts_ns=at),
             resp_isn=-1,
@@ -165,7 +167,10 @@ class Scene:
             handshake_orig_ns=-1,
             resp_ttl=-1,
         )
+        connection = replace(connection, **in_connection)
         return Loss(
+            attempt=sign,
+            icmp=tuple(icmp),
             connection=connection,
             depth=-1,
             request_frame=keys[Key.SYN].frame,
