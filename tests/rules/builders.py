@@ -24,7 +24,10 @@ from pcapdiag.base.codes import (
 )
 from pcapdiag.base.columns import CONNECTIONS, EXCHANGES, KEY_SEGMENTS
 from pcapdiag.base.tables import ByteStore, Table
+from pcapdiag.base.units import parse_address
+from pcapdiag.engine.asides.icmp import _MEANINGS, IcmpError
 from pcapdiag.engine.capture.batch import Capture, CaptureFile
+from pcapdiag.rules.diagnose import assign_causes, diagnose
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -90,6 +93,34 @@ def syn(at=0.0):
 
 def syn_again(at):
     return Seg(Key.RETRANSMISSION, at, 0, -1, 0, TcpFlag.SYN)
+
+
+def icmp_error(loss, its_type=3, code=1, at=40.0, sender=(0, 0xFFFF0A0101FE), mtu=-1):
+    """Return an ICMP error about the first segment of an attempt or request, `at` ms after it."""
+    kind, words, errno = _MEANINGS[4][its_type, code]
+    connection = loss.connection
+    return IcmpError(
+        capture_idx=0,
+        frame=loss.request_frame + 50,
+        ts_ns=loss.request_ts_ns + round(at * MS),
+        sender=sender,
+        ttl=64,
+        version=4,
+        type=its_type,
+        code=code,
+        kind=kind,
+        words=words,
+        errno=errno,
+        mtu=mtu,
+        src=(*parse_address(connection.orig.address), connection.orig.port),
+        dst=(*parse_address(connection.resp.address), connection.resp.port),
+        seq=connection.orig_isn if loss.is_connect else loss.request_seq,
+    )
+
+
+def with_icmp(loss, **error):
+    """Return the loss with one such error."""
+    return replace(loss, icmp=(icmp_error(loss, **error),))
 
 
 def refused(at):
@@ -299,6 +330,25 @@ class Scene:
             ip_id=0,
             fate=Fate.NEW,
         )
+
+
+def causes_of(analysis):
+    """Return how many losses have each cause."""
+    return {code: len(claims) for code, claims in assign_causes(analysis).items() if claims}
+
+
+def found(analysis):
+    """Return the findings that explain losses."""
+    return [f for f in diagnose(analysis).findings if f.code in causes_of(analysis)]
+
+
+def with_connections(analysis, **columns):
+    """Return the analysis with columns of its connections, all of which lead to the upstream of all scenes."""
+    rows = analysis.connections.rows.copy()
+    rows["resp_lo"], rows["resp_port"] = parse_address(UPSTREAM.address)[1], UPSTREAM.port
+    for name, value in columns.items():
+        rows[name] = value
+    return replace(analysis, connections=Table(CONNECTIONS, rows))
 
 
 def only(diagnosis, code):
