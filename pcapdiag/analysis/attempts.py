@@ -81,6 +81,17 @@ def judge_attempts(losses: Sequence[Loss], connections: Table, last_ts_ns: int) 
     )
 
 
+def is_still_open(loss: Loss, last_ts_ns: int) -> bool:
+    """Tell whether a request or attempt was less than a second old, and in order, when the capture ended."""
+    ends = (Key.RESP_FIN, Key.RESP_RST, Key.ORIG_FIN, Key.ORIG_RST)
+    return (
+        last_ts_ns - loss.request_ts_ns < NS_PER_S
+        and not loss.retransmissions
+        and not loss.icmp
+        and not any(key in loss.keys for key in ends)
+    )
+
+
 def _opened_after_all(attempts: Sequence[Loss], connections: Table) -> set[int]:
     """Return attempts whose SYN was accepted: the capture shows the SYN-ACK elsewhere, or that its sender had one."""
     rows = connections.rows

@@ -174,21 +174,40 @@ def _turns(report: Report, n_requests: int) -> str:
 
 def _lost(report: Report) -> str:
     totals = report.totals
-    requests = totals.unanswered - totals.failed_connects
+    # What is told for information failed nobody: requests still open at the capture's end, the other address family.
+    told = [f for f in report.findings if f.severity < Severity.WARNING and f.failures and f.occurrences]
+    told_connects = sum(f.failures for f in told if f.occurrences[0].depth < 0)
+    told_requests = sum(f.failures for f in told) - told_connects
+    requests = totals.unanswered - totals.failed_connects - told_requests
+    connects = totals.failed_connects - told_connects
+    beside = [
+        *([count_of(told_requests, "request")] if told_requests else []),
+        *([count_of(told_connects, "connection attempt")] if told_connects else []),
+    ]
     parts = []
     if requests:
         n_requests = sum(u.exchanges for u in report.upstreams)
         parts.append(f"{requests:,} of {count_of(n_requests, 'request')} got no answer")
-    if totals.failed_connects:
-        parts.append(f"{count_of(totals.failed_connects, 'connection attempt')} failed")
+    if connects:
+        parts.append(f"{count_of(connects, 'connection attempt')} failed")
     if totals.truncated:
         parts.append(f"{count_of(totals.truncated, 'response')} {'was' if totals.truncated == 1 else 'were'} cut off")
-    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
+    text = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
+    if not beside:
+        return text
+    n_beside = told_requests + told_connects
+    verb = "was" if n_beside == 1 else "were"
+    kind = f"{verb} still open when the capture ended"
+    if n_beside != totals.still_open:
+        kind = f"{'is' if n_beside == 1 else 'are'} told for information only"
+    told_too = f"{' and '.join(beside)} {kind}"
+    return f"{text} ({told_too})" if text else f"No request is known to be lost; {told_too}"
 
 
 def _causes(report: Report) -> str:
     """Return the cause of most of the failures, and how many have others."""
-    causes = sorted((g for g in finding_groups(report) if g.failures), key=lambda g: -g.failures)
+    groups = (g for g in finding_groups(report) if g.failures)
+    causes = sorted(groups, key=lambda g: (g.head.severity < Severity.WARNING, -g.failures))
     if not causes:
         return "their causes are not shown"
     first, *others = causes

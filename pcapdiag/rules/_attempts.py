@@ -9,12 +9,15 @@ import numpy as np
 from pcapdiag.analysis.model import AttemptSign
 from pcapdiag.base.codes import ClosingKind, Direction, Key, Outcome
 from pcapdiag.base.sequence import sequence_difference
-from pcapdiag.base.units import count_of, format_address, parse_address
+from pcapdiag.base.units import about, count_of, format_address, parse_address
 from pcapdiag.engine.asides.icmp import IcmpKind
+from pcapdiag.rules._rule import GroupText
 from pcapdiag.rules._wire import proxy_closing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from pcapdiag.analysis.model import Analysis, Endpoint, KeySegment, Loss
     from pcapdiag.engine.asides.icmp import IcmpError
@@ -110,33 +113,61 @@ def icmp_words(errors: Iterable[IcmpError]) -> str:
     return "; ".join(parts)
 
 
-def last_heard_ns(analysis: Analysis, address: str) -> int:
-    """Return when the capture last shows for certain that something came from an upstream's address; -1 if never.
+def heard_ns(analysis: Analysis, address: str) -> NDArray[np.int64]:
+    """Return when something came from an upstream's address for certain, in order [ns].
 
     Openings, answers, closings and the acknowledgements of the proxy's: bare acknowledgements in between are not kept,
-    so that it may have been later.
+    so that there may have been more.
     """
     hi, lo = (np.uint64(half) for half in parse_address(address))
     rows = analysis.connections.rows
     mine = (rows["resp_hi"] == hi) & (rows["resp_lo"] == lo) & (rows["resp_frames"] > 0)
-    times = [-1]
-    times += rows["first_ts_ns"][mine & (rows["syn_ack_frames"] > 0)].tolist()
-    times += rows["closing_ts_ns"][mine & (rows["first_closer"] == Direction.RESP)].tolist()
     closed = mine & (rows["first_closer"] == Direction.ORIG) & (rows["closing_kind"] == ClosingKind.FIN)
-    times += [
-        int(row["closing_ts_ns"])
-        for row in rows[closed]
-        if row["resp_max_ack"] >= 0 and sequence_difference(int(row["resp_max_ack"]), int(row["closing_seq"])) >= 1
+    times = [
+        rows["first_ts_ns"][mine & (rows["syn_ack_frames"] > 0)],
+        rows["closing_ts_ns"][mine & (rows["first_closer"] == Direction.RESP)],
+        [
+            int(row["closing_ts_ns"])
+            for row in rows[closed]
+            if row["resp_max_ack"] >= 0 and sequence_difference(int(row["resp_max_ack"]), int(row["closing_seq"])) >= 1
+        ],
     ]
     for chunk in analysis.exchanges.chunks():
         answered = mine[chunk["conn"]] & (chunk["outcome"] == Outcome.ANSWERED)
-        if answered.any():
-            times.append(int((chunk["request_ts_ns"][answered] + chunk["duration_ns"][answered]).max()))
+        times.append(chunk["request_ts_ns"][answered] + chunk["duration_ns"][answered])
     for loss in analysis.losses:
         if loss.connection.resp.address == address:
-            times += [segment.ts_ns for segment in loss.keys.values() if segment.dir == Direction.RESP]
-            times += [error.ts_ns for error in loss.icmp if format_address(*error.sender) == address]
-    return max(times)
+            times.append([segment.ts_ns for segment in loss.keys.values() if segment.dir == Direction.RESP])
+            times.append([error.ts_ns for error in loss.icmp if format_address(*error.sender) == address])
+    return np.sort(np.concatenate([np.asarray(part, dtype=np.int64) for part in times]))
+
+
+def was_there(analysis: Analysis, attempts: Sequence[Loss]) -> bool:
+    """Tell whether something came from the upstream while it left SYNs without an answer.
+
+    That is during one of the attempts; or between them, if it accepted no connection there: then it had not just been
+    away and come back.
+    """
+    peer = attempts[0].connection.resp
+    heard = heard_ns(analysis, peer.address)
+    spans = [(loss.request_ts_ns, max(loss.connection.last_ts_ns, loss.request_ts_ns)) for loss in attempts]
+    if any(_n_within(heard, low, high) for low, high in spans):
+        return True
+    low, high = min(low for low, _ in spans), max(high for _, high in spans)
+    rows = rows_of_peer(analysis, peer)
+    opened = np.sort(rows["first_ts_ns"][rows["syn_ack_frames"] > 0])
+    return _n_within(heard, low, high) > 0 and not _n_within(opened, low, high)
+
+
+def silence_ns(analysis: Analysis, address: str, at_ns: int) -> tuple[int, int]:
+    """Return between which times nothing came from an upstream's address around a moment; -1 for no such time."""
+    heard = heard_ns(analysis, address)
+    place = int(np.searchsorted(heard, at_ns, side="right"))
+    return int(heard[place - 1]) if place else -1, int(heard[place]) if place < len(heard) else -1
+
+
+def _n_within(times: NDArray[np.int64], low: int, high: int) -> int:
+    return int(np.searchsorted(times, high, side="right") - np.searchsorted(times, low, side="left"))
 
 
 def is_left_waiting(loss: Loss) -> bool:
@@ -148,11 +179,57 @@ def is_left_waiting(loss: Loss) -> bool:
     return not replies or (given_up is not None and min(replies) >= given_up.ts_ns)
 
 
-def is_down_since(analysis: Analysis, address: str, since_ns: int) -> bool:
-    """Tell whether nothing came from an upstream's address since a time, and even SYNs got no answer."""
-    heard = last_heard_ns(analysis, address)
-    return heard < since_ns and any(
-        is_silent(loss) and loss.attempt & AttemptSign.REPEATED and loss.request_ts_ns >= since_ns
+def syns_while_silent(analysis: Analysis, address: str, at_ns: int) -> tuple[int, int]:
+    """Return how many attempts got nothing while nothing at all came from an upstream, and for how long [ns] that was.
+
+    0 and 0 where it is only slow: no SYN was repeated in vain in that silence.
+    """
+    since, until = silence_ns(analysis, address, at_ns)
+    until = until if until >= 0 else analysis.last_ts_ns + 1
+    n = sum(
+        is_silent(loss) and bool(loss.attempt & AttemptSign.REPEATED) and since < loss.request_ts_ns < until
         for loss in analysis.losses
         if loss.connection.resp.address == address
+    )
+    return (n, until - max(since, analysis.first_ts_ns)) if n else (0, 0)
+
+
+def down_words(analysis: Analysis, group: Group, did: str) -> GroupText | None:
+    """Return what to say of lost requests whose upstream was gone; None where it was not, or nothing shows it.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        All tables.
+    group : Group
+        The requests; all of them have to lie in the same silence.
+    did : str
+        What became of them, a clause.
+
+    Returns
+    -------
+    GroupText or None
+        No longer timeout helps there.
+    """
+    address = group.losses[0].connection.resp.address
+    ends = [claim.closing.ts_ns if claim.closing is not None else -1 for claim in group.claims]
+    silences = {silence_ns(analysis, address, end) for end in (min(ends), max(ends))}
+    # A machine that is there acknowledges the FIN with which the proxy gives up.
+    if min(ends) < 0 or len(silences) > 1 or max(since for since, _ in silences) >= min(ends):
+        return None
+    n, silence = syns_while_silent(analysis, address, max(ends))
+    if not n:
+        return None
+    attempts = count_of(n, "connection attempt")
+    return GroupText(
+        message=(
+            f"{did} Nothing at all came from {address} for {about(silence)}, and {attempts} to it got no answer either:"
+            " it is down, cut off, or accepts nothing. It is not slow."
+        ),
+        refuted_by="Any packet of the upstream in that time, in a capture at the upstream.",
+        remedy=(
+            f"Find out what happened to {group.subject} at that moment: a machine that went down or froze, a route or a"
+            " packet filter that was changed. No longer timeout helps; a shorter one lets the proxy ask another peer"
+            " sooner."
+        ),
     )

@@ -9,6 +9,7 @@ from pcapdiag.base.codes import ExchangeFlag
 from pcapdiag.base.findings import RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.describe import RETRY
+from pcapdiag.rules._attempts import down_words
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._patience import give_ups
@@ -88,6 +89,9 @@ class SlowUpstream(CauseRule):
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         n = len(group.losses)
+        gone = down_words(analysis, group, f"{group.subject} took {count_of(n, 'request')}.")
+        if gone is not None:
+            return gone
         timeout = group.group.removeprefix("timeout-")
         late = sum(bool(loss.flags & ExchangeFlag.LATE_ANSWER) for loss in group.losses)
         answered = _too_late(late, n)

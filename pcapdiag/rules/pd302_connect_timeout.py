@@ -17,9 +17,10 @@ from pcapdiag.rules._attempts import (
     is_left_waiting,
     is_scan,
     is_silent,
-    last_heard_ns,
     logged_keys,
     others_opened,
+    silence_ns,
+    was_there,
 )
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
@@ -138,7 +139,7 @@ def _state_of_upstream(analysis: Analysis, group: Group) -> tuple[str, str]:
     """Say whether the upstream was there while it did not answer, and where to look then."""
     subject, address = group.subject, group.losses[0].connection.resp.address
     first = min(loss.request_ts_ns for loss in group.losses)
-    heard = last_heard_ns(analysis, address)
+    there = was_there(analysis, group.losses)
     last = max(loss.connection.last_ts_ns for loss in group.losses)
     peer = group.losses[0].connection.resp
     waiting = sum(
@@ -150,7 +151,7 @@ def _state_of_upstream(analysis: Analysis, group: Group) -> tuple[str, str]:
         "whether its accept queue overflows (`ss -ltn`: Recv-Q above Send-Q; `nstat -az TcpExtListenOverflows`): too"
         " few workers, or a listen backlog that is too short"
     )
-    if waiting and heard >= first:
+    if waiting and there:
         were = "was" if waiting == 1 else "were"
         state = (
             f" Its machine was there: {count_of(waiting, 'connection')} to it {were} opened by its kernel and left"
@@ -167,17 +168,20 @@ def _state_of_upstream(analysis: Analysis, group: Group) -> tuple[str, str]:
             f" Other attempts were answered by {icmp_words(filtered)}: most likely what sends that drops these.",
             f"Look at what sends these ICMP errors first. Then check {queue}.",
         )
-    if heard >= first:
+    if there:
         return (
             " The machine itself was there: other packets came from it meanwhile.",
             f"Check on the upstream {queue}; then whether a packet filter drops what goes to {subject}.",
         )
     reach = f"Check whether {subject} is up and can be reached from the proxy (power, route, packet filter, address)"
-    rest = about(max(analysis.last_ts_ns - first, 0))
-    since = " Nothing came from it"
-    since += f" any more in the {rest} until the capture's end" if heard >= 0 else " at all"
+    since, until = silence_ns(analysis, address, first)
+    if 0 <= until <= last:
+        # It came back in between, and went again.
+        return "", f"{reach}; if it is up, {queue}."
+    silent = about((until if until >= 0 else analysis.last_ts_ns) - max(since, analysis.first_ts_ns))
+    state = f" Nothing came from it for {silent}" if since >= 0 or until >= 0 else " Nothing came from it at all"
     down = ": it is down, cut off, or accepts nothing. It is not slow, and no longer timeout helps."
-    return since + down, f"{reach}; if it is up, {queue}."
+    return state + down, f"{reach}; if it is up, {queue}."
 
 
 def _scan_words(group: Group) -> GroupText:

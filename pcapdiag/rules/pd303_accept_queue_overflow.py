@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ from pcapdiag.analysis.model import AttemptSign
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.units import count_of
 from pcapdiag.proxy.conf.describe import RETRY
-from pcapdiag.rules._attempts import is_left_waiting, is_silent, last_heard_ns, rows_of_peer
+from pcapdiag.rules._attempts import is_left_waiting, is_silent, rows_of_peer, was_there
 from pcapdiag.rules._claim import Claim
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import certainty, proxy_closing
@@ -106,12 +107,15 @@ class AcceptQueueOverflow(CauseRule):
 
 def _silent_spans(analysis: Analysis) -> dict[Endpoint, tuple[int, int]]:
     """Return for each upstream that was there and left SYNs unanswered when it did so [ns], first and last."""
-    spans: dict[Endpoint, tuple[int, int]] = {}
+    attempts: dict[Endpoint, list[Loss]] = defaultdict(list)
     for loss in analysis.losses:
         if is_silent(loss) and loss.attempt & AttemptSign.REPEATED:
-            first, last = spans.get(loss.connection.resp, (loss.request_ts_ns, 0))
-            spans[loss.connection.resp] = min(first, loss.request_ts_ns), max(last, loss.connection.last_ts_ns)
-    return {peer: span for peer, span in spans.items() if last_heard_ns(analysis, peer.address) >= span[0]}
+            attempts[loss.connection.resp].append(loss)
+    return {
+        peer: (min(x.request_ts_ns for x in losses), max(x.connection.last_ts_ns for x in losses))
+        for peer, losses in attempts.items()
+        if was_there(analysis, losses)
+    }
 
 
 def _until_ns(loss: Loss) -> int:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pcapdiag.analysis.attempts import SCAN_ENDPOINTS
+from pcapdiag.analysis.attempts import SCAN_ENDPOINTS, is_still_open
 from pcapdiag.analysis.build import build_analysis
 from pcapdiag.analysis.model import AttemptSign
 from pcapdiag.base.codes import Key
@@ -175,3 +175,18 @@ def test_syns_that_a_kernel_repeats_are_no_scan(tmp_path):
 def test_syns_that_the_capture_ends_after_are_no_scan_yet(tmp_path):
     data = merged(*probes(40, 0.001))
     assert not any(loss.attempt & AttemptSign.SCAN for loss in analysis_of(tmp_path, data).losses)
+
+
+@pytest.mark.parametrize(
+    ("script", "is_open"),
+    [
+        ("+0 > S", True),
+        ("+0 > S\n+0.5 @1 > S", True),
+        ("+0 > S\n+1.5 @1 > S", False),
+        ("+0 > S\n+0.5 > S 0:0(0)", False),
+        ("+0 > S\n+0.1 < R. 0:0(0) ack 1", False),
+    ],
+)
+def test_what_is_under_a_second_old_at_the_end_is_still_open(tmp_path, script, is_open):
+    analysis = analysis_of(tmp_path, write_capture(parse(script)))
+    assert is_still_open(analysis.losses[0], analysis.last_ts_ns) == is_open

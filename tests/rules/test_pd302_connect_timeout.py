@@ -111,7 +111,7 @@ def test_an_upstream_from_which_nothing_comes_is_down_and_not_slow():
 
 def test_a_machine_that_goes_on_acknowledging_is_there():
     scene = Scene()
-    late = scene.lost(acknowledged(9_000), proxy_fin(9_001), late=0, idle_ms=17)
+    late = scene.lost(acknowledged(1_000), proxy_fin(9_001), late=0, idle_ms=17)
     finding = only(diagnose(scene.analysis(scene.attempt(syn_again(1000), late=100), late)), "PD302")
     assert "The machine itself was there" in finding.message
 
