@@ -200,8 +200,7 @@ def _lost(report: Report) -> str:
     kind = f"{verb} still open when the capture ended"
     if n_beside != totals.still_open:
         kind = f"{'is' if n_beside == 1 else 'are'} told for information only"
-    told_too = f"{' and '.join(beside)} {kind}"
-    return f"{text} ({told_too})" if text else f"No request is known to be lost; {told_too}"
+    return f"{text} ({' and '.join(beside)} {kind})" if text else "No request is known to be lost; for information"
 
 
 def _causes(report: Report) -> str:
@@ -215,6 +214,8 @@ def _causes(report: Report) -> str:
     n_failures = report.totals.unanswered + report.totals.truncated
     share = f", {count_of(first.failures, 'time')}" if first.failures < n_failures else ""
     text = f"{_first_lower(head.title.rstrip('.'))} ({head.code} {head.name}, {head.confidence.name.lower()}{share})"
+    if head.severity < Severity.WARNING:
+        text = f"{_first_lower(head.message.rstrip('.'))} ({head.code} {head.name})"
     if others:
         text += "; besides " + ", ".join(f"{g.failures:,} x {g.head.code} {g.head.name}" for g in others)
     # A response that the proxy itself cut off has no finding, nor has what --select leaves out.
