@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcapdiag.analysis.attempts import judge_attempts
 from pcapdiag.analysis.handshake import HTTP2
+from pcapdiag.analysis.icmp import tie_icmp
 from pcapdiag.analysis.inputs import NO_INPUTS, Inputs
 from pcapdiag.analysis.losses import build_losses
 from pcapdiag.analysis.model import Analysis
@@ -254,6 +256,8 @@ def build_analysis(
     legs[twins.is_twin] = Leg.UNKNOWN
     losses, truncated, early = build_losses(connections, exchanges, key_segments, texts, legs)
     asides = tuple(run.asides.kept) if run.asides is not None else ()
+    losses, truncated = tie_icmp(losses, asides), tie_icmp(truncated, asides)
+    losses = judge_attempts(losses, connections, run.totals.last_ts_ns)
     view = read_tls(connections, asides)
     losses, truncated = settle_losses(losses, truncated, view, connections, exchanges, texts, legs)
     early = tuple(loss for loss in early if view.http2[loss.connection.conn] == HTTP2.NO)

@@ -20,6 +20,7 @@ from pcapdiag.engine.tcp.uid import connection_uid
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pcapdiag.analysis.model import Loss
     from pcapdiag.base.findings import Finding
     from pcapdiag.base.tables import ByteSource
     from pcapdiag.privacy.anonymize import Anonymizer
@@ -91,7 +92,28 @@ def disguise_analysis(analysis: Analysis, anonymizer: Anonymizer) -> Analysis:
     rest: dict[str, Any] = {
         f.name: getattr(analysis, f.name) for f in dataclasses.fields(analysis) if f.name not in kept
     }
+    for name in ("losses", "truncated"):
+        rest[name] = tuple(_with_other_errors(loss, anonymizer) for loss in rest[name])
+    # Which frames they are is all that is still asked of them; their bytes hold addresses and more.
+    nobody = (0, 0, -1)
+    rest["asides"] = tuple(dataclasses.replace(a, src=nobody, dst=nobody, data=b"") for a in analysis.asides)
     return Analysis(**kept, **disguise(rest, anonymizer))
+
+
+def _with_other_errors(loss: Loss, anonymizer: Anonymizer) -> Loss:
+    """Return the loss with other addresses in the ICMP errors that are about it."""
+    if not loss.icmp:
+        return loss
+    errors = tuple(
+        dataclasses.replace(
+            error,
+            sender=anonymizer.address(*error.sender),
+            src=(*anonymizer.address(*error.src[:2]), error.src[2]),
+            dst=(*anonymizer.address(*error.dst[:2]), error.dst[2]),
+        )
+        for error in loss.icmp
+    )
+    return dataclasses.replace(loss, icmp=errors)
 
 
 def disguise(value: _T, anonymizer: Anonymizer) -> _T:

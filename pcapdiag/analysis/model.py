@@ -7,6 +7,7 @@ column, not another input.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntFlag
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pcapdiag.base.findings import Note
     from pcapdiag.base.tables import ByteStore, Table
     from pcapdiag.engine.asides.collect import Aside
+    from pcapdiag.engine.asides.icmp import IcmpError
     from pcapdiag.engine.capture.batch import Capture
     from pcapdiag.proxy.conf.settings import ProxyKind, ProxySettings, UpstreamBlock
     from pcapdiag.proxy.join.arrivals import Arrival
@@ -117,6 +119,22 @@ class Connection:
     keep_alive_s: int
 
 
+class AttemptSign(IntFlag):
+    """What the rest of the capture says of a connection attempt that failed."""
+
+    NONE = 0
+    REPEATED = 1
+    """The SYN was sent again as a kernel does it, at intervals that do not shrink: nothing had answered."""
+    MADE_UP = 2
+    """It was sent again as no kernel does it."""
+    WITNESSED = 4
+    """Meanwhile the capture holds packets to its originator: an answer would be there."""
+    RACED = 8
+    """Its client had opened a connection to the same port in the other address family at once (happy eyeballs)."""
+    SCAN = 16
+    """One of many single SYNs of one source to many ports or hosts within seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loss:
     """One unanswered request, or one failed connection attempt (`depth` -1), or one truncated response.
@@ -131,6 +149,10 @@ class Loss:
         The segments seen; a missing key was not seen, which is not "did not happen".
     handshake : TlsHandshake or None
         The TLS handshake that failed: no request was sent, or one in clear to a port that speaks TLS.
+    icmp : tuple of IcmpError
+        ICMP errors that quote its SYN, its request or the response to it; the first ones where they are many.
+    attempt : AttemptSign
+        Of a connection attempt.
     """
 
     connection: Connection
@@ -152,6 +174,8 @@ class Loss:
     truncated: bool
     keys: dict[Key, KeySegment]
     handshake: TlsHandshake | None = None
+    icmp: tuple[IcmpError, ...] = ()
+    attempt: AttemptSign = AttemptSign.NONE
 
     @property
     def method_name(self) -> str:

@@ -127,6 +127,7 @@ def _from_loss(loss: Loss) -> WireTry:
         return segment.ts_ns if segment is not None else -1
 
     is_late = bool(loss.flags & ExchangeFlag.LATE_ANSWER)
+    icmp = loss.icmp[0] if loss.is_connect and loss.icmp else None
     sent = [at(key) for key in (Key.REQUEST_END, Key.RETRANSMISSION, Key.LAST_RETRANSMISSION)]
     return WireTry(
         conn=loss.connection.conn,
@@ -156,6 +157,8 @@ def _from_loss(loss: Loss) -> WireTry:
         closing_frame=loss.connection.closing_frame,
         held_back_ns=at(Key.ORIG_FIN) if loss.is_acknowledged_too_late else -1,
         is_handshake=loss.handshake is not None,
+        icmp_ns=icmp.ts_ns if icmp is not None else -1,
+        icmp_errno=icmp.errno if icmp is not None else -1,
     )
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from typing import TYPE_CHECKING
 
+from pcapdiag.analysis.attempts import is_still_open
 from pcapdiag.analysis.handshake import HTTP2
 from pcapdiag.base.codes import CapturePoint, Direction, Leg, Outcome, Protocol
 from pcapdiag.base.findings import Confidence, Note, Role
@@ -113,6 +114,7 @@ def build_report(
             retransmissions=analysis.n_retransmissions,
             turns=turns,
             pending=pending,
+            still_open=sum(is_still_open(loss, analysis.last_ts_ns) for loss in analysis.losses),
         ),
         upstreams=tuple(_upstream(u) for u in analysis.upstreams),
         findings=tuple(builder.finding(f) for f in findings),

@@ -111,7 +111,8 @@ def _relative_time(delta_ns: int) -> str:
 
 
 def _segment_text(evidence: EvidenceFrame) -> str:
-    parts = [",".join(evidence.flags)]
+    # A segment without flags is no TCP segment: an ICMP error.
+    parts = [",".join(evidence.flags) or evidence.label]
     if evidence.rel_seq >= 0:
         parts.append(f"{evidence.rel_seq}:{evidence.rel_seq + evidence.payload_len}({evidence.payload_len})")
     elif evidence.payload_len:

@@ -86,7 +86,8 @@ class Totals:
 
     Truncated responses began and were cut off: their requests are not unanswered. `turns` are those exchanges with
     upstreams that are no HTTP/1 in the clear, but turns of bytes (TLS, FastCGI and others), `pending` those whose
-    response was still coming when the capture ended. What only the far end's captures hold is not counted.
+    response was still coming when the capture ended. `still_open` of `unanswered` were less than a second old when the
+    capture ended, and nothing spoke against an answer. What only the far end's captures hold is not counted.
     """
 
     frames: int
@@ -99,6 +100,7 @@ class Totals:
     retransmissions: int
     turns: int = 0
     pending: int = 0
+    still_open: int = 0
 
 
 @dataclass(frozen=True, slots=True)

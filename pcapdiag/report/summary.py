@@ -235,21 +235,39 @@ def _turns(report: Report, n_requests: int) -> str:
 
 def _lost(report: Report) -> str:
     totals = report.totals
-    requests = totals.unanswered - totals.failed_connects
+    # What is told for information failed nobody: requests still open at the capture's end, the other address family.
+    told = [f for f in report.findings if f.severity < Severity.WARNING and f.failures and f.occurrences]
+    told_connects = sum(f.failures for f in told if f.occurrences[0].depth < 0)
+    told_requests = sum(f.failures for f in told) - told_connects
+    requests = totals.unanswered - totals.failed_connects - told_requests
+    connects = totals.failed_connects - told_connects
+    beside = [
+        *([count_of(told_requests, "request")] if told_requests else []),
+        *([count_of(told_connects, "connection attempt")] if told_connects else []),
+    ]
     parts = []
     if requests:
         n_requests = sum(u.exchanges for u in report.upstreams)
         parts.append(f"{requests:,} of {count_of(n_requests, 'request')} got no answer")
-    if totals.failed_connects:
-        parts.append(f"{count_of(totals.failed_connects, 'connection attempt')} failed")
+    if connects:
+        parts.append(f"{count_of(connects, 'connection attempt')} failed")
     if totals.truncated:
         parts.append(f"{count_of(totals.truncated, 'response')} {'was' if totals.truncated == 1 else 'were'} cut off")
-    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
+    text = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
+    if not beside:
+        return text
+    n_beside = told_requests + told_connects
+    verb = "was" if n_beside == 1 else "were"
+    kind = f"{verb} still open when the capture ended"
+    if n_beside != totals.still_open:
+        kind = f"{'is' if n_beside == 1 else 'are'} told for information only"
+    return f"{text} ({' and '.join(beside)} {kind})" if text else "No request is known to be lost; for information"
 
 
 def _causes(report: Report) -> str:
     """Return the cause of most of the failures, and how many have others."""
-    causes = sorted((g for g in finding_groups(report) if g.failures), key=lambda g: -g.failures)
+    groups = (g for g in finding_groups(report) if g.failures)
+    causes = sorted(groups, key=lambda g: (g.head.severity < Severity.WARNING, -g.failures))
     if not causes:
         return "their causes are not shown"
     first, *others = causes
@@ -257,6 +275,8 @@ def _causes(report: Report) -> str:
     n_failures = report.totals.unanswered + report.totals.truncated
     share = f", {count_of(first.failures, 'time')}" if first.failures < n_failures else ""
     text = f"{_first_lower(head.title.rstrip('.'))} ({head.code} {head.name}, {head.confidence.name.lower()}{share})"
+    if head.severity < Severity.WARNING:
+        text = f"{_first_lower(head.message.rstrip('.'))} ({head.code} {head.name})"
     if others:
         text += "; besides " + ", ".join(f"{g.failures:,} x {g.head.code} {g.head.name}" for g in others)
     # A response that the proxy itself cut off has no finding, nor has what --select leaves out.

@@ -22,10 +22,13 @@ from pcapdiag.rules.pd207_close_during_upload import CloseDuringUpload
 from pcapdiag.rules.pd208_upgraded_connection_ended import UpgradedConnectionEnded
 from pcapdiag.rules.pd301_connect_refused import ConnectRefused
 from pcapdiag.rules.pd302_connect_timeout import ConnectTimeout
+from pcapdiag.rules.pd303_accept_queue_overflow import AcceptQueueOverflow
 from pcapdiag.rules.pd304_tls_handshake_failure import TlsHandshakeFailure
+from pcapdiag.rules.pd305_connect_unreachable import ConnectUnreachable
 from pcapdiag.rules.pd401_oversized_response_head import OversizedResponseHead
 from pcapdiag.rules.pd402_invalid_response import InvalidResponse
 from pcapdiag.rules.pd403_upstream_error_response import UpstreamErrorResponse
+from pcapdiag.rules.pd502_mtu_black_hole import MtuBlackHole
 from pcapdiag.rules.pd601_no_live_upstreams import NoLiveUpstreams
 from pcapdiag.rules.pd901_retried_failure import RetriedFailure
 from pcapdiag.rules.pd902_failure_outside_capture import FailureOutsideCapture
@@ -53,10 +56,13 @@ RULES: tuple[type[Rule], ...] = (
     UpgradedConnectionEnded,
     ConnectRefused,
     ConnectTimeout,
+    AcceptQueueOverflow,
     TlsHandshakeFailure,
+    ConnectUnreachable,
     OversizedResponseHead,
     InvalidResponse,
     UpstreamErrorResponse,
+    MtuBlackHole,
     NoLiveUpstreams,
     RetriedFailure,
     FailureOutsideCapture,

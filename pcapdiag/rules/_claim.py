@@ -28,6 +28,8 @@ class Claim:
         What single segments prove, in words; the others get the usual words.
     frames : tuple of Evidence
         Frames of the proof beyond the key segments.
+    subject : str
+        What the finding is about where that is not the upstream: one cause of failures at many.
     """
 
     confidence: Confidence
@@ -35,6 +37,7 @@ class Claim:
     closing: KeySegment | None = None
     texts: dict[Key, str] = field(default_factory=dict)
     frames: tuple[Evidence, ...] = ()
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING
 from pcapdiag.base.codes import Direction, ExchangeFlag, Key
 from pcapdiag.base.findings import Evidence
 from pcapdiag.base.sequence import relative_sequence, sequence_difference
+from pcapdiag.base.units import format_address, format_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pcapdiag.analysis.model import KeySegment, Loss
+    from pcapdiag.engine.asides.icmp import IcmpError
 
 MOST_WITH_EVIDENCE = 500
 """Occurrences of a finding that come with their frames: a flood of failures needs no flood of proofs."""
+
+_MOST_ICMP = 3
+"""Of the ICMP errors that quote one request again and again."""
 
 _LABELS = {
     Key.SYN: "SYN",
@@ -93,7 +98,32 @@ def build_evidence(loss: Loss, texts: Mapping[Key, str]) -> tuple[Evidence, ...]
                 text="; ".join(texts.get(s.key) or _usual_text(loss, s) for s in segments),
             )
         )
-    return tuple(evidence)
+    evidence += [_icmp_evidence(loss, error) for error in loss.icmp[:_MOST_ICMP]]
+    return tuple(sorted(evidence, key=lambda e: (e.ts_ns, e.frame)))
+
+
+def _icmp_evidence(loss: Loss, error: IcmpError) -> Evidence:
+    """Return the frame of an ICMP error, which travels to the sender of what it quotes."""
+    is_to_proxy = format_endpoint(*error.src) == str(loss.connection.orig)
+    if not loss.is_connect:
+        quoted = "a segment of the request" if is_to_proxy else "a segment of the response"
+    else:
+        quoted = "the SYN" if is_to_proxy else "the answer to the SYN"
+    mtu = f", MTU of the next hop {error.mtu:,} bytes" if error.mtu >= 0 else ""
+    return Evidence(
+        frame=error.frame,
+        ts_ns=error.ts_ns,
+        dir=int(Direction.RESP if is_to_proxy else Direction.ORIG),
+        flags=0,
+        seq=-1,
+        ack=-1,
+        rel_seq=-1,
+        rel_ack=-1,
+        payload_len=0,
+        ttl=error.ttl,
+        label=f"ICMP {error.words}",
+        text=f"{format_address(*error.sender)} says of {quoted}: {error.words}{mtu}",
+    )
 
 
 def _usual_text(loss: Loss, segment: KeySegment) -> str:

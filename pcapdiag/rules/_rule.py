@@ -213,7 +213,7 @@ class CauseRule(Rule):
             if proof is None or not proof.is_certain:
                 most = most_certain(self.code, "tcp" if loss.is_connect else loss.connection.protocol.name.lower())
                 weighed = replace(weighed, confidence=min(weighed.confidence, most))
-            groups[str(loss.connection.resp), claim.group].append((loss, weighed))
+            groups[claim.subject or str(loss.connection.resp), claim.group].append((loss, weighed))
         for (subject, name), members in groups.items():
             losses, its_claims = zip(*members, strict=True)
             group = Group(subject, name, losses, its_claims)

@@ -175,6 +175,6 @@ def _nothing_to_judge(analysis: Analysis) -> str:
         return "the capture holds no connection to an upstream"
     connections = analysis.connections
     both = (connections["orig_frames"] > 0) & (connections["resp_frames"] > 0)
-    if not (both & on_upstream_leg).any():
+    if not (both & on_upstream_leg).any() and not any(loss.icmp for loss in analysis.losses):
         return "only one direction of the connections to upstreams was captured"
     return ""

@@ -10,6 +10,7 @@ from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.describe import POOL
 from pcapdiag.proxy.conf.settings import ProxyKind
+from pcapdiag.rules._attempts import syns_while_silent
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._dialect import keep_probing, pool_setting, proxy_kind
@@ -109,6 +110,9 @@ class SilentDropOnReuse(CauseRule):
         repeats = sum(loss.retransmissions for loss in group.losses)
         details: dict[str, int | str | float] = {}
         bracket, below = "", "the middlebox's idle timeout"
+        peer, last = group.losses[0].connection.resp, max(loss.request_ts_ns for loss in group.losses)
+        # Then not this connection was forgotten: nothing gets through any more.
+        is_gone = _n_failed_since(analysis, group) > 0 and syns_while_silent(analysis, peer.address, last)[0] > 0
         if gaps:
             details["shortest_lost_gap_ns"] = min(gaps)
             longest = upstream.longest_answered_gap_ns if upstream is not None else -1
@@ -117,8 +121,9 @@ class SilentDropOnReuse(CauseRule):
             if 0 <= longest < min(gaps):
                 below = about(longest)
                 bracket = f" The longest idle gap that was still answered was {below}: the timeout lies in between."
-            elif longest >= min(gaps):
-                return self._unreachable(analysis, group, repeats, details)
+            is_gone = is_gone or longest >= min(gaps)
+        if is_gone:
+            return self._unreachable(analysis, group, repeats, details)
         changes = forget_before_path(analysis, group.losses)
         probing = keep_probing(analysis)
         sure = forgotten_words(analysis, group.losses, changes)
@@ -151,17 +156,16 @@ class SilentDropOnReuse(CauseRule):
         self, analysis: Analysis, group: Group, repeats: int, details: dict[str, int | str | float]
     ) -> GroupText:
         """Return the words where longer gaps were answered: no idle timer, but a path or a machine that was gone."""
-        peer = group.losses[0].connection.resp
-        first = min(loss.request_ts_ns for loss in group.losses)
-        failed = sum(
-            loss.is_connect and loss.connection.resp == peer and loss.request_ts_ns >= first for loss in analysis.losses
-        )
-        also = f", and from then on {count_of(failed, 'connection attempt')} to it failed" if failed else ""
+        failed = _n_failed_since(analysis, group)
+        also = f"from then on {count_of(failed, 'connection attempt')} to it failed" if failed else ""
+        longest = int(details.get("longest_answered_gap_ns", -1))
+        is_answered = longest >= int(details.get("shortest_lost_gap_ns", 0))
+        proof = f"a gap of {about(longest)} was answered" if is_answered else ""
+        why = ", and ".join(part for part in (proof, also) if part)
         return GroupText(
             message=(
                 f"{count_of(len(group.losses), 'request')} to {group.subject} and {count_of(repeats, 'retransmission')}"
-                f" were never acknowledged (idle gap {idle_gaps(group.losses)}). No idle timer did that: a gap of"
-                f" {about(int(details['longest_answered_gap_ns']))} was answered{also}."
+                f" were never acknowledged (idle gap {idle_gaps(group.losses)}). No idle timer did that: {why}."
             ),
             refuted_by="The request, or any acknowledgement of it, in a capture at the upstream.",
             remedy=(
@@ -179,3 +183,12 @@ def _patience(analysis: Analysis) -> str:
     if kind is ProxyKind.HAPROXY:
         return "timeout server"
     return "proxy_read_timeout" if kind is ProxyKind.NGINX else "read timeout at the proxy"
+
+
+def _n_failed_since(analysis: Analysis, group: Group) -> int:
+    """Return how many connection attempts to the same upstream failed from the first of the requests on."""
+    peer = group.losses[0].connection.resp
+    first = min(loss.request_ts_ns for loss in group.losses)
+    return sum(
+        loss.is_connect and loss.connection.resp == peer and loss.request_ts_ns >= first for loss in analysis.losses
+    )

@@ -11,6 +11,7 @@ from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.describe import RETRY
 from pcapdiag.proxy.join.symptoms import BODY
 from pcapdiag.proxy.logs.entries import LogKind
+from pcapdiag.rules._attempts import down_words
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._logged import logged_finding, logged_tries
@@ -111,6 +112,9 @@ class SlowUpstream(CauseRule):
         n = len(group.losses)
         if group.group.startswith(_INSIDE):
             return _stalled(group.subject, n, group.group.removeprefix(_INSIDE))
+        gone = down_words(analysis, group, f"{group.subject} took {count_of(n, 'request')}.")
+        if gone is not None:
+            return gone
         timeout = group.group.removeprefix("timeout-")
         late = sum(bool(loss.flags & ExchangeFlag.LATE_ANSWER) for loss in group.losses)
         answered = _too_late(late, n)

@@ -8,7 +8,20 @@ from pcapdiag.analysis.far_end import ProofKind
 from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.units import count_of
+from pcapdiag.engine.asides.icmp import IcmpKind
 from pcapdiag.proxy.conf.describe import RETRY
+from pcapdiag.rules._attempts import (
+    RACED,
+    RACED_REMEDY,
+    icmp_answer,
+    icmp_words,
+    is_raced,
+    is_scan,
+    logged_keys,
+    others_opened,
+    raced_message,
+    refusal_of,
+)
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._remedy import retry_elsewhere
@@ -21,11 +34,13 @@ if TYPE_CHECKING:
 
 
 class ConnectRefused(CauseRule):
-    """A connection attempt was answered by a RST.
+    """A connection attempt was answered by a RST, or by ICMP port unreachable.
 
     What it looks for
     -----------------
-    A SYN of the proxy whose only answer is a RST that acknowledges it.
+    A SYN of the proxy whose only answer is a RST that acknowledges it, or an ICMP port unreachable that quotes it: that
+    is how packet filters and services without endpoints refuse. Where the same port was opened in the other address
+    family at once, nothing was lost, and that is said for information.
 
     Why it matters
     --------------
@@ -35,7 +50,8 @@ class ConnectRefused(CauseRule):
 
     Evidence
     --------
-    The SYN and the RST that acknowledges its sequence number plus one.
+    The SYN and the RST that acknowledges its sequence number plus one, or the ICMP error that quotes its ports and
+    sequence number, and who sent it.
 
     When it is wrong
     ----------------
@@ -50,7 +66,8 @@ class ConnectRefused(CauseRule):
 
     References
     ----------
-    RFC 9293 section 3.5.2 (a RST answers a SYN to a closed port).
+    RFC 9293 section 3.5.2 (a RST answers a SYN to a closed port); RFC 1122 section 4.2.3.9 (ICMP port unreachable);
+    RFC 8305 (happy eyeballs).
     """
 
     code = "PD301"
@@ -63,26 +80,49 @@ class ConnectRefused(CauseRule):
     proofs = Proofs(proved_by=(ProofKind.REFUSED,), refuted_by=(ProofKind.FORGED_RST,))
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
-        """Yield connection attempts that a RST answered."""
+        """Yield connection attempts that a RST or an ICMP port unreachable answered."""
+        logged = logged_keys(analysis)
         for loss in analysis.losses:
-            rst = loss.keys.get(Key.RESP_RST)
-            if loss.is_connect and rst is not None and Key.SYN_ACK not in loss.keys:
-                yield loss, Claim(Confidence.CONFIRMED, closing=rst, texts={Key.RESP_RST: "refused: nothing listens"})
+            rst, error = refusal_of(loss), icmp_answer(loss)
+            is_refused = rst is not None or (error is not None and error.kind is IcmpKind.PORT)
+            if not is_refused or is_scan(loss, logged):
+                continue
+            group = RACED if is_raced(loss, logged) else ""
+            yield (
+                loss,
+                Claim(Confidence.CONFIRMED, group, closing=rst, texts={Key.RESP_RST: "refused: nothing listens"}),
+            )
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
-        upstream = analysis.upstream_by_endpoint.get(group.losses[0].connection.resp)
-        opened = upstream.connections - len(group.losses) if upstream is not None else 0
-        others = f"; {count_of(opened, 'other connection')} to it opened" if opened > 0 else "; none to it opened"
+        errors = [error for loss in group.losses if (error := icmp_answer(loss)) is not None]
+        how = icmp_words(errors)
+        if len(errors) < len(group.losses):
+            how = f"a RST, {len(errors)} of them with {how}" if errors else "a RST"
+        if group.group == RACED:
+            return GroupText(
+                message=raced_message(group, "refused"),
+                refuted_by="An error of the client for one of these attempts.",
+                remedy=RACED_REMEDY,
+                severity=Severity.INFO,
+            )
         changes = retry_elsewhere(analysis, group.losses)
         retry = f"\n\nNothing was sent, so that another peer may serve such a request:\n\n{change_block(changes)}"
+        by_filter = (
+            " An ICMP refusal comes from a packet filter that rejects (iptables REJECT, firewalld) or from a service"
+            " without endpoints (kube-proxy): look there first."
+            if errors
+            else ""
+        )
+        attempts = count_of(len(group.losses), "connection attempt")
         return GroupText(
-            message=f"{group.subject} refused {count_of(len(group.losses), 'connection attempt')} with a RST{others}.",
+            message=f"{group.subject} refused {attempts} with {how}{others_opened(analysis, group)}.",
             refuted_by="A SYN-ACK from the upstream for one of these attempts.",
             remedy=(
                 f"See on the upstream whether anything listened on {group.subject} at these times (process start times,"
                 " the service's own log, `ss -ltn`). If it was restarted, take the peer out of the proxy's upstream"
-                f" block first, or let the new process take the listening socket over.{retry if changes else ''}"
+                f" block first, or let the new process take the listening socket over.{by_filter}"
+                f"{retry if changes else ''}"
             ),
             changes=changes,
         )

@@ -5,11 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.analysis.model import AttemptSign
 from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
-from pcapdiag.base.units import count_of
+from pcapdiag.base.units import NS_PER_S, about, count_of
 from pcapdiag.proxy.conf.describe import RETRY
 from pcapdiag.proxy.join.symptoms import Symptom, symptom_of
+from pcapdiag.rules._attempts import (
+    icmp_answer,
+    icmp_words,
+    is_left_waiting,
+    is_scan,
+    is_silent,
+    logged_keys,
+    others_opened,
+    silence_ns,
+    was_there,
+)
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._remedy import give_up_connecting
@@ -21,6 +33,7 @@ if TYPE_CHECKING:
 
     from pcapdiag.analysis.model import Analysis, Loss
 
+_SCAN, _ONCE = "scan", "once"
 PATIENCE_NS = 1_000_000_000
 """The first repetition of a SYN comes after one second (RFC 6298 section 2)."""
 
@@ -30,7 +43,10 @@ class ConnectTimeout(CauseRule):
 
     What it looks for
     -----------------
-    A SYN of the proxy, sent again or watched for at least a second, without SYN-ACK and without RST.
+    A SYN of the proxy without SYN-ACK, RST and ICMP error, that its kernel sent again at intervals that do not shrink:
+    an answer would have stopped that. A SYN that was sent once counts where the proxy's log has its entry; as a warning
+    where it was watched for a second and the capture holds other packets to the proxy meanwhile. Single SYNs to more
+    than twenty endpoints within seconds are a scan: information, in one finding.
 
     Why it matters
     --------------
@@ -40,17 +56,19 @@ class ConnectTimeout(CauseRule):
 
     Evidence
     --------
-    The SYN and its repetitions, usually after 1, 3 and 7 seconds.
+    The SYN and its repetitions, usually after 1, 3 and 7 seconds; when something came from the upstream for the last
+    time.
 
     When it is wrong
     ----------------
-    A capture that lost or filtered the upstream's direction shows the same; then requests on this path are answered
-    without a visible response.
+    A capture that lost or filtered the upstream's direction shows single SYNs the same way. A full accept queue looks
+    like a machine that is down, if nothing else is going on between the two.
 
     Remedy
     ------
-    A packet filter that drops, a wrong address, a host that is down, or a full accept queue. Lower
-    `proxy_connect_timeout` so that a dead peer costs one second instead of sixty.
+    A machine that is down, a packet filter that drops, a wrong address, or a full accept queue. Lower
+    `proxy_connect_timeout` so that a dead peer costs one second instead of sixty; a longer timeout helps against none
+    of them.
 
     References
     ----------
@@ -67,20 +85,36 @@ class ConnectTimeout(CauseRule):
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield connection attempts that nothing answered."""
+        logged = logged_keys(analysis)
+        silent = [loss for loss in analysis.losses if is_silent(loss)]
+        repeated = {loss.connection.resp for loss in silent if loss.attempt & AttemptSign.REPEATED}
         for loss in analysis.losses:
-            if not loss.is_connect or Key.SYN_ACK in loss.keys or Key.RESP_RST in loss.keys:
+            if loss.is_connect and is_scan(loss, logged):
+                yield loss, Claim(Confidence.LIKELY, _SCAN, subject=loss.connection.orig.address)
+        for loss in silent:
+            if is_scan(loss, logged):
                 continue
-            repeated = loss.connection.syn_frames > 1
-            if repeated or last_seen_ns(analysis, loss) - loss.request_ts_ns >= PATIENCE_NS:
-                confidence = Confidence.CONFIRMED if repeated else Confidence.LIKELY
-                texts = {Key.RETRANSMISSION: "the SYN is sent again: nothing answered it"}
+            is_witnessed = bool(loss.attempt & AttemptSign.WITNESSED)
+            texts = {Key.RETRANSMISSION: "the SYN is sent again: nothing answered it"}
+            if loss.attempt & AttemptSign.REPEATED:
+                confidence = Confidence.CONFIRMED if is_witnessed else Confidence.LIKELY
                 yield loss, Claim(certainty(analysis, loss, confidence), texts=texts)
+            elif (loss.connection.conn, loss.depth) in logged:
+                yield loss, Claim(certainty(analysis, loss, Confidence.LIKELY), texts=texts)
+            elif (
+                not loss.attempt & AttemptSign.MADE_UP
+                and is_witnessed
+                and last_seen_ns(analysis, loss) - loss.request_ts_ns >= PATIENCE_NS
+            ):
+                is_beside = loss.connection.resp in repeated
+                confidence = Confidence.LIKELY if is_beside else Confidence.POSSIBLE
+                yield loss, Claim(certainty(analysis, loss, confidence), "" if is_beside else _ONCE, texts=texts)
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
-        upstream = analysis.upstream_by_endpoint.get(group.losses[0].connection.resp)
-        opened = upstream.connections - len(group.losses) if upstream is not None else 0
-        others = f"; {count_of(opened, 'other connection')} to it opened" if opened > 0 else "; none to it opened"
+        if group.group == _SCAN:
+            return _scan_words(group)
+        others = others_opened(analysis, group)
         repeats = sum(max(loss.connection.syn_frames - 1, 0) for loss in group.losses)
         costs = " Until then proxy_connect_timeout 2s; limits what each attempt costs."
         changes = give_up_connecting(analysis, group.losses)
@@ -88,18 +122,86 @@ class ConnectTimeout(CauseRule):
             costs = f" Until then limit what each attempt costs:\n\n{change_block(changes)}"
         elif analysis.blocks_by_endpoint.get(group.losses[0].connection.resp):
             costs = " What each attempt costs is limited already by the configuration that was given."
+        state, check = _state_of_upstream(analysis, group)
         return GroupText(
             message=(
                 f"{group.subject} did not answer {count_of(len(group.losses), 'connection attempt')}"
-                f" ({count_of(repeats, 'repeated SYN')}){others}.{_unreachable(analysis, group)}"
+                f" ({count_of(repeats, 'repeated SYN')}){others}.{_unreachable(analysis, group)}{state}"
             ),
             refuted_by="A SYN-ACK or RST from the upstream in a capture at the proxy without filter and drops.",
-            remedy=(
-                f"Check from the proxy whether {group.subject} can be reached at all (route, packet filter, address)"
-                f" and on the upstream whether its accept queue overflows (`nstat -az TcpExtListenOverflows`).{costs}"
-            ),
+            remedy=f"{check}{costs}",
+            severity=Severity.WARNING if group.group == _ONCE else None,
             changes=changes,
         )
+
+
+def _state_of_upstream(analysis: Analysis, group: Group) -> tuple[str, str]:
+    """Say whether the upstream was there while it did not answer, and where to look then."""
+    subject, address = group.subject, group.losses[0].connection.resp.address
+    first = min(loss.request_ts_ns for loss in group.losses)
+    there = was_there(analysis, group.losses)
+    last = max(loss.connection.last_ts_ns for loss in group.losses)
+    peer = group.losses[0].connection.resp
+    waiting = sum(
+        is_left_waiting(loss) and loss.request_ts_ns <= last and loss.connection.last_ts_ns >= first
+        for loss in analysis.losses
+        if loss.connection.resp == peer
+    )
+    queue = (
+        "whether its accept queue overflows (`ss -ltn`: Recv-Q above Send-Q; `nstat -az TcpExtListenOverflows`): too"
+        " few workers, or a listen backlog that is too short"
+    )
+    if waiting and there:
+        were = "was" if waiting == 1 else "were"
+        state = (
+            f" Its machine was there: {count_of(waiting, 'connection')} to it {were} opened by its kernel and left"
+            " waiting. That is a full accept queue: most likely nothing accepts connections."
+        )
+        check = (
+            f"Find out why the server on {subject} does not accept (hung, all workers busy, stopped), and {queue}. No"
+            " route and no packet filter is at fault."
+        )
+        return state, check
+    filtered = [error for loss in analysis.losses if loss.connection.resp == peer and (error := icmp_answer(loss))]
+    if filtered:
+        return (
+            f" Other attempts were answered by {icmp_words(filtered)}: most likely what sends that drops these.",
+            f"Look at what sends these ICMP errors first. Then check {queue}.",
+        )
+    if there:
+        return (
+            " The machine itself was there: other packets came from it meanwhile.",
+            f"Check on the upstream {queue}; then whether a packet filter drops what goes to {subject}.",
+        )
+    reach = f"Check whether {subject} is up and can be reached from the proxy (power, route, packet filter, address)"
+    since, until = silence_ns(analysis, address, first)
+    if 0 <= until <= last:
+        # It came back in between, and went again.
+        return "", f"{reach}; if it is up, {queue}."
+    silent = about((until if until >= 0 else analysis.last_ts_ns) - max(since, analysis.first_ts_ns))
+    state = f" Nothing came from it for {silent}" if since >= 0 or until >= 0 else " Nothing came from it at all"
+    down = ": it is down, cut off, or accepts nothing. It is not slow, and no longer timeout helps."
+    return state + down, f"{reach}; if it is up, {queue}."
+
+
+def _scan_words(group: Group) -> GroupText:
+    """Return the words about a scan: who tried how much, and what came of it."""
+    endpoints = {loss.connection.resp for loss in group.losses}
+    addresses = {endpoint.address for endpoint in endpoints}
+    times = [loss.request_ts_ns for loss in group.losses]
+    seconds = about(max(max(times) - min(times), NS_PER_S))
+    refused = sum(Key.RESP_RST in loss.keys or icmp_answer(loss) is not None for loss in group.losses)
+    where = f" of {next(iter(addresses))}" if len(addresses) == 1 else f" at {len(addresses):,} addresses"
+    return GroupText(
+        message=(
+            f"{group.subject} sent {len(group.losses):,} single SYNs to {len(endpoints):,} ports{where} within"
+            f" {seconds} ({refused:,} refused, the others unanswered); no kernel sent them again. That is a scan, no"
+            " proxy."
+        ),
+        refuted_by="Repeated SYNs, or entries about these attempts in the proxy's error log.",
+        remedy=f"Nothing at the upstreams. Find out whether {group.subject} is meant to scan.",
+        severity=Severity.INFO,
+    )
 
 
 def _unreachable(analysis: Analysis, group: Group) -> str:
@@ -113,6 +215,6 @@ def _unreachable(analysis: Analysis, group: Group) -> str:
         return ""
     whom = "it" if len(keys) == 1 else f"{n} of them"
     return (
-        f" The proxy's log says of {whom} that there was no route: an ICMP message refused the SYN (a packet filter"
-        " that rejects, a router), or nobody answered ARP."
+        f" The proxy's log says of {whom} that there was no route: an ICMP message that is not in the capture refused"
+        " the SYN (a packet filter that rejects, a router), or nobody answered ARP."
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pcapdiag.analysis.model import AttemptSign
 from pcapdiag.base.codes import Key, Protocol
 from pcapdiag.base.findings import Confidence, Role, RuleFacts, Severity
-from pcapdiag.base.units import count_of
+from pcapdiag.base.units import NS_PER_S, count_of
 from pcapdiag.rules._claim import Claim
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
@@ -15,6 +16,7 @@ from pcapdiag.rules._wire import (
     is_closed_at_once,
     is_half_closed_at_the_end,
     is_partly_acknowledged,
+    last_seen_ns,
     proxy_closing,
     upstream_closing,
 )
@@ -43,6 +45,17 @@ _SIGHTS = {
     "connect-pending": _Sight(
         "not answered within the second that was left of the capture",
         "a capture that goes on longer",
+        Severity.INFO,
+    ),
+    "connect-unseen": _Sight(
+        "sent once, and the capture holds nothing that came to its sender at that time: whether it was answered is not"
+        " known",
+        "a capture of both directions",
+        Severity.INFO,
+    ),
+    "connect-made-up": _Sight(
+        "sent again as no kernel does it, at shrinking intervals: nobody waits there",
+        "nothing at the upstream: look at what sends such SYNs",
         Severity.INFO,
     ),
     "handshake-incomplete": _Sight(
@@ -130,28 +143,39 @@ class Undetermined(CauseRule):
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield every loss, grouped by what was seen: the diagnosis gives this rule what the others left."""
-        for loss in analysis.losses:
+        sights = [(loss, _sight_of(analysis, loss)) for loss in analysis.losses]
+        # What is said of the capture, not of any upstream, is said once.
+        is_wave = len({loss.connection.resp for loss, sight in sights if sight == "connect-unseen"}) > 1
+        for loss, sight in sights:
             closing = upstream_closing(loss) or proxy_closing(loss)
-            yield loss, Claim(Confidence.POSSIBLE, _sight_of(loss), closing)
+            subject = "several upstreams" if is_wave and sight == "connect-unseen" else ""
+            yield loss, Claim(Confidence.POSSIBLE, sight, closing, subject=subject)
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:  # noqa: ARG002 - the same signature for all
         """Return the words of a finding."""
         sight = _SIGHTS[group.group]
         noun = "connection attempt" if group.losses[0].is_connect else "request"
+        peers = {str(loss.connection.resp) for loss in group.losses}
+        whom = f"to {next(iter(peers))}" if len(peers) == 1 else f"to {len(peers):,} endpoints"
         return GroupText(
-            message=f"{count_of(len(group.losses), noun)} to {group.subject}: {sight.seen}.",
+            message=f"{count_of(len(group.losses), noun)} {whom}: {sight.seen}.",
             refuted_by="Nothing: no cause is claimed.",
             remedy=f"What would decide it: {sight.decide}.",
             severity=sight.severity,
         )
 
 
-def _sight_of(loss: Loss) -> str:
+def _sight_of(analysis: Analysis, loss: Loss) -> str:
     of_upstream, of_proxy = upstream_closing(loss), proxy_closing(loss)
     if loss.is_connect:
         if Key.SYN_ACK in loss.keys:
             return "handshake-incomplete"
-        return "connect-pending" if of_upstream is None else "unexplained"
+        if of_upstream is not None:
+            return "unexplained"
+        if loss.attempt & AttemptSign.MADE_UP:
+            return "connect-made-up"
+        is_pending = last_seen_ns(analysis, loss) - loss.request_ts_ns < NS_PER_S
+        return "connect-pending" if is_pending else "connect-unseen"
     if is_partly_acknowledged(loss):
         if of_upstream is not None and loss.connection.protocol is not Protocol.OPAQUE:
             return "closed-during-upload"

@@ -8,6 +8,7 @@ import pytest
 import pcapdiag
 from pcapdiag.analysis.disguise import disguise, disguise_analysis, teach
 from pcapdiag.base.codes import Leg
+from pcapdiag.base.units import format_endpoint
 from pcapdiag.privacy.anonymize import KEY_BYTES, Anonymizer
 from tests.conftest import ROOT
 
@@ -73,3 +74,15 @@ def test_texts_of_the_capture_keep_their_places():
     host = result.analysis.texts.read(offset, length)
     assert len(after.texts.read(offset, length)) == length
     assert after.texts.read(offset, length) != host
+
+
+def test_icmp_errors_have_other_addresses_and_no_bytes():
+    before = pcapdiag.analyze(ROOT / "captures" / "icmp_prohibited" / "capture.pcap", redact=False).analysis
+    anonymizer = Anonymizer(bytes(range(KEY_BYTES)))
+    teach(anonymizer, before, (), [])
+    after = disguise_analysis(before, anonymizer)
+    for old, new in zip(before.losses, after.losses, strict=True):
+        assert new.icmp[0].sender == anonymizer.address(*old.icmp[0].sender) != old.icmp[0].sender
+        ends = format_endpoint(*new.icmp[0].src), format_endpoint(*new.icmp[0].dst)
+        assert ends == (str(new.connection.orig), str(new.connection.resp))
+    assert [(a.frame, a.data, a.src) for a in after.asides] == [(a.frame, b"", (0, 0, -1)) for a in before.asides]

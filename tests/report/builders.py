@@ -207,7 +207,15 @@ def capture_file(**changes):
 
 def loss(*, is_connect):
     """Return as much of a Loss as a report reads."""
-    return SimpleNamespace(is_connect=is_connect, connection=SimpleNamespace(conn=0), depth=-1 if is_connect else 4)
+    return SimpleNamespace(
+        is_connect=is_connect,
+        connection=SimpleNamespace(conn=0),
+        depth=-1 if is_connect else 4,
+        request_ts_ns=0,
+        retransmissions=0,
+        icmp=(),
+        keys={},
+    )
 
 
 def analysis(**changes):

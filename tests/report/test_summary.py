@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pcapdiag.base.findings import VerdictKind
+from pcapdiag.base.findings import Severity, VerdictKind
 from pcapdiag.report.impact import impact_line
 from pcapdiag.report.ladder import build_ladder, zero_ns
 from pcapdiag.report.model import Impact, ReportNote, RuleVerdict
@@ -203,3 +203,33 @@ def test_the_first_line_says_on_which_connections_nothing_is_evaluated():
     alone = dataclasses.replace(report, upstreams=unasked)
     assert headline(alone).startswith(f"{said}Whether a request was lost on them is not known.")
     assert not is_judged(alone)
+
+
+def told_for_information(n=1):
+    return builders.finding(
+        code="PD999",
+        severity=Severity.INFO,
+        message="It was still waiting when the capture ended.",
+        occurrences=tuple(builders.occurrence(request_frame=900 + i, evidence=()) for i in range(n)),
+    )
+
+
+def test_what_is_told_for_information_is_not_called_lost():
+    made = builders.report(told_for_information(), n_unanswered=1)
+    expected = "No request is known to be lost; for information: it was still waiting when the capture ended (PD999"
+    assert headline(made).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("still_open", "words"), [(0, "1 request is told for information only"), (1, "1 request was still open")]
+)
+def test_what_is_told_for_information_is_counted_apart(still_open, words):
+    made = builders.report(builders.finding(), told_for_information(), n_unanswered=14)
+    made = dataclasses.replace(made, totals=dataclasses.replace(made.totals, still_open=still_open))
+    assert headline(made).startswith("13 of ")
+    assert f"got no answer ({words}" in headline(made)
+
+
+def test_a_wave_for_information_does_not_hide_the_error_beside_it():
+    made = builders.report(told_for_information(40), builders.finding(), n_unanswered=53)
+    assert "closed the idle connection" in headline(made).split(";")[0]

@@ -9,7 +9,7 @@ from itertools import count
 
 import numpy as np
 
-from pcapdiag.analysis.model import Analysis, Connection, Endpoint, IdleTimeout, KeySegment, Loss, Upstream
+from pcapdiag.analysis.model import Analysis, AttemptSign, Connection, Endpoint, IdleTimeout, KeySegment, Loss, Upstream
 from pcapdiag.base.codes import (
     CapturePoint,
     ClosingKind,
@@ -24,7 +24,10 @@ from pcapdiag.base.codes import (
 )
 from pcapdiag.base.columns import CONNECTIONS, EXCHANGES, KEY_SEGMENTS
 from pcapdiag.base.tables import ByteStore, Table
+from pcapdiag.base.units import parse_address
+from pcapdiag.engine.asides.icmp import _MEANINGS, IcmpError
 from pcapdiag.engine.capture.batch import Capture, CaptureFile
+from pcapdiag.rules.diagnose import assign_causes, diagnose
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -92,6 +95,34 @@ def syn_again(at):
     return Seg(Key.RETRANSMISSION, at, 0, -1, 0, TcpFlag.SYN)
 
 
+def icmp_error(loss, its_type=3, code=1, at=40.0, sender=(0, 0xFFFF0A0101FE), mtu=-1):
+    """Return an ICMP error about the first segment of an attempt or request, `at` ms after it."""
+    kind, words, errno = _MEANINGS[4][its_type, code]
+    connection = loss.connection
+    return IcmpError(
+        capture_idx=0,
+        frame=loss.request_frame + 50,
+        ts_ns=loss.request_ts_ns + round(at * MS),
+        sender=sender,
+        ttl=64,
+        version=4,
+        type=its_type,
+        code=code,
+        kind=kind,
+        words=words,
+        errno=errno,
+        mtu=mtu,
+        src=(*parse_address(connection.orig.address), connection.orig.port),
+        dst=(*parse_address(connection.resp.address), connection.resp.port),
+        seq=connection.orig_isn if loss.is_connect else loss.request_seq,
+    )
+
+
+def with_icmp(loss, **error):
+    """Return the loss with one such error."""
+    return replace(loss, icmp=(icmp_error(loss, **error),))
+
+
 def refused(at):
     return Seg(Key.RESP_RST, at, 0, 1, 0, TcpFlag.RST | TcpFlag.ACK)
 
@@ -149,13 +180,15 @@ class Scene:
         in_connection = {n: changes.pop(n) for n in list(changes) if n in Connection.__slots__}
         return replace(loss, connection=replace(connection, **in_connection), **changes)
 
-    def attempt(self, *segments, late=0.0, syn_frames=None):
-        """Return one failed connection attempt."""
+    def attempt(self, *segments, late=0.0, syn_frames=None, sign=None, icmp=(), **in_connection):
+        """Return one failed connection attempt; by itself it stands beside other packets to the proxy."""
         number = next(self.counter)
         at = self.t0 + round((late + 10_000) * MS)
         keys = {s.key: self._key(s, at, 100 * number + i) for i, s in enumerate((syn(), *segments))}
         if syn_frames is None:
             syn_frames = 1 + sum(s.key is Key.RETRANSMISSION for s in segments)
+        if sign is None:
+            sign = AttemptSign.WITNESSED | (AttemptSign.REPEATED if syn_frames > 1 else AttemptSign.NONE)
         connection = replace(
             self.connection(number, first_ts_ns=at),
             resp_isn=-1,
@@ -165,7 +198,10 @@ class Scene:
             handshake_orig_ns=-1,
             resp_ttl=-1,
         )
+        connection = replace(connection, **in_connection)
         return Loss(
+            attempt=sign,
+            icmp=tuple(icmp),
             connection=connection,
             depth=-1,
             request_frame=keys[Key.SYN].frame,
@@ -294,6 +330,25 @@ class Scene:
             ip_id=0,
             fate=Fate.NEW,
         )
+
+
+def causes_of(analysis):
+    """Return how many losses have each cause."""
+    return {code: len(claims) for code, claims in assign_causes(analysis).items() if claims}
+
+
+def found(analysis):
+    """Return the findings that explain losses."""
+    return [f for f in diagnose(analysis).findings if f.code in causes_of(analysis)]
+
+
+def with_connections(analysis, **columns):
+    """Return the analysis with columns of its connections, all of which lead to the upstream of all scenes."""
+    rows = analysis.connections.rows.copy()
+    rows["resp_lo"], rows["resp_port"] = parse_address(UPSTREAM.address)[1], UPSTREAM.port
+    for name, value in columns.items():
+        rows[name] = value
+    return replace(analysis, connections=Table(CONNECTIONS, rows))
 
 
 def only(diagnosis, code):

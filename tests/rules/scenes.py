@@ -1,5 +1,8 @@
 """Every decision of the rules as a scene: a trigger and near misses for each cause."""
 
+from dataclasses import replace
+
+from pcapdiag.analysis.model import AttemptSign
 from pcapdiag.base.codes import ExchangeFlag, Key, Protocol, TcpFlag
 from tests.rules.builders import (
     BEFORE,
@@ -15,6 +18,7 @@ from tests.rules.builders import (
     rst,
     syn_again,
     unsolicited,
+    with_icmp,
 )
 
 SCENES = {}
@@ -235,6 +239,53 @@ def a_client_left_just_before(s):
 @scene("PD301")
 def syn_met_a_rst(s):
     return [s.attempt(refused(40))]
+
+
+@scene("PD301")
+def syn_met_an_icmp_port_unreachable(s):
+    return [with_icmp(s.attempt(), code=3)]
+
+
+@scene("PD302")
+def syn_was_watched_for_a_second_beside_other_packets(s):
+    return [s.attempt()]
+
+
+@scene("PD303")
+def the_syn_ack_is_repeated_and_the_request_vanishes(s):
+    return [s.lost(resent(250), resent(3000, Key.LAST_RETRANSMISSION), depth=0, syn_ack_frames=3)]
+
+
+@scene("PD305")
+def syn_met_an_icmp_host_unreachable(s):
+    return [with_icmp(s.attempt(), code=1)]
+
+
+@scene("PD305")
+def syn_met_an_icmp_prohibition_and_was_repeated(s):
+    return [with_icmp(s.attempt(syn_again(1000)), code=13)]
+
+
+@scene("PD502")
+def a_large_segment_is_repeated_and_a_router_says_why(s):
+    large = [replace(segment, length=1460) for segment in (resent(300), resent(9000, Key.LAST_RETRANSMISSION))]
+    loss = s.lost(*large, retransmissions=5, depth=0, idle_ms=-1)
+    return [with_icmp(loss, code=4, mtu=1400)]
+
+
+@scene("PD999")
+def a_single_syn_whose_answers_are_not_captured(s):
+    return [s.attempt(sign=AttemptSign.NONE)]
+
+
+@scene("PD999")
+def a_syn_that_no_kernel_repeats_so(s):
+    return [s.attempt(syn_again(10), sign=AttemptSign.MADE_UP | AttemptSign.WITNESSED)]
+
+
+@scene("PD999")
+def a_rst_that_does_not_acknowledge_the_syn(s):
+    return [s.attempt(Seg(Key.RESP_RST, 40, 0, -1, 0, 4))]
 
 
 @scene("PD302")

@@ -23,3 +23,19 @@ def test_a_silent_drop_after_a_shorter_gap_than_others_is_no_idle_timer():
     assert "2 connection attempts to it failed" in finding.message
     assert "keepalive_timeout" not in finding.remedy
     assert finding.changes == ()
+
+
+def test_where_new_connections_fail_as_well_nothing_forgot_this_one():
+    scene = Scene()
+    loss = scene.lost(resent(360), retransmissions=7, idle_ms=5_000)
+    attempts = [scene.attempt(syn_again(1000), late=late) for late in (500, 2_000)]
+    finding = only(diagnose(scene.analysis(loss, *attempts)), "PD104")
+    assert "No idle timer did that: from then on 2 connection attempts to it failed" in finding.message
+    assert "machine that went down" in finding.remedy
+
+
+def test_attempts_that_failed_before_do_not_speak_for_the_path_later():
+    scene = Scene()
+    loss = scene.lost(resent(360), retransmissions=7, idle_ms=5_000)
+    finding = only(diagnose(scene.analysis(scene.attempt(syn_again(1000), late=-20_000), loss)), "PD104")
+    assert "The longest idle gap that was still answered" in finding.message

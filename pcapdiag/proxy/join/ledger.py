@@ -89,6 +89,8 @@ class WireTry:
         0-based frames of its first byte, and of the first FIN or RST.
     is_handshake : bool
         The TLS handshake failed.
+    icmp_ns, icmp_errno : int
+        [ns] First ICMP error that quotes the SYN, and the errno that it gives the proxy.
     """
 
     conn: int
@@ -118,6 +120,8 @@ class WireTry:
     is_end_known: bool = True
     held_back_ns: int = -1
     is_handshake: bool = False
+    icmp_ns: int = -1
+    icmp_errno: int = -1
 
     @property
     def is_connect(self) -> bool:

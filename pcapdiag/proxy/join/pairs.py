@@ -190,7 +190,7 @@ def _holds_second(plateau: Plateau) -> bool:
 
 def end_of(wire: WireTry) -> int:
     """[ns] When a try was over, by what packets show: the order in which the proxy must have logged."""
-    for at in (wire.proxy_close_ns, wire.upstream_close_ns):
+    for at in (wire.proxy_close_ns, wire.upstream_close_ns, wire.icmp_ns):
         if at >= 0:
             return at
     return max(wire.last_sent_ns, wire.start_ns) if wire.is_connect else wire.start_ns

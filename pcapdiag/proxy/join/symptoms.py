@@ -92,6 +92,8 @@ _REFUSED_HERE = frozenset({"EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "EADDRNOTAVA
 
 SHARP = frozenset({Symptom.CLOSED, Symptom.RESET, Symptom.REFUSED})
 """What packets show at the moment in which it is logged."""
+_ECONNREFUSED = 111
+
 FOUND_NO_PEER = frozenset({LogKind.NO_LIVE_UPSTREAMS, LogKind.BALANCER_NO_PEER})
 """What a request says that no peer was left for."""
 
@@ -158,10 +160,14 @@ def _may_have_broken_off(action: str, wire: WireTry) -> bool:
 def _failed_connect(symptom: Symptom, wire: WireTry) -> Moment | None:
     if symptom is Symptom.REFUSED and wire.resp_rst_ns >= 0:
         return Moment(wire.resp_rst_ns, wire.resp_rst_ns)
+    if wire.icmp_ns >= 0 and symptom in (Symptom.REFUSED, Symptom.UNREACHABLE):
+        # The kernel fails connect() as it reads the message.
+        is_refusal = wire.icmp_errno == _ECONNREFUSED
+        return Moment(wire.icmp_ns, wire.icmp_ns) if is_refusal == (symptom is Symptom.REFUSED) else None
     if symptom is Symptom.CONNECT_TIMEOUT and wire.resp_rst_ns < 0:
         return Moment(wire.start_ns, wire.start_ns, is_open=True)
     if symptom is Symptom.UNREACHABLE and wire.resp_rst_ns < 0:
-        # ICMP answers a SYN and ends the attempt: it was the last one.
+        # Something that the capture lacks answered the SYN and ended the attempt: it was the last one.
         return Moment(wire.last_sent_ns, wire.last_sent_ns, is_open=True)
     return None
 
@@ -226,6 +232,8 @@ def _any_end(wire: WireTry) -> Moment | None:
         return None
     if wire.resp_rst_ns >= 0 and wire.proxy_close_ns < 0 and wire.resp_fin_ns < 0:
         return Moment(wire.resp_rst_ns, wire.resp_rst_ns)
+    if wire.icmp_ns >= 0:
+        return Moment(wire.icmp_ns, wire.icmp_ns)
     end = wire.proxy_close_ns if wire.proxy_close_ns >= 0 else wire.upstream_close_ns
     return Moment(end, end) if end >= 0 else Moment(wire.start_ns, wire.start_ns, is_open=True)
 

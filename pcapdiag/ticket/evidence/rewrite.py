@@ -21,6 +21,12 @@ from pcapdiag.engine.capture.kernels.decode_link import (
 )
 from pcapdiag.engine.capture.link_headers import MAX_HEADER_BYTES, find_inner
 from pcapdiag.ticket.evidence.layers import repair_checksums, tcp_layer, trace_layers
+from pcapdiag.ticket.evidence.quoted import (
+    end_of_quoted,
+    icmp_error_layer,
+    repair_icmp_checksum,
+    replace_quoted_addresses,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +65,10 @@ def rewrite_frame(frame: SpooledFrame, link_type: int, payload: bytes, anonymize
     """
     layers = trace_layers(frame.data, link_type, frame.wire_len)
     tcp = tcp_layer(layers)
-    if frame.kind != FrameKind.TCP or frame.payload_at < 0 or tcp is None:
+    icmp = icmp_error_layer(frame.data, layers)
+    if icmp is not None:
+        data = bytearray(frame.data[: end_of_quoted(frame.data, icmp)])
+    elif frame.kind != FrameKind.TCP or frame.payload_at < 0 or tcp is None:
         data = bytearray(frame.data[: _end_of_headers(frame.data, layers)])
     else:
         end = frame.payload_at + frame.payload_cap
@@ -69,7 +78,9 @@ def rewrite_frame(frame: SpooledFrame, link_type: int, payload: bytes, anonymize
             data += bytes(len(frame.data) - end)
     if anonymizer is not None:
         _replace_addresses(data, layers, link_type, anonymizer)
-    if data != frame.data and tcp is not None:
+    if data != frame.data and icmp is not None:
+        repair_icmp_checksum(data, icmp, next(layer for layer in reversed(layers) if layer.kind in {IPV4, IPV6}))
+    if data != frame.data and (tcp is not None or icmp is not None):
         repair_checksums(data, layers)
     if anonymizer is not None and anonymous_link_type(link_type) != link_type:
         first_ip = next((layer.start for layer in layers if layer.kind in {IPV4, IPV6}), len(data))
@@ -136,6 +147,9 @@ def _replace_addresses(data: bytearray, layers: Sequence[Layer], link_type: int,
         elif layer.kind == ETHERTYPE and layer.value == _ETHERTYPE_ARP:
             for offset, length in ((8, 6), (14, 4), (18, 6), (24, 4)):
                 put(start + offset, length)
+    icmp = icmp_error_layer(data, layers)
+    if icmp is not None:
+        replace_quoted_addresses(data, icmp, put)
     tcp = tcp_layer(layers)
     if tcp is not None:
         _blank_options(data, tcp.start)

@@ -14,6 +14,7 @@ import numpy as np
 from pcapdiag.base.codes import ClosingKind, Leg
 from pcapdiag.base.errors import UsageError
 from pcapdiag.base.units import format_address
+from pcapdiag.engine.asides.collect import AsideKind
 from pcapdiag.engine.tcp.uid import connection_uid
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Selection:
     comments : dict of (int, int) to list of Comment
         By capture and frame.
     frames : set of (int, int)
-        Frames asked for one by one, by capture and frame.
+        Frames that are kept one by one, by capture and frame.
     codes : tuple of str
         Of the findings that are proved, in their order.
     """
@@ -117,6 +118,8 @@ def select_frames(
     """
     depths: dict[int, set[int]] = defaultdict(set)
     comments: dict[tuple[int, int], list[Comment]] = defaultdict(list)
+    # ICMP errors belong to no connection: those that prove something are kept one by one.
+    of_icmp = {(aside.capture_idx, aside.frame) for aside in analysis.asides if aside.kind is AsideKind.ICMP}
     capture_idx = analysis.connections["capture_idx"]
     for finding in findings:
         for occurrence in finding.occurrences:
@@ -150,7 +153,8 @@ def select_frames(
     for conn in long:
         kept = connections[conn]
         kept.spans = _windows(kept, depths.get(conn, set()), comments, int(capture_idx[conn]))
-    return Selection(connections, dict(comments), set(frames or ()), tuple(dict.fromkeys(f.code for f in findings)))
+    single = {*(frames or ()), *(of_icmp & set(comments))}
+    return Selection(connections, dict(comments), single, tuple(dict.fromkeys(f.code for f in findings)))
 
 
 def _n_frames(row: Any) -> int:

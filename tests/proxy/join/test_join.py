@@ -130,6 +130,21 @@ def test_an_attempt_that_icmp_ended_is_told_by_its_last_syn():
     assert [joined.wire.conn for joined in ledger.entries] == [0, 2, 1]
 
 
+@pytest.mark.parametrize(
+    ("errno", "of_wire", "is_told"),
+    [(111, 111, True), (113, 113, True), (101, 101, True), (111, 113, False), (113, 111, False)],
+)
+def test_an_icmp_error_in_the_capture_is_the_moment_of_the_entry(errno, of_wire, is_told):
+    names = {111: "ECONNREFUSED", 113: "EHOSTUNREACH", 101: "ENETUNREACH"}
+    told = {"kind": LogKind.CONNECT_FAILED, "action": CONNECTING, "errno": errno, "errno_name": names[errno]}
+    attempts = [refused(at, conn=at, icmp_ns=T0 + (at + 1) * MS, icmp_errno=of_wire) for at in (2100, 3300)]
+    ledger = join_logs(attempts, SPAN, [entry(2, **told), entry(3, line=2, **told)])
+    assert [joined.wire.conn if joined.wire else None for joined in ledger.entries] == (
+        [2100, 3300] if is_told else [None, None]
+    )
+    assert not is_told or ledger.clock.is_measured
+
+
 def unread(at_ms, **changes):
     """Return an upload that the upstream stopped to read: a RST long after the proxy had silently given it up."""
     start = T0 + at_ms * MS

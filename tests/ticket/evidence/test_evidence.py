@@ -32,6 +32,7 @@ CASES = {
         *("idle_close_race_65s", "idle_close_race_ipv6", "idle_close_race_tls", "idle_close_race_vlan"),
         *("connect_refused_and_timeout", "fin_lost_rst_alone", "middlebox_reset_on_reuse"),
         *("race_lost_in_server", "reset_on_reuse_state_lost", "reuse_after_fin", "silent_drop_on_reuse"),
+        *("icmp_prohibited", "icmp_port_unreachable", "path_mtu_icmp"),
         *("slow_upstream_read_timeout", "truncated_response", "worker_exit", "worker_killed_reset", "client_abort"),
     }
 }

@@ -47,7 +47,15 @@ def marks(chart, kind):
 def losses(occurrences):
     connection = {"conn": 0}
     return tuple(
-        SimpleNamespace(is_connect=False, depth=o.depth, connection=SimpleNamespace(uid=o.uid, **connection))
+        SimpleNamespace(
+            is_connect=False,
+            depth=o.depth,
+            connection=SimpleNamespace(uid=o.uid, **connection),
+            request_ts_ns=o.request_ts_ns,
+            retransmissions=0,
+            icmp=(),
+            keys={},
+        )
         for o in occurrences
     )
 

@@ -1,0 +1,54 @@
+"""PD303: requests on connections that nobody accepted, told from slow servers and from machines that are down."""
+
+from pcapdiag.base.codes import Key
+from pcapdiag.base.findings import Confidence
+from pcapdiag.rules.diagnose import diagnose
+from tests.rules.builders import Scene, acknowledged, causes_of, only, proxy_fin, resent, syn_again
+
+
+def waiting(scene, **changes):
+    """Return a first request that was acknowledged and never answered, until the proxy gave up."""
+    return scene.lost(acknowledged(160), proxy_fin(4_000), depth=0, **changes)
+
+
+def codes_of(scene, *losses):
+    return causes_of(scene.analysis(*losses))
+
+
+def test_requests_that_wait_while_syns_vanish_are_in_a_full_accept_queue():
+    scene = Scene()
+    syn = scene.attempt(syn_again(1000), late=100)
+    finding = only(diagnose(scene.analysis(waiting(scene), waiting(scene, late=50), syn)), "PD303")
+    assert (finding.count, finding.confidence) == (2, Confidence.LIKELY)
+    assert "1 connection attempt to it got no answer" in finding.message
+    assert "longer timeout" in finding.remedy
+
+
+def test_the_two_findings_name_each_other():
+    scene = Scene()
+    diagnosis = diagnose(scene.analysis(waiting(scene), scene.attempt(syn_again(1000), late=100)))
+    assert "full accept queue" in only(diagnosis, "PD302").message
+
+
+def test_without_syns_that_vanish_the_upstream_is_slow():
+    scene = Scene()
+    assert codes_of(scene, waiting(scene)) == {"PD204": 1}
+
+
+def test_a_machine_that_was_heard_of_no_more_may_be_down():
+    scene = Scene()
+    losses = waiting(scene), scene.attempt(syn_again(1000), late=500)
+    assert codes_of(scene, *losses) == {"PD204": 1, "PD302": 1}
+
+
+def test_a_request_on_reuse_was_accepted_long_ago():
+    scene = Scene()
+    busy = scene.lost(acknowledged(160), proxy_fin(4_000), depth=3, idle_ms=17)
+    assert codes_of(scene, busy, scene.attempt(syn_again(1000), late=100)) == {"PD204": 1, "PD302": 1}
+
+
+def test_a_repeated_syn_ack_and_a_request_that_vanishes_are_a_full_queue():
+    scene = Scene()
+    segments = resent(250), resent(3000, Key.LAST_RETRANSMISSION)
+    assert codes_of(scene, scene.lost(*segments, depth=0, syn_ack_frames=3)) == {"PD303": 1}
+    assert codes_of(scene, scene.lost(*segments, depth=0, syn_ack_frames=1)) == {"PD999": 1}
