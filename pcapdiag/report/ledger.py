@@ -35,6 +35,8 @@ _UNTIED = (
 _NO_TIE = (
     "Nothing ties the log's clock to the capture's: the capture has no failure, and the zone is not known (--log-zone)."
 )
+_ENOUGH = 3
+"""Entries that have their try at one offset: another proxy's log has not."""
 MOST_ENTRIES = 4
 """Entries of the error log that stand beside a ladder."""
 
@@ -205,7 +207,7 @@ def ledger_lines(log: LogSummary) -> tuple[str, ...]:
         if log.entries
         else _no_entry(log),
         *_outside(log),
-        *([_FOREIGN] if entries[EntryVerdict.UNDETERMINED] > entries[EntryVerdict.EXPLAINED] else []),
+        *([_FOREIGN] if _seems_foreign(log, entries) else []),
         f"{tries} on the wire{f': {_sum(failures, _WIRE_WORDS)}' if log.entries and log.failures else ''}.",
         "An upstream that closes an idle pooled connection logs nothing: such closings are on neither side.",
     ]
@@ -238,6 +240,13 @@ def ledger_lines(log: LogSummary) -> tuple[str, ...]:
     elif log.entries:
         lines.append(_UNTIED if log.failures else _NO_TIE)
     return (*lines, *_undetermined(log))
+
+
+def _seems_foreign(log: LogSummary, entries: Counter[EntryVerdict]) -> bool:
+    """Tell whether the log may be another proxy's: not where a few entries have their try for certain."""
+    explained = entries[EntryVerdict.EXPLAINED]
+    is_own = log.is_certain and explained >= _ENOUGH
+    return entries[EntryVerdict.UNDETERMINED] > explained and not is_own
 
 
 def _no_entry(log: LogSummary) -> str:
