@@ -106,13 +106,17 @@ class TlsHandshakeFailure(CauseRule):
                 Claim(confidence, _group_of(handshake), closing, frames=tuple(_frames(loss.connection, handshake))),
             )
 
-    def describe(self, analysis: Analysis, group: Group) -> GroupText:  # noqa: ARG002 - the same signature for all
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         n = len(group.losses)
         handshake = group.losses[0].handshake
         if handshake is None or handshake.end is HandshakeEnd.PLAIN_REQUEST:
             return _describe_request(group, handshake)
-        severity = Severity.WARNING if _is_by_choice(handshake) else None
+        severity = None
+        if _is_by_choice(handshake):
+            # Checks of a certificate and clients that go away do the same; an entry tells of a request.
+            is_grave = handshake.end is HandshakeEnd.SILENCE or _is_logged(analysis, group)
+            severity = Severity.WARNING if is_grave else Severity.INFO
         who = group.subject if handshake.by is Direction.RESP else "the proxy"
         offered = _offered([loss.handshake for loss in group.losses if loss.handshake is not None])
         what = _what(handshake, who, group)
@@ -139,6 +143,12 @@ def _is_by_choice(handshake: TlsHandshake) -> bool:
         HandshakeEnd.RESET,
         HandshakeEnd.SILENCE,
     )
+
+
+def _is_logged(analysis: Analysis, group: Group) -> bool:
+    keys = {(loss.connection.conn, loss.depth) for loss in group.losses}
+    tries = analysis.log.tries if analysis.log is not None else ()
+    return any(joined.entries and joined.wire.key in keys for joined in tries)
 
 
 def _group_of(handshake: TlsHandshake) -> str:

@@ -77,8 +77,11 @@ def test_plain_text_after_a_hello_wants_plain_http(report_of):
 
 
 def test_a_proxy_that_closes_without_an_alert_may_have_had_a_client_that_left(report_of):
-    finding = only(report_of(OPEN + HELLO + FLIGHT + "+0.5 > F.\n"))
-    assert (finding["severity"], finding["confidence"]) == ("warning", "possible")
+    script = OPEN + HELLO + FLIGHT + "+0.5 > F.\n"
+    (finding,) = report_of(script)["findings"]
+    assert (finding["code"], finding["severity"], finding["confidence"]) == ("PD304", "info", "possible")
+    for message in ("client prematurely closed connection", "peer closed connection in SSL handshake"):
+        assert only(report_of(script, error_logs=LOG.format(message)))["severity"] == "warning"
 
 
 def test_a_request_in_clear_to_a_port_that_speaks_tls_and_resets_is_of_this_kind(report_of):
