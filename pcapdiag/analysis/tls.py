@@ -206,9 +206,30 @@ def _to_handshake_loss(connection: Connection, row: Rows, handshake: TlsHandshak
         status_code=-1,
         flags=ExchangeFlag(0),
         truncated=False,
-        keys=closing_segment(row),
+        keys=_syn_segment(connection) | closing_segment(row),
         handshake=handshake,
     )
+
+
+def _syn_segment(connection: Connection) -> dict[Key, KeySegment]:
+    """Return the SYN where it is certain that the connection's first frame is one."""
+    if connection.orig_isn < 0 or connection.handshake_resp_ns < 0:
+        return {}
+    segment = KeySegment(
+        key=Key.SYN,
+        frame=connection.first_frame,
+        ts_ns=connection.first_ts_ns,
+        dir=Direction.ORIG,
+        seq=connection.orig_isn,
+        ack=-1,
+        payload_len=0,
+        flags=int(TcpFlag.SYN),
+        ttl=-1,
+        window=-1,
+        ip_id=-1,
+        fate=int(Fate.NEW),
+    )
+    return {Key.SYN: segment}
 
 
 def closing_segment(row: Rows) -> dict[Key, KeySegment]:

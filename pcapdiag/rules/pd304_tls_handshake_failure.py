@@ -36,6 +36,7 @@ _CERTIFICATE = frozenset(
 """Alerts of who does not accept the other's certificate."""
 _PARAMETERS = frozenset({"handshake_failure", "insufficient_security", "illegal_parameter", "decode_error"})
 _MOST_NAMES = 3
+_TLS_12 = 0x0303
 _REQUEST_TO_TLS = "plain-request"
 
 
@@ -105,13 +106,17 @@ class TlsHandshakeFailure(CauseRule):
                 Claim(confidence, _group_of(handshake), closing, frames=tuple(_frames(loss.connection, handshake))),
             )
 
-    def describe(self, analysis: Analysis, group: Group) -> GroupText:  # noqa: ARG002 - the same signature for all
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         n = len(group.losses)
         handshake = group.losses[0].handshake
         if handshake is None or handshake.end is HandshakeEnd.PLAIN_REQUEST:
             return _describe_request(group, handshake)
-        severity = Severity.WARNING if _is_by_choice(handshake) else None
+        severity = None
+        if _is_by_choice(handshake):
+            # Checks of a certificate and clients that go away do the same; an entry tells of a request.
+            is_grave = handshake.end is HandshakeEnd.SILENCE or _is_logged(analysis, group)
+            severity = Severity.WARNING if is_grave else Severity.INFO
         who = group.subject if handshake.by is Direction.RESP else "the proxy"
         offered = _offered([loss.handshake for loss in group.losses if loss.handshake is not None])
         what = _what(handshake, who, group)
@@ -138,6 +143,12 @@ def _is_by_choice(handshake: TlsHandshake) -> bool:
         HandshakeEnd.RESET,
         HandshakeEnd.SILENCE,
     )
+
+
+def _is_logged(analysis: Analysis, group: Group) -> bool:
+    keys = {(loss.connection.conn, loss.depth) for loss in group.losses}
+    tries = analysis.log.tries if analysis.log is not None else ()
+    return any(joined.entries and joined.wire.key in keys for joined in tries)
 
 
 def _group_of(handshake: TlsHandshake) -> str:
@@ -192,15 +203,21 @@ def _offered(handshakes: Iterable[TlsHandshake]) -> str:
     known = [h for h in handshakes if h.hello.is_whole]
     if not known:
         return "What the client hello offered was not captured whole."
-    versions = _most_common(", ".join(version_name(v) for v in h.hello.versions) for h in known)
-    # TLS 1.2 and before name the highest; that all below are offered as well, nobody says.
-    is_list = any(len(h.hello.versions) > 1 or h.hello.versions[0] > 0x0303 for h in known)
+    versions = _most_common(_versions(h) for h in known)
     names = _most_common(h.hello.server_name or "none" for h in known)
     chosen = _most_common(version_name(h.answer.versions[0]) for h in known if h.answer and h.answer.versions)
     alpn = _most_common(", ".join(h.hello.alpn) for h in known if h.hello.alpn)
-    text = f"The client hello offers {versions if is_list else f'at most {versions}'}; its server name (SNI): {names}"
+    text = f"The client hello offers {versions}; its server name (SNI): {names}"
     text += f"; ALPN: {alpn}" if alpn else ""
     return f"{text}; the upstream chose {chosen}." if chosen else f"{text}."
+
+
+def _versions(handshake: TlsHandshake) -> str:
+    """Return the versions that a client hello offers; empty if they are not known."""
+    versions = handshake.hello.versions
+    text = ", ".join(version_name(v) for v in versions)
+    # TLS 1.2 and before name the highest; that all below are offered as well, nobody says.
+    return f"at most {text}" if len(versions) == 1 and versions[0] <= _TLS_12 else text
 
 
 def _most_common(texts: Iterable[str]) -> str:
@@ -292,7 +309,7 @@ def _frames(connection: Connection, handshake: TlsHandshake) -> Iterator[Evidenc
     hello, answer = handshake.hello_aside, handshake.answer_aside
     alerts = [alert for alert in handshake.alerts if alert.is_fatal][:2]
     if hello is not None:
-        what = ", ".join(version_name(v) for v in handshake.hello.versions)
+        what = _versions(handshake)
         yield _frame(
             connection,
             hello,

@@ -52,7 +52,7 @@ def test_an_alert_of_the_upstream_is_named_with_its_remedy(report_of, name):
     assert "10.9.0.1:80 sent" in finding["message"]
     assert remedy in finding["remedy"]
     assert (finding["severity"], finding["confidence"]) == ("error", "confirmed")
-    assert [e["label"] for e in finding["occurrences"][0]["evidence"]][:2] == ["client hello", "alert"]
+    assert [e["label"] for e in finding["occurrences"][0]["evidence"]][:3] == ["SYN", "client hello", "alert"]
     assert finding["occurrences"][0]["request_frame"] == 1
 
 
@@ -77,8 +77,11 @@ def test_plain_text_after_a_hello_wants_plain_http(report_of):
 
 
 def test_a_proxy_that_closes_without_an_alert_may_have_had_a_client_that_left(report_of):
-    finding = only(report_of(OPEN + HELLO + FLIGHT + "+0.5 > F.\n"))
-    assert (finding["severity"], finding["confidence"]) == ("warning", "possible")
+    script = OPEN + HELLO + FLIGHT + "+0.5 > F.\n"
+    (finding,) = report_of(script)["findings"]
+    assert (finding["code"], finding["severity"], finding["confidence"]) == ("PD304", "info", "possible")
+    for message in ("client prematurely closed connection", "peer closed connection in SSL handshake"):
+        assert only(report_of(script, error_logs=LOG.format(message)))["severity"] == "warning"
 
 
 def test_a_request_in_clear_to_a_port_that_speaks_tls_and_resets_is_of_this_kind(report_of):
@@ -139,3 +142,20 @@ def test_the_first_line_says_what_http2_hides(report_of):
     assert report["findings"] == []
     assert {v["code"]: v["verdict"] for v in report["verdicts"]}["PD201"] == "not_evaluated"
     assert "http2-not-evaluated" in {n["code"] for n in report["notes"]}
+
+
+def test_an_upstream_that_says_nothing_to_the_hello_is_told_with_the_time_and_the_entry(report_of):
+    script = OPEN + HELLO + "+0.01 < .\n+10 > F.\n+0.01 < F.\n"
+    finding = only(report_of(script))
+    assert "closed after 10.01 s without an answer to its client hello" in finding["message"]
+    assert finding["severity"] == "warning"
+    message = "upstream timed out (110: Connection timed out)"
+    report = report_of(script, error_logs=LOG.replace("22:13:20", "22:13:30").format(message))
+    assert [(e["verdict"], e["code"]) for e in report["log"]["entries"]] == [("explained", "PD304")]
+
+
+def test_an_entry_on_a_handshake_is_not_told_of_a_request_that_was_answered(report_of):
+    script = OPEN + '+0 > P. "GET /a HTTP/1.1\\r\\n\\r\\n"\n+0.1 < P. "HTTP/1.1 204 X\\r\\n\\r\\n"\n+0 > F.\n+0 < F.\n'
+    report = report_of(script, error_logs=LOG.format("peer closed connection in SSL handshake"))
+    assert report["findings"] == []
+    assert report["log"]["entries"][0]["verdict"] != "explained"

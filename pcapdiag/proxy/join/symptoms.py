@@ -176,8 +176,8 @@ def _failed_handshake(symptom: Symptom, action: str, wire: WireTry) -> Moment | 
     """Return the moment of an entry on a handshake: between the alert or the first closing and the last."""
     if symptom is Symptom.HANDSHAKE or (action == HANDSHAKING and symptom in (Symptom.CLOSED, Symptom.RESET)):
         return _handshake(wire)
-    if symptom is Symptom.TIMEOUT and action == HANDSHAKING:
-        return _timed_out(wire)
+    if action == HANDSHAKING and symptom in (Symptom.TIMEOUT, Symptom.ABORTED):
+        return _END[symptom](wire)
     # A request in clear that a TLS alert answered was sent: there the proxy reads what is no HTTP.
     if not wire.is_connect and symptom in (Symptom.CLOSED, Symptom.RESET, Symptom.BAD_RESPONSE):
         return _handshake(wire)
