@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.base.codes import ExchangeFlag, Key
+from pcapdiag.base.codes import ExchangeFlag, Key, Protocol
 from pcapdiag.base.findings import Confidence, Severity
+from pcapdiag.base.sequence import sequence_difference
 from pcapdiag.base.units import count_of
 from pcapdiag.proxy.join.ledger import EntryVerdict
 from pcapdiag.proxy.join.symptoms import BODY
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 _CLOSED = ""
 _ANSWER_LOST = "answer-lost"
 _MAY_BE_LOST = "answer-may-be-lost"
+
+
+_LEAST_REST_BYTES = 1_000
+"""[bytes] More than any farewell."""
 
 
 class CloseDuringUpload(CauseRule):
@@ -88,6 +93,8 @@ class CloseDuringUpload(CauseRule):
         told = _told(analysis)
         for loss in analysis.early:
             closing = loss.keys.get(Key.RESP_RST) or loss.keys.get(Key.RESP_FIN)
+            if not _is_upload(loss):
+                continue
             texts = {Key.RESPONSE: "the answer begins before the request is whole"}
             if analysis.log is None:
                 yield loss, Claim(Confidence.POSSIBLE, _MAY_BE_LOST, closing, texts)
@@ -128,6 +135,16 @@ class CloseDuringUpload(CauseRule):
             severity=Severity.WARNING,
             confidence_at_most=Confidence.POSSIBLE,
         )
+
+
+def _is_upload(loss: Loss) -> bool:
+    """Tell whether bytes behind an early answer are the rest of a request and no farewell, where that cannot be read."""
+    answer, full = loss.keys.get(Key.RESPONSE), loss.keys.get(Key.ZERO_WINDOW)
+    if loss.connection.protocol not in (Protocol.TLS, Protocol.UNKNOWN) or full is not None:
+        return True
+    if answer is None or answer.ack < 0:
+        return False
+    return sequence_difference(loss.request_end_seq, answer.ack) >= _LEAST_REST_BYTES
 
 
 def _told(analysis: Analysis) -> set[tuple[int, int]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.model import AttemptSign
-from pcapdiag.base.codes import Key, Protocol
+from pcapdiag.base.codes import ExchangeFlag, Key, Protocol
 from pcapdiag.base.findings import Confidence, Role, RuleFacts, Severity
 from pcapdiag.base.units import NS_PER_S, count_of
 from pcapdiag.rules._claim import Claim
@@ -93,6 +93,16 @@ _SIGHTS = {
         "never acknowledged although the connection had just been opened",
         "a capture at the upstream, and its accept queue (nstat -az TcpExtListenOverflows); if large requests fail and"
         " small ones do not, the path's MTU",
+    ),
+    "never-acknowledged-in-sight": _Sight(
+        "sent again, and not acknowledged in what was captured; how long the connection had been idle, and whether the"
+        " other side's segments are all there, is not known",
+        "a capture of both directions that begins before the connection",
+    ),
+    "answered-and-left": _Sight(
+        "answered, but their sender had closed and took no byte of it",
+        "the sender's own log: whether it still wanted the answer",
+        Severity.INFO,
     ),
     "foreign-reset": _Sight(
         "ended by a RST on a fresh connection that did not come from the upstream",
@@ -182,7 +192,9 @@ def _sight_of(analysis: Analysis, loss: Loss) -> str:
         if of_upstream is None:
             return "partly-acknowledged" if loss.retransmissions else "not-sent-whole"
     if of_upstream is None and not is_acknowledged(loss) and loss.retransmissions:
-        return "never-acknowledged"
+        return "never-acknowledged-in-sight" if loss.is_reused else "never-acknowledged"
+    if loss.flags & ExchangeFlag.LATE_ANSWER:
+        return "answered-and-left"
     if loss.connection.protocol is Protocol.OPAQUE and of_upstream is not None:
         return "opaque-reset"
     if loss.crossing is not None and is_closed_at_once(loss):
