@@ -15,6 +15,7 @@ from pcapdiag.proxy.conf import remedy as conf
 from pcapdiag.rules._wire import (
     has_unseen_fin,
     is_acknowledged,
+    is_closed_at_once,
     is_idle_close_in_server,
     is_lone_rst,
     is_partly_acknowledged,
@@ -179,7 +180,7 @@ def is_forgotten(analysis: Analysis, loss: Loss) -> bool:
 
 
 def _is_raced(analysis: Analysis, loss: Loss) -> bool:
-    if loss.is_connect or loss.idle_before_ns < 0:
+    if loss.is_connect or loss.idle_before_ns < 0 or is_closed_at_once(loss):
         return False
     if loss.crossing is not None or has_unseen_fin(loss):
         return True

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pcapdiag.analysis.model import Endpoint, IdleTimeout
+from pcapdiag.base.codes import Protocol
 from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.conf.read import read_proxy_conf
 from pcapdiag.proxy.conf.settings import ProxyKind
@@ -114,3 +115,10 @@ def test_the_limit_of_a_late_server_is_the_least_that_its_timeout_may_be():
     assert finding.identifier.endswith("/idle-5s")
     assert finding.details["proxy_keepalive_timeout_ns"] == 4 * S
     assert "5.34 s to 6.08 s (one timer, which is looked at now and then)" in finding.message
+
+
+def test_bytes_that_crossed_a_closing_right_behind_an_answer_are_no_race():
+    scene = Scene()
+    loss = scene.lost(fin(0.5), idle_ms=0.2, protocol=Protocol.TLS)
+    assert pool_plan(scene.analysis(loss)).raced == ()
+    assert pool_plan(scene.analysis(replace(loss, idle_before_ns=3_877 * MS))).raced != ()
