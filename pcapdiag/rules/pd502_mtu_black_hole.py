@@ -69,6 +69,7 @@ class MtuBlackHole(CauseRule):
     name = "mtu-black-hole"
     title = "Segments larger than the path carries vanish"
     severity = Severity.ERROR
+    since = "0.2"
     needs = ("both directions",)
     helped_by = ("ICMP in the capture",)
     supersedes = ("PD104",)
