@@ -123,10 +123,13 @@ class ConnectTimeout(CauseRule):
         elif analysis.blocks_by_endpoint.get(group.losses[0].connection.resp):
             costs = " What each attempt costs is limited already by the configuration that was given."
         state, check = _state_of_upstream(analysis, group)
+        unreachable = _unreachable(analysis, group)
+        if unreachable:
+            state, check = "", f"Look for what answers for {group.subject}, or for its route and its ARP entry."
         return GroupText(
             message=(
                 f"{group.subject} did not answer {count_of(len(group.losses), 'connection attempt')}"
-                f" ({count_of(repeats, 'repeated SYN')}){others}.{_unreachable(analysis, group)}{state}"
+                f" ({count_of(repeats, 'repeated SYN')}){others}.{unreachable}{state}"
             ),
             refuted_by="A SYN-ACK or RST from the upstream in a capture at the proxy without filter and drops.",
             remedy=f"{check}{costs}",

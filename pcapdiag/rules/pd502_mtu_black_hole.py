@@ -17,7 +17,7 @@ from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import certainty, is_acknowledged, upstream_closing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pcapdiag.analysis.model import Analysis, Endpoint, KeySegment, Loss
     from pcapdiag.engine.asides.icmp import IcmpError
@@ -69,6 +69,7 @@ class MtuBlackHole(CauseRule):
     name = "mtu-black-hole"
     title = "Segments larger than the path carries vanish"
     severity = Severity.ERROR
+    since = "0.2"
     needs = ("both directions",)
     helped_by = ("ICMP in the capture",)
     supersedes = ("PD104",)
@@ -90,7 +91,9 @@ class MtuBlackHole(CauseRule):
             if min(_repeated_bytes(loss) for loss in losses) < _LARGE_BYTES:
                 continue
             sizes = _Sizes.of(analysis, endpoint)
-            stuck = [loss for loss in losses if loss.idle_before_ns < _SHORT_IDLE_NS and sizes.only_small_pass(loss)]
+            stuck = [loss for loss in losses if loss.idle_before_ns < _SHORT_IDLE_NS]
+            if not sizes.only_small_pass(stuck):
+                continue
             for loss in stuck:
                 confidence = certainty(analysis, loss, Confidence.LIKELY) if len(stuck) > 1 else Confidence.POSSIBLE
                 yield loss, Claim(confidence, _BY_SIZE, _closing(loss), _texts(loss))
@@ -221,9 +224,9 @@ class _Sizes:
         empty = np.zeros(0, dtype=np.int64)
         return cls(np.concatenate([empty, *times]), np.concatenate([empty, *sizes]))
 
-    def only_small_pass(self, loss: Loss) -> bool:
-        """Whether smaller requests were answered before and after this one, and none of its size."""
-        is_small = self.n_bytes < _repeated_bytes(loss)
-        before = bool((is_small & (self.times_ns < loss.request_ts_ns)).any())
-        after = bool((is_small & (self.times_ns > loss.request_ts_ns)).any())
-        return before and after and not bool((~is_small).any())
+    def only_small_pass(self, losses: Sequence[Loss]) -> bool:
+        """Whether smaller requests were answered before and after one of these at least, and none of their size."""
+        is_small = self.n_bytes < min((_repeated_bytes(loss) for loss in losses), default=0)
+        small_ns = self.times_ns[is_small]
+        is_between = any((small_ns < x.request_ts_ns).any() and (small_ns > x.request_ts_ns).any() for x in losses)
+        return is_between and bool(is_small.all())
