@@ -36,10 +36,12 @@ LOGS = {
 
 
 def claims_of(report):
-    """Yield (code, protocol, severity, file frame) of every occurrence of a report."""
+    """Yield (code, protocol, severity, file frame) of every occurrence that a report does not only think possible."""
     table = report.connections
     protocols = dict(zip(table["uid"], table["protocol"], strict=True)) if len(table) else {}
     for finding in report.to_json()["findings"]:
+        if finding["confidence"] == "possible":
+            continue
         for o in finding["occurrences"]:
             protocol = protocols.get(o["uid"], "any")
             if not CAUSE.fullmatch(finding["code"]) or finding["code"] in BESIDE:
@@ -126,7 +128,8 @@ def of_corpus(counts):
                     counts[code, protocol, "true"] += 1
                 elif code in must_not:
                     is_mild = must_not[code] == "error" and severity != "error"
-                    counts[code, protocol, "misleading" if is_mild else "false"] += 1
+                    if not is_mild or severity != "info":
+                        counts[code, protocol, "misleading" if is_mild else "false"] += 1
 
 
 def count():

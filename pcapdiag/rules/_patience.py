@@ -44,6 +44,7 @@ _STEP_NS = 100_000_000
 _CLIENT_LEFT = 499
 """The status that nginx logs for a request whose client went away."""
 _NGINX_DEFAULT_S = 60
+_AT_ONCE_NS = 20_000_000
 _LAZY_NS = 300_000_000
 """nginx leaves a running timer as it is if it would move by less (NGX_TIMER_LAZY_DELAY in ngx_event_timer.h)."""
 _MAX_COMPARED = 2_000
@@ -113,6 +114,9 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
         if timeout == 0:
             timeout, confidence = _timeout_of(wait, opening, waits[:_MAX_COMPARED], openings[:_MAX_COMPARED])
         is_half = timeout < 0 and not is_proxy and _is_half_close(loss)
+        if timeout < 0 and wait < _AT_ONCE_NS and analysis.settings is None and analysis.log is None:
+            # Who sends and closes at once does not wait for an answer, and gives nothing up.
+            is_half = True
         if is_half and is_half_closed_at_the_end(loss):
             continue
         confidence = Confidence.POSSIBLE if is_half else confidence

@@ -211,7 +211,8 @@ class CauseRule(Rule):
             proof = proof_of(analysis, loss)
             weighed = weigh_ends(self.proofs, weighed, proof)
             if proof is None or not proof.is_certain:
-                most = most_certain(self.code, "tcp" if loss.is_connect else loss.connection.protocol.name.lower())
+                is_attempt = loss.is_connect and loss.handshake is None
+                most = most_certain(self.code, "tcp" if is_attempt else loss.connection.protocol.name.lower())
                 weighed = replace(weighed, confidence=min(weighed.confidence, most))
             groups[claim.subject or str(loss.connection.resp), claim.group].append((loss, weighed))
         for (subject, name), members in groups.items():

@@ -138,7 +138,7 @@ class CloseDuringUpload(CauseRule):
 
 
 def _is_upload(loss: Loss) -> bool:
-    """Tell whether bytes behind an early answer are the rest of a request and no farewell, where that cannot be read."""
+    """Tell whether bytes behind an early answer are the rest of a request; where they cannot be read, no farewell."""
     answer, full = loss.keys.get(Key.RESPONSE), loss.keys.get(Key.ZERO_WINDOW)
     if loss.connection.protocol not in (Protocol.TLS, Protocol.UNKNOWN) or full is not None:
         return True

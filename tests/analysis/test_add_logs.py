@@ -112,10 +112,10 @@ def log_notes(analysis, **inputs):
 
 def test_a_log_that_is_not_understood_says_so_with_its_first_line(analysis, tmp_path):
     log = tmp_path / "error.log"
-    log.write_text("[Tue Dec 01 04:02:08.225 2026] [proxy:error] AH01102: error reading status line\n" * 3)
+    log.write_text("E1201 04:02:08.225 proxy.go:17] the status line could not be read\n" * 3)
     added = add_logs(analysis, Inputs(error_logs=(str(log),)))
     (text,) = log_notes(analysis, error_logs=(str(log),)).values()
-    assert text.startswith("none of its 3 lines was understood; line 1 begins: '[Tue Dec 01")
+    assert text.startswith("none of its 3 lines was understood; line 1 begins: 'E1201 04")
     assert added.log.errors_read == 0
     assert not added.log.has_errors
 

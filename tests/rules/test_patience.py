@@ -21,7 +21,8 @@ from tests.rules.builders import Scene, acknowledged, proxy_fin
         (2000, None, 200, "PD204"),
     ],
 )
-def test_the_log_knows_who_lost_patience_whatever_the_wait(wait_ms, kind, status, code):
+def test_the_log_knows_who_lost_patience_whatever_the_wait(monkeypatch, wait_ms, kind, status, code):
+    monkeypatch.setattr("pcapdiag.rules._rule.most_certain", lambda *_: Confidence.CONFIRMED)
     scene = Scene()
     loss = scene.lost(acknowledged(160), proxy_fin(wait_ms), idle_ms=17)
     entries = (entry(0, kind=kind),) if kind is not None else ()
