@@ -20,6 +20,7 @@ from pcapdiag.cli import main as cli
 from pcapdiag.report import model
 from pcapdiag.report.compare import model as comparison
 from pcapdiag.rules import RULES
+from pcapdiag.rules._precision import LEAST_JUDGED, LEAST_TRUE, most_certain, precision
 
 DOCS = Path(__file__).resolve().parent
 MADE = "<!-- Made from the code by `make docs`; edit the code instead. -->\n\n"
@@ -33,6 +34,17 @@ COMPARISON_PREFACE = f"""\
 `pcapdiag compare --format json`, `schema_version` {comparison.SCHEMA_VERSION}, with the conventions of
 [the report](json.md). An outcome is `not_exposed`, `fixed`, `cannot_tell`, `still_exposed` or `newly_exposed`; that of
 the whole is the last of these that any cause has. Handshakes are those of TCP.
+"""
+PRECISION_PREFACE = f"""\
+Claims of the program on captures whose truth is known: the lab's and the incidents' (the servers' own logs say what
+became of each request), captures made after public reports, the cases of `captures/`, and public captures whose frames
+were read one by one (`tests/judged/`, 147 of them; the table there names frames and reasons). A claim is one request or
+event. *Misleading*: the cause is near, its words or its severity are not. `python -m tests.precision` counts.
+
+A cause is called confirmed only where at least {LEAST_JUDGED} claims of its code and protocol were judged and
+{LEAST_TRUE:.0%} of them were true; elsewhere it is likely at most, unless captures of both ends prove it. A code and
+protocol that is not here was never judged. `tcp`: attempts to connect; `any`: events that are no single request.
+
 """
 HELP_WIDTH = 100
 SIMPLE = {int: "integer", str: "string", float: "number", bool: "boolean", typing.Any: "any"}
@@ -133,6 +145,17 @@ def make_rule_page(rule: type) -> str:
     return text
 
 
+def make_precision_page() -> str:
+    """Return the page that says what each cause was worth where the truth is known."""
+    lines = [f"# What each cause is worth\n\n{MADE}{PRECISION_PREFACE}"]
+    lines += ["| code | protocol | true | misleading | false | at most |", "|---|---|---|---|---|---|"]
+    for (code, protocol), judged in precision().items():
+        most = most_certain(code, protocol).name.lower()
+        numbers = f"{judged.true} | {judged.misleading} | {judged.false}"
+        lines.append(f"| [{code}](rules/{code}.md) | {protocol} | {numbers} | {most} |")
+    return "\n".join(lines) + "\n"
+
+
 def make_pages() -> dict[str, str]:
     """Return all pages by their path below this folder."""
     pages = {
@@ -140,6 +163,7 @@ def make_pages() -> dict[str, str]:
         "json.md": make_json_page(),
         "json-compare.md": make_comparison_page(),
         "rules/README.md": make_rule_index(),
+        "precision.md": make_precision_page(),
     }
     return pages | {f"rules/{rule.code}.md": make_rule_page(rule) for rule in RULES}
 

@@ -110,10 +110,15 @@ def test_a_near_miss_stays_silent(name):
     assert not found & set(case_of(name).get("near_miss", []))
 
 
+def is_answered(finding):
+    """Whether its requests were answered: a stall inside a response, an answer that came too early."""
+    return any(part in finding["identifier"] for part in ("/inside-", "/stalled", "/answer-"))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_unanswered_request_has_exactly_one_cause(name):
     report = report_of(name)
-    causes = [f for f in report["findings"] if f["code"] not in CAUSES_NOT_OF_UNANSWERED]
+    causes = [f for f in report["findings"] if f["code"] not in CAUSES_NOT_OF_UNANSWERED and not is_answered(f)]
     occurrences = [o for f in causes for o in f["occurrences"]]
     keys = {(o.get("capture"), o["uid"], o["depth"]) for o in occurrences}
     assert len(keys) == len(occurrences) == report["totals"]["unanswered"]

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pcapdiag.analysis.inputs import AUTO, zone_offset_s
 from pcapdiag.analysis.losses import to_connection
+from pcapdiag.analysis.tls import add_refused
 from pcapdiag.analysis.tries import list_served, list_tries
 from pcapdiag.base.codes import Leg
 from pcapdiag.base.findings import Note
+from pcapdiag.base.units import count_of
+from pcapdiag.privacy.escape import shorten
 from pcapdiag.proxy.conf.read import read_proxy_conf
+from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.conf.values import version_numbers
 from pcapdiag.proxy.join.arrivals import judge_arrivals
 from pcapdiag.proxy.join.clients import ClientTally
@@ -25,6 +30,7 @@ from pcapdiag.proxy.join.places import CaptureSpan
 from pcapdiag.proxy.logs.access_log import read_access_log
 from pcapdiag.proxy.logs.error_log import container_zone_s, read_error_log
 from pcapdiag.proxy.logs.files import expand_logs
+from pcapdiag.proxy.logs.foreign import MEANINGS, recognise_log
 from pcapdiag.proxy.logs.older import OlderLogs, find_older
 from pcapdiag.proxy.logs.upstream_log import read_upstream_log
 
@@ -37,7 +43,12 @@ if TYPE_CHECKING:
     from pcapdiag.proxy.join.arrivals import Arrival
     from pcapdiag.proxy.join.ledger import Ledger, LogClock, WireTry
     from pcapdiag.proxy.logs.entries import LogCounts
+    from pcapdiag.proxy.logs.foreign import ForeignLog
 
+_MOST_PEERS = 10
+_MOST_QUOTED = 160
+"""[characters] Of a line that was not understood."""
+_MOST_CODES = 3
 _MOST_CLIENTS = 200
 """Connections of clients that are asked which version the proxy is."""
 
@@ -70,15 +81,27 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
     logs = _Logs(inputs, settings, analysis)
     wires = list_tries(analysis) if inputs.logs else ()
     ledger, older = logs.join(wires)
+    if settings is not None and ledger is not None and ledger.services:
+        settings = replace(settings, services=ledger.services)
+    if ledger is not None and analysis.early:
+        ledger = _without_early(ledger, analysis)
     arrivals = logs.judge_arrivals(wires)
-    return replace(
+    joined = replace(
         analysis,
         settings=settings,
+        proxy_kind=_proxy_kind(settings, logs, ledger),
         log=ledger,
         arrivals=arrivals,
         added_logs={log.log.path: log.kind for log in older.used},
         notes=(*analysis.notes, *_notes(settings, logs, ledger, older)),
     )
+    return add_refused(joined)
+
+
+def _without_early(ledger: Ledger, analysis: Analysis) -> Ledger:
+    """Leave out early answers that no entry tells of: they were read, and no try failed."""
+    early = {(loss.connection.conn, loss.depth) for loss in analysis.early}
+    return replace(ledger, tries=tuple(t for t in ledger.tries if t.entries or t.wire.key not in early))
 
 
 class _Logs:
@@ -91,7 +114,9 @@ class _Logs:
         self._zone_s = _zone_s(inputs, analysis.first_ts_ns)
         self._format = access_format(inputs, settings)
         pattern = None if inputs.upstream_log_format in ("", AUTO) else inputs.upstream_log_format
-        self.errors = [read_error_log(path) for path in inputs.error_logs]
+        recognised = map(recognise_log, dict.fromkeys((*inputs.error_logs, *inputs.access_logs)))
+        self.foreign = {log.path: log for log in recognised if log is not None}
+        self.errors = [read_error_log(path) for path in inputs.error_logs if path not in self.foreign]
         self.accesses = [read_access_log(path, self._format) for path in inputs.access_logs]
         self.applications = [read_upstream_log(path, pattern) for path in inputs.upstream_logs]
 
@@ -128,7 +153,14 @@ class _Logs:
         errors = chain(*self.errors, *older.errors)
         accesses = tally.watch(chain(*self.accesses, *older.accesses))
         ledger = join_logs(wires, span, errors, accesses, self._settings, zone_s=self._zone_s)
-        return replace(ledger, clients=tally if self.accesses else None)
+        return replace(
+            ledger,
+            clients=tally if self.accesses else None,
+            errors_read=sum(log.counts.n_records for log in (*self.errors, *(o.log for o in older.errors)))
+            if self.errors
+            else -1,
+            accesses_read=sum(log.counts.n_records for log in self.accesses) if self.accesses else -1,
+        )
 
     def _find_older(self, clock: LogClock | None) -> OlderLogs:
         is_known = clock is not None and clock.is_measured and not clock.is_ambiguous
@@ -150,6 +182,16 @@ def _zone_s(inputs: Inputs, at_ns: int) -> int | None:
         return zone_s
     zones = {zone for path in inputs.error_logs if (zone := container_zone_s(path)) is not None}
     return zones.pop() if len(zones) == 1 else None
+
+
+def _proxy_kind(settings: ProxySettings | None, logs: _Logs, ledger: Ledger | None) -> ProxyKind | None:
+    """Return what the proxy is: by its configuration, by logs of another one, or by entries that only nginx writes."""
+    if settings is not None:
+        return settings.kind
+    others = {log.proxy for log in logs.foreign.values()}
+    if others:
+        return ProxyKind(others.pop()) if len(others) == 1 else None
+    return ProxyKind.NGINX if ledger is not None and ledger.entries else None
 
 
 def expand_inputs(inputs: Inputs) -> Inputs:
@@ -175,10 +217,38 @@ def _notes(settings: ProxySettings | None, logs: _Logs, ledger: Ledger | None, o
     if ledger is not None:
         yield from _left_out(ledger)
         yield from (Note("rotated-log-added", text) for text in older.remarks())
+        yield from _translated(ledger)
+    yield from map(_foreign, logs.foreign.values())
     for log in (*logs.errors, *logs.accesses, *(its.log for its in older.used)):
-        yield from (*log.counts.notes, *_unparsed(log.path, log.counts, "are no log lines"))
+        yield from log.counts.notes
+        if log.path not in logs.foreign:
+            yield from _unparsed(log.path, log.counts, "are no log lines")
+    yield from _of_the_other_kind(logs)
     for application in logs.applications:
         yield from (*application.counts.notes, *_unparsed(application.path, application.counts, "hold no request"))
+
+
+def _translated(ledger: Ledger) -> Iterator[Note]:
+    """Yield a note for each address of the log that stands for others in the capture."""
+    for service in sorted(set(ledger.services.values())):
+        peers = sorted(peer for peer, known_as in ledger.services.items() if known_as == service)
+        shown = f"{', '.join(peers[:_MOST_PEERS])}{' and others' if len(peers) > _MOST_PEERS else ''}"
+        yield Note(
+            "address-translated",
+            f"{service} of the log and the configuration is {shown} in the capture: learned from failures that agree in"
+            " time, order and request line",
+        )
+
+
+def _foreign(log: ForeignLog) -> Note:
+    """Return a note on a log that was recognised and not joined."""
+    text = f"a log of {log.proxy}: its entries are not joined with the capture"
+    if log.codes:
+        meant = {code: f" ({meaning})" for code, meaning in MEANINGS.items()}
+        most = log.codes.most_common(_MOST_CODES)
+        said = ", ".join(f"{count_of(n, 'time')} {code}{meant.get(code, '')}" for code, n in most)
+        text += f". Of upstreams it says {said}"
+    return Note("foreign-log", text, file=log.path)
 
 
 def _left_out(ledger: Ledger) -> Iterator[Note]:
@@ -196,12 +266,38 @@ def _left_out(ledger: Ledger) -> Iterator[Note]:
 
 def _unparsed(path: str, counts: LogCounts, what: str) -> tuple[Note, ...]:
     """Return a note on lines that were passed over, if there are any."""
+    if not counts.n_lines:
+        return (Note("log-empty", "the log is empty: it says nothing of any time", file=path),)
     if not counts.n_unparsed:
         return ()
+    number, first = counts.unparsed[0]
+    if not counts.n_records:
+        text = f"none of its {count_of(counts.n_lines, 'line')} was understood; line {number} begins: {_quoted(first)}"
+        return (Note("log-not-understood", text, file=path),)
     numbers = ", ".join(str(number) for number, _ in counts.unparsed[:5])
     more = ", ..." if counts.n_unparsed > 5 else ""
     text = f"{counts.n_unparsed:,} of {counts.n_lines:,} lines {what} (line {numbers}{more})"
+    if counts.n_unparsed > counts.n_records:
+        text += f"; line {number} begins: {_quoted(first)}"
     return (Note("log-lines-skipped", text, file=path),)
+
+
+def _quoted(line: str) -> str:
+    return f"'{shorten(line.strip(), _MOST_QUOTED)}'"
+
+
+def _of_the_other_kind(logs: _Logs) -> Iterator[Note]:
+    """Yield a note on files that hold lines of the other log, which nobody reads there."""
+    given = {Path(log.path).resolve() for log in logs.errors} & {Path(log.path).resolve() for log in logs.accesses}
+    for its_logs, other, option in ((logs.errors, "access", "--access-log"), (logs.accesses, "error", "--error-log")):
+        for log in its_logs:
+            n_foreign = log.counts.n_foreign
+            if n_foreign and Path(log.path).resolve() not in given:
+                lines = count_of(n_foreign, "line")
+                verb = "belongs" if n_foreign == 1 else "belong"
+                yield Note(
+                    "log-mixed", f"{lines} of it {verb} to an {other} log: give it as {option}, too", file=log.path
+                )
 
 
 def proxy_version(analysis: Analysis) -> str:

@@ -12,18 +12,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pcapdiag.analysis.attempts import judge_attempts
+from pcapdiag.analysis.handshake import HTTP2
 from pcapdiag.analysis.icmp import tie_icmp
 from pcapdiag.analysis.inputs import NO_INPUTS, Inputs
 from pcapdiag.analysis.losses import build_losses
 from pcapdiag.analysis.model import Analysis
 from pcapdiag.analysis.roles import assign_legs, find_capture_point
 from pcapdiag.analysis.shards import ShardResult, ShardStores, TrackerCounts, join_shards, save_shard
+from pcapdiag.analysis.tls import count_http2, read_tls, settle_losses
+from pcapdiag.analysis.twins import find_twins
 from pcapdiag.analysis.upstreams import measure_upstreams
-from pcapdiag.base.codes import StreamEventKind, UndecodedReason
+from pcapdiag.base.codes import Leg, StreamEventKind, UndecodedReason
 from pcapdiag.base.columns import CONNECTIONS, SEGMENTS
 from pcapdiag.base.findings import Note
 from pcapdiag.base.tables import RowStore, Table
-from pcapdiag.engine.asides.collect import AsideCollector
+from pcapdiag.engine.asides.collect import MOST_KEPT, AsideCollector, AsideKind
+from pcapdiag.engine.asides.tunnels import TunnelTally
 from pcapdiag.engine.capture.reader import read_batches
 from pcapdiag.engine.http.framer import Framer
 from pcapdiag.engine.tcp.tracker import ALL, Shard, Tracker
@@ -33,8 +37,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pcapdiag.analysis.handshake import TlsView
     from pcapdiag.base.codes import CapturePoint
     from pcapdiag.base.tables import ByteStore
+    from pcapdiag.engine.asides.collect import Aside
     from pcapdiag.engine.capture.batch import Capture
     from pcapdiag.engine.tcp.tracker import TrackedBatch
 
@@ -101,8 +107,10 @@ class _Run:
 
         total = sum(f.size for f in capture.files) if all(f.size >= 0 for f in capture.files) else -1
         n_frames = self._frames_before
+        tunnels = TunnelTally()
         for batch in read_batches(capture, follow_s=self._follow_s, with_digest=self._with_digest):
             n_frames += len(batch.frames)
+            tunnels.take(batch)
             if self.asides is not None:
                 self.asides.take(batch, capture_idx)
             for tracked in tracker.update(batch):
@@ -113,6 +121,7 @@ class _Run:
                 self._on_progress(self._bytes_before + batch.bytes_read, total, n_frames)
         for tracked in tracker.finish():
             take(tracked)
+        capture.notes.extend(tunnels.notes())
         self._bytes_before += max(0, total)
         self._frames_before = n_frames
         self.n_connections = tracker.n_connections
@@ -242,12 +251,17 @@ def build_analysis(
     connections, exchanges, key_segments, texts = run.tables()
     proxies, upstream_endpoints = inputs.proxy_addresses, inputs.upstream_endpoints
     legs = assign_legs(connections, exchanges, proxies=proxies, upstreams=upstream_endpoints)
-    losses, truncated = build_losses(connections, exchanges, key_segments, texts, legs)
+    points = tuple(_capture_points(connections, legs, len(captures)))
+    twins = find_twins(connections, key_segments, legs)
+    legs[twins.is_twin] = Leg.UNKNOWN
+    losses, truncated, early = build_losses(connections, exchanges, key_segments, texts, legs)
     asides = tuple(run.asides.kept) if run.asides is not None else ()
     losses, truncated = tie_icmp(losses, asides), tie_icmp(truncated, asides)
     losses = judge_attempts(losses, connections, run.totals.last_ts_ns)
-    upstreams = measure_upstreams(connections, exchanges, legs, losses, texts)
-    points = tuple(_capture_points(connections, legs, len(captures)))
+    view = read_tls(connections, asides)
+    losses, truncated = settle_losses(losses, truncated, view, connections, exchanges, texts, legs)
+    early = tuple(loss for loss in early if view.http2[loss.connection.conn] == HTTP2.NO)
+    upstreams = measure_upstreams(connections, exchanges, legs, losses, texts, unframed=view.http2 > HTTP2.NO)
     totals = run.totals
     return Analysis(
         captures=tuple(captures),
@@ -258,6 +272,7 @@ def build_analysis(
         legs=legs,
         losses=losses,
         truncated=truncated,
+        early=early,
         upstreams=upstreams,
         capture_points=points,
         n_frames=totals.frames,
@@ -266,10 +281,23 @@ def build_analysis(
         first_ts_ns=totals.first_ts_ns,
         last_ts_ns=totals.last_ts_ns,
         n_retransmissions=totals.retransmissions,
-        notes=tuple(_connection_notes(connections)),
+        notes=(
+            *_connection_notes(connections),
+            *twins.notes(),
+            *_http2_notes(view, connections, legs),
+            *_unread_notes(asides),
+        ),
+        has_proxy=inputs.says_proxy or bool((legs == Leg.CLIENT).any()) or _hands_on(exchanges),
+        twins=twins,
         undecoded_reasons={i: int(n) for i, n in enumerate(run.reasons) if n},
         asides=asides,
+        tls=view,
     )
+
+
+def _hands_on(exchanges: Table) -> bool:
+    """Tell whether a request carries an identifier of the kind that a proxy gives it."""
+    return any(bool((chunk["request_id_len"] > 0).any()) for chunk in exchanges.chunks())
 
 
 def _capture_points(connections: Table, legs: NDArray[np.int8], n_captures: int) -> Iterator[CapturePoint]:
@@ -278,6 +306,31 @@ def _capture_points(connections: Table, legs: NDArray[np.int8], n_captures: int)
         mine = np.flatnonzero(connections["capture_idx"] == capture_idx)
         is_all = len(mine) == len(connections)
         yield find_capture_point(connections if is_all else connections.take(mine), legs[mine])
+
+
+def _http2_notes(view: TlsView, connections: Table, legs: NDArray[np.int8]) -> Iterator[Note]:
+    """Yield a note on connections to upstreams that carry HTTP/2, or may."""
+    n_unframed, n_all = count_http2(view.http2, connections, legs)
+    if n_unframed:
+        n_sure = int(np.count_nonzero((view.http2 == HTTP2.YES) & (legs == Leg.UPSTREAM)))
+        how = "may carry HTTP/2 (the client offered it, and TLS 1.3 hides the choice)"
+        if n_sure >= n_unframed:
+            how = "carry HTTP/2"
+        if 0 < n_sure < n_unframed:
+            how = f"carry HTTP/2 or may ({n_sure} certainly; of the others TLS 1.3 hides the choice)"
+        yield Note(
+            "http2-not-evaluated",
+            f"{n_unframed} of {n_all} connections to upstreams {how}; its streams are not told apart yet: whether a"
+            " request was lost on them is not evaluated",
+        )
+
+
+def _unread_notes(asides: Sequence[Aside]) -> Iterator[Note]:
+    """Yield a note where there were more frames of TLS handshakes than are kept."""
+    last = max((a.frame for a in asides if a.kind is AsideKind.TLS), default=-1)
+    if sum(a.kind is AsideKind.TLS for a in asides) >= MOST_KEPT:
+        text = "there are more TLS handshakes than are read: what became of those after this frame is not evaluated"
+        yield Note("tls-handshakes-left-out", text, frame=last)
 
 
 def _to_segments(tracked: TrackedBatch) -> Table:

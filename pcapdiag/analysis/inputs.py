@@ -95,6 +95,11 @@ class Inputs:
         return *self.error_logs, *self.access_logs, *self.upstream_logs
 
     @property
+    def says_proxy(self) -> bool:
+        """Whether anything that was given says that a proxy stands between clients and upstreams."""
+        return bool(self.proxies or self.upstreams or self.proxy_conf or self.logs or self.upstream_captures)
+
+    @property
     def kinds(self) -> dict[str, str]:
         """What each log and the configuration is, in the words of the report."""
         kinds = dict.fromkeys(self.error_logs, "error_log") | dict.fromkeys(self.access_logs, "access_log")

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 Rows = np.ndarray[Any, Any]
 _Keys = dict[tuple[int, int], dict[Key, KeySegment]]
 
+_FAREWELL_NS = 2_000_000
+"""[ns] A FIN this soon behind the last bytes does not wait for an answer to them."""
+
 # One-way or freely interleaved protocols: a turn without an answer means nothing there.
 _WITHOUT_TURNS = (Protocol.HTTP2, Protocol.UPGRADED)
 
@@ -52,15 +55,20 @@ def is_loss(exchange: Rows, keys: Container[Key], *, protocol: int, first_closer
     Returns
     -------
     bool
-        Of an unknown protocol only where the responder, or silence, ended the last turn, not its own sender.
+        Where no byte was captured, only if the responder, or silence, ended the last turn, not its own sender; of bytes
+        that are no protocol known here, only if the responder did so by RST, or silence.
     """
-    if protocol in _WITHOUT_TURNS:
+    flags = int(exchange["flags"])
+    if protocol in _WITHOUT_TURNS or flags & (ExchangeFlag.GOODBYE | ExchangeFlag.NOT_OWED):
         return False
-    if is_truncated or protocol != Protocol.UNKNOWN:
+    if is_truncated or protocol not in (Protocol.UNKNOWN, Protocol.OPAQUE):
         return True
+    if protocol == Protocol.OPAQUE and Key.RESP_FIN in keys:
+        # Nothing says that these bytes asked for something: a transfer, a message without reply, a farewell.
+        return False
     if Key.RESP_FIN in keys or Key.RESP_RST in keys:
         return first_closer == Direction.RESP
-    return bool(exchange["retransmissions"] > 0 and not int(exchange["flags"]) & ExchangeFlag.ACKNOWLEDGED)
+    return bool(exchange["retransmissions"] > 0 and not flags & ExchangeFlag.ACKNOWLEDGED)
 
 
 def is_failed_attempt(conn_state: Any, orig_bytes: Any) -> Any:
@@ -70,8 +78,8 @@ def is_failed_attempt(conn_state: Any, orig_bytes: Any) -> Any:
 
 def build_losses(
     connections: Table, exchanges: Table, key_segments: Table, texts: ByteStore, legs: NDArray[np.int8]
-) -> tuple[tuple[Loss, ...], tuple[Loss, ...]]:
-    """Return the losses of the upstream leg, and its truncated responses.
+) -> tuple[tuple[Loss, ...], tuple[Loss, ...], tuple[Loss, ...]]:
+    """Return the losses of the upstream leg, its truncated responses, and answers that came too early.
 
     Parameters
     ----------
@@ -84,7 +92,7 @@ def build_losses(
 
     Returns
     -------
-    losses, truncated : tuple of Loss
+    losses, truncated, early : tuple of Loss
         Each ordered by capture and request frame.
     """
     keys = _group_keys(key_segments)
@@ -97,6 +105,7 @@ def build_losses(
 
     losses: list[Loss] = []
     truncated: list[Loss] = []
+    early: list[Loss] = []
     for chunk in exchanges.chunks():
         index = np.flatnonzero(lacks_response(chunk["outcome"]))
         for row in chunk.rows[index[legs[chunk["conn"][index]] == Leg.UPSTREAM]]:
@@ -104,7 +113,15 @@ def build_losses(
             is_truncated = int(row["outcome"]) == Outcome.TRUNCATED
             protocol, closer = int(row["protocol"]), connection.first_closer
             if is_loss(row, mine, protocol=protocol, first_closer=closer, is_truncated=is_truncated):
-                (truncated if is_truncated else losses).append(_to_loss(row, connection, mine, texts))
+                loss = to_loss(row, connection, mine, texts)
+                if not _is_farewell(loss):
+                    (truncated if is_truncated else losses).append(loss)
+        is_early = (chunk["outcome"] == Outcome.ANSWERED) & (chunk["flags"] & ExchangeFlag.EARLY_RESPONSE != 0)
+        index = np.flatnonzero(is_early)
+        for row in chunk.rows[index[legs[chunk["conn"][index]] == Leg.UPSTREAM]]:
+            mine = keys.get((int(row["conn"]), int(row["depth"])), {})
+            if Key.RESP_RST in mine or Key.RESP_FIN in mine:
+                early.append(to_loss(row, connection_of(int(row["conn"])), mine, texts))
     attempts = is_failed_attempt(connections["conn_state"], connections["orig_bytes"])
     failed = np.flatnonzero(attempts & (legs == Leg.UPSTREAM)).tolist()
     losses.extend(_to_attempt(connection_of(conn), keys.get((conn, -1), {})) for conn in failed)
@@ -112,7 +129,19 @@ def build_losses(
     def order(loss: Loss) -> tuple[int, int]:
         return loss.connection.capture_idx, loss.request_frame
 
-    return tuple(sorted(losses, key=order)), tuple(sorted(truncated, key=order))
+    return tuple(sorted(losses, key=order)), tuple(sorted(truncated, key=order)), tuple(sorted(early, key=order))
+
+
+def _is_farewell(loss: Loss) -> bool:
+    """Tell whether the last bytes inside TLS, and the FIN right behind them, say goodbye.
+
+    What they say cannot be read; who closes at once does not wait for an answer.
+    """
+    closing = loss.keys.get(Key.ORIG_FIN) or loss.keys.get(Key.ORIG_RST)
+    if loss.connection.protocol is not Protocol.TLS or closing is None or loss.truncated:
+        return False
+    last = loss.keys.get(Key.REQUEST_END) or loss.keys.get(Key.REQUEST)
+    return last is not None and Key.RESPONSE not in loss.keys and 0 <= closing.ts_ns - last.ts_ns <= _FAREWELL_NS
 
 
 def _group_keys(key_segments: Table) -> _Keys:
@@ -178,7 +207,8 @@ def to_connection(row: Rows, texts: ByteStore) -> Connection:
     )
 
 
-def _to_loss(row: Rows, connection: Connection, keys: dict[Key, KeySegment], texts: ByteStore) -> Loss:
+def to_loss(row: Rows, connection: Connection, keys: dict[Key, KeySegment], texts: ByteStore) -> Loss:
+    """Return a row of `columns.EXCHANGES` as a loss."""
     target_len, host_len = int(row["target_len"]), int(row["host_len"])
     at = int(row["text_offset"])
     has_text = at >= 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntFlag
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pcapdiag.base.codes import CapturePoint, ClosingKind, Direction, ExchangeFlag, Key, Method, Protocol, TcpFlag
 from pcapdiag.base.sequence import sequence_difference
@@ -21,17 +21,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pcapdiag.analysis.far_end import FarEnd
+    from pcapdiag.analysis.handshake import TlsHandshake, TlsView
+    from pcapdiag.analysis.twins import Twins
     from pcapdiag.base.findings import Note
     from pcapdiag.base.tables import ByteStore, Table
     from pcapdiag.engine.asides.collect import Aside
     from pcapdiag.engine.asides.icmp import IcmpError
     from pcapdiag.engine.capture.batch import Capture
-    from pcapdiag.proxy.conf.settings import ProxySettings, UpstreamBlock
+    from pcapdiag.proxy.conf.settings import ProxyKind, ProxySettings, UpstreamBlock
     from pcapdiag.proxy.join.arrivals import Arrival
     from pcapdiag.proxy.join.ledger import Ledger
 
 
 _HELD_BACK_NS = 1_000_000
+_MAX_ALERT_BYTES = 69
+"""[bytes] What can be a TLS alert where its record was not captured."""
+_UNREADABLE = (Protocol.TLS, Protocol.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +147,8 @@ class Loss:
         [ns] Idle gap before the request, -1 on a fresh connection.
     keys : dict of Key to KeySegment
         The segments seen; a missing key was not seen, which is not "did not happen".
+    handshake : TlsHandshake or None
+        The TLS handshake that failed: no request was sent, or one in clear to a port that speaks TLS.
     icmp : tuple of IcmpError
         ICMP errors that quote its SYN, its request or the response to it; the first ones where they are many.
     attempt : AttemptSign
@@ -166,6 +173,7 @@ class Loss:
     flags: ExchangeFlag
     truncated: bool
     keys: dict[Key, KeySegment]
+    handshake: TlsHandshake | None = None
     icmp: tuple[IcmpError, ...] = ()
     attempt: AttemptSign = AttemptSign.NONE
 
@@ -205,35 +213,53 @@ class Loss:
         """First segment with which the upstream closed while it had no byte of the request, if there is one.
 
         That is a FIN whose acknowledgement does not reach beyond the request's first byte. TLS says close_notify
-        before it: bytes of the upstream that follow the last response and do not acknowledge the request either.
+        before it: an alert that does not acknowledge the request either, and that the same side's FIN or RST follows
+        before anything new.
         """
         if self.is_connect or self.request_seq < 0:
             return None
         after_request = (self.request_seq + 1) & 0xFFFFFFFF
         fin = self.keys.get(Key.RESP_FIN)
         crossing = fin if fin is not None and fin.ack >= 0 and not fin.acknowledges(after_request) else None
-        is_closed = any(key in self.keys for key in (Key.RESP_FIN, Key.RESP_RST, Key.ORIG_FIN, Key.ORIG_RST))
         # A pipelined request is sent before the response before it has come; late bytes are an answer.
-        if not self.is_reused or not is_closed or self.flags & (ExchangeFlag.LATE_ANSWER | ExchangeFlag.PIPELINED):
+        is_late = self.flags & (ExchangeFlag.LATE_ANSWER | ExchangeFlag.PIPELINED)
+        if not self.is_reused or is_late:
             return crossing
         before = self.keys.get(Key.RESPONSE_BEFORE)
-        if (
-            before is not None
-            and self.request_ack >= 0
-            and sequence_difference(self.request_ack, before.next_seq) < 0
-            and not before.acknowledges(after_request)
-        ):
-            return before
-        unasked = self.keys.get(Key.UNSOLICITED)
-        return crossing if unasked is None or unasked.acknowledges(after_request) else unasked
+        is_readable = self.connection.protocol not in _UNREADABLE
+        if before is not None and (is_readable or before.payload_len > _MAX_ALERT_BYTES):
+            before = None
+        for alert in (self.keys.get(Key.UNSOLICITED), before):
+            if alert is not None and self._is_closing_alert(alert):
+                return alert
+        return crossing
+
+    def _is_closing_alert(self, alert: KeySegment) -> bool:
+        """Tell whether a payload of the upstream is the close_notify of a closing that the request crossed."""
+        if self.request_ack < 0 or sequence_difference(self.request_ack, alert.next_seq) >= 0:
+            return False
+        closing = self.keys.get(Key.RESP_FIN) or self.keys.get(Key.RESP_RST)
+        is_followed = closing is not None and (closing.frame == alert.frame or closing.seq == alert.next_seq)
+        return is_followed and not alert.acknowledges((self.request_seq + 1) & 0xFFFFFFFF)
 
 
 @dataclass(frozen=True, slots=True)
 class IdleTimeout:
-    """An upstream's idle timeout as measured at closings that no request disturbed.
+    """An upstream's idle timeout as measured at its closings, or as the idle gaps enclose it.
 
     `named_as` lists servers with this verified default; it names, it never proves. `confidence` is a
     findings.Confidence number.
+
+    Attributes
+    ----------
+    value_ns, spread_ns : int
+        [ns] The usual age at a closing and how far the ages lie apart. For a server that looks at its connections only
+        now and then (`late_ns`) the least age at a closing; where only gaps tell (`is_enclosed`), the longest idle gap
+        that was answered and how much longer the shortest was that was not.
+    late_ns : int
+        [ns] How much later than its timeout this server may close; 0 for one that is exact.
+    is_enclosed : bool
+        No idle closing was seen: the server closes as soon as a request comes after too long a gap.
     """
 
     value_ns: int
@@ -241,6 +267,22 @@ class IdleTimeout:
     samples: int
     confidence: int
     named_as: tuple[str, ...] = ()
+    late_ns: int = 0
+    is_enclosed: bool = False
+
+    @property
+    def earliest_ns(self) -> int:
+        """[ns] The least that the timeout may be, by what was seen."""
+        if self.is_enclosed:
+            return self.value_ns
+        if self.late_ns:
+            return max(min(self.value_ns, self.value_ns + self.spread_ns - self.late_ns), 0)
+        return self.value_ns - self.spread_ns if self.spread_ns < self.value_ns // 50 else self.value_ns
+
+    @property
+    def latest_ns(self) -> int:
+        """[ns] The greatest age at which this timer may close a connection."""
+        return self.value_ns + max(self.spread_ns, self.late_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +331,9 @@ class Analysis:
         Unanswered requests and failed connection attempts of upstream legs, ordered by request frame.
     truncated : tuple of Loss
         Exchanges whose response began and was cut off.
+    early : tuple of Loss
+        Exchanges that were answered before the request was whole, and whose connection the upstream then closed or
+        reset: whether the proxy read that answer, its packets do not show.
     """
 
     captures: tuple[Capture, ...]
@@ -313,14 +358,28 @@ class Analysis:
     """Logs joined with the capture; None where none was given."""
     settings: ProxySettings | None = None
     """The proxy's configuration; None where it was not given."""
+    proxy_kind: ProxyKind | None = None
+    """What the proxy is, by its configuration or its logs; None where neither tells."""
     arrivals: Mapping[tuple[int, int], Arrival] = field(default_factory=dict)
     """What the logs of applications say of lost requests, by connection and depth."""
     added_logs: Mapping[str, str] = field(default_factory=dict)
     """Rotated logs that were read although nobody named them, and what each is."""
+    early: tuple[Loss, ...] = ()
     asides: tuple[Aside, ...] = ()
     """Frames whose bytes were kept: ICMP messages, TLS hellos and alerts."""
+    tls: TlsView | None = None
+    """TLS handshakes, and which connections carry HTTP/2; None where nobody looked."""
     far_end: FarEnd | None = None
     """What captures from the upstreams' end add; None where none was given."""
+    has_proxy: bool = True
+    """Whether anything in the capture or the options says that a proxy stands here."""
+    twins: Twins | None = None
+    """Connections that were captured more than once, and count once: their `legs` are UNKNOWN."""
+
+    @cached_property
+    def memo(self) -> dict[str, Any]:
+        """What is worked out once for all findings, by the name of the module that does it; empty after `replace`."""
+        return {}
 
     @cached_property
     def upstream_by_endpoint(self) -> dict[Endpoint, Upstream]:

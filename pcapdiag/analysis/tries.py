@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcapdiag.analysis.losses import to_connection
+from pcapdiag.analysis.tls import closing_segment
 from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Framing, Key, Leg, Method, Outcome
 from pcapdiag.proxy.join.arrivals import Served
 from pcapdiag.proxy.join.ledger import WireTry
@@ -37,11 +38,16 @@ def list_tries(analysis: Analysis) -> tuple[WireTry, ...]:
     Returns
     -------
     tuple of WireTry
-        Failures first, then answered requests after which the proxy or the upstream closed.
+        Failures first, then answered requests after which the proxy or the upstream closed, then connections that
+        were closed when their TLS handshake was done: a proxy that refuses the certificate does so.
     """
     failures = [_from_loss(loss) for loss in (*analysis.losses, *analysis.truncated)]
+    if not failures:
+        # Nothing else ties the log's clock to the capture's; which of them failed, the log tells.
+        failures = [_from_loss(loss) for loss in analysis.early]
     known = {wire.key for wire in failures}
-    return (*failures, *(wire for wire in _answered(analysis) if wire.key not in known))
+    answered = (wire for wire in _answered(analysis) if wire.key not in known)
+    return (*failures, *answered, *_unused_handshakes(analysis))
 
 
 def list_served(analysis: Analysis, lost: Sequence[WireTry]) -> tuple[tuple[Served, ...], bool]:
@@ -131,14 +137,14 @@ def _from_loss(loss: Loss) -> WireTry:
         peer=str(loss.connection.resp),
         request_frame=loss.request_frame,
         start_ns=loss.request_ts_ns,
-        last_sent_ns=max(loss.request_ts_ns, loss.connection.last_ts_ns if loss.is_connect else -1, *sent),
+        last_sent_ns=max(loss.request_ts_ns, _last_of_attempt(loss), *sent),
         # What came after the proxy had closed was no response to it.
         first_response_ns=-1 if is_late else at(Key.RESPONSE),
         resp_fin_ns=at(Key.RESP_FIN),
         resp_rst_ns=at(Key.RESP_RST),
         orig_fin_ns=at(Key.ORIG_FIN),
         orig_rst_ns=at(Key.ORIG_RST),
-        alert_ns=at(Key.UNSOLICITED),
+        alert_ns=_alert_ns(loss) if loss.handshake is not None else at(Key.UNSOLICITED),
         method=loss.method_name,
         target=loss.target,
         host=loss.host,
@@ -150,9 +156,65 @@ def _from_loss(loss: Loss) -> WireTry:
         response_frame=loss.keys[Key.RESPONSE].frame if Key.RESPONSE in loss.keys else -1,
         closing_frame=loss.connection.closing_frame,
         held_back_ns=at(Key.ORIG_FIN) if loss.is_acknowledged_too_late else -1,
+        is_handshake=loss.handshake is not None,
         icmp_ns=icmp.ts_ns if icmp is not None else -1,
         icmp_errno=icmp.errno if icmp is not None else -1,
     )
+
+
+def _unused_handshakes(analysis: Analysis) -> Iterator[WireTry]:
+    for conn, handshake in analysis.tls.handshakes.items() if analysis.tls is not None else ():
+        hello = handshake.hello_aside
+        if not handshake.is_unused or hello is None or analysis.legs[conn] != Leg.UPSTREAM:
+            continue
+        row = analysis.connections.rows[conn]
+        who = to_connection(row, analysis.texts)
+        times = {key: segment.ts_ns for key, segment in closing_segment(row).items()}
+        yield WireTry(
+            conn=conn,
+            depth=-1,
+            uid=who.uid,
+            orig=str(who.orig),
+            peer=str(who.resp),
+            request_frame=who.first_frame,
+            start_ns=who.first_ts_ns,
+            last_sent_ns=hello.ts_ns,
+            first_response_ns=-1,
+            resp_fin_ns=times.get(Key.RESP_FIN, -1),
+            resp_rst_ns=times.get(Key.RESP_RST, -1),
+            orig_fin_ns=times.get(Key.ORIG_FIN, -1),
+            orig_rst_ns=times.get(Key.ORIG_RST, -1),
+            alert_ns=-1,
+            method="",
+            target="",
+            host=handshake.hello.server_name,
+            request_id="",
+            is_failure=False,
+            is_acknowledged=False,
+            has_head=False,
+            closing_frame=who.closing_frame,
+            is_handshake=True,
+        )
+
+
+def _last_of_attempt(loss: Loss) -> int:
+    """[ns] Return when the last SYN, or the client hello, was sent; -1 for a request."""
+    if not loss.is_connect:
+        return -1
+    if loss.handshake is None:
+        return loss.connection.last_ts_ns
+    hello = loss.handshake.hello_aside
+    return hello.ts_ns if hello is not None else -1
+
+
+def _alert_ns(loss: Loss) -> int:
+    """[ns] Return when the bytes came by which a handshake failed; -1 if there are none."""
+    handshake = loss.handshake
+    if handshake is None:
+        return -1
+    alert = handshake.alert
+    where = alert.aside if alert is not None else handshake.answer_aside if handshake.text else None
+    return where.ts_ns if where is not None else -1
 
 
 def _answered(analysis: Analysis) -> Iterator[WireTry]:
@@ -202,5 +264,6 @@ def _from_rows(analysis: Analysis, row: Rows, connection: Rows) -> WireTry:
         response_bytes=int(row["response_bytes"]),
         response_frame=int(row["response_frame"]),
         closing_frame=who.closing_frame,
-        is_end_known=int(row["response_framing"]) != Framing.TURN,
+        # An upgraded connection ends whenever it ends.
+        is_end_known=int(row["response_framing"]) != Framing.TURN and not int(row["flags"]) & ExchangeFlag.UPGRADE,
     )

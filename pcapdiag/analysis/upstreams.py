@@ -7,17 +7,30 @@ affair.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcapdiag.analysis.idle_timeout import estimate_idle_timeout
+from pcapdiag.analysis.closings import (
+    AT_ONCE_NS,
+    Lost,
+    closed_at_once,
+    closings_of_late,
+    from_losses,
+    idle_closings,
+    is_kept,
+)
+from pcapdiag.analysis.idle_timeout import (
+    enclose_idle_timeout,
+    estimate_idle_timeout,
+    estimate_late_timeout,
+    measure_lateness,
+)
 from pcapdiag.analysis.model import Endpoint, IdleTimeout, Upstream
-from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Key, Leg, Outcome
+from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Leg, Outcome, Protocol
 from pcapdiag.base.findings import Confidence
-from pcapdiag.base.server_defaults import name_idle_timeout
+from pcapdiag.base.server_defaults import is_known_server, lateness_ns, name_idle_timeout
 from pcapdiag.base.units import format_address
 
 if TYPE_CHECKING:
@@ -30,11 +43,8 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
 
-_AT_ONCE_NS = 100_000_000
-"""Closings this soon after the last byte belong to the response, not to an idle timer."""
-_DEATH_NS = 100_000_000
-"""Connections closed this close to one that held a request were closed by the end of a process, not by a timer."""
 _NEVER = np.iinfo(np.int64).max
+_NOTHING_TAKEN = np.empty((0, 2), dtype=np.int64)
 _COLUMNS = (
     *(
         "conn",
@@ -48,7 +58,7 @@ _COLUMNS = (
         "keep_alive_s",
     ),
     *("first_closer", "closing_kind", "closing_open_exchange", "idle_at_close_ns", "closing_ts_ns"),
-    *("handshake_resp_ns", "handshake_orig_ns", "rtt_min_ns"),
+    *("handshake_resp_ns", "handshake_orig_ns", "rtt_min_ns", "protocol"),
 )
 
 
@@ -69,18 +79,18 @@ class _Measured:
     idle_closes_by_proxy: int
     opened: int
     handshake_ns: int
-
-
-@dataclass(slots=True)
-class _Lost:
-    """Closings that the losses of one upstream tell of: raced ones as (conn, age, time), deaths as times; ns."""
-
-    raced: list[tuple[int, int, int]] = field(default_factory=list)
-    deaths: list[int] = field(default_factory=list)
+    taken: Ints
+    """Requests that it took and closed on at once, as rows of (idle gap, time); the gap is -1 on a fresh connection."""
 
 
 def measure_upstreams(
-    connections: Table, exchanges: Table, legs: NDArray[np.int8], losses: Sequence[Loss], texts: ByteSource
+    connections: Table,
+    exchanges: Table,
+    legs: NDArray[np.int8],
+    losses: Sequence[Loss],
+    texts: ByteSource,
+    *,
+    unframed: NDArray[np.bool_] | None = None,
 ) -> tuple[Upstream, ...]:
     """Return what the capture says of each upstream, ordered by address and port.
 
@@ -94,6 +104,8 @@ def measure_upstreams(
         Unanswered requests and failed attempts.
     texts : ByteSource
         The store that `server_offset` points into.
+    unframed : ndarray of bool, shape (n_conn,), optional
+        Connections whose turns are no requests (HTTP/2): they count as connections, nothing is learned of their bytes.
 
     Returns
     -------
@@ -104,6 +116,11 @@ def measure_upstreams(
     if not len(index):
         return ()
     columns = {name: connections[name][index] for name in _COLUMNS}
+    if unframed is not None and unframed.any():
+        columns["n_exchanges"] = np.where(unframed[index], 0, columns["n_exchanges"])
+        columns["idle_at_close_ns"] = np.where(unframed[index], -1, columns["idle_at_close_ns"])
+    kept = is_kept(exchanges, len(connections))
+    columns["is_kept"] = kept[index]
     order = np.lexsort((columns["resp_port"], columns["resp_lo"], columns["resp_hi"]))
     columns = {name: column[order] for name, column in columns.items()}
     keys = [columns[name] for name in ("resp_hi", "resp_lo", "resp_port")]
@@ -113,16 +130,18 @@ def measure_upstreams(
     group_of_conn = np.full(len(connections), -1, dtype=np.int64)
     group_of_conn[index[order]] = np.cumsum(is_first) - 1
 
-    lost, unanswered = _from_losses(losses, group_of_conn, len(starts))
+    lost, unanswered = from_losses(losses, group_of_conn, len(starts), kept)
     ends = np.append(starts[1:], len(index))
     measured = [
-        _measure({n: c[a:b] for n, c in columns.items()}, lost.get(g, _Lost()), texts)
+        _measure({n: c[a:b] for n, c in columns.items()}, lost.get(g, Lost()), texts)
         for g, (a, b) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True))
     ]
+    if unframed is not None:
+        group_of_conn[unframed] = -1
     return _with_gaps(measured, unanswered, exchanges, group_of_conn)
 
 
-def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSource) -> _Measured:
+def _measure(columns: dict[str, NDArray[np.int64]], lost: Lost, texts: ByteSource) -> _Measured:
     hi, lo, port = (int(columns[name][0]) for name in ("resp_hi", "resp_lo", "resp_port"))
     endpoint, rtt = Endpoint(format_address(hi, lo), port), _rtt(columns)
     handshakes = _handshakes(columns)
@@ -130,8 +149,14 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSour
     idle = columns["idle_at_close_ns"]
     if not columns["n_exchanges"].any():
         # A scan of all ports makes many of these: endpoints that nothing was ever asked of.
-        return _Measured(endpoint, len(idle), 0, rtt, "", -1, None, -1, -1, 0, 0, *cost)
-    was_idle = (columns["closing_open_exchange"] == 0) & (idle >= _AT_ONCE_NS)
+        return _Measured(
+            endpoint, len(idle), 0, rtt, "", -1, None, -1, -1, 0, 0, *cost, np.empty((0, 2), dtype=np.int64)
+        )
+    # Found in mid-stream, beside others that speak HTTP: what was upgraded before the capture began looks like this.
+    is_http = columns["protocol"] == Protocol.HTTP1
+    may_be_upgraded = (columns["protocol"] == Protocol.UNKNOWN) & (columns["orig_isn"] < 0) & is_http.any()
+    columns["is_kept"] &= ~may_be_upgraded
+    was_idle = (columns["closing_open_exchange"] == 0) & (idle >= AT_ONCE_NS) & columns["is_kept"]
     of_upstream = was_idle & (columns["first_closer"] == Direction.RESP)
     is_fin = columns["closing_kind"] == ClosingKind.FIN
     by_upstream = of_upstream & is_fin
@@ -148,7 +173,7 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSour
     estimate = None
     by_rst = of_upstream & (columns["closing_kind"] == ClosingKind.RST)
     if by_upstream.any() or lost.raced:
-        estimate = estimate_idle_timeout(*_idle_closings(columns, by_upstream, lost), hint_s=keep_alive_s)
+        estimate = estimate_idle_timeout(*idle_closings(columns, by_upstream, lost), hint_s=keep_alive_s)
     elif by_rst.any():
         # Some servers end idle connections with a RST (SO_LINGER 0); one RST alone may be anything.
         estimate = estimate_idle_timeout(idle[by_rst], columns["closing_ts_ns"][by_rst], hint_s=keep_alive_s)
@@ -156,10 +181,20 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSour
             by_upstream = by_rst
         else:
             estimate = None
+    taken = closed_at_once(lost, rtt[2])
+    late, late_estimate = lateness_ns(server_field), None
+    if late or not is_known_server(server_field):
+        ages, times = closings_of_late(columns, by_upstream, lost, taken)
+        late = late or measure_lateness(ages, times)
+        late_estimate = estimate_late_timeout(ages, times, late) if late and len(ages) else None
+    if late_estimate is not None:
+        estimate = late_estimate
     if estimate is not None:
         value, spread, samples, confidence = estimate
         names = name_idle_timeout(value, spread, server_field)
-        idle_timeout = IdleTimeout(value, spread, samples, int(confidence), names)
+        idle_timeout = IdleTimeout(
+            value, spread, samples, int(confidence), names, late_ns=late if late_estimate is not None else 0
+        )
     return _Measured(
         endpoint=endpoint,
         connections=len(idle),
@@ -174,6 +209,7 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: _Lost, texts: ByteSour
         idle_closes_by_proxy=int(by_proxy.sum()),
         opened=cost[0],
         handshake_ns=cost[1],
+        taken=taken[:, (4, 2)],
     )
 
 
@@ -202,7 +238,7 @@ def _request_limit(columns: dict[str, NDArray[np.int64]]) -> int:
         (columns["first_closer"] == Direction.RESP)
         & (columns["closing_kind"] == ClosingKind.FIN)
         & (columns["closing_open_exchange"] == 0)
-        & (idle < _AT_ONCE_NS)
+        & (idle < AT_ONCE_NS)
         & (n_exchanges > 0)
         & (columns["orig_isn"] >= 0)
     )
@@ -226,42 +262,6 @@ def _proxy_idle_close(ages: Ints, closed_ts: Ints) -> int:
     return estimate[0] if estimate is not None else int(np.median(ages))
 
 
-def _from_losses(losses: Sequence[Loss], group_of_conn: Ints, n_group: int) -> tuple[dict[int, _Lost], Ints]:
-    """Return per upstream the closings that its losses tell of, and how many losses it has."""
-    lost: dict[int, _Lost] = defaultdict(_Lost)
-    unanswered = np.zeros(n_group, dtype=np.int64)
-    for loss in losses:
-        group = int(group_of_conn[loss.connection.conn])
-        if group < 0:
-            continue
-        unanswered[group] += 1
-        closing = loss.crossing
-        if closing is not None:
-            if loss.idle_before_ns >= 0:
-                age = closing.ts_ns - (loss.request_ts_ns - loss.idle_before_ns)
-                lost[group].raced.append((loss.connection.conn, age, closing.ts_ns))
-        elif loss.is_acknowledged:
-            lost[group].deaths += [loss.keys[k].ts_ns for k in (Key.RESP_FIN, Key.RESP_RST) if k in loss.keys]
-    return lost, unanswered
-
-
-def _idle_closings(
-    columns: dict[str, NDArray[np.int64]], is_by_upstream: NDArray[np.bool_], lost: _Lost
-) -> tuple[Ints, Ints]:
-    """Return ages and times of the upstream's idle closings: undisturbed ones and raced ones, each connection once."""
-    raced = np.array(lost.raced, dtype=np.int64).reshape(-1, 3)
-    raced = raced[raced[:, 1] >= _AT_ONCE_NS]
-    alone = is_by_upstream & ~np.isin(columns["conn"], raced[:, 0])
-    ages = np.concatenate((columns["idle_at_close_ns"][alone], raced[:, 1]))
-    times = np.concatenate((columns["closing_ts_ns"][alone], raced[:, 2]))
-    if not lost.deaths:
-        return ages, times
-    deaths = np.sort(np.array(lost.deaths, dtype=np.int64))
-    after = np.searchsorted(deaths, times - _DEATH_NS, side="left")
-    natural = (after == len(deaths)) | (deaths[np.minimum(after, len(deaths) - 1)] > times + _DEATH_NS)
-    return ages[natural], times[natural]
-
-
 def _with_gaps(
     measured: Sequence[_Measured], unanswered: Ints, exchanges: Table, group_of_conn: Ints
 ) -> tuple[Upstream, ...]:
@@ -274,14 +274,19 @@ def _with_gaps(
         if m.idle_timeout is None:
             continue
         timeout, rtt = m.idle_timeout.value_ns, max(m.rtt[1], 0)
-        windows[group] = (max(timeout - rtt, 0), timeout)
+        late = m.idle_timeout.late_ns > 0
+        windows[group] = (
+            max((m.idle_timeout.earliest_ns if late else timeout) - rtt, 0),
+            m.idle_timeout.latest_ns if late else timeout,
+        )
         margin = _margin_ns(timeout, rtt)
         # Gaps are never negative; and times of a damaged capture may be centuries apart, more than 64 bits add up to.
         near[group] = near_miss_above_ns(timeout, rtt)
-        upper[group] = min(timeout + m.idle_timeout.spread_ns + max(margin, 60_000_000), _NEVER)
+        upper[group] = min(m.idle_timeout.latest_ns + max(margin, 60_000_000), _NEVER)
     reused, near_misses, beyond, n_announced = (np.zeros(n_group, dtype=np.int64) for _ in range(4))
     longest, longest_used, last_announced, deepest = (np.full(n_group, -1, dtype=np.int64) for _ in range(4))
     first_announced = np.full(n_group, _NEVER)
+    n_answered, last_answered = np.zeros(n_group, dtype=np.int64), np.full(n_group, -1, dtype=np.int64)
     for chunk in exchanges.chunks():
         gaps = chunk["idle_before_ns"]
         group = group_of_conn[chunk["conn"]]
@@ -297,6 +302,8 @@ def _with_gaps(
         reused += np.bincount(group, minlength=n_group)
         np.maximum.at(longest_used, group, gaps)
         gaps, group = gaps[answered], group[answered]
+        n_answered += np.bincount(group, minlength=n_group)
+        np.maximum.at(last_answered, group, chunk["request_ts_ns"][known][answered])
         near_misses += np.bincount(group[gaps > near[group]], minlength=n_group)
         beyond += np.bincount(group[gaps > upper[group]], minlength=n_group)
         np.maximum.at(longest, group, gaps)
@@ -305,6 +312,11 @@ def _with_gaps(
         # The upstream says `Connection: close` always at the same depth, and no connection goes deeper.
         is_limit = n_announced[group] >= 3 and 1 <= first_announced[group] == last_announced[group] == deepest[group]
         timeout_or_none, window = _unless_refuted(m.idle_timeout, int(beyond[group])), windows[group]
+        is_measured = timeout_or_none is not None
+        if timeout_or_none is None:
+            timeout_or_none = _enclosed(m, int(n_answered[group]), int(longest[group]), int(last_answered[group]))
+            if timeout_or_none is not None:
+                window = max(timeout_or_none.value_ns - max(m.rtt[1], 0), 0), timeout_or_none.latest_ns
         upstreams.append(
             Upstream(
                 endpoint=m.endpoint,
@@ -319,7 +331,7 @@ def _with_gaps(
                 idle_timeout=timeout_or_none,
                 requests_per_connection_limit=int(deepest[group]) + 1 if is_limit else m.request_limit,
                 race_window_ns=window if timeout_or_none is not None else (-1, -1),
-                near_misses=int(near_misses[group]) if timeout_or_none is not None else 0,
+                near_misses=int(near_misses[group]) if is_measured else 0,
                 reused=int(reused[group]),
                 longest_answered_gap_ns=int(longest[group]),
                 proxy_idle_close_ns=m.proxy_idle_close_ns,
@@ -331,6 +343,19 @@ def _with_gaps(
             )
         )
     return tuple(upstreams)
+
+
+def _enclosed(m: _Measured, n_answered: int, longest_ns: int, last_answered_ns: int) -> IdleTimeout | None:
+    """Return the timeout that idle gaps alone enclose, where no closing measured one."""
+    gaps, times = m.taken[:, 0], m.taken[:, 1]
+    # Who closes on a fresh connection, too, does not look at the gap; who answers no more after that is gone.
+    if not len(gaps) or (gaps < 0).any() or last_answered_ns <= times.min():
+        return None
+    found = enclose_idle_timeout(n_answered, longest_ns, gaps, times)
+    if found is None:
+        return None
+    value, spread, samples, confidence = found
+    return IdleTimeout(value, spread, samples, int(confidence), (), is_enclosed=True)
 
 
 def _margin_ns(timeout_ns: int, rtt_ns: int) -> int:

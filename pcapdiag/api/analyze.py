@@ -171,6 +171,7 @@ def analyze_captures(
         from pcapdiag.analysis.build import build_analysis  # noqa: PLC0415 - numpy, after what can fail quickly
         from pcapdiag.report.build import build_report  # noqa: PLC0415
         from pcapdiag.report.model import InputFile  # noqa: PLC0415
+        from pcapdiag.report.sides import plain_findings  # noqa: PLC0415
         from pcapdiag.rules.diagnose import codes_matching, diagnose  # noqa: PLC0415
 
         codes_matching((*inputs.select, *inputs.ignore))  # a typing error is said now, not after a long read
@@ -187,7 +188,8 @@ def analyze_captures(
         InputFile(path, kind, digests[path].n_bytes, digests[path].sha256)
         for path, kind in (*inputs.kinds.items(), *analysis.added_logs.items())
     ]
-    captured = Captured(analysis, diagnosis.findings, anonymizer)
+    own_words = diagnosis.findings if analysis.has_proxy else plain_findings(diagnosis.findings)
+    captured = Captured(analysis, own_words, anonymizer)
     findings, verdicts = diagnosis.findings, diagnosis.verdicts
     if anonymizer is not None:
         from pcapdiag.analysis.disguise import disguise, disguise_analysis, teach  # noqa: PLC0415

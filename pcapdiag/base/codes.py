@@ -169,6 +169,8 @@ class Protocol(IntEnum):
     HTTP2 = 6
     UPGRADED = 7
     """HTTP/1 that switched to another protocol (101, CONNECT)."""
+    OPAQUE = 8
+    """Its bytes were seen and are none of these; UNKNOWN is what was not seen."""
 
 
 class Method(IntEnum):
@@ -197,6 +199,8 @@ class Framing(IntEnum):
     UNTIL_CLOSE = 3
     TURN = 4
     """Not HTTP/1, or a head that was not captured whole: the message ends when the other side speaks."""
+    RECORDS = 5
+    """FastCGI: the message ends with a record that says so."""
 
 
 class Outcome(IntEnum):
@@ -237,6 +241,10 @@ class ExchangeFlag(IntFlag):
     """The responder acknowledged the whole request."""
     ACKNOWLEDGED_PART = 0x400
     """The responder acknowledged a part of the request."""
+    GOODBYE = 0x800
+    """These bytes say goodbye in their protocol (QUIT, COM_QUIT, Terminate, unbind): no answer is owed."""
+    NOT_OWED = 0x1000
+    """Pipelined behind a request whose response said that the connection ends with it (RFC 9112 section 9.6)."""
 
 
 class Key(IntEnum):
@@ -262,9 +270,12 @@ class Key(IntEnum):
     RESPONSE = 12
     """First response payload of this exchange, late or partial."""
     UNSOLICITED = 13
-    """Responder payload after the request began that does not acknowledge it (TLS close_notify)."""
+    """First TLS alert of the responder after the handshake (close_notify); where records cannot be read, a payload
+    that is small enough for one and does not acknowledge the request."""
     RESPONSE_END = 14
     """Last response payload of this exchange, when another segment."""
+    ZERO_WINDOW = 15
+    """First segment of the responder, while the request was open, that says it can take no more bytes."""
 
 
 class Leg(IntEnum):

@@ -40,6 +40,7 @@ class Role(Enum):
     CAUSE = "failures, or signs of them, that this rule explains"
     NO_PEER = "requests that found no peer: no packet shows them, the error log does, by its own clock"
     RETRIED = "tries that another rule explains, and whose request a later try answered"
+    OUTSIDE = "failures that logs tell of and no packet here shows"
     UNEXPLAINED = "failures that no other rule explains: any lost request would fall to this one"
 
 

@@ -31,7 +31,8 @@ class ServerDefault:
     token : str
         What the Server field of its responses contains, lower case; empty if it sends none of its own.
     late_s : float
-        [s] How much later than `idle_s` the connection may really be closed (a periodic sweep).
+        [s] How much later than its timeout, whatever that is set to, the connection may really be closed: the server
+        looks at its connections only now and then, or when something else wakes it.
     """
 
     name: str
@@ -72,7 +73,7 @@ DEFAULTS = (
         "apache",
     ),
     ServerDefault(
-        "Tomcat (shipped server.xml)", 20, "Tomcat keepAliveTimeout", "apache/tomcat conf/server.xml", "coyote", 1.1
+        "Tomcat (shipped server.xml)", 20, "Tomcat keepAliveTimeout", "apache/tomcat conf/server.xml", "coyote", 0.3
     ),
     ServerDefault("Puma before 7.0", 20, "Puma persistent_timeout", "puma/puma docs/7.0-Upgrade.md"),
     ServerDefault("Jetty", 30, "Jetty idleTimeout", "jetty/jetty.project AbstractConnector.java", "jetty", 1.1),
@@ -99,7 +100,7 @@ DEFAULTS = (
         "Tomcat keepAliveTimeout",
         "apache/tomcat java/org/apache/coyote/http11/Constants.java",
         "coyote",
-        1.1,
+        0.3,
     ),
     ServerDefault("Undertow", 60, "Undertow NO_REQUEST_TIMEOUT", "undertow-io/undertow Undertow.java", "undertow", 1.1),
     ServerDefault("nginx (shipped nginx.conf)", 65, "nginx keepalive_timeout", "nginx/nginx conf/nginx.conf", "nginx"),
@@ -167,6 +168,24 @@ def name_idle_timeout(value_ns: int, spread_ns: int, server_field: str = "") -> 
         if -early_ns <= value_ns - nominal_ns <= late_here_ns and spread_ns <= late_ns + early_ns:
             names.append(default.name)
     return tuple(names)
+
+
+def lateness_ns(server_field: str) -> int:
+    """[ns] Return how much later than its idle timeout a server may close, by its Server field; 0 if it is not known.
+
+    Parameters
+    ----------
+    server_field : str
+        Server field of the responses.
+    """
+    field = server_field.lower()
+    return max((int(d.late_s * NS_PER_S) for d in DEFAULTS if d.token and d.token in field), default=0)
+
+
+def is_known_server(server_field: str) -> bool:
+    """Tell whether the Server field names a server of the table: how exact its timer is, stands there."""
+    field = server_field.lower()
+    return any(d.token and d.token in field for d in DEFAULTS)
 
 
 def idle_timeout_setting(server_field: str, named_as: tuple[str, ...] = ()) -> str:

@@ -111,12 +111,14 @@ def analyze(
         open_delivery(form, output, force=force) as deliver,
         _open_bundle(bundle, output, force=force) as bundle_file,
     ):
+        from pcapdiag.analysis.endpoints import check_endpoints  # noqa: PLC0415 - the same
         from pcapdiag.api.analyze import analyze_captures  # noqa: PLC0415 - the engine loads when there is work
 
         if bundle:
             _reject_pipes((*captures, *inputs.upstream_captures))
         with ProgressMeter(quiet=quiet) as meter:
             result = analyze_captures(captures, inputs, on_progress=meter.on_progress)
+        check_endpoints(result.analysis, inputs)
         deliver(result)
         if bundle_file is not None:
             with ProgressMeter(quiet=quiet) as meter:

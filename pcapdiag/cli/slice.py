@@ -78,6 +78,7 @@ def slice(  # noqa: A001 - commands are found by their name
         msg = "a capture is binary: name a file with -o"
         raise UsageError(msg)
     with open_output(output, force=force) as file:
+        from pcapdiag.analysis.endpoints import check_endpoints  # noqa: PLC0415 - the engine loads when there is work
         from pcapdiag.api.analyze import analyze_captures  # noqa: PLC0415 - the engine loads when there is work
         from pcapdiag.engine.capture.series import group_captures  # noqa: PLC0415
         from pcapdiag.ticket.evidence.spool import reject_pipes  # noqa: PLC0415
@@ -85,6 +86,7 @@ def slice(  # noqa: A001 - commands are found by their name
         reject_pipes(group_captures(list(captures)))  # said now, not after a long read
         with ProgressMeter(quiet=quiet) as meter:
             result = analyze_captures(captures, inputs, on_progress=meter.on_progress)
+            check_endpoints(result.analysis, inputs)
             summary = result.write_evidence(
                 file,
                 codes=codes,

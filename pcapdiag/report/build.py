@@ -6,12 +6,10 @@ import dataclasses
 import hashlib
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from pcapdiag.analysis.attempts import is_still_open
+from pcapdiag.analysis.handshake import HTTP2
 from pcapdiag.base.codes import CapturePoint, Direction, Leg, Outcome, Protocol
 from pcapdiag.base.findings import Confidence, Note, Role
-from pcapdiag.base.units import count_of
 from pcapdiag.privacy.redact import Redactor
 from pcapdiag.report.far_end import UPSTREAM, build_far_end, build_proof, far_frames
 from pcapdiag.report.frame_numbers import FrameLocator
@@ -38,6 +36,7 @@ from pcapdiag.report.model import (
     taken_over,
 )
 from pcapdiag.report.settings import settings_read
+from pcapdiag.report.sides import plain_findings, with_plain_words
 from pcapdiag.report.words import flag_names
 
 if TYPE_CHECKING:
@@ -46,9 +45,6 @@ if TYPE_CHECKING:
     from pcapdiag.analysis.model import Analysis, Upstream
     from pcapdiag.base.findings import Evidence, Finding, Occurrence, Verdict
     from pcapdiag.engine.capture.batch import Capture
-
-
-_ENDS = ("orig_hi", "orig_lo", "orig_port", "resp_hi", "resp_lo", "resp_port")
 
 
 def build_report(
@@ -88,7 +84,10 @@ def build_report(
     redactor = Redactor(active=redact)
     builder = _Builder(analysis, redactor)
     findings, verdicts = tuple(findings), tuple(verdicts)
+    if not analysis.has_proxy:
+        findings = plain_findings(findings)
     turns, pending = _count_unsure(analysis)
+    n_twins, n_again = _count_twins(analysis)
     report = Report(
         schema_version=SCHEMA_VERSION,
         tool=Tool("pcapdiag", version),
@@ -107,8 +106,8 @@ def build_report(
         totals=Totals(
             frames=analysis.n_frames,
             undecoded_frames=analysis.n_undecoded,
-            connections=len(analysis.connections),
-            exchanges=len(analysis.exchanges),
+            connections=len(analysis.connections) - n_twins,
+            exchanges=len(analysis.exchanges) - n_again,
             unanswered=len(analysis.losses),
             failed_connects=sum(loss.is_connect for loss in analysis.losses),
             truncated=len(analysis.truncated),
@@ -121,41 +120,36 @@ def build_report(
         findings=tuple(builder.finding(f) for f in findings),
         verdicts=tuple(RuleVerdict(v.code, v.kind, v.reason, v.role) for v in verdicts),
         log=builder.log(findings, verdicts),
-        notes=(*(builder.note(0, n) for n in (*analysis.notes, *_seen_twice(analysis))), *builder.far_notes()),
+        notes=(*(builder.note(0, n) for n in analysis.notes), *builder.far_notes()),
         settings=settings_read(analysis, findings),
         far_end=None if analysis.far_end is None else build_far_end(analysis.far_end, analysis.captures),
         impact=measure_impact(analysis),
     )
     masked = tuple(Masked(*counted) for counted in redactor.counts)
     redaction = Redaction(redacted=redact, anonymized=anonymized, masked=masked)
-    return with_identifier(dataclasses.replace(report, redaction=redaction))
+    report = dataclasses.replace(report, redaction=redaction)
+    return with_identifier(report if analysis.has_proxy else with_plain_words(report))
 
 
 def _count_unsure(analysis: Analysis) -> tuple[int, int]:
     """Count exchanges with upstreams that are turns of bytes, and responses that the capture does not hold in full."""
-    on_upstream_leg = analysis.legs == Leg.UPSTREAM
+    is_framed = analysis.legs == Leg.UPSTREAM
+    if analysis.tls is not None:
+        is_framed &= analysis.tls.http2 == HTTP2.NO
     turns = pending = 0
     for chunk in analysis.exchanges.chunks():
-        mine = on_upstream_leg[chunk["conn"]]
+        mine = is_framed[chunk["conn"]]
         turns += int((mine & (chunk["protocol"] != Protocol.HTTP1)).sum())
         pending += int((mine & (chunk["outcome"] == Outcome.PENDING)).sum())
     return turns, pending
 
 
-def _seen_twice(analysis: Analysis) -> Iterator[Note]:
-    """Yield a note on connections that several of the captures hold: all that happened on them counts several times."""
-    if len(analysis.captures) < 2:
-        return
-    rows = analysis.connections.rows
-    keys = rows[[*_ENDS, "orig_isn", "resp_isn", "capture_idx"]][(rows["orig_isn"] >= 0) & (rows["resp_isn"] >= 0)]
-    _, n_captures = np.unique(np.unique(keys)[[*_ENDS, "orig_isn", "resp_isn"]], return_counts=True)
-    n_twice = int((n_captures > 1).sum())
-    if n_twice:
-        text = (
-            f"{count_of(n_twice, 'connection')} {'is' if n_twice == 1 else 'are'} in more than one of the captures and"
-            " counted in each; name the captures of the upstreams' end with --upstream-capture"
-        )
-        yield Note("captured-twice", text)
+def _count_twins(analysis: Analysis) -> tuple[int, int]:
+    """Count the connections that were captured again, and the exchanges on them."""
+    if analysis.twins is None or not analysis.twins.is_twin.any():
+        return 0, 0
+    is_twin = analysis.twins.is_twin
+    return int(is_twin.sum()), int(analysis.connections["n_exchanges"][is_twin].sum())
 
 
 def with_identifier(report: Report) -> Report:

@@ -13,6 +13,7 @@ import numpy as np
 
 from pcapdiag.base.codes import Leg, Outcome, Protocol
 from pcapdiag.base.units import NS_PER_S, count_of
+from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.report.model import Impact
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from pcapdiag.proxy.join.clients import ClientTally
 
 ACCESS_LOG, CLIENT_LEG = "access_log", "client_leg"
+_NOT_READ = (ProxyKind.HAPROXY, ProxyKind.APACHE)
+"""Of these a common format is read as nginx's is; what is not, is not misunderstood, but theirs."""
 _CLIENT_CLOSED = 499
 _MOST_SECONDS = 400_000
 _MOST_UNREAD = 20
@@ -44,10 +47,14 @@ def measure_impact(analysis: Analysis) -> Impact:
     """
     tally = analysis.log.clients if analysis.log is not None else None
     if tally is not None and tally.seconds and analysis.first_ts_ns >= 0:
-        return _from_log(analysis, tally)
+        told = _from_log(analysis, tally)
+        if told.failures >= 0 or analysis.proxy_kind not in _NOT_READ:
+            return told
     found = _from_capture(analysis)
     if found is not None:
         return found
+    if tally is not None and analysis.proxy_kind in _NOT_READ:
+        return Impact(unknown=f"the access log is one of {analysis.proxy_kind.value}, which is not read")
     if tally is not None:
         return Impact(unknown="the access log holds no request that could be read")
     return Impact(unknown="no access log was given (--access-log) and the clients' connections are not in the capture")

@@ -80,8 +80,9 @@ def _order(evidence: EvidenceFrame) -> tuple[bool, int, str, int]:
 def _ends(occurrence: OccurrenceDetail, width: int) -> tuple[str, str]:
     if not occurrence.uid:
         return "proxy", f"peers of {occurrence.resp}"[-width + 7 :]
-    left, right = f"proxy {occurrence.orig}", f"{occurrence.resp} upstream"
-    return (left, right) if len(left) + len(right) + 2 <= width else ("proxy", "upstream")
+    near, far = occurrence.sides
+    left, right = f"{near} {occurrence.orig}", f"{occurrence.resp} {far}"
+    return (left, right) if len(left) + len(right) + 2 <= width else (near, far)
 
 
 def _line(occurrence: OccurrenceDetail, evidence: EvidenceFrame, segment: str, inner: int) -> LadderLine:

@@ -35,6 +35,8 @@ _UNTIED = (
 _NO_TIE = (
     "Nothing ties the log's clock to the capture's: the capture has no failure, and the zone is not known (--log-zone)."
 )
+_ENOUGH = 3
+"""Entries that have their try at one offset: another proxy's log has not."""
 MOST_ENTRIES = 4
 """Entries of the error log that stand beside a ladder."""
 
@@ -80,7 +82,8 @@ def build_log(
     LogSummary
     """
     causes = [f for f in findings if f.facts.role is not Role.RETRIED]
-    codes = {(o.conn, o.depth): f.code for f in causes for o in f.occurrences if o.conn >= 0}
+    # Findings come worst first: the one that explains a failure goes before one that only counts the answer.
+    codes = {(o.conn, o.depth): f.code for f in reversed(causes) for o in f.occurrences if o.conn >= 0}
     no_peer = next((v.code for v in verdicts if v.role is Role.NO_PEER), "")
     clock = ledger.clock
     measured = clock if clock is not None and clock.is_measured else None
@@ -90,6 +93,7 @@ def build_log(
         zone_offset_s=ledger.zone_s,
         pairs=clock.pairs if clock is not None else 0,
         conflicts=clock.conflicts if clock is not None else 0,
+        errors_read=ledger.errors_read,
         is_certain=clock is None or not clock.is_ambiguous,
         entries=tuple(_entry(j, codes, no_peer, ledger.zone_s or 0, locate, redactor) for j in ledger.entries),
         failures=tuple(
@@ -201,9 +205,9 @@ def ledger_lines(log: LogSummary) -> tuple[str, ...]:
     lines = [
         f"{count_of(len(log.entries), 'log entry', 'log entries')} about upstreams: {_sum(entries, _ENTRY_WORDS)}."
         if log.entries
-        else "The error log has no entry about an upstream.",
+        else _no_entry(log),
         *_outside(log),
-        *([_FOREIGN] if entries[EntryVerdict.UNDETERMINED] > entries[EntryVerdict.EXPLAINED] else []),
+        *([_FOREIGN] if _seems_foreign(log, entries) else []),
         f"{tries} on the wire{f': {_sum(failures, _WIRE_WORDS)}' if log.entries and log.failures else ''}.",
         "An upstream that closes an idle pooled connection logs nothing: such closings are on neither side.",
     ]
@@ -236,6 +240,22 @@ def ledger_lines(log: LogSummary) -> tuple[str, ...]:
     elif log.entries:
         lines.append(_UNTIED if log.failures else _NO_TIE)
     return (*lines, *_undetermined(log))
+
+
+def _seems_foreign(log: LogSummary, entries: Counter[EntryVerdict]) -> bool:
+    """Tell whether the log may be another proxy's: not where a few entries have their try for certain."""
+    explained = entries[EntryVerdict.EXPLAINED]
+    is_own = log.is_certain and explained >= _ENOUGH
+    return entries[EntryVerdict.UNDETERMINED] > explained and not is_own
+
+
+def _no_entry(log: LogSummary) -> str:
+    """Return why there is no entry: that the log has none can be said only of one that was read."""
+    if log.errors_read > 0:
+        return f"The error log has no entry about an upstream ({count_of(log.errors_read, 'record')} read)."
+    if log.errors_read == 0:
+        return "Nothing of the error log was understood, or it is empty: what the proxy logged is not known."
+    return "No error log was given: what the proxy logged of its failures is not known."
 
 
 def _undetermined(log: LogSummary) -> Iterator[str]:

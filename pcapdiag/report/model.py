@@ -221,6 +221,7 @@ class OccurrenceDetail:
     evidence: tuple[EvidenceFrame, ...]
     far_end: FarEndProof | None = None
     upstream_log: str = ""
+    sides: tuple[str, str] = field(default=("proxy", "upstream"), metadata=_OF_THE_RULE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +309,8 @@ class LogSummary:
     """How log entries were joined with the capture; offsets are null while no pair of entry and exchange exists.
 
     A clock is not `is_certain` if too little fits at its offset, or as much at another: then it explains nothing.
+    `errors_read` counts the records of the error logs that were understood, about upstreams or not; -1 where none was
+    given.
     """
 
     clock_offset_ns: int | None = None
@@ -318,6 +321,7 @@ class LogSummary:
     is_certain: bool = True
     entries: tuple[LogEntryDetail, ...] = ()
     failures: tuple[LogFailure, ...] = ()
+    errors_read: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,6 +433,9 @@ class Report:
         What the findings rest on of the proxy's configuration; empty if it was not given.
     identifier : str
         The same for the same input and options; the evidence capture names it.
+    has_proxy : bool
+        Whether anything in the capture or the options says that a proxy stands here; without, proxy and upstream are
+        called client and server.
     """
 
     schema_version: int
@@ -446,6 +453,7 @@ class Report:
     identifier: str = ""
     redaction: Redaction = Redaction(redacted=True)
     impact: Impact = Impact()
+    has_proxy: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON-ready dicts and lists, absolute times in ISO 8601 beside their nanoseconds."""

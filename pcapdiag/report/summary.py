@@ -14,6 +14,7 @@ from pcapdiag.base.findings import Confidence, Role, Severity, VerdictKind
 from pcapdiag.base.units import count_of, format_bytes, format_duration_ns, format_ts_ns
 from pcapdiag.engine.capture.link_types import describe_link_type
 from pcapdiag.privacy.escape import shorten
+from pcapdiag.report.sides import in_plain_words
 from pcapdiag.report.words import CAPTURE_POINTS
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ MAX_LINES = 20
 """Lines of any other list that grows with the input."""
 
 _MAX_TARGET = 48
+_TIGHT_NS = 60_000_000
+"""Closings further apart are those of a timer that is looked at now and then."""
 
 # Numbers, addresses and times within a remedy.
 _NUMBER = re.compile(r"[0-9a-f]*[:.\[\]0-9]*\d[\w:.\]]*")
@@ -125,24 +128,49 @@ def headline(report: Report) -> str:
 
     A report that was not redacted says so here, because no format is without its headline.
     """
-    verdict = _verdict(report)
+    verdict = _with_unframed(report, _verdict(report))
+    if not report.has_proxy:
+        verdict = in_plain_words(verdict)
     return verdict if report.redaction.redacted else f"{verdict} NOT REDACTED: this report may hold credentials."
+
+
+def _with_unframed(report: Report, verdict: str) -> str:
+    """Say before a verdict on which connections it does not hold: HTTP/2 is not framed yet."""
+    note = _http2_note(report)
+    if not note:
+        return verdict
+    counted = note.partition(";")[0]
+    if any(u.exchanges or u.unanswered for u in report.upstreams) or report.findings:
+        if verdict.startswith("No request was lost"):
+            verdict = f"On the others n{verdict[1:]}"
+        return f"Not evaluated: HTTP/2 ({counted}). {verdict}"
+    return f"Not evaluated: HTTP/2 ({counted}). Whether a request was lost on them is not known."
+
+
+def _http2_note(report: Report) -> str:
+    return next((note.text for note in report.notes if note.code == "http2-not-evaluated"), "")
 
 
 def _verdict(report: Report) -> str:
     totals = report.totals
-    if not totals.frames:
-        return "There is nothing to judge: the capture holds no frame."
-    if not totals.connections:
-        return f"There is nothing to judge: {count_of(totals.frames, 'frame')}, but no TCP connection among them."
+    outside = _outside(report)
+    if nothing := _nothing(report):
+        return (
+            f"There is nothing to judge in the packets ({nothing}), {outside}."
+            if outside
+            else (f"There is nothing to judge: {nothing}.")
+        )
     if totals.unanswered or totals.truncated:
-        return f"{_lost(report)}: {_causes(report)}.{_other_errors(report)}"
+        more = f" Besides: {outside.removeprefix('but ')}." if outside else ""
+        return f"{_lost(report)}: {_causes(report)}.{_other_errors(report)}{more}"
     acting = [g for g in finding_groups(report) if g.head.severity >= Severity.WARNING]
-    if acting:
-        return f"No request was left without an answer, but: {_first_lower(acting[0].head.message)}"
+    seen = [g for g in acting if g.head.role is not Role.OUTSIDE]
+    if seen:
+        more = f" Besides: {outside.removeprefix('but ')}." if outside else ""
+        return f"No request was left without an answer, but: {_first_lower(seen[0].head.message)}{more}"
+    if outside:
+        return f"No request in the packets was left without an answer, {outside}."
     n_requests = sum(u.exchanges for u in report.upstreams)
-    if not n_requests:
-        return f"There is nothing to judge: {count_of(totals.connections, 'connection')}, no request to an upstream."
     if blind := _not_judged(report):
         return f"Nothing can be judged: {blind}."
     n_connections = sum(u.connections for u in report.upstreams)
@@ -152,7 +180,38 @@ def _verdict(report: Report) -> str:
     )
     if report.totals.pending:
         text += f"; {count_of(report.totals.pending, 'response')} still coming when the capture ended"
+    if report.impact.failures > 0:
+        # Both sentences are true, and without this one the first would be read as a denial of the second.
+        text += (
+            f"; the {count_of(report.impact.failures, 'failure')} that clients saw no packet to an upstream explains"
+        )
     return f"{text}. {_turns(report, n_requests)}" if report.totals.turns else f"{text}."
+
+
+def _nothing(report: Report) -> str:
+    """Return why the packets hold nothing to judge; empty if they hold requests, losses or findings."""
+    totals = report.totals
+    if not totals.frames:
+        return "the capture holds no frame"
+    if not totals.connections:
+        return f"{count_of(totals.frames, 'frame')}, but no TCP connection among them"
+    acting = [f for f in report.findings if f.severity >= Severity.WARNING and f.role is not Role.OUTSIDE]
+    if totals.unanswered or totals.truncated or acting or any(u.exchanges for u in report.upstreams):
+        return ""
+    return f"{count_of(totals.connections, 'connection')}, no request to an upstream"
+
+
+def _outside(report: Report) -> str:
+    """Return what the logs know of failures that no packet shows, as the end of a sentence; empty if nothing."""
+    group = next((g for g in finding_groups(report) if g.head.role is Role.OUTSIDE), None)
+    if group is None:
+        return ""
+    failures = count_of(group.count, "failure")
+    code = f"{group.head.code} {group.head.name}"
+    text = f"but the proxy's logs know {failures} that nothing found in the packets explains ({code}"
+    # Where no line is known to be of this time, that is said at once.
+    doubt = ", perhaps of another time" if all(f.confidence is Confidence.POSSIBLE for f in group.findings) else ""
+    return f"{text}{doubt})"
 
 
 def is_judged(report: Report) -> bool:
@@ -162,6 +221,8 @@ def is_judged(report: Report) -> bool:
 
 def _not_judged(report: Report) -> str:
     """Return why not even the rule that any lost request would fall to could be evaluated; empty if it was."""
+    if _http2_note(report) and any(u.exchanges or u.unanswered for u in report.upstreams):
+        return ""
     last = (v for v in report.verdicts if v.role is Role.UNEXPLAINED)
     return next((v.reason for v in last if v.verdict is VerdictKind.NOT_EVALUATED), "")
 
@@ -324,7 +385,12 @@ def occurrence_grid(occurrences: Sequence[OccurrenceDetail], *, limit: int = MAX
     return Grid(headers, tuple(rows), frozenset({first, first + 2}))
 
 
-def upstream_grid(upstreams: Sequence[UpstreamSummary]) -> Grid:
+def upstreams_title(report: Report) -> str:
+    """Return the heading above what was measured of each upstream."""
+    return "Upstreams" if report.has_proxy else in_plain_words("Upstreams")
+
+
+def upstream_grid(upstreams: Sequence[UpstreamSummary], *, has_proxy: bool = True) -> Grid:
     """Return what was measured of each upstream; of more than `MAX_LINES`, those with most failures and requests."""
     order = sorted(upstreams, key=lambda u: (-u.unanswered, -u.exchanges))
     shown = {u.endpoint for u in order[:MAX_LINES]}
@@ -342,7 +408,16 @@ def upstream_grid(upstreams: Sequence[UpstreamSummary]) -> Grid:
         for u in upstreams
         if u.endpoint in shown
     )
-    headers = ("upstream", "requests", "lost", "reused", "RTT", "idle timeout T", "race window", "near misses")
+    headers = (
+        "upstream" if has_proxy else "server",
+        "requests",
+        "lost",
+        "reused",
+        "RTT",
+        "idle timeout T",
+        "race window",
+        "near misses",
+    )
     return Grid(headers, rows, frozenset({1, 2, 3, 4, 7}))
 
 
@@ -371,7 +446,10 @@ def _timeout(upstream: UpstreamSummary) -> str:
     if timeout.value < 0:
         return "not measured"
     doubt = f", {timeout.confidence.name.lower()}" if timeout.confidence not in {None, Confidence.CONFIRMED} else ""
-    return f"{brief(timeout.value)} ({count_of(timeout.samples, 'close')}{doubt})"
+    value = brief(timeout.value)
+    if timeout.spread > max(timeout.value // 50, _TIGHT_NS):
+        value = f"{value} .. {brief(timeout.value + timeout.spread)}"
+    return f"{value} ({count_of(timeout.samples, 'close')}{doubt})"
 
 
 def _window(upstream: UpstreamSummary) -> str:
@@ -409,7 +487,7 @@ def verdict_lines(report: Report) -> tuple[tuple[str, ...], tuple[tuple[str, str
 
 def input_lines(report: Report) -> tuple[str, ...]:
     """Return what was read, one line per capture, and what it held."""
-    lines = bounded([_capture_line(c) for c in report.captures])
+    lines = bounded([_capture_line(c, has_proxy=report.has_proxy) for c in report.captures])
     totals = report.totals
     text = f"{count_of(totals.connections, 'connection')}, {count_of(totals.exchanges, 'exchange')}"
     text += f", {totals.unanswered:,} unanswered, {count_of(totals.retransmissions, 'retransmission')}"
@@ -430,7 +508,7 @@ def redaction_lines(report: Report) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _capture_line(capture: CaptureSummary) -> str:
+def _capture_line(capture: CaptureSummary, *, has_proxy: bool) -> str:
     names = ", ".join(capture.paths[:3])
     if len(capture.paths) > 3:
         names += f" and {len(capture.paths) - 3:,} more files"
@@ -440,7 +518,8 @@ def _capture_line(capture: CaptureSummary) -> str:
     if capture.first_ts_ns >= 0:
         lasted = brief(capture.last_ts_ns - capture.first_ts_ns)
         text += f", {lasted} from {_clock(capture.first_ts_ns)} UTC"
-    text += f", taken {CAPTURE_POINTS[capture.capture_point]}"
+    place = CAPTURE_POINTS[capture.capture_point]
+    text += f", taken {place if has_proxy else in_plain_words(place)}"
     if capture.dropped > 0:
         text += f", {capture.dropped:,} packets dropped while capturing"
     return text + "."

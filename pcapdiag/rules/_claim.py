@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pcapdiag.analysis.far_end import ProofKind
     from pcapdiag.analysis.model import KeySegment
     from pcapdiag.base.codes import Key
-    from pcapdiag.base.findings import Confidence
+    from pcapdiag.base.findings import Confidence, Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class Claim:
         The segment that ended the connection, if one did.
     texts : dict of Key to str
         What single segments prove, in words; the others get the usual words.
+    frames : tuple of Evidence
+        Frames of the proof beyond the key segments.
     subject : str
         What the finding is about where that is not the upstream: one cause of failures at many.
     """
@@ -34,6 +36,7 @@ class Claim:
     group: str = ""
     closing: KeySegment | None = None
     texts: dict[Key, str] = field(default_factory=dict)
+    frames: tuple[Evidence, ...] = ()
     subject: str = ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.base.codes import Direction, Key
+from pcapdiag.base.codes import Direction, ExchangeFlag, Key
 from pcapdiag.base.findings import Evidence
 from pcapdiag.base.sequence import relative_sequence, sequence_difference
 from pcapdiag.base.units import format_address, format_endpoint
@@ -35,8 +35,9 @@ _LABELS = {
     Key.RESP_RST: "RST from the upstream's side",
     Key.ORIG_RST: "RST of the proxy",
     Key.RESPONSE: "response",
-    Key.UNSOLICITED: "unasked bytes of the upstream",
+    Key.UNSOLICITED: "TLS alert of the upstream",
     Key.RESPONSE_END: "last of the response",
+    Key.ZERO_WINDOW: "window of zero",
 }
 
 _TEXTS = {
@@ -52,7 +53,8 @@ _TEXTS = {
     Key.ORIG_RST: "the proxy resets the connection",
     Key.RESPONSE: "response bytes",
     Key.RESPONSE_END: "the last response bytes that came",
-    Key.UNSOLICITED: "bytes that answer no request (in TLS: close_notify); none of the request is acknowledged",
+    Key.UNSOLICITED: "an alert (close_notify); none of the request is acknowledged",
+    Key.ZERO_WINDOW: "the upstream's kernel can take no more: the application does not read",
 }
 
 
@@ -136,8 +138,12 @@ def _usual_text(loss: Loss, segment: KeySegment) -> str:
         if segment.acknowledges((loss.request_seq + 1) & 0xFFFFFFFF):
             return f"the upstream {kind} the connection with a part of the request acknowledged"
         return f"the upstream {kind} the connection and acknowledges none of the request"
+    if segment.key is Key.REQUEST_END and loss.flags & ExchangeFlag.REQUEST_OPEN:
+        return "the last byte of the request that was sent; it is not its end"
+    if segment.key is Key.ACK and loss.flags & ExchangeFlag.REQUEST_OPEN:
+        return "the upstream's kernel has what was sent so far, which is not the whole request"
     if segment.key is Key.UNSOLICITED and segment.acknowledges((loss.request_seq + 1) & 0xFFFFFFFF):
-        return "bytes that are no response (in TLS: an alert)"
+        return "an alert, and no response"
     return _TEXTS[segment.key]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.base.units import about, count_of
+from pcapdiag.proxy.conf.settings import ProxyKind
+from pcapdiag.rules._dialect import proxy_kind, server_words
 from pcapdiag.rules._wire import is_acknowledged, last_sent_ns
 from pcapdiag.rules._words import duration_range
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 _MOMENT_NS = 100_000_000
 _LEAST_TOGETHER = 3
+_LATE_NS = 1_000_000_000
+"""A server whose timer is up closes no later than this after a request woke it."""
 
 
 def failure_message(analysis: Analysis, group: Group, did: str) -> str:
@@ -42,13 +46,54 @@ def failure_waits(group: Group) -> list[int]:
     return [max(c.closing.ts_ns - last_sent_ns(loss), 0) for loss, c in pairs if c.closing is not None]
 
 
-def failure_remedy(group: Group) -> str:
+def failure_remedy(group: Group, analysis: Analysis) -> str:
     """Return where to look for a failure inside the upstream."""
+    words = server_words(group.losses[0].connection)
+    named = ", ".join(part for part in words if part)
+    text = (
+        f"Read the log of {group.subject} at these times: unhandled errors, worker timeouts and restarts"
+        f"{f' ({named})' if named else ''}, out-of-memory kills (`dmesg`), reloads that do not wait for requests."
+    )
+    if is_timer_excluded(analysis, group):
+        text += " No timer at the proxy helps."
+    elif is_timer_possible(analysis, group):
+        text += (
+            " An idle timer is not excluded: all these requests came after longer idle gaps than any that was answered."
+        )
+    if any(is_acknowledged(loss) for loss in group.losses):
+        by = " (proxy_next_upstream)" if proxy_kind(analysis) is ProxyKind.NGINX else ""
+        text += (
+            f"\n\nThe upstream had the requests: a retry{by} may run one twice, and a request that kills its worker"
+            " kills the next one too."
+        )
+    return text
+
+
+def is_timer_excluded(analysis: Analysis, group: Group) -> bool:
+    """Tell whether no idle timer of the upstream can have closed these connections.
+
+    It cannot where the upstream closes on fresh connections as well, or long after it had the request; nor where longer
+    idle gaps were answered.
+    """
+    if any(not loss.is_reused for loss in group.losses):
+        return True
+    upstream = analysis.upstream_by_endpoint.get(group.losses[0].connection.resp)
+    rtt = max(upstream.rtt_p50_ns, upstream.rtt_p99_ns, 0) if upstream is not None else 0
+    waits = failure_waits(group)
+    if waits and min(waits) > 2 * rtt + _LATE_NS:
+        return True
+    gaps = [loss.idle_before_ns for loss in group.losses]
+    return upstream is not None and min(gaps) >= 0 and upstream.longest_answered_gap_ns > max(gaps)
+
+
+def is_timer_possible(analysis: Analysis, group: Group) -> bool:
+    """Tell whether all these requests came after longer idle gaps than any that was answered."""
+    upstream = analysis.upstream_by_endpoint.get(group.losses[0].connection.resp)
+    gaps = [loss.idle_before_ns for loss in group.losses]
     return (
-        f"Read the log of {group.subject} at these times: unhandled errors, worker timeouts and restarts (gunicorn"
-        " --timeout, php-fpm request_terminate_timeout), out-of-memory kills (`dmesg`), reloads that do not wait for"
-        " requests. No timer at the proxy helps.\n\nThe requests were delivered: a retry (proxy_next_upstream) may run"
-        " one twice, and a request that kills its worker kills the next one too."
+        not is_timer_excluded(analysis, group)
+        and upstream is not None
+        and min(gaps) > max(upstream.longest_answered_gap_ns, 0)
     )
 
 

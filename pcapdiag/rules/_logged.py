@@ -22,7 +22,34 @@ if TYPE_CHECKING:
     from pcapdiag.proxy.logs.entries import LogKind
     from pcapdiag.rules._rule import GroupText, Rule
 
+_ABOVE_ERROR = frozenset({"crit", "alert", "emerg"})
 NEEDS_LOG = "only the error log says what of an answer the proxy could not use: needs --error-log"
+
+
+def lacks_error_log(analysis: Analysis, needs: str) -> str:
+    """Return what is missing where only the error log tells: it was not given, or nothing in it was understood.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        With the joined logs, if they were given.
+    needs : str
+        What to say where no error log was given.
+
+    Returns
+    -------
+    str
+        Empty if an error log was read.
+    """
+    if analysis.log is None or analysis.log.errors_read < 0:
+        return needs
+    if not analysis.log.has_errors:
+        return "the error log that was given is empty, or no line of it was understood"
+    logs = analysis.settings.error_logs if analysis.settings is not None else ()
+    # nginx writes such failures at level error: a log that begins above lacks them all.
+    if logs and all(log.level.value in _ABOVE_ERROR for log in logs):
+        return f"the configuration lets the error log begin at level {logs[0].level.value}: needs level error or below"
+    return ""
 
 
 def logged_tries(analysis: Analysis, kinds: frozenset[LogKind], action: str = "") -> dict[str, list[JoinedEntry]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcapdiag.base.codes import Direction, Leg
+from pcapdiag.base.codes import Direction, ExchangeFlag, Key, Leg
 from pcapdiag.base.findings import Confidence
 from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.logs.entries import LogKind
@@ -20,6 +20,7 @@ from pcapdiag.rules._wire import (
     has_unseen_fin,
     is_acknowledged,
     is_closed_by_proxy,
+    is_half_closed_at_the_end,
     is_partly_acknowledged,
     last_sent_ns,
     proxy_closing,
@@ -43,7 +44,12 @@ _STEP_NS = 100_000_000
 _CLIENT_LEFT = 499
 """The status that nginx logs for a request whose client went away."""
 _NGINX_DEFAULT_S = 60
+_LAZY_NS = 300_000_000
+"""nginx leaves a running timer as it is if it would move by less (NGX_TIMER_LAZY_DELAY in ngx_event_timer.h)."""
 _MAX_COMPARED = 2_000
+_MOMENT_NS = 50_000_000
+_LEAST_STOPPED = 3
+"""So many idle connections that the proxy closes in one moment are the end of a process, not its pool's timer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,10 @@ class GiveUp:
     client_left: bool
     confidence: Confidence
     is_logged: bool = False
+    is_half_close: bool = False
+    """Only a FIN tells of it, which says that nothing more is sent, not that nothing more is read."""
+    proxy_stopped: bool = False
+    """The proxy closed many connections at that moment, idle ones too: it stopped or was reloaded."""
 
 
 def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
@@ -83,7 +93,9 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
     waits = np.array([c.ts_ns - last_sent_ns(loss) for loss, c in zip(losses, closings, strict=True)], dtype=np.int64)
     openings = np.array([_opening_ns(loss) for loss in losses], dtype=np.int64)
     departures = _client_departures(analysis)
+    stops = _proxy_stops(analysis)
     told = told_by_log(analysis)
+    is_proxy = _is_proxy_known(analysis)
     for loss, closing, wait, opening in zip(losses, closings, waits.tolist(), openings.tolist(), strict=True):
         is_timeout = told.get((loss.connection.conn, loss.depth))
         if is_timeout is not None:
@@ -94,8 +106,54 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
         if _left_just_before(departures, closing.ts_ns):
             yield GiveUp(loss, closing, wait, -1, client_left=True, confidence=Confidence.CONFIRMED)
             continue
-        timeout, confidence = _timeout_of(wait, opening, waits[:_MAX_COMPARED], openings[:_MAX_COMPARED])
-        yield GiveUp(loss, closing, wait, timeout, client_left=False, confidence=confidence)
+        if _is_among(stops, closing.ts_ns):
+            yield GiveUp(loss, closing, wait, -1, client_left=False, confidence=Confidence.LIKELY, proxy_stopped=True)
+            continue
+        timeout, confidence = _configured(analysis, loss, wait)
+        if timeout == 0:
+            timeout, confidence = _timeout_of(wait, opening, waits[:_MAX_COMPARED], openings[:_MAX_COMPARED])
+        is_half = timeout < 0 and not is_proxy and _is_half_close(loss)
+        if is_half and is_half_closed_at_the_end(loss):
+            continue
+        confidence = Confidence.POSSIBLE if is_half else confidence
+        yield GiveUp(loss, closing, wait, timeout, client_left=False, confidence=confidence, is_half_close=is_half)
+
+
+def stalls(analysis: Analysis) -> Iterator[GiveUp]:
+    """Yield responses inside which the upstream fell silent until a timeout of the proxy ran out.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        All tables.
+
+    Yields
+    ------
+    GiveUp
+        In the order of the truncated responses; `wait_ns` counts from the last response byte.
+    """
+    told = {
+        joined.wire.key
+        for joined in (analysis.log.entries if analysis.log is not None else ())
+        if joined.wire is not None and joined.entry.kind is LogKind.TIMED_OUT
+    }
+    for loss in analysis.truncated:
+        closing = proxy_closing(loss)
+        last = loss.keys.get(Key.RESPONSE_END) or loss.keys.get(Key.RESPONSE)
+        if closing is None or last is None or not is_closed_by_proxy(loss):
+            continue
+        wait = closing.ts_ns - last.ts_ns
+        is_told = (loss.connection.conn, loss.depth) in told
+        if is_told:
+            timeout, confidence = _logged_timeout(analysis, loss, wait), Confidence.CONFIRMED
+            yield GiveUp(loss, closing, wait, timeout, client_left=False, confidence=confidence, is_logged=True)
+            continue
+        timeout, confidence = _configured(analysis, loss, wait, early_ns=_LAZY_NS)
+        seconds = (wait + _EARLY_NS) // NS_PER_S
+        if timeout == 0 and seconds >= 1 and wait - seconds * NS_PER_S <= _LATE_NS:
+            timeout, confidence = seconds * NS_PER_S, Confidence.LIKELY
+        if timeout > 0:
+            yield GiveUp(loss, closing, wait, timeout, client_left=False, confidence=confidence)
 
 
 def told_by_log(analysis: Analysis) -> dict[tuple[int, int], bool]:
@@ -126,10 +184,60 @@ def _logged_timeout(analysis: Analysis, loss: Loss, wait: int) -> int:
     if analysis.settings is not None:
         blocks = analysis.settings.blocks_of_peer(str(loss.connection.resp))
         values = {place.read_timeout_ns.value for place in analysis.settings.locations_of(blocks)}
-        near = [value for value in values if -_EARLY_NS <= wait - value <= max(_LATE_NS, wait // 300)]
-        if near:
-            return max(near)
+        # The log says that a timeout ran out, the file which there are; what was measured may have begun elsewhere.
+        passed = [value for value in values if 0 < value <= wait + _EARLY_NS]
+        if passed:
+            return max(passed)
+        if values:
+            return min(values)
     return max((wait + _EARLY_NS) // _STEP_NS, 1) * _STEP_NS
+
+
+def _configured(analysis: Analysis, loss: Loss, wait: int, *, early_ns: int = _EARLY_NS) -> tuple[int, Confidence]:
+    """[ns] Return the configured timeout that `wait` shows, -1 if it is none of them, 0 if none is known."""
+    blocks = analysis.settings.blocks_of_peer(str(loss.connection.resp)) if analysis.settings is not None else ()
+    if analysis.settings is None or not blocks:
+        return 0, Confidence.LIKELY
+    places = analysis.settings.locations_of(blocks)
+    values = {place.read_timeout_ns.value for place in places}
+    near = [value for value in values if -early_ns <= wait - value <= max(_LATE_NS, wait // 300)]
+    if near:
+        return max(near), Confidence.CONFIRMED
+    return (-1, Confidence.LIKELY) if values and min(values) > wait else (0, Confidence.LIKELY)
+
+
+def _is_half_close(loss: Loss) -> bool:
+    """Tell whether nothing but a FIN says that the answer was not wanted any more."""
+    return Key.ORIG_RST not in loss.keys and not loss.flags & ExchangeFlag.LATE_ANSWER
+
+
+def _is_proxy_known(analysis: Analysis) -> bool:
+    """Tell whether something says that a proxy stands here: its logs or configuration, its clients, its pool."""
+    if analysis.settings is not None or analysis.log is not None or (analysis.legs == Leg.CLIENT).any():
+        return True
+    return any(upstream.reused > 0 for upstream in analysis.upstreams)
+
+
+def _proxy_stops(analysis: Analysis) -> Ints:
+    """Return the sorted times of closings by the proxy of idle connections, where several fell into one moment."""
+    connections = analysis.connections
+    if not len(connections):
+        return np.empty(0, dtype=np.int64)
+    idle = (
+        (analysis.legs == Leg.UPSTREAM)
+        & (connections["first_closer"] == Direction.ORIG)
+        & (connections["closing_open_exchange"] == 0)
+        & (connections["idle_at_close_ns"] > _MOMENT_NS)
+    )
+    times: Ints = np.sort(connections["closing_ts_ns"][idle])
+    near = np.searchsorted(times, times + _MOMENT_NS, side="right") - np.searchsorted(times, times - _MOMENT_NS)
+    stops: Ints = times[near >= _LEAST_STOPPED]
+    return stops
+
+
+def _is_among(times: Ints, ts_ns: int) -> bool:
+    index = int(np.searchsorted(times, ts_ns - _MOMENT_NS))
+    return index < len(times) and int(times[index]) <= ts_ns + _MOMENT_NS
 
 
 def _is_given_up(loss: Loss) -> bool:
@@ -138,6 +246,8 @@ def _is_given_up(loss: Loss) -> bool:
         return False
     if loss.is_acknowledged_too_late:
         return False
+    if loss.flags & ExchangeFlag.LATE_ANSWER:
+        return True
     return is_acknowledged(loss) or (not loss.retransmissions and not is_partly_acknowledged(loss))
 
 

@@ -1,19 +1,34 @@
-"""Remedies with values: what to set at the proxy or at the upstream, and how many requests it would have saved."""
+"""Remedies with values: what to set at the proxy or at the upstream, and how many requests it would have saved.
+
+No value is printed that the capture contradicts: what the proxy is said to keep is held against the longest gap after
+which it used a connection, and a change that would have saved nothing is not advised.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence
 from pcapdiag.base.server_defaults import idle_timeout_setting
-from pcapdiag.base.units import NS_PER_MS, NS_PER_S, about
+from pcapdiag.base.units import NS_PER_S, about
 from pcapdiag.proxy.conf import remedy as conf
 from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.conf.values import nginx_time
 from pcapdiag.rules._changes import change_block
-from pcapdiag.rules._wire import known_timeout, last_sent_ns
+from pcapdiag.rules._dialect import (
+    elsewhere,
+    is_pool_exact,
+    limit_pool,
+    not_a_cure,
+    pool_default_ns,
+    pool_setting,
+)
+from pcapdiag.rules._patience import give_ups
+from pcapdiag.rules._pool import SHORTEST_NS, changes_for, path_limit_ns, pool_plan, safe_proxy_timeout_ns
+from pcapdiag.rules._wire import known_timeout, last_sent_ns, timeout_range
+from pcapdiag.rules._words import is_late, timer_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,49 +36,10 @@ if TYPE_CHECKING:
     from pcapdiag.analysis.model import Analysis, Endpoint, Loss, Upstream
     from pcapdiag.base.findings import Change
 
-_NGINX_DEFAULT_S = 60
-"""keepalive_timeout of nginx's upstream block (ngx_http_upstream_keepalive_module), where none is set."""
-
 _CONNECT_NS = 2 * NS_PER_S
 """[ns] Room for one repeated SYN, which comes after a second."""
 _FOREVER_NS = 1 << 62
-
-ELSEWHERE = (
-    "The same setting elsewhere: APISIX keepalive_pool.idle_timeout, ingress-nginx upstream-keepalive-timeout, Kong"
-    " upstream_keepalive_idle_timeout."
-)
-_ONLY_HIDES = (
-    "A retry hides it for requests that may be sent twice; nginx does not retry POST, LOCK and PATCH once they were"
-    " sent."
-)
-NOT_A_CURE = f"max_fails=0 does not cure it: it only keeps the peer in rotation. {_ONLY_HIDES}"
-
-
-def safe_proxy_timeout_ns(upstream: Upstream) -> int:
-    """Return the longest sensible keepalive_timeout [ns] for the proxy; -1 if no value is short enough.
-
-    A request is safe if it is sent before T - RTT; what is left of that after a margin for jitter is rounded down.
-    """
-    timeout, spread = known_timeout(upstream, at_least=Confidence.POSSIBLE)
-    if timeout < 0:
-        return -1
-    # A measured spread is jitter or a late sweep; either way the earliest closing is what counts.
-    earliest = timeout - spread if spread < timeout // 50 else timeout
-    rtt = max(upstream.rtt_p99_ns, upstream.rtt_p50_ns, 0)
-    return _round_down(earliest - rtt - max(rtt // 2, timeout // 20, 50 * NS_PER_MS))
-
-
-def _round_down(value_ns: int) -> int:
-    """Return a time as a person would write it, no longer than the one given; -1 if it is too short for any."""
-    for at_least, unit in (
-        (60 * NS_PER_S, 5 * NS_PER_S),
-        (2 * NS_PER_S, NS_PER_S),
-        (200 * NS_PER_MS, 100 * NS_PER_MS),
-        (20 * NS_PER_MS, 10 * NS_PER_MS),
-    ):
-        if value_ns >= at_least:
-            return value_ns // unit * unit
-    return -1
+_CLEARLY_NS = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,81 +66,103 @@ def keepalive_remedy(analysis: Analysis, upstream: Upstream | None, losses: Sequ
     Returns
     -------
     Remedy
-        In the words of the configuration that was given, or of nginx.
+        In the words of the proxy that is there; of several where nothing tells which.
     """
     timeout, _ = known_timeout(upstream, at_least=Confidence.POSSIBLE)
+    hides = not_a_cure(analysis)
     if upstream is None or timeout < 0:
         text = (
-            "Let the proxy give up idle connections before the upstream does: in nginx, keepalive_timeout in the"
-            " upstream block, below the upstream's own idle timeout by more than one RTT. This capture does not show"
-            " how long the upstream waits; its configuration does."
+            f"Let the proxy give up idle connections before the upstream does: {pool_setting(analysis)}, below the"
+            " upstream's own idle timeout by more than one RTT. This capture does not show how long the upstream"
+            " waits; its configuration does."
         )
-        return Remedy(f"{text}\n\n{ELSEWHERE}\n\n{NOT_A_CURE}")
+        return Remedy("\n\n".join(filter(None, (text, elsewhere(analysis), hides))))
     details: dict[str, int | str | float] = {}
     paragraphs: list[str] = []
     changes: tuple[Change, ...] = ()
-    safe = safe_proxy_timeout_ns(upstream)
-    if safe > 0:
-        changes = lower_pool_timeouts(analysis, upstream.endpoint, safe)
-        saved = sum(loss.idle_before_ns > safe for loss in losses)
-        details = {"proxy_keepalive_timeout_ns": safe, "would_have_saved": saved}
-        below = (
-            f"that is below {about(max(timeout - max(upstream.rtt_p50_ns, 0), 0))}, the upstream's {about(timeout)}"
-            " less one RTT, with a margin."
-        )
-        if losses:
-            below += f" {saved} of {len(losses)} lost requests would have gone out on a new connection instead."
+    plan = pool_plan(analysis)
+    safe = plan.kept.get(upstream.endpoint, -1)
+    saved = plan.n_raced_saved
+    is_no_use = bool(losses) and not plan.saved(tuple(losses)) and all(loss.idle_before_ns >= 0 for loss in losses)
+    if safe > 0 and not is_no_use:
+        changes = plan.changes if losses else changes_for(analysis, upstream.endpoint)
+        details = {"proxy_keepalive_timeout_ns": safe}
+        if is_pool_exact(analysis):
+            details["would_have_saved"] = saved
+        below = _below(upstream, timeout)
+        if losses and is_pool_exact(analysis):
+            below += f" {_saved(saved, len(plan.raced))}"
         if changes:
             paragraphs.append(f"Let the proxy give up idle connections first:\n\n{change_block(changes)}")
             if all(change.new for change in changes):
                 paragraphs.append(below[0].upper() + below[1:])
         else:
-            where = f"At the proxy, in the upstream block of {upstream.endpoint}"
-            paragraphs.append(
-                f"{where}: keepalive_timeout {nginx_time(safe)}; {below}{_held_already(analysis, upstream)}"
-            )
-    setting = idle_timeout_setting(
-        upstream.server_field, upstream.idle_timeout.named_as if upstream.idle_timeout is not None else ()
+            advice = limit_pool(analysis, str(upstream.endpoint), safe)
+            paragraphs.append(f"{advice} {below}{_held_already(analysis, upstream)}")
+    elif is_no_use:
+        paragraphs.append(
+            "A shorter idle limit at the proxy would have saved none of these requests: they came after shorter gaps."
+        )
+    elif 0 < safe_proxy_timeout_ns(upstream) < SHORTEST_NS:
+        paragraphs.append(f"With {about(timeout)} at the upstream there is nothing to keep: raise that first.")
+    paragraphs.append(_raise_upstream(analysis, upstream, timeout, is_alternative=bool(details)))
+    paragraphs.append(_contradicted(analysis, upstream))
+    paragraphs += ["" if changes else elsewhere(analysis), hides]
+    return Remedy("\n\n".join(filter(None, paragraphs)), details, changes)
+
+
+def _below(upstream: Upstream, timeout: int) -> str:
+    """Return where an idle limit comes from, as the end of a sentence."""
+    earliest, _ = timeout_range(upstream, at_least=Confidence.POSSIBLE)
+    measured = upstream.idle_timeout
+    if measured is not None and measured.is_enclosed and known_timeout(upstream)[0] == measured.value_ns:
+        return (
+            f"that is below {about(timeout)}, the longest idle gap that was answered. The limit itself lies somewhere"
+            f" between that and {about(measured.latest_ns)}, the shortest that was not."
+        )
+    whose = "the upstream's"
+    if earliest < timeout:
+        whose = "the least that the upstream's idle timeout may be,"
+    return (
+        f"that is below {about(max(earliest - max(upstream.rtt_p50_ns, 0), 0))}, {whose} {about(earliest)}"
+        " less one RTT, with a margin."
     )
+
+
+def _saved(saved: int, n: int) -> str:
+    if n == 1:
+        return "The lost request would have gone out on a new connection instead."
+    return f"{saved:,} of {n:,} lost requests would have gone out on a new connection instead."
+
+
+def _raise_upstream(analysis: Analysis, upstream: Upstream, timeout: int, *, is_alternative: bool) -> str:
+    """Return what to set at the upstream instead, against what the proxy is known to keep."""
+    measured = upstream.idle_timeout
+    setting = idle_timeout_setting(upstream.server_field, measured.named_as if measured is not None else ())
     keeps, whose = _proxy_keeps(analysis, upstream)
-    kept = "keeps them without a limit" if keeps < 0 else f"keeps {about(keeps)}"
-    enough_s = 5 * -(-(keeps + max(keeps // 4, 5 * NS_PER_S)) // (5 * NS_PER_S))
-    example = f", for example {enough_s} s while the proxy" if keeps >= 0 else "; now the proxy"
-    paragraphs.append(
-        f"{'Or a' if safe > 0 else 'A'}t the upstream: raise its idle timeout{f' ({setting})' if setting else ''}"
-        f" from {about(timeout)} to well above what the proxy keeps{example} {kept}{whose}."
-    )
-    has_max_fails = analysis.settings is None or analysis.settings.kind is ProxyKind.NGINX
-    paragraphs += [] if changes else [ELSEWHERE]
-    paragraphs.append(NOT_A_CURE if has_max_fails else _ONLY_HIDES)
-    return Remedy("\n\n".join(paragraphs), details, changes)
-
-
-def lower_pool_timeouts(analysis: Analysis, endpoint: Endpoint, to_ns: int) -> tuple[Change, ...]:
-    """Return the changes that keep idle connections to an upstream no longer than a time.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        With the configuration, if it was given.
-    endpoint : Endpoint
-        The upstream.
-    to_ns : int
-        [ns] The longest; less, where another upstream of the same block has to have less.
-
-    Returns
-    -------
-    tuple of Change
-        None without a configuration.
-    """
-    settings = analysis.settings
-    if settings is None:
-        return ()
-    blocks = analysis.blocks_by_endpoint
-    names = {block.name for block in blocks.get(endpoint, ())}
-    beside = (u for u in analysis.upstreams if names & {block.name for block in blocks[u.endpoint]})
-    shortest = min((safe for u in beside if (safe := safe_proxy_timeout_ns(u)) > 0), default=to_ns)
-    return conf.lower_pool_timeout(settings, str(endpoint), min(to_ns, shortest))
+    above = "well above what the proxy keeps"
+    if keeps > 0:
+        enough_s = 5 * -(-(keeps + max(keeps // 4, 5 * NS_PER_S)) // (5 * NS_PER_S))
+        if enough_s * NS_PER_S > timeout:
+            above += f", for example {enough_s} s while the proxy"
+        else:
+            above += "; now the proxy"
+        above += f" keeps {about(keeps)}{whose}"
+    elif keeps < 0 and whose:
+        above += f"; now the proxy keeps them without a limit{whose}"
+    elif upstream.longest_gap_ns > timeout + _CLEARLY_NS:
+        above += f", which is more than {about(upstream.longest_gap_ns)}: so long a connection idled before it was used"
+    name = f" ({setting})" if setting else ""
+    start = "Or a" if is_alternative else "A"
+    if measured is not None and measured.is_enclosed:
+        return (
+            f"{start}t the upstream: find the timer that closes a connection when a request comes after"
+            f" {timer_words(upstream)} of idleness{name or ' (Node.js before 12.19: headersTimeout)'}, and raise it to"
+            f" {above}."
+        )
+    if is_late(upstream):
+        return f"{start}t the upstream: raise its idle timeout{name}, now up after {timer_words(upstream)}, to {above}."
+    return f"{start}t the upstream: raise its idle timeout{name} from {timer_words(upstream)} to {above}."
 
 
 def forget_before_path(analysis: Analysis, losses: Sequence[Loss]) -> tuple[Change, ...]:
@@ -180,16 +178,34 @@ def forget_before_path(analysis: Analysis, losses: Sequence[Loss]) -> tuple[Chan
     Returns
     -------
     tuple of Change
-        None without a configuration, or where the idle gaps do not bracket the time.
+        None without a configuration, where longer gaps were answered, or where none of these requests would have been
+        saved.
     """
-    endpoint = losses[0].connection.resp
-    upstream = analysis.upstream_by_endpoint.get(endpoint)
+    plan = pool_plan(analysis)
+    return plan.changes if plan.saved(tuple(losses)) else ()
+
+
+def forgotten_words(analysis: Analysis, losses: Sequence[Loss], changes: Sequence[Change]) -> str:
+    """Return how sure the limit of a device on the path is: enclosed by gaps, or a guess; and what it would save."""
+    upstream = analysis.upstream_by_endpoint.get(losses[0].connection.resp)
     gaps = [loss.idle_before_ns for loss in losses if loss.idle_before_ns >= 0]
-    if upstream is None or not gaps or upstream.longest_answered_gap_ns >= min(gaps):
-        return ()
+    if upstream is None or not gaps or path_limit_ns(upstream, min(gaps)) < 0:
+        return ""
     longest = upstream.longest_answered_gap_ns
-    to_ns = _round_down(longest if longest >= 0 else min(gaps) * 9 // 10)
-    return lower_pool_timeouts(analysis, endpoint, to_ns) if to_ns > 0 else ()
+    if longest < 0:
+        text = (
+            f"No request after an idle gap was answered here: the shortest lost one was {about(min(gaps))}, the limit"
+            " may be far below it"
+        )
+        return f"{text}, and the value is a guess." if changes else f"{text}."
+    text = (
+        f"The limit lies somewhere between {about(longest)}, the longest idle gap that was answered, and"
+        f" {about(min(gaps))}, the shortest that was lost."
+    )
+    if changes:
+        plan = pool_plan(analysis)
+        text += f" {_saved(plan.n_forgotten_saved, len(plan.forgotten))}"
+    return text
 
 
 def wait_longer(analysis: Analysis, losses: Sequence[Loss], ran_out_ns: int) -> tuple[Change, ...]:
@@ -209,12 +225,45 @@ def wait_longer(analysis: Analysis, losses: Sequence[Loss], ran_out_ns: int) -> 
     tuple of Change
         A quarter more than the slowest late answer took, twice the timeout where none came.
     """
-    if analysis.settings is None:
+    settings = analysis.settings
+    if settings is None:
         return ()
+    peer = losses[0].connection.resp
+    places = _places_of(analysis, peer)
+    # One line may hold for several upstreams: it gets the value that is enough for all of them.
+    beside = [to_ns for other, to_ns in _waits(analysis).items() if places & _places_of(analysis, other)]
+    return conf.raise_timeout(settings, str(peer), "read", max([*beside, _enough(losses, ran_out_ns)]))
+
+
+def _enough(losses: Sequence[Loss], ran_out_ns: int) -> int:
+    """[ns] Return how long to wait: a quarter more than the slowest late answer took, twice the timeout without one."""
     late = [loss.keys[Key.RESPONSE].ts_ns - last_sent_ns(loss) for loss in losses if Key.RESPONSE in loss.keys]
     enough = max(late) * 5 // 4 if late else 2 * ran_out_ns
-    to_ns = -(-max(enough, ran_out_ns + NS_PER_S) // NS_PER_S) * NS_PER_S
-    return conf.raise_timeout(analysis.settings, str(losses[0].connection.resp), "read", to_ns)
+    return -(-max(enough, ran_out_ns + NS_PER_S) // NS_PER_S) * NS_PER_S
+
+
+def _waits(analysis: Analysis) -> dict[Endpoint, int]:
+    """Return how long [ns] the proxy should wait for each upstream that it gave up at a timeout of its own."""
+    key = f"{__name__}:waits"
+    if key not in analysis.memo:
+        groups: dict[tuple[Endpoint, int], list[Loss]] = {}
+        for given_up in give_ups(analysis):
+            if given_up.timeout_ns >= 0:
+                groups.setdefault((given_up.loss.connection.resp, given_up.timeout_ns), []).append(given_up.loss)
+        waits: dict[Endpoint, int] = {}
+        for (peer, ran_out_ns), its_losses in groups.items():
+            waits[peer] = max(waits.get(peer, 0), _enough(its_losses, ran_out_ns))
+        analysis.memo[key] = waits
+    return cast("dict[Endpoint, int]", analysis.memo[key])
+
+
+def _places_of(analysis: Analysis, peer: Endpoint) -> frozenset[str]:
+    """Return where the configuration says how long to wait for an upstream."""
+    settings = analysis.settings
+    if settings is None:
+        return frozenset()
+    places = settings.locations_of(settings.blocks_of_peer(str(peer)))
+    return frozenset(place.read_timeout_ns.source or place.source for place in places)
 
 
 def retry_elsewhere(analysis: Analysis, losses: Sequence[Loss]) -> tuple[Change, ...]:
@@ -232,20 +281,41 @@ def give_up_connecting(analysis: Analysis, losses: Sequence[Loss]) -> tuple[Chan
 
 
 def _proxy_keeps(analysis: Analysis, upstream: Upstream) -> tuple[int, str]:
-    """Return how long [ns] the proxy keeps idle connections, and in words how that is known."""
-    if upstream.proxy_idle_close_ns >= 0:
+    """Return how long [ns] the proxy keeps idle connections, and in words how that is known.
+
+    (0, "") where it is not known, or where the capture contradicts it: a connection idled longer and was used.
+    """
+    used = upstream.longest_gap_ns
+    if upstream.proxy_idle_close_ns >= 0 and used <= upstream.proxy_idle_close_ns * 51 // 50:
         return upstream.proxy_idle_close_ns, ""
     held = [block.keepalive_timeout_ns for block in analysis.blocks_by_endpoint.get(upstream.endpoint, ())]
     if held:
         longest = max(held, key=lambda setting: setting.value if setting.value >= 0 else _FOREVER_NS)
-        return longest.value, f" ({longest.why if longest.assumed else longest.source})"
-    return _NGINX_DEFAULT_S * NS_PER_S, " (the default of nginx)"
+        if longest.value < 0 or used <= longest.value + NS_PER_S:
+            return longest.value, f" ({longest.why if longest.assumed else longest.source})"
+        return 0, ""
+    default = pool_default_ns(analysis)
+    return (default, " (the default of nginx)") if used <= default and default > 0 else (0, "")
+
+
+def _contradicted(analysis: Analysis, upstream: Upstream) -> str:
+    """Return a sentence on a configuration by which the proxy cannot have kept a connection as long as it did."""
+    held = [block.keepalive_timeout_ns for block in analysis.blocks_by_endpoint.get(upstream.endpoint, ())]
+    known = [setting for setting in held if not setting.assumed]
+    if not known or any(setting.value < 0 or upstream.longest_gap_ns <= setting.value + NS_PER_S for setting in held):
+        return ""
+    longest = max(known, key=lambda setting: setting.value)
+    return (
+        f"The configuration that was given keeps idle connections for {nginx_time(longest.value)} ({longest.source}),"
+        f" but one was used after {about(upstream.longest_gap_ns)}: is it the one that runs?"
+    )
 
 
 def _held_already(analysis: Analysis, upstream: Upstream) -> str:
     """Return a sentence on a configuration that needs no change although requests were lost."""
     blocks = analysis.blocks_by_endpoint.get(upstream.endpoint, ())
-    if analysis.settings is None:
+    settings = analysis.settings
+    if settings is None or settings.kind in {ProxyKind.HAPROXY, ProxyKind.APACHE}:
         return ""
     if not blocks:
         return f" The configuration that was given names no {upstream.endpoint}."

@@ -17,12 +17,13 @@ from pcapdiag.rules._arrivals import arrival_text, arrivals_message, weigh
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._ends import proof_of, weigh_ends
 from pcapdiag.rules._evidence import MOST_WITH_EVIDENCE, build_evidence
+from pcapdiag.rules._precision import ANY, most_certain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pcapdiag.analysis.model import Analysis, Loss
-    from pcapdiag.base.findings import Change
+    from pcapdiag.base.findings import Change, Evidence
     from pcapdiag.proxy.join.arrivals import Arrival
 
 HEADINGS = (
@@ -79,6 +80,8 @@ class Rule(ABC):
         occurrences: Iterable[Occurrence],
         confidence: Confidence,
         group: str = "",
+        *,
+        protocol: str = ANY,
     ) -> Finding:
         """Return a finding of this rule.
 
@@ -94,6 +97,8 @@ class Rule(ABC):
             How certain it is, as far as `words` do not lower that.
         group : str
             Tells findings about the same subject apart; part of the identifier.
+        protocol : str
+            What bounds its confidence (`_precision.most_certain`); empty where that was done before.
 
         Returns
         -------
@@ -101,6 +106,8 @@ class Rule(ABC):
         """
         shown = tuple(occurrences)
         times = [o.request_ts_ns for o in shown]
+        if protocol:
+            confidence = min(confidence, most_certain(self.code, protocol))
         return Finding(
             code=self.code,
             name=self.name,
@@ -163,9 +170,12 @@ class CauseRule(Rule):
     ----------
     proofs : Proofs
         What captures of both ends and the application's own log do to its claims.
+    reads_protocol : bool
+        It rests on bytes being a request that is owed an answer: it says nothing of protocols that are not known.
     """
 
     proofs: ClassVar[Proofs] = Proofs()
+    reads_protocol: ClassVar[bool] = True
 
     @abstractmethod
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
@@ -198,7 +208,11 @@ class CauseRule(Rule):
         arrivals = analysis.arrivals
         for loss, claim in claims:
             weighed = weigh(self.proofs, claim, arrivals.get((loss.connection.conn, loss.depth)))
-            weighed = weigh_ends(self.proofs, weighed, proof_of(analysis, loss))
+            proof = proof_of(analysis, loss)
+            weighed = weigh_ends(self.proofs, weighed, proof)
+            if proof is None or not proof.is_certain:
+                most = most_certain(self.code, "tcp" if loss.is_connect else loss.connection.protocol.name.lower())
+                weighed = replace(weighed, confidence=min(weighed.confidence, most))
             groups[claim.subject or str(loss.connection.resp), claim.group].append((loss, weighed))
         for (subject, name), members in groups.items():
             losses, its_claims = zip(*members, strict=True)
@@ -210,7 +224,7 @@ class CauseRule(Rule):
                 _with_arrival(self.proofs, o, arrivals[key]) if key in arrivals else o
                 for key, o in zip(keys, _occurrences(losses, its_claims), strict=True)
             )
-            yield self.finding(subject, words, occurrences, group.confidence, name)
+            yield self.finding(subject, words, occurrences, group.confidence, name, protocol="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +238,15 @@ class GroupText:
     confidence_at_most: Confidence = Confidence.CONFIRMED
     details: dict[str, int | str | float] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
+
+
+def _evidence(loss: Loss, claim: Claim) -> tuple[Evidence, ...]:
+    evidence = build_evidence(loss, claim.texts)
+    if not claim.frames:
+        return evidence
+    known = {e.frame for e in claim.frames}
+    merged = (*(e for e in evidence if e.frame not in known), *claim.frames)
+    return tuple(sorted(merged, key=lambda e: (e.ts_ns, e.frame)))
 
 
 def _with_arrival(proofs: Proofs, occurrence: Occurrence, arrival: Arrival) -> Occurrence:
@@ -247,7 +270,7 @@ def _occurrences(losses: Sequence[Loss], claims: Sequence[Claim]) -> Iterator[Oc
             target=loss.target,
             closing_frame=closing.frame if closing is not None else -1,
             closing_kind=closing.kind_name if closing is not None else "",
-            evidence=build_evidence(loss, claim.texts) if number < MOST_WITH_EVIDENCE else (),
+            evidence=_evidence(loss, claim) if number < MOST_WITH_EVIDENCE else (),
             host=loss.host,
             request_id=loss.request_id,
         )

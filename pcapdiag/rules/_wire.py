@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.far_end import ProofKind
-from pcapdiag.base.codes import CapturePoint, ExchangeFlag, Key
+from pcapdiag.base.codes import CapturePoint, ExchangeFlag, Key, Protocol
 from pcapdiag.base.findings import Confidence
 from pcapdiag.base.sequence import sequence_difference
 from pcapdiag.rules._ends import is_fin_first, proved
@@ -23,9 +23,13 @@ READ_LAG_NS = 1_000_000
 _CLEAR_RTT_NS = 2_000_000
 """Below this RTT, "faster than the path" cannot be told from a fast answer."""
 
+_AT_ONCE_NS = 100_000_000
+"""What comes this soon behind an answer met no idle connection."""
+
 _PRECONNECTED_NS = 1_000_000_000
 """A fresh connection without request for so long was opened ahead of need and can go stale."""
 
+_FOREVER_NS = 1 << 62
 _DOUBTFUL_NOTES = ("interface-drops", "one-sided", "holes", "connections-evicted")
 """Capture notes that say segments are missing: what was not seen may have happened."""
 
@@ -123,16 +127,47 @@ def was_idle(loss: Loss) -> bool:
     return connection.orig_isn >= 0 and loss.request_ts_ns - connection.first_ts_ns - handshake >= _PRECONNECTED_NS
 
 
-def fin_lag_ns(loss: Loss) -> int:
+def is_closed_at_once(loss: Loss) -> bool:
+    """Tell whether bytes that cannot be read crossed a closing right behind the last answer.
+
+    They may be the next request, or the rest of one that was answered before it was whole.
+    """
+    is_readable = loss.connection.protocol in (Protocol.HTTP1, Protocol.FASTCGI)
+    return not is_readable and 0 <= loss.idle_before_ns < _AT_ONCE_NS
+
+
+def is_half_closed_at_the_end(loss: Loss) -> bool:
+    """Tell whether the capture of a connection ends with its sender's FIN: an answer could still follow."""
+    fin = loss.keys.get(Key.ORIG_FIN)
+    others = (Key.ORIG_RST, Key.RESP_FIN, Key.RESP_RST)
+    if fin is None or any(key in loss.keys for key in others) or loss.flags & ExchangeFlag.LATE_ANSWER:
+        return False
+    return loss.connection.last_ts_ns - fin.ts_ns <= max(loss.connection.rtt_min_ns, READ_LAG_NS)
+
+
+def fin_lag_ns(analysis: Analysis, loss: Loss) -> int:
     """Return how long the proxy had the upstream's FIN before it sent the request; -1 if it had not.
 
     It had it if the request's own acknowledgement number covers the FIN. At another capture point than the proxy the
-    way from there to the proxy and back is taken off.
+    way from there to the proxy and back is taken off: it is as long as the answer to a SYN-ACK took. At the proxy that
+    answer takes its kernel a moment, which is no way.
     """
     fin = loss.keys.get(Key.RESP_FIN)
     if fin is None or loss.request_ack < 0 or sequence_difference(loss.request_ack, fin.next_seq) < 0:
         return -1
-    return max(loss.request_ts_ns - fin.ts_ns - max(loss.connection.handshake_orig_ns, 0), 0)
+    points, capture = analysis.capture_points, loss.connection.capture_idx
+    is_at_proxy = capture < len(points) and points[capture] is CapturePoint.PROXY
+    way = 0 if is_at_proxy else max(loss.connection.handshake_orig_ns, 0)
+    return max(loss.request_ts_ns - fin.ts_ns - way, 0)
+
+
+def had_fin(analysis: Analysis, loss: Loss) -> bool:
+    """Tell whether the proxy had the upstream's FIN when it sent the request, and time to read it.
+
+    A FIN behind an answer of just now met no idle connection: there the acknowledgement alone decides.
+    """
+    lag = fin_lag_ns(analysis, loss)
+    return lag > READ_LAG_NS or (lag >= 0 and 0 <= loss.idle_before_ns < _AT_ONCE_NS)
 
 
 def last_sent_ns(loss: Loss) -> int:
@@ -155,21 +190,37 @@ def known_timeout(upstream: Upstream | None, *, at_least: Confidence = Confidenc
         return -1, -1
     timeout = upstream.idle_timeout
     if timeout is not None and timeout.confidence >= at_least:
-        return timeout.value_ns, timeout.spread_ns
+        return timeout.value_ns, timeout.latest_ns - timeout.value_ns
     if upstream.keep_alive_s > 0:
         # Node closes up to a second later than it announces.
         return upstream.keep_alive_s * 1_000_000_000, 1_000_000_000
     return -1, -1
 
 
+def timeout_range(upstream: Upstream | None, *, at_least: Confidence = Confidence.LIKELY) -> tuple[int, int]:
+    """Return the least and the greatest age [ns] at which the upstream's idle timer may close a connection.
+
+    Both are -1 where no timeout is known. One that only idle gaps enclose closes at any age beyond its least.
+    """
+    timeout, spread = known_timeout(upstream, at_least=at_least)
+    if upstream is None or timeout < 0:
+        return -1, -1
+    measured = upstream.idle_timeout
+    if measured is None or measured.confidence < at_least:
+        return timeout, timeout + spread
+    if measured.is_enclosed:
+        return measured.value_ns, _FOREVER_NS
+    return (measured.earliest_ns if measured.late_ns else timeout), measured.latest_ns
+
+
 def is_gap_at_timeout(loss: Loss, upstream: Upstream | None) -> bool:
     """Tell whether the idle gap lies in the race window of a known idle timeout, or as close as clocks allow."""
-    timeout, spread = known_timeout(upstream)
-    if upstream is None or timeout < 0 or loss.idle_before_ns < 0:
+    earliest, latest = timeout_range(upstream)
+    if upstream is None or earliest < 0 or loss.idle_before_ns < 0:
         return False
     rtt = max(upstream.rtt_p50_ns, upstream.rtt_p99_ns, 0)
-    tolerance = max(timeout // 50, 10_000_000)
-    return timeout - rtt - tolerance <= loss.idle_before_ns <= timeout + spread + tolerance
+    tolerance = max(earliest // 50, 10_000_000)
+    return earliest - rtt - tolerance <= loss.idle_before_ns <= latest + tolerance
 
 
 def is_idle_close_in_server(loss: Loss, upstream: Upstream | None) -> bool:
@@ -186,10 +237,23 @@ def is_failed_in_upstream(loss: Loss) -> bool:
     return (
         not loss.is_connect
         and not loss.truncated
+        and not loss.flags & ExchangeFlag.LATE_ANSWER
         and loss.crossing is None
         and is_closed_by_upstream(loss)
         and is_acknowledged(loss)
     )
+
+
+def can_have_run(analysis: Analysis, loss: Loss) -> bool:
+    """Tell whether the upstream's application can have got this request, and so have done what it asks for.
+
+    Not where the upstream had closed before the request came (its kernel acknowledges what comes after its FIN, too),
+    nor where its idle timer closed the connection with the request unread, nor where nothing acknowledged all of it.
+    """
+    if loss.is_connect or loss.crossing is not None or has_unseen_fin(loss) or not is_acknowledged(loss):
+        return False
+    upstream = upstream_of(analysis, loss)
+    return not is_idle_close_in_server(loss, upstream) and not is_reset_by_middlebox(analysis, loss, upstream)
 
 
 def hop_count(ttl: int) -> int:
@@ -261,6 +325,7 @@ def is_reset_by_upstream(analysis: Analysis, loss: Loss, upstream: Upstream | No
         loss.is_reused
         and is_lone_rst(loss)
         and not is_acknowledged(loss)
+        and not is_partly_acknowledged(loss)
         and not is_from_middlebox(analysis, loss, upstream)
     )
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pcapdiag.base.codes import Leg
+from pcapdiag.analysis.tls import count_http2
+from pcapdiag.base.codes import Leg, Protocol
 from pcapdiag.base.errors import UsageError
-from pcapdiag.base.findings import Finding, Verdict, VerdictKind
+from pcapdiag.base.findings import Exposure, Finding, Verdict, VerdictKind
 from pcapdiag.rules import RULES
 from pcapdiag.rules._rule import CauseRule
 from pcapdiag.rules.pd999_undetermined import Undetermined
@@ -107,11 +108,13 @@ def assign_causes(analysis: Analysis) -> dict[str, list[tuple[Loss, Claim]]]:
         rule = rule_class()
         for loss, claim in rule.claims(analysis):
             key = loss.connection.conn, loss.depth
+            if rule.reads_protocol and loss.connection.protocol is Protocol.OPAQUE and not loss.is_connect:
+                continue
             if key not in owner or owner[key][0].code in rule.supersedes:
                 owner[key] = rule, loss, claim
     left = tuple(loss for loss in analysis.losses if (loss.connection.conn, loss.depth) not in owner)
     causes = {Undetermined.code: list(Undetermined().claims(replace(analysis, losses=left)))}
-    for loss in (*analysis.losses, *analysis.truncated):
+    for loss in (*analysis.losses, *analysis.truncated, *analysis.early):
         entry = owner.get((loss.connection.conn, loss.depth))
         if entry is not None:
             causes.setdefault(entry[0].code, []).append((loss, entry[2]))
@@ -152,8 +155,17 @@ def _verdict(analysis: Analysis, rule: Rule, findings: tuple[Finding, ...], *, i
         hidden = sum(f.count for f in findings)
         reason = "" if is_shown else f"not shown, as asked: {hidden} occurrences"
         return Verdict(rule.code, VerdictKind.FOUND, reason, rule.facts.role)
-    reason = _nothing_to_judge(analysis) or rule.missing(analysis)
+    reason = _nothing_to_judge(analysis) or rule.missing(analysis) or _unframed(analysis, rule)
     return Verdict(rule.code, VerdictKind.NOT_EVALUATED if reason else VerdictKind.CLEAN, reason, rule.facts.role)
+
+
+def _unframed(analysis: Analysis, rule: Rule) -> str:
+    """Return on which connections a rule that rests on requests saw none, because they are not told apart."""
+    rests_on_requests = isinstance(rule, CauseRule) or bool(rule.facts.risk_of)
+    if analysis.tls is None or not rests_on_requests or rule.facts.exposure is Exposure.CONNECTION:
+        return ""
+    n_unframed, n_all = count_http2(analysis.tls.http2, analysis.connections, analysis.legs)
+    return f"HTTP/2, which is not framed yet, on {n_unframed} of {n_all} connections to upstreams" if n_unframed else ""
 
 
 def _nothing_to_judge(analysis: Analysis) -> str:

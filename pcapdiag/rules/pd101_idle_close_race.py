@@ -10,29 +10,38 @@ from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.describe import POOL
 from pcapdiag.rules._claim import Claim, Proofs
+from pcapdiag.rules._dialect import retries, server_words
+from pcapdiag.rules._moments import is_in_mass_closing
 from pcapdiag.rules._remedy import keepalive_remedy
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
-    READ_LAG_NS,
     certainty,
     fin_lag_ns,
+    had_fin,
     has_unseen_fin,
+    is_closed_at_once,
     is_own_rst,
     is_reset_after_lost_fin,
     known_timeout,
+    timeout_range,
     upstream_of,
     was_idle,
 )
-from pcapdiag.rules._words import duration_range, idle_gaps
+from pcapdiag.rules._words import duration_range, idle_gaps, is_late, timer_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pcapdiag.analysis.model import Analysis, KeySegment, Loss, Upstream
 
 _OTHER_AGE = "other-age"
 _UNKNOWN_AGE = "unknown-age"
 _LEAST_ALIKE = 3
+_LATE_TIMER = "If there is nothing, a timer that the upstream looks at only now and then may have closed them:"
+_SHORTEST_NS = 1_000_000_000
+"""No server has an idle timer shorter than this, unless all of its closings say so."""
+_LATE_NS = 1_500_000_000
+"""How far apart the closings of one timer may lie where a server looks at it once a second."""
 _SAME_AGE = "Closings at nearly the same idle age are those of an idle timer, although the capture does not measure it."
 
 
@@ -106,8 +115,8 @@ class IdleCloseRace(CauseRule):
             upstream = upstream_of(analysis, loss)
             crossing = loss.crossing
             if crossing is not None:
-                lag = fin_lag_ns(loss)
-                if lag > READ_LAG_NS:
+                lag = fin_lag_ns(analysis, loss)
+                if had_fin(analysis, loss) or is_closed_at_once(loss):
                     continue
                 confidence = Confidence.CONFIRMED if loss.request_ack >= 0 else Confidence.LIKELY
                 texts = {
@@ -136,9 +145,7 @@ class IdleCloseRace(CauseRule):
         gaps = [loss.idle_before_ns for loss in group.losses if loss.idle_before_ns >= 0]
         if gaps:
             details |= {"shortest_raced_gap_ns": min(gaps), "longest_raced_gap_ns": max(gaps)}
-        what = "RST" if all(is_own_rst(loss) for loss in group.losses) else "FIN"
-        gap = idle_gaps(group.losses)
-        crossed = f"{count_of(n, 'request')} crossed its {what} on the wire and got no answer (idle gap {gap})"
+        crossed = _crossed(group)
         refuted_by = (
             "A FIN whose acknowledgement number covers the request (the upstream had it), or a request whose"
             " acknowledgement number covers a FIN that came long before."
@@ -151,11 +158,14 @@ class IdleCloseRace(CauseRule):
             ]
             ages = f"that were idle for {duration_range(known)}" if known else "of unknown age"
             other = f", not for the {about(timeout)} of its idle timeout" if group.group == _OTHER_AGE else ""
-            text = _remedy_of_reload()
+            text = _remedy_of_reload(analysis, group.losses[0])
             if group.group == _UNKNOWN_AGE:
                 keep = keepalive_remedy(analysis, upstream, group.losses).text
                 is_timer = len(known) == n >= _LEAST_ALIKE and max(known) - min(known) <= min(known) // 50
-                text = f"{_SAME_AGE}\n\n{keep}" if is_timer else f"{keep}\n\n{text}" if n == 1 else text
+                if is_timer:
+                    text = f"{_SAME_AGE}\n\n{keep}"
+                elif not _is_timer_excluded(analysis, group, known):
+                    text = f"{keep}\n\n{text}" if n == 1 else f"{text}\n\n{_LATE_TIMER}\n\n{keep}"
             message = f"{group.subject} closed connections {ages}{other}: {crossed}."
             return GroupText(message, refuted_by, text, details=details)
         remedy = keepalive_remedy(analysis, upstream, group.losses)
@@ -166,8 +176,47 @@ class IdleCloseRace(CauseRule):
         if timeout - upstream.rtt_p99_ns <= upstream.proxy_idle_close_ns <= timeout:
             rtt = about(upstream.rtt_p50_ns)
             keeps = f"the proxy after {about(upstream.proxy_idle_close_ns)}, not one RTT ({rtt}) sooner"
-        message = f"{group.subject} closes idle connections after {about(timeout)}, {keeps}: {crossed}."
+        after = timer_words(upstream)
+        if is_late(upstream):
+            after += " (one timer, which is looked at now and then)"
+        message = f"{group.subject} closes idle connections after {after}, {keeps}: {crossed}."
         return GroupText(message, refuted_by, remedy.text, details=details, changes=remedy.changes)
+
+
+def _crossed(group: Group) -> str:
+    """Say what crossed the requests: FINs, TLS close_notify or RSTs, each only where it was one."""
+    n = len(group.losses)
+    of = {
+        "close_notify": sum(
+            loss.crossing is not None and loss.crossing.key is not Key.RESP_FIN for loss in group.losses
+        ),
+        "FIN": sum(loss.crossing is not None and loss.crossing.key is Key.RESP_FIN for loss in group.losses),
+    }
+    resets = [loss for loss in group.losses if loss.crossing is None and Key.RESP_RST in loss.keys]
+    of["RST"] = sum(is_own_rst(loss) for loss in resets)
+    gap = f"(idle gap {idle_gaps(group.losses)})"
+    names = [name for name, count in of.items() if count]
+    late = n - sum(of.values())
+    n_unseen = sum(has_unseen_fin(loss) for loss in group.losses)
+    of_late = "whose FIN the capture lacks" if n_unseen else "of which the capture has a RST alone"
+    if not names:
+        return (
+            f"{count_of(n, 'request')} met {'its' if n == 1 else 'their'} closing, {of_late}, and got no answer {gap}"
+        )
+    text = f"{count_of(n, 'request')} crossed its {' or '.join(names)} on the wire and got no answer {gap}"
+    return f"{text}; of the closing of {late:,} the FIN was not seen" if late else text
+
+
+def _is_timer_excluded(analysis: Analysis, group: Group, ages: Sequence[int]) -> bool:
+    """Tell whether closings at these ages are none of an idle timer, not even of a late one."""
+    if any(is_in_mass_closing(analysis, loss) for loss in group.losses) or 0 < max(ages, default=0) < _SHORTEST_NS:
+        return True
+    upstream = upstream_of(analysis, group.losses[0])
+    if not ages or upstream is None:
+        return False
+    if upstream.longest_answered_gap_ns > max(ages) + max(max(ages) // 2, _LATE_NS):
+        return True
+    return max(ages) - min(ages) > max(min(ages) // 2, _LATE_NS)
 
 
 _RST_TEXT = "RST of the idle connection: it acknowledges none of the request"
@@ -197,6 +246,9 @@ def _group_of_timeout(upstream: Upstream | None) -> str:
     timeout, _ = _timeout_of(upstream)
     if timeout < 0:
         return _UNKNOWN_AGE
+    if is_late(upstream):
+        # The least age at a closing is another every night; the timeout below it is most often a whole second.
+        return f"idle-{max(timeout // 1_000_000_000, 1)}s"
     # Rounded, so that two nights give the same name: half seconds below ten seconds, whole seconds above.
     half_seconds = max(round(timeout / 500_000_000), 1)
     return f"idle-{half_seconds / 2:g}s" if half_seconds < 20 else f"idle-{round(timeout / 1_000_000_000)}s"
@@ -204,20 +256,23 @@ def _group_of_timeout(upstream: Upstream | None) -> str:
 
 def _group_of_age(loss: Loss, crossing: KeySegment, upstream: Upstream | None) -> str:
     """Return which closings of this upstream this one belongs to: those of its idle timer, or others."""
-    timeout, spread = _timeout_of(upstream)
-    if timeout < 0 or loss.idle_before_ns < 0:
+    earliest, latest = timeout_range(upstream, at_least=Confidence.POSSIBLE)
+    if earliest < 0 or loss.idle_before_ns < 0:
         return _group_of_timeout(upstream)
     age = crossing.ts_ns - (loss.request_ts_ns - loss.idle_before_ns)
-    tolerance = max(timeout // 50, 100_000_000)
-    return _group_of_timeout(upstream) if timeout - tolerance <= age <= timeout + spread + tolerance else _OTHER_AGE
+    tolerance = max(earliest // 50, 100_000_000)
+    return _group_of_timeout(upstream) if earliest - tolerance <= age <= latest + tolerance else _OTHER_AGE
 
 
-def _remedy_of_reload() -> str:
-    return (
-        "Closings at different ages are no idle timer: look in the upstream's log for reloads, deployments, scale-in,"
-        " worker restarts (gunicorn max_requests) or a limit of connections at these times. A shorter keepalive_timeout"
-        " at the proxy makes them rarer, not impossible. Let the upstream drain: take it out of the proxy's upstream"
-        " block before a restart; nginx as upstream has keepalive_min_timeout for this.\n\n"
-        "Requests that may be sent twice can be retried: proxy_next_upstream error timeout (the default) does so for"
-        " all but POST, LOCK and PATCH."
+def _remedy_of_reload(analysis: Analysis, loss: Loss) -> str:
+    """Return what to look for where it was no idle timer: a shutdown is cured by draining, not by a timeout."""
+    restart = server_words(loss.connection).restart
+    named = f" ({restart})" if restart else ""
+    text = (
+        "Look in the upstream's log for reloads, deployments, scale-in, worker restarts"
+        f"{named} or a limit of connections at these times. Let the upstream drain: take it out of rotation at the"
+        " proxy before a restart. A shorter idle limit at the proxy makes such losses rarer, not impossible."
     )
+    if "nginx" in loss.connection.server.lower():
+        text += " nginx as upstream has keepalive_min_timeout for this."
+    return f"{text}\n\n{retries(analysis)}"

@@ -12,7 +12,7 @@ from pcapdiag.proxy.conf.describe import POOL
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._remedy import keepalive_remedy
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
-from pcapdiag.rules._wire import READ_LAG_NS, certainty, fin_lag_ns, upstream_of, was_idle
+from pcapdiag.rules._wire import certainty, fin_lag_ns, had_fin, upstream_of, was_idle
 from pcapdiag.rules._words import duration_range
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ class ReuseAfterFin(CauseRule):
             fin = loss.keys.get(Key.RESP_FIN)
             if fin is None or loss.crossing is None or not was_idle(loss):
                 continue
-            lag = fin_lag_ns(loss)
-            if lag > READ_LAG_NS:
+            lag = fin_lag_ns(analysis, loss)
+            if had_fin(analysis, loss):
                 texts = {
                     Key.RESP_FIN: "the upstream closes the idle connection",
                     Key.REQUEST: f"the request is sent {about(lag)} later and acknowledges that FIN",
@@ -82,7 +82,7 @@ class ReuseAfterFin(CauseRule):
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
-        lags = duration_range(fin_lag_ns(loss) for loss in group.losses)
+        lags = duration_range(fin_lag_ns(analysis, loss) for loss in group.losses)
         remedy = keepalive_remedy(analysis, upstream_of(analysis, group.losses[0]), group.losses)
         return GroupText(
             message=(

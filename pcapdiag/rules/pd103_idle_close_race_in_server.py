@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.far_end import ProofKind
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
-from pcapdiag.base.units import about, count_of
+from pcapdiag.base.units import count_of
 from pcapdiag.proxy.conf.describe import POOL
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._remedy import keepalive_remedy
@@ -19,7 +19,7 @@ from pcapdiag.rules._wire import (
     upstream_closing,
     upstream_of,
 )
-from pcapdiag.rules._words import idle_gaps
+from pcapdiag.rules._words import idle_gaps, is_late, timer_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,9 @@ class IdleCloseRaceInServer(CauseRule):
     When it is wrong
     ----------------
     A worker that crashes on just this request, at an idle gap that happens to equal the timeout. Several occurrences
-    at the same gap exclude that.
+    at the same gap exclude that. Where no idle closing was seen, a clean split of the idle gaps (all shorter ones
+    answered, all longer ones lost) is taken for a timer that is looked at when the next request comes; it needs so many
+    gaps that chance is excluded.
 
     Remedy
     ------
@@ -93,12 +95,25 @@ class IdleCloseRaceInServer(CauseRule):
         upstream = upstream_of(analysis, group.losses[0])
         timeout, _ = known_timeout(upstream)
         remedy = keepalive_remedy(analysis, upstream, group.losses)
+        n, gap = len(group.losses), idle_gaps(group.losses)
+        them = "it" if n == 1 else "them"
+        after = timer_words(upstream)
+        if is_late(upstream):
+            after += " (one timer, which is looked at now and then, and whenever a request wakes the server)"
+        message = (
+            f"{group.subject} closes idle connections after {after}: its kernel acknowledged {count_of(n, 'request')}"
+            f" that came in just then (idle gap {gap}), and nobody read {them}."
+        )
+        measured = upstream.idle_timeout if upstream is not None else None
+        if measured is not None and measured.is_enclosed:
+            message = (
+                f"{group.subject} closes a connection as soon as a request comes after {after} of idleness:"
+                f" {count_of(n, 'request')} came so late (idle gap {gap}), its kernel acknowledged {them}, and the"
+                " connection was closed at once. All that came after shorter gaps were answered: so behaves a timer"
+                " that is looked at when the next request comes."
+            )
         return GroupText(
-            message=(
-                f"{group.subject} closes idle connections after {about(timeout)}: its kernel acknowledged"
-                f" {count_of(len(group.losses), 'request')} that came in just then (idle gap {idle_gaps(group.losses)})"
-                f", and nobody read {'it' if len(group.losses) == 1 else 'them'}."
-            ),
+            message=message,
             refuted_by="A line of the upstream's own log that shows it handled such a request.",
             remedy=remedy.text,
             details=remedy.details | {"idle_timeout_ns": timeout},

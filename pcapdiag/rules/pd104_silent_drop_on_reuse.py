@@ -9,10 +9,12 @@ from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.describe import POOL
+from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.rules._attempts import syns_while_silent
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
-from pcapdiag.rules._remedy import forget_before_path
+from pcapdiag.rules._dialect import keep_probing, pool_setting, proxy_kind
+from pcapdiag.rules._remedy import forget_before_path, forgotten_words
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
     certainty,
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pcapdiag.analysis.model import Analysis, Loss
+
+
+_WATCHED_NS = 1_000_000_000
+"""[ns] Who is not answered tries again for longer than that; where it does not, segments are missing."""
 
 
 class SilentDropOnReuse(CauseRule):
@@ -70,6 +76,7 @@ class SilentDropOnReuse(CauseRule):
     needs = ("both directions",)
     helped_by = ("a capture at the upstream (--upstream-capture)",)
     facts = RuleFacts(settings=POOL, exposure=Exposure.FORGOTTEN)
+    reads_protocol = False
     proofs = Proofs(
         proved_by=(ProofKind.NOT_ARRIVED,), refuted_by=(ProofKind.NO_ANSWER,), without_line=Confidence.CONFIRMED
     )
@@ -87,6 +94,10 @@ class SilentDropOnReuse(CauseRule):
                 or is_acknowledged(loss)
                 or is_partly_acknowledged(loss)
             ):
+                continue
+            # Silence needs a witness, and time: without a known idle gap nothing says that the path ever worked.
+            watched = loss.connection.last_ts_ns - loss.request_ts_ns
+            if loss.idle_before_ns < 0 or watched < _WATCHED_NS:
                 continue
             confidence = Confidence.CONFIRMED if loss.retransmissions >= 3 else Confidence.LIKELY
             closing = loss.keys.get(Key.ORIG_FIN, loss.keys.get(Key.ORIG_RST))
@@ -114,14 +125,16 @@ class SilentDropOnReuse(CauseRule):
         if is_gone:
             return self._unreachable(analysis, group, repeats, details)
         changes = forget_before_path(analysis, group.losses)
+        probing = keep_probing(analysis)
+        sure = forgotten_words(analysis, group.losses, changes)
         shorten = (
-            f"Then either set keepalive_timeout in nginx's upstream block below {below}, or proxy_socket_keepalive on;"
-            " with net.ipv4.tcp_keepalive_time below it."
-        )
+            f"Then set {pool_setting(analysis)} below {below}, or let the proxy's kernel probe idle connections"
+            f" ({probing}), net.ipv4.tcp_keepalive_time below it. {sure}"
+        ).strip()
         if changes:
             shorten = (
-                f"Let the proxy give up idle connections before that device does:\n\n{change_block(changes)}\n\nOr keep"
-                " them alive: proxy_socket_keepalive on; with net.ipv4.tcp_keepalive_time below the device's timeout."
+                f"Let the proxy give up idle connections before that device does:\n\n{change_block(changes)}\n\n"
+                f"{sure}\n\nOr keep them alive: {probing} with net.ipv4.tcp_keepalive_time below the device's timeout."
             )
         return GroupText(
             message=(
@@ -132,8 +145,8 @@ class SilentDropOnReuse(CauseRule):
             refuted_by="The request, or any acknowledgement of it, in a capture at the upstream.",
             remedy=(
                 f"Find the device between proxy and {group.subject} that tracks connections (NAT gateway, firewall,"
-                f" load balancer, conntrack on either host) and its idle timeout. {shorten}\n\nA lower"
-                " proxy_read_timeout only shortens the wait of each lost request."
+                f" load balancer, conntrack on either host) and its idle timeout. {shorten}\n\nA shorter"
+                f" {_patience(analysis)} only shortens the wait of each lost request."
             ),
             details=details,
             changes=changes,
@@ -157,11 +170,19 @@ class SilentDropOnReuse(CauseRule):
             refuted_by="The request, or any acknowledgement of it, in a capture at the upstream.",
             remedy=(
                 f"Find out what cut {group.subject} off at that moment: a packet filter that was changed, a route, a"
-                " machine that went down. No idle timeout at the proxy helps; a lower proxy_read_timeout only shortens"
-                " the wait of each lost request."
+                f" machine that went down. No idle timeout at the proxy helps; a shorter {_patience(analysis)} only"
+                " shortens the wait of each lost request."
             ),
             details=details,
         )
+
+
+def _patience(analysis: Analysis) -> str:
+    """Return the name of what limits how long the proxy waits for a response."""
+    kind = proxy_kind(analysis)
+    if kind is ProxyKind.HAPROXY:
+        return "timeout server"
+    return "proxy_read_timeout" if kind is ProxyKind.NGINX else "read timeout at the proxy"
 
 
 def _n_failed_since(analysis: Analysis, group: Group) -> int:

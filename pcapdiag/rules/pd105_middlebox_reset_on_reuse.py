@@ -11,8 +11,9 @@ from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.describe import POOL
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
+from pcapdiag.rules._dialect import keep_probing, pool_setting
 from pcapdiag.rules._ends import proved
-from pcapdiag.rules._remedy import forget_before_path
+from pcapdiag.rules._remedy import forget_before_path, forgotten_words
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
     certainty,
@@ -111,14 +112,16 @@ class MiddleboxResetOnReuse(CauseRule):
             bracket = f" The longest idle gap that was still answered was {about(longest)}."
         below = about(min(gaps)) if gaps else "the device's idle timeout"
         changes = forget_before_path(analysis, group.losses)
+        probing = keep_probing(analysis)
+        sure = forgotten_words(analysis, group.losses, changes)
         shorten = (
-            f"Until then set keepalive_timeout in nginx's upstream block below {below}, or proxy_socket_keepalive on;"
-            " with net.ipv4.tcp_keepalive_time below it."
-        )
+            f"Until then set {pool_setting(analysis)} below {below}, or let the proxy's kernel probe idle connections"
+            f" ({probing}), net.ipv4.tcp_keepalive_time below it. {sure}"
+        ).strip()
         if changes:
             shorten = (
-                f"Until then let the proxy give up idle connections first:\n\n{change_block(changes)}\n\nOr keep them"
-                " alive: proxy_socket_keepalive on; with net.ipv4.tcp_keepalive_time below the device's timeout."
+                f"Until then let the proxy give up idle connections first:\n\n{change_block(changes)}\n\n{sure}\n\n"
+                f"Or keep them alive: {probing} with net.ipv4.tcp_keepalive_time below the device's timeout."
             )
         return GroupText(
             message=(

@@ -11,7 +11,8 @@ from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.describe import POOL
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
-from pcapdiag.rules._remedy import forget_before_path
+from pcapdiag.rules._dialect import pool_setting, retries
+from pcapdiag.rules._remedy import forget_before_path, forgotten_words
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
     certainty,
@@ -98,16 +99,15 @@ class ResetOnReuse(CauseRule):
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         upstream = upstream_of(analysis, group.losses[0])
-        after = [loss.keys[Key.RESP_RST].ts_ns - loss.request_ts_ns for loss in group.losses]
+        after = [max(loss.keys[Key.RESP_RST].ts_ns - loss.request_ts_ns, 0) for loss in group.losses]
         rtt = f", one RTT is {about(upstream.rtt_p50_ns)}" if upstream and upstream.rtt_p50_ns >= 0 else ""
         gaps = [loss.idle_before_ns for loss in group.losses if loss.idle_before_ns >= 0]
         changes = forget_before_path(analysis, group.losses)
-        balancer = (
-            "If a balancer stands in between, set keepalive_timeout in nginx's upstream block below its idle timeout."
-        )
+        balancer = f"If a balancer stands in between, set {pool_setting(analysis)} below its idle timeout."
         if changes:
             balancer = (
-                f"If a balancer stands in between, give up idle connections before it:\n\n{change_block(changes)}"
+                f"If a balancer stands in between, give up idle connections before it:\n\n{change_block(changes)}\n\n"
+                f"{forgotten_words(analysis, group.losses, changes)}"
             )
         requests, gap = count_of(len(group.losses), "request"), idle_gaps(group.losses)
         message = (
@@ -128,8 +128,7 @@ class ResetOnReuse(CauseRule):
             remedy=(
                 f"Find out what made {group.subject} forget its connections: a restart without orderly close, a"
                 " failover, an address that moved, a process killed with -9, a balancer that switched peers."
-                f" {balancer}\n\nRequests that may be sent twice are retried by proxy_next_upstream error timeout (the"
-                " default), but not POST, LOCK and PATCH."
+                f" {balancer}\n\n{retries(analysis)}"
             ),
             details={"shortest_lost_gap_ns": min(gaps)} if gaps else {},
             changes=changes,

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.base.codes import Leg
 from pcapdiag.base.findings import Confidence, Exposure, Finding, RuleFacts, Severity
-from pcapdiag.base.units import about, count_of
+from pcapdiag.base.units import count_of
 from pcapdiag.proxy.conf.describe import POOL
 from pcapdiag.rules._remedy import keepalive_remedy
 from pcapdiag.rules._rule import GroupText, Rule
 from pcapdiag.rules._wire import is_idle_close_in_server, is_reset_after_lost_fin, upstream_of
+from pcapdiag.rules._words import timer_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from pcapdiag.analysis.model import Analysis, Upstream
 
 _DAY_NS = 86_400 * 1_000_000_000
+_LEAST_NEAR = 5
+_LEAST_SPAN_NS = 3_600 * 1_000_000_000
+"""A rate per day wants so many near misses and so long a look: one in a minute says nothing of a day."""
 
 
 class IdleCloseRisk(Rule):
@@ -39,8 +43,8 @@ class IdleCloseRisk(Rule):
     Evidence
     --------
     The closings by the upstream, the near misses, the longest idle gap that was still answered. The expected losses
-    per day are the density of idle gaps near T times one RTT, with the interval that so few observations allow (with
-    none, at most three in as many requests as were seen).
+    per day are the density of idle gaps near T times one RTT, with the interval that so few observations allow; they
+    are named only where at least an hour was watched and at least five requests came near.
 
     When it is wrong
     ----------------
@@ -101,14 +105,21 @@ class IdleCloseRisk(Rule):
         )
         closes = count_of(upstream.idle_closes_by_upstream, "idle connection")
         rate = ""
+        details: dict[str, int | str | float] = {}
         if per_day:
-            numbers = (f"{x:,.0f}" if x >= 10 else f"{x:.1g}" for x in (per_day, low, high))
-            rate = "; about {} lost requests per day at this traffic ({} to {})".format(*numbers)
+            mean, least, most = map(_amount, (per_day, low, high))
+            requests = "lost request" if mean == "1" else "lost requests"
+            rate = f"; at its traffic about {mean} {requests} per day to this upstream ({least} to {most})"
+            details = {
+                "expected_losses_per_day": round(per_day, 3),
+                "expected_losses_per_day_low": round(low, 3),
+                "expected_losses_per_day_high": round(high, 3),
+            }
         words = GroupText(
             severity=Severity.WARNING if upstream.near_misses else Severity.INFO,
             message=(
-                f"{upstream.endpoint} closed {closes} after {about(value)} while the proxy still held"
-                f" them; {came}{rate}."
+                f"{upstream.endpoint} closed {closes} after {timer_words(upstream)} while the proxy still held"
+                f" {'it' if upstream.idle_closes_by_upstream == 1 else 'them'}; {came}{rate}."
             ),
             refuted_by="Idle closings by the proxy before T - RTT throughout a longer capture.",
             remedy=remedy.text,
@@ -119,10 +130,8 @@ class IdleCloseRisk(Rule):
                 "rtt_ns": upstream.rtt_p50_ns,
                 "near_misses": upstream.near_misses,
                 "longest_answered_gap_ns": upstream.longest_answered_gap_ns,
-                "expected_losses_per_day": round(per_day, 3),
-                "expected_losses_per_day_low": round(low, 3),
-                "expected_losses_per_day_high": round(high, 3),
-            },
+            }
+            | details,
         )
         confidence = Confidence.LIKELY if upstream.near_misses else Confidence.POSSIBLE
         return replace(
@@ -150,16 +159,26 @@ def _is_exposed(upstream: Upstream) -> bool:
 
 
 def _expected_per_day(analysis: Analysis, upstream: Upstream) -> tuple[float, float, float]:
-    """Return the expected losses per day and their 95 % interval: the density of gaps near T times one RTT."""
+    """Return the expected losses per day and their 95 % interval: the density of gaps near T times one RTT.
+
+    All are 0 where too little was seen for a number.
+    """
     rtt, span = upstream.rtt_p50_ns, analysis.last_ts_ns - analysis.first_ts_ns
-    if rtt <= 0 or span <= 0 or upstream.idle_timeout is None:
-        return 0.0, 0.0, 0.0
     n = upstream.near_misses
+    if rtt <= 0 or span < _LEAST_SPAN_NS or upstream.idle_timeout is None or n < _LEAST_NEAR:
+        return 0.0, 0.0, 0.0
     observed_width = rtt + max(rtt, upstream.idle_timeout.value_ns // 50)
     scale = rtt / observed_width * _DAY_NS / span
-    if n == 0:
-        return 0.0, 0.0, 3.0 * scale
     # Limits of a Poisson mean (Byar): exact enough for a sentence, and no table is needed.
     low = n * (1 - 1 / (9 * n) - 1.96 / (3 * sqrt(n))) ** 3
     high = (n + 1) * (1 - 1 / (9 * (n + 1)) + 1.96 / (3 * sqrt(n + 1))) ** 3
     return n * scale, max(low, 0.0) * scale, high * scale
+
+
+def _amount(number: float) -> str:
+    """Return a number of requests in so many digits as an estimate bears."""
+    if number >= 10:
+        return f"{number:,.0f}"
+    if number >= 0.1:
+        return f"{number:.1f}".removesuffix(".0")
+    return "less than 0.1"

@@ -96,5 +96,5 @@ class CloseBeforeResponse(CauseRule):
         return GroupText(
             message=failure_message(analysis, group, "closed the connection (FIN)"),
             refuted_by="A response to such a request in the upstream's log, or idle gaps that equal its idle timeout.",
-            remedy=failure_remedy(group),
+            remedy=failure_remedy(group, analysis),
         )

@@ -17,6 +17,7 @@ from pcapdiag.rules._wire import (
     is_from_middlebox,
     is_idle_close_in_server,
     is_lone_rst,
+    is_partly_acknowledged,
     is_reset_by_middlebox,
     upstream_closing,
     upstream_of,
@@ -83,6 +84,8 @@ class ResetBeforeResponse(CauseRule):
                     continue
                 text = "RST instead of a response: the upstream's kernel had the whole request"
                 confidence = Confidence.LIKELY if has_foreign_hops(loss) else Confidence.CONFIRMED
+            elif is_partly_acknowledged(loss):
+                continue
             elif not loss.is_reused and is_lone_rst(loss) and not is_from_middlebox(analysis, loss, upstream):
                 text = "RST instead of a response, on a fresh connection"
                 confidence = Confidence.LIKELY
@@ -96,5 +99,5 @@ class ResetBeforeResponse(CauseRule):
         return GroupText(
             message=failure_message(analysis, group, "reset the connection (RST)"),
             refuted_by="A response to such a request in the upstream's log, or no RST in a capture taken there.",
-            remedy=failure_remedy(group),
+            remedy=failure_remedy(group, analysis),
         )

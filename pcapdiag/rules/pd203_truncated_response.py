@@ -30,9 +30,8 @@ class TruncatedResponse(CauseRule):
     What it looks for
     -----------------
     A response that began and then a FIN or RST of the upstream before the length that Content-Length or the chunks
-    announced; a RST also where only the close would have marked the end. With an error log also responses that stalled
-    (`upstream timed out` while reading upstream, after which the proxy gave up), and those whose announced length the
-    packets do not show, in TLS or cut by a short snap length.
+    announced; a RST also where only the close would have marked the end. With an error log also those whose announced
+    length the packets do not show, in TLS or cut by a short snap length.
 
     Why it matters
     --------------
@@ -73,14 +72,14 @@ class TruncatedResponse(CauseRule):
                 yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), closing=closing)
 
     def findings(self, analysis: Analysis, claims: Iterable[tuple[Loss, Claim]]) -> Iterator[Finding]:
-        """Yield the findings for `claims`, and what only the error log tells of: unseen ends, and stalls."""
+        """Yield the findings for `claims`, and what only the error log tells of: unseen ends."""
         yield from super().findings(analysis, claims)
+        early = {(loss.connection.conn, loss.depth) for loss in analysis.early}
         for peer, joined in logged_tries(analysis, _CUT_OFF, BODY).items():
-            unseen = [j for j in joined if j.wire is not None and not j.wire.is_failure]
+            # What was answered before the request was whole ended with that answer; the reset is of the request.
+            unseen = [j for j in joined if j.wire is not None and not j.wire.is_failure and j.wire.key not in early]
             if unseen:
                 yield logged_finding(self, peer, "logged", unseen, _cut_off(peer, len(unseen)))
-        for peer, joined in logged_tries(analysis, frozenset({LogKind.TIMED_OUT}), BODY).items():
-            yield logged_finding(self, peer, "stalled", joined, _stalled(peer, len(joined)))
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:  # noqa: ARG002 - the same signature for all
         """Return the words of a finding."""
@@ -111,19 +110,4 @@ def _cut_off(peer: str, n: int) -> GroupText:
         ),
         refuted_by="The missing bytes in the client's own log.",
         remedy=_remedy(peer),
-    )
-
-
-def _stalled(peer: str, n: int) -> GroupText:
-    return GroupText(
-        message=(
-            f"{peer} stalled inside {count_of(n, 'response')} until the proxy's read timeout: what had come was passed"
-            " on, the rest is missing."
-        ),
-        refuted_by="The missing bytes in a capture without drops, or in the client's own log.",
-        remedy=(
-            f"Read the log of {peer} at these times for what held the response up: a slow query while streaming, a"
-            " lock, a full disk. The timeout counts from byte to byte (proxy_read_timeout); a longer one"
-            " only lets the client wait longer."
-        ),
     )

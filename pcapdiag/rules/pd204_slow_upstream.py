@@ -6,21 +6,26 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.far_end import ProofKind
 from pcapdiag.base.codes import ExchangeFlag
-from pcapdiag.base.findings import RuleFacts, Severity
+from pcapdiag.base.findings import Finding, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.describe import RETRY
+from pcapdiag.proxy.join.symptoms import BODY
+from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.rules._attempts import down_words
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
-from pcapdiag.rules._patience import give_ups
+from pcapdiag.rules._logged import logged_finding, logged_tries
+from pcapdiag.rules._patience import give_ups, stalls
 from pcapdiag.rules._remedy import wait_longer
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import certainty
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pcapdiag.analysis.model import Analysis, Loss
+
+_INSIDE = "inside-"
 
 
 def _too_late(late: int, n: int) -> str:
@@ -35,7 +40,8 @@ class SlowUpstream(CauseRule):
     What it looks for
     -----------------
     A request that was acknowledged, no response byte, and a FIN or RST of the proxy first, after a wait that is a
-    timeout of the proxy: the same on connections that opened fast and slow, or a whole number of seconds.
+    timeout of the proxy: the same on connections that opened fast and slow, or a whole number of seconds. The same
+    inside a response that had begun and is not complete: an event stream without heartbeats, a query that stalls.
 
     Why it matters
     --------------
@@ -85,10 +91,27 @@ class SlowUpstream(CauseRule):
                 texts = {closing.key: f"the proxy gives up after {waited}: its timeout ran out{so}"}
                 confidence = certainty(analysis, loss, given_up.confidence)
                 yield loss, Claim(confidence, f"timeout-{given_up.timeout_ns / 1e9:g}s", closing, texts)
+        for stall in stalls(analysis):
+            loss, closing = stall.loss, stall.closing
+            texts = {closing.key: f"the proxy gives up after {about(stall.wait_ns)} without a byte of the response"}
+            group = f"{_INSIDE}{stall.timeout_ns / 1e9:g}s"
+            yield loss, Claim(certainty(analysis, loss, stall.confidence), group, closing, texts)
+
+    def findings(self, analysis: Analysis, claims: Iterable[tuple[Loss, Claim]]) -> Iterator[Finding]:
+        """Yield the findings for `claims`, and stalls inside a response that only the error log tells of."""
+        known = list(claims)
+        yield from super().findings(analysis, known)
+        keys = {(loss.connection.conn, loss.depth) for loss, _ in known}
+        for peer, joined in logged_tries(analysis, frozenset({LogKind.TIMED_OUT}), BODY).items():
+            unseen = [j for j in joined if j.wire is not None and j.wire.key not in keys]
+            if unseen:
+                yield logged_finding(self, peer, "stalled", unseen, _stalled(peer, len(unseen), ""))
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         n = len(group.losses)
+        if group.group.startswith(_INSIDE):
+            return _stalled(group.subject, n, group.group.removeprefix(_INSIDE))
         gone = down_words(analysis, group, f"{group.subject} took {count_of(n, 'request')}.")
         if gone is not None:
             return gone
@@ -118,3 +141,19 @@ class SlowUpstream(CauseRule):
             details={"late_answers": late},
             changes=changes,
         )
+
+
+def _stalled(peer: str, n: int, timeout: str) -> GroupText:
+    until = f"the proxy gave up after {timeout} without a byte" if timeout else "the proxy's read timeout ran out"
+    return GroupText(
+        message=(
+            f"{peer} stalled inside {count_of(n, 'response')} until {until}: what had come was passed on, the rest is"
+            " missing."
+        ),
+        refuted_by="The missing bytes in a capture without drops, or in the client's own log.",
+        remedy=(
+            f"An event stream needs heartbeats more often than that, or a longer read timeout in its own location"
+            f" (proxy_read_timeout counts from byte to byte). Else read the log of {peer} at these times for what held"
+            " the response up: a slow query while streaming, a lock, a full disk."
+        ),
+    )

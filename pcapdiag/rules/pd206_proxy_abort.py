@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.base.findings import RuleFacts, Severity
+from pcapdiag.base.findings import Confidence, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._patience import give_ups, told_by_log
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pcapdiag.analysis.model import Analysis, Loss
+
+
+_HALF_CLOSED = "half-closed"
+_STOPPED = "proxy-stopped"
 
 
 class ProxyAbort(CauseRule):
@@ -68,8 +72,11 @@ class ProxyAbort(CauseRule):
                 loss, closing = given_up.loss, given_up.closing
                 why = "its client had just closed" if given_up.client_left else "at no timeout of its own"
                 why = "its log says that the client went away" if given_up.is_logged else why
+                group = _HALF_CLOSED if given_up.is_half_close else _STOPPED if given_up.proxy_stopped else ""
+                why = "and nothing says that it would not have read an answer" if given_up.is_half_close else why
+                why = "as it closes others that are idle" if given_up.proxy_stopped else why
                 texts = {closing.key: f"the proxy closes after {about(given_up.wait_ns)}, {why}"}
-                yield loss, Claim(certainty(analysis, loss, given_up.confidence), "", closing, texts)
+                yield loss, Claim(certainty(analysis, loss, given_up.confidence), group, closing, texts)
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
@@ -78,6 +85,34 @@ class ProxyAbort(CauseRule):
             for loss, claim in zip(group.losses, group.claims, strict=True)
             if claim.closing is not None
         ]
+        n = len(group.losses)
+        if group.group == _HALF_CLOSED:
+            return GroupText(
+                message=(
+                    f"{count_of(n, 'request')} to {group.subject} got no answer after {'its' if n == 1 else 'their'}"
+                    f" sender had closed its side, {duration_range(waits)} after the request. A FIN says that nothing"
+                    " more is sent; whether the answer was still wanted, the packets do not tell."
+                ),
+                refuted_by="An answer that the sender still took.",
+                remedy=(
+                    "The sender's own log says whether it gave up (a proxy: status 499 or 504), that of"
+                    f" {group.subject} whether it had an answer."
+                ),
+                confidence_at_most=Confidence.POSSIBLE,
+            )
+        if group.group == _STOPPED:
+            return GroupText(
+                message=(
+                    f"The proxy closed many connections at one moment, idle ones too, and with them"
+                    f" {count_of(n, 'request')} to {group.subject} in flight ({duration_range(waits)} after the"
+                    " request): it stopped or was reloaded; no client went away."
+                ),
+                refuted_by="Status 499 in the access log for these requests.",
+                remedy=(
+                    "See what stopped the proxy's worker at that time (a reload whose old workers were ended by"
+                    " worker_shutdown_timeout, a restart, a crash). A graceful stop lets requests in flight finish."
+                ),
+            )
         told = told_by_log(analysis)
         n_told = sum((loss.connection.conn, loss.depth) in told for loss in group.losses)
         says = "its log says so" if n_told == len(group.losses) else f"its log says so of {n_told}"

@@ -9,7 +9,7 @@ from pcapdiag.base.units import count_of
 from pcapdiag.proxy.conf.remedy import raise_buffer_size
 from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.rules._changes import change_block
-from pcapdiag.rules._logged import NEEDS_LOG, logged_finding, logged_tries
+from pcapdiag.rules._logged import NEEDS_LOG, lacks_error_log, logged_finding, logged_tries
 from pcapdiag.rules._rule import GroupText, Rule
 
 if TYPE_CHECKING:
@@ -67,19 +67,42 @@ class OversizedResponseHead(Rule):
 
     def missing(self, analysis: Analysis) -> str:
         """Return what is missing: the proxy's own word."""
-        return "" if analysis.log is not None else NEEDS_LOG
+        return lacks_error_log(analysis, NEEDS_LOG)
 
     def check(self, analysis: Analysis) -> Iterator[Finding]:
         """Yield one finding per upstream."""
-        for peer, joined in logged_tries(analysis, _KINDS).items():
-            yield logged_finding(self, peer, "", joined, _words(analysis, peer, joined))
+        by_peer = logged_tries(analysis, _KINDS)
+        enough = {peer: _enough(joined) for peer, joined in by_peer.items()}
+        places = {peer: _places(analysis, peer) for peer in by_peer}
+        for peer, joined in by_peer.items():
+            # One line may hold for several upstreams: it gets the value that is enough for all of them.
+            most = max(n for other, n in enough.items() if other == peer or places[other] & places[peer])
+            yield logged_finding(self, peer, "", joined, _words(analysis, peer, joined, most))
 
 
-def _words(analysis: Analysis, peer: str, joined: Sequence[JoinedEntry]) -> GroupText:
-    came = max(j.wire.response_bytes for j in joined if j.wire is not None)
-    pages = -(-came // _PAGE) * _PAGE
-    enough = pages if _PAGE < pages <= _MOST_BYTES else 4 * _PAGE
+def _came(joined: Sequence[JoinedEntry]) -> int:
+    """[bytes] Return the most that came of such a response."""
+    return max(j.wire.response_bytes for j in joined if j.wire is not None)
+
+
+def _enough(joined: Sequence[JoinedEntry]) -> int:
+    """[bytes] Return the buffer that holds what came, as far as that is a head; a usual size where it is not."""
+    pages = -(-_came(joined) // _PAGE) * _PAGE
+    return pages if _PAGE < pages <= _MOST_BYTES else 4 * _PAGE
+
+
+def _places(analysis: Analysis, peer: str) -> frozenset[str]:
+    """Return where the configuration says how large the buffer for an upstream is."""
+    settings = analysis.settings
+    if settings is None:
+        return frozenset()
+    places = settings.locations_of(settings.blocks_of_peer(peer))
+    return frozenset(place.buffer_size_bytes.source or place.source for place in places)
+
+
+def _words(analysis: Analysis, peer: str, joined: Sequence[JoinedEntry], enough: int) -> GroupText:
     changes = raise_buffer_size(analysis.settings, peer, enough) if analysis.settings is not None else ()
+    came = _came(joined)
     how = change_block(changes) if changes else f"    proxy_buffer_size {enough // 1024}k;"
     return GroupText(
         message=(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pcapdiag.base.findings import Severity
 from pcapdiag.base.units import count_of
 from pcapdiag.proxy.logs.entries import LogKind
-from pcapdiag.rules._logged import NEEDS_LOG, logged_finding, logged_tries
+from pcapdiag.rules._logged import NEEDS_LOG, lacks_error_log, logged_finding, logged_tries
 from pcapdiag.rules._rule import GroupText, Rule
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class InvalidResponse(Rule):
 
     def missing(self, analysis: Analysis) -> str:
         """Return what is missing: the proxy's own word."""
-        return "" if analysis.log is not None else NEEDS_LOG
+        return lacks_error_log(analysis, NEEDS_LOG)
 
     def check(self, analysis: Analysis) -> Iterator[Finding]:
         """Yield one finding per upstream."""

@@ -13,6 +13,7 @@ from pcapdiag.proxy.conf.remedy import keep_in_rotation
 from pcapdiag.proxy.join.ledger import Absence
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._evidence import MOST_WITH_EVIDENCE
+from pcapdiag.rules._logged import lacks_error_log
 from pcapdiag.rules._rule import GroupText, Rule
 
 if TYPE_CHECKING:
@@ -84,8 +85,9 @@ class NoLiveUpstreams(Rule):
 
     def missing(self, analysis: Analysis) -> str:
         """Return what is missing: a request without a peer leaves no packets."""
-        if analysis.log is None:
-            return "such a request sends no packets: needs the error log (--error-log)"
+        lacking = lacks_error_log(analysis, "such a request sends no packets: needs the error log (--error-log)")
+        if lacking or analysis.log is None:
+            return lacking
         if analysis.log.chains_unplaced:
             return (
                 f"the log has {count_of(analysis.log.chains_unplaced, 'such entry', 'such entries')}, but nothing ties"

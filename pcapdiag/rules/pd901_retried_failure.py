@@ -13,6 +13,7 @@ from pcapdiag.proxy.conf.remedy import stop_repeating_requests
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._logged import wire_occurrence
 from pcapdiag.rules._rule import GroupText, Rule
+from pcapdiag.rules._wire import can_have_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +35,8 @@ class RetriedFailure(Rule):
     Why it matters
     --------------
     The status says 200, so that nobody looks; the client waited for the failed try, and each of them counts against
-    its peer (`max_fails`). A request that the first upstream had taken may have run twice.
+    its peer (`max_fails`). A request that the first upstream had taken may have run twice; one that met the closing of
+    an idle connection, or was never acknowledged, was not taken.
 
     Evidence
     --------
@@ -78,20 +80,27 @@ class RetriedFailure(Rule):
         for retry in analysis.log.retries:
             if 0 < retry.access.status < 500:
                 peers[retry.wire.peer].append(retry)
+        told = {r.wire.key for retries in peers.values() for r in retries if r.wire.is_acknowledged}
+        unread = {
+            key
+            for loss in analysis.losses
+            if (key := (loss.connection.conn, loss.depth)) in told and not can_have_run(analysis, loss)
+        }
         for peer, retries in peers.items():
-            twice = [r for r in retries if r.wire.is_acknowledged and r.access.method in _UNSAFE]
+            taken = [r for r in retries if r.wire.is_acknowledged and r.wire.key not in unread]
+            twice = [r for r in taken if r.access.method in _UNSAFE]
             changes = (
                 stop_repeating_requests(analysis.settings, peer) if twice and analysis.settings is not None else ()
             )
             words = GroupText(
-                message=_message(peer, retries, twice),
+                message=_message(peer, retries, len(taken), len(twice)),
                 refuted_by="An access-log line of such a request with a single upstream.",
                 remedy=_remedy(changes),
                 severity=Severity.WARNING if twice else None,
                 details={
                     "delay_ns_total": sum(r.delay_ns for r in retries),
                     "delay_ns_max": max(r.delay_ns for r in retries),
-                    "possibly_run_twice": sum(r.wire.is_acknowledged for r in retries),
+                    "possibly_run_twice": len(taken),
                 },
                 changes=changes,
             )
@@ -105,15 +114,15 @@ def _remedy(changes: Sequence[Change]) -> str:
     return text
 
 
-def _message(peer: str, retries: Sequence[Retry], twice: Sequence[Retry]) -> str:
+def _message(peer: str, retries: Sequence[Retry], n_taken: int, n_twice: int) -> str:
     delays = [r.delay_ns for r in retries]
     tries = "try" if len(retries) == 1 else "tries"
     longer = about(max(delays))
     text = f"{len(retries):,} failed {tries} at {peer} ended well by a retry: the client waited up to {longer} longer."
-    taken = sum(r.wire.is_acknowledged for r in retries)
-    if taken:
-        text += f" {taken} of them had reached the upstream and may have run twice"
-        text += f", {len(twice)} with a method that must not." if twice else "."
+    if n_taken:
+        which = "It" if n_taken == len(retries) == 1 else f"{n_taken:,} of them"
+        text += f" {which} had reached the upstream and may have run twice"
+        text += f", {n_twice:,} with a method that must not." if n_twice else "."
     return text
 
 

@@ -6,12 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.model import AttemptSign
-from pcapdiag.base.codes import Key
+from pcapdiag.base.codes import Key, Protocol
 from pcapdiag.base.findings import Confidence, Role, RuleFacts, Severity
 from pcapdiag.base.units import NS_PER_S, count_of
 from pcapdiag.rules._claim import Claim
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
-from pcapdiag.rules._wire import is_acknowledged, is_partly_acknowledged, last_seen_ns, proxy_closing, upstream_closing
+from pcapdiag.rules._wire import (
+    is_acknowledged,
+    is_closed_at_once,
+    is_half_closed_at_the_end,
+    is_partly_acknowledged,
+    last_seen_ns,
+    proxy_closing,
+    upstream_closing,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +69,20 @@ _SIGHTS = {
     "partly-acknowledged": _Sight(
         "acknowledged only in part; later segments vanished on the path",
         "a capture at the upstream; if only large segments are missing, the path's MTU (ping -M do -s 1472)",
+    ),
+    "not-sent-whole": _Sight(
+        "not sent to the end: the proxy stopped inside the request, and all that was sent may have arrived",
+        "the proxy's log: a client that went away during its upload, or a send timeout",
+    ),
+    "closed-at-once": _Sight(
+        "bytes that crossed the upstream's closing right behind its last answer; whether they were the next request or"
+        " the rest of one that was answered early cannot be read",
+        "the upstream's own log",
+    ),
+    "opaque-reset": _Sight(
+        "bytes of a protocol that is not known here, ended by a RST of the other side; whether they asked for an answer"
+        " is not known",
+        "the log of the application that was asked",
     ),
     "acknowledged-too-late": _Sight(
         "acknowledged only when the proxy had given up",
@@ -155,12 +177,19 @@ def _sight_of(analysis: Analysis, loss: Loss) -> str:
         is_pending = last_seen_ns(analysis, loss) - loss.request_ts_ns < NS_PER_S
         return "connect-pending" if is_pending else "connect-unseen"
     if is_partly_acknowledged(loss):
-        return "partly-acknowledged" if of_upstream is None else "closed-during-upload"
+        if of_upstream is not None and loss.connection.protocol is not Protocol.OPAQUE:
+            return "closed-during-upload"
+        if of_upstream is None:
+            return "partly-acknowledged" if loss.retransmissions else "not-sent-whole"
     if of_upstream is None and not is_acknowledged(loss) and loss.retransmissions:
         return "never-acknowledged"
+    if loss.connection.protocol is Protocol.OPAQUE and of_upstream is not None:
+        return "opaque-reset"
+    if loss.crossing is not None and is_closed_at_once(loss):
+        return "closed-at-once"
     if loss.is_acknowledged_too_late:
         return "acknowledged-too-late"
-    if of_upstream is None and of_proxy is None:
+    if (of_upstream is None and of_proxy is None) or is_half_closed_at_the_end(loss):
         return "capture-ended"
     if not loss.is_reused and of_upstream is not None and of_upstream.key is Key.RESP_RST:
         return "foreign-reset"

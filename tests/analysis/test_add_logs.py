@@ -6,7 +6,9 @@ import pcapdiag
 from pcapdiag.analysis.add_logs import access_format, add_logs, expand_inputs, proxy_version
 from pcapdiag.analysis.inputs import Inputs
 from pcapdiag.base.errors import LogError, UsageError
+from pcapdiag.base.findings import VerdictKind
 from pcapdiag.proxy.conf.read import read_proxy_conf
+from pcapdiag.report.ledger import ledger_lines
 from tests.conftest import ROOT
 
 CASE = ROOT / "captures" / "idle_close_race_65s"
@@ -101,3 +103,64 @@ def test_the_way_of_escaping_is_part_of_a_format(settings_of):
 
 def test_without_the_clients_leg_the_proxys_version_is_unknown(analysis):
     assert proxy_version(analysis) == ""
+
+
+def log_notes(analysis, **inputs):
+    """Return the notes that logs add, by code."""
+    return {n.code: n.text for n in add_logs(analysis, Inputs(**inputs)).notes if n.code.startswith("log-")}
+
+
+def test_a_log_that_is_not_understood_says_so_with_its_first_line(analysis, tmp_path):
+    log = tmp_path / "error.log"
+    log.write_text("[Tue Dec 01 04:02:08.225 2026] [proxy:error] AH01102: error reading status line\n" * 3)
+    added = add_logs(analysis, Inputs(error_logs=(str(log),)))
+    (text,) = log_notes(analysis, error_logs=(str(log),)).values()
+    assert text.startswith("none of its 3 lines was understood; line 1 begins: '[Tue Dec 01")
+    assert added.log.errors_read == 0
+    assert not added.log.has_errors
+
+
+def test_an_empty_log_and_one_of_the_other_kind_are_named(analysis, tmp_path):
+    log = tmp_path / "error.log"
+    log.write_text("")
+    assert "log-empty" in log_notes(analysis, error_logs=(str(log),))
+    log.write_text('192.0.2.2 - - [20/Nov/2026:23:56:28 +0000] "GET /a HTTP/1.1" 502 157 "-" "curl/8"\n')
+    assert "give it as --access-log, too" in log_notes(analysis, error_logs=(str(log),))["log-mixed"]
+    assert log_notes(analysis, error_logs=(str(log),), access_logs=(str(log),)) == {}
+
+
+@pytest.mark.parametrize("kind", ["none", "access", "empty", "foreign"])
+def test_rules_that_rest_on_the_error_log_are_not_evaluated_without_one(tmp_path, kind):
+    log = tmp_path / "error.log"
+    log.write_text({"empty": "", "foreign": "AH01102: error\n"}.get(kind, ""))
+    inputs = {} if kind == "none" else {"error_logs": [log]}
+    if kind == "access":
+        inputs = {"access_logs": [CASE / "access.log"]}
+    report = pcapdiag.analyze(CASE / "proxy.pcap", **inputs).report
+    verdicts = {v.code: v for v in report.verdicts}
+    for code in ("PD401", "PD402", "PD601"):
+        assert verdicts[code].verdict is VerdictKind.NOT_EVALUATED
+        assert "error log" in verdicts[code].reason
+    assert not any("error log has no entry" in line for line in ledger_lines(report.log))
+
+
+def test_an_error_log_that_begins_above_the_level_of_such_failures_proves_nothing(tmp_path):
+    conf = tmp_path / "nginx.conf"
+    for level, kind in (("crit", VerdictKind.NOT_EVALUATED), ("warn", VerdictKind.CLEAN)):
+        conf.write_text(f"error_log /var/log/e.log {level};\nevents {{}}\nhttp {{\n}}\n")
+        report = pcapdiag.analyze(CASE / "proxy.pcap", error_logs=[CASE / "error.log"], proxy_conf=conf).report
+        assert {v.verdict for v in report.verdicts if v.code in {"PD401", "PD402"}} == {kind}
+
+
+def test_an_applications_log_that_is_not_understood_says_so(analysis, tmp_path):
+    log = tmp_path / "app.log"
+    log.write_text("started\nready password=hunter2\n")
+    assert "none of its 2 lines was understood" in log_notes(analysis, upstream_logs=(str(log),))["log-not-understood"]
+
+
+def test_the_line_that_is_quoted_is_masked_as_everything_is(tmp_path):
+    log = tmp_path / "error.log"
+    log.write_text("GET /a?token=hunter2 Authorization: Bearer hunter2\x1b[31m\n")
+    report = pcapdiag.analyze(CASE / "proxy.pcap", error_logs=[log]).report
+    (note,) = (n for n in report.notes if n.code == "log-not-understood")
+    assert "hunter2" not in note.text

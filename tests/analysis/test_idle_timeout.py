@@ -5,7 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdiag.analysis.idle_timeout import estimate_idle_timeout
+from pcapdiag.analysis.idle_timeout import (
+    enclose_idle_timeout,
+    estimate_idle_timeout,
+    estimate_late_timeout,
+    measure_lateness,
+)
 from pcapdiag.base.findings import Confidence
 
 MS, S = 1_000_000, 1_000_000_000
@@ -107,3 +112,83 @@ def test_samples_never_exceed_the_ages(n):
     rng = np.random.default_rng(n)
     found = estimate(rng.integers(100, 60_000, n).tolist())
     assert found is None or 1 <= found[2] <= n
+
+
+def late(ages_ms, late_ms, closed_ms=None):
+    ages = np.array([round(a * MS) for a in ages_ms], dtype=np.int64)
+    times = range(0, 10_000 * len(ages), 10_000) if closed_ms is None else closed_ms
+    return estimate_late_timeout(ages, np.array([t * MS for t in times], dtype=np.int64), round(late_ms * MS))
+
+
+@given(st.integers(1_500, 100_000), st.lists(st.integers(0, 1_000), min_size=5, max_size=40))
+def test_closings_within_a_servers_granularity_are_one_timer(timeout_ms, lateness_ms):
+    ages = [timeout_ms + x for x in lateness_ms]
+    found = late(ages, 1_000)
+    if found is None:
+        # So close together at so many moments that it was exact.
+        assert max(ages) - min(ages) <= 100
+    else:
+        assert found[:3] == (min(ages) * MS, (max(ages) - min(ages)) * MS, len(ages))
+
+
+def test_closings_wider_apart_than_the_server_is_late_are_none():
+    assert late([5_000, 5_400, 7_000, 9_000, 12_000], 1_100) is None
+
+
+def test_a_granularity_longer_than_the_timeout_fits_anything_and_says_nothing():
+    assert late([500, 700, 900, 1_300], 1_100) is None
+
+
+def enclose(answered_ms, lost_ms, every_s=30):
+    gaps = np.array([round(g * MS) for g in lost_ms], dtype=np.int64)
+    times = np.arange(len(lost_ms), dtype=np.int64) * every_s * S
+    return enclose_idle_timeout(len(answered_ms), round(max(answered_ms, default=-1e-6) * MS), gaps, times)
+
+
+def test_a_clean_split_of_the_gaps_encloses_the_timeout():
+    answered = [900, 20_000, 39_400, 12_000, 31_000, 5_000, 38_000]
+    assert enclose(answered, [44_200, 51_700, 41_600]) == (39_400 * MS, 2_200 * MS, 3, Confidence.LIKELY)
+
+
+@pytest.mark.parametrize(
+    ("answered", "lost", "every_s"),
+    [
+        ([900, 20_000, 45_000, 12_000, 31_000, 5_000, 38_000], [44_200, 51_700, 41_600], 30),
+        ([39_400], [44_200, 51_700], 30),
+        ([], [44_200, 51_700, 41_600], 30),
+        ([900, 20_000, 39_400, 12_000], [44_200], 30),
+        ([900, 20_000, 39_400, 12_000, 31_000, 5_000, 38_000], [44_200, 51_700, 41_600], 0),
+        ([9, 20, 39, 12, 31, 5, 38], [44, 51, 41], 30),
+    ],
+    ids=["overlap", "too few", "none answered", "one lost", "one moment", "shorter than a second"],
+)
+def test_gaps_that_chance_or_one_event_could_split_enclose_nothing(answered, lost, every_s):
+    assert enclose(answered, lost, every_s) is None
+
+
+def lateness(ages_ms, every_ms=10_000):
+    ages = np.array([round(a * MS) for a in ages_ms], dtype=np.int64)
+    return measure_lateness(ages, np.arange(len(ages), dtype=np.int64) * every_ms * MS)
+
+
+def test_the_lateness_of_an_unknown_server_is_measured():
+    ages = [5_340, 5_410, 5_550, 5_690, 5_800, 5_910, 6_040, 6_080]
+    assert 740 * MS <= lateness(ages) <= 1_000 * MS
+
+
+@pytest.mark.parametrize(
+    "ages_ms",
+    [
+        [4_000, 4_001, 4_002, 4_001, 4_003, 4_000, 4_900, 4_600],
+        [5_340, 5_410, 5_550, 5_690],
+        [200, 5_340, 900, 5_550, 12_000, 5_800, 30_000, 6_040],
+        [250, 300, 320, 400, 450, 500, 600],
+    ],
+    ids=["exact, and two others", "few", "anything", "short"],
+)
+def test_closings_that_are_no_late_timer_have_no_lateness(ages_ms):
+    assert lateness(ages_ms) == 0
+
+
+def test_one_moment_measures_no_lateness():
+    assert lateness([5_340, 5_410, 5_550, 5_690, 5_800, 5_910, 6_040, 6_080], every_ms=1) == 0

@@ -1,5 +1,7 @@
 """What is measured of an upstream, from tables made by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -264,3 +266,57 @@ def test_the_longest_gap_may_be_one_that_lost_its_request():
     (upstream,) = measure(conn(), exchanges=[gap(700), gap(4900, outcome=Outcome.UNANSWERED)])
     assert upstream.longest_gap_ns == 4900 * MS
     assert upstream.longest_answered_gap_ns == 700 * MS
+
+
+def with_server(name):
+    texts = ByteStore()
+    texts.append(np.frombuffer(name, dtype=np.uint8))
+    return texts, {"server_offset": 0, "server_len": len(name)}
+
+
+def test_closings_of_a_late_server_are_one_timer_whatever_woke_it():
+    texts, server = with_server(b"lighttpd/1.4.69")
+    ages = (5_340, 5_870, 6_080)
+    scene = Scene()
+    lost = [
+        scene.lost(acknowledged(160), fin(161, ack=END), idle_ms=5_400 + 100 * n, late=30_000 * n, opened_ms=9_000)
+        for n in range(3)
+    ]
+    lost = [replace(loss, connection=replace(loss.connection, conn=3 + n)) for n, loss in enumerate(lost)]
+    rows = [conn(**server, handshake_resp_ns=160 * MS) for _ in lost]
+    (upstream,) = measure(*idle_closes(*ages, **server, handshake_resp_ns=160 * MS), *rows, losses=lost, texts=texts)
+    timeout = upstream.idle_timeout
+    assert (timeout.value_ns, timeout.spread_ns, timeout.samples) == (5_340 * MS, 740 * MS, 6)
+    assert timeout.late_ns == 1_100 * MS
+    assert timeout.earliest_ns == 4_980 * MS
+    assert timeout.latest_ns == 6_440 * MS
+
+
+def test_an_exact_server_is_not_made_late_by_a_wide_spread():
+    texts, server = with_server(b"nginx/1.22.1")
+    (upstream,) = measure(*idle_closes(5_340, 5_870, 6_080, **server), texts=texts)
+    assert upstream.idle_timeout is None
+
+
+def split(n_fresh=0, last_answered_s=1_000):
+    """Return an upstream that answered gaps up to 39.4 s and closed at once on longer ones."""
+    scene = Scene(rtt_ms=1)
+    late = ((44_200, 0), (51_700, 30_000), (41_600, 60_000), (47_900, 90_000))
+    lost = [scene.lost(acknowledged(0.6), fin(0.9, ack=END), idle_ms=g, late=at) for g, at in late]
+    lost += [scene.lost(acknowledged(0.6), fin(0.9, ack=END), depth=0, late=5_000) for _ in range(n_fresh)]
+    rows = [conn(handshake_resp_ns=MS) for _ in lost]
+    lost = [replace(loss, connection=replace(loss.connection, conn=n)) for n, loss in enumerate(lost)]
+    answered = (900, 20_000, 39_400, 12_000, 31_000, 5_000, 38_000)
+    exchanges = [gap(ms, request_ts_ns=scene.t0 + last_answered_s * S) for ms in answered]
+    (upstream,) = measure(*rows, exchanges=exchanges, losses=lost)
+    return upstream.idle_timeout
+
+
+def test_idle_gaps_alone_enclose_a_timer_that_fires_on_the_next_byte():
+    timeout = split()
+    assert (timeout.value_ns, timeout.spread_ns, timeout.is_enclosed) == (39_400 * MS, 2_200 * MS, True)
+
+
+def test_who_closes_on_fresh_connections_or_answers_no_more_has_no_such_timer():
+    assert split(n_fresh=1) is None
+    assert split(last_answered_s=-1_000) is None

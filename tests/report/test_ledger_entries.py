@@ -102,3 +102,12 @@ def test_entries_with_the_same_reason_are_undetermined_together():
     log = log_of(wires, [entry(0, line=1), entry(0, line=2, conn=9)])
     assert {e.verdict for e in log.entries} == {EntryVerdict.UNDETERMINED}
     assert sum("undetermined, " in line for line in ledger_lines(log)) == len({e.reason for e in log.entries})
+
+
+@pytest.mark.parametrize(("n_explained", "is_doubted"), [(1, True), (4, False)])
+def test_a_log_whose_failures_fit_here_is_the_log_of_this_proxy_whatever_else_it_holds(n_explained, is_doubted):
+    wires = [wire(10_000 * n + 500, conn=n) for n in range(n_explained)]
+    fitting = [entry(10 * n, line=n + 1, conn=n) for n in range(n_explained)]
+    others = [entry(10 * n + 5, line=n + 50, conn=n + 50) for n in range(20)]
+    text = " ".join(ledger_lines(log_of(wires, fitting + others)))
+    assert ("is it the log of this proxy" in text) == is_doubted

@@ -10,9 +10,17 @@ import pytest
 from pcapdiag.base.findings import Severity, VerdictKind
 from pcapdiag.report.impact import impact_line
 from pcapdiag.report.ladder import build_ladder, zero_ns
-from pcapdiag.report.model import Impact, RuleVerdict
+from pcapdiag.report.model import Impact, ReportNote, RuleVerdict
 from pcapdiag.report.remedy import Block, split_blocks
-from pcapdiag.report.summary import brief, finding_groups, headline, occurrence_grid, occurrence_title, verdict_lines
+from pcapdiag.report.summary import (
+    brief,
+    finding_groups,
+    headline,
+    is_judged,
+    occurrence_grid,
+    occurrence_title,
+    verdict_lines,
+)
 from tests.report import builders
 
 
@@ -86,7 +94,7 @@ def test_responses_alone_give_no_verdict(cli, tmp_path):
     assert report["findings"] == []
     assert report["totals"]["exchanges"] > 0
     first = cli("analyze", tmp_path / "c.pcap", "--width", "200").stdout.splitlines()[0]
-    assert first == "Nothing can be judged: only one direction of the connections to upstreams was captured."
+    assert first == "Nothing can be judged: only one direction of the connections to servers was captured."
 
 
 def test_closings_of_one_age_are_those_of_a_timer_even_where_requests_alone_were_captured(cli, tmp_path):
@@ -168,7 +176,7 @@ def test_an_occurrence_without_a_file_makes_no_column_of_files():
     assert grid.headers[0] == "frame"
 
 
-def test_connections_that_two_captures_hold_are_said_to_count_twice(cli):
+def test_connections_that_two_captures_hold_are_said_to_count_once(cli):
     def notes(*arguments):
         return [n["code"] for n in json.loads(cli("analyze", *arguments, "--format", "json").stdout)["notes"]]
 
@@ -182,6 +190,19 @@ def test_a_response_that_was_still_coming_is_not_said_to_have_come():
     made = builders.report(n_unanswered=0)
     open_one = dataclasses.replace(made, totals=dataclasses.replace(made.totals, pending=1))
     assert headline(open_one).endswith("none unanswered; 1 response still coming when the capture ended.")
+
+
+def test_the_first_line_says_on_which_connections_nothing_is_evaluated():
+    text = "3 of 4 connections to upstreams carry HTTP/2; its streams are not told apart yet"
+    notes = (ReportNote("http2-not-evaluated", text, -1, -1, ""),)
+    quiet = dataclasses.replace(builders.report().totals, unanswered=0, failed_connects=0, truncated=0, turns=0)
+    report = dataclasses.replace(builders.report(), notes=notes, totals=quiet, findings=())
+    said = "Not evaluated: HTTP/2 (3 of 4 connections to upstreams carry HTTP/2). "
+    assert headline(report).startswith(f"{said}On the others no request was lost: ")
+    unasked = tuple(dataclasses.replace(u, exchanges=0, unanswered=0) for u in report.upstreams)
+    alone = dataclasses.replace(report, upstreams=unasked)
+    assert headline(alone).startswith(f"{said}Whether a request was lost on them is not known.")
+    assert not is_judged(alone)
 
 
 def told_for_information(n=1):

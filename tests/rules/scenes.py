@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from pcapdiag.analysis.model import AttemptSign
-from pcapdiag.base.codes import ExchangeFlag, Key
+from pcapdiag.base.codes import ExchangeFlag, Key, Protocol, TcpFlag
 from tests.rules.builders import (
     BEFORE,
     END,
@@ -59,7 +59,8 @@ def close_notify_crosses_and_the_proxy_closes_first(s):
 @scene("PD101")
 def close_notify_was_seen_before_the_request_that_does_not_cover_it(s):
     before = Seg(Key.RESPONSE_BEFORE, -0.2, BEFORE, START, 24)
-    return [s.lost(before, fin(160, ack=END, seq=BEFORE + 24), proxy_fin(1), idle_ms=-1, flags=ExchangeFlag.MID_STREAM)]
+    segments = (before, fin(160, ack=END, seq=BEFORE + 24), proxy_fin(1))
+    return [s.lost(*segments, idle_ms=-1, flags=ExchangeFlag.MID_STREAM, protocol=Protocol.TLS)]
 
 
 @scene("PD101")
@@ -297,12 +298,50 @@ def still_waiting_when_the_capture_ended(s):
     return [s.lost(acknowledged(160), idle_ms=17)]
 
 
-@scene("PD999")
+@scene("PD207")
 def closed_during_the_upload(s):
     return [s.lost(fin(500, ack=START + 50), idle_ms=17, flags=ExchangeFlag.ACKNOWLEDGED_PART)]
 
 
+@scene("PD207")
+def reset_during_the_upload_on_a_fresh_connection(s):
+    return [s.lost(rst(500, ack=START + 50), depth=0, flags=ExchangeFlag.ACKNOWLEDGED_PART)]
+
+
+@scene("PD205")
+def the_window_falls_to_zero_inside_the_request(s):
+    full = Seg(Key.ZERO_WINDOW, 200, BEFORE, START + 50, 0, TcpFlag.ACK)
+    flags = ExchangeFlag.REQUEST_OPEN | ExchangeFlag.ACKNOWLEDGED_PART
+    return [s.lost(full, proxy_fin(60_200), idle_ms=17, flags=flags)]
+
+
+@scene("PD204")
+def the_window_was_zero_for_a_while_and_the_request_came_whole(s):
+    full = Seg(Key.ZERO_WINDOW, 50, BEFORE, START + 50, 0, TcpFlag.ACK)
+    return [s.lost(full, acknowledged(160), proxy_fin(60_003), idle_ms=17)]
+
+
 @scene("PD999")
+def the_proxy_stops_inside_an_upload(s):
+    return [s.lost(proxy_fin(500), idle_ms=17, flags=ExchangeFlag.REQUEST_OPEN | ExchangeFlag.ACKNOWLEDGED_PART)]
+
+
+@scene("PD999")
+def a_reset_in_a_protocol_that_is_not_known(s):
+    return [s.lost(acknowledged(160), rst(200, ack=END), idle_ms=17, protocol=Protocol.OPAQUE)]
+
+
+@scene("PD999")
+def bytes_in_tls_that_cross_the_closing_right_behind_an_answer(s):
+    return [s.lost(fin(50, ack=START), rst(160), idle_ms=0.2, protocol=Protocol.TLS)]
+
+
+@scene("PD999")
+def never_acknowledged_for_half_a_second_only(s):
+    return [s.lost(resent(200), idle_ms=9_000, last_ts_ns=s.t0 + 10_500 * 10**6)]
+
+
+@scene("PD207")
 def reset_long_after_the_upstream_had_stopped_to_read_the_upload(s):
     return [s.lost(acknowledged(803), rst(69_821, ack=END), idle_ms=1330, flags=ExchangeFlag.REQUEST_OPEN)]
 

@@ -1,8 +1,10 @@
 """PD101: what it says of a race, and of closings that are none of the idle timer."""
 
+import pytest
+
 from pcapdiag.base.findings import Confidence
 from pcapdiag.rules.diagnose import diagnose
-from tests.rules.builders import MS, Scene, fin, only, rst
+from tests.rules.builders import BEFORE, END, MS, START, Scene, fin, only, proxy_fin, rst, unsolicited
 
 
 def test_a_race_says_how_many_requests_the_remedy_would_have_saved():
@@ -11,7 +13,7 @@ def test_a_race_says_how_many_requests_the_remedy_would_have_saved():
     finding = only(diagnose(scene.analysis(*losses)), "PD101")
     assert finding.identifier == "PD101/10.1.1.1:80/idle-4s"
     assert finding.confidence is Confidence.CONFIRMED
-    assert "keepalive_timeout 3s;" in finding.remedy
+    assert "an idle limit of 3 s for connections to 10.1.1.1:80" in finding.remedy
     assert "2 of 2 lost requests" in finding.remedy
     assert "nginx keepalive_timeout" in finding.remedy
     assert finding.details["would_have_saved"] == 2
@@ -41,3 +43,36 @@ def test_the_keep_alive_field_stands_in_for_a_measured_timeout():
     scene = Scene()
     upstream = scene.upstream(None, keep_alive_s=4)
     assert only(diagnose(scene.analysis(scene.lost(rst(162), idle_ms=3909), upstream=upstream)), "PD101")
+
+
+@pytest.mark.parametrize(
+    ("segments", "words", "absent"),
+    [
+        ((fin(127),), "crossed its FIN on the wire", "RST"),
+        ((rst(95, ack=START),), "crossed its RST on the wire", "FIN"),
+        ((rst(162),), "met its closing, of which the capture has a RST alone", "crossed"),
+        ((proxy_fin(50, ack=BEFORE + 1), rst(162)), "met its closing, whose FIN the capture lacks", "crossed"),
+        (
+            (unsolicited(50), proxy_fin(50.2, ack=BEFORE + 24), fin(210, ack=END + 1, seq=BEFORE + 24)),
+            "crossed its close_notify on the wire",
+            "FIN",
+        ),
+    ],
+)
+def test_what_crossed_the_request_is_named_as_what_it_was(segments, words, absent):
+    scene = Scene()
+    finding = only(diagnose(scene.analysis(scene.lost(*segments, idle_ms=3909))), "PD101")
+    assert words in finding.message
+    assert absent not in finding.message
+
+
+@pytest.mark.parametrize(
+    ("gaps_ms", "longest_s"), [((3_000, 3_700), 30), ((300, 700), -1), ((250,), -1), ((2_000, 9_000), -1)]
+)
+def test_closings_that_are_no_timer_get_no_timeout_for_advice(gaps_ms, longest_s):
+    scene = Scene()
+    losses = [scene.lost(fin(90), idle_ms=ms, late=1_000 * n) for n, ms in enumerate(gaps_ms)]
+    upstream = scene.upstream(None, longest_answered_gap_ns=longest_s * 1_000 * MS)
+    finding = only(diagnose(scene.analysis(*losses, upstream=upstream)), "PD101")
+    assert finding.remedy.startswith("Look in the upstream's log for reloads")
+    assert "upstream's own idle timeout" not in finding.remedy

@@ -4,35 +4,60 @@ import pytest
 
 from pcapdiag.base.findings import Severity, VerdictKind
 from pcapdiag.rules.diagnose import diagnose
+from pcapdiag.rules.pd110_idle_close_risk import _amount
 from tests.rules.builders import MS, Scene, fin
 
 
-def risk(upstream, *losses, scene):
-    diagnosis = diagnose(scene.analysis(*losses, upstream=upstream))
+def risk(upstream, *losses, scene, hours=0.0):
+    changes = {"last_ts_ns": scene.t0 + round(hours * 3_600_000) * MS} if hours else {}
+    diagnosis = diagnose(scene.analysis(*losses, upstream=upstream, **changes))
     found = [f for f in diagnosis.findings if f.code == "PD110"]
     return (found[0] if found else None), next(v for v in diagnosis.verdicts if v.code == "PD110")
 
 
-def test_near_misses_are_counted_and_losses_per_day_expected():
+def test_near_misses_are_counted_and_losses_per_day_expected_where_enough_was_seen():
     scene = Scene()
-    finding, verdict = risk(scene.upstream(near_misses=4), scene=scene)
+    finding, verdict = risk(scene.upstream(near_misses=40), scene=scene, hours=10)
     assert verdict.kind is VerdictKind.FOUND
     assert finding.severity is Severity.WARNING
-    assert finding.count == 4
+    assert finding.count == 40
     assert finding.occurrences == ()
-    # 4 near misses in a window of two RTT within 100 s: half as many in the race window itself, 864 such spans a day.
-    assert finding.details["expected_losses_per_day"] == pytest.approx(4 * 0.5 * 864)
+    # 40 near misses in a window of two RTT within 10 h: half as many in the race window itself, 2.4 such spans a day.
+    assert finding.details["expected_losses_per_day"] == pytest.approx(40 * 0.5 * 2.4)
     low, high = (finding.details[f"expected_losses_per_day_{end}"] for end in ("low", "high"))
-    assert low == pytest.approx(1.09 * 0.5 * 864, rel=0.02)
-    assert high == pytest.approx(10.24 * 0.5 * 864, rel=0.01)
+    assert low == pytest.approx(28.6 * 0.5 * 2.4, rel=0.02)
+    assert high == pytest.approx(54.5 * 0.5 * 2.4, rel=0.01)
+    assert "at its traffic about 48 lost requests per day to this upstream (34 to 65)" in finding.message
+
+
+@pytest.mark.parametrize(("near", "hours"), [(4, 10), (40, 0.03), (0, 10)])
+def test_a_rate_per_day_wants_many_near_misses_and_a_long_look(near, hours):
+    scene = Scene()
+    finding, _ = risk(scene.upstream(near_misses=near), scene=scene, hours=hours)
+    assert "per day" not in finding.message
+    assert not [key for key in finding.details if "per_day" in key]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (4159.2, "4,159"),
+        (9.6, "9.6"),
+        (10.0, "10"),
+        (0.05, "less than 0.1"),
+        (2.96, "3"),
+        (9.99, "10"),
+        (0.0, "less than 0.1"),
+    ],
+)
+def test_an_estimate_is_written_as_people_write_numbers(number, text):
+    assert _amount(number) == text
 
 
 def test_idle_closings_without_near_misses_are_information():
     scene = Scene()
     finding, _ = risk(scene.upstream(near_misses=0), scene=scene)
     assert finding.severity is Severity.INFO
-    assert finding.details["expected_losses_per_day"] == 0
-    assert finding.details["expected_losses_per_day_high"] == pytest.approx(3 * 0.5 * 864)
 
 
 def test_a_lost_request_makes_it_the_race():

@@ -4,13 +4,18 @@ from dataclasses import replace
 
 import pytest
 
+from pcapdiag.base.codes import Key
 from pcapdiag.proxy.conf.read import read_proxy_conf
 from pcapdiag.rules._remedy import nginx_time, safe_proxy_timeout_ns
 from pcapdiag.rules.diagnose import diagnose
 from tests.rules.builders import (
+    BEFORE,
+    END,
     MS,
+    UPSTREAM,
     S,
     Scene,
+    Seg,
     acknowledged,
     fin,
     proxy_fin,
@@ -93,7 +98,9 @@ def test_without_a_configuration_the_remedy_is_the_general_one():
     lost = scene.lost(fin(127), proxy_fin(127.1), rst(160))
     finding = finding_of(scene, "PD101", lost, settings=None)
     assert finding.changes == ()
-    assert "The same setting elsewhere" in finding.remedy
+    assert "an idle limit of 3 s for connections to 10.1.1.1:80 (in nginx: keepalive_timeout 3s;" in finding.remedy
+    assert "The same setting elsewhere: APISIX" in finding.remedy
+    assert "the default of nginx" not in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -141,3 +148,26 @@ def test_an_attempt_without_an_answer_costs_less(conf):
     scene = Scene()
     finding = finding_of(scene, "PD302", scene.attempt(syn_again(1_000)), settings=conf(NGINX))
     assert [c.text for c in finding.changes] == ["proxy_connect_timeout 2s;", "proxy_next_upstream error;"]
+
+
+def test_one_line_gets_the_wait_that_is_enough_for_all_upstreams(conf):
+    scene = Scene()
+    other = replace(UPSTREAM, address="10.1.1.2")
+    quick = [scene.lost(acknowledged(160), proxy_fin(2_003), late=100 * n) for n in range(3)]
+    late = Seg(Key.RESPONSE, 9_000, BEFORE, END, 40)
+    slow = [scene.lost(acknowledged(160), proxy_fin(2_003), late, late=1_000 + 100 * n, flags=1) for n in range(3)]
+    slow = [replace(loss, connection=replace(loss.connection, resp=other)) for loss in slow]
+    upstreams = scene.upstream(), replace(scene.upstream(), endpoint=other)
+    analysis = replace(scene.analysis(*quick, *slow, upstreams=upstreams), settings=conf(NGINX))
+    findings = [f for f in diagnose(analysis).findings if f.code == "PD204"]
+    assert len(findings) == 2
+    assert {(c.line, c.new) for f in findings for c in f.changes} == {(8, "12s")}
+
+
+def test_a_configuration_that_the_capture_contradicts_is_doubted(conf):
+    scene = Scene(rtt_ms=1)
+    lost = scene.lost(fin(0.4), idle_ms=64_999.5)
+    upstream = scene.upstream(65_000, longest_gap_ns=65_010 * MS)
+    finding = finding_of(scene, "PD101", lost, settings=conf(NGINX.replace("300s", "61s")), upstream=upstream)
+    assert "one was used after 65.01 s: is it the one that runs?" in finding.remedy
+    assert "keeps 61 s" not in finding.remedy

@@ -2,11 +2,12 @@
 
 import pytest
 
+from pcapdiag.base.codes import CapturePoint
 from pcapdiag.base.findings import Confidence, Note
 from pcapdiag.engine.capture.batch import Capture, CaptureFile
-from pcapdiag.rules._wire import hop_count
+from pcapdiag.rules._wire import fin_lag_ns, hop_count
 from pcapdiag.rules.diagnose import diagnose
-from tests.rules.builders import Scene, fin, only
+from tests.rules.builders import BEFORE, MS, Scene, fin, only, request
 
 
 def test_missing_segments_lower_the_confidence():
@@ -23,3 +24,19 @@ def test_missing_segments_lower_the_confidence():
 )
 def test_hops_count_from_the_usual_initial_values(ttl, hops):
     assert hop_count(ttl) == hops
+
+
+@pytest.mark.parametrize(
+    ("point", "orig_us", "lag_us"),
+    [(CapturePoint.PROXY, 36, 93), (CapturePoint.UPSTREAM, 160_000, 0), (CapturePoint.UPSTREAM, 36, 57)],
+)
+def test_at_the_proxy_nothing_of_the_way_is_taken_off_how_long_it_had_the_fin(point, orig_us, lag_us):
+    scene = Scene(rtt_ms=0.2)
+    loss = scene.lost(fin(-0.093), request(ack=BEFORE + 1), handshake_orig_ns=orig_us * 1_000)
+    assert fin_lag_ns(scene.analysis(loss, capture_points=(point,)), loss) == lag_us * MS // 1_000
+
+
+def test_a_request_that_does_not_acknowledge_the_fin_has_no_lag():
+    scene = Scene()
+    loss = scene.lost(fin(-0.5))
+    assert fin_lag_ns(scene.analysis(loss), loss) == -1

@@ -48,7 +48,7 @@ def n_seen(script):
         (OPEN + f"+0 > P. {GET}\n+1 < F.", 1),
         (OPEN + f'+0 > P. {GET}\n+1 < P. "HTTP/1.1 200 OK\\r\\nContent-Le"\n+1 < R.', 1),
         (OPEN + f"+0 > P. {GET}\n+60 > F.\n+1 < P. {OK}\n+0 > R", 1),
-        (OPEN + PING + "+1 < F.", 1),
+        (OPEN + PING + "+1 < F.", 0),
         (OPEN + PING + "+1 < R.", 1),
         (OPEN + PING + "+1 > F.\n+0 < F.", 0),
         (OPEN + PING + "+1 > R.", 0),

@@ -151,7 +151,9 @@ class _Comparison:
         analysis = self._near.analysis
         losses: dict[int, list[Loss]] = defaultdict(list)
         for loss in (*analysis.losses, *analysis.truncated):
-            losses[loss.connection.conn].append(loss)
+            # What ended a handshake is in clear at one end already.
+            if loss.handshake is None:
+                losses[loss.connection.conn].append(loss)
         proofs: dict[tuple[int, int], Proof] = {}
         wanted = [(n, pair) for n, pair in enumerate(self._joined.pairs) if pair.near.conn in losses]
         # The same far connection may belong to connections of two of the proxy's captures.

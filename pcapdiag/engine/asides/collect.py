@@ -25,8 +25,16 @@ MOST_KEPT = 50_000
 """Frames kept of one kind, per run."""
 MOST_BYTES = 2_048
 """[bytes] Kept of one frame."""
+MOST_LATER_BYTES = 512
+"""[bytes] Kept of a segment that follows a client hello and begins no handshake or alert record."""
+MOST_WATCHED = 20_000
+"""Connections whose client hello was seen and whose next segments are kept, at one time."""
+MOST_AFTER_HELLO = 12
+"""Segments with payload that are kept of a connection after its client hello: few handshakes have more."""
 
 _TLS_ALERT, _TLS_HANDSHAKE, _TLS_MAJOR = 21, 22, 3
+_CLIENT_HELLO = 1
+_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 class AsideKind(IntEnum):
@@ -35,7 +43,7 @@ class AsideKind(IntEnum):
     ICMP = 0
     """An ICMP or ICMPv6 message, from its first byte."""
     TLS = 1
-    """TCP payload that begins with a handshake or alert record."""
+    """TCP payload that begins with a handshake or alert record, or follows a client hello."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,7 @@ class AsideCollector:
         self.kept: list[Aside] = []
         self.n_dropped = 0
         self._room = dict.fromkeys(AsideKind, MOST_KEPT)
+        self._watched: dict[int, int] = {}
 
     def take(self, batch: FrameBatch, capture_idx: int) -> None:
         """Keep what a batch holds of such frames.
@@ -96,42 +105,110 @@ class AsideCollector:
             Which capture they are of.
         """
         frames = batch.frames
-        for kind, picked in ((AsideKind.ICMP, _icmp(frames)), (AsideKind.TLS, _tls(frames, batch.buffer))):
+        for kind, picked in ((AsideKind.ICMP, _icmp(frames)), (AsideKind.TLS, self._tls(frames, batch.buffer))):
             n_taken = min(len(picked), self._room[kind])
             self._room[kind] -= n_taken
             self.n_dropped += len(picked) - n_taken
             self.kept.extend(_asides(batch, picked[:n_taken], kind, capture_idx))
+
+    def _tls(self, frames: np.ndarray[Any, Any], buffer: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Return the frames of handshakes and alerts, and those that follow a client hello on its connection."""
+        at = np.flatnonzero((frames["kind"] == FrameKind.TCP) & (frames["payload_cap"] > 0))
+        is_record, is_hello = _tls_records(frames, buffer, at)
+        if self._room[AsideKind.TLS] <= 0:
+            self._watched.clear()
+        if not self._watched and not is_hello.any():
+            picked: NDArray[np.int64] = at[is_record]
+            return picked
+        keys = pair_keys(*(frames[name][at] for name in _PAIR))
+        watched = np.fromiter(self._watched, dtype=np.uint64, count=len(self._watched))
+        wanted = is_record.copy()
+        for n in np.flatnonzero(np.isin(keys, watched) | np.isin(keys, keys[is_hello])).tolist():
+            wanted[n] |= self._is_watched(int(keys[n]), is_hello=bool(is_hello[n]))
+        chosen: NDArray[np.int64] = at[wanted]
+        return chosen
+
+    def _is_watched(self, key: int, *, is_hello: bool) -> bool:
+        if is_hello:
+            if key not in self._watched and len(self._watched) >= MOST_WATCHED:
+                del self._watched[next(iter(self._watched))]
+            self._watched[key] = MOST_AFTER_HELLO
+            return True
+        left = self._watched.get(key, 0)
+        if left <= 0:
+            return False
+        if left == 1:
+            del self._watched[key]
+        else:
+            self._watched[key] = left - 1
+        return True
+
+
+_PAIR = ("src_hi", "src_lo", "src_port", "dst_hi", "dst_lo", "dst_port")
+_KEPT = ("frame", "ts_ns", *_PAIR, "seq", "ack", "ttl", "ip_proto", "payload_offset", "payload_cap", "payload_len")
+
+
+def pair_keys(*ends: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return a number for each pair of endpoints, the same in both directions; others may rarely share it.
+
+    Parameters
+    ----------
+    *ends : six arrays
+        Upper and lower half of the address, and port, of one end and of the other.
+
+    Returns
+    -------
+    ndarray of uint64
+    """
+    keys: NDArray[np.uint64] = _endpoint_key(*ends[:3]) + _endpoint_key(*ends[3:])
+    return keys
+
+
+def _endpoint_key(hi: NDArray[Any], lo: NDArray[Any], port: NDArray[Any]) -> NDArray[np.uint64]:
+    mixed = hi.astype(np.uint64)
+    for part in (lo, port):
+        mixed = (mixed ^ part.astype(np.uint64)) * _MIX
+        mixed ^= mixed >> np.uint64(29)
+    return mixed
 
 
 def _icmp(frames: np.ndarray[Any, Any]) -> NDArray[np.int64]:
     return np.flatnonzero((frames["kind"] == FrameKind.ICMP) & (frames["payload_cap"] >= 8))
 
 
-def _tls(frames: np.ndarray[Any, Any], buffer: NDArray[np.uint8]) -> NDArray[np.int64]:
-    at = np.flatnonzero((frames["kind"] == FrameKind.TCP) & (frames["payload_cap"] >= 5))
-    offset = frames["payload_offset"][at]
-    first = buffer[offset]
-    is_kind = (first == _TLS_HANDSHAKE) | (first == _TLS_ALERT)
-    at, offset = at[is_kind], offset[is_kind]
-    picked: NDArray[np.int64] = at[(buffer[offset + 1] == _TLS_MAJOR) & (buffer[offset + 2] <= 4)]
-    return picked
+def _tls_records(
+    frames: np.ndarray[Any, Any], buffer: NDArray[np.uint8], at: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Tell which frames begin with a handshake or alert record, and which with a client hello."""
+    is_record, is_hello = np.zeros(len(at), dtype=np.bool_), np.zeros(len(at), dtype=np.bool_)
+    size, offset = frames["payload_cap"][at], frames["payload_offset"][at]
+    long = np.flatnonzero(size >= 5)
+    start = offset[long]
+    first = buffer[start]
+    is_kind = ((first == _TLS_HANDSHAKE) | (first == _TLS_ALERT)) & (buffer[start + 1] == _TLS_MAJOR)
+    is_record[long] = is_kind & (buffer[start + 2] <= 4)
+    hello = long[(first == _TLS_HANDSHAKE) & is_record[long] & (size[long] >= 6)]
+    is_hello[hello] = buffer[offset[hello] + 5] == _CLIENT_HELLO
+    return is_record, is_hello
 
 
 def _asides(batch: FrameBatch, picked: NDArray[np.int64], kind: AsideKind, capture_idx: int) -> Iterator[Aside]:
-    for row in batch.frames[picked]:
-        start = int(row["payload_offset"])
-        size = min(int(row["payload_cap"]), MOST_BYTES)
+    buffer = batch.buffer
+    for row in batch.frames[list(_KEPT)][picked].tolist():
+        frame, ts_ns, *ends, seq, ack, ttl, ip_proto, start, captured, length = row
+        first = int(buffer[start])
+        most = MOST_LATER_BYTES if kind is AsideKind.TLS and first not in (_TLS_ALERT, _TLS_HANDSHAKE) else MOST_BYTES
         yield Aside(
             kind=kind,
             capture_idx=capture_idx,
-            frame=int(row["frame"]),
-            ts_ns=int(row["ts_ns"]),
-            src=(int(row["src_hi"]), int(row["src_lo"]), int(row["src_port"])),
-            dst=(int(row["dst_hi"]), int(row["dst_lo"]), int(row["dst_port"])),
-            seq=int(row["seq"]),
-            ack=int(row["ack"]),
-            ttl=int(row["ttl"]),
-            ip_proto=int(row["ip_proto"]),
-            data=batch.buffer[start : start + size].tobytes(),
-            length=int(row["payload_len"]),
+            frame=frame,
+            ts_ns=ts_ns,
+            src=(ends[0], ends[1], ends[2]),
+            dst=(ends[3], ends[4], ends[5]),
+            seq=seq,
+            ack=ack,
+            ttl=ttl,
+            ip_proto=ip_proto,
+            data=buffer[start : start + min(captured, most)].tobytes(),
+            length=length,
         )

@@ -91,6 +91,8 @@ def describe(settings: ProxySettings) -> tuple[SettingRow, ...]:
 
 def describe_main(settings: ProxySettings) -> Iterator[SettingRow]:
     """Yield what decides about the logs: the least level that each error log gets, and how many workers write it."""
+    if not settings.error_logs:
+        return
     for log in settings.error_logs:
         name = f"error_log {log.path}" if len(settings.error_logs) > 1 else "error_log"
         yield _row("main", name, log.level, log.level.value)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.errors import UsageError
 from pcapdiag.proxy.conf.apisix import is_apisix, read_apisix
+from pcapdiag.proxy.conf.foreign import foreign_kind, unread_settings
 from pcapdiag.proxy.conf.ingress import read_ingress
 from pcapdiag.proxy.conf.kong import is_kong, kong_lines, read_kong, read_kong_declarative
 from pcapdiag.proxy.conf.nginx import read_nginx
@@ -22,7 +23,7 @@ _YAML: Final = re.compile(r"---|[\[{]|[\w.\"'-]+:(?:\s|$)")
 
 
 def read_proxy_conf(path: str | Path, *, version: str = "") -> ProxySettings:
-    """Read the configuration of nginx, APISIX, ingress-nginx or Kong.
+    """Read the configuration of nginx, APISIX, ingress-nginx or Kong; that of HAProxy or Apache is only recognised.
 
     Parameters
     ----------
@@ -49,6 +50,9 @@ def read_proxy_conf(path: str | Path, *, version: str = "") -> ProxySettings:
     first = next((line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
     if _YAML.match(first.lstrip()) or path.suffix.lower() in {".yaml", ".yml", ".json"}:
         return _read_yaml(path, text, version)
+    kind = foreign_kind(text)
+    if kind is not None:
+        return unread_settings(path, kind)
     if lines := kong_lines(text):
         return read_kong(lines, str(path), version=version)
     return read_nginx(path, text, version=version)

@@ -15,7 +15,7 @@ from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.conf.values import nginx_time, seconds, version_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from pcapdiag.base.findings import Change
     from pcapdiag.proxy.conf.change import Wait
@@ -42,12 +42,36 @@ def lower_pool_timeout(settings: ProxySettings, peer: Endpoint | str, to_ns: int
     tuple of Change
         For each block that holds the peer and keeps connections longer.
     """
+    return lower_pool_timeouts(settings, {block.name: to_ns for block in settings.blocks_of_peer(peer)})
+
+
+def lower_pool_timeouts(settings: ProxySettings, limits: Mapping[str, int]) -> tuple[Change, ...]:
+    """Return how to make the proxy give up idle connections of several blocks in time, one value for each line.
+
+    Parameters
+    ----------
+    settings : ProxySettings
+        The configuration.
+    limits : mapping of str to int
+        [ns] The longest that a connection may stay idle, by name of the block.
+
+    Returns
+    -------
+    tuple of Change
+        For each of these blocks that keeps connections longer, in the order of the configuration.
+    """
     made: list[Change] = []
-    for block in settings.blocks_of_peer(peer):
+    # ingress-nginx and Kong have one setting for all blocks.
+    is_common = settings.kind in {ProxyKind.INGRESS_NGINX, ProxyKind.KONG}
+    least = min(limits.values(), default=0)
+    for block in settings.upstreams:
+        if block.name not in limits:
+            continue
+        to_ns = least if is_common else limits[block.name]
         kept = block.keepalive_timeout_ns
         if block.keepalive.value != 0 and not 0 <= kept.value <= to_ns:
             made += _pool_timeout(settings, block, to_ns)
-    return tuple(made)
+    return tuple(dict.fromkeys(made))
 
 
 def raise_timeout(settings: ProxySettings, peer: Endpoint | str, wait: Wait, to_ns: int) -> tuple[Change, ...]:

@@ -5,14 +5,14 @@ Knows nothing of files and syntaxes: `nginx.py`, `apisix.py`, `ingress.py` and `
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pcapdiag.base.units import parse_endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 T_co = TypeVar("T_co", covariant=True)
 Endpoint = tuple[int, int, int]
@@ -26,6 +26,8 @@ class ProxyKind(Enum):
     APISIX = "APISIX"
     INGRESS_NGINX = "ingress-nginx"
     KONG = "Kong"
+    HAPROXY = "HAProxy"
+    APACHE = "Apache httpd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,11 +268,13 @@ class ProxySettings:
     access_logs : tuple of AccessLog
         In the order of the configuration.
     error_logs : tuple of ErrorLog
-        In the order of the configuration; never empty, the default one is assumed.
+        In the order of the configuration; the default one is assumed. Empty for a proxy whose settings are not read.
     worker_processes : Setting of str
         A number or ``auto``.
     notes : tuple of ConfNote
         What could not be read or used.
+    services : mapping of str to str
+        From an endpoint to the address that the configuration has for it, where logs told (NAT).
     """
 
     kind: ProxyKind
@@ -283,6 +287,7 @@ class ProxySettings:
     error_logs: tuple[ErrorLog, ...]
     worker_processes: Setting[str]
     notes: tuple[ConfNote, ...]
+    services: Mapping[str, str] = field(default_factory=dict)
 
     def block(self, name: str) -> UpstreamBlock | None:
         """Return the block of this name, None if there is none."""
@@ -303,6 +308,7 @@ class ProxySettings:
             same; if there are none of these either, those that pick their peers in Lua.
         """
         if isinstance(peer, str):
+            peer = self.services.get(peer, peer)
             if peer.startswith("unix:"):
                 socket_file = peer.rstrip(":")
                 return self._with(lambda server: server.address.rstrip(":") == socket_file)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST_SECONDS = 400_000
 """More than four days with a request in every second; beyond, the log is too long to be kept by the second."""
+MOST_PEERS = 10_000
 CLIENT_CLOSED = 499
 """nginx's status for a client that went away."""
 
@@ -59,10 +60,13 @@ class ClientTally:
         By seconds since 1970, UTC.
     is_cut : bool
         Whether the log had more seconds than are kept.
+    peers : set of str
+        Upstreams that the log names, some of them where they are many.
     """
 
     seconds: dict[int, Served] = field(default_factory=dict)
     is_cut: bool = False
+    peers: set[str] = field(default_factory=set)
 
     def watch(self, entries: Iterable[AccessEntry]) -> Iterator[AccessEntry]:
         """Yield the entries as they are, and count them."""
@@ -81,6 +85,8 @@ class ClientTally:
         served.requests += 1
         served.unread += entry.status <= 0
         served.with_tries += bool(entry.tries)
+        if len(self.peers) < MOST_PEERS:
+            self.peers.update(t.addr for t in entry.tries)
         served.failures += entry.status >= 500
         served.gave_up += entry.status == CLIENT_CLOSED
         is_answered = 0 < entry.status < 500 and entry.status != CLIENT_CLOSED

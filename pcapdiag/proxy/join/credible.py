@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.join.pairs import end_of, normalize_peer
-from pcapdiag.proxy.join.symptoms import Symptom
+from pcapdiag.proxy.join.symptoms import SHARP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,8 +24,6 @@ _AGREES_NS = 2 * NS_PER_S
 _SHARE_OF_ENTRIES = 0.75
 _SHARE_OF_FAILURES = 0.4
 """Half of a log may be missing."""
-_SHARP = frozenset({Symptom.CLOSED, Symptom.RESET, Symptom.REFUSED})
-"""What packets show at the moment in which it is logged."""
 
 
 def is_credible(clock: LogClock, pairing: Pairing, choices: Mapping[int, Choice], span: CaptureSpan) -> bool:
@@ -51,7 +49,7 @@ def is_credible(clock: LogClock, pairing: Pairing, choices: Mapping[int, Choice]
     inside = [
         number in choices and choices[number].chosen >= 0
         for number, attempt in enumerate(pairing.logged)
-        if attempt.symptom in _SHARP
+        if attempt.symptom in SHARP
         and normalize_peer(attempt.head.upstream_peer) in span.peers
         and span.first_ns <= attempt.head.ts_s * NS_PER_S - clock.total_ns <= span.last_ns
     ]

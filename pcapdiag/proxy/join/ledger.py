@@ -6,13 +6,15 @@ clock, log times seconds of the log's own. No index and no time are -1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from pcapdiag.base.findings import Confidence  # noqa: TC001 - fields of frozen data
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pcapdiag.proxy.join.clients import ClientTally
     from pcapdiag.proxy.logs.entries import AccessEntry, ErrorEntry
 
@@ -37,6 +39,7 @@ class WireVerdict(Enum):
     NOTHING_LOGGED = "nothing_logged"
     """Such an end is not logged at the usual level (a client that went away), or the capture ended before it."""
     UNDETERMINED = "undetermined"
+    """It may be one of several entries' try, or no error log was read that could tell of it."""
 
 
 class Absence(Enum):
@@ -84,6 +87,8 @@ class WireTry:
         [bytes] Of the response, as far as it came.
     response_frame, closing_frame : int
         0-based frames of its first byte, and of the first FIN or RST.
+    is_handshake : bool
+        The TLS handshake failed.
     icmp_ns, icmp_errno : int
         [ns] First ICMP error that quotes the SYN, and the errno that it gives the proxy.
     """
@@ -114,6 +119,7 @@ class WireTry:
     closing_frame: int = -1
     is_end_known: bool = True
     held_back_ns: int = -1
+    is_handshake: bool = False
     icmp_ns: int = -1
     icmp_errno: int = -1
 
@@ -181,7 +187,10 @@ class LogClock:
 
 @dataclass(frozen=True, slots=True)
 class JoinedEntry:
-    """One entry of the error log with its verdict; `reason` says in words what the verdict rests on."""
+    """One entry of the error log with its verdict; `reason` says in words what the verdict rests on.
+
+    `is_elsewhere` says that it is known to be of another time than the capture.
+    """
 
     entry: ErrorEntry
     verdict: EntryVerdict
@@ -190,6 +199,7 @@ class JoinedEntry:
     wire: WireTry | None = None
     candidates: tuple[WireTry, ...] = ()
     access: AccessEntry | None = None
+    is_elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +284,55 @@ class Retry:
     delay_ns: int
 
 
+class OutsideKind(Enum):
+    """Why no packet of the capture shows a failure."""
+
+    UNIX_SOCKET = "unix_socket"
+    NOTHING_SENT = "nothing_sent"
+    """The proxy's own machine refused it: no port, no file descriptor, no permission."""
+    UNRESOLVED = "unresolved"
+    NO_PEER = "no_peer"
+    """No live upstream, in a log of which nobody knows whether it is of the capture's time."""
+    OTHER_PEER = "other_peer"
+    """The capture holds no packet of the upstream's address."""
+    NOT_SEEN = "not_seen"
+    """Packets of the upstream carry request ids, and none has this one's."""
+    UNMATCHED = "unmatched"
+    """The capture holds packets of the upstream, and no failed try among them that fits."""
+    ANSWERED = "answered"
+    """The access log says that the upstream itself answered with an error, and no status could be read in packets."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideFailure:
+    """One failed try, or request, that only a log tells of.
+
+    Attributes
+    ----------
+    peer : str
+        The upstream as the log has it; empty if it names none.
+    ts_ns : int
+        [ns] When it was logged, by the capture's clock as far as it is known.
+    is_placed : bool
+        Whether it is known to be of the capture's time.
+    is_likely : bool
+        Where that is not known: whether its time fits the capture's better than a chance would have it.
+    """
+
+    kind: OutsideKind
+    peer: str
+    ts_ns: int
+    path: str
+    line: int
+    client: str
+    method: str
+    target: str
+    host: str
+    status: int = -1
+    is_placed: bool = True
+    is_likely: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """Logs and packets, joined.
@@ -298,6 +357,12 @@ class Ledger:
         Entries and lines of the access log that were too many to be kept.
     clients : ClientTally or None
         Requests of clients by the second; needs the access log.
+    errors_read, accesses_read : int
+        Records that were understood of the error logs, and of the access logs; -1 where none was given.
+    services : mapping of str to str
+        From an endpoint of the capture to the address by which the log knows it, where that was learned (NAT).
+    outside : tuple of OutsideFailure
+        What the logs of the capture's time know, and no packet here shows.
     """
 
     clock: LogClock | None
@@ -310,6 +375,15 @@ class Ledger:
     entries_left_out: int = 0
     accesses_left_out: int = 0
     clients: ClientTally | None = None
+    errors_read: int = -1
+    accesses_read: int = -1
+    services: Mapping[str, str] = field(default_factory=dict)
+    outside: tuple[OutsideFailure, ...] = ()
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether an error log was given and something in it was understood."""
+        return self.errors_read > 0
 
     @property
     def names_tries(self) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pcapdiag.base.units import NS_PER_S, format_address, parse_endpoint
 from pcapdiag.proxy.join.clock import Interval, find_plateaus, merge_intervals
-from pcapdiag.proxy.join.symptoms import HANDSHAKING, SENDING, Moment, Symptom, moment_of
+from pcapdiag.proxy.join.symptoms import HANDSHAKING, SENDING, SHARP, Moment, Symptom, moment_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,8 +34,6 @@ MOST_SAMPLED = 400
 MOST_SAMPLED_PAIRS = 1_000_000
 LEAST_SAMPLED = 20
 _NEAR_NS = 5 * NS_PER_S
-_SHARP = frozenset({Symptom.CLOSED, Symptom.RESET, Symptom.REFUSED})
-"""Symptoms of which packets show the moment: only tries that ended about then need be looked at."""
 _SILENT = frozenset({Symptom.TIMEOUT, Symptom.CONNECT_TIMEOUT, Symptom.UNREACHABLE, Symptom.FAILED})
 
 
@@ -127,7 +125,7 @@ class Pairing:
     def near(self, number: int, clock: LogClock) -> Iterator[Pair]:
         """Yield the pairs of one logged try that may fit at this clock offset; where packets tell, no others."""
         attempt = self.logged[number]
-        if attempt.symptom not in _SHARP:
+        if attempt.symptom not in SHARP:  # of these alone packets show the moment
             return self.of(number)
         at_ns = attempt.head.ts_s * NS_PER_S - clock.total_ns
         half = clock.width_ns // 2 + _NEAR_NS

@@ -53,6 +53,7 @@ class Span:
             # An offset that may be none is none, and one that holds a timeout of unknown length says only the zone.
             differs = clock.is_measured and 2 * abs(clock.offset_ns) > clock.width_ns
             ahead_ns = clock.total_ns if differs else clock.zone_s * NS_PER_S
+        self._ahead_ns = ahead_ns or 0
         self._bounds = (first_ns + ahead_ns, last_ns + ahead_ns) if ahead_ns is not None and first_ns >= 0 else None
 
     def place(self, ts_s: int) -> Place:
@@ -63,6 +64,10 @@ class Span:
         return (
             Place.BEFORE if ts_s * NS_PER_S < first_ns else Place.AFTER if ts_s * NS_PER_S > last_ns else Place.INSIDE
         )
+
+    def to_capture(self, ts_s: int) -> int:
+        """[ns] Return the time of the capture's clock at which the second `ts_s` of the log began, as far as known."""
+        return ts_s * NS_PER_S - self._ahead_ns
 
     def place_chain(self, chain: Chain) -> Place:
         """Return where a request without a peer belongs: to the last failure that took a peer from it."""
@@ -117,7 +122,13 @@ def keep_own(
             entries.append(replace(j, reason=f"{j.reason}{place.value}"))
         else:
             entries.append(
-                replace(j, verdict=EntryVerdict.NOT_CAPTURED, reason=place.value, confidence=Confidence.LIKELY)
+                replace(
+                    j,
+                    verdict=EntryVerdict.NOT_CAPTURED,
+                    reason=place.value,
+                    confidence=Confidence.LIKELY,
+                    is_elsewhere=True,
+                )
             )
     return tuple(entries), tuple(own), n_unplaced
 

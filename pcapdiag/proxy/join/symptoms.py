@@ -87,6 +87,11 @@ _BY_ERRNO = {
 }
 
 
+_REFUSED_HERE = frozenset({"EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "EADDRNOTAVAIL", "EADDRINUSE"})
+"""What the proxy's own machine lacked when a connection was to be opened."""
+
+SHARP = frozenset({Symptom.CLOSED, Symptom.RESET, Symptom.REFUSED})
+"""What packets show at the moment in which it is logged."""
 _ECONNREFUSED = 111
 
 FOUND_NO_PEER = frozenset({LogKind.NO_LIVE_UPSTREAMS, LogKind.BALANCER_NO_PEER})
@@ -96,6 +101,8 @@ FOUND_NO_PEER = frozenset({LogKind.NO_LIVE_UPSTREAMS, LogKind.BALANCER_NO_PEER})
 def symptom_of(entry: ErrorEntry) -> Symptom:
     """Return what an entry says of its try."""
     if entry.upstream_peer.startswith("unix:"):
+        return Symptom.NO_PACKETS
+    if entry.action == CONNECTING and entry.errno_name in _REFUSED_HERE:
         return Symptom.NO_PACKETS
     known = _BY_KIND.get(entry.kind)
     if known is not None:
@@ -125,6 +132,10 @@ def moment_of(symptom: Symptom, action: str, wire: WireTry) -> Moment | None:
     """
     if symptom in (Symptom.FAILED, Symptom.NO_PACKETS):
         return _any_end(wire) if symptom is Symptom.FAILED else None
+    if wire.is_handshake:
+        return _failed_handshake(symptom, action, wire)
+    if symptom is Symptom.HANDSHAKE and wire.first_response_ns >= 0:
+        return None
     if wire.is_connect:
         return _failed_connect(symptom, wire)
     if action == BODY and wire.first_response_ns < 0:
@@ -158,6 +169,18 @@ def _failed_connect(symptom: Symptom, wire: WireTry) -> Moment | None:
     if symptom is Symptom.UNREACHABLE and wire.resp_rst_ns < 0:
         # Something that the capture lacks answered the SYN and ended the attempt: it was the last one.
         return Moment(wire.last_sent_ns, wire.last_sent_ns, is_open=True)
+    return None
+
+
+def _failed_handshake(symptom: Symptom, action: str, wire: WireTry) -> Moment | None:
+    """Return the moment of an entry on a handshake: between the alert or the first closing and the last."""
+    if symptom is Symptom.HANDSHAKE or (action == HANDSHAKING and symptom in (Symptom.CLOSED, Symptom.RESET)):
+        return _handshake(wire)
+    if action == HANDSHAKING and symptom in (Symptom.TIMEOUT, Symptom.ABORTED):
+        return _END[symptom](wire)
+    # A request in clear that a TLS alert answered was sent: there the proxy reads what is no HTTP.
+    if not wire.is_connect and symptom in (Symptom.CLOSED, Symptom.RESET, Symptom.BAD_RESPONSE):
+        return _handshake(wire)
     return None
 
 
@@ -195,7 +218,7 @@ def _bad_response(wire: WireTry) -> Moment | None:
 
 
 def _handshake(wire: WireTry) -> Moment | None:
-    ends = [t for t in (wire.proxy_close_ns, wire.upstream_close_ns, wire.first_response_ns) if t >= 0]
+    ends = [t for t in (wire.proxy_close_ns, wire.upstream_close_ns, wire.first_response_ns, wire.alert_ns) if t >= 0]
     return Moment(min(ends), max(ends)) if ends else None
 
 

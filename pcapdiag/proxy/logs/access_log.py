@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.proxy.logs.entries import AccessEntry, Log, LogCounts
+from pcapdiag.proxy.logs.heads import ERROR_HEAD, find_access_record, find_error_record
 from pcapdiag.proxy.logs.lines import Unwrapper, must_be_readable, read_lines
 from pcapdiag.proxy.logs.log_format import KNOWN_FORMATS, compile_format
 from pcapdiag.proxy.logs.loose import parse_json, parse_loose
@@ -46,7 +47,7 @@ def read_access_log(path: str, log_format: str | None = None) -> Log[AccessEntry
     if log_format is not None:
         parsers: tuple[Parser, ...] = (compile_format(log_format).match,)
     else:
-        parsers = (*(compile_format(name).match for name in KNOWN_FORMATS), parse_loose)
+        parsers = (*(compile_format(name).match for name in KNOWN_FORMATS), _parse_loose)
     return Log(path, lambda counts: _read(path, parsers, counts))
 
 
@@ -95,7 +96,9 @@ def parsed_lines(path: str, parsers: tuple[Parser, ...], counts: LogCounts) -> I
                     if text != line:
                         values, latest = _first_match(text, parsers, latest)
                 if values is None:
-                    if text:
+                    if text and _is_error(text):
+                        counts.n_foreign += 1
+                    elif text:
                         counts.reject(number, text)
                     continue
             if values is not None:
@@ -104,10 +107,21 @@ def parsed_lines(path: str, parsers: tuple[Parser, ...], counts: LogCounts) -> I
         counts.reject(number, rest)
 
 
+def _is_error(text: str) -> bool:
+    """Tell a record of the error log, whose request and time a loose reader would take for one of this log."""
+    return ERROR_HEAD.match(text) is not None or find_error_record(text) is not None
+
+
+def _parse_loose(line: str) -> list[str] | None:
+    return None if _is_error(line) else parse_loose(line)
+
+
 def _first_match(text: str, parsers: tuple[Parser, ...], latest: Parser) -> tuple[list[str] | None, Parser]:
     is_json = text.startswith("{")
+    if not is_json and (record := find_access_record(text)) is not None:
+        text = record
     for parser in (latest, *parsers):
         # Whatever it is, a JSON object says by its keys what a search in its text would guess.
-        if not (is_json and parser is parse_loose) and (values := parser(text)) is not None:
+        if not (is_json and parser in {parse_loose, _parse_loose}) and (values := parser(text)) is not None:
             return values, parser
     return (parse_json(text) if is_json else None), latest

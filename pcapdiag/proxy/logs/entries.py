@@ -207,6 +207,8 @@ class LogCounts:
     """Entries of kind OTHER."""
     n_unparsed: int = 0
     """Lines that are no log lines and continue none."""
+    n_foreign: int = 0
+    """Lines of the proxy's other log: both may be written to one stream."""
     unparsed: list[tuple[int, str]] = field(default_factory=list)
     """The first of them: line number and text."""
     notes: list[Note] = field(default_factory=list)

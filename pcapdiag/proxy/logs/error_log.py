@@ -16,6 +16,7 @@ from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.logs.catalogue import concerns_upstream, meaning_of
 from pcapdiag.proxy.logs.context import find_context, parse_context, split_request, split_upstream
 from pcapdiag.proxy.logs.entries import ErrorEntry, Log, LogCounts, LogKind
+from pcapdiag.proxy.logs.heads import DATE, ERROR_HEAD, LEVELS, find_access_record, find_error_record
 from pcapdiag.proxy.logs.lines import Unwrapper, must_be_readable, read_lines
 from pcapdiag.proxy.logs.times import naive_seconds, parse_time
 
@@ -29,14 +30,12 @@ _LATE_S: Final = 60
 LONGEST_RECORD: Final = 1 << 16
 """[characters] Of a record over several lines; what follows is counted and left out."""
 
-_LEVELS: Final = "emerg|alert|crit|error|warn|notice|info|debug"
-_DATE: Final = r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d"
-_HEAD: Final = re.compile(rf"({_DATE}) \[({_LEVELS})\] (\d{{1,10}})#(\d{{1,10}}): (?:\*(\d{{1,19}}) )?", re.ASCII)
+_HEAD: Final = ERROR_HEAD
 # As quoted in tickets: date, level or process may be missing, but not the connection's number.
 _QUOTED_HEAD: Final = re.compile(
-    rf"(?:({_DATE}) )?(?:\[({_LEVELS})\] )?(?:(\d{{1,10}})#(\d{{1,10}}): )?\*(\d{{1,19}}) (?=[\w\[\\])", re.ASCII
+    rf"(?:({DATE}) )?(?:\[({LEVELS})\] )?(?:(\d{{1,10}})#(\d{{1,10}}): )?\*(\d{{1,19}}) (?=[\w\[\\])", re.ASCII
 )
-_BARE_HEAD: Final = re.compile(rf"({_DATE}) \[({_LEVELS})\] ()()()(?=\S)", re.ASCII)
+_BARE_HEAD: Final = re.compile(rf"({DATE}) \[({LEVELS})\] ()()()(?=\S)", re.ASCII)
 # What cannot continue a record: another log's line in the same stream.
 _FOREIGN: Final = re.compile(
     r'\{|[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ |\S+ - [^\[]{0,80}\[\d\d/[A-Z][a-z]{2}/\d{4}:|\d{10}\.\d{3} |"[A-Z]+ /',
@@ -154,11 +153,13 @@ def _records(path: str, counts: LogCounts) -> Iterator[_Record]:
         for number, line in enumerate(lines, first):
             text: str | None = line
             match = match_head(line)
-            if match is None:
+            if match is None or ("&quot;" in line and '"' not in line):
                 text = unwrapper.unwrap(line)
                 if text is None:
                     continue
                 match = _head_at(text, 0)
+                if match is None and text and not continues(text) and (record := find_error_record(text)):
+                    text, match = record, match_head(record)
             if match is not None and text is not None:
                 if current is not None:
                     yield finish(current)
@@ -174,6 +175,9 @@ def _records(path: str, counts: LogCounts) -> Iterator[_Record]:
                     more.append(text)
                 elif more_chars - len(text) - 1 <= LONGEST_RECORD:
                     counts.notes.append(Note("long-record", f"line {number}: a record goes on for too long", file=path))
+            elif find_access_record(text) is not None:
+                # kubectl logs and docker logs hold both logs of nginx.
+                counts.n_foreign += 1
             else:
                 counts.reject(number, text)
     if current is not None:
@@ -211,7 +215,7 @@ def _entries(path: str, record: _Record) -> Iterator[ErrorEntry]:
     yield _entry(path, line, text, head)
 
 
-_GLUED: Final = re.compile(rf"(?={_DATE} \[|\[(?:{_LEVELS})\] \d+#\d+: |\d+#\d+: \*\d|\*\d+ \w)", re.ASCII)
+_GLUED: Final = re.compile(rf"(?={DATE} \[|\[(?:{LEVELS})\] \d+#\d+: |\d+#\d+: \*\d|\*\d+ \w)", re.ASCII)
 
 
 def _next_head(text: str) -> re.Match[str] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from codecs import getincrementaldecoder
+from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -40,6 +41,9 @@ _WRAPPER: Final = re.compile(
     r")?"
 )
 _WRAPPING: Final = re.compile(r"(?:\x1b|\[pod/|[\w.-]+ +\| |\d{4}-\d\d-\d\dT|<\d|[A-Z][a-z]{2} [ \d]\d )")
+_DATED: Final = re.compile(r"[ \t]{1,16}\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[", re.ASCII)
+_TEXT_KEYS: Final = ("log", "MESSAGE", "message", "msg", "textPayload", "@message", "line", "body", "_raw", "content")
+_HOLDERS: Final = ("jsonPayload", "result", "_source", "event", "fields")
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -225,6 +229,12 @@ class Unwrapper:
                 end, is_part = match.end(), match["part"] == "P"
                 self.time = match["time"] or match["sent"] or ""
             text = _COLOUR.sub("", line[end:])
+        # A pager or a terminal's column puts blanks before each line; a record that goes on may begin with them.
+        if text[:1] in {" ", "\t"} and _DATED.match(text):
+            text = text.lstrip(" \t")
+        # What a web page showed: no quote is left in such a line.
+        if "&quot;" in text and '"' not in text:
+            text = unescape(text)
         if is_part and len(self._parts) < LONGEST_LINE:
             self._parts += text
             return None
@@ -247,7 +257,10 @@ def _unwrap_json(line: str) -> tuple[str, bool, str]:
     if not isinstance(values, dict):
         return line, False, ""
     time = values.get("time")
-    for key in ("log", "MESSAGE", "message", "msg"):
+    held = next((v for key in _HOLDERS if isinstance(v := values.get(key), dict)), None)
+    if held is not None and not any(isinstance(values.get(key), str) for key in _TEXT_KEYS):
+        values = held
+    for key in _TEXT_KEYS:
         text = values.get(key)
         if isinstance(text, str):
             # Docker keeps the line's own end; where it is missing, the line goes on in the next object.

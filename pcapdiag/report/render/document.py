@@ -166,9 +166,9 @@ def sections(report: Report) -> Iterator[tuple[Block, ...]]:
     A new part of the report joins the tickets here: one more line, made of its own module's words.
     """
     if report.upstreams:
-        grid = Table(summary.upstream_grid(report.upstreams))
+        grid = Table(summary.upstream_grid(report.upstreams, has_proxy=report.has_proxy))
         remarks = summary.upstream_remarks(report.upstreams)
-        yield (Heading("Upstreams", 2), grid, *([Bullets(remarks)] if remarks else []))
+        yield (Heading(summary.upstreams_title(report), 2), grid, *([Bullets(remarks)] if remarks else []))
     if report.settings:
         yield (Heading(settings_title(report.settings), 2), Table(settings_grid(report.settings)))
     yield section("Both ends", both_ends_lines(report.far_end))

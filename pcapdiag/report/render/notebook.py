@@ -54,7 +54,7 @@ def _parts(report: Report, hint: str) -> Iterator[str]:
     if hidden:
         yield f"<p>and {count_of(hidden, 'more finding')}: the JSON report holds them all.</p>"
     if report.upstreams:
-        yield _table(summary.upstream_grid(report.upstreams))
+        yield _table(summary.upstream_grid(report.upstreams, has_proxy=report.has_proxy))
     if hint:
         yield f"<p>{_text(hint)}</p>"
 

@@ -238,8 +238,8 @@ def _upstreams(report: Report, width: int) -> list[RenderableType]:
         return []
     parts: list[RenderableType] = [
         "",
-        _heading("Upstreams"),
-        _indented(_grid(summary.upstream_grid(report.upstreams), width - _INDENT)),
+        _heading(summary.upstreams_title(report)),
+        _indented(_grid(summary.upstream_grid(report.upstreams, has_proxy=report.has_proxy), width - _INDENT)),
     ]
     parts += [_indented(_text(remark)) for remark in summary.upstream_remarks(report.upstreams)]
     return parts

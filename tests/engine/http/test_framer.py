@@ -18,7 +18,7 @@ GET = '"GET /a HTTP/1.1\\r\\nHost: h\\r\\n\\r\\n"'
 OK = '"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok"'
 ANSWERED = OPEN + f"+0 > P. {GET}\n+0.1 < P. {OK}\n+0 > .\n"
 HANDSHAKE_RECORD = '"\\x16\\x03\\x03\\x00\\x05hello"'
-DATA_RECORD = '"\\x17\\x03\\x03\\x00\\x20' + "d" * 32 + '"'
+DATA_RECORD = '"\\x17\\x03\\x03\\x00\\x30' + "d" * 48 + '"'
 ALERT_RECORD = '"\\x17\\x03\\x03\\x00\\x13' + "a" * 19 + '"'
 TLS = OPEN + f"+0 > P. {HANDSHAKE_RECORD}\n+0.01 < P. {HANDSHAKE_RECORD}\n"
 TURN = f"+0.01 > P. {DATA_RECORD}\n+0.01 < P. {DATA_RECORD}\n"
@@ -349,6 +349,123 @@ def test_a_head_behind_whose_beginning_is_a_hole_keeps_what_was_read():
     assert x["flags"] & ExchangeFlag.HOLE
 
 
+# FastCGI and uwsgi.
+
+
+def _record(kind, content, padding=0):
+    return bytes([1, kind, 0, 1]) + len(content).to_bytes(2, "big") + bytes([padding, 0]) + content + bytes(padding)
+
+
+def _pair(name, value):
+    return bytes([len(name)]) + len(value).to_bytes(4, "big")[:0] + bytes([len(value)]) + name + value
+
+
+PARAMS = _pair(b"REQUEST_METHOD", b"POST") + _pair(b"REQUEST_URI", b"/up.php") + _pair(b"HTTP_HOST", b"app.test")
+BEGIN = _record(1, b"\0\1\1\0\0\0\0\0") + _record(4, PARAMS, 3) + _record(4, b"")
+ANSWER = _record(6, b"Status: 200 OK\r\n\r\nhi", 5) + _record(3, bytes(8))
+
+
+def quoted(data):
+    return '"' + "".join(f"\\x{byte:02x}" for byte in data) + '"'
+
+
+def test_fastcgi_requests_have_names_and_ends():
+    ask = quoted(BEGIN + _record(5, b"body") + _record(5, b""))
+    found = exchanges_of(OPEN + f"+0 > P. {ask}\n+0.1 < P. {quoted(ANSWER)}\n+1 > P. {ask}\n+0.1 < F. ack 1000\n")
+    assert [(x["method"], x["target"], x["host"]) for x in found] == [(Method.POST, b"/up.php", b"app.test")] * 2
+    assert [Outcome(x["outcome"]).name for x in found] == ["ANSWERED", "UNANSWERED"]
+    assert [x["request_framing"] for x in found] == [Framing.RECORDS] * 2
+    assert not any(x["flags"] & ExchangeFlag.REQUEST_OPEN for x in found)
+
+
+def test_what_follows_an_early_fastcgi_answer_is_the_rest_of_the_request():
+    begin, more = quoted(BEGIN + _record(5, b"x" * 40)), quoted(_record(5, b"y" * 40))
+    x = only(OPEN + f"+0 > P. {begin}\n+0.1 < P. {quoted(ANSWER)}\n+0.001 > P. {more}\n+0.001 < R.")
+    assert x["flags"] & ExchangeFlag.EARLY_RESPONSE
+    assert x["request_bytes"] == len(BEGIN) + 8 + 40 + 8 + 40
+
+
+def test_a_fastcgi_answer_without_its_end_is_truncated():
+    ask = quoted(BEGIN + _record(5, b""))
+    script = OPEN + f"+0 > P. {ask}\n+0.1 < P. {quoted(_record(6, b'Status: 200 OK'))}\n+0 < F."
+    assert Outcome(only(script)["outcome"]) is Outcome.TRUNCATED
+
+
+@pytest.mark.parametrize("cut", range(1, 40))
+def test_fastcgi_records_may_be_cut_anywhere(cut):
+    data = BEGIN + _record(5, b"body") + _record(5, b"")
+    script = OPEN + f"+0 > P. {quoted(data[:cut])}\n+0 > P. {quoted(data[cut:])}\n+0.1 < P. {quoted(ANSWER)}"
+    x = only(script)
+    assert (x["request_bytes"], x["response_bytes"], Outcome(x["outcome"]).name) == (len(data), len(ANSWER), "ANSWERED")
+
+
+def _uwsgi(*pairs):
+    block = b"".join(len(part).to_bytes(2, "little") + part for pair in pairs for part in pair)
+    return b"\0" + len(block).to_bytes(2, "little") + b"\0" + block
+
+
+def test_a_uwsgi_connection_carries_one_request():
+    head = _uwsgi((b"REQUEST_METHOD", b"PUT"), (b"REQUEST_URI", b"/big"), (b"CONTENT_LENGTH", b"90"))
+    answer = quoted(b"HTTP/1.1 413 Too Large\r\n\r\n")
+    body = quoted(b"z" * 30)
+    script = OPEN + f"+0 > P. {quoted(head)}\n+0 > P. {body}\n+0.1 < P. {answer}\n+2 > P. {body}\n+0.001 < R."
+    x = only(script)
+    assert (x["method"], x["target"]) == (Method.PUT, b"/big")
+    assert x["flags"] & ExchangeFlag.EARLY_RESPONSE
+
+
+def test_a_uwsgi_request_that_is_whole_was_not_answered_early():
+    head = _uwsgi((b"REQUEST_METHOD", b"PUT"), (b"REQUEST_URI", b"/big"), (b"CONTENT_LENGTH", b"30"))
+    script = OPEN + f"+0 > P. {quoted(head + b'z' * 30)}\n+0.1 < P. {quoted(b'HTTP/1.1 200 OK')}\n+0 < F."
+    assert not only(script)["flags"] & (ExchangeFlag.EARLY_RESPONSE | ExchangeFlag.REQUEST_OPEN)
+
+
+# Early answers, farewells and records that cannot be requests.
+
+
+def test_the_rest_of_a_tls_upload_is_no_second_request():
+    """The answer comes inside the record that the originator is sending."""
+    part = '"\\x17\\x03\\x03\\x01\\x00' + "d" * 100 + '"'
+    rest = '"' + "d" * 156 + '"'
+    script = TLS + TURN + f"+1 > P. {part}\n+0.1 < P. {DATA_RECORD}\n+0.001 > P. {rest}\n+0.001 < R."
+    found = exchanges_of(script)
+    assert len(found) == 2
+    assert found[1]["flags"] & ExchangeFlag.EARLY_RESPONSE
+
+
+@pytest.mark.parametrize("size", [26, 30, 33])
+def test_tls_records_too_short_for_a_request_are_none(size):
+    """HTTP/2 acknowledges settings, updates windows and pings inside a response."""
+    control = f'"\\x17\\x03\\x03\\x00\\x{size:02x}' + "c" * size + '"'
+    assert len(exchanges_of(TLS + TURN + f"+1 > P. {control}\n+0.1 < P. {DATA_RECORD}\n+0 > P. {control}")) == 1
+
+
+def test_only_an_alert_is_a_close_notify():
+    ticket = '"\\x17\\x03\\x03\\x00\\x60' + "t" * 96 + '"'
+    script = TLS + TURN + f"+5 > P. {DATA_RECORD}\n+0.001 < P. 64:165(101) ack 64 {ticket}\n+0 < F. ack 64"
+    _, _, keys = frame(from_script(script))
+    assert Key.UNSOLICITED not in keys[0, 1]
+
+
+@pytest.mark.parametrize("goodbye", ['"QUIT\\r\\n"', '"\\x01\\x00\\x00\\x00\\x01"', '"X\\x00\\x00\\x00\\x04"'])
+def test_a_goodbye_is_marked_and_a_message_is_not(goodbye):
+    script = OPEN + f'+0 > P. "HELO there\\r\\n"\n+0.1 < P. "250 ok"\n+1 > P. {goodbye}\n+0.1 < F.'
+    assert [bool(x["flags"] & ExchangeFlag.GOODBYE) for x in exchanges_of(script)] == [False, True]
+
+
+def test_a_window_of_zero_inside_a_request_is_kept():
+    head = '"POST /a HTTP/1.1\\r\\nContent-Length: 100\\r\\n\\r\\n"'
+    script = OPEN + f"+0 > P. {head}\n+0.1 < . win 0\n+5 > F."
+    _, _, keys = frame(from_script(script))
+    assert keys[0, 0][Key.ZERO_WINDOW] == 4
+
+
+def test_an_answer_that_was_stored_before_its_request_answers_it():
+    script = OPEN + '+0 > P. "hello?"  lost\n+0.1 < P. 1:4(3) ack 7 "yes"\n+0 > P. 1:7(6) ack 1 "hello?"\n+0 < F. ack 7'
+    x = only(script)
+    assert Outcome(x["outcome"]) is Outcome.ANSWERED
+
+
 # TLS and other turns.
 
 
@@ -358,7 +475,7 @@ def test_application_records_are_turns_and_the_handshake_is_none():
 
 
 def test_a_close_notify_that_crosses_the_request_is_no_answer():
-    script = TLS + TURN + f"+5 > P. {DATA_RECORD}\n+0.001 < P. 48:72(24) ack 48 {ALERT_RECORD}\n+0 < F. ack 48\n+0 < R"
+    script = TLS + TURN + f"+5 > P. {DATA_RECORD}\n+0.001 < P. 64:88(24) ack 64 {ALERT_RECORD}\n+0 < F. ack 64\n+0 < R"
     found, _, keys = frame(from_script(script))
     assert found[1]["outcome"] == Outcome.UNANSWERED
     assert keys[0, 1][Key.UNSOLICITED] == 8
@@ -366,7 +483,7 @@ def test_a_close_notify_that_crosses_the_request_is_no_answer():
 
 def test_a_hole_in_tls_does_not_shift_answers_to_the_wrong_requests():
     """The response is lost to the capture; those behind it answer their own requests."""
-    lost = "+0.01 < P. 48:85(37) lost\n+0 > .\n"
+    lost = "+0.01 < P. 64:117(53) lost\n+0 > .\n"
     script = TLS + TURN + f"+1 > P. {DATA_RECORD}\n" + lost + ("+1 > . \n" + TURN) * 3 + "+1 < F."
     found = exchanges_of(script)
     assert [Outcome(x["outcome"]).name for x in found] == ["ANSWERED"] * 5
@@ -378,10 +495,10 @@ def test_a_hole_in_tls_does_not_shift_answers_to_the_wrong_requests():
     ("first", "protocol"),
     [
         ("\\x01\\x01\\x00\\x01\\x00\\x08\\x00\\x00\\x00\\x01\\x00\\x00\\x00\\x00\\x00\\x00", Protocol.FASTCGI),
-        ("\\x00\\x20\\x00\\x00\\x04\\x00path" + "v" * 22, Protocol.UWSGI),
+        ("\\x00\\x20\\x00\\x00\\x04\\x00PATH" + "v" * 22, Protocol.UWSGI),
         ("PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n", Protocol.HTTP2),
         ("\\x16\\x03\\x01\\x00\\x05hello", Protocol.TLS),
-        ("get key\\r\\n", Protocol.UNKNOWN),
+        ("get key\\r\\n", Protocol.OPAQUE),
     ],
 )
 def test_the_first_bytes_tell_the_protocol(first, protocol):

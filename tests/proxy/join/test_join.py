@@ -15,6 +15,8 @@ from pcapdiag.proxy.join.symptoms import BODY, SENDING
 from pcapdiag.proxy.logs.entries import LogKind
 from tests.proxy.join.builders import CONNECTING, HEADER, MS, OTHER, PEER, SPAN, T0, S, access, entry, wire
 
+ALSO_TESTS = ("match",)
+
 NO_LIVE = LogKind.NO_LIVE_UPSTREAMS
 
 
@@ -273,10 +275,16 @@ def test_a_retry_that_succeeded_and_what_it_cost():
     assert retry.access.status == 200
 
 
-def test_an_empty_log_leaves_no_clock_and_the_tries_unlogged():
-    ledger = join_logs([wire(500)], SPAN, [])
+def test_a_log_without_an_upstream_leaves_no_clock_and_the_tries_unlogged():
+    ledger = join_logs([wire(500)], SPAN, [entry(0, concerns_upstream=False)])
     assert ledger.clock is None
     assert [t.verdict for t in ledger.tries] == [WireVerdict.NOT_IN_LOG]
+
+
+def test_of_a_log_that_nobody_read_nothing_is_said():
+    ledger = join_logs([wire(500)], SPAN, [])
+    assert ledger.errors_read == -1
+    assert [t.verdict for t in ledger.tries] == [WireVerdict.UNDETERMINED]
 
 
 def test_entries_of_no_upstream_are_passed_over():

@@ -138,7 +138,9 @@ def test_a_log_that_fits_nothing_is_said_to_be_perhaps_another_one():
 
     assert "is it the log of this proxy" in said([wire(500)], [entry(0, peer="10.9.9.9:80")])
     assert "the capture has no failure" in said([], [entry(0)])
-    assert "The error log has no entry about an upstream. 1 failed try on the wire." in said([wire(500)], [])
+    other = [entry(0, concerns_upstream=False)]
+    assert "has no entry about an upstream (1 record read). 1 failed try on the wire." in said([wire(500)], other)
+    assert "No error log was given" in said([wire(500)], [])
 
 
 def test_a_foreign_log_that_fits_here_and_there_explains_nothing():

@@ -119,7 +119,7 @@ def test_the_comment_of_a_request_names_the_fin_by_its_number_here(proxy, tmp_pa
     target = tmp_path / "e.pcapng"
     evidence(proxy, write_to=target)
     comments = dict(tshark(target, "frame.number", "frame.comment", display_filter="frame.comment"))
-    fins = {n for n, comment in comments.items() if "FIN of the upstream:" in comment}
+    fins = {n for n, comment in comments.items() if "FIN of the server:" in comment}
     named = {match[1] for c in comments.values() if (match := re.search(r"The FIN is frame (\d+)\.", c))}
     assert named == fins != set()
 

@@ -29,6 +29,7 @@ from pcapdiag.base.codes import (
 from pcapdiag.base.columns import CONNECTIONS, STREAM_EVENTS
 from pcapdiag.engine.compiler.arguments import ArrayOf, Bytes
 from pcapdiag.engine.compiler.policy import entry_kernel, kernel
+from pcapdiag.engine.http.kernels.http_detect import detect_protocol, is_goodbye, looks_like_tls
 from pcapdiag.engine.http.kernels.http_exchange import (
     BITS,
     emit_exchange,
@@ -40,6 +41,7 @@ from pcapdiag.engine.http.kernels.http_exchange import (
     store_text,
     take_open,
 )
+from pcapdiag.engine.http.kernels.http_gateway import feed_fastcgi, feed_uwsgi, skip_in_record
 from pcapdiag.engine.http.kernels.http_head import looks_like_request, looks_like_response
 from pcapdiag.engine.http.kernels.http_message import begin_head, frame_request, frame_response, read_body, read_head
 from pcapdiag.engine.http.kernels.http_state import (
@@ -66,14 +68,13 @@ from pcapdiag.engine.http.kernels.http_state import (
     FramerArrays,
 )
 from pcapdiag.engine.http.kernels.http_turns import (
+    COUNTS,
     add_turn,
     begin_request,
     begin_response,
-    detect_protocol,
     extend_message,
     extend_response,
     feed_tls,
-    looks_like_tls,
     response_target,
 )
 from pcapdiag.engine.tcp.kernels.sequence import sequence_difference
@@ -87,6 +88,7 @@ RESP = Direction.RESP.value
 ACKNOWLEDGED = int(ExchangeFlag.ACKNOWLEDGED)
 HOLE = int(ExchangeFlag.HOLE)
 INTERIM = int(ExchangeFlag.INTERIM)
+GOODBYE = int(ExchangeFlag.GOODBYE)
 CR = ord("\r")
 LF = ord("\n")
 
@@ -144,9 +146,16 @@ def _feed_request(s, slot, event, data):  # fmt: skip
     pos = _START
     protocol = np.int64(c["protocol"])
     if protocol == Protocol.UPGRADED.value:
+        c["last_payload_ns"] = event["ts_ns"]
         return
     if protocol == Protocol.TLS.value:
         feed_tls(s, slot, event, data)
+        return
+    if protocol == Protocol.FASTCGI.value:
+        feed_fastcgi(s, slot, event, data)
+        return
+    if protocol == Protocol.UWSGI.value:
+        feed_uwsgi(s, slot, event, data)
         return
     tail = int(c["tail"])
     if f["state"] == ST_LOST or (f["state"] == ST_TURN and (tail < 0 or s.opened[tail]["has_response"])):
@@ -156,8 +165,8 @@ def _feed_request(s, slot, event, data):  # fmt: skip
         rest = length - pos
         rest_captured = max(0, captured - pos)
         if state == ST_START:
-            maybe_http = protocol == Protocol.HTTP1.value or protocol == Protocol.UNKNOWN.value
-            if maybe_http and rest_captured > 0:
+            is_unknown = protocol == Protocol.UNKNOWN.value or protocol == Protocol.OPAQUE.value
+            if (is_unknown or protocol == Protocol.HTTP1.value) and rest_captured > 0:
                 if protocol == Protocol.HTTP1.value and (data[at + pos] == CR or data[at + pos] == LF):
                     pos += 1  # RFC 9112 section 2.2: empty lines before a request line
                     continue
@@ -170,13 +179,19 @@ def _feed_request(s, slot, event, data):  # fmt: skip
                     begin_request(s, slot, event, pos)
                     begin_head(s, f)
                     continue
-            if protocol == Protocol.UNKNOWN.value and rest_captured > 0:
-                c["protocol"] = detect_protocol(data, at + pos, rest_captured)
+            if is_unknown and rest_captured > 0:
+                c["protocol"] = detect_protocol(data, at + pos, rest_captured, rest)
                 protocol = np.int64(c["protocol"])
                 if protocol == Protocol.TLS.value:
                     if c["mid_stream"] and data[at + pos] == 23:
                         c["tls_application"] = 1
                     feed_tls(s, slot, event, data)
+                    return
+                if protocol == Protocol.FASTCGI.value and pos == 0:
+                    feed_fastcgi(s, slot, event, data)
+                    return
+                if protocol == Protocol.UWSGI.value and pos == 0:
+                    feed_uwsgi(s, slot, event, data)
                     return
             if protocol == Protocol.HTTP1.value and (c["tail"] >= 0 or rest_captured > 0):
                 # Bytes between messages, or the middle of one whose beginning was not captured.
@@ -186,6 +201,10 @@ def _feed_request(s, slot, event, data):  # fmt: skip
             continue
         if state == ST_TURN:
             add_turn(s, slot, event, pos, rest)
+            if protocol == Protocol.OPAQUE.value:
+                row = s.rows[c["tail"]]
+                is_whole = row["request_bytes"] == rest and is_goodbye(data, at + pos, rest_captured, rest)
+                row["flags"] = (int(row["flags"]) & ~GOODBYE) | (GOODBYE if is_whole else 0)
             return
         i = np.int64(c["tail"])
         if state == ST_HEAD:
@@ -219,8 +238,9 @@ def _feed_response(s, slot, event, data):  # fmt: skip
     pos = _START
     protocol = np.int64(c["protocol"])
     if protocol == Protocol.UPGRADED.value:
+        c["last_payload_ns"] = event["ts_ns"]
         return
-    if protocol == Protocol.UNKNOWN.value and captured > 0:
+    if (protocol == Protocol.UNKNOWN.value or protocol == Protocol.OPAQUE.value) and captured > 0:
         if looks_like_response(data, at, captured) and captured >= 5:
             protocol = Protocol.HTTP1.value
             c["protocol"] = protocol
@@ -231,6 +251,9 @@ def _feed_response(s, slot, event, data):  # fmt: skip
                 c["tls_application"] = 1
     if protocol == Protocol.TLS.value:
         feed_tls(s, slot, event, data)
+        return
+    if protocol == Protocol.FASTCGI.value:
+        feed_fastcgi(s, slot, event, data)
         return
     if protocol != Protocol.HTTP1.value:
         add_turn(s, slot, event, pos, length)
@@ -319,7 +342,7 @@ def _skip_hole(s, slot, event):
         i = response_target(s, slot)
     if c["protocol"] == Protocol.TLS.value:
         in_record = f["tls_header"] == 0 and f["remaining"] >= length
-        if direction == RESP and (f["tls_counts"] or not in_record):
+        if direction == RESP and (f["tls_counts"] == COUNTS or not in_record):
             add_turn(s, slot, event, _START, length)
         if in_record:
             f["remaining"] -= length
@@ -329,6 +352,8 @@ def _skip_hole(s, slot, event):
             f["remaining"] = 0
         if i >= 0:
             s.rows[i]["flags"] = int(s.rows[i]["flags"]) | HOLE
+        return
+    if c["protocol"] == Protocol.FASTCGI.value and skip_in_record(s, slot, i, event):
         return
     if i >= 0 and state == ST_HEAD:
         # What was read of a head before the hole is known.
@@ -359,6 +384,8 @@ def _skip_hole(s, slot, event):
                 f["state"] = ST_CHUNK_END
     elif state != ST_UNTIL_CLOSE:
         _lose_framing(s, i, f, direction)
+    if c["protocol"] == Protocol.FASTCGI.value:
+        f["state"] = ST_LOST
 
 
 @kernel
@@ -424,6 +451,8 @@ def _take_segment(s, slot, event, data):  # fmt: skip
         if direction == RESP:
             if flags & ACK and event["ack"] >= 0:
                 note_acknowledgement(s, row, slot, event)
+            if event["window"] == 0 and not flags & (SYN | RST) and row["request_seq"] >= 0:
+                keep_key(s, slot, BITS[Key.ZERO_WINDOW.value], event)
         elif is_repeated and event["payload_len"] > 0 and row["request_seq"] >= 0:
             into = sequence_difference(event["seq"], row["request_seq"])
             if 0 <= into < max(1, row["request_bytes"]):
@@ -518,6 +547,8 @@ def frame_exchanges(
                 is_real = event["fate"] != Fate.OUTSIDE_WINDOW.value and event["ack"] >= 0
                 if i >= 0 and is_real and not s.opened[i]["response_done"]:
                     note_acknowledgement(s, s.rows[i], slot, event)
+                    if event["window"] == 0 and s.rows[i]["request_seq"] >= 0:
+                        keep_key(s, slot, BITS[Key.ZERO_WINDOW.value], event)
                 continue
             if event["payload_len"] == 0:
                 continue

@@ -27,6 +27,9 @@ ACKNOWLEDGED_PART = int(ExchangeFlag.ACKNOWLEDGED_PART)
 LATE_ANSWER = int(ExchangeFlag.LATE_ANSWER)
 REQUEST_OPEN = int(ExchangeFlag.REQUEST_OPEN)
 MID_STREAM = int(ExchangeFlag.MID_STREAM)
+EARLY_RESPONSE = int(ExchangeFlag.EARLY_RESPONSE)
+PIPELINED = int(ExchangeFlag.PIPELINED)
+NOT_OWED = int(ExchangeFlag.NOT_OWED)
 
 # A last segment that is also the first one is listed once, as the first.
 _FIRST_OF = np.full(N_KEYS, -1, dtype=np.int64)
@@ -43,7 +46,7 @@ REQUEST_KEYS = np.int64(
     | 1 << Key.ACK
     | 1 << Key.RESPONSE
     | 1 << Key.RESPONSE_END
-    | 1 << Key.UNSOLICITED
+    | 1 << Key.ZERO_WINDOW
 )
 """Key segments of one request; the others are the connection's."""
 ACK_KEY = np.int64(1 << Key.ACK)
@@ -300,6 +303,8 @@ def emit_exchange(s, slot):
     elif not extra["request_done"] and row["request_framing"] != Framing.TURN.value and not extra["response_done"]:
         row["flags"] = int(row["flags"]) | REQUEST_OPEN
     outcome = int(row["outcome"])
+    if outcome == Outcome.UNANSWERED.value and int(row["flags"]) & PIPELINED and c["close_announced"]:
+        row["flags"] = int(row["flags"]) | NOT_OWED
     n = ctl["n_exchanges"]
     s.out_rows[n] = row
     ctl["n_exchanges"] = n + 1
@@ -308,6 +313,9 @@ def emit_exchange(s, slot):
         if outcome == Outcome.UNANSWERED.value:
             c["n_unanswered"] += 1
             ctl["n_unanswered"] += 1
+        emit_keys(s, slot, row["conn"], row["depth"])
+    elif ending == CLOSED and int(row["flags"]) & EARLY_RESPONSE and (c["resp_reset"] or not extra["request_done"]):
+        # Answered before the request was whole: the end may have cost the originator that answer.
         emit_keys(s, slot, row["conn"], row["depth"])
     c["head"] = extra["next"]
     if c["head"] < 0:

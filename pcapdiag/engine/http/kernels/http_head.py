@@ -200,6 +200,8 @@ def looks_like_request(buf, at, captured, protocol):
         return is_known
     if buf[at + end - 1] == CR:
         end -= 1
+    if is_known and _holds_http(buf, at + k, end - k):
+        return True  # a broken version is the server's affair; the method says whether content follows
     # RFC 9112 section 3: a request line ends in its version; memcached, SIP and IRC have verbs of the same look.
     return (
         end - 9 >= k
@@ -208,6 +210,16 @@ def looks_like_request(buf, at, captured, protocol):
         and buf[at + end - 3] == ord("1")
         and buf[at + end - 2] == ord(".")
     )
+
+
+@kernel
+def _holds_http(buf, at, length):
+    """Whether bytes hold ``HTTP/`` in any case."""
+    n = HTTP_SLASH.shape[0]
+    for k in range(length - n + 1):
+        if equals_folded(buf, at + k, n, HTTP_SLASH):
+            return True
+    return False
 
 
 @kernel

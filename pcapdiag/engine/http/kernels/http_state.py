@@ -18,6 +18,7 @@ CONN = np.dtype(
         ("idle_at_close_ns", "i8"),
         ("orig_close_ack", "i8"),  # acknowledgement number of the originator's FIN or RST; -1 if none
         ("orig_max_ack", "i8"),  # known when the connection has ended
+        ("ahead_ack", "i8"),  # what responder bytes that answer no known request acknowledge; -1 if none
         ("server_offset", "i8"),
         ("head", "i4"),  # first open exchange; -1 if none
         ("tail", "i4"),  # last one, whose request may still be on its way
@@ -54,7 +55,7 @@ FLOW = np.dtype(
         ("request_id_len", "i4"),
         ("n_fields", "i4"),
         ("status_code", "i4"),
-        ("tls_header", "i4"),  # bytes of a TLS record header seen so far
+        ("tls_header", "i4"),  # bytes of a record's header seen so far (TLS, FastCGI)
         ("tls_type", "i4"),
         ("state", "i1"),
         ("chunked", "i1"),
@@ -63,7 +64,7 @@ FLOW = np.dtype(
         ("minor", "i1"),
         ("method", "i1"),
         ("line_empty", "i1"),  # chunk trailers: nothing on this line yet
-        ("tls_counts", "i1"),  # the present TLS record is application data of an exchange
+        ("tls_counts", "i1"),  # the present record: 1 application data of an exchange, 2 a TLS alert, 0 another
     ],
     align=True,
 )
@@ -89,6 +90,7 @@ BLANK_CONN = blank_row(
     idle_at_close_ns=-1,
     orig_close_ack=-1,
     orig_max_ack=-1,
+    ahead_ack=-1,
     server_offset=-1,
     head=-1,
     tail=-1,

@@ -6,7 +6,9 @@ Knows record headers (RFC 8446 section 5.1) and turns; nothing of HTTP.
 import numpy as np
 
 from pcapdiag.base.codes import Direction, ExchangeFlag, Framing, Key, Protocol
+from pcapdiag.base.units import NS_PER_S
 from pcapdiag.engine.compiler.policy import kernel
+from pcapdiag.engine.http.kernels.http_detect import looks_like_tls
 from pcapdiag.engine.http.kernels.http_exchange import (
     ACK_KEY,
     BITS,
@@ -28,9 +30,19 @@ PIPELINED = int(ExchangeFlag.PIPELINED)
 ACKNOWLEDGED = int(ExchangeFlag.ACKNOWLEDGED)
 ACKNOWLEDGED_PART = int(ExchangeFlag.ACKNOWLEDGED_PART)
 
+TLS_ALERT = 21
 TLS_APPLICATION = 23
 TLS_13_ALERT_BYTES = 19
 """[bytes] An encrypted TLS 1.3 alert: 2 bytes, their type, the tag (RFC 8446 section 5.2). No message is so short."""
+MIN_REQUEST_RECORD_BYTES = 34
+"""[bytes] The shortest HTTP/1 request, ``GET / HTTP/1.0`` and two line ends, behind the shortest tag. HTTP/2 says
+SETTINGS acknowledgement, WINDOW_UPDATE, PING and GOAWAY in less."""
+MAX_ALERT_BYTES = 69
+"""[bytes] The longest encrypted alert with its header: CBC with the longest MAC in use."""
+COUNTS, ALERT = 1, 2
+_AT_ONCE_NS = NS_PER_S // 10
+_EARLY_PATIENCE_NS = NS_PER_S
+"""A request that was answered early goes on; bytes after a longer pause are the next one."""
 
 
 @kernel
@@ -93,6 +105,14 @@ def begin_request(s, slot, event, pos):
     row["request_seq"] = (data_sequence(event) + pos) & 0xFFFFFFFF
     row["request_end_seq"] = row["request_seq"]
     row["request_ack"] = event["ack"]
+    ahead_ack = c["ahead_ack"]
+    c["ahead_ack"] = -1
+    if ahead_ack >= 0 and not pipelined and sequence_difference(ahead_ack, row["request_seq"]) > 0:
+        # The frames are out of order: what answers this request was stored before it.
+        s.opened[i]["has_response"] = 1
+        row["response_framing"] = Framing.TURN.value
+        row["flags"] = int(row["flags"]) | HOLE
+        s.opened[i]["response_last_ns"] = event["ts_ns"]
     if pipelined:
         row["flags"] = int(row["flags"]) | PIPELINED
     else:
@@ -131,6 +151,11 @@ def begin_response(s, slot, i, event, pos):
         row["first_byte_ns"] = max(0, event["ts_ns"] - extra["request_last_ns"])
     if row["request_framing"] == Framing.TURN.value:
         extra["request_done"] = 1
+        is_readable = int(row["protocol"]) != Protocol.OPAQUE.value and event["ack"] >= 0
+        # Who answers with a full window has not read what it was sent.
+        is_behind = event["window"] == 0 or sequence_difference(event["ack"], row["request_end_seq"]) < 0
+        if is_readable and is_behind:
+            row["flags"] = int(row["flags"]) | EARLY_RESPONSE
     elif not extra["request_done"] and row["request_frame"] >= 0:
         row["flags"] = int(row["flags"]) | EARLY_RESPONSE
     forget_keys(s, slot, RESPONSE_END_KEY)  # an interim response ended before
@@ -198,9 +223,23 @@ def response_target(s, slot):
 
 
 @kernel
+def _goes_on(s, slot, i, event):
+    """Whether a request that was answered before it was whole goes on with these bytes."""
+    c = s.conns[slot]
+    pause = event["ts_ns"] - c["last_payload_ns"]
+    if s.opened[i]["response_done"] or c["protocol"] == Protocol.OPAQUE.value:
+        return False
+    if c["resp_closed"] and pause < _AT_ONCE_NS:
+        # The responder closed right behind its answer: whoever had read that would not ask again.
+        s.rows[i]["flags"] = int(s.rows[i]["flags"]) | EARLY_RESPONSE
+        return True
+    return int(s.rows[i]["flags"]) & EARLY_RESPONSE != 0 and pause < _EARLY_PATIENCE_NS
+
+
+@kernel
 def _add_request_turn(s, slot, event, pos, length):
     i = np.int64(s.conns[slot]["tail"])
-    if i < 0 or s.opened[i]["has_response"]:
+    if i < 0 or (s.opened[i]["has_response"] and not _goes_on(s, slot, i, event)):
         i = begin_request(s, slot, event, pos)
         s.rows[i]["request_framing"] = Framing.TURN.value
     extend_message(s, slot, i, event, length)
@@ -216,11 +255,16 @@ def _add_response_turn(s, slot, event, pos, length):
     """
     i = response_target(s, slot)
     if i < 0:
+        s.conns[slot]["ahead_ack"] = event["ack"]
         return
     row = s.rows[i]
+    protocol = int(s.conns[slot]["protocol"])
     if not s.opened[i]["has_response"]:
-        if event["ack"] >= 0 and sequence_difference(event["ack"], row["request_seq"]) <= 0:
-            keep_key(s, slot, BITS[Key.UNSOLICITED.value], event)
+        is_blind = event["ack"] >= 0 and sequence_difference(event["ack"], row["request_seq"]) <= 0
+        if is_blind and protocol != Protocol.OPAQUE.value:
+            is_unseen = protocol == Protocol.UNKNOWN.value or s.flows[2 * slot + 1]["state"] == ST_LOST
+            if is_unseen and event["data_len"] <= MAX_ALERT_BYTES:
+                keep_key(s, slot, BITS[Key.UNSOLICITED.value], event)
             return
         begin_response(s, slot, i, event, pos)
         row["response_framing"] = Framing.TURN.value
@@ -250,37 +294,27 @@ def add_turn(s, slot, event, pos, length):
 
 
 @kernel
-def looks_like_tls(data, at, captured):
-    """Return whether bytes begin with a TLS record header.
-
-    Parameters
-    ----------
-    data : ndarray of uint8, shape (n_byte,)
-    at, captured : int
-        [bytes] Where, and how many bytes may be read.
-
-    Returns
-    -------
-    bool
-    """
-    return captured >= 3 and 20 <= data[at] <= 24 and data[at + 1] == 3 and data[at + 2] <= 4
-
-
-@kernel
-def _record_counts(conn, flow, direction):
-    """Whether the record that begins is application data of an exchange; keeps the state of the handshake."""
+def _record_counts(conn, flow, direction, is_in_request):
+    """Tell what the record that begins is (COUNTS, ALERT or 0); keeps the state of the handshake."""
     kind = int(flow["tls_type"])
+    if kind == TLS_ALERT and conn["tls_application"]:
+        return ALERT
     if kind != TLS_APPLICATION:
         return 0
     if conn["tls_application"]:
-        return 1 if flow["remaining"] > TLS_13_ALERT_BYTES else 0
+        length = flow["remaining"]
+        if length <= TLS_13_ALERT_BYTES:
+            return ALERT if length == TLS_13_ALERT_BYTES else 0
+        # TLS 1.3 has one byte more: the type inside.
+        least = MIN_REQUEST_RECORD_BYTES + (1 if conn["tls_13"] else 0)
+        return 0 if direction == 0 and not is_in_request and length < least else COUNTS
     if direction == 1:
         # TLS 1.3 encrypts the rest of the handshake into application-data records.
         conn["tls_13"] = 1
         return 0
     conn["tls_application"] = 1
     # In TLS 1.3 the first such record of the originator is its Finished; in TLS 1.2 it is data.
-    return 0 if conn["tls_13"] else 1
+    return 0 if conn["tls_13"] or flow["remaining"] < MIN_REQUEST_RECORD_BYTES else COUNTS
 
 
 @kernel
@@ -309,7 +343,9 @@ def feed_tls(s, slot, event, data):
             f["remaining"] = 0
             f["tls_header"] = 0
         else:
-            if c["tls_application"]:
+            is_in_request = c["tail"] >= 0 and not s.opened[c["tail"]]["has_response"]
+            is_too_short = direction == 0 and not is_in_request and length < MIN_REQUEST_RECORD_BYTES
+            if c["tls_application"] and not is_too_short:
                 add_turn(s, slot, event, pos, length - pos)
                 f["state"] = ST_LOST
             return
@@ -317,12 +353,13 @@ def feed_tls(s, slot, event, data):
         if f["remaining"] > 0 and f["tls_header"] == 0:
             n = min(f["remaining"], length - pos)
             f["remaining"] -= n
-            if f["tls_counts"]:
+            if f["tls_counts"] == COUNTS:
+                if pos == 0 and direction == 0 and c["tail"] >= 0 and s.opened[c["tail"]]["has_response"]:
+                    # The middle of a record: what was answered goes on.
+                    s.rows[c["tail"]]["flags"] = int(s.rows[c["tail"]]["flags"]) | EARLY_RESPONSE
                 add_turn(s, slot, event, pos, n)
-            elif direction == 1 and c["tls_application"]:
-                i = response_target(s, slot)
-                if i >= 0 and not s.opened[i]["has_response"]:
-                    keep_key(s, slot, BITS[Key.UNSOLICITED.value], event)
+            elif f["tls_counts"] == ALERT and direction == 1:
+                keep_key(s, slot, BITS[Key.UNSOLICITED.value], event)
             pos += n
             continue
         if pos >= captured:
@@ -346,37 +383,6 @@ def feed_tls(s, slot, event, data):
         pos += 1
         if have == 5:
             have = 0
-            f["tls_counts"] = _record_counts(c, f, direction)
+            is_in_request = c["tail"] >= 0 and not s.opened[c["tail"]]["has_response"]
+            f["tls_counts"] = _record_counts(c, f, direction, is_in_request)
         f["tls_header"] = have
-
-
-@kernel
-def detect_protocol(data, at, captured):
-    """Return the Protocol of an originator's first bytes that are not an HTTP/1 request.
-
-    Parameters
-    ----------
-    data : ndarray of uint8, shape (n_byte,)
-    at, captured : int
-        [bytes] Where, and how many bytes may be read.
-
-    Returns
-    -------
-    int
-        Protocol number; UNKNOWN if nothing fits.
-    """
-    if looks_like_tls(data, at, captured):
-        return Protocol.TLS.value
-    if captured >= 5 and data[at] == ord("P") and data[at + 1] == ord("R") and data[at + 2] == ord("I"):
-        # RFC 9113 section 3.4: the connection preface begins with "PRI * HTTP/2.0".
-        if data[at + 3] == ord(" ") and data[at + 4] == ord("*"):
-            return Protocol.HTTP2.value
-    if captured >= 8 and data[at] == 1 and data[at + 1] == 1 and data[at + 4] == 0 and data[at + 5] == 8:
-        # FastCGI 1.0 section 8: version 1, FCGI_BEGIN_REQUEST with its 8 bytes of content.
-        return Protocol.FASTCGI.value
-    if captured >= 4 and data[at] == 0 and data[at + 3] == 0 and int(data[at + 1]) + int(data[at + 2]) > 0:
-        # uwsgi: modifier1 0 (WSGI), the size of the variables, modifier2 0, then a key of plausible length.
-        size = int(data[at + 1]) + (int(data[at + 2]) << 8)
-        if captured >= 6 and 0 < int(data[at + 4]) + (int(data[at + 5]) << 8) < min(size, 256):
-            return Protocol.UWSGI.value
-    return Protocol.UNKNOWN.value

@@ -154,11 +154,15 @@ def _note_ack(s, slot, flow_idx, ack, ts_ns):
 
 
 @kernel
-def _declare_acknowledged_holes(s, slot, ts_ns):
-    """Give up waiting for bytes that the receiver has acknowledged but the capture does not hold."""
+def _declare_acknowledged_holes(s, slot, ts_ns, impatient):
+    """Give up waiting for bytes that the receiver has acknowledged but the capture does not hold.
+
+    At once in direction `impatient` (-1 for none).
+    """
     for direction in range(2):
         flow = s.flows[2 * slot + direction]
-        if flow["unseen_ts_ns"] < 0 or ts_ns - flow["unseen_ts_ns"] <= UNSEEN_PATIENCE_NS:
+        is_late = direction == impatient or ts_ns - flow["unseen_ts_ns"] > UNSEEN_PATIENCE_NS
+        if flow["unseen_ts_ns"] < 0 or not is_late:
             continue
         # The bytes passed by when they were acknowledged, at the latest: a hole must not end an idle gap.
         passed_ns = flow["unseen_ts_ns"]
@@ -176,6 +180,18 @@ def _declare_acknowledged_holes(s, slot, ts_ns):
                 end = s.pieces[head]["offset"]
             declare_hole(s, slot, direction, end, passed_ns)
             deliver_pending(s, slot, direction)
+
+
+@kernel
+def _is_next_request(s, slot, frame):
+    """Whether new bytes of the originator acknowledge at least two of the responder's that the capture lacks so far."""
+    orig = s.flows[2 * slot]
+    resp = s.flows[2 * slot + 1]
+    if not orig["anchored"] or resp["seen"] == 0:
+        return False
+    ahead = sequence_difference(frame["ack"], (resp["base_seq"] + resp["next_offset"]) & SEQ_MASK)
+    new = sequence_difference(frame["seq"], (orig["base_seq"] + orig["next_offset"]) & SEQ_MASK)
+    return new == 0 and 1 < ahead <= PLAUSIBLE_AHEAD_BYTES
 
 
 @kernel
@@ -214,6 +230,11 @@ def _track_payload(s, frame, buffer, slot, direction, flags, payload_len, n):
         ahead = sequence_difference(seq, (flow["base_seq"] + flow["next_offset"]) & SEQ_MASK)
         if flow["seen"] == 0 or ahead < 0 or (flow["next_offset"] == 0 and flow["acked_seq"] < 0):
             flow["base_seq"] = (seq - flow["next_offset"]) & SEQ_MASK
+        elif ahead == 1 and flow["next_offset"] == 0 and flow["isn"] < 0 and not flow["fin"] and flow["n_frames"] > 1:
+            # First seen by a keep-alive probe, which repeats the number before the next byte: nothing is missing.
+            flow["base_seq"] = seq
+            flow["acked_offset"] -= 1
+            flow["unseen_ts_ns"] = -1
     ahead = sequence_difference(seq, (flow["base_seq"] + flow["next_offset"]) & SEQ_MASK)
     start = flow["next_offset"] + ahead
     end = start + payload_len
@@ -453,8 +474,13 @@ def _track_segment(s, frame, buffer, slot, direction):
     if way == PacketDirection.INBOUND.value or way == PacketDirection.OUTBOUND.value:
         c["ways"] = int(c["ways"]) | (1 << (2 * direction + way))
 
+    impatient = np.int64(-1)
+    if direction == Direction.ORIG.value and payload_len > 0 and flags & ACK and _is_next_request(s, slot, frame):
+        # Whoever asks anew has read what it acknowledges: those bytes answered what was asked before.
+        _note_ack(s, slot, flow_idx, frame["ack"], ts_ns)
+        impatient = np.int64(Direction.RESP.value)
     if flow["unseen_ts_ns"] >= 0 or s.flows[flow_idx ^ 1]["unseen_ts_ns"] >= 0:
-        _declare_acknowledged_holes(s, slot, ts_ns)
+        _declare_acknowledged_holes(s, slot, ts_ns, impatient)
 
     n = emit_segment(s, frame, slot, direction)
     if _may_repeat(s, flow_idx, frame, flags, payload_len) and _is_duplicate(s, flow_idx, frame, flags, payload_len):

@@ -184,7 +184,8 @@ def build_figure(
     both = any(e.end == "upstream" for e in shown)
     steps = tuple(_step(row, occurrence, home, both=both) for row in rows)
     alt = (
-        f"Ladder diagram of {title}: {len(shown)} frames between proxy and upstream; the list below says each in words."
+        f"Ladder diagram of {title}: {len(shown)} frames between {' and '.join(occurrence.sides)}; the list below says"
+        " each in words."
     )
     return LadderFigure(
         title=title,
@@ -294,7 +295,7 @@ def _is_request(frame: EvidenceFrame, occurrence: OccurrenceDetail) -> bool:
 def _step(item: Row, occurrence: OccurrenceDetail, home: int, *, both: bool) -> Step:
     if isinstance(item, LogEntryDetail):
         return Step("", "log", "", _log_text(item), is_log=True)
-    ends = ("proxy", "upstream")
+    ends = occurrence.sides
     where = ends[_end(item, home)] if both else ""
     sender, receiver = ends if item.dir == Direction.ORIG else ends[::-1]
     file = f" of {visible(PurePath(item.capture).name)}" if item.capture != occurrence.capture else ""
@@ -391,8 +392,8 @@ def _draw(
     arrows = _arrows(messages, tops, occurrence, left, right)
     lowest = max([y, *(max(a.y1, a.y2) + 14 for a in arrows)])
     heads = (
-        LadderText(left, 16, ("proxy",), "middle", "head"),
-        LadderText(right, 16, ("upstream",), "middle", "head"),
+        LadderText(left, 16, occurrence.sides[:1], "middle", "head"),
+        LadderText(right, 16, occurrence.sides[1:], "middle", "head"),
         # Without a connection of its own, the two are a client and a group of peers.
         *([LadderText(2, 31, (shorten(visible(occurrence.orig), 28),), "start", "address")] if occurrence.uid else []),
         LadderText(_WIDTH - 2, 31, (shorten(visible(occurrence.resp), 28),), "end", "address"),

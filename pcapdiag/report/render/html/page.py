@@ -90,7 +90,10 @@ def page_words(report: Report, charts: Collection[str]) -> dict[str, Any]:
         "when": when,
         "causes": tuple(_causes(report)),
         "remedies": tuple(_remedies(report)),
-        "upstreams": _seen(summary.upstream_grid(report.upstreams)) if report.upstreams else None,
+        "upstreams_title": summary.upstreams_title(report),
+        "upstreams": _seen(summary.upstream_grid(report.upstreams, has_proxy=report.has_proxy))
+        if report.upstreams
+        else None,
         "upstream_remarks": _all_visible(summary.upstream_remarks(report.upstreams)),
         "both_ends": _all_visible(both_ends_lines(report.far_end)),
         "ledger": _all_visible(ledger_lines(report.log)),

@@ -11,9 +11,11 @@ from tests.engine.http.kernels.plain_http_message import (
     Message,
     captured_of,
     detect_protocol,
+    is_goodbye,
     looks_like_request,
     looks_like_response,
     looks_like_tls,
+    method_of,
     parameter_of,
 )
 from tests.engine.tcp.kernels.plain_tcp import ACK, FIN, MOD, ORIG, RESP, RST, SYN, track
@@ -26,7 +28,7 @@ class Exchange:
 
     def __init__(self, conversation):
         c = conversation
-        self.is_answering = self.request_done = self.response_done = False
+        self.is_answering = self.request_done = self.response_done = self.has_pairs = False
         self.request_last_ns = self.response_last_ns = -1
         self.text = {"target": b"", "host": b"", "request_id": b""}
         self.flags = ExchangeFlag.MID_STREAM if c.is_mid_stream and c.n_exchanges == 0 else ExchangeFlag(0)
@@ -54,8 +56,9 @@ class Side:
         self.message = None
         self.is_lost = self.is_turn = self.is_until_close = False
         self.record = bytearray()
-        self.record_left = 0
-        self.record_counts = False
+        self.record_left = self.kind = 0
+        self.is_empty = False
+        self.record_counts = ""
 
     def start_anew(self):
         """Expect a message."""
@@ -81,6 +84,8 @@ class Conversation:
         self.last_payload_ns = -1
         self.keys = {}
         self.is_tls_application = self.is_tls_13 = False
+        self.ahead_ack = -1
+        self.uwsgi_left = None
         self.closing_seen = self.closing_open = self.close_announced = False
         self.idle_at_close_ns = -1
         self.orig_closed = self.resp_closed = self.resp_reset = False
@@ -112,6 +117,8 @@ class Conversation:
         if is_segment and first and not first.response_done and first.row["request_seq"] >= 0:
             if event.dir == RESP and s.flags & ACK:
                 self._note_acknowledgement(first, event.frame, s.ack)
+            if event.dir == RESP and s.window == 0 and not s.flags & (SYN | RST):
+                self.keys.setdefault(Key.ZERO_WINDOW, event.frame)
             into = (s.seq - first.row["request_seq"]) % MOD
             if event.dir == ORIG and is_repeated and s.payload and into < max(1, first.row["request_bytes"]):
                 first.row["retransmissions"] += 1
@@ -197,8 +204,14 @@ class Conversation:
             self._hand_out()
         is_pipelined = bool(self.open)
         x = Exchange(self)
+        ahead_ack, self.ahead_ack = self.ahead_ack, -1
         x.row |= {"request_frame": event.frame, "request_ts_ns": event.ts_ns, "request_seq": seq}
         x.row |= {"request_end_seq": seq, "request_ack": s.ack % MOD if s.flags & ACK else -1}
+        if ahead_ack >= 0 and not is_pipelined and 0 < (ahead_ack - seq) % MOD < MOD // 2:
+            x.is_answering = True  # stored before the request, out of order
+            x.row["response_framing"] = int(Framing.TURN)
+            x.flags |= ExchangeFlag.HOLE
+            x.response_last_ns = event.ts_ns
         if is_pipelined:
             x.flags |= ExchangeFlag.PIPELINED
             return x
@@ -213,7 +226,7 @@ class Conversation:
 
     def _forget_request_keys(self):
         of_connection = (Key.SYN, Key.SYN_ACK, Key.RESPONSE_BEFORE, Key.RESP_FIN, Key.ORIG_FIN, Key.RESP_RST)
-        self.keys = {k: v for k, v in self.keys.items() if k in (*of_connection, Key.ORIG_RST)}
+        self.keys = {k: v for k, v in self.keys.items() if k in (*of_connection, Key.ORIG_RST, Key.UNSOLICITED)}
 
     def _set_key(self, key, frame):
         if frame >= 0:
@@ -233,7 +246,7 @@ class Conversation:
         if self.open[0] is x:
             self._set_key(Key.REQUEST_END, event.frame)
 
-    def _begin_response(self, x, event, seq):
+    def _begin_response(self, x, event, seq, s=None):
         if x.is_answering:
             return
         x.is_answering = True
@@ -243,6 +256,9 @@ class Conversation:
             x.row["first_byte_ns"] = max(0, event.ts_ns - x.request_last_ns)
         if x.row["request_framing"] == Framing.TURN:
             x.request_done = True
+            has_ack = s is not None and s.flags & ACK and x.row["protocol"] != Protocol.OPAQUE
+            if has_ack and (s.window == 0 or (s.ack - x.row["request_end_seq"]) % MOD >= MOD // 2):
+                x.flags |= ExchangeFlag.EARLY_RESPONSE
         elif not x.request_done and x.row["request_frame"] >= 0:
             x.flags |= ExchangeFlag.EARLY_RESPONSE
         self._set_key(Key.RESPONSE, event.frame)
@@ -274,8 +290,11 @@ class Conversation:
         elif not x.request_done and row["request_framing"] != Framing.TURN and not x.response_done:
             x.flags |= ExchangeFlag.REQUEST_OPEN
         self.n_unanswered += outcome == Outcome.UNANSWERED
+        if outcome == Outcome.UNANSWERED and x.flags & ExchangeFlag.PIPELINED and self.close_announced:
+            x.flags |= ExchangeFlag.NOT_OWED
         row["outcome"], row["flags"] = int(outcome), int(x.flags)
-        if outcome in (Outcome.UNANSWERED, Outcome.TRUNCATED):
+        is_early = self.ending == "closed" and x.flags & ExchangeFlag.EARLY_RESPONSE
+        if outcome in (Outcome.UNANSWERED, Outcome.TRUNCATED) or (is_early and (self.resp_reset or not x.request_done)):
             x.keys = told_once(self.keys)
         self.done.append(x)
         if self.open:
@@ -307,9 +326,16 @@ class Conversation:
 
     def _feed_request(self, event, s, values):
         if self.protocol == Protocol.UPGRADED:
+            self.last_payload_ns = event.ts_ns
             return
         if self.protocol == Protocol.TLS:
             self._feed_tls(event, s, values)
+            return
+        if self.protocol == Protocol.FASTCGI:
+            self._feed_fastcgi(event, s, values)
+            return
+        if self.protocol == Protocol.UWSGI:
+            self._feed_uwsgi(event, s, values)
             return
         side = self.sides[ORIG]
         last = self.open[-1] if self.open else None
@@ -319,21 +345,29 @@ class Conversation:
             seq = (event.seq + event.length - len(values)) % MOD
             if side.is_turn:
                 self._add_request_turn(event, s, seq, len(values))
+                self._note_goodbye(values)
                 return
             if side.message is None:
                 data = captured_of(values)
                 if data and self.protocol == Protocol.HTTP1 and data[0] in b"\r\n":
                     values = values[1:]
                     continue
-                if self.protocol in (Protocol.HTTP1, Protocol.UNKNOWN) and looks_like_request(data, self.protocol):
+                is_unknown = self.protocol in (Protocol.UNKNOWN, Protocol.OPAQUE)
+                if (is_unknown or self.protocol == Protocol.HTTP1) and looks_like_request(data, self.protocol):
                     self.protocol = Protocol.HTTP1
                     side.message = Message(self._begin_request(event, s, seq), is_request=True)
                     continue
-                if data and self.protocol == Protocol.UNKNOWN:
-                    self.protocol = detect_protocol(data)
+                if data and is_unknown:
+                    self.protocol = detect_protocol(data, len(values))
                     if self.protocol == Protocol.TLS:
                         self.is_tls_application |= self.is_mid_stream and data[0] == 23
                         self._feed_tls(event, s, values)
+                        return
+                    if self.protocol == Protocol.FASTCGI:
+                        self._feed_fastcgi(event, s, values)
+                        return
+                    if self.protocol == Protocol.UWSGI:
+                        self._feed_uwsgi(event, s, values)
                         return
                 if self.protocol == Protocol.HTTP1 and (self.open or data):
                     side.lose()
@@ -369,8 +403,25 @@ class Conversation:
         for name, field_name in (("host", b"host"), ("request_id", b"x-request-id")):
             x.text[name] = b"".join(head.values(field_name)[-1:])[: LIMITS[name]]
 
+    def _note_goodbye(self, values):
+        if self.protocol != Protocol.OPAQUE:
+            return
+        x = self.open[-1]
+        is_whole = x.row["request_bytes"] == len(values) and is_goodbye(captured_of(values), len(values))
+        x.flags = x.flags | ExchangeFlag.GOODBYE if is_whole else x.flags & ~ExchangeFlag.GOODBYE
+
+    def _goes_on(self, x, event):
+        """Whether a request that was answered before it was whole goes on."""
+        pause = event.ts_ns - self.last_payload_ns
+        if x.response_done or self.protocol == Protocol.OPAQUE:
+            return False
+        if self.resp_closed and pause < 100_000_000:
+            x.flags |= ExchangeFlag.EARLY_RESPONSE
+            return True
+        return bool(x.flags & ExchangeFlag.EARLY_RESPONSE) and pause < 1_000_000_000
+
     def _add_request_turn(self, event, s, seq, length):
-        if not self.open or self.open[-1].is_answering:
+        if not self.open or (self.open[-1].is_answering and not self._goes_on(self.open[-1], event)):
             x = self._begin_request(event, s, seq)
             x.row["request_framing"] = int(Framing.TURN)
         self._extend_request(self.open[-1], event, length)
@@ -381,8 +432,9 @@ class Conversation:
     def _feed_response(self, event, s, values):
         data = captured_of(values)
         if self.protocol == Protocol.UPGRADED:
+            self.last_payload_ns = event.ts_ns
             return
-        if self.protocol == Protocol.UNKNOWN and data:
+        if self.protocol in (Protocol.UNKNOWN, Protocol.OPAQUE) and data:
             if looks_like_response(data) and len(data) >= 5:
                 self.protocol = Protocol.HTTP1
             elif looks_like_tls(data):
@@ -390,6 +442,9 @@ class Conversation:
                 self.is_tls_application |= self.is_mid_stream and data[0] == 23
         if self.protocol == Protocol.TLS:
             self._feed_tls(event, s, values)
+            return
+        if self.protocol == Protocol.FASTCGI:
+            self._feed_fastcgi(event, s, values)
             return
         if self.protocol != Protocol.HTTP1:
             self._add_response_turn(event, s, event.seq, len(values))
@@ -418,7 +473,7 @@ class Conversation:
                         self._hand_out()
                     x = Exchange(self)
                     x.request_done = True
-                self._begin_response(x, event, seq)
+                self._begin_response(x, event, seq, s)
                 side.message = Message(x, is_request=False)
             elif x is None and data and data[0] in b"\r\n":
                 values = values[1:]
@@ -426,7 +481,7 @@ class Conversation:
                 side.lose()
                 return
             else:
-                self._begin_response(x, event, seq)
+                self._begin_response(x, event, seq, s)
                 x.row["response_framing"] = int(Framing.TURN)
                 side.is_turn = True
 
@@ -484,13 +539,16 @@ class Conversation:
     def _add_response_turn(self, event, s, seq, length):
         x = self._answering()
         if x is None:
+            self.ahead_ack = s.ack % MOD if s is not None and s.flags & ACK else -1
             return
         if not x.is_answering:
             is_blind = s is not None and s.flags & ACK and (s.ack - x.row["request_seq"] - 1) % MOD >= MOD // 2
-            if is_blind:
-                self.keys.setdefault(Key.UNSOLICITED, event.frame)
+            if is_blind and self.protocol != Protocol.OPAQUE:
+                is_unseen = self.protocol == Protocol.UNKNOWN or self.sides[RESP].is_lost
+                if is_unseen and event.length <= 69:
+                    self.keys.setdefault(Key.UNSOLICITED, event.frame)
                 return
-            self._begin_response(x, event, seq)
+            self._begin_response(x, event, seq, s)
             x.row["response_framing"] = int(Framing.TURN)
             if s is None:
                 x.flags |= ExchangeFlag.HOLE
@@ -514,6 +572,15 @@ class Conversation:
             if x:
                 x.flags |= ExchangeFlag.HOLE
             return
+        if self.protocol == Protocol.FASTCGI:
+            is_begun = event.dir == ORIG or (x is not None and x.is_answering)
+            if not side.is_lost and not side.record and side.record_left > event.length and is_begun:
+                side.record_left -= event.length
+                if x is not None:
+                    x.flags |= ExchangeFlag.HOLE
+                    (self._extend_request if event.dir == ORIG else self._extend_response)(x, event, event.length)
+                return
+            self._lose_records(side, x, event.dir)
         if x is None:
             side.lose()
             return
@@ -546,12 +613,120 @@ class Conversation:
         is_inside = not side.record and side.record_left >= event.length
         if is_inside:
             side.record_left -= event.length
-        if event.dir == RESP and (side.record_counts or not is_inside):
+        if event.dir == RESP and (side.record_counts == "data" or not is_inside):
             self._add_response_turn(event, None, event.seq, event.length)
         if not is_inside:
             side.record.clear()
             side.record_left = 0
             side.lose()
+
+    # FastCGI and uwsgi.
+
+    def _feed_uwsgi(self, event, s, values):
+        if not self.open:
+            if self.n_exchanges:
+                return
+            x = self._begin_request(event, s, event.seq)
+            data = captured_of(values)
+            size = int.from_bytes(data[1:3], "little")
+            n_content = self._note_pairs(x, uwsgi_pairs(data[4 : 4 + size]))
+            is_known = n_content >= 0 and len(data) >= 4 + size
+            x.row["request_framing"] = int(Framing.CONTENT_LENGTH if is_known else Framing.TURN)
+            self.uwsgi_left = 4 + size + n_content if is_known else None
+        x = self.open[-1]
+        self._extend_request(x, event, len(values))
+        if self.uwsgi_left is not None:
+            self.uwsgi_left -= len(values)
+            x.request_done |= self.uwsgi_left <= 0
+        self.last_payload_ns = event.ts_ns
+
+    @staticmethod
+    def _note_pairs(x, pairs):
+        """Take in (name, value) pairs, None where they were cut off; return the content length, -1 if unknown."""
+        length, is_whole = 0, True
+        names = {b"request_uri": "target", b"http_host": "host", b"http_x_request_id": "request_id"}
+        for pair in pairs:
+            if pair is None:
+                is_whole = False
+                break
+            name, value = pair[0].lower(), pair[1]
+            if name == b"request_method":
+                x.row["method"] = method_of(value)
+            elif name in names:
+                x.text[names[name]] = value[: LIMITS[names[name]]]
+            elif name == b"content_length":
+                digits = value[:18]
+                is_whole &= digits.isdigit() or not digits
+                length = int(digits) if digits.isdigit() else 0
+        return length if is_whole else -1
+
+    def _lose_records(self, side, x, direction):
+        side.record.clear()
+        side.record_left = 0
+        side.lose()
+        if x is not None:
+            x.row["response_framing" if direction == RESP else "request_framing"] = int(Framing.TURN)
+
+    def _feed_fastcgi(self, event, s, values):
+        side, is_resp = self.sides[event.dir], event.dir == RESP
+        if side.is_lost:
+            data = captured_of(values)
+            if is_resp or len(data) < 8 or data[:2] != b"\x01\x01":
+                self._add_turn(event, s, event.seq, len(values))
+                side.lose()
+                return
+            side.start_anew()
+        while values:
+            x = self._answering() if is_resp else (self.open[-1] if self.open else None)
+            extend = self._extend_response if is_resp else self._extend_request
+            if side.record_left and not side.record:
+                n = min(side.record_left, len(values))
+                side.record_left -= n
+                if x is not None:
+                    extend(x, event, n)
+                values = values[n:]
+                if not side.record_left:
+                    self._end_record(side, x, is_resp=is_resp)
+                continue
+            byte = values[0]
+            if byte is None or (not side.record and byte != 1):
+                self._lose_records(side, x, event.dir)
+                self._add_turn(event, s, (event.seq + event.length - len(values)) % MOD, len(values))
+                side.lose()
+                return
+            pos = event.length - len(values)
+            side.record.append(byte)
+            values = values[1:]
+            have = len(side.record)
+            if have == 2 and not is_resp and byte == 1:
+                x = self._begin_request(event, s, (event.seq + max(pos - 1, 0)) % MOD)
+                x.row["request_framing"] = int(Framing.RECORDS)
+            elif have == 2 and is_resp and x is not None and not x.is_answering:
+                self._begin_response(x, event, (event.seq + max(pos - 1, 0)) % MOD, s)
+                x.row["response_framing"] = int(Framing.RECORDS)
+            if x is not None and have > 1:
+                extend(x, event, 2 if have == 2 else 1)
+            if have == 8:
+                n_content = int.from_bytes(side.record[4:6], "big")
+                side.kind, side.is_empty = side.record[1], n_content == 0
+                side.record_left = n_content + side.record[6]
+                side.record.clear()
+                if not is_resp and side.kind == 4 and x is not None and n_content and not x.has_pairs:
+                    x.has_pairs = True
+                    self._note_pairs(x, fastcgi_pairs(captured_of(values)[:n_content]))
+                if not side.record_left:
+                    self._end_record(side, x, is_resp=is_resp)
+        self.last_payload_ns = event.ts_ns
+
+    def _end_record(self, side, x, *, is_resp):
+        if x is None:
+            return
+        if is_resp and side.kind == 3:
+            x.response_done = True
+            if len(self.open) > 1:
+                self._hand_out()
+        elif not is_resp and side.kind == 5 and side.is_empty:
+            x.request_done = True
 
     # TLS.
 
@@ -560,7 +735,8 @@ class Conversation:
         seq = event.seq
         if side.is_lost:
             if not looks_like_tls(captured_of(values)):
-                if self.is_tls_application:
+                is_too_short = event.dir == ORIG and not self._is_asking() and len(values) < 34
+                if self.is_tls_application and not is_too_short:
                     self._add_turn(event, s, seq, len(values))
                     if event.dir == RESP:
                         side.lose()
@@ -572,12 +748,13 @@ class Conversation:
             if side.record_left and not side.record:
                 n = min(side.record_left, len(values))
                 side.record_left -= n
-                if side.record_counts:
+                if side.record_counts == "data":
+                    is_middle = len(values) == event.length and event.dir == ORIG
+                    if is_middle and self.open and self.open[-1].is_answering:
+                        self.open[-1].flags |= ExchangeFlag.EARLY_RESPONSE
                     self._add_turn(event, s, (event.seq + event.length - len(values)) % MOD, n)
-                elif event.dir == RESP and self.is_tls_application:
-                    x = self._answering()
-                    if x and not x.is_answering:
-                        self.keys.setdefault(Key.UNSOLICITED, event.frame)
+                elif event.dir == RESP and side.record_counts == "alert":
+                    self.keys.setdefault(Key.UNSOLICITED, event.frame)
                 values = values[n:]
                 continue
             byte, values = values[0], values[1:]
@@ -600,16 +777,60 @@ class Conversation:
         else:
             self._add_response_turn(event, s, seq, length)
 
+    def _is_asking(self):
+        """Whether a request may still be on its way."""
+        return bool(self.open) and not self.open[-1].is_answering
+
     def _record_counts(self, kind, length, direction):
+        """Return "data" for a record that counts, "alert" for one that closes, else nothing."""
+        if kind == 21 and self.is_tls_application:
+            return "alert"
         if kind != 23:
-            return False
+            return ""
         if self.is_tls_application:
-            return length > 19  # the shortest encrypted records are alerts
+            if length <= 19:
+                return "alert" if length == 19 else ""
+            least = 35 if self.is_tls_13 else 34
+            return "" if direction == ORIG and length < least and not self._is_asking() else "data"
         if direction == RESP:
             self.is_tls_13 = True
-            return False
+            return ""
         self.is_tls_application = True
-        return not self.is_tls_13
+        return "" if self.is_tls_13 or length < 34 else "data"
+
+
+def uwsgi_pairs(block):
+    """Yield the names and values of a uwsgi block, None where it ends within one."""
+    at = 0
+    while at < len(block):
+        fields = []
+        for _ in range(2):
+            length = int.from_bytes(block[at : at + 2], "little")
+            if at + 2 > len(block) or at + 2 + length > len(block):
+                yield None
+                return
+            fields.append(block[at + 2 : at + 2 + length])
+            at += 2 + length
+        yield tuple(fields)
+
+
+def fastcgi_pairs(block):
+    """Yield the names and values of FastCGI parameters, None where they end within one."""
+    at = 0
+    while at < len(block):
+        lengths = []
+        for _ in range(2):
+            size = 4 if block[at : at + 1] > b"\x7f" else 1
+            if at + size > len(block):
+                yield None
+                return
+            lengths.append(int.from_bytes(block[at : at + size], "big") & (0x7FFFFFFF if size == 4 else 0x7F))
+            at += size
+        if at + sum(lengths) > len(block):
+            yield None
+            return
+        yield block[at : at + lengths[0]], block[at + lengths[0] : at + sum(lengths)]
+        at += sum(lengths)
 
 
 def told_once(keys):

@@ -112,6 +112,8 @@ def looks_like_request(data, protocol):
     line, newline, _ = data[:2048].partition(b"\n")
     if not newline or (protocol == Protocol.HTTP1 and token.upper() in KNOWN):
         return token.upper() in KNOWN
+    if token.upper() in KNOWN and b"HTTP/" in line.upper():
+        return True
     version = VERSION.fullmatch(line.removesuffix(b"\r")[len(token) :])
     return version is not None and version[2] == b"1."
 
@@ -126,19 +128,31 @@ def looks_like_tls(data):
     return len(data) >= 3 and 20 <= data[0] <= 24 and data[1] == 3 and data[2] <= 4
 
 
-def detect_protocol(data):
-    """Return the Protocol of an originator's first bytes that are no HTTP/1 request."""
+def detect_protocol(data, length):
+    """Return the Protocol of an originator's first bytes that are no HTTP/1 request; `length` of them were sent."""
     if looks_like_tls(data):
         return Protocol.TLS
     if data[:5] == b"PRI *":
         return Protocol.HTTP2
     if len(data) >= 8 and data[:2] == b"\x01\x01" and data[4:6] == b"\0\x08":
         return Protocol.FASTCGI
-    if len(data) >= 6 and data[0] == data[3] == 0:
+    if len(data) >= 7 and data[0] == data[3] == 0:
         size = int.from_bytes(data[1:3], "little")
-        if 0 < int.from_bytes(data[4:6], "little") < min(size, 256):
+        if 0 < int.from_bytes(data[4:6], "little") < min(size, 256) and data[6:7].isupper():
             return Protocol.UWSGI
-    return Protocol.UNKNOWN
+    return Protocol.OPAQUE if len(data) >= min(length, 8) else Protocol.UNKNOWN
+
+
+def is_goodbye(data, length):
+    """Whether a whole message says goodbye in its protocol."""
+    if len(data) < length or not 2 <= length <= 64:
+        return False
+    if data in (b"\xe0\0", b"\x01\0\0\0\x01", b"X\0\0\0\x04"):
+        return True
+    if length > 2 and data[:1] == b"0" and length <= 14 and data[-2:] == b"B\0":
+        return True
+    line = data.rstrip(b"\r\n")
+    return length > 2 and line != data and re.split(rb"[ \n]", line)[-1].lower() in (b"quit", b"exit", b"logout")
 
 
 class Lost(Exception):  # noqa: N818 - it is no error that the framing of a message is lost

@@ -271,7 +271,13 @@ class Tracker:
         c.last_ts_ns = max(c.last_ts_ns, s.ts_ns)
         c.last_frame = frame
         c.ways.add((side, int(s.way)))
-        self._give_up_acknowledged(c, s.ts_ns)
+        is_answered = False
+        if side == ORIG and s.payload and s.flags & ACK and flow.is_certain and peer.zero is not None:
+            ahead = peer.offset_of(s.ack) - peer.next
+            is_answered = flow.offset_of(s.seq) == flow.next and 1 < ahead <= FAR
+        if is_answered:
+            self._acknowledge(c, side, peer, s)  # the next request: what it acknowledges answered the one before
+        self._give_up_acknowledged(c, s.ts_ns, RESP if is_answered else None)
         at = len(self.events)
         self.events.append(None)
         fate, delivered = self._fate_of(c, side, flow, peer, frame, s)
@@ -281,11 +287,11 @@ class Tracker:
             told = (frame, int(fate), delivered.offset, delivered.length, delivered.data, s.ts_ns, seq)
         self.events[at] = Event("SEGMENT", c.number, side, *told)
 
-    def _give_up_acknowledged(self, c, now_ns):
-        """Bytes acknowledged long enough ago are not coming any more."""
+    def _give_up_acknowledged(self, c, now_ns, impatient=None):
+        """Bytes acknowledged long enough ago are not coming any more; those of direction `impatient` at once."""
         for side, flow in enumerate(c.flows):
             since_ns = flow.unseen_since_ns
-            if since_ns is None or now_ns - since_ns <= PATIENCE_NS:
+            if since_ns is None or (now_ns - since_ns <= PATIENCE_NS and side != impatient):
                 continue
             flow.unseen_since_ns = None
             limit = flow.acked
@@ -459,6 +465,10 @@ class Tracker:
             is_told = flow.next > 0 or flow.acked is not None
             if not is_told or flow.offset_of(seq) < flow.next:
                 flow.zero = (seq - flow.next) % MOD
+            elif flow.offset_of(seq) == 1 and flow.next == 0 and flow.isn < 0 and not flow.fin and flow.n_frames > 1:
+                flow.zero = seq % MOD  # first seen by a keep-alive probe: nothing is missing
+                flow.acked -= 1
+                flow.unseen_since_ns = None
         start = flow.offset_of(seq)
         end = start + len(s.payload)
         piece = Piece(start, len(s.payload), s.payload[: s.captured], frame, s.ts_ns, s.ack)

@@ -1,0 +1,308 @@
+"""FastCGI and uwsgi: where a request ends, and what its parameters call it.
+
+Knows record headers and name-value pairs (FastCGI 1.0 sections 3.3, 3.4 and 5; the uwsgi protocol's packet header and
+block of variables); nothing of what an application answers.
+"""
+
+import numpy as np
+
+from pcapdiag.base.codes import Direction, ExchangeFlag, Framing, Method
+from pcapdiag.engine.compiler.policy import kernel
+from pcapdiag.engine.http.kernels.http_exchange import emit_exchange
+from pcapdiag.engine.http.kernels.http_head import copy_bytes, equals_folded, method_code
+from pcapdiag.engine.http.kernels.http_state import (
+    HOST_BYTES,
+    REQUEST_ID_BYTES,
+    ST_LOST,
+    ST_START,
+    TARGET_BYTES,
+)
+from pcapdiag.engine.http.kernels.http_turns import (
+    add_turn,
+    begin_request,
+    begin_response,
+    extend_message,
+    response_target,
+)
+
+BEGIN_REQUEST, END_REQUEST, PARAMS, STDIN, STDOUT, STDERR = 1, 3, 4, 5, 6, 7
+MAX_TYPE = 11
+HEADER_BYTES = 8
+RESP = Direction.RESP.value
+HOLE = int(ExchangeFlag.HOLE)
+
+
+def _name(text):
+    return np.frombuffer(text, dtype=np.uint8).copy()
+
+
+_METHOD = _name(b"request_method")
+_TARGET = _name(b"request_uri")
+_HOST = _name(b"http_host")
+_REQUEST_ID = _name(b"http_x_request_id")
+_CONTENT_LENGTH = _name(b"content_length")
+
+
+@kernel
+def _length_at(data, at, stop, is_uwsgi):
+    """Return the length of a name or value (uwsgi: 16 bits; FastCGI: 7 or 31) and what follows; -1 if it is cut off."""
+    if is_uwsgi:
+        if at + 2 > stop:
+            return np.int64(-1), at
+        return np.int64(data[at]) + (np.int64(data[at + 1]) << 8), at + 2
+    if at >= stop:
+        return np.int64(-1), at
+    first = np.int64(data[at])
+    if first < 128:
+        return first, at + 1
+    if at + 4 > stop:
+        return np.int64(-1), at
+    length = (first & 0x7F) << 24 | np.int64(data[at + 1]) << 16 | np.int64(data[at + 2]) << 8 | np.int64(data[at + 3])
+    return length, at + 4
+
+
+@kernel
+def _read_pairs(s, i, data, at, stop, is_uwsgi):
+    """Take method, target, host and request identifier from name-value pairs; return the announced content length.
+
+    -1 if the pairs were not all there, so that nobody knows; 0 if none was announced.
+    """
+    row = s.rows[i]
+    content_length = np.int64(0)
+    target_at = host_at = id_at = np.int64(-1)
+    target_len = host_len = id_len = np.int64(0)
+    is_whole = True
+    while at < stop:
+        if is_uwsgi:
+            n_name, name_at = _length_at(data, at, stop, True)
+            if n_name < 0 or name_at + n_name > stop:
+                is_whole = False
+                break
+            n_value, value_at = _length_at(data, name_at + n_name, stop, True)
+        else:
+            n_name, after = _length_at(data, at, stop, False)
+            if n_name < 0:
+                is_whole = False
+                break
+            n_value, name_at = _length_at(data, after, stop, False)
+            value_at = name_at + n_name
+        if n_value < 0 or value_at + n_value > stop:
+            is_whole = False
+            break
+        if equals_folded(data, name_at, n_name, _METHOD):
+            row["method"] = method_code(data, value_at, n_value)
+        elif equals_folded(data, name_at, n_name, _TARGET):
+            target_at = value_at
+            target_len = min(n_value, TARGET_BYTES)
+        elif equals_folded(data, name_at, n_name, _HOST):
+            host_at = value_at
+            host_len = min(n_value, HOST_BYTES)
+        elif equals_folded(data, name_at, n_name, _REQUEST_ID):
+            id_at = value_at
+            id_len = min(n_value, REQUEST_ID_BYTES)
+        elif equals_folded(data, name_at, n_name, _CONTENT_LENGTH):
+            content_length = np.int64(0)
+            for k in range(min(n_value, 18)):
+                digit = np.int64(data[value_at + k]) - ord("0")
+                if digit < 0 or digit > 9:
+                    is_whole = False
+                    break
+                content_length = content_length * 10 + digit
+        at = value_at + n_value
+    if row["text_offset"] < 0:
+        ctl = s.ctl[0]
+        row["text_offset"] = ctl["text_base"] + ctl["n_text"]
+        row["target_len"] = target_len
+        row["host_len"] = host_len
+        row["request_id_len"] = id_len
+        ctl["n_text"] += copy_bytes(data, target_at, target_len, s.text, ctl["n_text"])
+        ctl["n_text"] += copy_bytes(data, host_at, host_len, s.text, ctl["n_text"])
+        ctl["n_text"] += copy_bytes(data, id_at, id_len, s.text, ctl["n_text"])
+        s.opened[i]["text_done"] = 1
+    return content_length if is_whole else np.int64(-1)
+
+
+@kernel
+def feed_uwsgi(s, slot, event, data):
+    """Take in originator bytes of a uwsgi connection: it carries one request.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    event : record of columns.STREAM_EVENTS.dtype
+    data : ndarray of uint8, shape (n_byte,)
+        Where the delivered bytes lie.
+    """
+    c = s.conns[slot]
+    f = s.flows[2 * slot]
+    at = int(event["data_offset"])
+    length = np.int64(event["data_len"])
+    captured = np.int64(event["data_cap"])
+    i = np.int64(c["tail"])
+    if i < 0:
+        if c["n_exchanges"] > 0:
+            return
+        i = begin_request(s, slot, event, np.int64(0))
+        size = np.int64(data[at + 1]) + (np.int64(data[at + 2]) << 8)
+        stop = at + min(captured, 4 + size)
+        n_content = _read_pairs(s, i, data, at + 4, stop, True)
+        is_known = n_content >= 0 and captured >= 4 + size
+        s.rows[i]["request_framing"] = Framing.CONTENT_LENGTH.value if is_known else Framing.TURN.value
+        f["remaining"] = 4 + size + n_content if is_known else -1
+        if s.rows[i]["method"] < 0:
+            s.rows[i]["method"] = Method.NONE.value
+    extend_message(s, slot, i, event, length)
+    if f["remaining"] >= 0:
+        f["remaining"] = max(np.int64(0), f["remaining"] - length)
+        if f["remaining"] == 0:
+            s.opened[i]["request_done"] = 1
+    c["last_payload_ns"] = event["ts_ns"]
+
+
+@kernel
+def _lose_records(s, slot, i, direction):
+    """Take in that record headers cannot be found any more: only the other side can tell where a message ends."""
+    f = s.flows[2 * slot + direction]
+    f["state"] = ST_LOST
+    f["tls_header"] = 0
+    f["remaining"] = 0
+    if i >= 0 and direction == RESP:
+        s.rows[i]["response_framing"] = Framing.TURN.value
+    elif i >= 0:
+        s.rows[i]["request_framing"] = Framing.TURN.value
+
+
+@kernel
+def _end_record(s, slot, i, direction, kind, is_empty):
+    """Take in the end of a record: the last one of a request is empty, that of a response says so."""
+    if i < 0:
+        return
+    if direction == RESP and kind == END_REQUEST:
+        s.opened[i]["response_done"] = 1
+        if s.opened[i]["next"] >= 0:
+            emit_exchange(s, slot)
+    elif direction != RESP and kind == STDIN and is_empty:
+        s.opened[i]["request_done"] = 1
+
+
+@kernel
+def skip_in_record(s, slot, i, event):
+    """Skip a hole that lies inside one record; return whether it does.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    i : int
+        The exchange whose message it is, -1 for none.
+    event : record of columns.STREAM_EVENTS.dtype
+        The hole.
+
+    Returns
+    -------
+    bool
+        If not, the framing of this direction is lost.
+    """
+    direction = int(event["dir"])
+    f = s.flows[2 * slot + direction]
+    length = np.int64(event["data_len"])
+    is_begun = direction != RESP or (i >= 0 and s.opened[i]["has_response"])
+    if f["state"] != ST_LOST and f["tls_header"] == 0 and f["remaining"] > length and is_begun:
+        f["remaining"] -= length
+        if i >= 0:
+            s.rows[i]["flags"] = int(s.rows[i]["flags"]) | HOLE
+            extend_message(s, slot, i, event, length)
+        return True
+    _lose_records(s, slot, i, direction)
+    return False
+
+
+@kernel
+def feed_fastcgi(s, slot, event, data):
+    """Walk the FastCGI records of an event.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    event : record of columns.STREAM_EVENTS.dtype
+    data : ndarray of uint8, shape (n_byte,)
+        Where the delivered bytes lie.
+    """
+    c = s.conns[slot]
+    direction = int(event["dir"])
+    f = s.flows[2 * slot + direction]
+    at = int(event["data_offset"])
+    length = np.int64(event["data_len"])
+    captured = np.int64(event["data_cap"])
+    pos = np.int64(0)
+    if f["state"] == ST_LOST:
+        is_header = captured >= HEADER_BYTES and data[at] == 1 and 1 <= data[at + 1] <= MAX_TYPE
+        if not is_header or direction == RESP or data[at + 1] != BEGIN_REQUEST:
+            add_turn(s, slot, event, pos, length)
+            f["state"] = ST_LOST
+            return
+        f["state"] = ST_START
+        f["remaining"] = 0
+        f["tls_header"] = 0
+    while pos < length:
+        i = response_target(s, slot) if direction == RESP else np.int64(c["tail"])
+        if f["remaining"] > 0 and f["tls_header"] == 0:
+            n = min(f["remaining"], length - pos)
+            f["remaining"] -= n
+            if i >= 0:
+                extend_message(s, slot, i, event, n)
+            pos += n
+            if f["remaining"] == 0:
+                _end_record(s, slot, i, direction, int(f["tls_type"]), f["tls_counts"] == 1)
+            continue
+        if pos >= captured:
+            _lose_records(s, slot, i, direction)
+            add_turn(s, slot, event, pos, length - pos)
+            f["state"] = ST_LOST
+            return
+        byte = int(data[at + pos])
+        have = int(f["tls_header"])
+        n_new = np.int64(1)
+        if have == 0:
+            if byte != 1:
+                _lose_records(s, slot, i, direction)
+                add_turn(s, slot, event, pos, length - pos)
+                f["state"] = ST_LOST
+                return
+            f["remaining"] = 0
+            n_new = np.int64(0)  # counted when it is clear whose it is
+        elif have == 1:
+            f["tls_type"] = byte
+            n_new = np.int64(2)
+            if direction != RESP and byte == BEGIN_REQUEST:
+                i = np.int64(begin_request(s, slot, event, max(pos - 1, np.int64(0))))
+                s.rows[i]["request_framing"] = Framing.RECORDS.value
+            elif direction == RESP and i >= 0 and not s.opened[i]["has_response"]:
+                begin_response(s, slot, i, event, max(pos - 1, np.int64(0)))
+                s.rows[i]["response_framing"] = Framing.RECORDS.value
+        elif have == 4:
+            f["remaining"] = byte << 8
+        elif have == 5:
+            f["remaining"] += byte
+        elif have == 6:
+            f["tls_counts"] = 1 if f["remaining"] == 0 else 0
+            f["content_length"] = f["remaining"]
+            f["remaining"] += byte
+        if i >= 0 and n_new > 0:
+            extend_message(s, slot, i, event, n_new)
+        have += 1
+        pos += 1
+        if have == HEADER_BYTES:
+            have = 0
+            kind = int(f["tls_type"])
+            if direction != RESP and kind == PARAMS and i >= 0 and f["content_length"] > 0:
+                stop = at + min(captured, pos + f["content_length"])
+                if s.rows[i]["text_offset"] < 0:
+                    _read_pairs(s, i, data, at + pos, stop, False)
+            if f["remaining"] == 0:
+                f["tls_header"] = 0
+                _end_record(s, slot, i, direction, kind, f["tls_counts"] == 1)
+        f["tls_header"] = have
+    c["last_payload_ns"] = event["ts_ns"]

@@ -1,0 +1,221 @@
+"""Failures that the logs of the capture's time know and no packet of the capture shows, by why it cannot show them.
+
+Unix sockets, other interfaces and addresses, what the proxy's machine refused before a packet left: a capture without a
+loss does not mean that nothing failed. Whatever may be a failure that packets do show is none of these. Knows joined
+entries and the access log, neither files nor findings.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from pcapdiag.base.units import NS_PER_S
+from pcapdiag.proxy.join.ledger import EntryVerdict, OutsideFailure, OutsideKind, WireVerdict
+from pcapdiag.proxy.join.pairs import normalize_peer
+from pcapdiag.proxy.join.places import Place
+from pcapdiag.proxy.join.symptoms import FOUND_NO_PEER, Symptom
+from pcapdiag.proxy.logs.entries import LogKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pcapdiag.proxy.join.access import AccessLinks
+    from pcapdiag.proxy.join.attempts import AccessTry, LoggedTry
+    from pcapdiag.proxy.join.ledger import JoinedEntry, JoinedTry
+    from pcapdiag.proxy.join.places import CaptureSpan, Span
+    from pcapdiag.proxy.logs.entries import AccessEntry, ErrorEntry
+
+MOST_OUTSIDE = 50_000
+_QUARTER_NS = 900 * NS_PER_S
+_MOST_ZONES_NS = 15 * 3600 * NS_PER_S
+ID_MISSING = "no try of the capture carries its request id: its packets are missing"
+"""Why an entry has no try, where that is certain."""
+_UPGRADED = "proxying upgraded"
+_BESIDE_S = 2
+"""[s] How far the entry of a request may be from its line in the access log."""
+
+
+def list_outside(
+    logged: Sequence[LoggedTry],
+    joined: Sequence[JoinedEntry],
+    tries: Sequence[JoinedTry],
+    accesses: tuple[Sequence[AccessTry], Sequence[AccessEntry], AccessLinks],
+    span: CaptureSpan,
+    time: Span,
+) -> tuple[OutsideFailure, ...]:
+    """Return what only the logs tell of.
+
+    Parameters
+    ----------
+    logged : sequence of LoggedTry
+        The tries of the error log; their positions are those of `joined`.
+    joined : sequence of JoinedEntry
+        Entries with their verdicts, placed.
+    tries : sequence of JoinedTry
+        Failed tries on the wire.
+    accesses : tuple
+        Tries and lines of the access log that were kept, and what they were linked with.
+    span : CaptureSpan
+        What the capture covers.
+    time : Span
+        Its time by the error log's clock.
+
+    Returns
+    -------
+    tuple of OutsideFailure
+        As in the logs, entries of the error log first.
+    """
+    if span.first_ns < 0:
+        return ()
+    free = Counter(t.wire.peer for t in tries if t.verdict is not WireVerdict.LOGGED)
+    found = list(_of_entries(logged, joined, span, time))
+    found += _of_accesses(joined, *accesses, span)
+    seen: list[OutsideFailure] = []
+    unseen = Counter(f.peer for f in found if f.kind is OutsideKind.UNMATCHED)
+    for failure in found[:MOST_OUTSIDE]:
+        # Where the wire has as many failures that no entry tells of, these are likely those.
+        if failure.kind is OutsideKind.UNMATCHED and free[failure.peer] >= unseen[failure.peer]:
+            continue
+        seen.append(failure)
+    return tuple(seen)
+
+
+def _of_entries(
+    logged: Sequence[LoggedTry], joined: Sequence[JoinedEntry], span: CaptureSpan, time: Span
+) -> Iterator[OutsideFailure]:
+    for attempt in logged:
+        entry_at = next((p for p in attempt.entries if joined[p].entry == attempt.head), attempt.entries[0])
+        j = joined[entry_at]
+        kind = _kind(attempt, j, span)
+        if kind is None:
+            continue
+        place = time.place(j.entry.ts_s)
+        if place not in {Place.INSIDE, Place.UNKNOWN}:
+            continue
+        is_placed = place is Place.INSIDE
+        if kind is OutsideKind.NO_PEER and is_placed:
+            continue
+        ts_ns = time.to_capture(j.entry.ts_s)
+        fits, is_likely = (True, True) if is_placed else _may_be_inside(ts_ns, span)
+        if fits:
+            yield _failure(kind, j.entry, ts_ns, is_placed=is_placed, is_likely=is_likely)
+
+
+def _kind(attempt: LoggedTry, j: JoinedEntry, span: CaptureSpan) -> OutsideKind | None:
+    entry = j.entry
+    peer = normalize_peer(entry.upstream_peer)
+    if j.verdict is EntryVerdict.EXPLAINED or j.is_elsewhere or j.candidates:
+        return None
+    if entry.upstream_peer.startswith("unix:"):
+        return OutsideKind.UNIX_SOCKET
+    if attempt.symptom is Symptom.ABORTED or entry.action.startswith(_UPGRADED):
+        # A client that went away is no failure of the upstream, and an upgraded connection that ended is no request.
+        return None
+    if attempt.symptom is Symptom.NO_PACKETS:
+        if entry.kind in FOUND_NO_PEER:
+            return OutsideKind.NO_PEER
+        return OutsideKind.UNRESOLVED if entry.kind is LogKind.RESOLVE_FAILED else OutsideKind.NOTHING_SENT
+    if not peer:
+        return None
+    if peer not in span.peers:
+        return OutsideKind.OTHER_PEER
+    return OutsideKind.NOT_SEEN if j.reason == ID_MISSING else OutsideKind.UNMATCHED
+
+
+def _may_be_inside(ts_ns: int, span: CaptureSpan) -> tuple[bool, bool]:
+    """Tell whether a stamp of unknown zone may be of the capture's time, and whether that is more than chance."""
+
+    def is_inside(at_ns: int) -> bool:
+        return span.first_ns - NS_PER_S < at_ns <= span.last_ns
+
+    if is_inside(ts_ns):
+        return True, True
+    lasted = span.last_ns - span.first_ns
+    if abs(ts_ns - span.first_ns) > _MOST_ZONES_NS + lasted:
+        return False, False
+    behind = (ts_ns - span.first_ns + NS_PER_S) % _QUARTER_NS
+    return behind <= lasted + NS_PER_S, lasted * 10 <= _QUARTER_NS
+
+
+def _failure(kind: OutsideKind, entry: ErrorEntry, ts_ns: int, *, is_placed: bool, is_likely: bool) -> OutsideFailure:
+    return OutsideFailure(
+        kind=kind,
+        peer=normalize_peer(entry.upstream_peer),
+        ts_ns=ts_ns,
+        path=entry.path,
+        line=entry.line,
+        client=entry.client,
+        method=entry.method,
+        target=entry.target,
+        host=entry.host,
+        is_placed=is_placed,
+        is_likely=is_likely,
+    )
+
+
+def _of_accesses(
+    joined: Sequence[JoinedEntry],
+    tries: Sequence[AccessTry],
+    lines: Sequence[AccessEntry],
+    links: AccessLinks,
+    span: CaptureSpan,
+) -> list[OutsideFailure]:
+    """Return the requests of the access log that failed, and whose failure neither packets nor error log explain."""
+    told = {(tries[p].access.path, tries[p].access.line) for p in (*links.of_logged.values(), *links.of_wire.values())}
+    entries: dict[tuple[int, str, str], list[int]] = {}
+    for j in joined:
+        entries.setdefault((j.entry.log_conn, j.entry.method, j.entry.target), []).append(j.entry.ts_s)
+        entries.setdefault((-1, j.entry.method, j.entry.target), []).append(j.entry.ts_s)
+    clock = links.to_wire
+    ahead_ns = clock.offset_ns if clock is not None else 0
+    # The entry of a request stands in the zone of its own log; against the access log only seconds of an hour count.
+    found = []
+    for line in lines:
+        at_ns = line.ts_ns - ahead_ns
+        last = line.tries[-1] if line.tries else None
+        if line.status < 500 or last is None or (line.path, line.line) in told:
+            continue
+        if not span.first_ns <= at_ns <= span.last_ns:
+            continue
+        stamps = entries.get((line.log_conn, line.method, line.target), ())
+        if any(_is_same_moment(stamp, line.ts_ns // NS_PER_S) for stamp in stamps):
+            continue
+        peer = normalize_peer(last.addr)
+        kind = _kind_of_line(line, peer, span)
+        if kind is None:
+            continue
+        found.append(
+            OutsideFailure(
+                kind=kind,
+                peer=peer,
+                ts_ns=at_ns,
+                path=line.path,
+                line=line.line,
+                client=line.client,
+                method=line.method,
+                target=line.target,
+                host=line.host,
+                status=line.status,
+            )
+        )
+    return found
+
+
+def _is_same_moment(stamp_s: int, at_s: int) -> bool:
+    """Tell whether two stamps agree but for the zone."""
+    apart = (stamp_s - at_s + _BESIDE_S) % 900
+    return apart <= 2 * _BESIDE_S
+
+
+def _kind_of_line(line: AccessEntry, peer: str, span: CaptureSpan) -> OutsideKind | None:
+    last = line.tries[-1]
+    if last.addr.startswith("unix:"):
+        return OutsideKind.UNIX_SOCKET
+    if ":" not in last.addr:
+        # The name of a block: no peer was left, which only the error log tells more of.
+        return None
+    if peer not in span.peers:
+        return OutsideKind.OTHER_PEER
+    is_answer = last.status >= 500 and (last.header_time_ns >= 0 or last.status not in {502, 504})
+    return OutsideKind.ANSWERED if is_answer else OutsideKind.UNMATCHED

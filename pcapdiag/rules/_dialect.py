@@ -1,0 +1,184 @@
+"""The language of advice: settings of the proxy and of the server that are there, by their own names.
+
+What they are is told by the configuration, the logs and the Server field; where nothing tells, no setting is assumed
+to be there, and several are named as what they are: examples.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pcapdiag.base.codes import Protocol
+from pcapdiag.base.units import NS_PER_S, about
+from pcapdiag.proxy.conf.settings import ProxyKind
+from pcapdiag.proxy.conf.values import nginx_time
+
+if TYPE_CHECKING:
+    from pcapdiag.analysis.model import Analysis, Connection
+
+_NGINX_DEFAULT_NS = 60 * NS_PER_S
+"""keepalive_timeout of nginx's upstream block (ngx_http_upstream_keepalive_module), where none is set."""
+
+_FAMILY = (
+    "APISIX keepalive_pool.idle_timeout, ingress-nginx upstream-keepalive-timeout, Kong upstream_keepalive_idle_timeout"
+)
+_ONLY_HIDES = "A retry hides it for requests that may be sent twice"
+
+
+def proxy_kind(analysis: Analysis) -> ProxyKind | None:
+    """Return what the proxy is; None where neither configuration nor logs tell."""
+    return analysis.settings.kind if analysis.settings is not None else analysis.proxy_kind
+
+
+def pool_default_ns(analysis: Analysis) -> int:
+    """[ns] Return how long the proxy keeps idle connections if nothing else is set; -1 where that is not known."""
+    return _NGINX_DEFAULT_NS if proxy_kind(analysis) is ProxyKind.NGINX and analysis.settings is None else -1
+
+
+def is_pool_exact(analysis: Analysis) -> bool:
+    """Tell whether the proxy has a limit after which it never uses an idle connection; HAProxy only thins them out."""
+    return proxy_kind(analysis) is not ProxyKind.HAPROXY
+
+
+def limit_pool(analysis: Analysis, peer: str, limit_ns: int) -> str:
+    """Return how to keep idle connections to a peer no longer than `limit_ns`, as the first half of a sentence."""
+    kind = proxy_kind(analysis)
+    if kind is ProxyKind.NGINX:
+        return f"At the proxy, in the upstream block of {peer}: keepalive_timeout {nginx_time(limit_ns)};"
+    if kind is ProxyKind.APACHE:
+        seconds = limit_ns // NS_PER_S
+        if not seconds:
+            return f"At the proxy (Apache httpd), where {peer} is named: disablereuse=On,"
+        return f"At the proxy (Apache httpd), on the ProxyPass or BalancerMember line of {peer}: ttl={seconds},"
+    if kind is ProxyKind.HAPROXY:
+        return (
+            f"At the proxy (HAProxy), on the server line of {peer}: pool-purge-delay {_haproxy_time(limit_ns // 2)}"
+            f" makes the race rarer: each time it is up half of what was idle is closed, so that few connections get"
+            f" older than {about(limit_ns)};"
+        )
+    if kind is None:
+        example = f"in nginx: keepalive_timeout {nginx_time(limit_ns)}; in the upstream block"
+        return f"At the proxy: an idle limit of {about(limit_ns)} for connections to {peer} ({example}),"
+    return f"At the proxy ({kind.value}): {_KEYS[kind]} {max(limit_ns // NS_PER_S, 1)} for {peer},"
+
+
+_KEYS = {
+    ProxyKind.APISIX: "keepalive_pool.idle_timeout",
+    ProxyKind.INGRESS_NGINX: "upstream-keepalive-timeout",
+    ProxyKind.KONG: "upstream_keepalive_idle_timeout",
+}
+
+
+def pool_setting(analysis: Analysis) -> str:
+    """Return the name of what limits how long the proxy keeps idle connections."""
+    kind = proxy_kind(analysis)
+    if kind is ProxyKind.NGINX:
+        return "keepalive_timeout in the upstream block"
+    if kind is ProxyKind.APACHE:
+        return "ttl on the ProxyPass or BalancerMember line"
+    if kind is ProxyKind.HAPROXY:
+        return "pool-purge-delay on the server line"
+    if kind is None:
+        return "the proxy's idle limit for upstream connections (in nginx: keepalive_timeout in the upstream block)"
+    return _KEYS[kind]
+
+
+def elsewhere(analysis: Analysis) -> str:
+    """Return the names of the pool's limit in other proxies, as a sentence; empty where the proxy is another one."""
+    kind = proxy_kind(analysis)
+    if kind not in {None, ProxyKind.NGINX}:
+        return ""
+    others = "" if kind is ProxyKind.NGINX else ", Apache httpd ttl, HAProxy pool-purge-delay"
+    return f"The same setting elsewhere: {_FAMILY}{others}."
+
+
+def keep_probing(analysis: Analysis) -> str:
+    """Return how to let the proxy's kernel probe idle connections to upstreams."""
+    kind = proxy_kind(analysis)
+    if kind is ProxyKind.APACHE:
+        return "keepalive=On on the ProxyPass line"
+    if kind is ProxyKind.HAPROXY:
+        return "option srvtcpka"
+    return "proxy_socket_keepalive on;" if kind is ProxyKind.NGINX else "TCP keep-alive probes"
+
+
+def not_a_cure(analysis: Analysis) -> str:
+    """Return what hides the race and does not cure it."""
+    kind = proxy_kind(analysis)
+    if kind is ProxyKind.HAPROXY:
+        return (
+            f"{_ONLY_HIDES}: retry-on empty-response conn-failure, with http-request disable-l7-retry for those that"
+            " must not. http-reuse safe never sends the first request of a client on a kept connection."
+        )
+    if kind is ProxyKind.APACHE:
+        return (
+            "SetEnv proxy-initial-not-pooled 1 never sends the first request of a client on a kept connection; the"
+            " later ones still may be lost."
+        )
+    if kind is None:
+        return f"{_ONLY_HIDES}; it does not cure it."
+    text = f"{_ONLY_HIDES}; nginx does not retry POST, LOCK and PATCH once they were sent."
+    if kind is ProxyKind.NGINX:
+        return f"max_fails=0 does not cure it: it only keeps the peer in rotation. {text}"
+    return text
+
+
+def retries(analysis: Analysis) -> str:
+    """Return which requests a retry serves elsewhere, as a sentence."""
+    kind = proxy_kind(analysis)
+    if kind is ProxyKind.NGINX:
+        return (
+            "Requests that may be sent twice can be retried: proxy_next_upstream error timeout (the default) does so"
+            " for all but POST, LOCK and PATCH."
+        )
+    if kind is ProxyKind.HAPROXY:
+        return "Requests that may be sent twice can be retried: retry-on empty-response conn-failure."
+    return "Requests that may be sent twice can be retried."
+
+
+def _haproxy_time(value_ns: int) -> str:
+    seconds = value_ns // NS_PER_S
+    return f"{seconds}s" if seconds else f"{max(value_ns // 1_000_000, 1)}ms"
+
+
+class ServerWords(NamedTuple):
+    """A server's own names for what ends its workers, and whether one has to say that it is an example."""
+
+    timeout: str
+    restart: str
+
+
+_SERVERS = (
+    ("gunicorn", ServerWords("gunicorn --timeout", "gunicorn --max-requests")),
+    ("uvicorn", ServerWords("", "uvicorn --limit-max-requests")),
+    ("hypercorn", ServerWords("", "hypercorn --max-requests")),
+    ("waitress", ServerWords("", "")),
+    ("puma", ServerWords("puma worker_timeout", "")),
+    ("phusion", ServerWords("passenger_max_request_time", "passenger_max_requests")),
+    ("apache", ServerWords("Apache Timeout", "Apache MaxConnectionsPerChild")),
+    ("openresty", ServerWords("", "nginx reloads")),
+    ("nginx", ServerWords("", "nginx reloads")),
+    ("unicorn", ServerWords("unicorn timeout", "")),
+)
+_BY_PROTOCOL = {
+    Protocol.FASTCGI: ServerWords("php-fpm request_terminate_timeout", "php-fpm pm.max_requests"),
+    Protocol.UWSGI: ServerWords("uWSGI harakiri", "uWSGI max-requests"),
+}
+_NOT_TOLD = ServerWords("for example gunicorn --timeout, php-fpm request_terminate_timeout", "")
+
+
+def server_words(connection: Connection) -> ServerWords:
+    """Return what ends the workers of the server at the other end of a connection, in its own words.
+
+    Parameters
+    ----------
+    connection : Connection
+        Its protocol and Server field tell; where they do not, examples stand.
+    """
+    of_protocol = _BY_PROTOCOL.get(connection.protocol)
+    if of_protocol is not None:
+        return of_protocol
+    field = connection.server.lower()
+    if not field:
+        return _NOT_TOLD
+    return next((words for token, words in _SERVERS if token in field), ServerWords("", ""))

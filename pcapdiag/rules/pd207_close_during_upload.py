@@ -1,0 +1,140 @@
+"""PD207: the upstream answered or closed before the request was whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pcapdiag.base.codes import ExchangeFlag, Key
+from pcapdiag.base.findings import Confidence, Severity
+from pcapdiag.base.units import count_of
+from pcapdiag.proxy.join.ledger import EntryVerdict
+from pcapdiag.proxy.join.symptoms import BODY
+from pcapdiag.rules._claim import Claim
+from pcapdiag.rules._rule import CauseRule, Group, GroupText
+from pcapdiag.rules._wire import (
+    certainty,
+    is_closed_by_upstream,
+    is_partly_acknowledged,
+    is_reset_by_middlebox,
+    upstream_closing,
+    upstream_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pcapdiag.analysis.model import Analysis, Loss
+
+_CLOSED = ""
+_ANSWER_LOST = "answer-lost"
+_MAY_BE_LOST = "answer-may-be-lost"
+
+
+class CloseDuringUpload(CauseRule):
+    """The upstream's closing, or an answer and then its closing, came while the request was still being sent.
+
+    What it looks for
+    -----------------
+    A FIN or RST of the upstream that acknowledges a part of the request only. Or an answer that began before the
+    request was whole, and then the upstream's FIN or RST: bytes that it had not read make its closing a RST, and a RST
+    can throw away the answer before the proxy has read it.
+
+    Why it matters
+    --------------
+    An early 401 or 413, a limit of the upload, an application that does not read the body. nginx logs `writev() failed
+    (32: Broken pipe)` or `(104: Connection reset by peer) while sending request to upstream` and answers 502; the
+    status that the upstream meant never reaches the client.
+
+    Evidence
+    --------
+    The acknowledgement number of the FIN or RST, which lies inside the request; the early answer with its frame.
+    Whether the proxy read such an answer, packets do not show: its log does. Without a log it is a warning.
+
+    When it is wrong
+    ----------------
+    Where the capture lacks the rest of the request.
+
+    Remedy
+    ------
+    Let the upstream read the request to its end before it closes (a lingering close), or let the proxy know the limit
+    first: `client_max_body_size` in nginx below the upstream's own.
+
+    References
+    ----------
+    RFC 9112 section 9.6 (closing in stages, so that the answer is not lost), RFC 1122 section 4.2.2.13, RFC 9110
+    section 10.1.1 (`Expect: 100-continue`).
+    """
+
+    code = "PD207"
+    name = "close-during-upload"
+    title = "The upstream answered or closed before the request was whole"
+    severity = Severity.ERROR
+    needs = ("both directions",)
+    helped_by = ("error log and access log",)
+    supersedes = ("PD201", "PD202", "PD105", "PD106")
+
+    def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
+        """Yield requests that were not whole when the upstream closed, and early answers that were lost or may be."""
+        for loss in analysis.losses:
+            if loss.is_connect or not is_partly_acknowledged(loss) or not is_closed_by_upstream(loss):
+                continue
+            closing = upstream_closing(loss)
+            if is_reset_by_middlebox(analysis, loss, upstream_of(analysis, loss)):
+                continue
+            if closing is None or loss.crossing is not None or loss.flags & ExchangeFlag.HOLE:
+                continue
+            texts = {closing.key: f"{closing.kind_name} with only a part of the request acknowledged"}
+            yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), _CLOSED, closing, texts)
+        told = _told(analysis)
+        for loss in analysis.early:
+            closing = loss.keys.get(Key.RESP_RST) or loss.keys.get(Key.RESP_FIN)
+            texts = {Key.RESPONSE: "the answer begins before the request is whole"}
+            if analysis.log is None:
+                yield loss, Claim(Confidence.POSSIBLE, _MAY_BE_LOST, closing, texts)
+            elif (loss.connection.conn, loss.depth) in told:
+                yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), _ANSWER_LOST, closing, texts)
+
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:  # noqa: ARG002 - the same signature for all
+        """Return the words of a finding."""
+        n = len(group.losses)
+        requests = count_of(n, "request")
+        statuses = sorted({loss.status_code for loss in group.losses if loss.status_code > 0})
+        status = f" ({', '.join(map(str, statuses))})" if statuses else ""
+        remedy = (
+            f"Let {group.subject} read a request to its end before it closes (a lingering close), or refuse it sooner:"
+            " a limit of the body's size at the proxy (client_max_body_size in nginx) not above the upstream's own, and"
+            " authentication before the upload. Its own log says which limit or which error it was."
+        )
+        early = f"{group.subject} answered {requests}{status} before {'it was' if n == 1 else 'they were'} whole"
+        if group.group == _CLOSED:
+            return GroupText(
+                message=f"{group.subject} closed while {requests} {'was' if n == 1 else 'were'} still being sent: its"
+                " closing acknowledges only a part.",
+                refuted_by="A closing that acknowledges the whole request.",
+                remedy=remedy,
+            )
+        if group.group == _ANSWER_LOST:
+            lost = "that answer" if n == 1 else "those answers"
+            return GroupText(
+                message=f"{early} and closed; the proxy lost {lost}, its log says.",
+                refuted_by="The upstream's status in the access log.",
+                remedy=remedy,
+            )
+        answers = "the answer" if n == 1 else "the answers"
+        return GroupText(
+            message=f"{early} and closed: {answers} may have been lost. The proxy's log would tell.",
+            refuted_by="The upstream's status in the proxy's access log: then it was read.",
+            remedy=remedy,
+            severity=Severity.WARNING,
+            confidence_at_most=Confidence.POSSIBLE,
+        )
+
+
+def _told(analysis: Analysis) -> set[tuple[int, int]]:
+    """Return the tries that the proxy's error log calls failed before their answer was read."""
+    entries = analysis.log.entries if analysis.log is not None else ()
+    return {
+        joined.wire.key
+        for joined in entries
+        if joined.wire is not None and joined.verdict is EntryVerdict.EXPLAINED and joined.entry.action != BODY
+    }

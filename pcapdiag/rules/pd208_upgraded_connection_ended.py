@@ -1,0 +1,115 @@
+"""PD208: a connection that had been upgraded ended."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pcapdiag.analysis.losses import to_connection
+from pcapdiag.base.codes import ClosingKind, Direction, Leg, Protocol
+from pcapdiag.base.findings import Confidence, Occurrence, RuleFacts, Severity
+from pcapdiag.base.units import count_of
+from pcapdiag.rules._rule import GroupText, Rule
+from pcapdiag.rules._words import duration_range
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pcapdiag.analysis.model import Analysis, Connection
+    from pcapdiag.base.findings import Finding
+
+_MOST = 10_000
+
+
+class UpgradedConnectionEnded(Rule):
+    """A WebSocket or tunnel ended: by whom, how, and after which silence.
+
+    What it looks for
+    -----------------
+    Connections to upstreams that switched protocols (101, or 2xx to CONNECT) and then ended by FIN or RST.
+
+    Why it matters
+    --------------
+    It explains `recv() failed (104: Connection reset by peer) while proxying upgraded connection` and clients that
+    reconnect. No request is lost: such a connection has none any more.
+
+    Evidence
+    --------
+    The first closing segment, its sender, and the time since the last byte in either direction.
+
+    When it is wrong
+    ----------------
+    It claims no failure. Where the last bytes are missing from the capture, the silence is shorter than it says.
+
+    Remedy
+    ------
+    Connections that end after the same silence met a timer: heartbeats more often than that, or a longer timeout where
+    that timer is (`proxy_read_timeout` counts for both directions of an upgraded connection).
+
+    References
+    ----------
+    RFC 6455 section 5.5.2 (ping), nginx "WebSocket proxying".
+    """
+
+    code = "PD208"
+    name = "upgraded-connection-ended"
+    title = "Upgraded connections ended"
+    severity = Severity.INFO
+    needs = ("HTTP/1 in the clear",)
+    facts = RuleFacts(settings=("_read_timeout",))
+
+    def check(self, analysis: Analysis) -> Iterator[Finding]:
+        """Yield one finding per upstream, side and kind of closing."""
+        table = analysis.connections
+        ended = (
+            (analysis.legs == Leg.UPSTREAM)
+            & (table["protocol"] == Protocol.UPGRADED)
+            & (table["closing_kind"] != ClosingKind.NONE)
+        )
+        groups: dict[tuple[str, Direction, ClosingKind], list[tuple[Connection, int]]] = defaultdict(list)
+        for conn in np.flatnonzero(ended)[:_MOST].tolist():
+            who = to_connection(table.rows[conn], analysis.texts)
+            silence = int(table.rows[conn]["idle_at_close_ns"])
+            groups[str(who.resp), who.first_closer, who.closing_kind].append((who, silence))
+        for (subject, closer, kind), members in groups.items():
+            side = "proxy" if closer is Direction.ORIG else "upstream"
+            occurrences = tuple(_occurrence(who, silence, kind) for who, silence in members)
+            words = _words(subject, side, kind.name, [silence for _, silence in members])
+            yield self.finding(subject, words, occurrences, Confidence.CONFIRMED, f"{side}-{kind.name.lower()}")
+
+
+def _words(subject: str, side: str, kind: str, silences: list[int]) -> GroupText:
+    n = len(silences)
+    after = duration_range(silences)
+    by = subject if side == "upstream" else "the proxy"
+    silence = f", after a silence of {after}" if after != "unknown" else ""
+    return GroupText(
+        message=(
+            f"{count_of(n, 'upgraded connection')} to {subject} ended by a {kind} of {by}{silence}. No request is lost."
+        ),
+        refuted_by="Bytes on such a connection after that closing.",
+        remedy=(
+            "If clients should have stayed: a silence that is always the same is a timer. Send heartbeats more often"
+            " than that, or raise the timeout on the side that closed (nginx: proxy_read_timeout and"
+            " proxy_send_timeout of that location)."
+        ),
+    )
+
+
+def _occurrence(who: Connection, silence_ns: int, kind: ClosingKind) -> Occurrence:
+    return Occurrence(
+        conn=who.conn,
+        depth=max(who.n_exchanges - 1, 0),
+        uid=who.uid,
+        orig=str(who.orig),
+        resp=str(who.resp),
+        request_frame=who.first_frame,
+        request_ts_ns=who.first_ts_ns,
+        idle_before_ns=silence_ns,
+        method="",
+        target="",
+        closing_frame=who.closing_frame,
+        closing_kind=kind.name,
+    )

@@ -1,0 +1,236 @@
+"""PD403: the upstream itself answered with an error of its own."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcapdiag.analysis.losses import to_connection
+from pcapdiag.base.codes import Direction, Leg, Method, Outcome, Protocol, TcpFlag
+from pcapdiag.base.findings import Confidence, Evidence, Finding, Occurrence, RuleFacts, Severity
+from pcapdiag.base.units import about, count_of, format_ts_ns
+from pcapdiag.privacy.escape import shorten
+from pcapdiag.rules._evidence import MOST_WITH_EVIDENCE
+from pcapdiag.rules._rule import GroupText, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pcapdiag.analysis.model import Analysis, Connection
+
+    Rows = np.ndarray[Any, Any]
+
+_MOST_SHOWN = 2_000
+"""Occurrences that are kept of one finding; all are counted."""
+_MOST_SERVER = 60
+_WHAT = {
+    500: "an error that the application did not handle",
+    501: "a method that it does not know",
+    502: "usually it passes requests on itself, and what is behind it failed: look there next",
+    503: "overload, maintenance, or a balancer whose own servers are all down",
+    504: "usually it passes requests on itself, and what is behind it did not answer in time: look there next",
+    507: "no room left",
+}
+
+
+class UpstreamErrorResponse(Rule):
+    """The upstream answered, and its answer was an error of its own (status 500 to 599).
+
+    What it looks for
+    -----------------
+    Whole or begun HTTP/1 responses of upstreams with a status of 500 or above, by upstream and status. Answers of the
+    proxy to its clients do not count.
+
+    Why it matters
+    --------------
+    The client sees the same 5xx as after a lost request, but nothing was lost: the proxy passed on what it was given.
+    Whoever looks for closed connections looks at the wrong place.
+
+    Evidence
+    --------
+    Request and response with its status, the Server field of the connection, when it began, and how many of the
+    answers since then were such errors.
+
+    When it is wrong
+    ----------------
+    The status is a fact; who wrote it is not always: something between the capture point and the application (a
+    balancer, a service mesh) may answer in its place. The Server field names who answered first on the connection.
+
+    Remedy
+    ------
+    Read the upstream's own log for that status and time. No timer at the proxy changes it.
+
+    References
+    ----------
+    RFC 9110 section 15.6 (server error), section 10.2.4 (Server).
+    """
+
+    code = "PD403"
+    name = "upstream-error-response"
+    title = "The upstream itself answered with an error"
+    severity = Severity.WARNING
+    needs = ("HTTP/1 responses that can be read",)
+    helped_by = ("the Server field",)
+    since = "0.1"
+    facts = RuleFacts()
+
+    def missing(self, analysis: Analysis) -> str:
+        """Return why no status could be read."""
+        for chunk in analysis.exchanges.chunks():
+            if (_is_mine(analysis, chunk.rows) & (chunk["status_code"] >= 0)).any():
+                return ""
+        return "no status of a response could be read: only HTTP/1 in the clear shows it"
+
+    def check(self, analysis: Analysis) -> Iterator[Finding]:
+        """Yield one finding per upstream and status."""
+        found = _collect(analysis)
+        if not found:
+            return
+        others = _answers(analysis, found)
+        for (peer, status), group in found.items():
+            words = _words(peer, status, group, others[peer, status])
+            finding = self.finding(peer, words, group.shown, Confidence.LIKELY, str(status))
+            yield replace(finding, count=group.count, last_ts_ns=group.last_ts_ns)
+
+
+@dataclass(slots=True)
+class _Group:
+    """The errors of one status that one upstream answered."""
+
+    count: int = 0
+    first_ts_ns: int = -1
+    last_ts_ns: int = -1
+    shown: list[Occurrence] = field(default_factory=list)
+    servers: Counter[str] = field(default_factory=Counter)
+
+
+def _is_mine(analysis: Analysis, rows: Rows) -> Any:
+    """Tell which exchanges are HTTP/1 with an upstream, both halves seen, and no loss of their own."""
+    return (
+        (analysis.legs[rows["conn"]] == Leg.UPSTREAM)
+        & (rows["protocol"] == Protocol.HTTP1)
+        & (rows["request_ts_ns"] >= 0)
+        & ((rows["outcome"] == Outcome.ANSWERED) | (rows["outcome"] == Outcome.PENDING))
+    )
+
+
+def _collect(analysis: Analysis) -> dict[tuple[str, int], _Group]:
+    groups: dict[tuple[str, int], _Group] = defaultdict(_Group)
+    known: dict[int, Connection] = {}
+    for chunk in analysis.exchanges.chunks():
+        status = chunk["status_code"]
+        rows = chunk.rows[_is_mine(analysis, chunk.rows) & (status >= 500) & (status < 600)]
+        for row in rows[np.argsort(rows["request_ts_ns"], kind="stable")]:
+            conn = int(row["conn"])
+            if conn not in known:
+                known[conn] = to_connection(analysis.connections.rows[conn], analysis.texts)
+            connection = known[conn]
+            group = groups[str(connection.resp), int(row["status_code"])]
+            at = int(row["request_ts_ns"])
+            group.count += 1
+            group.first_ts_ns = at if group.first_ts_ns < 0 else min(group.first_ts_ns, at)
+            group.last_ts_ns = max(group.last_ts_ns, at)
+            group.servers[connection.server] += 1
+            if len(group.shown) < _MOST_SHOWN:
+                has_evidence = len(group.shown) < MOST_WITH_EVIDENCE
+                group.shown.append(_occurrence(analysis, row, connection, has_evidence=has_evidence))
+    return dict(sorted(groups.items(), key=lambda item: (item[1].first_ts_ns, item[0])))
+
+
+def _answers(analysis: Analysis, found: Mapping[tuple[str, int], _Group]) -> dict[tuple[str, int], tuple[int, int]]:
+    """Return for each group how many answers its upstream gave before the first error, and from it to the last."""
+    counts = dict.fromkeys(found, (0, 0))
+    connections = analysis.connections
+    is_peer = {key: _same_peer(connections.rows, group.shown[0].conn) for key, group in found.items()}
+    for chunk in analysis.exchanges.chunks():
+        rows = chunk.rows[_is_mine(analysis, chunk.rows) & (chunk["status_code"] >= 0)]
+        for key, (before, during) in counts.items():
+            group = found[key]
+            times = rows["request_ts_ns"][is_peer[key][rows["conn"]]]
+            inside = (times >= group.first_ts_ns) & (times <= group.last_ts_ns)
+            counts[key] = before + int((times < group.first_ts_ns).sum()), during + int(inside.sum())
+    return counts
+
+
+def _same_peer(connections: Rows, conn: int) -> Any:
+    """Tell which connections have the same responder as this one."""
+    row = connections[conn]
+    return np.logical_and.reduce([connections[name] == row[name] for name in ("resp_hi", "resp_lo", "resp_port")])
+
+
+def _words(peer: str, status: int, group: _Group, answers: tuple[int, int]) -> GroupText:
+    before, during = answers
+    began = f"from {format_ts_ns(group.first_ts_ns)[:19].replace('T', ' ')} UTC on"
+    if not before:
+        began += ", its first answer in the capture"
+    text = f"{peer} itself answered {count_of(group.count, 'request')} with status {status}, {began}"
+    if group.count > 1:
+        lasted = group.last_ts_ns - group.first_ts_ns
+        share = "all of its" if during == group.count else f"{group.count:,} of its {during:,}"
+        text += f": {share} answers in the {about(lasted)} to the last one"
+    what = _WHAT.get(status, "")
+    return GroupText(
+        message=f"{text}. {_who(group)} The answers came: these are no lost requests.",
+        refuted_by="A log of the upstream in which these requests have another status.",
+        remedy=(
+            f"Read the log of {peer} at these times for status {status}{f': {what}' if what else ''}. Whoever passes"
+            " the answer on cannot cure it, and no timer of the connection is to blame."
+        ),
+        details={"status_code": status, "answers_before": before, "answers_from_first_to_last": during},
+    )
+
+
+def _who(group: _Group) -> str:
+    named = [name for name, _ in group.servers.most_common(3) if name]
+    if not named:
+        return "No Server field says who answered."
+    names = ", ".join(shorten(name, _MOST_SERVER) for name in named)
+    which = "this connection" if group.servers.total() == 1 else "these connections"
+    return f"The Server field on {which} says {names}."
+
+
+def _occurrence(analysis: Analysis, row: Rows, connection: Connection, *, has_evidence: bool) -> Occurrence:
+    method = Method(int(row["method"]))
+    target, host, request_id = _texts(analysis, row)
+    return Occurrence(
+        conn=connection.conn,
+        depth=int(row["depth"]),
+        uid=connection.uid,
+        orig=str(connection.orig),
+        resp=str(connection.resp),
+        request_frame=int(row["request_frame"]),
+        request_ts_ns=int(row["request_ts_ns"]),
+        idle_before_ns=int(row["idle_before_ns"]),
+        method="" if method is Method.NONE else method.name,
+        target=target,
+        closing_frame=-1,
+        closing_kind="",
+        evidence=tuple(_evidence(row)) if has_evidence else (),
+        host=host,
+        request_id=request_id,
+    )
+
+
+def _texts(analysis: Analysis, row: Rows) -> tuple[str, str, str]:
+    at, texts = int(row["text_offset"]), []
+    for name in ("target_len", "host_len", "request_id_len"):
+        length = int(row[name])
+        texts.append(analysis.texts.read(at, length).decode("utf-8", errors="backslashreplace") if at >= 0 else "")
+        at += length if at >= 0 else 0
+    return texts[0], texts[1], texts[2]
+
+
+def _evidence(row: Rows) -> Iterator[Evidence]:
+    def frame(number: int, ts_ns: int, direction: Direction, label: str, text: str) -> Evidence:
+        flags = TcpFlag.PSH | TcpFlag.ACK
+        return Evidence(number, ts_ns, int(direction), flags, -1, -1, -1, -1, 0, -1, label, text)
+
+    start = int(row["request_ts_ns"])
+    yield frame(int(row["request_frame"]), start, Direction.ORIG, "request", "the request is sent")
+    if row["response_frame"] >= 0:
+        text = f"the answer begins: status {int(row['status_code'])}"
+        at = start + max(int(row["first_byte_ns"]), 0)
+        yield frame(int(row["response_frame"]), at, Direction.RESP, "response", text)

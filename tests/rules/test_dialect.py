@@ -1,0 +1,90 @@
+"""Advice names settings of the proxy and the server that are there, and of no other."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pcapdiag.base.codes import Protocol
+from pcapdiag.proxy.conf.foreign import unread_settings
+from pcapdiag.proxy.conf.settings import ProxyKind
+from pcapdiag.rules._dialect import server_words
+from pcapdiag.rules.diagnose import diagnose
+from tests.rules.builders import Scene, acknowledged, fin, proxy_fin, resent, rst
+
+NGINX_WORDS = re.compile(r"keepalive_timeout|proxy_next_upstream|proxy_read_timeout|max_fails|upstream block|nginx")
+
+
+def losses(s):
+    """Return one lost request for each cause that has something to say about the pool."""
+    return [
+        s.lost(fin(127), proxy_fin(127.1)),
+        s.lost(fin(90), idle_ms=250),
+        s.lost(fin(-30), idle_ms=4030),
+        s.lost(acknowledged(160), fin(161, ack=247), idle_ms=3990),
+        s.lost(resent(360), resent(12_000), retransmissions=7, idle_ms=9000),
+        s.lost(rst(160), idle_ms=2212),
+        s.lost(rst(160, ttl=60), idle_ms=2212, resp_ttl=63),
+        s.lost(acknowledged(160), fin(700, ack=247), idle_ms=17),
+        s.lost(acknowledged(160), rst(700, ack=247), depth=0),
+    ]
+
+
+def remedies(kind, **changes):
+    scene = Scene()
+    made = [replace(loss, connection=replace(loss.connection, **changes)) for loss in losses(scene)]
+    given = {"settings": unread_settings(Path("p.cfg"), kind)} if kind in (ProxyKind.HAPROXY, ProxyKind.APACHE) else {}
+    upstream = scene.upstream(server_field=changes.get("server", ""))
+    analysis = scene.analysis(*made, upstream=upstream, proxy_kind=kind, **given)
+    return [f"{f.message} {f.remedy}" for f in diagnose(analysis).findings]
+
+
+@pytest.mark.parametrize(("kind", "own"), [(ProxyKind.HAPROXY, "pool-purge-delay"), (ProxyKind.APACHE, "ttl=3")])
+def test_another_proxy_gets_none_of_the_settings_of_nginx(kind, own):
+    texts = remedies(kind, server="uvicorn")
+    assert len(texts) >= 6
+    assert [found for text in texts for found in NGINX_WORDS.findall(text)] == []
+    assert any(own in text for text in texts)
+
+
+def test_where_nothing_tells_the_proxy_its_settings_are_examples():
+    for text in remedies(None, server="uvicorn"):
+        without = re.sub(r"\(in nginx: [^)]*\)|ingress-nginx", "", text)
+        assert NGINX_WORDS.findall(without) == []
+        assert "the default of nginx" not in text
+
+
+def test_nginx_keeps_its_own_words():
+    assert any(
+        "in the upstream block of 10.1.1.1:80: keepalive_timeout 3s;" in text for text in remedies(ProxyKind.NGINX)
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "own", "foreign"),
+    [
+        ({"protocol": Protocol.FASTCGI, "server": ""}, "request_terminate_timeout", "gunicorn"),
+        ({"protocol": Protocol.UWSGI, "server": ""}, "harakiri", "gunicorn"),
+        ({"server": "gunicorn"}, "--timeout", "php-fpm"),
+        ({"server": "Apache/2.4"}, "MaxConnectionsPerChild", "gunicorn"),
+        ({"server": "Jetty(9.4)"}, "", "gunicorn"),
+    ],
+)
+def test_a_server_is_spoken_of_in_its_own_words(changes, own, foreign):
+    scene = Scene()
+    words = server_words(replace(scene.connection(0, first_ts_ns=0), **changes))
+    assert own in " ".join(words)
+    assert foreign not in " ".join(words)
+    loss = scene.lost(acknowledged(160), fin(700, ack=247), idle_ms=17, **changes)
+    (finding,) = [f for f in diagnose(scene.analysis(loss)).findings if f.code == "PD201"]
+    assert own in finding.remedy
+    assert foreign not in finding.remedy
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_what_was_never_acknowledged_is_not_called_delivered(is_taken):
+    scene = Scene()
+    loss = scene.lost(acknowledged(160), fin(700, ack=247), depth=0) if is_taken else scene.lost(fin(700), depth=0)
+    causes = [f for f in diagnose(scene.analysis(loss)).findings if f.occurrences]
+    assert ["may run one twice" in f.remedy for f in causes] == [is_taken]

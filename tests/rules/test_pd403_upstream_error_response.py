@@ -1,0 +1,70 @@
+"""PD403: errors that the upstream itself answered."""
+
+import pytest
+
+from pcapdiag.api.analyze import analyze
+from pcapdiag.base.findings import Severity, VerdictKind
+from tests.rules.builders import verdict
+from tests.scenario import parse, write_capture
+
+OPEN = "+0 @0 > S\n+0.001 @0 < S.\n+0.001 @0 > .\n"
+ASK = r"""
++0.1 @0 > P. "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
++0.01 @0 < P. "HTTP/1.1 {status} X\r\n{fields}\r\n"
++0.001 @0 > .
+"""
+
+
+def report(tmp_path, script, form=None, **inputs):
+    path = tmp_path / "capture.pcap"
+    path.write_bytes(write_capture(parse(script), **(form or {})))
+    return analyze(path, **inputs).report
+
+
+def exchange(status, fields=r"Content-Length: 0\r\n"):
+    return ASK.format(status=status, fields=fields)
+
+
+def errors(report):
+    return [f for f in report.findings if f.code == "PD403"]
+
+
+def test_each_status_of_an_upstream_is_one_finding_with_its_beginning_and_share(tmp_path):
+    script = OPEN + "".join(map(exchange, (200, 503, 200, 503, 500)))
+    first, second = errors(report(tmp_path, script))
+    assert (first.count, first.details["status_code"]) == (2, 503)
+    assert (second.count, second.details["status_code"]) == (1, 500)
+    assert "2 of its 3 answers" in first.message
+    assert first.severity is Severity.WARNING
+    assert "itself answered 1 request with status 500" in second.message
+
+
+@pytest.mark.parametrize("status", [200, 404, 499, 600, 999])
+def test_no_other_status_is_an_error_of_the_upstream(tmp_path, status):
+    found = report(tmp_path, OPEN + exchange(status))
+    assert errors(found) == []
+    assert verdict(found, "PD403").verdict is VerdictKind.CLEAN
+
+
+def test_the_server_field_names_who_answered(tmp_path):
+    fields = "Server: gateway/1\\r\\nContent-Length: 0\\r\\n"
+    (finding,) = errors(report(tmp_path, OPEN + exchange(502, fields=fields)))
+    assert "says gateway/1" in finding.message
+    assert "its first answer in the capture" in finding.message
+
+
+def test_an_error_that_the_proxy_answers_to_its_client_is_none_of_the_upstream(tmp_path):
+    found = report(tmp_path, OPEN + exchange(502), {"orig": "192.0.2.2", "resp": "10.9.0.100"}, proxies=["10.9.0.100"])
+    assert errors(found) == []
+
+
+def test_a_response_that_broke_off_has_a_cause_of_its_own(tmp_path):
+    script = OPEN + exchange(500, fields="Content-Length: 100\\r\\n") + "+0.01 @0 < R.\n"
+    found = report(tmp_path, script)
+    assert errors(found) == []
+    assert [f.code for f in found.findings] == ["PD203"]
+
+
+def test_without_a_status_it_is_not_evaluated(tmp_path):
+    script = OPEN + '+0.1 @0 > P. "\\x16\\x03\\x01\\x00\\x02ab"\n+0.01 @0 < P. "\\x16\\x03\\x03\\x00\\x02ab"\n'
+    assert verdict(report(tmp_path, script), "PD403").verdict is VerdictKind.NOT_EVALUATED
