@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from pcapdiag.analysis.model import AttemptSign
-from pcapdiag.base.findings import Confidence, Severity
+from pcapdiag.base.findings import Severity
 from pcapdiag.proxy.join.ledger import JoinedTry, Ledger, WireVerdict
 from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.rules.diagnose import diagnose
@@ -22,7 +22,7 @@ def test_it_says_how_the_refusal_came():
     by_rst, by_icmp = scene.attempt(refused(40)), with_icmp(scene.attempt(), code=3)
     finding = only(diagnose(scene.analysis(by_rst, by_icmp)), "PD301")
     assert "a RST, 1 of them with ICMP port unreachable (type 3 code 3) from 10.1.1.254" in finding.message
-    assert (finding.count, finding.confidence, finding.severity) == (2, Confidence.CONFIRMED, Severity.ERROR)
+    assert (finding.count, finding.severity) == (2, Severity.ERROR)
     assert "kube-proxy" in finding.remedy
 
 

@@ -6,7 +6,7 @@ from pcapdiag.analysis.model import AttemptSign, Endpoint
 from pcapdiag.base.findings import Confidence, Severity
 from pcapdiag.proxy.join.ledger import JoinedTry, Ledger, WireVerdict
 from pcapdiag.proxy.logs.entries import LogKind
-from pcapdiag.rules.diagnose import diagnose
+from pcapdiag.rules.diagnose import assign_causes, diagnose
 from tests.proxy.join.builders import CONNECTING, entry, wire
 from tests.rules.builders import (
     Scene,
@@ -40,8 +40,9 @@ def logged(*losses, errno_name="ETIMEDOUT"):
 def test_silence_needs_a_kernel_that_repeats_or_a_witness(sign, confidence, severity):
     scene = Scene()
     again = [syn_again(1000)] if sign & REPEATED else []
-    finding = only(diagnose(scene.analysis(scene.attempt(*again, sign=sign))), "PD302")
-    assert (finding.confidence, finding.severity) == (confidence, severity)
+    analysis = scene.analysis(scene.attempt(*again, sign=sign))
+    ((_, claim),) = assign_causes(analysis)["PD302"]
+    assert (claim.confidence, only(diagnose(analysis), "PD302").severity) == (confidence, severity)
 
 
 @pytest.mark.parametrize("sign", [AttemptSign.NONE, AttemptSign.MADE_UP | WITNESSED])

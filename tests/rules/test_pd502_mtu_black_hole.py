@@ -8,7 +8,7 @@ from pcapdiag.base.codes import ExchangeFlag, Key, Outcome
 from pcapdiag.base.columns import EXCHANGES
 from pcapdiag.base.findings import Confidence, Severity
 from pcapdiag.base.tables import Table
-from pcapdiag.rules.diagnose import diagnose
+from pcapdiag.rules.diagnose import assign_causes, diagnose
 from tests.rules.builders import (
     MS,
     Scene,
@@ -45,8 +45,10 @@ def codes_of(analysis):
 
 def test_a_router_says_so_and_names_the_mtu():
     scene = Scene()
-    finding = only(diagnose(scene.analysis(with_icmp(stuck(scene), code=4, mtu=1400))), "PD502")
-    assert (finding.confidence, finding.severity) == (Confidence.LIKELY, Severity.ERROR)  # too few were judged
+    analysis = scene.analysis(with_icmp(stuck(scene), code=4, mtu=1400))
+    finding = only(diagnose(analysis), "PD502")
+    ((_, claim),) = assign_causes(analysis)["PD502"]
+    assert (claim.confidence, finding.severity) == (Confidence.CONFIRMED, Severity.ERROR)
     assert "1400 bytes (1,360 bytes of payload at most)" in finding.message
     assert finding.details == {"mtu_bytes": 1400}
 
