@@ -66,7 +66,7 @@ def test_without_a_server_name_a_refusal_may_be_for_want_of_one(report_of):
 def test_an_alert_of_the_proxy_on_the_certificate_is_its_own_check(report_of, number):
     finding = only(report_of(OPEN + HELLO + FLIGHT + f"+0.01 > P. {quoted(alert(number))}\n+0 > F.\n"))
     assert "the client sent the fatal alert" in finding["message"]
-    assert "its own check of the upstream's certificate" in finding["message"]
+    assert "its own check of the server's certificate" in finding["message"]
     assert "proxy_ssl_trusted_certificate" in finding["remedy"]
 
 
