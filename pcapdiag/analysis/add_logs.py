@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcapdiag.analysis.early import add_lost_answers
 from pcapdiag.analysis.inputs import AUTO, zone_offset_s
 from pcapdiag.analysis.losses import to_connection
 from pcapdiag.analysis.tls import add_refused
@@ -95,7 +96,7 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
         added_logs={log.log.path: log.kind for log in older.used},
         notes=(*analysis.notes, *_notes(settings, logs, ledger, older)),
     )
-    return add_refused(joined)
+    return add_lost_answers(add_refused(joined))
 
 
 def _without_early(ledger: Ledger, analysis: Analysis) -> Ledger:

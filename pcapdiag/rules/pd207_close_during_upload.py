@@ -8,8 +8,6 @@ from pcapdiag.base.codes import ExchangeFlag, Key, Protocol
 from pcapdiag.base.findings import Confidence, Severity
 from pcapdiag.base.sequence import sequence_difference
 from pcapdiag.base.units import count_of
-from pcapdiag.proxy.join.ledger import EntryVerdict
-from pcapdiag.proxy.join.symptoms import BODY
 from pcapdiag.rules._claim import Claim
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
@@ -31,6 +29,7 @@ _ANSWER_LOST = "answer-lost"
 _MAY_BE_LOST = "answer-may-be-lost"
 
 
+_EARLY = {Key.RESPONSE: "the answer begins before the request is whole"}
 _LEAST_REST_BYTES = 1_000
 """[bytes] More than any farewell."""
 
@@ -81,6 +80,11 @@ class CloseDuringUpload(CauseRule):
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield requests that were not whole when the upstream closed, and early answers that were lost or may be."""
         for loss in analysis.losses:
+            if loss.flags & ExchangeFlag.EARLY_RESPONSE and Key.RESPONSE in loss.keys:
+                # An early answer is a loss only where the log says so.
+                closing = loss.keys.get(Key.RESP_RST) or loss.keys.get(Key.RESP_FIN)
+                yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), _ANSWER_LOST, closing, _EARLY)
+                continue
             if loss.is_connect or not is_partly_acknowledged(loss) or not is_closed_by_upstream(loss):
                 continue
             closing = upstream_closing(loss)
@@ -90,16 +94,10 @@ class CloseDuringUpload(CauseRule):
                 continue
             texts = {closing.key: f"{closing.kind_name} with only a part of the request acknowledged"}
             yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), _CLOSED, closing, texts)
-        told = _told(analysis)
-        for loss in analysis.early:
+        for loss in analysis.early if analysis.log is None else ():
             closing = loss.keys.get(Key.RESP_RST) or loss.keys.get(Key.RESP_FIN)
-            if not _is_upload(loss):
-                continue
-            texts = {Key.RESPONSE: "the answer begins before the request is whole"}
-            if analysis.log is None:
-                yield loss, Claim(Confidence.POSSIBLE, _MAY_BE_LOST, closing, texts)
-            elif (loss.connection.conn, loss.depth) in told:
-                yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), _ANSWER_LOST, closing, texts)
+            if _is_upload(loss):
+                yield loss, Claim(Confidence.POSSIBLE, _MAY_BE_LOST, closing, _EARLY)
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:  # noqa: ARG002 - the same signature for all
         """Return the words of a finding."""
@@ -145,13 +143,3 @@ def _is_upload(loss: Loss) -> bool:
     if answer is None or answer.ack < 0:
         return False
     return sequence_difference(loss.request_end_seq, answer.ack) >= _LEAST_REST_BYTES
-
-
-def _told(analysis: Analysis) -> set[tuple[int, int]]:
-    """Return the tries that the proxy's error log calls failed before their answer was read."""
-    entries = analysis.log.entries if analysis.log is not None else ()
-    return {
-        joined.wire.key
-        for joined in entries
-        if joined.wire is not None and joined.verdict is EntryVerdict.EXPLAINED and joined.entry.action != BODY
-    }
