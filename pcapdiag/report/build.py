@@ -14,6 +14,7 @@ from pcapdiag.privacy.redact import Redactor
 from pcapdiag.report.far_end import UPSTREAM, build_far_end, build_proof, far_frames
 from pcapdiag.report.frame_numbers import FrameLocator
 from pcapdiag.report.impact import measure_impact
+from pcapdiag.report.incidents import find_incidents
 from pcapdiag.report.ledger import build_log, lines_by_try
 from pcapdiag.report.model import (
     SCHEMA_VERSION,
@@ -127,7 +128,7 @@ def build_report(
     )
     masked = tuple(Masked(*counted) for counted in redactor.counts)
     redaction = Redaction(redacted=redact, anonymized=anonymized, masked=masked)
-    report = dataclasses.replace(report, redaction=redaction)
+    report = dataclasses.replace(report, redaction=redaction, incidents=find_incidents(report.findings))
     return with_identifier(report if analysis.has_proxy else with_plain_words(report))
 
 

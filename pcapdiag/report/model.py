@@ -422,6 +422,17 @@ class Impact:
 
 
 @dataclass(frozen=True, slots=True)
+class Incident:
+    """What happened at one moment at one upstream, as one: the findings named by `identifiers` keep their counts."""
+
+    start_ts_ns: int
+    end_ts_ns: int
+    endpoints: tuple[str, ...]
+    identifiers: tuple[str, ...]
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything a renderer may show.
 
@@ -454,6 +465,7 @@ class Report:
     redaction: Redaction = Redaction(redacted=True)
     impact: Impact = Impact()
     has_proxy: bool = True
+    incidents: tuple[Incident, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON-ready dicts and lists, absolute times in ISO 8601 beside their nanoseconds."""

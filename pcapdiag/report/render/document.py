@@ -14,6 +14,7 @@ from pcapdiag.privacy.escape import shorten
 from pcapdiag.report import summary
 from pcapdiag.report.far_end import both_ends_lines, far_filter, proof_line, proof_lines
 from pcapdiag.report.impact import impact_line
+from pcapdiag.report.incidents import incident_lines
 from pcapdiag.report.ladder import build_ladder
 from pcapdiag.report.ledger import entries_in_words, ledger_lines
 from pcapdiag.report.remedy import split_blocks
@@ -165,6 +166,7 @@ def sections(report: Report) -> Iterator[tuple[Block, ...]]:
 
     A new part of the report joins the tickets here: one more line, made of its own module's words.
     """
+    yield section("At one moment", incident_lines(report))
     if report.upstreams:
         grid = Table(summary.upstream_grid(report.upstreams, has_proxy=report.has_proxy))
         remarks = summary.upstream_remarks(report.upstreams)

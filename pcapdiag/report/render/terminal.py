@@ -21,6 +21,7 @@ from pcapdiag.privacy.escape import visible
 from pcapdiag.report import summary
 from pcapdiag.report.far_end import both_ends_lines, far_filter, proof_line, proof_lines
 from pcapdiag.report.impact import impact_line
+from pcapdiag.report.incidents import incident_lines
 from pcapdiag.report.ladder import build_ladder
 from pcapdiag.report.ledger import entries_in_words, ledger_lines
 from pcapdiag.report.remedy import split_blocks
@@ -93,6 +94,7 @@ def _report(report: Report, width: int) -> Group:
     parts: list[RenderableType] = [_headline(report), _text(impact_line(report.impact))]
     for group in summary.finding_groups(report):
         parts += ["", *_finding_group(group, report, width)]
+    parts += _section("At one moment", incident_lines(report))
     parts += _upstreams(report, width)
     parts += _settings(report, width)
     parts += _section("Both ends", both_ends_lines(report.far_end))

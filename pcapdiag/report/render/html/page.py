@@ -13,6 +13,7 @@ from pcapdiag.privacy.escape import shorten, visible
 from pcapdiag.report import summary
 from pcapdiag.report.far_end import both_ends_lines
 from pcapdiag.report.impact import impact_basis
+from pcapdiag.report.incidents import incident_lines
 from pcapdiag.report.ledger import ledger_lines
 from pcapdiag.report.remedy import Block, split_blocks
 from pcapdiag.report.render.html.diff import build_diffs
@@ -106,6 +107,7 @@ def page_words(report: Report, charts: Collection[str]) -> dict[str, Any]:
         "skipped": tuple((code, visible(reason)) for code, reason in skipped),
         "clean": ", ".join(clean),
         "notes": _all_visible(summary.note_lines(report)),
+        "incidents": _all_visible(incident_lines(report)),
         "inputs": summary.Grid(("file", "what", "size", "SHA-256"), _inputs(report)),
         "input_lines": _all_visible(summary.input_lines(report)),
         "impact": _impact(report.impact),
