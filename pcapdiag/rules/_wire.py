@@ -326,6 +326,7 @@ def is_reset_by_upstream(analysis: Analysis, loss: Loss, upstream: Upstream | No
         and is_lone_rst(loss)
         and not is_acknowledged(loss)
         and not is_partly_acknowledged(loss)
+        and not has_unseen_fin(loss)
         and not is_from_middlebox(analysis, loss, upstream)
     )
 

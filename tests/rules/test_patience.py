@@ -33,3 +33,20 @@ def test_the_log_knows_who_lost_patience_whatever_the_wait(monkeypatch, wait_ms,
     (finding,) = [f for f in diagnosis.findings if f.code in ("PD204", "PD206")]
     assert finding.code == code
     assert (finding.confidence is Confidence.CONFIRMED) == (kind is not None or status == 499)
+
+
+@pytest.mark.parametrize(
+    ("waits", "code"),
+    [
+        ([5_030, 5_110, 5_240, 5_390], {"PD204"}),
+        ([5_030, 5_110, 5_240], {"PD206"}),
+        ([4_600, 5_030, 5_110, 5_240, 5_390], {"PD206"}),
+        ([5_030, 5_110, 5_240, 5_390, 5_800], {"PD204", "PD206"}),
+    ],
+)
+def test_a_timer_that_fires_late_is_still_a_timer(waits, code):
+    """Varnish looks at its timers now and then: several waits just above a whole second, and none just below."""
+    scene = Scene()
+    losses = [scene.lost(acknowledged(160), proxy_fin(w), idle_ms=17, late=i * 10_000) for i, w in enumerate(waits)]
+    found = {f.code for f in diagnose(scene.analysis(*losses)).findings if f.code in ("PD204", "PD206")}
+    assert found == code
