@@ -27,6 +27,10 @@ def detect(path, block_bytes=4096, **options):
     return failures
 
 
+BESIDE = {"PD108", "PD403"}
+"""What counts events beside the cause of each request."""
+
+
 @pytest.mark.parametrize("name", FAILING)
 def test_every_failure_is_seen_before_the_capture_has_ended(lab, name):
     path = lab / name / "proxy.pcap"
@@ -35,7 +39,7 @@ def test_every_failure_is_seen_before_the_capture_has_ended(lab, name):
         (o.resp, o.request_ts_ns)
         for finding in report.found
         for o in finding.occurrences
-        if finding.code < "PD6" and finding.severity
+        if finding.code < "PD6" and finding.severity and finding.code not in BESIDE
     ]
     assert lost
     seen = detect(path)

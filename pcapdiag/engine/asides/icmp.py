@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-import dpkt
-
 from pcapdiag.engine.asides.collect import AsideKind
 
 if TYPE_CHECKING:
@@ -27,7 +25,6 @@ _LEAST_MTU = {4: 68, 6: 1280}
 """[bytes] RFC 791 and RFC 8200; less is no limit of a path."""
 # What a library raises on bytes that are not what they say.
 _NOT_READABLE = (
-    dpkt.Error,
     struct.error,
     ArithmeticError,
     AssertionError,
@@ -192,6 +189,15 @@ _Quoted = tuple[tuple[int, int, int], tuple[int, int, int], int]
 
 def _read_quoted(data: bytes, version: int, *, is_too_big: bool) -> tuple[_Quoted | None, int]:
     """Return endpoints and sequence number of the TCP segment that a message quotes, and the MTU that it names."""
+    import dpkt  # noqa: PLC0415 - most captures hold no such message
+
+    try:
+        return _quoted(dpkt, data, version, is_too_big=is_too_big)
+    except dpkt.Error as error:
+        raise ValueError(str(error)) from error
+
+
+def _quoted(dpkt: Any, data: bytes, version: int, *, is_too_big: bool) -> tuple[_Quoted | None, int]:
     message = dpkt.icmp.ICMP(data) if version == 4 else dpkt.icmp6.ICMP6(data)
     body = message.data
     if isinstance(body, bytes):
@@ -219,7 +225,7 @@ def _is_later_fragment(packet: Any, version: int) -> bool:
 
 def _ports_and_sequence(segment: Any) -> tuple[int, int, int] | None:
     """Return ports and sequence number of a TCP header that may be cut after them."""
-    if isinstance(segment, dpkt.tcp.TCP):
+    if hasattr(segment, "sport"):
         return int(segment.sport), int(segment.dport), int(segment.seq)
     if not isinstance(segment, bytes) or len(segment) < _LEAST_QUOTED:
         return None

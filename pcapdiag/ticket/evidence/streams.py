@@ -26,6 +26,7 @@ _MAX_AHEAD_BYTES: Final = 256 << 10
 """[bytes] Out-of-order bytes of one message that are kept until those before them come."""
 
 _TLS_HEADER_BYTES: Final = 5
+_MAX_FASTCGI_TYPE: Final = 11
 _TLS_TYPES: Final = range(20, 25)
 _MAX_TLS_RECORD: Final = (1 << 14) + 2048
 _FOREVER: Final = 1 << 62
@@ -102,6 +103,8 @@ class HeadReader:
 class RecordReader:
     """TLS: the header of each record, and unencrypted alerts."""
 
+    header_bytes = _TLS_HEADER_BYTES
+
     def __init__(self) -> None:
         self.is_done = False
         self._header = b""
@@ -117,10 +120,10 @@ class RecordReader:
                 step = min(self._to_skip, len(data) - at)
                 self._to_skip -= step
             else:
-                step = min(_TLS_HEADER_BYTES - len(self._header), len(data) - at)
+                step = min(self.header_bytes - len(self._header), len(data) - at)
                 self._header += data[at : at + step]
-                if len(self._header) == _TLS_HEADER_BYTES:
-                    self._take_header(self._offset + step - _TLS_HEADER_BYTES)
+                if len(self._header) == self.header_bytes:
+                    self._take_header(self._offset + step - self.header_bytes)
             at += step
             self._offset += step
 
@@ -145,6 +148,20 @@ class RecordReader:
     def finish(self) -> list[tuple[int, bytes]]:
         """Return what may be shown: offsets within the message, and bytes."""
         return self._shown
+
+
+class FastCgiReader(RecordReader):
+    """FastCGI: the header of each record; parameters and content are masked."""
+
+    header_bytes = 8
+
+    def _take_header(self, offset: int) -> None:
+        header, self._header = self._header, b""
+        if header[0] != 1 or not 1 <= header[1] <= _MAX_FASTCGI_TYPE:
+            self.is_done = True
+            return
+        self._shown.append((offset, header))
+        self._to_skip = int.from_bytes(header[4:6], "big") + header[6]
 
 
 @dataclass(slots=True)
@@ -270,11 +287,16 @@ class StreamReader:
 
     def _add_exchange(self, exchange: Any, *, is_tls: bool, is_whole: bool) -> None:
         protocol = Protocol(int(exchange["protocol"]))
-        if protocol not in {Protocol.HTTP1, Protocol.UPGRADED} and not is_tls:
+        is_fastcgi = protocol is Protocol.FASTCGI
+        if protocol not in {Protocol.HTTP1, Protocol.UPGRADED} and not is_tls and not is_fastcgi:
             return
         for direction, side in ((Direction.ORIG, "request"), (Direction.RESP, "response")):
             seq, frame = int(exchange[f"{side}_seq"]), int(exchange[f"{side}_frame"])
             if seq < 0 or frame < 0:
+                continue
+            if is_fastcgi:
+                if not self._streams[direction].messages:
+                    self._streams[direction].add(seq, frame, _FOREVER, FastCgiReader())
                 continue
             if is_tls:
                 if not is_whole or not self._streams[direction].messages:

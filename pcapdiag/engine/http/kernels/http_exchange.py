@@ -281,7 +281,8 @@ def emit_exchange(s, slot):
     row = s.rows[i]
     protocol = int(c["protocol"])
     framing = int(row["response_framing"])
-    if row["protocol"] == Protocol.UNKNOWN.value:
+    is_http_after_all = row["protocol"] == Protocol.OPAQUE.value and protocol == Protocol.HTTP1.value
+    if row["protocol"] == Protocol.UNKNOWN.value or is_http_after_all:
         row["protocol"] = protocol
     if extra["has_response"]:
         row["outcome"] = Outcome.ANSWERED.value

@@ -6,7 +6,6 @@ Knows record headers (RFC 8446 section 5.1) and turns; nothing of HTTP.
 import numpy as np
 
 from pcapdiag.base.codes import Direction, ExchangeFlag, Framing, Key, Protocol
-from pcapdiag.base.units import NS_PER_S
 from pcapdiag.engine.compiler.policy import kernel
 from pcapdiag.engine.http.kernels.http_detect import looks_like_tls
 from pcapdiag.engine.http.kernels.http_exchange import (
@@ -40,8 +39,8 @@ SETTINGS acknowledgement, WINDOW_UPDATE, PING and GOAWAY in less."""
 MAX_ALERT_BYTES = 69
 """[bytes] The longest encrypted alert with its header: CBC with the longest MAC in use."""
 COUNTS, ALERT = 1, 2
-_AT_ONCE_NS = NS_PER_S // 10
-_EARLY_PATIENCE_NS = NS_PER_S
+_AT_ONCE_NS = 100_000_000
+_EARLY_PATIENCE_NS = 1_000_000_000
 """A request that was answered early goes on; bytes after a longer pause are the next one."""
 
 

@@ -379,7 +379,7 @@ def _starts_anew(s, slot, direction, frame, flags, payload_len):
 
 @kernel
 def _is_refused_reset(s, slot, direction, frame, flags):
-    """Whether an originator that has sent nothing but SYN ignores this RST (RFC 9293 section 3.10.7.3).
+    """Whether an originator that has sent nothing but SYN ignores this RST or bare ACK (RFC 9293 section 3.10.7.3).
 
     In SYN-SENT a RST counts only if it acknowledges the SYN; an old duplicate must not end the attempt.
     """
@@ -492,7 +492,9 @@ def _track_segment(s, frame, buffer, slot, direction):
     if flow["ttl"] < 0 and not flags & RST:
         flow["ttl"] = frame["ttl"]
 
-    if flags & RST and _is_refused_reset(s, slot, direction, frame, flags):
+    is_bare_ack = flags & ACK and not flags & (SYN | FIN | RST) and payload_len == 0
+    if (flags & RST or is_bare_ack) and _is_refused_reset(s, slot, direction, frame, flags):
+        # A RST that is ignored, or the challenge of an old connection that still stands (RFC 5961 section 4).
         s.events[n]["fate"] = Fate.OUTSIDE_WINDOW.value
         ctl["n_outside"] += 1
         return

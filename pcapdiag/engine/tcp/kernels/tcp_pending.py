@@ -199,9 +199,11 @@ def declare_hole(s, slot, direction, end, ts_ns):
     flow["next_offset"] = end
     if flow["max_offset"] < end:
         flow["max_offset"] = end
-    s.live[slot]["n_holes"] += 1
-    s.live[slot]["hole_bytes"] += missing
-    s.ctl[0]["n_holes"] += 1
+    if flow["acked_seq"] >= 0 and flow["acked_offset"] >= end:
+        # What the receiver never acknowledged was lost on the way, and not by the capture.
+        s.live[slot]["n_holes"] += 1
+        s.live[slot]["hole_bytes"] += missing
+        s.ctl[0]["n_holes"] += 1
 
 
 @kernel

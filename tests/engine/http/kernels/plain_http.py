@@ -278,7 +278,8 @@ class Conversation:
     def _hand_out(self):
         x = self.open.pop(0)
         row = x.row
-        if row["protocol"] == Protocol.UNKNOWN:
+        is_http_after_all = row["protocol"] == Protocol.OPAQUE and self.protocol == Protocol.HTTP1
+        if row["protocol"] == Protocol.UNKNOWN or is_http_after_all:
             row["protocol"] = int(self.protocol)
         outcome = Outcome.UNANSWERED
         if x.is_answering:

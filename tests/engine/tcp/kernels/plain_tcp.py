@@ -249,7 +249,8 @@ class Tracker:
     def _give_up(self, c, side, end, ts_ns):
         flow = c.flows[side]
         if end > flow.next:
-            c.holes.append((side, flow.next, end))
+            if flow.acked is not None and flow.acked >= end:
+                c.holes.append((side, flow.next, end))
             seq = (flow.zero + flow.next) % MOD
             self.events.append(Event("HOLE", c.number, side, -1, -1, flow.next, end - flow.next, b"", ts_ns, seq))
             flow.next = end
@@ -311,7 +312,8 @@ class Tracker:
         flow.n_frames += 1
         if flow.ttl < 0 and not s.flags & RST:
             flow.ttl = s.ttl
-        if s.flags & RST and side == RESP and self._is_for_another_attempt(c, s):
+        is_bare_ack = s.flags & ACK and not s.flags & (SYN | FIN | RST) and not s.payload
+        if (s.flags & RST or is_bare_ack) and side == RESP and self._is_for_another_attempt(c, s):
             return Fate.OUTSIDE_WINDOW, None
         if s.flags & RST:
             fate = Fate.AFTER_RST if flow.rst else Fate.RESET
