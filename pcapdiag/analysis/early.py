@@ -14,6 +14,7 @@ from pcapdiag.proxy.join.symptoms import BODY
 
 if TYPE_CHECKING:
     from pcapdiag.analysis.model import Analysis
+    from pcapdiag.proxy.join.ledger import Ledger
 
 
 def add_lost_answers(analysis: Analysis) -> Analysis:
@@ -27,23 +28,31 @@ def add_lost_answers(analysis: Analysis) -> Analysis:
     Returns
     -------
     Analysis
-        With a log, no other early answer is left: it was read.
+        Where the log tells of this capture, no other early answer is left: it was read.
     """
-    if analysis.log is None or not analysis.early:
+    log = analysis.log
+    if log is None or not analysis.early:
         return analysis
     told = {
         joined.wire.key
-        for joined in analysis.log.entries
+        for joined in log.entries
         if joined.wire is not None and joined.verdict is EntryVerdict.EXPLAINED and joined.entry.action != BODY
     }
     lost = [loss for loss in analysis.early if (loss.connection.conn, loss.depth) in told]
-    if not lost:
-        return analysis
+    left = () if _is_testimony(log) else tuple(loss for loss in analysis.early if loss not in lost)
     n_more = Counter(loss.connection.resp for loss in lost)
     losses = sorted((*analysis.losses, *lost), key=lambda loss: (loss.connection.capture_idx, loss.request_frame))
     return replace(
         analysis,
         losses=tuple(losses),
-        early=tuple(loss for loss in analysis.early if loss not in lost),
+        early=left,
         upstreams=tuple(replace(u, unanswered=u.unanswered + n_more[u.endpoint]) for u in analysis.upstreams),
     )
+
+
+def _is_testimony(log: Ledger) -> bool:
+    """Tell whether it means something that a log is silent: it is of this capture, and knows nothing unexplained."""
+    if log.outside:
+        return False
+    is_tied = log.has_errors and log.clock is not None and log.clock.pairs > 0
+    return is_tied or log.names_tries

@@ -227,7 +227,7 @@ class Loss:
             return crossing
         before = self.keys.get(Key.RESPONSE_BEFORE)
         is_readable = self.connection.protocol not in _UNREADABLE
-        if before is not None and (is_readable or before.payload_len > _MAX_ALERT_BYTES):
+        if is_readable:
             before = None
         for alert in (self.keys.get(Key.UNSOLICITED), before):
             if alert is not None and self._is_closing_alert(alert):
@@ -236,8 +236,10 @@ class Loss:
 
     def _is_closing_alert(self, alert: KeySegment) -> bool:
         """Tell whether a payload of the upstream is the close_notify of a closing that the request crossed."""
-        if self.request_ack < 0 or sequence_difference(self.request_ack, alert.next_seq) >= 0:
+        if alert.payload_len > _MAX_ALERT_BYTES or self.request_ack < 0:
             return False
+        if sequence_difference(self.request_ack, alert.next_seq) >= 0 or self.request_ack != alert.seq:
+            return False  # it was read, or other bytes came before it
         closing = self.keys.get(Key.RESP_FIN) or self.keys.get(Key.RESP_RST)
         is_followed = closing is not None and (closing.frame == alert.frame or closing.seq == alert.next_seq)
         return is_followed and not alert.acknowledges((self.request_seq + 1) & 0xFFFFFFFF)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pcapdiag.analysis.model import KeySegment, Loss
     from pcapdiag.engine.asides.icmp import IcmpError
 
+_NOT_WHOLE = ExchangeFlag.REQUEST_OPEN | ExchangeFlag.EARLY_RESPONSE
 MOST_WITH_EVIDENCE = 500
 """Occurrences of a finding that come with their frames: a flood of failures needs no flood of proofs."""
 
@@ -138,10 +139,10 @@ def _usual_text(loss: Loss, segment: KeySegment) -> str:
         if segment.acknowledges((loss.request_seq + 1) & 0xFFFFFFFF):
             return f"the upstream {kind} the connection with a part of the request acknowledged"
         return f"the upstream {kind} the connection and acknowledges none of the request"
-    if segment.key is Key.REQUEST_END and loss.flags & ExchangeFlag.REQUEST_OPEN:
-        return "the last byte of the request that was sent; it is not its end"
-    if segment.key is Key.ACK and loss.flags & ExchangeFlag.REQUEST_OPEN:
-        return "the upstream's kernel has what was sent so far, which is not the whole request"
+    if segment.key is Key.REQUEST_END and loss.flags & _NOT_WHOLE:
+        return "the last byte of the request that was sent"
+    if segment.key is Key.ACK and loss.flags & _NOT_WHOLE:
+        return "the upstream's kernel has what was sent so far"
     if segment.key is Key.UNSOLICITED and segment.acknowledges((loss.request_seq + 1) & 0xFFFFFFFF):
         return "an alert, and no response"
     return _TEXTS[segment.key]

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _LATE_NS = 20_000_000
 """How late an event loop may look at its timers."""
+_LATE_CONFIGURED_NS = 100_000_000
+"""A wait this little above a timeout that is known to be set is that timeout."""
 _EARLY_NS = 2_000_000
 _SAME_NS = 15_000_000
 _EXACT_NS = 2_000_000
@@ -205,7 +207,7 @@ def _configured(analysis: Analysis, loss: Loss, wait: int, *, early_ns: int = _E
         return 0, Confidence.LIKELY
     places = analysis.settings.locations_of(blocks)
     values = {place.read_timeout_ns.value for place in places}
-    near = [value for value in values if -early_ns <= wait - value <= max(_LATE_NS, wait // 300)]
+    near = [value for value in values if -early_ns <= wait - value <= max(_LATE_CONFIGURED_NS, wait // 300)]
     if near:
         return max(near), Confidence.CONFIRMED
     return (-1, Confidence.LIKELY) if values and min(values) > wait else (0, Confidence.LIKELY)
@@ -252,7 +254,7 @@ def _is_given_up(loss: Loss) -> bool:
     if loss.is_acknowledged_too_late:
         return False
     if loss.flags & ExchangeFlag.LATE_ANSWER:
-        return True
+        return not loss.flags & ExchangeFlag.HOLE
     return is_acknowledged(loss) or (not loss.retransmissions and not is_partly_acknowledged(loss))
 
 

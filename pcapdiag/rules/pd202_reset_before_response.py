@@ -64,7 +64,7 @@ class ResetBeforeResponse(CauseRule):
 
     code = "PD202"
     name = "reset-before-response"
-    title = "The upstream took the request and reset the connection"
+    title = "The upstream reset the connection instead of answering"
     severity = Severity.ERROR
     needs = ("both directions",)
     helped_by = ("idle closings of the same upstream", "TTL of the RST")

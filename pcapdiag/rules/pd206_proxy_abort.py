@@ -58,7 +58,7 @@ class ProxyAbort(CauseRule):
 
     code = "PD206"
     name = "proxy-abort"
-    title = "The proxy closed while it waited: its client went away"
+    title = "The proxy closed while it waited for the answer"
     severity = Severity.WARNING
     needs = ("both directions",)
     helped_by = ("the client leg in the same capture", "error log and access log")

@@ -94,9 +94,9 @@ class CloseDuringUpload(CauseRule):
                 continue
             texts = {closing.key: f"{closing.kind_name} with only a part of the request acknowledged"}
             yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), _CLOSED, closing, texts)
-        for loss in analysis.early if analysis.log is None else ():
+        for loss in analysis.early:
             closing = loss.keys.get(Key.RESP_RST) or loss.keys.get(Key.RESP_FIN)
-            if _is_upload(loss):
+            if _is_upload(loss) and _may_be_lost(loss):
                 yield loss, Claim(Confidence.POSSIBLE, _MAY_BE_LOST, closing, _EARLY)
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:  # noqa: ARG002 - the same signature for all
@@ -133,6 +133,14 @@ class CloseDuringUpload(CauseRule):
             severity=Severity.WARNING,
             confidence_at_most=Confidence.POSSIBLE,
         )
+
+
+def _may_be_lost(loss: Loss) -> bool:
+    """Tell whether something can have thrown the answer away: a RST, or bytes that provoke one."""
+    answer = loss.keys.get(Key.RESPONSE)
+    if Key.RESP_RST in loss.keys or answer is None or answer.ack < 0:
+        return True
+    return sequence_difference(loss.request_end_seq, answer.ack) > 0
 
 
 def _is_upload(loss: Loss) -> bool:

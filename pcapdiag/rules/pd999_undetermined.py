@@ -99,6 +99,10 @@ _SIGHTS = {
         " other side's segments are all there, is not known",
         "a capture of both directions that begins before the connection",
     ),
+    "answer-incomplete": _Sight(
+        "answered, but the beginning of the answer never arrived, or is not in the capture",
+        "captures of both ends: whether the path lost it",
+    ),
     "answered-and-left": _Sight(
         "answered, but their sender had closed and took no byte of it",
         "the sender's own log: whether it still wanted the answer",
@@ -194,7 +198,7 @@ def _sight_of(analysis: Analysis, loss: Loss) -> str:
     if of_upstream is None and not is_acknowledged(loss) and loss.retransmissions:
         return "never-acknowledged-in-sight" if loss.is_reused else "never-acknowledged"
     if loss.flags & ExchangeFlag.LATE_ANSWER:
-        return "answered-and-left"
+        return "answer-incomplete" if loss.flags & ExchangeFlag.HOLE else "answered-and-left"
     if loss.connection.protocol is Protocol.OPAQUE and of_upstream is not None:
         return "opaque-reset"
     if loss.crossing is not None and is_closed_at_once(loss):

@@ -21,10 +21,11 @@ def test_the_log_says_that_the_answer_was_lost():
     assert losses_of("fastcgi_early_answer", "error.log") == (1, 0)
 
 
-def test_a_log_without_an_entry_on_it_makes_no_loss(tmp_path):
+def test_a_log_that_nothing_ties_to_the_capture_is_no_testimony(tmp_path):
     log = tmp_path / "error.log"
     log.write_text("2026/11/03 09:00:00 [notice] 31#31: signal process started\n")
     case = CASES / "fastcgi_early_answer" / "proxy.pcap"
     report = pcapdiag.analyze(case, error_logs=[str(log)])
     assert not report.analysis.losses
-    assert "PD207" not in {f.code for f in report.found}
+    assert [f.code for f in report.found if f.severity] == ["PD207"]
+    assert [f.severity.name for f in report.found if f.code == "PD207"] == ["WARNING"]

@@ -227,6 +227,23 @@ def _feed_request(s, slot, event, data):  # fmt: skip
 
 
 @kernel
+def _is_unasked(s, slot, event, data):
+    """Whether bytes answer nothing: a 408 of a server that had not got any of the request when it sent that."""
+    c = s.conns[slot]
+    i = int(c["head"])
+    if i < 0 or s.opened[i]["has_response"] or s.opened[i]["response_done"] or event["ack"] < 0:
+        return False
+    row = s.rows[i]
+    if row["request_seq"] < 0 or sequence_difference(event["ack"], row["request_seq"]) > 0:
+        return False
+    at = int(event["data_offset"])
+    if event["data_cap"] >= 12 and s.flows[2 * slot + 1]["state"] == ST_START:
+        is_408 = data[at + 9] == ord("4") and data[at + 10] == ord("0") and data[at + 11] == ord("8")
+        c["unasked"] = 1 if is_408 and looks_like_response(data, at, np.int64(event["data_cap"])) else 0
+    return c["unasked"] == 1
+
+
+@kernel
 def _feed_response(s, slot, event, data):  # fmt: skip
     """Frame responder bytes."""
     c = s.conns[slot]
@@ -260,6 +277,9 @@ def _feed_response(s, slot, event, data):  # fmt: skip
         return
     if f["state"] == ST_LOST:
         f["state"] = ST_START
+    if _is_unasked(s, slot, event, data):
+        f["state"] = ST_LOST
+        return
     n_alone = 0
     while pos < length:
         state = int(f["state"])
@@ -277,6 +297,7 @@ def _feed_response(s, slot, event, data):  # fmt: skip
                         emit_exchange(s, slot)
                     i = take_open(s, slot, event["conn"])
                     s.opened[i]["request_done"] = 1
+                    c["ahead_ack"] = event["ack"]
                 if not s.opened[i]["has_response"]:
                     begin_response(s, slot, i, event, pos)
                 begin_head(s, f)

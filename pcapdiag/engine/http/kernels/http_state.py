@@ -34,6 +34,7 @@ CONN = np.dtype(
         ("closing_seen", "i1"),
         ("closing_open", "i1"),
         ("close_announced", "i1"),  # the last response said that the connection ends with it
+        ("unasked", "i1"),  # the present response bytes answer nothing (a 408 that crossed a request)
         ("orig_closed", "i1"),
         ("resp_closed", "i1"),
         ("resp_reset", "i1"),

@@ -166,6 +166,8 @@ def extend_response(s, slot, i, event, length):
     """Add bytes of an event to a response, at least one; arguments as for `extend_message`."""
     s.rows[i]["response_bytes"] += length
     s.opened[i]["response_last_ns"] = event["ts_ns"]
+    if s.conns[slot]["orig_closed"]:
+        return  # bytes that nobody reads any more
     if event["frame"] < 0 or event["frame"] != s.rows[i]["response_frame"]:
         replace_key(s, slot, BITS[Key.RESPONSE_END.value], event)
 
@@ -304,8 +306,8 @@ def _record_counts(conn, flow, direction, is_in_request):
         length = flow["remaining"]
         if length <= TLS_13_ALERT_BYTES:
             return ALERT if length == TLS_13_ALERT_BYTES else 0
-        # TLS 1.3 has one byte more: the type inside.
-        least = MIN_REQUEST_RECORD_BYTES + (1 if conn["tls_13"] else 0)
+        # TLS 1.3 has one byte more, the type inside; which version it is, a connection seen from its middle hides.
+        least = MIN_REQUEST_RECORD_BYTES + (1 if conn["tls_13"] or conn["mid_stream"] else 0)
         return 0 if direction == 0 and not is_in_request and length < least else COUNTS
     if direction == 1:
         # TLS 1.3 encrypts the rest of the handshake into application-data records.
@@ -343,7 +345,7 @@ def feed_tls(s, slot, event, data):
             f["tls_header"] = 0
         else:
             is_in_request = c["tail"] >= 0 and not s.opened[c["tail"]]["has_response"]
-            is_too_short = direction == 0 and not is_in_request and length < MIN_REQUEST_RECORD_BYTES
+            is_too_short = direction == 0 and not is_in_request and length <= MIN_REQUEST_RECORD_BYTES + 5
             if c["tls_application"] and not is_too_short:
                 add_turn(s, slot, event, pos, length - pos)
                 f["state"] = ST_LOST

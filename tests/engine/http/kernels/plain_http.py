@@ -86,6 +86,7 @@ class Conversation:
         self.is_tls_application = self.is_tls_13 = False
         self.ahead_ack = -1
         self.uwsgi_left = None
+        self.is_unasked = False
         self.closing_seen = self.closing_open = self.close_announced = False
         self.idle_at_close_ns = -1
         self.orig_closed = self.resp_closed = self.resp_reset = False
@@ -267,6 +268,8 @@ class Conversation:
         if length > 0:
             x.row["response_bytes"] += length
             x.response_last_ns = event.ts_ns
+            if self.orig_closed:
+                return
             self._set_key(Key.RESPONSE_END, event.frame)
 
     def _end_response(self, x):
@@ -453,6 +456,9 @@ class Conversation:
         side = self.sides[RESP]
         if side.is_lost:
             side.start_anew()
+        if self._is_unasked(side, s, data):
+            side.lose()
+            return
         while values:
             x = self._answering()
             seq = (event.seq + event.length - len(values)) % MOD
@@ -474,6 +480,7 @@ class Conversation:
                         self._hand_out()
                     x = Exchange(self)
                     x.request_done = True
+                    self.ahead_ack = s.ack % MOD if s.flags & ACK else -1
                 self._begin_response(x, event, seq, s)
                 side.message = Message(x, is_request=False)
             elif x is None and data and data[0] in b"\r\n":
@@ -485,6 +492,18 @@ class Conversation:
                 self._begin_response(x, event, seq, s)
                 x.row["response_framing"] = int(Framing.TURN)
                 side.is_turn = True
+
+    def _is_unasked(self, side, s, data):
+        """Whether bytes answer nothing: a 408 whose sender had not got any of the request."""
+        x = self._answering()
+        if x is None or x.is_answering or not s.flags & ACK or x.row["request_seq"] < 0:
+            return False
+        if 0 < (s.ack - x.row["request_seq"]) % MOD < MOD // 2:
+            return False
+        is_free = not side.is_turn and not side.is_until_close and side.message is None
+        if len(data) >= 12 and is_free:
+            self.is_unasked = data[9:12] == b"408" and looks_like_response(data)
+        return self.is_unasked
 
     def _continue_response(self, side, x, event, values):
         """Give bytes to the response that is being read; return what lies behind its end."""
@@ -736,7 +755,7 @@ class Conversation:
         seq = event.seq
         if side.is_lost:
             if not looks_like_tls(captured_of(values)):
-                is_too_short = event.dir == ORIG and not self._is_asking() and len(values) < 34
+                is_too_short = event.dir == ORIG and not self._is_asking() and len(values) < 40
                 if self.is_tls_application and not is_too_short:
                     self._add_turn(event, s, seq, len(values))
                     if event.dir == RESP:
@@ -791,7 +810,7 @@ class Conversation:
         if self.is_tls_application:
             if length <= 19:
                 return "alert" if length == 19 else ""
-            least = 35 if self.is_tls_13 else 34
+            least = 35 if self.is_tls_13 or self.is_mid_stream else 34
             return "" if direction == ORIG and length < least and not self._is_asking() else "data"
         if direction == RESP:
             self.is_tls_13 = True
