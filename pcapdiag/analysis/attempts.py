@@ -220,7 +220,8 @@ def _refused_at_ns(loss: Loss) -> int:
 def _scanned(attempts: Iterable[Loss], connections: Table, last_ts_ns: int) -> Iterator[int]:
     """Yield the attempts of scans: single SYNs of one source to many endpoints that carried nothing else.
 
-    Only silence tells a scan from a proxy whose peers are all down: a kernel would have repeated the SYNs.
+    Silence tells a scan from a proxy whose peers are all down, for a kernel would have repeated the SYNs; so do many
+    ports of one machine.
     """
     used = _used_endpoints(connections)
     by_source: dict[tuple[int, str], list[Loss]] = defaultdict(list)
@@ -234,6 +235,11 @@ def _scanned(attempts: Iterable[Loss], connections: Table, last_ts_ns: int) -> I
             loss for loss in singles if _refused_at_ns(loss) < 0 and last_ts_ns - loss.request_ts_ns >= _KERNEL_WAITS_NS
         ]
         spans = list(_busy_spans(silent))
+        by_target: dict[str, list[Loss]] = defaultdict(list)
+        for loss in singles:
+            by_target[loss.connection.resp.address].append(loss)
+        # So many ports of one machine nobody tries but a scanner, whatever it answers.
+        spans += [span for tried in by_target.values() for span in _busy_spans(tried)]
         for loss in singles:
             if any(low - _AROUND_NS <= loss.request_ts_ns <= high + _AROUND_NS for low, high in spans):
                 yield loss.connection.conn

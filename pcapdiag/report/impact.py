@@ -123,7 +123,7 @@ def _from_capture(analysis: Analysis) -> Impact | None:
     )
 
 
-def impact_line(impact: Impact) -> str:
+def impact_line(impact: Impact, *, has_truncated: bool = False) -> str:
     """Return the impact in one sentence; why it is not known where it is not."""
     if impact.failures < 0:
         return f"What clients saw is not known: {impact.unknown}."
@@ -139,7 +139,8 @@ def impact_line(impact: Impact) -> str:
             if impact.unavailable_s
             else f"; in {count_of(impact.failing_s, 'second')} somebody was not served"
         )
-    return f"{text} ({_SOURCES[impact.source]})."
+    cut_off = "; of bodies that were cut off it does not tell" if impact.source == ACCESS_LOG and has_truncated else ""
+    return f"{text} ({_SOURCES[impact.source]}{cut_off})."
 
 
 _SOURCES = {ACCESS_LOG: "access log, within the time of the capture", CLIENT_LEG: "the clients' side of the capture"}

@@ -10,6 +10,7 @@ from pcapdiag.analysis.model import AttemptSign
 from pcapdiag.base.codes import ClosingKind, Direction, Key, Outcome
 from pcapdiag.base.sequence import sequence_difference
 from pcapdiag.base.units import about, count_of, format_address, parse_address
+from pcapdiag.engine.asides.collect import AsideKind
 from pcapdiag.engine.asides.icmp import IcmpKind
 from pcapdiag.rules._rule import GroupText
 from pcapdiag.rules._wire import proxy_closing
@@ -139,6 +140,8 @@ def heard_ns(analysis: Analysis, address: str) -> NDArray[np.int64]:
         if loss.connection.resp.address == address:
             times.append([segment.ts_ns for segment in loss.keys.values() if segment.dir == Direction.RESP])
             times.append([error.ts_ns for error in loss.icmp if format_address(*error.sender) == address])
+    # Whatever a message says, cut as it may be: who sends it is there.
+    times.append([a.ts_ns for a in analysis.asides if a.kind is AsideKind.ICMP and a.src[:2] == (int(hi), int(lo))])
     return np.sort(np.concatenate([np.asarray(part, dtype=np.int64) for part in times]))
 
 

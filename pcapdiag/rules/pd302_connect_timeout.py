@@ -38,6 +38,10 @@ PATIENCE_NS = 1_000_000_000
 """The first repetition of a SYN comes after one second (RFC 6298 section 2)."""
 
 
+_LEAST_SILENCE_NS = 6_000_000_000
+"""[ns] A machine that is merely late answers sooner: Linux has repeated a SYN twice by then."""
+
+
 class ConnectTimeout(CauseRule):
     """A connection attempt was never answered.
 
@@ -181,9 +185,12 @@ def _state_of_upstream(analysis: Analysis, group: Group) -> tuple[str, str]:
     if 0 <= until <= last:
         # It came back in between, and went again.
         return "", f"{reach}; if it is up, {queue}."
-    silent = about((until if until >= 0 else analysis.last_ts_ns) - max(since, analysis.first_ts_ns))
+    silent_ns = (until if until >= 0 else analysis.last_ts_ns) - max(since, analysis.first_ts_ns)
+    silent = about(silent_ns)
     state = f" Nothing came from it for {silent}" if since >= 0 or until >= 0 else " Nothing came from it at all"
-    down = ": it is down, cut off, or accepts nothing. It is not slow, and no longer timeout helps."
+    if silent_ns < _LEAST_SILENCE_NS:
+        return f"{state}, when the capture of it ended.", f"{reach}; if it is up, {queue}."
+    down = ": it is down, cut off, or accepts nothing. It is not slow: a longer timeout does not help."
     return state + down, f"{reach}; if it is up, {queue}."
 
 

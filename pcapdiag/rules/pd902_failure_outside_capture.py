@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.base.codes import Leg, Protocol
 from pcapdiag.base.findings import Confidence, Finding, Occurrence, Role, RuleFacts, Severity
-from pcapdiag.base.units import count_of, parse_endpoint
+from pcapdiag.base.units import NS_PER_S, count_of, parse_endpoint
 from pcapdiag.proxy.join.ledger import OutsideKind
 from pcapdiag.rules._rule import GroupText, Rule
 
@@ -122,7 +122,7 @@ class FailureOutsideCapture(Rule):
             return "only logs know what no packet shows: needs --error-log or --access-log"
         if log.errors_read <= 0 and log.accesses_read <= 0:
             return "no line of the logs that were given could be read"
-        if log.errors_read <= 0 and not log.names_tries:
+        if log.errors_read <= 0 and not log.names_tries and not _client_failures(analysis):
             return "the access log that was given names no upstreams: needs $upstream_addr and $upstream_status in it"
         return ""
 
@@ -150,9 +150,59 @@ class FailureOutsideCapture(Rule):
             confidence = Confidence.LIKELY if is_placed else Confidence.POSSIBLE
             subject = "logs" if kind in _NAMELESS else _named(failures)
             yield self.finding(subject, words, map(_occurrence, failures), confidence, kind.value)
+        seconds = [] if kinds else _client_failures(analysis)
+        if seconds:
+            words = GroupText(
+                message=(
+                    f"The access log tells of {count_of(len(seconds), 'failed request')} (status 500 or above, or none)"
+                    " in the time of the capture; it does not say at which upstream, and no packet shows a failure."
+                ),
+                refuted_by="Packets of these requests in the capture, or a clock that puts the lines at another time.",
+                remedy=(
+                    "The error log (--error-log) says why each of them failed; $upstream_addr and $upstream_status in"
+                    " the access log, which upstream it was. They may have gone over a unix socket or by another"
+                    " interface."
+                ),
+                details={"kind": "clients", "of_known_time": len(seconds)},
+            )
+            yield self.finding("logs", words, map(_of_second, seconds[:_MOST]), Confidence.LIKELY, "clients")
 
 
+_MOST = 1_000
+_SERVER_ERROR = 500
 _NAMELESS = frozenset({OutsideKind.NO_PEER, OutsideKind.UNRESOLVED})
+
+
+def _client_failures(analysis: Analysis) -> list[int]:
+    """Return the seconds of failures in an access log that names no upstreams, where packets show none at all."""
+    log = analysis.log
+    if log is None or log.clients is None or log.names_tries or log.entries or analysis.first_ts_ns < 0:
+        return []
+    if analysis.losses or analysis.truncated or analysis.early:
+        return []
+    if any((chunk["status_code"] >= _SERVER_ERROR).any() for chunk in analysis.exchanges.chunks()):
+        return []
+    first, last = analysis.first_ts_ns // NS_PER_S, analysis.last_ts_ns // NS_PER_S + 1
+    served = sorted(log.clients.seconds.items())
+    return [second for second, s in served if first <= second <= last for _ in range(s.failures)]
+
+
+def _of_second(second: int) -> Occurrence:
+    """Return a failed request of which only the second is kept."""
+    return Occurrence(
+        conn=-1,
+        depth=0,
+        uid="",
+        orig="",
+        resp="",
+        request_frame=-1,
+        request_ts_ns=second * NS_PER_S,
+        idle_before_ns=-1,
+        method="",
+        target="",
+        closing_frame=-1,
+        closing_kind="",
+    )
 
 
 def _is_answer(failure: OutsideFailure) -> bool:

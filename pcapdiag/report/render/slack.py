@@ -73,7 +73,7 @@ def _code(lines: tuple[str, ...]) -> str:
 
 def _lines(report: Report, limit: int, whole: str) -> Iterator[str]:
     yield f"*{mrkdwn_text(shorten(summary.headline(report), limit))}*"
-    yield mrkdwn_text(shorten(impact_line(report.impact), limit))
+    yield mrkdwn_text(shorten(impact_line(report.impact, has_truncated=report.totals.truncated > 0), limit))
     yield from (f"Where: {mrkdwn_text(shorten(line, limit))}" for line in _places(report))
     groups = summary.finding_groups(report)
     for group in groups[:_MAX_FINDINGS]:

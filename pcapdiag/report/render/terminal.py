@@ -91,7 +91,10 @@ def _text(text: str, style: str = "") -> Text:
 
 
 def _report(report: Report, width: int) -> Group:
-    parts: list[RenderableType] = [_headline(report), _text(impact_line(report.impact))]
+    parts: list[RenderableType] = [
+        _headline(report),
+        _text(impact_line(report.impact, has_truncated=report.totals.truncated > 0)),
+    ]
     for group in summary.finding_groups(report):
         parts += ["", *_finding_group(group, report, width)]
     parts += _section("At one moment", incident_lines(report))
