@@ -30,6 +30,8 @@ Rows = np.ndarray[Any, Any]
 SCAN_NS = 10 * NS_PER_S
 """[ns] Within so long a scan tries more than `SCAN_ENDPOINTS` endpoints."""
 SCAN_ENDPOINTS = 20
+_SCAN_PORTS = 100
+"""No proxy has so many upstreams at one machine that it tries them all within that time."""
 RACED_NS = 250 * NS_PER_MS
 """[ns] So soon after a refusal happy eyeballs have another address open (RFC 8305 section 5)."""
 _SHORTEST_GAP_NS = 200 * NS_PER_MS
@@ -239,7 +241,7 @@ def _scanned(attempts: Iterable[Loss], connections: Table, last_ts_ns: int) -> I
         for loss in singles:
             by_target[loss.connection.resp.address].append(loss)
         # So many ports of one machine nobody tries but a scanner, whatever it answers.
-        spans += [span for tried in by_target.values() for span in _busy_spans(tried)]
+        spans += [span for tried in by_target.values() for span in _busy_spans(tried, _SCAN_PORTS)]
         for loss in singles:
             if any(low - _AROUND_NS <= loss.request_ts_ns <= high + _AROUND_NS for low, high in spans):
                 yield loss.connection.conn
@@ -252,7 +254,7 @@ def _used_endpoints(connections: Table) -> set[str]:
     return {format_endpoint(*endpoint) for endpoint in set(zip(*columns, strict=True))}
 
 
-def _busy_spans(silent: Sequence[Loss]) -> Iterator[tuple[int, int]]:
+def _busy_spans(silent: Sequence[Loss], most: int = SCAN_ENDPOINTS) -> Iterator[tuple[int, int]]:
     """Yield times within which more endpoints were tried than anybody but a scanner tries, merged where they touch."""
     window: Counter[str] = Counter()
     first = 0
@@ -267,7 +269,7 @@ def _busy_spans(silent: Sequence[Loss]) -> Iterator[tuple[int, int]]:
             first += 1
         n_tries = window.total()
         # Who retries its peers is no scanner: two tries of each at most, as scanners repeat lost probes.
-        if len(window) <= SCAN_ENDPOINTS or n_tries > 2 * len(window):
+        if len(window) <= most or n_tries > 2 * len(window):
             continue
         begin = silent[first].request_ts_ns
         if low >= 0 and begin > high:

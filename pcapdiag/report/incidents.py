@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pcapdiag.base.findings import Severity
 from pcapdiag.base.units import about, count_of, format_ts_ns
 from pcapdiag.report.model import Incident
+from pcapdiag.report.summary import bounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -87,4 +88,4 @@ def _incident(endpoint: str, events: Sequence[_Event], findings: Sequence[Findin
 
 def incident_lines(report: Report) -> tuple[str, ...]:
     """Return one sentence for each incident."""
-    return tuple(incident.message for incident in report.incidents)
+    return bounded([incident.message for incident in report.incidents])

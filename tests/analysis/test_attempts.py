@@ -190,3 +190,8 @@ def test_syns_that_the_capture_ends_after_are_no_scan_yet(tmp_path):
 def test_what_is_under_a_second_old_at_the_end_is_still_open(tmp_path, script, is_open):
     analysis = analysis_of(tmp_path, write_capture(parse(script)))
     assert is_still_open(analysis.losses[0], analysis.last_ts_ns) == is_open
+
+
+def test_so_many_ports_of_one_machine_are_a_scan_whatever_it_answers(tmp_path):
+    data = merged(*probes(150, 0.01, "+0.001 < R. 0:0(0) ack 1"))
+    assert all(loss.attempt & AttemptSign.SCAN for loss in analysis_of(tmp_path, data).losses)
