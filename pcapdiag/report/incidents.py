@@ -39,7 +39,7 @@ def find_incidents(findings: Sequence[FindingDetail]) -> tuple[Incident, ...]:
     Returns
     -------
     tuple of Incident
-        In the order of time; at least three events of at least two findings each.
+        In the order of time; at least three events of at least two causes each.
     """
     by_endpoint: dict[str, list[_Event]] = defaultdict(list)
     for number, finding in enumerate(findings):
@@ -52,7 +52,7 @@ def find_incidents(findings: Sequence[FindingDetail]) -> tuple[Incident, ...]:
         _incident(endpoint, events, findings)
         for endpoint, its_events in by_endpoint.items()
         for events in _moments(sorted(its_events))
-        if len(events) >= _LEAST_EVENTS and len({number for _, number in events}) >= _LEAST_CAUSES
+        if len(events) >= _LEAST_EVENTS and len({findings[number].code for _, number in events}) >= _LEAST_CAUSES
     ]
     return tuple(sorted(incidents, key=lambda i: (i.start_ts_ns, i.endpoints))[:_MOST])
 
@@ -71,7 +71,10 @@ def _moments(events: Iterable[_Event]) -> Iterator[list[_Event]]:
 def _incident(endpoint: str, events: Sequence[_Event], findings: Sequence[FindingDetail]) -> Incident:
     counts = Counter(number for _, number in events)
     start, end = events[0][0], events[-1][0]
-    parts = [f"{n} x {findings[number].code} {findings[number].name}" for number, n in sorted(counts.items())]
+    by_cause: Counter[str] = Counter()
+    for number, n in sorted(counts.items()):
+        by_cause[f"{findings[number].code} {findings[number].name}"] += n
+    parts = [f"{n} x {cause}" for cause, n in by_cause.items()]
     lasted = f"within {about(end - start)}" if end > start else "at one instant"
     since = format_ts_ns(start)[:19].replace("T", " ")
     return Incident(
