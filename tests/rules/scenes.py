@@ -63,6 +63,14 @@ def close_notify_was_seen_before_the_request_that_does_not_cover_it(s):
     return [s.lost(*segments, idle_ms=-1, flags=ExchangeFlag.MID_STREAM, protocol=Protocol.TLS)]
 
 
+@scene("PD201")
+def other_bytes_before_an_alert_are_no_orderly_closing(s):
+    """HTTP/2 says GOAWAY first; the request had not acknowledged it, and the upstream took the request."""
+    late = Seg(Key.UNSOLICITED, 50, BEFORE + 39, START, 24, TcpFlag.ACK | TcpFlag.PSH)
+    segments = (late, acknowledged(160), fin(161, ack=END, seq=BEFORE + 63))
+    return [s.lost(*segments, idle_ms=900, protocol=Protocol.TLS)]
+
+
 @scene("PD101")
 def lone_rst_at_the_idle_timeout(s):
     return [s.lost(rst(162), idle_ms=3909)]

@@ -119,3 +119,14 @@ def test_the_case_is_a_capture_without_a_loss(cli):
     done = cli("analyze", *arguments)
     assert done.returncode == 1
     assert "the proxy's logs know 6 failures" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(("status", "n"), [(502, 1), (504, 1), (200, 0)])
+def test_an_access_log_that_names_no_upstream_is_heard_where_packets_show_nothing(tmp_path, status, n):
+    capture, log = tmp_path / "a.pcap", tmp_path / "access.log"
+    capture.write_bytes(write_capture(parse(OPEN + exchange(200))))
+    log.write_text(f'192.0.2.7 - - [14/Nov/2023:22:13:20 +0000] "GET / HTTP/1.1" {status} 157\n')
+    report = analyze(capture, access_logs=[str(log)])
+    found = [f for f in report.found if f.code == "PD902"]
+    assert [f.count for f in found] == [n] * (n > 0)
+    assert ("No request was lost" in report.headline) == (not n)

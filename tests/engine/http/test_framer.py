@@ -466,6 +466,29 @@ def test_an_answer_that_was_stored_before_its_request_answers_it():
     assert Outcome(x["outcome"]) is Outcome.ANSWERED
 
 
+def test_a_408_that_crosses_a_request_does_not_answer_it():
+    refusal = '"HTTP/1.1 408 Request Timeout\\r\\nConnection: close\\r\\nContent-Length: 0\\r\\n\\r\\n"'
+    script = ANSWERED + f"+5 > P. {GET}\n+0.001 < P. ack 29 {refusal}\n+0 < F. ack 29\n+0.01 < R"
+    found = exchanges_of(script)
+    assert [Outcome(x["outcome"]).name for x in found] == ["ANSWERED", "UNANSWERED"]
+
+
+def test_a_408_that_has_the_request_answers_it():
+    refusal = '"HTTP/1.1 408 Request Timeout\\r\\nContent-Length: 0\\r\\n\\r\\n"'
+    assert outcomes(ANSWERED + f"+5 > P. {GET}\n+0.001 < P. {refusal}\n+0 > .")[-1] == "ANSWERED"
+
+
+def test_a_response_that_was_stored_before_its_request_leaves_no_request_unanswered():
+    script = OPEN + f"+0 > P. {GET} lost\n+0.1 < P. {OK}\n+0 > P. 1:29(28) ack 1 {GET}\n+0 > .\n+5 > F.\n+0 < F."
+    assert "UNANSWERED" not in outcomes(script)
+
+
+def test_pipelined_requests_behind_a_last_response_are_not_owed_an_answer():
+    last = '"HTTP/1.1 501 No\\r\\nConnection: close\\r\\nContent-Length: 0\\r\\n\\r\\n"'
+    found = exchanges_of(OPEN + f"+0 > P. {GET}\n+0 > P. {GET}\n+0.1 < P. {last}\n+0 < F.")
+    assert [bool(x["flags"] & ExchangeFlag.NOT_OWED) for x in found] == [False, True]
+
+
 # TLS and other turns.
 
 

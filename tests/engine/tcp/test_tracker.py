@@ -538,3 +538,40 @@ def test_connections_are_numbered_on_from_where_the_run_stands():
 
 def test_the_flags_of_the_builder_are_those_of_the_wire():
     assert (FIN, SYN, RST, PSH, ACK) == (1, 2, 4, 8, 16)
+
+
+# What acknowledgements say of bytes that the capture lacks.
+
+
+def test_the_next_request_says_that_the_answer_before_it_was_read():
+    """One segment is missing from the capture: it is given up at once, before the request that acknowledges it."""
+    script = (
+        HANDSHAKE + "+0 > P. 1:6(5)\n+0.01 < P. 1:101(100) lost\n+0.0001 > P. 6:11(5) ack 101\n+0.01 < P. 101:111(10)"
+    )
+    events, (row,), _ = follow(from_script(script))
+    kinds = [StreamEventKind(e["kind"]).name for e in events if e["data_len"]]
+    assert kinds == ["SEGMENT", "HOLE", "SEGMENT", "SEGMENT"]
+    assert (row["n_holes"], row["hole_bytes"]) == (1, 100)
+
+
+def test_bytes_that_nobody_acknowledged_were_not_lost_by_the_capture():
+    script = (
+        HANDSHAKE + "+0 > P. 1:6(5)\n+0.01 < P. 1:11(10)\n+0 > . ack 11\n+0.01 < P. 21:31(10)\n+0 > . ack 11\n+1 < R"
+    )
+    events, (row,), _ = follow(from_script(script))
+    assert any(e["kind"] == StreamEventKind.HOLE for e in events)
+    assert (row["n_holes"], row["hole_bytes"]) == (0, 0)
+
+
+def test_the_challenge_of_an_old_connection_is_no_acknowledgement():
+    """RFC 5961 section 4: a SYN meets a connection that still stands; what its other end says acknowledges nothing."""
+    script = "+0 > S\n+0.001 < . 1:1(0) ack 54000000\n+0 > R 54000000:54000000(0)\n"
+    _, rows, _ = follow(from_script(script))
+    assert all((row["n_holes"], row["hole_bytes"]) == (0, 0) for row in rows)
+    assert fates(script)[1] == "OUTSIDE_WINDOW"
+
+
+def test_a_keep_alive_probe_seen_first_leaves_no_hole_of_one_byte():
+    script = "+0 > . 99:99(0) ack 500\n+0.001 < . 500:500(0) ack 100\n+1 > P. 100:110(10) ack 500\n+0.01 < . ack 110"
+    _, (row,), _ = follow(from_script(script))
+    assert (row["n_holes"], row["orig_bytes"]) == (0, 10)
