@@ -26,6 +26,7 @@ from pcapdiag.base.codes import Leg, StreamEventKind, UndecodedReason
 from pcapdiag.base.columns import CONNECTIONS, SEGMENTS
 from pcapdiag.base.findings import Note
 from pcapdiag.base.tables import RowStore, Table
+from pcapdiag.base.units import count_of
 from pcapdiag.engine.asides.collect import MOST_KEPT, AsideCollector, AsideKind
 from pcapdiag.engine.asides.tunnels import TunnelTally
 from pcapdiag.engine.capture.reader import read_batches
@@ -362,7 +363,11 @@ def _tracker_notes(counts: TrackerCounts) -> list[Note]:
             )
         )
     if counts.outside:
-        notes.append(Note("segments-outside-window", f"{counts.outside} segments fit no window of their connection"))
+        notes.append(
+            Note(
+                "segments-outside-window", f"{count_of(counts.outside, 'segment')} outside the window of the connection"
+            )
+        )
     if counts.fragments:
         notes.append(
             Note("fragments", f"{counts.fragments} IP fragments belong to datagrams completed elsewhere or never")
@@ -392,7 +397,7 @@ def _connection_notes(connections: Table) -> list[Note]:
         notes.append(
             Note(
                 "holes",
-                f"the capture lacks {n_bytes} stream bytes in {n_holes} holes that the receiver acknowledged: packets "
+                f"the capture lacks {n_bytes} stream bytes in {count_of(n_holes, 'hole')} that the receiver acknowledged: packets "
                 "were lost by the capture, not by the network",
             )
         )

@@ -276,7 +276,11 @@ def give_up_connecting(analysis: Analysis, losses: Sequence[Loss]) -> tuple[Chan
     if analysis.settings is None:
         return ()
     peer = str(losses[0].connection.resp)
-    shorter = conf.lower_timeout(analysis.settings, peer, "connect", _CONNECT_NS)
+    rows = analysis.connections.rows
+    opened = rows[rows["syn_ack_frames"] > 0]
+    # What opened late, at a repeated SYN perhaps, must go on opening.
+    is_late = (opened["syn_frames"] > 1) | (opened["handshake_resp_ns"] >= _CONNECT_NS // 2)
+    shorter = () if is_late.any() else conf.lower_timeout(analysis.settings, peer, "connect", _CONNECT_NS)
     return (*shorter, *conf.allow_retries(analysis.settings, peer))
 
 

@@ -110,7 +110,11 @@ class MiddleboxResetOnReuse(CauseRule):
         bracket = ""
         if gaps and 0 <= longest < min(gaps):
             bracket = f" The longest idle gap that was still answered was {about(longest)}."
-        below = about(min(gaps)) if gaps else "the device's idle timeout"
+        below = "the device's idle timeout"
+        if bracket:
+            below += f", which lies between {about(longest)} and {about(min(gaps))}"
+        elif gaps:
+            below += f", which is at most {about(min(gaps))}"
         changes = forget_before_path(analysis, group.losses)
         probing = keep_probing(analysis)
         sure = forgotten_words(analysis, group.losses, changes)

@@ -84,6 +84,7 @@ def _words(subject: str, side: str, kind: str, silences: list[int]) -> GroupText
     n = len(silences)
     after = duration_range(silences)
     by = subject if side == "upstream" else "the proxy"
+    where = f"at {subject}" if side == "upstream" else "at the proxy (in nginx proxy_read_timeout of that location)"
     silence = f", after a silence of {after}" if after != "unknown" else ""
     return GroupText(
         message=(
@@ -92,8 +93,7 @@ def _words(subject: str, side: str, kind: str, silences: list[int]) -> GroupText
         refuted_by="Bytes on such a connection after that closing.",
         remedy=(
             "If clients should have stayed: a silence that is always the same is a timer. Send heartbeats more often"
-            " than that, or raise the timeout on the side that closed (nginx: proxy_read_timeout and"
-            " proxy_send_timeout of that location)."
+            f" than that, or raise it where it is: {where}."
         ),
     )
 

@@ -173,7 +173,7 @@ def _words(peer: str, status: int, group: _Group, answers: tuple[int, int]) -> G
         text += f": {share} answers in the {about(lasted)} to the last one"
     what = _WHAT.get(status, "")
     return GroupText(
-        message=f"{text}. {_who(group)} The answers came: these are no lost requests.",
+        message=f"{text}. {_who(group)} The answers came: these requests are not lost.",
         refuted_by="A log of the upstream in which these requests have another status.",
         remedy=(
             f"Read the log of {peer} at these times for status {status}{f': {what}' if what else ''}. Whoever passes"

@@ -68,6 +68,8 @@ class RetriedFailure(Rule):
         """Return what is missing: only the access log lists the tries of a request."""
         if analysis.log is not None and (analysis.log.names_tries or analysis.log.retries):
             return ""
+        if analysis.log is not None and analysis.log.accesses_read == 0:
+            return "no line of the access log that was given could be read"
         if analysis.log is not None and analysis.log.clients is not None:
             return "the access log that was given names no upstreams: needs $upstream_addr and $upstream_status in it"
         return "only the access log lists the tries of a request: needs --access-log with $upstream_addr"

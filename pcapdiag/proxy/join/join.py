@@ -52,7 +52,7 @@ JUST_BEGUN_NS = 65 * NS_PER_S
 
 _BEFORE = "it was logged before the capture began"
 _AFTER = "it was logged after the capture ended"
-_SENT_BEFORE = "its request was sent before the capture began"
+_SENT_BEFORE = "no try fits it, and it may have begun before the capture did"
 _LAST_SECOND = "the capture ended in the second in which it was logged"
 _ELSEWHERE = frozenset({_BEFORE, _AFTER, _SENT_BEFORE, _LAST_SECOND})
 
