@@ -397,8 +397,8 @@ def _connection_notes(connections: Table) -> list[Note]:
         notes.append(
             Note(
                 "holes",
-                f"the capture lacks {n_bytes} stream bytes in {count_of(n_holes, 'hole')} that the receiver acknowledged:"
-                " packets were lost by the capture, not by the network",
+                f"the capture lacks {n_bytes} stream bytes in {count_of(n_holes, 'hole')} that the receiver"
+                " acknowledged: packets were lost by the capture, not by the network",
             )
         )
     one_sided = int(np.count_nonzero(is_one_sided))

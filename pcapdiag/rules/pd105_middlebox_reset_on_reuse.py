@@ -110,14 +110,12 @@ class MiddleboxResetOnReuse(CauseRule):
         bracket = ""
         if gaps and 0 <= longest < min(gaps):
             bracket = f" The longest idle gap that was still answered was {about(longest)}."
-        below = "the device's idle timeout"
-        if bracket:
-            below += f", which lies between {about(longest)} and {about(min(gaps))}"
-        elif gaps:
-            below += f", which is at most {about(min(gaps))}"
         changes = forget_before_path(analysis, group.losses)
         probing = keep_probing(analysis)
         sure = forgotten_words(analysis, group.losses, changes)
+        below = "the device's idle timeout"
+        if gaps and not sure:
+            below += f", which is at most {about(min(gaps))}"
         shorten = (
             f"Until then set {pool_setting(analysis)} below {below}, or let the proxy's kernel probe idle connections"
             f" ({probing}), net.ipv4.tcp_keepalive_time below it. {sure}"
