@@ -290,6 +290,9 @@ def _with_gaps(
     for chunk in exchanges.chunks():
         gaps = chunk["idle_before_ns"]
         group = group_of_conn[chunk["conn"]]
+        # Requests on fresh connections tell as well that somebody is there.
+        served = np.flatnonzero((chunk["outcome"] == Outcome.ANSWERED) & (group >= 0))
+        np.maximum.at(last_answered, group[served], chunk["request_ts_ns"][served])
         depth = chunk["depth"].astype(np.int64)
         np.maximum.at(deepest, group[group >= 0], depth[group >= 0])
         announced = np.flatnonzero((chunk["flags"] & ExchangeFlag.CONNECTION_CLOSE != 0) & (group >= 0))
@@ -303,7 +306,6 @@ def _with_gaps(
         np.maximum.at(longest_used, group, gaps)
         gaps, group = gaps[answered], group[answered]
         n_answered += np.bincount(group, minlength=n_group)
-        np.maximum.at(last_answered, group, chunk["request_ts_ns"][known][answered])
         near_misses += np.bincount(group[gaps > near[group]], minlength=n_group)
         beyond += np.bincount(group[gaps > upper[group]], minlength=n_group)
         np.maximum.at(longest, group, gaps)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import pcapdiag
 from pcapdiag.analysis.model import Endpoint
 from pcapdiag.analysis.upstreams import measure_upstreams
 from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Leg, Outcome
@@ -13,6 +14,7 @@ from pcapdiag.base.findings import Confidence
 from pcapdiag.base.tables import ByteStore, Table
 from pcapdiag.base.units import parse_address
 from tests.rules.builders import END, Scene, acknowledged, fin
+from tests.scenario import parse, write_capture
 
 MS, S = 1_000_000, 1_000_000_000
 NOTHING = ("handshake_resp_ns", "handshake_orig_ns", "rtt_min_ns", "idle_at_close_ns", "closing_ts_ns", "keep_alive_s")
@@ -320,3 +322,26 @@ def test_idle_gaps_alone_enclose_a_timer_that_fires_on_the_next_byte():
 def test_who_closes_on_fresh_connections_or_answers_no_more_has_no_such_timer():
     assert split(n_fresh=1) is None
     assert split(last_answered_s=-1_000) is None
+
+
+def test_a_clean_split_of_idle_gaps_is_a_timer_though_only_fresh_requests_were_answered_after_it(tmp_path):
+    """All up to 39.4 s answered, all from 41.6 s acknowledged and closed at once; no idle closing was ever seen."""
+    get, ok = '"GET / HTTP/1.1\\r\\n\\r\\n"', '"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n"'
+    lines = []
+    for conn, gap in enumerate((5, 20, 30, 38, 39.4, 41.6, 45, 50, 55)):
+        at = f"@{conn}"
+        lines += [
+            f"+0.01 {at} > S",
+            f"+0.001 {at} < S.",
+            f"+0 {at} > .",
+            f"+0 {at} > P. {get}",
+            f"+0.002 {at} < P. {ok}",
+        ]
+        lines += [f"+{gap} {at} > P. {get}", f"+0.001 {at} < {'P. ' + ok if gap < 40 else 'F.'}", f"+0 {at} > F."]
+    path = tmp_path / "a.pcap"
+    path.write_bytes(write_capture(parse("\n".join(lines))))
+    report = pcapdiag.analyze(path)
+    assert [(f.code, f.count) for f in report.found if f.severity] == [("PD103", 4)]
+    (upstream,) = report.analysis.upstreams
+    assert upstream.idle_timeout.is_enclosed
+    assert 39.3e9 < upstream.idle_timeout.value_ns < 41.6e9
