@@ -184,8 +184,14 @@ def _witnessed(attempts: Iterable[Loss], connections: Table) -> Iterator[int]:
 
 
 def _raced(attempts: Iterable[Loss], connections: Table) -> Iterator[int]:
-    """Yield refused attempts after which the same port was opened in the other address family at once."""
-    refused = [(loss, end) for loss in attempts if (end := _refused_at_ns(loss)) >= 0]
+    """Yield attempts, refused or silent, beside which the same port was opened in the other address family at once."""
+    silent_ns = RACED_NS // 2  # clients try the other family after 200 to 300 ms of silence (RFC 8305 section 8)
+    refused = [
+        (loss, end if (end := _refused_at_ns(loss)) >= 0 else loss.request_ts_ns + silent_ns)
+        for loss in attempts
+        # Who has another connection takes the attempt back: its kernel does not send that SYN again.
+        if loss.retransmissions < 1 or _refused_at_ns(loss) >= 0
+    ]
     ports = {loss.connection.resp.port for loss, _ in refused}
     if not ports:
         return

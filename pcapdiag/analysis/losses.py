@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcapdiag.analysis.model import Connection, Endpoint, KeySegment, Loss
-from pcapdiag.base.codes import ClosingKind, ConnState, Direction, ExchangeFlag, Key, Leg, Method, Outcome, Protocol
+from pcapdiag.base.codes import (
+    ClosingKind,
+    ConnState,
+    Direction,
+    ExchangeFlag,
+    Framing,
+    Key,
+    Leg,
+    Method,
+    Outcome,
+    Protocol,
+)
 from pcapdiag.base.units import format_address
 from pcapdiag.engine.tcp.uid import connection_uid
 
@@ -112,7 +123,8 @@ def build_losses(
             connection, mine = connection_of(int(row["conn"])), keys.get((int(row["conn"]), int(row["depth"])), {})
             is_truncated = int(row["outcome"]) == Outcome.TRUNCATED
             protocol, closer = int(row["protocol"]), connection.first_closer
-            if is_loss(row, mine, protocol=protocol, first_closer=closer, is_truncated=is_truncated):
+            is_unowed = bool(int(row["flags"]) & ExchangeFlag.NOT_OWED)
+            if is_unowed or is_loss(row, mine, protocol=protocol, first_closer=closer, is_truncated=is_truncated):
                 loss = to_loss(row, connection, mine, texts)
                 if not _is_farewell(loss):
                     (truncated if is_truncated else losses).append(loss)
@@ -230,6 +242,7 @@ def to_loss(row: Rows, connection: Connection, keys: dict[Key, KeySegment], text
         status_code=int(row["status_code"]),
         flags=ExchangeFlag(int(row["flags"])),
         truncated=int(row["outcome"]) == Outcome.TRUNCATED,
+        is_head_whole=int(row["response_framing"]) != Framing.UNKNOWN,
         keys=keys,
     )
 

@@ -149,6 +149,8 @@ class Loss:
         The segments seen; a missing key was not seen, which is not "did not happen".
     handshake : TlsHandshake or None
         The TLS handshake that failed: no request was sent, or one in clear to a port that speaks TLS.
+    is_head_whole : bool
+        Whether the response's head came to its end; only of a truncated one it may not have.
     icmp : tuple of IcmpError
         ICMP errors that quote its SYN, its request or the response to it; the first ones where they are many.
     attempt : AttemptSign
@@ -174,6 +176,7 @@ class Loss:
     truncated: bool
     keys: dict[Key, KeySegment]
     handshake: TlsHandshake | None = None
+    is_head_whole: bool = True
     icmp: tuple[IcmpError, ...] = ()
     attempt: AttemptSign = AttemptSign.NONE
 

@@ -117,7 +117,7 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
         if timeout == 0:
             timeout, confidence = _timeout_of(wait, opening, waits[:_MAX_COMPARED], openings[:_MAX_COMPARED])
         is_half = timeout < 0 and not is_proxy and _is_half_close(loss)
-        if timeout < 0 and wait < _AT_ONCE_NS and analysis.settings is None and analysis.log is None:
+        if timeout < 0 and wait < _AT_ONCE_NS and not _is_told(analysis):
             # Who sends and closes at once does not wait for an answer, and gives nothing up.
             is_half = True
         if is_half and is_half_closed_at_the_end(loss):
@@ -218,9 +218,15 @@ def _is_half_close(loss: Loss) -> bool:
     return Key.ORIG_RST not in loss.keys and not loss.flags & ExchangeFlag.LATE_ANSWER
 
 
+def _is_told(analysis: Analysis) -> bool:
+    """Tell whether a configuration, or a log of which anything was understood, was given."""
+    log = analysis.log
+    return analysis.settings is not None or (log is not None and max(log.errors_read, log.accesses_read) > 0)
+
+
 def _is_proxy_known(analysis: Analysis) -> bool:
     """Tell whether something says that a proxy stands here: its logs or configuration, its clients, its pool."""
-    if analysis.settings is not None or analysis.log is not None or (analysis.legs == Leg.CLIENT).any():
+    if _is_told(analysis) or (analysis.legs == Leg.CLIENT).any():
         return True
     return any(upstream.reused > 0 for upstream in analysis.upstreams)
 

@@ -226,7 +226,11 @@ def is_gap_at_timeout(loss: Loss, upstream: Upstream | None) -> bool:
 def is_idle_close_in_server(loss: Loss, upstream: Upstream | None) -> bool:
     """Tell whether an acknowledged request met the idle timer: closed at once, at an idle gap that equals it."""
     closing = upstream_closing(loss)
-    if upstream is None or closing is None or not loss.is_reused or not is_failed_in_upstream(loss):
+    if upstream is None or closing is None or not loss.is_reused:
+        return False
+    # Of a request in several segments the first may have come before the closing, and the others after it.
+    is_part = is_partly_acknowledged(loss) and loss.crossing is None and is_closed_by_upstream(loss)
+    if not is_part and not is_failed_in_upstream(loss):
         return False
     at_once = 2 * max(upstream.rtt_p50_ns, upstream.rtt_p99_ns, 0) + 50_000_000
     return closing.ts_ns - last_sent_ns(loss) <= at_once and is_gap_at_timeout(loss, upstream)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.tls import count_http2
-from pcapdiag.base.codes import Leg, Protocol
+from pcapdiag.base.codes import ExchangeFlag, Leg, Protocol
 from pcapdiag.base.errors import UsageError
 from pcapdiag.base.findings import Exposure, Finding, Verdict, VerdictKind
 from pcapdiag.rules import RULES
@@ -108,6 +108,8 @@ def assign_causes(analysis: Analysis) -> dict[str, list[tuple[Loss, Claim]]]:
         rule = rule_class()
         for loss, claim in rule.claims(analysis):
             key = loss.connection.conn, loss.depth
+            if loss.flags & ExchangeFlag.NOT_OWED:
+                continue
             if rule.reads_protocol and loss.connection.protocol is Protocol.OPAQUE and not loss.is_connect:
                 continue
             if key not in owner or owner[key][0].code in rule.supersedes:

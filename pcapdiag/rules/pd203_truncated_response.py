@@ -87,12 +87,22 @@ class TruncatedResponse(CauseRule):
         return GroupText(
             message=(
                 f"{group.subject} cut off {count_of(len(group.losses), 'response')} ({by_rst} by RST,"
-                f" {len(group.losses) - by_rst} by FIN) before the announced end."
+                f" {len(group.losses) - by_rst} by FIN) before {_end_of(group)}."
             ),
             refuted_by="The missing bytes in a capture without drops, or in the client's own log.",
             remedy=_remedy(group.subject),
             details={"by_rst": by_rst},
         )
+
+
+def _end_of(group: Group) -> str:
+    """Return in words where the responses broke off."""
+    in_head = sum(not loss.is_head_whole for loss in group.losses)
+    if not in_head:
+        return "the announced end"
+    if in_head == len(group.losses):
+        return "the end of the head"
+    return f"the announced end, {in_head} of them inside the head"
 
 
 def _remedy(peer: str) -> str:

@@ -111,7 +111,8 @@ class SlowUpstream(CauseRule):
         """Return the words of a finding."""
         n = len(group.losses)
         if group.group.startswith(_INSIDE):
-            return _stalled(group.subject, n, group.group.removeprefix(_INSIDE))
+            has_heads = all(loss.is_head_whole for loss in group.losses)
+            return _stalled(group.subject, n, group.group.removeprefix(_INSIDE), has_heads=has_heads)
         gone = down_words(analysis, group, f"{group.subject} took {count_of(n, 'request')}.")
         if gone is not None:
             return gone
@@ -143,12 +144,12 @@ class SlowUpstream(CauseRule):
         )
 
 
-def _stalled(peer: str, n: int, timeout: str) -> GroupText:
+def _stalled(peer: str, n: int, timeout: str, *, has_heads: bool = True) -> GroupText:
     until = f"the proxy gave up after {timeout} without a byte" if timeout else "the proxy's read timeout ran out"
     return GroupText(
         message=(
-            f"{peer} stalled inside {count_of(n, 'response')} until {until}: what had come was passed on, the rest is"
-            " missing."
+            f"{peer} stalled inside {count_of(n, 'response')} until {until}:"
+            f" {'what had come was passed on, the rest is missing' if has_heads else 'not every head had come whole'}."
         ),
         refuted_by="The missing bytes in a capture without drops, or in the client's own log.",
         remedy=(

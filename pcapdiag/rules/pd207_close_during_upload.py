@@ -13,6 +13,7 @@ from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
     certainty,
     is_closed_by_upstream,
+    is_idle_close_in_server,
     is_partly_acknowledged,
     is_reset_by_middlebox,
     upstream_closing,
@@ -88,7 +89,8 @@ class CloseDuringUpload(CauseRule):
             if loss.is_connect or not is_partly_acknowledged(loss) or not is_closed_by_upstream(loss):
                 continue
             closing = upstream_closing(loss)
-            if is_reset_by_middlebox(analysis, loss, upstream_of(analysis, loss)):
+            upstream = upstream_of(analysis, loss)
+            if is_reset_by_middlebox(analysis, loss, upstream) or is_idle_close_in_server(loss, upstream):
                 continue
             if closing is None or loss.crossing is not None or loss.flags & ExchangeFlag.HOLE:
                 continue

@@ -12,13 +12,17 @@ from pcapdiag.base.units import NS_PER_S, about, count_of
 from pcapdiag.proxy.conf.describe import RETRY
 from pcapdiag.proxy.join.symptoms import Symptom, symptom_of
 from pcapdiag.rules._attempts import (
+    RACED,
+    RACED_REMEDY,
     icmp_answer,
     icmp_words,
     is_left_waiting,
+    is_raced,
     is_scan,
     is_silent,
     logged_keys,
     others_opened,
+    raced_message,
     silence_ns,
     was_there,
 )
@@ -76,7 +80,7 @@ class ConnectTimeout(CauseRule):
 
     References
     ----------
-    RFC 9293 section 3.8.1, RFC 6298 section 2 (retransmission of SYN).
+    RFC 9293 section 3.8.1, RFC 6298 section 2 (retransmission of SYN); RFC 8305 (happy eyeballs).
     """
 
     code = "PD302"
@@ -100,6 +104,9 @@ class ConnectTimeout(CauseRule):
                 continue
             is_witnessed = bool(loss.attempt & AttemptSign.WITNESSED)
             texts = {Key.RETRANSMISSION: "the SYN is sent again: nothing answered it"}
+            if is_raced(loss, logged):
+                yield loss, Claim(Confidence.LIKELY, RACED, texts=texts)
+                continue
             if loss.attempt & AttemptSign.REPEATED:
                 confidence = Confidence.CONFIRMED if is_witnessed else Confidence.LIKELY
                 yield loss, Claim(certainty(analysis, loss, confidence), texts=texts)
@@ -118,6 +125,13 @@ class ConnectTimeout(CauseRule):
         """Return the words of a finding."""
         if group.group == _SCAN:
             return _scan_words(group)
+        if group.group == RACED:
+            return GroupText(
+                message=raced_message(group, "did not answer"),
+                refuted_by="An error of the client for one of these attempts.",
+                remedy=RACED_REMEDY,
+                severity=Severity.INFO,
+            )
         others = others_opened(analysis, group)
         repeats = sum(max(loss.connection.syn_frames - 1, 0) for loss in group.losses)
         costs = " Until then proxy_connect_timeout 2s; limits what each attempt costs."

@@ -99,6 +99,12 @@ _SIGHTS = {
         " other side's segments are all there, is not known",
         "a capture of both directions that begins before the connection",
     ),
+    "not-owed": _Sight(
+        "pipelined behind one whose answer said that the connection ends with it, and not answered: their sender has to"
+        " send them again",
+        "nothing more: RFC 9112 section 9.6",
+        Severity.INFO,
+    ),
     "answer-incomplete": _Sight(
         "answered, but the beginning of the answer never arrived, or is not in the capture",
         "captures of both ends: whether the path lost it",
@@ -190,6 +196,8 @@ def _sight_of(analysis: Analysis, loss: Loss) -> str:
             return "connect-made-up"
         is_pending = last_seen_ns(analysis, loss) - loss.request_ts_ns < NS_PER_S
         return "connect-pending" if is_pending else "connect-unseen"
+    if loss.flags & ExchangeFlag.NOT_OWED:
+        return "not-owed"
     if is_partly_acknowledged(loss):
         if of_upstream is not None and loss.connection.protocol is not Protocol.OPAQUE:
             return "closed-during-upload"

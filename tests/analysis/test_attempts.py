@@ -112,6 +112,24 @@ def test_a_rst_of_the_syns_own_sender_refuses_nothing(tmp_path):
     assert attempts_of(tmp_path, "+0 > S\n+0.01 > R 1:1(0)") == []
 
 
+@pytest.mark.parametrize(
+    ("silent", "after_s", "is_raced"),
+    [
+        ("+0 > S", 0.25, True),
+        ("+0 > S", 0.3, True),
+        ("+0 > S", 0.5, False),  # that is a timeout of somebody who then asks another peer
+        ("+0 > S\n+1 > S 0:0(0)", 0.25, False),  # whoever has another connection takes the attempt back
+    ],
+)
+def test_happy_eyeballs_give_a_silent_family_a_quarter_second(tmp_path, silent, after_s, is_raced):
+    opened = Form(orig="127.0.0.1", resp="127.0.0.1", orig_port=50_000)
+    (tmp_path / "a.pcap").write_bytes(
+        merged((silent, Form(orig="::1", resp="::1")), (f"+{after_s} > S\n+0.001 < S.", opened))
+    )
+    (loss,) = [x for x in build_analysis(group_captures([str(tmp_path / "a.pcap")])).losses if x.is_connect]
+    assert bool(loss.attempt & AttemptSign.RACED) == is_raced
+
+
 @pytest.mark.parametrize(("after_s", "is_raced"), [(0.0002, True), (0.2, True), (0.4, False)])
 @pytest.mark.parametrize("swapped", [False, True])
 def test_happy_eyeballs_open_the_other_family_within_a_quarter_second(tmp_path, after_s, is_raced, swapped):

@@ -111,6 +111,11 @@ def fin_covers_the_request_at_the_idle_timeout(s):
     return [s.lost(acknowledged(160), fin(161, ack=END), idle_ms=3990)]
 
 
+@scene("PD103")
+def fin_covers_the_first_segment_of_the_request_at_the_idle_timeout(s):
+    return [s.lost(fin(161, ack=START + 50), idle_ms=3990, flags=ExchangeFlag.ACKNOWLEDGED_PART)]
+
+
 @scene("PD104")
 def only_retransmissions_on_reuse(s):
     return [s.lost(resent(360), resent(12_000, Key.LAST_RETRANSMISSION), retransmissions=7, idle_ms=5000)]

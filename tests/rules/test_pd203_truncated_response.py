@@ -1,5 +1,7 @@
 """PD203: who cut a response, by packets or by the log."""
 
+from dataclasses import replace
+
 from pcapdiag.base.findings import VerdictKind
 from pcapdiag.proxy.join.symptoms import BODY
 from pcapdiag.rules.diagnose import diagnose
@@ -15,6 +17,13 @@ def test_a_response_that_the_upstream_cut_is_truncated():
     finding = only(diagnose(scene.analysis(truncated=[loss])), "PD203")
     assert finding.count == 1
     assert "0 by RST, 1 by FIN" in finding.message
+
+
+def test_a_response_that_broke_off_inside_its_head_had_announced_no_end():
+    scene = Scene()
+    loss = scene.lost(acknowledged(160), fin(500, ack=END), truncated=True)
+    finding = only(diagnose(scene.analysis(truncated=[replace(loss, is_head_whole=False)])), "PD203")
+    assert "before the end of the head" in finding.message
 
 
 def test_a_response_that_the_proxy_cut_is_nobodys_fault():

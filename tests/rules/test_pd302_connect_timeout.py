@@ -131,3 +131,12 @@ def test_it_counts_connections_that_opened():
     unopened, opened = with_connections(analysis), with_connections(analysis, syn_ack_frames=1)
     assert "none to it opened" in only(diagnose(unopened), "PD302").message
     assert "1 other connection to it opened" in only(diagnose(opened), "PD302").message
+
+
+def test_the_silent_half_of_happy_eyeballs_is_information():
+    scene = Scene()
+    loss = scene.attempt(sign=AttemptSign.RACED | WITNESSED)
+    finding = only(diagnose(scene.analysis(loss)), "PD302")
+    assert (finding.severity, "happy eyeballs" in finding.message) == (Severity.INFO, True)
+    finding = only(diagnose(scene.analysis(loss, log=logged(loss))), "PD302")
+    assert finding.severity is Severity.ERROR
