@@ -157,8 +157,9 @@ class _Logs:
         return replace(
             ledger,
             clients=tally if self.accesses else None,
+            # Of another proxy's log nothing is joined, but one was given.
             errors_read=sum(log.counts.n_records for log in (*self.errors, *(o.log for o in older.errors)))
-            if self.errors
+            if self._inputs.error_logs
             else -1,
             accesses_read=sum(log.counts.n_records for log in self.accesses) if self.accesses else -1,
         )

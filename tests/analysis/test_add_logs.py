@@ -60,6 +60,20 @@ def test_lines_that_are_none_are_counted_and_some_are_named(analysis, tmp_path):
     assert note.text.endswith("lines are no log lines (line 1, 2, 3, 4, 5, ...)")
 
 
+def test_another_proxys_error_log_was_given_although_it_is_not_joined(analysis, tmp_path):
+    log = tmp_path / "httpd.log"
+    log.write_text(
+        "[Tue Dec 01 03:47:06.576123 2026] [proxy_http:error] [pid 7:tid 9] (70014)End of file found:"
+        " [client 192.0.2.2:42496] AH01102: error reading status line from remote server 192.0.2.9:8080\n"
+    )
+    access = tmp_path / "access.log"
+    access.write_text('192.0.2.2 - - [01/Dec/2026:03:47:06 +0000] "GET / HTTP/1.1" 502 157 "-" "-"\n')
+    inputs = Inputs(error_logs=(str(log),), access_logs=(str(access),))
+    joined = add_logs(analysis, inputs)
+    assert joined.log.errors_read == 0
+    assert add_logs(analysis, Inputs(access_logs=(str(access),))).log.errors_read == -1
+
+
 @pytest.mark.parametrize(
     ("inputs", "error"),
     [
