@@ -269,7 +269,8 @@ def _causes(report: Report) -> str:
     groups = (g for g in finding_groups(report) if g.failures)
     causes = sorted(groups, key=lambda g: (g.head.severity < Severity.WARNING, -g.failures))
     if not causes:
-        return "their causes are not shown"
+        is_one = report.totals.unanswered + report.totals.truncated == 1
+        return "its cause is not shown" if is_one else "their causes are not shown"
     first, *others = causes
     head = first.head
     n_failures = report.totals.unanswered + report.totals.truncated

@@ -233,3 +233,13 @@ def test_what_is_told_for_information_is_counted_apart(still_open, words):
 def test_a_wave_for_information_does_not_hide_the_error_beside_it():
     made = builders.report(told_for_information(40), builders.finding(), n_unanswered=53)
     assert "closed the idle connection" in headline(made).split(";")[0]
+
+
+@pytest.mark.parametrize(
+    ("n_unanswered", "n_truncated", "words"),
+    [(0, 1, "its cause is not shown"), (1, 1, "their causes are not shown"), (2, 0, "their causes are not shown")],
+)
+def test_failures_without_a_finding_are_said_in_the_right_number(n_unanswered, n_truncated, words):
+    made = builders.report(n_unanswered=n_unanswered)
+    made = dataclasses.replace(made, totals=dataclasses.replace(made.totals, truncated=n_truncated))
+    assert words in headline(made)
