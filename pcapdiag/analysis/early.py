@@ -5,10 +5,10 @@ Packets show such an answer and the RST behind it, not whether the proxy had rea
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pcapdiag.analysis.losses import with_losses
 from pcapdiag.proxy.join.ledger import EntryVerdict
 from pcapdiag.proxy.join.symptoms import BODY
 
@@ -39,15 +39,9 @@ def add_lost_answers(analysis: Analysis) -> Analysis:
         if joined.wire is not None and joined.verdict is EntryVerdict.EXPLAINED and joined.entry.action != BODY
     }
     lost = [loss for loss in analysis.early if (loss.connection.conn, loss.depth) in told]
-    left = () if _is_testimony(log) else tuple(loss for loss in analysis.early if loss not in lost)
-    n_more = Counter(loss.connection.resp for loss in lost)
-    losses = sorted((*analysis.losses, *lost), key=lambda loss: (loss.connection.capture_idx, loss.request_frame))
-    return replace(
-        analysis,
-        losses=tuple(losses),
-        early=left,
-        upstreams=tuple(replace(u, unanswered=u.unanswered + n_more[u.endpoint]) for u in analysis.upstreams),
-    )
+    others = tuple(loss for loss in analysis.early if (loss.connection.conn, loss.depth) not in told)
+    left = () if _is_testimony(log) else others
+    return replace(with_losses(analysis, lost), early=left)
 
 
 def _is_testimony(log: Ledger) -> bool:

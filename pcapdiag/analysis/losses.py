@@ -5,7 +5,8 @@ Decides what counts as a loss of the upstream leg; why it was lost is the rules'
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,16 +28,17 @@ from pcapdiag.base.units import format_address
 from pcapdiag.engine.tcp.uid import connection_uid
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterable, Sequence
 
     from numpy.typing import NDArray
 
+    from pcapdiag.analysis.model import Analysis
     from pcapdiag.base.tables import ByteStore, Table
 
 Rows = np.ndarray[Any, Any]
 _Keys = dict[tuple[int, int], dict[Key, KeySegment]]
 
-_FAREWELL_NS = 2_000_000
+_GOODBYE_NS = 2_000_000
 """[ns] A FIN this soon behind the last bytes does not wait for an answer to them."""
 
 # One-way or freely interleaved protocols: a turn without an answer means nothing there.
@@ -75,7 +77,7 @@ def is_loss(exchange: Rows, keys: Container[Key], *, protocol: int, first_closer
     if is_truncated or protocol not in (Protocol.UNKNOWN, Protocol.OPAQUE):
         return True
     if protocol == Protocol.OPAQUE and Key.RESP_FIN in keys:
-        # Nothing says that these bytes asked for something: a transfer, a message without reply, a farewell.
+        # Nothing says that these bytes asked for something: a transfer, a message without reply, a goodbye.
         return False
     if Key.RESP_FIN in keys or Key.RESP_RST in keys:
         return first_closer == Direction.RESP
@@ -126,7 +128,7 @@ def build_losses(
             is_unowed = bool(int(row["flags"]) & ExchangeFlag.NOT_OWED)
             if is_unowed or is_loss(row, mine, protocol=protocol, first_closer=closer, is_truncated=is_truncated):
                 loss = to_loss(row, connection, mine, texts)
-                if not _is_farewell(loss):
+                if not _is_goodbye(loss):
                     (truncated if is_truncated else losses).append(loss)
         is_early = (chunk["outcome"] == Outcome.ANSWERED) & (chunk["flags"] & ExchangeFlag.EARLY_RESPONSE != 0)
         index = np.flatnonzero(is_early)
@@ -144,7 +146,35 @@ def build_losses(
     return tuple(sorted(losses, key=order)), tuple(sorted(truncated, key=order)), tuple(sorted(early, key=order))
 
 
-def _is_farewell(loss: Loss) -> bool:
+def with_losses(analysis: Analysis, added: Sequence[Loss]) -> Analysis:
+    """Return an analysis that holds more losses, which the logs told of, and counts them at their upstreams.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        All tables.
+    added : sequence of Loss
+        None of them is among its losses yet.
+
+    Returns
+    -------
+    Analysis
+        Its losses in the order of the captures' frames.
+    """
+    n_more = Counter(loss.connection.resp for loss in added)
+    return replace(
+        analysis,
+        losses=in_order((*analysis.losses, *added)),
+        upstreams=tuple(replace(u, unanswered=u.unanswered + n_more[u.endpoint]) for u in analysis.upstreams),
+    )
+
+
+def in_order(losses: Iterable[Loss]) -> tuple[Loss, ...]:
+    """Return losses in the order of the captures' frames."""
+    return tuple(sorted(losses, key=lambda loss: (loss.connection.capture_idx, loss.request_frame)))
+
+
+def _is_goodbye(loss: Loss) -> bool:
     """Tell whether the last bytes inside TLS, and the FIN right behind them, say goodbye.
 
     What they say cannot be read; who closes at once does not wait for an answer.
@@ -153,7 +183,7 @@ def _is_farewell(loss: Loss) -> bool:
     if loss.connection.protocol is not Protocol.TLS or closing is None or loss.truncated:
         return False
     last = loss.keys.get(Key.REQUEST_END) or loss.keys.get(Key.REQUEST)
-    return last is not None and Key.RESPONSE not in loss.keys and 0 <= closing.ts_ns - last.ts_ns <= _FAREWELL_NS
+    return last is not None and Key.RESPONSE not in loss.keys and 0 <= closing.ts_ns - last.ts_ns <= _GOODBYE_NS
 
 
 def _group_keys(key_segments: Table) -> _Keys:

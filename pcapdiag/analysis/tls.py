@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pcapdiag.analysis.handshake import HTTP2, HandshakeEnd, TlsHandshake, TlsView, http2_of, read_handshake
-from pcapdiag.analysis.losses import to_connection, to_loss
+from pcapdiag.analysis.losses import in_order, to_connection, to_loss, with_losses
 from pcapdiag.analysis.model import Endpoint, KeySegment, Loss
 from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Fate, Key, Leg, Method, Protocol, TcpFlag
 from pcapdiag.base.units import format_address
@@ -144,7 +144,7 @@ def settle_losses(
     for conn, handshake in failed.items():
         row = connections.rows[conn]
         kept.append(_to_handshake_loss(to_connection(row, texts), row, handshake))
-    return _in_order(kept), cut
+    return in_order(kept), cut
 
 
 def _requests_in_clear(failed: dict[int, TlsHandshake], exchanges: Table) -> list[Rows]:
@@ -277,17 +277,7 @@ def add_refused(analysis: Analysis) -> Analysis:
         added.append(_to_handshake_loss(to_connection(row, analysis.texts), row, handshake))
     if not added or analysis.tls is None:
         return analysis
-    n_more = Counter(loss.connection.resp for loss in added)
-    return replace(
-        analysis,
-        losses=_in_order((*analysis.losses, *added)),
-        tls=analysis.tls._replace(handshakes=handshakes),
-        upstreams=tuple(replace(u, unanswered=u.unanswered + n_more[u.endpoint]) for u in analysis.upstreams),
-    )
-
-
-def _in_order(losses: Iterable[Loss]) -> tuple[Loss, ...]:
-    return tuple(sorted(losses, key=lambda loss: (loss.connection.capture_idx, loss.request_frame)))
+    return replace(with_losses(analysis, added), tls=analysis.tls._replace(handshakes=handshakes))
 
 
 def count_http2(http2: NDArray[np.int8], connections: Table, legs: NDArray[np.int8]) -> tuple[int, int]:

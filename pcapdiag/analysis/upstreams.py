@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 _NEVER = np.iinfo(np.int64).max
-_NOTHING_TAKEN = np.empty((0, 2), dtype=np.int64)
 _COLUMNS = (
     *(
         "conn",

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pcapdiag.base.findings import Finding
     from pcapdiag.report.model import Report
 
-PROXIED: Final = ("proxy", "upstream")
 PLAIN: Final = ("client", "server")
 
 _WORDS: Final = {

@@ -32,7 +32,7 @@ _MAY_BE_LOST = "answer-may-be-lost"
 
 _EARLY = {Key.RESPONSE: "the answer begins before the request is whole"}
 _LEAST_REST_BYTES = 1_000
-"""[bytes] More than any farewell."""
+"""[bytes] More than any goodbye."""
 
 
 class CloseDuringUpload(CauseRule):
@@ -146,7 +146,7 @@ def _may_be_lost(loss: Loss) -> bool:
 
 
 def _is_upload(loss: Loss) -> bool:
-    """Tell whether bytes behind an early answer are the rest of a request; where they cannot be read, no farewell."""
+    """Tell whether bytes behind an early answer are the rest of a request; where they cannot be read, no goodbye."""
     answer, full = loss.keys.get(Key.RESPONSE), loss.keys.get(Key.ZERO_WINDOW)
     if loss.connection.protocol not in (Protocol.TLS, Protocol.UNKNOWN) or full is not None:
         return True

@@ -43,7 +43,6 @@ _FOREIGN: Final = re.compile(
 )
 _LUA_END: Final = ", context: "
 
-_NO_HEAD: Final = ("", "", "", "", "")
 _Record = tuple[int, str, tuple[str, ...]]
 
 

@@ -420,7 +420,7 @@ def test_a_uwsgi_request_that_is_whole_was_not_answered_early():
     assert not only(script)["flags"] & (ExchangeFlag.EARLY_RESPONSE | ExchangeFlag.REQUEST_OPEN)
 
 
-# Early answers, farewells and records that cannot be requests.
+# Early answers, goodbyes and records that cannot be requests.
 
 
 def test_the_rest_of_a_tls_upload_is_no_second_request():
