@@ -12,19 +12,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pcapdiag.analysis.attempts import judge_attempts
+from pcapdiag.analysis.candidates import find_candidates
+from pcapdiag.analysis.flood import AttemptSieve
 from pcapdiag.analysis.handshake import HTTP2
 from pcapdiag.analysis.icmp import tie_icmp
 from pcapdiag.analysis.inputs import NO_INPUTS, Inputs
 from pcapdiag.analysis.losses import build_losses
 from pcapdiag.analysis.model import Analysis
 from pcapdiag.analysis.roles import assign_legs, find_capture_point
-from pcapdiag.analysis.shards import ShardResult, ShardStores, TrackerCounts, join_shards, save_shard
+from pcapdiag.analysis.shards import ShardResult, ShardStores, TrackerCounts, join_shards, renumber, save_shard
 from pcapdiag.analysis.tls import count_http2, read_tls, settle_losses
 from pcapdiag.analysis.twins import find_twins
 from pcapdiag.analysis.upstreams import measure_upstreams
 from pcapdiag.base.codes import Leg, StreamEventKind, UndecodedReason
 from pcapdiag.base.columns import CONNECTIONS, SEGMENTS
 from pcapdiag.base.findings import Note
+from pcapdiag.base.memory import give_back
 from pcapdiag.base.tables import RowStore, Table
 from pcapdiag.base.units import count_of
 from pcapdiag.engine.asides.collect import MOST_KEPT, AsideCollector, AsideKind
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pcapdiag.analysis.candidates import Candidates
     from pcapdiag.analysis.handshake import TlsView
     from pcapdiag.base.codes import CapturePoint
     from pcapdiag.base.tables import ByteStore
@@ -69,6 +73,7 @@ class _Run:
         follow_s: float = 0.0,
         max_live: int = 0,
         with_digest: bool = False,
+        keep_all: bool = False,
         on_progress: Progress | None = None,
         shard: Shard = ALL,
     ) -> None:
@@ -78,6 +83,7 @@ class _Run:
         self.n_connections = 0
         # Every shard sees all frames; one keeps these for all.
         self.asides = AsideCollector() if shard.number == 0 else None
+        self._sieve = AttemptSieve(is_open=keep_all)
         self._follow_s = follow_s
         self._max_live = max_live
         self._with_digest = with_digest
@@ -102,7 +108,7 @@ class _Run:
 
         def take(tracked: TrackedBatch) -> None:
             framer.update(tracked)
-            stores.connections.append(tracked.conn_rows)
+            stores.connections.append(self._sieve.sift(tracked.conn_rows))
             if segment_sink is not None:
                 segment_sink(_to_segments(tracked))
 
@@ -132,6 +138,7 @@ class _Run:
         """Take the captures through all stages, one after the other."""
         for capture_idx, capture in enumerate(captures):
             self._note(capture, self.read(capture, capture_idx, segment_sink))
+        self.close_up()
         return captures
 
     def join(self, shards: Sequence[ShardResult]) -> Sequence[Capture]:
@@ -142,6 +149,13 @@ class _Run:
         for capture, *counts in zip(shards[0].captures, *(shard.counts for shard in shards), strict=True):
             self._note(capture, TrackerCounts.of_shards(counts))
         return shards[0].captures
+
+    def close_up(self) -> None:
+        """Take in what the sieve held back, and number connections anew where it left some out."""
+        for rows in self._sieve.finish():
+            self.stores.connections.append(rows)
+        if self._sieve.n_dropped:
+            self.n_connections = renumber(self.stores)
 
     def tables(self) -> tuple[Table, Table, Table, ByteStore]:
         """Return connections, exchanges, key segments and what their texts lie in."""
@@ -175,7 +189,7 @@ class _Run:
 
 
 def read_shard(
-    captures: Sequence[Capture], shard: Shard, *, folder: str = "", max_live: int = 1 << 18, with_digest: bool = False
+    captures: Sequence[Capture], shard: Shard, *, folder: str = "", max_live: int = 1 << 17, with_digest: bool = False
 ) -> ShardResult:
     """Read captures and return what they say of a share of the connections, for `build_analysis`.
 
@@ -205,6 +219,7 @@ def read_shard(
     """
     run = _Run(max_live=max(1, max_live // shard.n_shards), with_digest=with_digest and shard.number == 0, shard=shard)
     counts = [run.read(capture, capture_idx) for capture_idx, capture in enumerate(captures)]
+    run.close_up()
     kept = run.asides.kept if run.asides is not None else ()
     return save_shard(run.stores, captures, counts, folder, asides=kept)
 
@@ -213,11 +228,12 @@ def build_analysis(
     captures: Sequence[Capture],
     inputs: Inputs = NO_INPUTS,
     *,
-    max_live: int = 1 << 18,
+    max_live: int = 1 << 17,
     with_digest: bool = False,
     on_progress: Progress | None = None,
     segment_sink: Callable[[Table], None] | None = None,
     shards: Sequence[ShardResult] = (),
+    keep_all: bool = False,
 ) -> Analysis:
     """Read captures and return everything they say.
 
@@ -237,6 +253,8 @@ def build_analysis(
         Gets the segments (`columns.SEGMENTS`) batch by batch.
     shards : sequence of ShardResult
         What processes have read of these captures, all shards of them (`shards.read_same`): nothing is read again.
+    keep_all : bool
+        Keep the row of every connection, of a flood of failed attempts too.
 
     Returns
     -------
@@ -247,15 +265,28 @@ def build_analysis(
     CaptureError
         A file cannot be opened, or is not a capture.
     """
-    run = _Run(follow_s=inputs.follow_s, max_live=max_live, with_digest=with_digest, on_progress=on_progress)
+    run = _Run(
+        follow_s=inputs.follow_s,
+        max_live=max_live,
+        with_digest=with_digest,
+        # Segments name connections by the numbers that they have here.
+        keep_all=keep_all or inputs.judge_all or segment_sink is not None,
+        on_progress=on_progress,
+    )
     captures = run.join(shards) if shards else run.read_all(captures, segment_sink)
+    give_back()
     connections, exchanges, key_segments, texts = run.tables()
     proxies, upstream_endpoints = inputs.proxy_addresses, inputs.upstream_endpoints
     legs = assign_legs(connections, exchanges, proxies=proxies, upstreams=upstream_endpoints)
     points = tuple(_capture_points(connections, legs, len(captures)))
     twins = find_twins(connections, key_segments, legs)
     legs[twins.is_twin] = Leg.UNKNOWN
-    losses, truncated, early = build_losses(connections, exchanges, key_segments, texts, legs)
+    give_back()
+    candidates = find_candidates(
+        connections, exchanges, key_segments, legs, run.totals.last_ts_ns, judge_all=inputs.judge_all
+    )
+    give_back()
+    losses, truncated, early = build_losses(connections, candidates, key_segments, texts)
     asides = tuple(run.asides.kept) if run.asides is not None else ()
     losses, truncated = tie_icmp(losses, asides), tie_icmp(truncated, asides)
     losses = judge_attempts(losses, connections, run.totals.last_ts_ns)
@@ -263,6 +294,7 @@ def build_analysis(
     losses, truncated = settle_losses(losses, truncated, view, connections, exchanges, texts, legs)
     early = tuple(loss for loss in early if view.http2[loss.connection.conn] == HTTP2.NO)
     upstreams = measure_upstreams(connections, exchanges, legs, losses, texts, unframed=view.http2 > HTTP2.NO)
+    give_back()
     totals = run.totals
     return Analysis(
         captures=tuple(captures),
@@ -287,6 +319,7 @@ def build_analysis(
             *twins.notes(),
             *_http2_notes(view, connections, legs),
             *_unread_notes(asides),
+            *_flood_notes(candidates),
         ),
         has_proxy=inputs.says_proxy or bool((legs == Leg.CLIENT).any()) or _hands_on(exchanges),
         twins=twins,
@@ -332,6 +365,18 @@ def _unread_notes(asides: Sequence[Aside]) -> Iterator[Note]:
     if sum(a.kind is AsideKind.TLS for a in asides) >= MOST_KEPT:
         text = "there are more TLS handshakes than are read: what became of those after this frame is not evaluated"
         yield Note("tls-handshakes-left-out", text, frame=last)
+
+
+def _flood_notes(candidates: Candidates) -> Iterator[Note]:
+    """Yield a note where failures were too many to look at each."""
+    n_all, n_judged = candidates.n_failures, candidates.n_judged
+    if n_judged < n_all:
+        yield Note(
+            "failures-chosen",
+            f"{n_all:,} requests or connection attempts failed, too many to look at each: {n_judged:,} of them, of"
+            " every kind that sequence numbers, flags and times tell apart, were judged, and each of the others counts"
+            " with one like it next to it in time (--all judges all)",
+        )
 
 
 def _to_segments(tracked: TrackedBatch) -> Table:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pcapdiag.analysis.model import Loss
-    from pcapdiag.base.tables import Table
+    from pcapdiag.base.tables import PickedRows, Table
 
     Ints = NDArray[np.int64]
 
@@ -92,7 +92,7 @@ def from_losses(
         group = int(group_of_conn[loss.connection.conn])
         if group < 0:
             continue
-        unanswered[group] += 1
+        unanswered[group] += loss.stands_for
         closing = loss.crossing
         if closing is not None:
             if loss.idle_before_ns >= 0 and kept[loss.connection.conn]:
@@ -110,9 +110,7 @@ def from_losses(
     return lost, unanswered
 
 
-def idle_closings(
-    columns: dict[str, NDArray[np.int64]], is_by_upstream: NDArray[np.bool_], lost: Lost
-) -> tuple[Ints, Ints]:
+def idle_closings(columns: PickedRows, is_by_upstream: NDArray[np.bool_], lost: Lost) -> tuple[Ints, Ints]:
     """Return ages and times of the upstream's idle closings: undisturbed ones and raced ones, each connection once."""
     raced = np.array(lost.raced, dtype=np.int64).reshape(-1, 3)
     raced = raced[raced[:, 1] >= AT_ONCE_NS]
@@ -134,7 +132,7 @@ def closed_at_once(lost: Lost, rtt_ns: int) -> Ints:
 
 
 def closings_of_late(
-    columns: dict[str, NDArray[np.int64]], is_by_upstream: NDArray[np.bool_], lost: Lost, taken: Ints
+    columns: PickedRows, is_by_upstream: NDArray[np.bool_], lost: Lost, taken: Ints
 ) -> tuple[Ints, Ints]:
     """Return ages and times of all closings that may be of a timer which is looked at only now and then.
 

@@ -45,6 +45,8 @@ class Inputs:
         Whether credentials, query values and what else looks like a secret are masked.
     anonymize : bool
         Whether everything that comes out has other addresses and names of machines.
+    judge_all : bool
+        Judge and list every failure, however many there are; else of a flood some of every kind stand for the others.
 
     Raises
     ------
@@ -67,6 +69,7 @@ class Inputs:
     ignore: tuple[str, ...] = ()
     redact: bool = True
     anonymize: bool = False
+    judge_all: bool = False
 
     def __post_init__(self) -> None:
         # Said now, not after a long read.

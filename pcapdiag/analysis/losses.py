@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,12 +15,10 @@ import numpy as np
 from pcapdiag.analysis.model import Connection, Endpoint, KeySegment, Loss
 from pcapdiag.base.codes import (
     ClosingKind,
-    ConnState,
     Direction,
     ExchangeFlag,
     Framing,
     Key,
-    Leg,
     Method,
     Outcome,
     Protocol,
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pcapdiag.analysis.candidates import Candidates
     from pcapdiag.analysis.model import Analysis
     from pcapdiag.base.tables import ByteStore, Table
 
@@ -43,12 +43,6 @@ _GOODBYE_NS = 2_000_000
 
 # One-way or freely interleaved protocols: a turn without an answer means nothing there.
 _WITHOUT_TURNS = (Protocol.HTTP2, Protocol.UPGRADED)
-
-
-def lacks_response(outcome: NDArray[np.int8]) -> NDArray[np.bool_]:
-    """Tell which exchanges got no response, or not the whole of it."""
-    result: NDArray[np.bool_] = (outcome == Outcome.UNANSWERED) | (outcome == Outcome.TRUNCATED)
-    return result
 
 
 def is_loss(exchange: Rows, keys: Container[Key], *, protocol: int, first_closer: int, is_truncated: bool) -> bool:
@@ -84,31 +78,30 @@ def is_loss(exchange: Rows, keys: Container[Key], *, protocol: int, first_closer
     return bool(exchange["retransmissions"] > 0 and not flags & ExchangeFlag.ACKNOWLEDGED)
 
 
-def is_failed_attempt(conn_state: Any, orig_bytes: Any) -> Any:
-    """Tell of which connections (one or an array) the attempt failed: nobody answered the SYN, or a RST did."""
-    return ((conn_state == ConnState.S0) | (conn_state == ConnState.REJ)) & (orig_bytes == 0)
-
-
 def build_losses(
-    connections: Table, exchanges: Table, key_segments: Table, texts: ByteStore, legs: NDArray[np.int8]
+    connections: Table, candidates: Candidates, key_segments: Table, texts: ByteStore
 ) -> tuple[tuple[Loss, ...], tuple[Loss, ...], tuple[Loss, ...]]:
     """Return the losses of the upstream leg, its truncated responses, and answers that came too early.
 
     Parameters
     ----------
-    connections, exchanges, key_segments : Table
-        `columns.CONNECTIONS` (row i is connection i), `EXCHANGES` and `KEY_SEGMENTS`.
+    connections : Table
+        `columns.CONNECTIONS`; row i is connection i.
+    candidates : Candidates
+        Failures of the upstream leg.
+    key_segments : Table
+        `columns.KEY_SEGMENTS`.
     texts : ByteStore
         What `text_offset` points into.
-    legs : ndarray of int8, shape (n_conn,)
-        `codes.Leg`.
 
     Returns
     -------
     losses, truncated, early : tuple of Loss
         Each ordered by capture and request frame.
     """
-    keys = _group_keys(key_segments)
+    rows = candidates.exchanges
+    attempts = candidates.attempts.tolist()
+    keys = _group_keys(key_segments, np.concatenate((rows["conn"], candidates.attempts)))
     known: dict[int, Connection] = {}
 
     def connection_of(conn: int) -> Connection:
@@ -119,31 +112,29 @@ def build_losses(
     losses: list[Loss] = []
     truncated: list[Loss] = []
     early: list[Loss] = []
-    for chunk in exchanges.chunks():
-        index = np.flatnonzero(lacks_response(chunk["outcome"]))
-        for row in chunk.rows[index[legs[chunk["conn"][index]] == Leg.UPSTREAM]]:
-            connection, mine = connection_of(int(row["conn"])), keys.get((int(row["conn"]), int(row["depth"])), {})
-            is_truncated = int(row["outcome"]) == Outcome.TRUNCATED
-            protocol, closer = int(row["protocol"]), connection.first_closer
-            is_unowed = bool(int(row["flags"]) & ExchangeFlag.NOT_OWED)
-            if is_unowed or is_loss(row, mine, protocol=protocol, first_closer=closer, is_truncated=is_truncated):
-                loss = to_loss(row, connection, mine, texts)
-                if not _is_goodbye(loss):
-                    (truncated if is_truncated else losses).append(loss)
-        is_early = (chunk["outcome"] == Outcome.ANSWERED) & (chunk["flags"] & ExchangeFlag.EARLY_RESPONSE != 0)
-        index = np.flatnonzero(is_early)
-        for row in chunk.rows[index[legs[chunk["conn"][index]] == Leg.UPSTREAM]]:
-            mine = keys.get((int(row["conn"]), int(row["depth"])), {})
-            if Key.RESP_RST in mine or Key.RESP_FIN in mine:
-                early.append(to_loss(row, connection_of(int(row["conn"])), mine, texts))
-    attempts = is_failed_attempt(connections["conn_state"], connections["orig_bytes"])
-    failed = np.flatnonzero(attempts & (legs == Leg.UPSTREAM)).tolist()
-    losses.extend(_to_attempt(connection_of(conn), keys.get((conn, -1), {})) for conn in failed)
-
-    def order(loss: Loss) -> tuple[int, int]:
-        return loss.connection.capture_idx, loss.request_frame
-
-    return tuple(sorted(losses, key=order)), tuple(sorted(truncated, key=order)), tuple(sorted(early, key=order))
+    stands_for, crowds = candidates.stands_for.tolist(), candidates.crowds
+    for number, row in enumerate(rows):
+        connection, mine = connection_of(int(row["conn"])), keys.get((int(row["conn"]), int(row["depth"])), {})
+        is_early = int(row["outcome"]) == Outcome.ANSWERED
+        is_truncated = int(row["outcome"]) == Outcome.TRUNCATED
+        protocol, closer = int(row["protocol"]), connection.first_closer
+        is_unowed = bool(int(row["flags"]) & ExchangeFlag.NOT_OWED)
+        if is_early:
+            is_wanted = Key.RESP_RST in mine or Key.RESP_FIN in mine
+        else:
+            is_wanted = is_unowed or is_loss(
+                row, mine, protocol=protocol, first_closer=closer, is_truncated=is_truncated
+            )
+        if not is_wanted:
+            continue
+        loss = replace(to_loss(row, connection, mine, texts), stands_for=stands_for[number], crowd=crowds[number])
+        if is_early or not _is_goodbye(loss):
+            (early if is_early else truncated if is_truncated else losses).append(loss)
+    losses.extend(
+        replace(_to_attempt(connection_of(conn), keys.get((conn, -1), {})), stands_for=n, crowd=crowd)
+        for conn, n, crowd in zip(attempts, stands_for[len(rows) :], crowds[len(rows) :], strict=True)
+    )
+    return in_order(losses), in_order(truncated), in_order(early)
 
 
 def with_losses(analysis: Analysis, added: Sequence[Loss]) -> Analysis:
@@ -161,7 +152,9 @@ def with_losses(analysis: Analysis, added: Sequence[Loss]) -> Analysis:
     Analysis
         Its losses in the order of the captures' frames.
     """
-    n_more = Counter(loss.connection.resp for loss in added)
+    n_more: Counter[Endpoint] = Counter()
+    for loss in added:
+        n_more[loss.connection.resp] += loss.stands_for
     return replace(
         analysis,
         losses=in_order((*analysis.losses, *added)),
@@ -186,9 +179,11 @@ def _is_goodbye(loss: Loss) -> bool:
     return last is not None and Key.RESPONSE not in loss.keys and 0 <= closing.ts_ns - last.ts_ns <= _GOODBYE_NS
 
 
-def _group_keys(key_segments: Table) -> _Keys:
+def _group_keys(key_segments: Table, conns: NDArray[Any]) -> _Keys:
+    """Return the key segments of some connections by connection and depth."""
     grouped: _Keys = defaultdict(dict)
-    for row in key_segments.rows.tolist():
+    wanted = np.unique(conns)
+    for row in chain.from_iterable(c.rows[np.isin(c["conn"], wanted)].tolist() for c in key_segments.chunks()):
         values = dict(zip(key_segments.schema.names, row, strict=True))
         segment = KeySegment(
             key=Key(values["key"]),

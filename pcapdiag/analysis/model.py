@@ -15,7 +15,7 @@ from pcapdiag.base.codes import CapturePoint, ClosingKind, Direction, ExchangeFl
 from pcapdiag.base.sequence import sequence_difference
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -155,6 +155,10 @@ class Loss:
         ICMP errors that quote its SYN, its request or the response to it; the first ones where they are many.
     attempt : AttemptSign
         Of a connection attempt.
+    stands_for : int
+        How many failures of its kind it stands for, itself included: more than one only in a flood of them.
+    crowd : str
+        What a finding is about in place of its upstream, which is one of very many; else empty.
     """
 
     connection: Connection
@@ -179,6 +183,8 @@ class Loss:
     is_head_whole: bool = True
     icmp: tuple[IcmpError, ...] = ()
     attempt: AttemptSign = AttemptSign.NONE
+    stands_for: int = 1
+    crowd: str = ""
 
     @property
     def method_name(self) -> str:
@@ -246,6 +252,11 @@ class Loss:
         closing = self.keys.get(Key.RESP_FIN) or self.keys.get(Key.RESP_RST)
         is_followed = closing is not None and (closing.frame == alert.frame or closing.seq == alert.next_seq)
         return is_followed and not alert.acknowledges((self.request_seq + 1) & 0xFFFFFFFF)
+
+
+def count_losses(losses: Iterable[Loss]) -> int:
+    """Return how many failures some losses are: of a flood, each stands for many."""
+    return sum(loss.stands_for for loss in losses)
 
 
 @dataclass(frozen=True, slots=True)

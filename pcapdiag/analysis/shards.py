@@ -98,9 +98,9 @@ class ShardStores:
         """Return stores without rows."""
         return cls(
             connections=RowStore(CONNECTIONS),
-            exchanges=RowStore(EXCHANGES, memory_bytes=48 << 20),
-            key_segments=RowStore(KEY_SEGMENTS, memory_bytes=64 << 20),
-            texts=ByteStore(),
+            exchanges=RowStore(EXCHANGES, memory_bytes=16 << 20),
+            key_segments=RowStore(KEY_SEGMENTS),
+            texts=ByteStore(memory_bytes=8 << 20),
         )
 
     def tables(self) -> tuple[RowStore, RowStore, RowStore]:
@@ -265,6 +265,32 @@ def join_shards(shards: Sequence[ShardResult], stores: ShardStores) -> int:
             rows["conn"] = t.numbers[rows["conn"]]
             stores.key_segments.append(rows)
     return n_conn
+
+
+def renumber(stores: ShardStores) -> int:
+    """Give connections numbers without gaps, in their order; what belongs to one that is not there is left out.
+
+    Parameters
+    ----------
+    stores : ShardStores
+        The tables of a run; replaced.
+
+    Returns
+    -------
+    int
+        How many connections there are.
+    """
+    numbers = np.sort(np.concatenate([chunk["conn"] for chunk in stores.connections.read_chunks()]))
+    fresh = ShardStores.empty()
+    for before, after in zip(stores.tables(), fresh.tables(), strict=True):
+        for chunk in before.read_chunks():
+            at = np.minimum(np.searchsorted(numbers, chunk["conn"]), len(numbers) - 1)
+            is_there = numbers[at] == chunk["conn"]
+            rows = chunk[is_there]
+            rows["conn"] = at[is_there]
+            after.append(rows)
+    stores.connections, stores.exchanges, stores.key_segments = fresh.tables()
+    return len(numbers)
 
 
 class _ShardTables:

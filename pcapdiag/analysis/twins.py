@@ -179,8 +179,9 @@ def _link_attempts(rows: Rows, index: NDArray[Any], syn_ids: Rows, group: Rows) 
 def _syn_ids(key_segments: Table, n_conn: int) -> Rows:
     """Return the IPv4 identification of each connection's first SYN; -1 where it is not known."""
     ids = np.full(n_conn, -1, dtype=np.int64)
-    syns = key_segments.rows[key_segments["key"] == Key.SYN]
-    ids[syns["conn"]] = syns["ip_id"]
+    for chunk in key_segments.chunks():
+        syns = chunk.rows[chunk["key"] == Key.SYN]
+        ids[syns["conn"]] = syns["ip_id"]
     return ids
 
 

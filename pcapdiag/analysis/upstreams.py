@@ -31,6 +31,7 @@ from pcapdiag.analysis.model import Endpoint, IdleTimeout, Upstream
 from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Leg, Outcome, Protocol
 from pcapdiag.base.findings import Confidence
 from pcapdiag.base.server_defaults import is_known_server, lateness_ns, name_idle_timeout
+from pcapdiag.base.tables import PickedRows
 from pcapdiag.base.units import format_address
 
 if TYPE_CHECKING:
@@ -44,21 +45,6 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 _NEVER = np.iinfo(np.int64).max
-_COLUMNS = (
-    *(
-        "conn",
-        "resp_hi",
-        "resp_lo",
-        "resp_port",
-        "n_exchanges",
-        "orig_isn",
-        "server_offset",
-        "server_len",
-        "keep_alive_s",
-    ),
-    *("first_closer", "closing_kind", "closing_open_exchange", "idle_at_close_ns", "closing_ts_ns"),
-    *("handshake_resp_ns", "handshake_orig_ns", "rtt_min_ns", "protocol"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,25 +100,24 @@ def measure_upstreams(
     index = np.flatnonzero(np.asarray(legs) == Leg.UPSTREAM)
     if not len(index):
         return ()
-    columns = {name: connections[name][index] for name in _COLUMNS}
-    if unframed is not None and unframed.any():
-        columns["n_exchanges"] = np.where(unframed[index], 0, columns["n_exchanges"])
-        columns["idle_at_close_ns"] = np.where(unframed[index], -1, columns["idle_at_close_ns"])
-    kept = is_kept(exchanges, len(connections))
-    columns["is_kept"] = kept[index]
-    order = np.lexsort((columns["resp_port"], columns["resp_lo"], columns["resp_hi"]))
-    columns = {name: column[order] for name, column in columns.items()}
-    keys = [columns[name] for name in ("resp_hi", "resp_lo", "resp_port")]
+    keys = [connections[name][index] for name in ("resp_port", "resp_lo", "resp_hi")]
+    order = np.lexsort(keys)
     is_first = np.ones(len(index), dtype=np.bool_)
-    is_first[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
+    is_first[1:] = np.logical_or.reduce([(sorted_key := key[order])[1:] != sorted_key[:-1] for key in keys])
+    index = index[order]
     starts = np.flatnonzero(is_first)
     group_of_conn = np.full(len(connections), -1, dtype=np.int64)
-    group_of_conn[index[order]] = np.cumsum(is_first) - 1
+    group_of_conn[index] = np.cumsum(is_first) - 1
 
+    kept = is_kept(exchanges, len(connections))
+    rows = PickedRows(connections, index, is_kept=kept[index])
+    if unframed is not None and unframed.any():
+        for name, nothing in (("n_exchanges", 0), ("idle_at_close_ns", -1)):
+            rows = rows.with_column(name, np.where(unframed[index], nothing, rows[name]))
     lost, unanswered = from_losses(losses, group_of_conn, len(starts), kept)
     ends = np.append(starts[1:], len(index))
     measured = [
-        _measure({n: c[a:b] for n, c in columns.items()}, lost.get(g, Lost()), texts)
+        _measure(rows.pick(slice(a, b)), lost.get(g, Lost()), texts)
         for g, (a, b) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True))
     ]
     if unframed is not None:
@@ -140,21 +125,22 @@ def measure_upstreams(
     return _with_gaps(measured, unanswered, exchanges, group_of_conn)
 
 
-def _measure(columns: dict[str, NDArray[np.int64]], lost: Lost, texts: ByteSource) -> _Measured:
+def _measure(columns: PickedRows, lost: Lost, texts: ByteSource) -> _Measured:
     hi, lo, port = (int(columns[name][0]) for name in ("resp_hi", "resp_lo", "resp_port"))
     endpoint, rtt = Endpoint(format_address(hi, lo), port), _rtt(columns)
     handshakes = _handshakes(columns)
     cost = len(handshakes), int(handshakes.sum())
     idle = columns["idle_at_close_ns"]
+    n_connections = len(idle) + int(np.abs(columns["n_alike"]).sum())
     if not columns["n_exchanges"].any():
         # A scan of all ports makes many of these: endpoints that nothing was ever asked of.
         return _Measured(
-            endpoint, len(idle), 0, rtt, "", -1, None, -1, -1, 0, 0, *cost, np.empty((0, 2), dtype=np.int64)
+            endpoint, n_connections, 0, rtt, "", -1, None, -1, -1, 0, 0, *cost, np.empty((0, 2), dtype=np.int64)
         )
     # Found in mid-stream, beside others that speak HTTP: what was upgraded before the capture began looks like this.
     is_http = columns["protocol"] == Protocol.HTTP1
     may_be_upgraded = (columns["protocol"] == Protocol.UNKNOWN) & (columns["orig_isn"] < 0) & is_http.any()
-    columns["is_kept"] &= ~may_be_upgraded
+    columns = columns.with_column("is_kept", columns["is_kept"] & ~may_be_upgraded)
     was_idle = (columns["closing_open_exchange"] == 0) & (idle >= AT_ONCE_NS) & columns["is_kept"]
     of_upstream = was_idle & (columns["first_closer"] == Direction.RESP)
     is_fin = columns["closing_kind"] == ClosingKind.FIN
@@ -196,7 +182,7 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: Lost, texts: ByteSourc
         )
     return _Measured(
         endpoint=endpoint,
-        connections=len(idle),
+        connections=n_connections,
         exchanges=int(columns["n_exchanges"].sum()),
         rtt=rtt,
         server_field=server_field,
@@ -212,7 +198,7 @@ def _measure(columns: dict[str, NDArray[np.int64]], lost: Lost, texts: ByteSourc
     )
 
 
-def _rtt(columns: dict[str, NDArray[np.int64]]) -> tuple[int, int, int]:
+def _rtt(columns: PickedRows) -> tuple[int, int, int]:
     """Return min, median and 99th percentile of the path's RTT: both halves of the handshake, wherever one captured."""
     samples = _handshakes(columns)
     if not len(samples):
@@ -223,14 +209,14 @@ def _rtt(columns: dict[str, NDArray[np.int64]]) -> tuple[int, int, int]:
     return int(samples[0]), int(samples[len(samples) // 2]), int(samples[len(samples) * 99 // 100])
 
 
-def _handshakes(columns: dict[str, NDArray[np.int64]]) -> Ints:
+def _handshakes(columns: PickedRows) -> Ints:
     """Return the time from SYN to the last ACK of each handshake that was seen."""
     halves = columns["handshake_resp_ns"], columns["handshake_orig_ns"]
     samples: Ints = np.where(halves[1] >= 0, halves[0] + halves[1], halves[0])[halves[0] >= 0]
     return samples
 
 
-def _request_limit(columns: dict[str, NDArray[np.int64]]) -> int:
+def _request_limit(columns: PickedRows) -> int:
     """Return the constant number of exchanges after which the upstream closes at once; -1 if there is none."""
     idle, n_exchanges = columns["idle_at_close_ns"], columns["n_exchanges"]
     at_once = (

@@ -49,6 +49,7 @@ def analyze(
     follow_s: float = 0.0,
     redact: bool = True,
     anonymize: bool = False,
+    judge_all: bool = False,
     on_progress: Callable[[int, int, int], None] | None = None,
     shards: Sequence[ShardResult] = (),
 ) -> CaptureReport:
@@ -87,6 +88,8 @@ def analyze(
     anonymize : bool
         Whether report, tables and evidence have other addresses and names of machines, alike everywhere; the key is
         random, or that of the variable PCAPDIAG_ANONYMIZE_KEY.
+    judge_all : bool
+        Whether every failure of a flood is judged and listed, else some of every kind stand for the others.
     on_progress : callable, optional
         Called with bytes done, bytes in total and frames.
     shards : sequence of ShardResult
@@ -122,6 +125,7 @@ def analyze(
         ignore=tuple(ignore),
         redact=redact,
         anonymize=anonymize,
+        judge_all=judge_all,
     )
     paths = [str(path) for path in captures]
     return analyze_captures(paths, inputs, on_progress=on_progress, shards=shards)
@@ -205,6 +209,7 @@ def analyze_captures(
         version=__version__,
         redact=inputs.redact,
         anonymized=anonymizer is not None,
+        list_all=inputs.judge_all,
         other_inputs=other_inputs,
     )
     return CaptureReport(report, analysis, redact=inputs.redact, captured=captured)

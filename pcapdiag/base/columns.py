@@ -191,6 +191,12 @@ CONNECTIONS = Schema(
     Column("n_unanswered", "i4", "", "unanswered requests"),
     Column("keep_alive_s", "i4", "s", "timeout= of the responder's Keep-Alive field; -1 if none"),
     Column("keep_alive_max", "i4", "", "max= of the responder's Keep-Alive field; -1 if none"),
+    Column(
+        "n_alike",
+        "i4",
+        "",
+        "failed attempts just before it, at the same endpoint, that a flood left no room for; negative: at others, too",
+    ),
     Column("server_len", "i2", "bytes", "length of the Server text"),
     Column("capture_idx", "i2", "", "which capture of the run"),
     Column("syn_frames", "i2", "", "SYN segments of the originator (at most 32767)"),

@@ -135,6 +135,8 @@ class Occurrence:
     log_lines: tuple[str, ...] = ()
     upstream_log: str = ""
     """What the application's own log says of the request, in a sentence."""
+    stands_for: int = 1
+    """How many like it the finding counts it for, itself included: more than one only in a flood."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,40 @@ class Table:
         return pd.DataFrame({c.name: np.ascontiguousarray(self.rows[c.name]) for c in self.schema.columns})
 
 
+class PickedRows:
+    """Some rows of a table, whose columns are gathered when they are asked for: all at once may be hundreds of MB.
+
+    Parameters
+    ----------
+    table : Table
+        Where they are.
+    index : ndarray of int64, shape (n_row,)
+        Which rows.
+    others : dict of str to ndarray, shape (n_row,)
+        Columns that the table does not have, or has otherwise.
+    """
+
+    def __init__(self, table: Table, index: NDArray[np.int64], **others: NDArray[Any]) -> None:
+        self.index = index
+        self._table = table
+        self._others = others
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        column: NDArray[Any] = self._others[name] if name in self._others else self._table[name][self.index]
+        return column
+
+    def pick(self, rows: NDArray[np.int64] | slice) -> PickedRows:
+        """Return some of these rows."""
+        return PickedRows(self._table, self.index[rows], **{name: other[rows] for name, other in self._others.items()})
+
+    def with_column(self, name: str, column: NDArray[Any]) -> PickedRows:
+        """Return the same rows with another column."""
+        return PickedRows(self._table, self.index, **{**self._others, name: column})
+
+
 class StoredTable(Table):
     """A table whose older rows lie in a temporary file; `chunks()` never holds more than one chunk."""
 

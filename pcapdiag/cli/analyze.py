@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from pcapdiag.base.errors import UsageError
 from pcapdiag.base.outfile import open_file
 from pcapdiag.cli.delivery import FORMATS, TABLES, Form, open_delivery
 from pcapdiag.cli.options import (
+    all_option,
     anonymize_option,
     captures_argument,
     code_options,
@@ -73,6 +75,7 @@ EXIT_FINDINGS = 1
     type=click.Path(dir_okay=False),
     help="Also write FILE.zip for a ticket: report.html, .md and .json, evidence, charts and hashes.",
 )
+@all_option
 @anonymize_option
 @file_options
 @redact_option
@@ -107,6 +110,8 @@ def analyze(
       tcpdump -i eth0 -c 100000 -w - tcp port 8080 | pcapdiag analyze -
     """  # noqa: D301 - click reads the character \b
     form = Form(format_, table, width)
+    if form.is_table:
+        inputs = replace(inputs, judge_all=True)
     with (
         open_delivery(form, output, force=force) as deliver,
         _open_bundle(bundle, output, force=force) as bundle_file,

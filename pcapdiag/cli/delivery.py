@@ -45,6 +45,11 @@ class Form:
     width: int | None = None
 
     @property
+    def is_table(self) -> bool:
+        """Whether it has a row for each occurrence, however many there are."""
+        return self.format_ in _TABLE_FORMATS
+
+    @property
     def file_names(self) -> tuple[str, ...]:
         """The files that a folder may get; charts for which there is nothing to draw are not written."""
         if self.format_ in _TABLE_FORMATS:

@@ -191,6 +191,14 @@ redact_option = click.option(
 )
 """--no-redact."""
 
+all_option = option(
+    "--all",
+    "judge_all",
+    help="Judge and list every failure and endpoint of a flood; else some of every kind stand for the others.",
+    is_flag=True,
+)
+"""--all."""
+
 anonymize_option = option(
     "--anonymize",
     help="Other addresses and names of machines, alike in packets, report and log lines; networks stay together. By a"

@@ -134,6 +134,7 @@ def _tables(table: str, captures: list[Capture], inputs: Inputs, meter: Progress
         inputs,
         on_progress=meter.on_progress,
         segment_sink=(lambda part: segments.append(part.rows)) if table == "segments" else None,
+        keep_all=True,
     )
     tables = TableBuilder(analysis, redact=inputs.redact)
     if table == "segments":

@@ -8,8 +8,14 @@ Rows = np.ndarray[Any, Any]
 
 
 def grown(array: Rows, n_more: int) -> Rows:
-    """Return a copy of `array` with `n_more` zeroed rows behind its own."""
-    return np.concatenate([array, np.zeros((n_more, *array.shape[1:]), dtype=array.dtype)])
+    """Return a copy of `array` with `n_more` zeroed rows behind its own.
+
+    The system gives pages of zeros only when they are used, so that rows cost nothing before that.
+    """
+    larger = np.zeros((len(array) + n_more, *array.shape[1:]), dtype=array.dtype)
+    # Rows are copied as what they are in memory: numpy would copy them field by field.
+    larger.view(np.uint8).reshape(-1)[: array.nbytes] = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
+    return larger
 
 
 def link_free(following: Rows, start: int, first_free: int) -> int:

@@ -6,11 +6,15 @@ import dataclasses
 import hashlib
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pcapdiag.analysis.attempts import is_still_open
 from pcapdiag.analysis.handshake import HTTP2
+from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.codes import CapturePoint, Direction, Leg, Outcome, Protocol
 from pcapdiag.base.findings import Confidence, Note, Role
 from pcapdiag.privacy.redact import Redactor
+from pcapdiag.report.choice import listed
 from pcapdiag.report.far_end import UPSTREAM, build_far_end, build_proof, far_frames
 from pcapdiag.report.frame_numbers import FrameLocator
 from pcapdiag.report.impact import measure_impact
@@ -41,11 +45,13 @@ from pcapdiag.report.sides import plain_findings, with_plain_words
 from pcapdiag.report.words import flag_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pcapdiag.analysis.model import Analysis, Upstream
     from pcapdiag.base.findings import Evidence, Finding, Occurrence, Verdict
     from pcapdiag.engine.capture.batch import Capture
+
+_MOST_UPSTREAMS = 1000
 
 
 def build_report(
@@ -56,6 +62,7 @@ def build_report(
     version: str,
     redact: bool = True,
     anonymized: bool = False,
+    list_all: bool = False,
     other_inputs: Iterable[InputFile] = (),
 ) -> Report:
     """Return the report of one run.
@@ -74,6 +81,8 @@ def build_report(
         Whether credentials, query values and what else looks like a secret are masked.
     anonymized : bool
         Whether analysis and findings have other addresses and names than the captures; the report says so.
+    list_all : bool
+        List every occurrence and upstream, however many there are.
     other_inputs : iterable of InputFile
         Logs and configuration that were read beside the captures.
 
@@ -87,6 +96,8 @@ def build_report(
     findings, verdicts = tuple(findings), tuple(verdicts)
     if not analysis.has_proxy:
         findings = plain_findings(findings)
+    shown = listed(findings, list_all=list_all)
+    upstreams = analysis.upstreams if list_all else _busiest(analysis.upstreams)
     turns, pending = _count_unsure(analysis)
     n_twins, n_again = _count_twins(analysis)
     report = Report(
@@ -107,21 +118,25 @@ def build_report(
         totals=Totals(
             frames=analysis.n_frames,
             undecoded_frames=analysis.n_undecoded,
-            connections=len(analysis.connections) - n_twins,
+            connections=len(analysis.connections) + int(np.abs(analysis.connections["n_alike"]).sum()) - n_twins,
             exchanges=len(analysis.exchanges) - n_again,
-            unanswered=len(analysis.losses),
-            failed_connects=sum(loss.is_connect for loss in analysis.losses),
-            truncated=len(analysis.truncated),
+            unanswered=count_losses(analysis.losses),
+            failed_connects=count_losses(loss for loss in analysis.losses if loss.is_connect),
+            truncated=count_losses(analysis.truncated),
             retransmissions=analysis.n_retransmissions,
             turns=turns,
             pending=pending,
-            still_open=sum(is_still_open(loss, analysis.last_ts_ns) for loss in analysis.losses),
+            still_open=count_losses(loss for loss in analysis.losses if is_still_open(loss, analysis.last_ts_ns)),
         ),
-        upstreams=tuple(_upstream(u) for u in analysis.upstreams),
-        findings=tuple(builder.finding(f) for f in findings),
+        upstreams=tuple(_upstream(u) for u in upstreams),
+        findings=tuple(builder.finding(*pair) for pair in zip(findings, shown, strict=True)),
         verdicts=tuple(RuleVerdict(v.code, v.kind, v.reason, v.role) for v in verdicts),
         log=builder.log(findings, verdicts),
-        notes=(*(builder.note(0, n) for n in analysis.notes), *builder.far_notes()),
+        notes=(
+            *(builder.note(0, n) for n in analysis.notes),
+            *builder.far_notes(),
+            *_left_out(len(analysis.upstreams) - len(upstreams)),
+        ),
         settings=settings_read(analysis, findings),
         far_end=None if analysis.far_end is None else build_far_end(analysis.far_end, analysis.captures),
         impact=measure_impact(analysis),
@@ -130,6 +145,21 @@ def build_report(
     redaction = Redaction(redacted=redact, anonymized=anonymized, masked=masked)
     report = dataclasses.replace(report, redaction=redaction, incidents=find_incidents(report.findings))
     return with_identifier(report if analysis.has_proxy else with_plain_words(report))
+
+
+def _busiest(upstreams: Sequence[Upstream]) -> tuple[Upstream, ...]:
+    """Return the upstreams that a report lists where a scan made very many: those that were asked most, in order."""
+    if len(upstreams) <= _MOST_UPSTREAMS:
+        return tuple(upstreams)
+    by_use = sorted(range(len(upstreams)), key=lambda n: (-upstreams[n].exchanges, -upstreams[n].connections, n))
+    return tuple(upstreams[n] for n in sorted(by_use[:_MOST_UPSTREAMS]))
+
+
+def _left_out(n_upstreams: int) -> Iterator[ReportNote]:
+    """Yield a note on upstreams that are not listed."""
+    if n_upstreams > 0:
+        text = f"{n_upstreams:,} more endpoints that were asked less are not listed (--all lists all)"
+        yield ReportNote("upstreams-left-out", text, -1, -1, "")
 
 
 def _count_unsure(analysis: Analysis) -> tuple[int, int]:
@@ -220,15 +250,15 @@ class _Builder:
         path, frame = ("", -1) if note.frame < 0 else locator.locate(capture_idx, note.frame)
         return ReportNote(note.code, self._redactor.text(note.text), frame, note.offset, path or note.file)
 
-    def finding(self, finding: Finding) -> FindingDetail:
+    def finding(self, finding: Finding, shown: Finding) -> FindingDetail:
+        """Return a finding with the occurrences of `shown`."""
+        failures = (o.stands_for for o in finding.occurrences if (o.conn, o.depth) in self._failures)
         return taken_over(
             FindingDetail,
             finding,
             # A retried try has its cause elsewhere.
-            failures=sum((o.conn, o.depth) in self._failures for o in finding.occurrences)
-            if finding.facts.role is not Role.RETRIED
-            else 0,
-            occurrences=tuple(self._occurrence(o) for o in finding.occurrences),
+            failures=sum(failures) if finding.facts.role is not Role.RETRIED else 0,
+            occurrences=tuple(self._occurrence(o) for o in shown.occurrences),
             role=finding.facts.role,
         )
 

@@ -24,8 +24,8 @@ _LEAST_EVENTS = 3
 _LEAST_CAUSES = 2
 _MOST = 50
 
-_Event = tuple[int, int]
-"""Time of a request or attempt, and which finding it stands in."""
+_Event = tuple[int, int, int]
+"""Time of a request or attempt, which finding it stands in, and how many it stands for."""
 
 
 def find_incidents(findings: Sequence[FindingDetail]) -> tuple[Incident, ...]:
@@ -47,12 +47,12 @@ def find_incidents(findings: Sequence[FindingDetail]) -> tuple[Incident, ...]:
             continue
         for occurrence in finding.occurrences:
             if occurrence.request_ts_ns >= 0:
-                by_endpoint[occurrence.resp].append((occurrence.request_ts_ns, number))
+                by_endpoint[occurrence.resp].append((occurrence.request_ts_ns, number, occurrence.stands_for))
     incidents = [
         _incident(endpoint, events, findings)
         for endpoint, its_events in by_endpoint.items()
         for events in _moments(sorted(its_events))
-        if len(events) >= _LEAST_EVENTS and len({findings[number].code for _, number in events}) >= _LEAST_CAUSES
+        if len(events) >= _LEAST_EVENTS and len({findings[number].code for _, number, _ in events}) >= _LEAST_CAUSES
     ]
     return tuple(sorted(incidents, key=lambda i: (i.start_ts_ns, i.endpoints))[:_MOST])
 
@@ -69,12 +69,14 @@ def _moments(events: Iterable[_Event]) -> Iterator[list[_Event]]:
 
 
 def _incident(endpoint: str, events: Sequence[_Event], findings: Sequence[FindingDetail]) -> Incident:
-    counts = Counter(number for _, number in events)
+    counts: Counter[int] = Counter()
+    for _, number, stands_for in events:
+        counts[number] += stands_for
     start, end = events[0][0], events[-1][0]
     by_cause: Counter[str] = Counter()
     for number, n in sorted(counts.items()):
         by_cause[f"{findings[number].code} {findings[number].name}"] += n
-    parts = [f"{n} x {cause}" for cause, n in by_cause.items()]
+    parts = [f"{n:,} x {cause}" for cause, n in by_cause.items()]
     lasted = f"within {about(end - start)}" if end > start else "at one instant"
     since = format_ts_ns(start)[:19].replace("T", " ")
     return Incident(
@@ -83,7 +85,7 @@ def _incident(endpoint: str, events: Sequence[_Event], findings: Sequence[Findin
         endpoints=(endpoint,),
         identifiers=tuple(findings[number].identifier for number in sorted(counts)),
         message=(
-            f"{endpoint}, from {since} UTC on: {count_of(len(events), 'failure')} {lasted}, most likely one event"
+            f"{endpoint}, from {since} UTC on: {count_of(counts.total(), 'failure')} {lasted}, most likely one event"
             f" ({', '.join(parts)})."
         ),
     )

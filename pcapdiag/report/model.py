@@ -198,7 +198,8 @@ class OccurrenceDetail:
     """One request that was lost, or one place where the trouble showed.
 
     Of `evidence`, the frames whose `end` is ``upstream`` come from the captures of `--upstream-capture`; `far_end` is
-    null where none was given. `upstream_log` says what the application's own log has of the request.
+    null where none was given. `upstream_log` says what the application's own log has of the request. Where occurrences
+    are very many, each listed one `stands_for` so many of the finding's `count`, itself included.
     """
 
     uid: str
@@ -221,6 +222,7 @@ class OccurrenceDetail:
     evidence: tuple[EvidenceFrame, ...]
     far_end: FarEndProof | None = None
     upstream_log: str = ""
+    stands_for: int = 1
     sides: tuple[str, str] = field(default=("proxy", "upstream"), metadata=_OF_THE_RULE)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     )
 
 MAX_OCCURRENCES = 10
-"""Rows of a table of occurrences; the JSON report holds them all."""
+"""Rows of a table of occurrences; the JSON report lists more, and all of them with --all."""
 
 MAX_LINES = 20
 """Lines of any other list that grows with the input."""
@@ -364,6 +364,20 @@ def _clock_of(occurrence: OccurrenceDetail) -> str:
     """Return when it happened: to the second where only the log tells, to the millisecond where packets do."""
     text = _clock(occurrence.request_ts_ns)
     return text if occurrence.uid else text[:19]
+
+
+def count_others(group: FindingGroup, n_drawn: int) -> int:
+    """Return how many occurrences there are beside some that are drawn: each that is listed may stand for others."""
+    return sum(o.stands_for for o in group.occurrences) - n_drawn
+
+
+def left_out(group: FindingGroup, n_drawn: int, n_rows: int = MAX_OCCURRENCES) -> str:
+    """Return how many occurrences are neither drawn nor in a table of `n_rows`, and where they are; empty if none."""
+    n_hidden = count_others(group, n_drawn) - min(len(group.occurrences) - n_drawn, n_rows)
+    if not n_hidden:
+        return ""
+    option = "--all --format json" if any(o.stands_for > 1 for o in group.occurrences) else "--format json"
+    return f"and {n_hidden:,} more: {option} lists them all"
 
 
 def occurrence_grid(occurrences: Sequence[OccurrenceDetail], *, limit: int = MAX_OCCURRENCES) -> Grid:

@@ -77,7 +77,7 @@ def is_raced(loss: Loss, logged: frozenset[tuple[int, int]]) -> bool:
 def raced_message(group: Group, how: str) -> str:
     """Return the sentence about attempts after which another address was opened."""
     port = group.losses[0].connection.resp.port
-    n = len(group.losses)
+    n = group.n_losses
     attempts = count_of(n, "connection attempt")
     return (
         f"{group.subject} {how} {attempts}; {'each time ' if n > 1 else ''}port {port} was opened at an"
@@ -94,7 +94,9 @@ def rows_of_peer(analysis: Analysis, peer: Endpoint) -> Rows:
 
 
 def others_opened(analysis: Analysis, group: Group) -> str:
-    """Return in words how many other connections to the same upstream opened."""
+    """Return in words how many other connections to the same upstream opened; empty for several upstreams."""
+    if group.losses[0].crowd:
+        return ""
     rows = rows_of_peer(analysis, group.losses[0].connection.resp)
     # Of those that were open when the capture began, bytes tell that somebody was there.
     opened = int(np.count_nonzero((rows["syn_ack_frames"] > 0) | (rows["resp_bytes"] > 0)))

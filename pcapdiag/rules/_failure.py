@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.rules._dialect import proxy_kind, server_words
@@ -22,14 +23,14 @@ _LATE_NS = 1_000_000_000
 
 def failure_message(analysis: Analysis, group: Group, did: str) -> str:
     """Return the sentence that says what the upstream did with the requests of `group`."""
-    n = len(group.losses)
+    n = group.n_losses
     waits = failure_waits(group)
-    acknowledged = sum(is_acknowledged(loss) for loss in group.losses)
+    acknowledged = count_losses(loss for loss in group.losses if is_acknowledged(loss))
     had = f"{acknowledged} of them acknowledged" if acknowledged < n else "acknowledged"
-    fresh = sum(not loss.is_reused for loss in group.losses)
+    fresh = count_losses(loss for loss in group.losses if not loss.is_reused)
     where = "a fresh connection" if n == 1 else "fresh connections"
     on_fresh = "" if not fresh else f" on {where}" if fresh == n else f" {fresh} of them on fresh connections"
-    upstream = analysis.upstream_by_endpoint.get(group.losses[0].connection.resp)
+    upstream = group.upstream(analysis)
     rtt = f"; one RTT is {about(upstream.rtt_p50_ns)}" if upstream and upstream.rtt_p50_ns >= 0 else ""
     after = f"{duration_range(waits)} after the request{rtt}.{_together(group)}"
     requests = count_of(n, "request")
@@ -77,7 +78,7 @@ def is_timer_excluded(analysis: Analysis, group: Group) -> bool:
     """
     if any(not loss.is_reused for loss in group.losses):
         return True
-    upstream = analysis.upstream_by_endpoint.get(group.losses[0].connection.resp)
+    upstream = group.upstream(analysis)
     rtt = max(upstream.rtt_p50_ns, upstream.rtt_p99_ns, 0) if upstream is not None else 0
     waits = failure_waits(group)
     if waits and min(waits) > 2 * rtt + _LATE_NS:
@@ -88,7 +89,7 @@ def is_timer_excluded(analysis: Analysis, group: Group) -> bool:
 
 def is_timer_possible(analysis: Analysis, group: Group) -> bool:
     """Tell whether all these requests came after longer idle gaps than any that was answered."""
-    upstream = analysis.upstream_by_endpoint.get(group.losses[0].connection.resp)
+    upstream = group.upstream(analysis)
     gaps = [loss.idle_before_ns for loss in group.losses]
     return (
         not is_timer_excluded(analysis, group)

@@ -5,6 +5,7 @@ Knows tables and losses; what such a moment means for a request is a rule's affa
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from pcapdiag.base.codes import ClosingKind, Direction, Leg
 from pcapdiag.base.findings import Confidence
+from pcapdiag.base.tables import PickedRows
 from pcapdiag.base.units import format_address, format_endpoint
 from pcapdiag.rules._wire import timeout_range
 
@@ -32,10 +34,6 @@ _AT_ONCE_NS = 100_000_000
 """A closing so soon after a response belongs to it."""
 _MOST_MOMENTS = 50
 _SIDES = ((Direction.RESP, ("resp_hi", "resp_lo", "resp_port")), (Direction.ORIG, ("orig_hi", "orig_lo")))
-_COLUMNS = (
-    *("first_ts_ns", "last_ts_ns", "closing_ts_ns", "idle_at_close_ns", "first_closer", "closing_kind"),
-    *("closing_open_exchange", "n_exchanges", "resp_hi", "resp_lo", "resp_port", "orig_hi", "orig_lo"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,28 +79,30 @@ def _find(analysis: Analysis) -> Iterator[MassClosing]:
     of_upstream = np.flatnonzero(np.asarray(analysis.legs) == Leg.UPSTREAM)
     if len(of_upstream) < _LEAST_ALL:
         return
-    columns = {name: analysis.connections[name][of_upstream] for name in _COLUMNS}
+    columns = PickedRows(analysis.connections, of_upstream)
     lost: dict[int, list[Loss]] = {}
     for loss in (*analysis.losses, *analysis.truncated):
         lost.setdefault(loss.connection.conn, []).append(loss)
     ages = _ages(columns, of_upstream, lost)
+    if np.count_nonzero(ages >= 0) < _LEAST_ALL:
+        return
     ranges = {str(u.endpoint): timeout_range(u, at_least=Confidence.POSSIBLE) for u in analysis.upstreams}
     for side, names in _SIDES:
         is_upstream = side is Direction.RESP
         for rows in _groups(columns, names):
-            if len(rows) < _LEAST_ALL:
+            if np.count_nonzero(ages[rows] >= 0) < _LEAST_ALL:
                 continue
-            hi, lo = (int(columns[name][rows[0]]) for name in names[:2])
-            port = int(columns["resp_port"][rows[0]])
+            first = analysis.connections.rows[of_upstream[rows[0]]]
+            hi, lo, port = int(first[names[0]]), int(first[names[1]]), int(first["resp_port"])
             subject = format_endpoint(hi, lo, port) if is_upstream else format_address(hi, lo)
             timer = ranges.get(subject, (-1, -1)) if is_upstream else (-1, -1)
-            moments = _moments({n: c[rows] for n, c in columns.items()}, of_upstream[rows], ages[rows], side, timer)
+            moments = _moments(columns.pick(rows), ages[rows], side, timer)
             if moments:
                 on_them = (loss for m in moments for conn in m.conns.tolist() for loss in lost.get(conn, ()))
                 yield MassClosing(subject, is_upstream, tuple(moments), tuple(on_them))
 
 
-def _ages(columns: dict[str, Ints], conns: Ints, lost: dict[int, list[Loss]]) -> Ints:
+def _ages(columns: PickedRows, conns: Ints, lost: dict[int, list[Loss]]) -> Ints:
     """Return how long each connection had been idle when it was closed; -1 with an exchange open.
 
     A request that crossed the closing, or came just then, does not make the connection a busy one.
@@ -117,18 +117,17 @@ def _ages(columns: dict[str, Ints], conns: Ints, lost: dict[int, list[Loss]]) ->
     return ages
 
 
-def _groups(columns: dict[str, Ints], names: tuple[str, ...]) -> Iterator[Ints]:
+def _groups(columns: PickedRows, names: tuple[str, ...]) -> Iterator[Ints]:
     """Yield the rows that have equal values in some columns."""
-    order = np.lexsort([columns[name] for name in names])
+    keys = [columns[name] for name in names]
+    order = np.lexsort(keys)
     if not len(order):
         return
-    is_new = np.logical_or.reduce([columns[name][order][1:] != columns[name][order][:-1] for name in names])
+    is_new = np.logical_or.reduce([(sorted_key := key[order])[1:] != sorted_key[:-1] for key in keys])
     yield from np.split(order, np.flatnonzero(is_new) + 1)
 
 
-def _moments(
-    columns: dict[str, Ints], conns: Ints, ages: Ints, side: Direction, timer: tuple[int, int]
-) -> list[Moment]:
+def _moments(columns: PickedRows, ages: Ints, side: Direction, timer: tuple[int, int]) -> list[Moment]:
     """Return the moments at which one side closed many connections of one group."""
     is_closing = (
         (columns["first_closer"] == side)
@@ -147,35 +146,52 @@ def _moments(
         return []
     opened = np.sort(columns["first_ts_ns"])
     ended = np.sort(np.where(columns["closing_ts_ns"] >= 0, columns["closing_ts_ns"], columns["last_ts_ns"]))
-    times = columns["closing_ts_ns"][index]
+    times, idle = columns["closing_ts_ns"][index], ages[index]
+    ends = np.searchsorted(times, times + _MOMENT_NS, side="right")
+    n_here = ends - np.arange(len(index))
+    n_open = np.searchsorted(opened, times, side="right") - np.searchsorted(ended, times, side="left")
+    n_least = np.where(n_here < n_open, _LEAST, _LEAST_ALL)
+    n_idle = np.concatenate(([0], np.cumsum(idle >= 0)))
+    may_be = (n_here >= n_least) & (2 * n_here >= n_open) & (n_idle[ends] - n_idle[:-1] >= _LEAST_ALL)
+    if not may_be.any():
+        return []
+    shortest, longest = _extremes(idle, ends)
+    # Too different to be ages of one timer, even of a late one.
+    is_one = may_be & (longest >= 2 * shortest) & (longest - shortest >= _AT_ONCE_NS)
     moments: list[Moment] = []
-    at = 0
-    while at <= len(index) - _LEAST_ALL and len(moments) < _MOST_MOMENTS:
-        end = int(np.searchsorted(times, times[at] + _MOMENT_NS, side="right"))
-        here = index[at:end]
-        idle = ages[here][ages[here] >= 0]
-        n_open = int(np.searchsorted(opened, times[at], side="right") - np.searchsorted(ended, times[at], side="left"))
-        is_many = len(here) >= (_LEAST if len(here) < n_open else _LEAST_ALL) and 2 * len(here) >= n_open
-        if is_many and _is_no_timer(idle):
-            moments.append(
-                Moment(
-                    conns[here],
-                    int(times[at]),
-                    int(times[end - 1]),
-                    int(idle.min()),
-                    int(idle.max()),
-                    max(n_open, len(here)),
-                )
-            )
-            at = end
-        else:
-            at += 1
+    end = 0
+    for at in np.flatnonzero(is_one).tolist():
+        if at < end or len(moments) == _MOST_MOMENTS:
+            continue
+        end = int(ends[at])
+        n_most = max(int(n_open[at]), end - at)
+        first, last = int(times[at]), int(times[end - 1])
+        moments.append(Moment(columns.index[index[at:end]], first, last, int(shortest[at]), int(longest[at]), n_most))
     return moments
 
 
-def _is_no_timer(idle: Ints) -> bool:
-    """Tell whether idle ages at one moment are too different to be those of one timer, even of a late one."""
-    if len(idle) < _LEAST_ALL:
-        return False
-    shortest, longest = int(idle.min()), int(idle.max())
-    return longest >= 2 * shortest and longest - shortest >= _AT_ONCE_NS
+def _extremes(idle: Ints, ends: Ints) -> tuple[Ints, Ints]:
+    """Return the least and the greatest age from each place to its end, -1 left out; ends do not decrease."""
+    ages = idle.tolist()
+    least, greatest = (np.zeros(len(ages), dtype=np.int64) for _ in range(2))
+    # Places whose age may yet be an extreme, the present one first: each enters and leaves once.
+    low, high = deque[int](), deque[int]()
+    start = 0
+    for at, end in enumerate(ends.tolist()):
+        for place in range(start, end):
+            age = ages[place]
+            if age >= 0:
+                while low and ages[low[-1]] >= age:
+                    low.pop()
+                while high and ages[high[-1]] <= age:
+                    high.pop()
+                low.append(place)
+                high.append(place)
+        start = end
+        while low and low[0] < at:
+            low.popleft()
+        while high and high[0] < at:
+            high.popleft()
+        if low:
+            least[at], greatest[at] = ages[low[0]], ages[high[0]]
+    return least, greatest

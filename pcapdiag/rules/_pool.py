@@ -9,6 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
+from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.findings import Confidence
 from pcapdiag.base.units import NS_PER_MS, NS_PER_S
 from pcapdiag.proxy.conf import remedy as conf
@@ -66,7 +67,7 @@ class PoolPlan:
 
     def saved(self, losses: tuple[Loss, ...]) -> int:
         """Return how many of some requests would have gone out on a new connection."""
-        return sum(0 < self.kept.get(loss.connection.resp, 0) < loss.idle_before_ns for loss in losses)
+        return count_losses(loss for loss in losses if 0 < self.kept.get(loss.connection.resp, 0) < loss.idle_before_ns)
 
 
 def pool_plan(analysis: Analysis) -> PoolPlan:

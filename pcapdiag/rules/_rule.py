@@ -12,6 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.findings import Confidence, Finding, Occurrence, RuleFacts, Severity
 from pcapdiag.rules._arrivals import arrival_text, arrivals_message, weigh
 from pcapdiag.rules._claim import Claim, Proofs
@@ -22,7 +23,7 @@ from pcapdiag.rules._precision import ANY, most_certain
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pcapdiag.analysis.model import Analysis, Loss
+    from pcapdiag.analysis.model import Analysis, Loss, Upstream
     from pcapdiag.base.findings import Change, Evidence
     from pcapdiag.proxy.join.arrivals import Arrival
 
@@ -117,7 +118,7 @@ class Rule(ABC):
             subject=subject,
             message=words.message,
             identifier="/".join((self.code, subject, *([group] if group else []))),
-            count=len(shown),
+            count=sum(o.stands_for for o in shown),
             first_ts_ns=min(times, default=-1),
             last_ts_ns=max(times, default=-1),
             refuted_by=words.refuted_by,
@@ -156,6 +157,16 @@ class Group:
     group: str
     losses: tuple[Loss, ...]
     claims: tuple[Claim, ...]
+
+    def upstream(self, analysis: Analysis) -> Upstream | None:
+        """Return what is known of the upstream that they were sent to; of several at once nothing is said."""
+        first = self.losses[0]
+        return None if first.crowd else analysis.upstream_by_endpoint.get(first.connection.resp)
+
+    @property
+    def n_losses(self) -> int:
+        """How many requests they are: of a flood, each loss stands for many."""
+        return count_losses(self.losses)
 
     @property
     def confidence(self) -> Confidence:
@@ -214,7 +225,7 @@ class CauseRule(Rule):
                 is_attempt = loss.is_connect and loss.handshake is None
                 most = most_certain(self.code, "tcp" if is_attempt else loss.connection.protocol.name.lower())
                 weighed = replace(weighed, confidence=min(weighed.confidence, most))
-            groups[claim.subject or str(loss.connection.resp), claim.group].append((loss, weighed))
+            groups[claim.subject or loss.crowd or str(loss.connection.resp), claim.group].append((loss, weighed))
         for (subject, name), members in groups.items():
             losses, its_claims = zip(*members, strict=True)
             group = Group(subject, name, losses, its_claims)
@@ -274,4 +285,5 @@ def _occurrences(losses: Sequence[Loss], claims: Sequence[Claim]) -> Iterator[Oc
             evidence=_evidence(loss, claim) if number < MOST_WITH_EVIDENCE else (),
             host=loss.host,
             request_id=loss.request_id,
+            stands_for=loss.stands_for,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
@@ -138,8 +139,8 @@ class IdleCloseRace(CauseRule):
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
-        upstream = upstream_of(analysis, group.losses[0])
-        n = len(group.losses)
+        upstream = group.upstream(analysis)
+        n = group.n_losses
         timeout, _ = _timeout_of(upstream)
         details: dict[str, int | str | float] = {}
         gaps = [loss.idle_before_ns for loss in group.losses if loss.idle_before_ns >= 0]
@@ -185,19 +186,17 @@ class IdleCloseRace(CauseRule):
 
 def _crossed(group: Group) -> str:
     """Say what crossed the requests: FINs, TLS close_notify or RSTs, each only where it was one."""
-    n = len(group.losses)
+    n = group.n_losses
     of = {
-        "close_notify": sum(
-            loss.crossing is not None and loss.crossing.key is not Key.RESP_FIN for loss in group.losses
-        ),
-        "FIN": sum(loss.crossing is not None and loss.crossing.key is Key.RESP_FIN for loss in group.losses),
+        "close_notify": count_losses(x for x in group.losses if x.crossing and x.crossing.key is not Key.RESP_FIN),
+        "FIN": count_losses(x for x in group.losses if x.crossing and x.crossing.key is Key.RESP_FIN),
     }
     resets = [loss for loss in group.losses if loss.crossing is None and Key.RESP_RST in loss.keys]
-    of["RST"] = sum(is_own_rst(loss) for loss in resets)
+    of["RST"] = count_losses(loss for loss in resets if is_own_rst(loss))
     gap = f"(idle gap {idle_gaps(group.losses)})"
     names = [name for name, count in of.items() if count]
     late = n - sum(of.values())
-    n_unseen = sum(has_unseen_fin(loss) for loss in group.losses)
+    n_unseen = count_losses(loss for loss in group.losses if has_unseen_fin(loss))
     of_late = "whose FIN the capture lacks" if n_unseen else "of which the capture has a RST alone"
     if not names:
         return (
@@ -211,7 +210,7 @@ def _is_timer_excluded(analysis: Analysis, group: Group, ages: Sequence[int]) ->
     """Tell whether closings at these ages are none of an idle timer, not even of a late one."""
     if any(is_in_mass_closing(analysis, loss) for loss in group.losses) or 0 < max(ages, default=0) < _SHORTEST_NS:
         return True
-    upstream = upstream_of(analysis, group.losses[0])
+    upstream = group.upstream(analysis)
     if not ages or upstream is None:
         return False
     if upstream.longest_answered_gap_ns > max(ages) + max(max(ages) // 2, _LATE_NS):

@@ -12,7 +12,7 @@ from pcapdiag.proxy.conf.describe import POOL
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._remedy import keepalive_remedy
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
-from pcapdiag.rules._wire import certainty, fin_lag_ns, had_fin, upstream_of, was_idle
+from pcapdiag.rules._wire import certainty, fin_lag_ns, had_fin, was_idle
 from pcapdiag.rules._words import duration_range
 
 if TYPE_CHECKING:
@@ -83,11 +83,11 @@ class ReuseAfterFin(CauseRule):
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         lags = duration_range(fin_lag_ns(analysis, loss) for loss in group.losses)
-        remedy = keepalive_remedy(analysis, upstream_of(analysis, group.losses[0]), group.losses)
+        remedy = keepalive_remedy(analysis, group.upstream(analysis), group.losses)
         return GroupText(
             message=(
-                f"{count_of(len(group.losses), 'request')} to {group.subject} went out on"
-                f" {'a connection' if len(group.losses) == 1 else 'connections'} whose FIN the proxy had had for"
+                f"{count_of(group.n_losses, 'request')} to {group.subject} went out on"
+                f" {'a connection' if group.n_losses == 1 else 'connections'} whose FIN the proxy had had for"
                 f" {lags}."
             ),
             refuted_by="An acknowledgement number in the request that does not cover the FIN.",

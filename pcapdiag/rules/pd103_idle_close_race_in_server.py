@@ -92,10 +92,10 @@ class IdleCloseRaceInServer(CauseRule):
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
-        upstream = upstream_of(analysis, group.losses[0])
+        upstream = group.upstream(analysis)
         timeout, _ = known_timeout(upstream)
         remedy = keepalive_remedy(analysis, upstream, group.losses)
-        n, gap = len(group.losses), idle_gaps(group.losses)
+        n, gap = group.n_losses, idle_gaps(group.losses)
         them = "it" if n == 1 else "them"
         after = timer_words(upstream)
         if is_late(upstream):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
@@ -22,7 +23,6 @@ from pcapdiag.rules._wire import (
     is_acknowledged,
     is_partly_acknowledged,
     upstream_closing,
-    upstream_of,
 )
 from pcapdiag.rules._words import idle_gaps
 
@@ -105,9 +105,9 @@ class SilentDropOnReuse(CauseRule):
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
-        upstream = upstream_of(analysis, group.losses[0])
+        upstream = group.upstream(analysis)
         gaps = [loss.idle_before_ns for loss in group.losses if loss.idle_before_ns >= 0]
-        repeats = sum(loss.retransmissions for loss in group.losses)
+        repeats = sum(loss.retransmissions * loss.stands_for for loss in group.losses)
         details: dict[str, int | str | float] = {}
         bracket, below = "", "the middlebox's idle timeout"
         peer, last = group.losses[0].connection.resp, max(loss.request_ts_ns for loss in group.losses)
@@ -138,7 +138,7 @@ class SilentDropOnReuse(CauseRule):
             )
         return GroupText(
             message=(
-                f"{count_of(len(group.losses), 'request')} to {group.subject} on idle connections (idle gap"
+                f"{count_of(group.n_losses, 'request')} to {group.subject} on idle connections (idle gap"
                 f" {idle_gaps(group.losses)}) and {count_of(repeats, 'retransmission')} were never"
                 f" acknowledged.{bracket}"
             ),
@@ -164,7 +164,7 @@ class SilentDropOnReuse(CauseRule):
         why = ", and ".join(part for part in (proof, also) if part)
         return GroupText(
             message=(
-                f"{count_of(len(group.losses), 'request')} to {group.subject} and {count_of(repeats, 'retransmission')}"
+                f"{count_of(group.n_losses, 'request')} to {group.subject} and {count_of(repeats, 'retransmission')}"
                 f" were never acknowledged (idle gap {idle_gaps(group.losses)}). No idle timer did that: {why}."
             ),
             refuted_by="The request, or any acknowledgement of it, in a capture at the upstream.",
@@ -189,6 +189,5 @@ def _n_failed_since(analysis: Analysis, group: Group) -> int:
     """Return how many connection attempts to the same upstream failed from the first of the requests on."""
     peer = group.losses[0].connection.resp
     first = min(loss.request_ts_ns for loss in group.losses)
-    return sum(
-        loss.is_connect and loss.connection.resp == peer and loss.request_ts_ns >= first for loss in analysis.losses
-    )
+    attempts = (loss for loss in analysis.losses if loss.is_connect and loss.connection.resp == peer)
+    return count_losses(loss for loss in attempts if loss.request_ts_ns >= first)

@@ -104,7 +104,7 @@ class MiddleboxResetOnReuse(CauseRule):
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
-        upstream = upstream_of(analysis, group.losses[0])
+        upstream = group.upstream(analysis)
         longest = upstream.longest_answered_gap_ns if upstream is not None else -1
         gaps = [loss.idle_before_ns for loss in group.losses if loss.idle_before_ns >= 0]
         bracket = ""
@@ -127,7 +127,7 @@ class MiddleboxResetOnReuse(CauseRule):
             )
         return GroupText(
             message=(
-                f"{count_of(len(group.losses), 'request')} to {group.subject} on idle connections (idle gap"
+                f"{count_of(group.n_losses, 'request')} to {group.subject} on idle connections (idle gap"
                 f" {idle_gaps(group.losses)}) met a RST that did not come from the upstream.{bracket}"
             ),
             refuted_by="The RST leaving the upstream in a capture taken there.",

@@ -98,7 +98,7 @@ class ResetOnReuse(CauseRule):
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
-        upstream = upstream_of(analysis, group.losses[0])
+        upstream = group.upstream(analysis)
         after = [max(loss.keys[Key.RESP_RST].ts_ns - loss.request_ts_ns, 0) for loss in group.losses]
         rtt = f", one RTT is {about(upstream.rtt_p50_ns)}" if upstream and upstream.rtt_p50_ns >= 0 else ""
         gaps = [loss.idle_before_ns for loss in group.losses if loss.idle_before_ns >= 0]
@@ -109,7 +109,7 @@ class ResetOnReuse(CauseRule):
                 f"If a balancer stands in between, give up idle connections before it:\n\n{change_block(changes)}\n\n"
                 f"{forgotten_words(analysis, group.losses, changes)}"
             )
-        requests, gap = count_of(len(group.losses), "request"), idle_gaps(group.losses)
+        requests, gap = count_of(group.n_losses, "request"), idle_gaps(group.losses)
         message = (
             f"{group.subject} answered {requests} on idle connections (idle gap {gap}) with a RST, without having"
             f" closed them (median {about(sorted(after)[len(after) // 2])} after the request{rtt})."

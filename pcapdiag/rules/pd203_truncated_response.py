@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.findings import Confidence, Severity
 from pcapdiag.base.units import count_of
 from pcapdiag.proxy.join.symptoms import BODY
@@ -83,11 +84,12 @@ class TruncatedResponse(CauseRule):
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:  # noqa: ARG002 - the same signature for all
         """Return the words of a finding."""
-        by_rst = sum(c.closing is not None and c.closing.kind_name == "RST" for c in group.claims)
+        pairs = zip(group.losses, group.claims, strict=True)
+        by_rst = count_losses(loss for loss, c in pairs if c.closing is not None and c.closing.kind_name == "RST")
         return GroupText(
             message=(
-                f"{group.subject} cut off {count_of(len(group.losses), 'response')} ({by_rst} by RST,"
-                f" {len(group.losses) - by_rst} by FIN) before {_end_of(group)}."
+                f"{group.subject} cut off {count_of(group.n_losses, 'response')} ({by_rst} by RST,"
+                f" {group.n_losses - by_rst} by FIN) before {_end_of(group)}."
             ),
             refuted_by="The missing bytes in a capture without drops, or in the client's own log.",
             remedy=_remedy(group.subject),
@@ -97,10 +99,10 @@ class TruncatedResponse(CauseRule):
 
 def _end_of(group: Group) -> str:
     """Return in words where the responses broke off."""
-    in_head = sum(not loss.is_head_whole for loss in group.losses)
+    in_head = count_losses(loss for loss in group.losses if not loss.is_head_whole)
     if not in_head:
         return "the announced end"
-    if in_head == len(group.losses):
+    if in_head == group.n_losses:
         return "the end of the head"
     return f"the announced end, {in_head} of them inside the head"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.codes import ExchangeFlag
 from pcapdiag.base.findings import Finding, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
@@ -109,7 +110,7 @@ class SlowUpstream(CauseRule):
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
-        n = len(group.losses)
+        n = group.n_losses
         if group.group.startswith(_INSIDE):
             has_heads = all(loss.is_head_whole for loss in group.losses)
             return _stalled(group.subject, n, group.group.removeprefix(_INSIDE), has_heads=has_heads)
@@ -117,7 +118,7 @@ class SlowUpstream(CauseRule):
         if gone is not None:
             return gone
         timeout = group.group.removeprefix("timeout-")
-        late = sum(bool(loss.flags & ExchangeFlag.LATE_ANSWER) for loss in group.losses)
+        late = count_losses(loss for loss in group.losses if loss.flags & ExchangeFlag.LATE_ANSWER)
         answered = _too_late(late, n)
         changes = wait_longer(analysis, group.losses, int(float(timeout.removesuffix("s")) * 1e9))
         longer = (

@@ -82,7 +82,7 @@ class UpstreamNotReading(CauseRule):
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
-        n = len(group.losses)
+        n = group.n_losses
         lasted = [
             (claim.closing.ts_ns if claim.closing is not None else last_seen_ns(analysis, loss))
             - loss.keys[Key.ZERO_WINDOW].ts_ns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.findings import Confidence, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
 from pcapdiag.rules._claim import Claim, Proofs
@@ -85,7 +86,7 @@ class ProxyAbort(CauseRule):
             for loss, claim in zip(group.losses, group.claims, strict=True)
             if claim.closing is not None
         ]
-        n = len(group.losses)
+        n = group.n_losses
         if group.group == _HALF_CLOSED:
             return GroupText(
                 message=(
@@ -114,14 +115,14 @@ class ProxyAbort(CauseRule):
                 ),
             )
         told = told_by_log(analysis)
-        n_told = sum((loss.connection.conn, loss.depth) in told for loss in group.losses)
-        says = "its log says so" if n_told == len(group.losses) else f"its log says so of {n_told}"
+        n_told = count_losses(loss for loss in group.losses if (loss.connection.conn, loss.depth) in told)
+        says = "its log says so" if n_told == group.n_losses else f"its log says so of {n_told}"
         why = "at no timeout of its own: the client most likely went away (499)"
         if n_told:
             why = f"because the client went away ({says})"
         return GroupText(
             message=(
-                f"The proxy gave up {count_of(len(group.losses), 'request')} to {group.subject} after"
+                f"The proxy gave up {count_of(group.n_losses, 'request')} to {group.subject} after"
                 f" {duration_range(waits)}, {why}."
             ),
             refuted_by="Status 504 in the access log, or a client that was still connected then.",

@@ -103,7 +103,7 @@ class CloseDuringUpload(CauseRule):
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:  # noqa: ARG002 - the same signature for all
         """Return the words of a finding."""
-        n = len(group.losses)
+        n = group.n_losses
         requests = count_of(n, "request")
         statuses = sorted({loss.status_code for loss in group.losses if loss.status_code > 0})
         status = f" ({', '.join(map(str, statuses))})" if statuses else ""

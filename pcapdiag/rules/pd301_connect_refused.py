@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.units import count_of
@@ -97,8 +98,9 @@ class ConnectRefused(CauseRule):
         """Return the words of a finding."""
         errors = [error for loss in group.losses if (error := icmp_answer(loss)) is not None]
         how = icmp_words(errors)
-        if len(errors) < len(group.losses):
-            how = f"a RST, {len(errors)} of them with {how}" if errors else "a RST"
+        n_filtered = count_losses(loss for loss in group.losses if icmp_answer(loss) is not None)
+        if n_filtered < group.n_losses:
+            how = f"a RST, {n_filtered} of them with {how}" if errors else "a RST"
         if group.group == RACED:
             return GroupText(
                 message=raced_message(group, "refused"),
@@ -114,7 +116,7 @@ class ConnectRefused(CauseRule):
             if errors
             else ""
         )
-        attempts = count_of(len(group.losses), "connection attempt")
+        attempts = count_of(group.n_losses, "connection attempt")
         return GroupText(
             message=f"{group.subject} refused {attempts} with {how}{others_opened(analysis, group)}.",
             refuted_by="A SYN-ACK from the upstream for one of these attempts.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.far_end import ProofKind
-from pcapdiag.analysis.model import AttemptSign
+from pcapdiag.analysis.model import AttemptSign, count_losses
 from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.units import NS_PER_S, about, count_of
@@ -133,7 +133,7 @@ class ConnectTimeout(CauseRule):
                 severity=Severity.INFO,
             )
         others = others_opened(analysis, group)
-        repeats = sum(max(loss.connection.syn_frames - 1, 0) for loss in group.losses)
+        repeats = sum(max(loss.connection.syn_frames - 1, 0) * loss.stands_for for loss in group.losses)
         costs = " Until then proxy_connect_timeout 2s; limits what each attempt costs."
         changes = give_up_connecting(analysis, group.losses)
         if changes:
@@ -146,7 +146,7 @@ class ConnectTimeout(CauseRule):
             state, check = "", f"Look for what answers for {group.subject}, or for its route and its ARP entry."
         return GroupText(
             message=(
-                f"{group.subject} did not answer {count_of(len(group.losses), 'connection attempt')}"
+                f"{group.subject} did not answer {count_of(group.n_losses, 'connection attempt')}"
                 f" ({count_of(repeats, 'repeated SYN')}){others}.{unreachable}{state}"
             ),
             refuted_by="A SYN-ACK or RST from the upstream in a capture at the proxy without filter and drops.",
@@ -214,11 +214,11 @@ def _scan_words(group: Group) -> GroupText:
     addresses = {endpoint.address for endpoint in endpoints}
     times = [loss.request_ts_ns for loss in group.losses]
     seconds = about(max(max(times) - min(times), NS_PER_S))
-    refused = sum(Key.RESP_RST in loss.keys or icmp_answer(loss) is not None for loss in group.losses)
+    refused = count_losses(loss for loss in group.losses if Key.RESP_RST in loss.keys or icmp_answer(loss) is not None)
     where = f" of {next(iter(addresses))}" if len(addresses) == 1 else f" at {len(addresses):,} addresses"
     return GroupText(
         message=(
-            f"{group.subject} sent {len(group.losses):,} single SYNs to {len(endpoints):,} ports{where} within"
+            f"{group.subject} sent {group.n_losses:,} single SYNs to {len(endpoints):,} ports{where} within"
             f" {seconds} ({refused:,} refused, the others unanswered); no kernel sent them again. That is a scan, no"
             " proxy."
         ),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcapdiag.analysis.model import AttemptSign
+from pcapdiag.analysis.model import AttemptSign, count_losses
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.units import count_of
 from pcapdiag.proxy.conf.describe import RETRY
@@ -81,9 +81,9 @@ class AcceptQueueOverflow(CauseRule):
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
-        n = len(group.losses)
+        n = group.n_losses
         peer = group.losses[0].connection.resp
-        dropped = sum(is_silent(loss) for loss in analysis.losses if loss.connection.resp == peer)
+        dropped = count_losses(x for x in analysis.losses if x.connection.resp == peer and is_silent(x))
         late = _n_opened_late(analysis, peer)
         beside = f" At the same time {count_of(dropped, 'connection attempt')} to it got no answer." if dropped else ""
         slow = f" {count_of(late, 'connection')} to it opened only at a repeated SYN." if late else ""

@@ -108,7 +108,7 @@ class TlsHandshakeFailure(CauseRule):
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
-        n = len(group.losses)
+        n = group.n_losses
         handshake = group.losses[0].handshake
         if handshake is None or handshake.end is HandshakeEnd.PLAIN_REQUEST:
             return _describe_request(group, handshake)
@@ -228,7 +228,7 @@ def _most_common(texts: Iterable[str]) -> str:
 
 def _describe_request(group: Group, handshake: TlsHandshake | None) -> GroupText:
     """Return the words for HTTP in clear to a port that speaks TLS."""
-    requests = count_of(len(group.losses), "request")
+    requests = count_of(group.n_losses, "request")
     if handshake is not None and handshake.alert is not None:
         how = f"answered {requests} in clear with the TLS alert {handshake.alert.name}: it speaks TLS there"
     else:

@@ -126,7 +126,7 @@ class ConnectUnreachable(CauseRule):
         others = others_opened(analysis, group) if len(peers) == 1 else ""
         return GroupText(
             message=(
-                f"{count_of(len(group.losses), 'connection attempt')} to {named} failed at once: {icmp_words(errors)}"
+                f"{count_of(group.n_losses, 'connection attempt')} to {named} failed at once: {icmp_words(errors)}"
                 f"{others}.{who} On Linux connect() fails with errno {errnos}."
             ),
             refuted_by="A SYN-ACK from the upstream for one of these attempts.",

@@ -100,11 +100,11 @@ class MtuBlackHole(CauseRule):
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:  # noqa: ARG002 - the same signature for all
         """Return the words of a finding."""
-        repeats = sum(loss.retransmissions for loss in group.losses)
+        repeats = sum(loss.retransmissions * loss.stands_for for loss in group.losses)
         sizes = sorted(_repeated_bytes(loss) for loss in group.losses)
         size = f"{sizes[0]:,}" if sizes[0] == sizes[-1] else f"{sizes[0]:,} to {sizes[-1]:,}"
-        requests = count_of(len(group.losses), "request")
-        of_them = "it" if len(group.losses) == 1 else "them"
+        requests = count_of(group.n_losses, "request")
+        of_them = "it" if group.n_losses == 1 else "them"
         again = count_of(repeats, "retransmission")
         seen = (
             f"Of {requests} to {group.subject} segments of {size} bytes were sent again ({again}), never acknowledged"
@@ -123,7 +123,7 @@ class MtuBlackHole(CauseRule):
                     " headers), then smaller. If large packets vanish, let ICMP fragmentation needed through to the"
                     f" proxy. {_SMALLER}"
                 ),
-                severity=None if len(group.losses) > 1 else Severity.WARNING,
+                severity=None if group.n_losses > 1 else Severity.WARNING,
             )
         senders = ", ".join(dict.fromkeys(format_address(*error.sender) for error in errors))
         mtus = sorted({error.mtu for error in errors if error.mtu >= 0})

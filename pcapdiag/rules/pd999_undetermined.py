@@ -178,7 +178,7 @@ class Undetermined(CauseRule):
         peers = {str(loss.connection.resp) for loss in group.losses}
         whom = f"to {next(iter(peers))}" if len(peers) == 1 else f"to {len(peers):,} endpoints"
         return GroupText(
-            message=f"{count_of(len(group.losses), noun)} {whom}: {sight.seen}.",
+            message=f"{count_of(group.n_losses, noun)} {whom}: {sight.seen}.",
             refuted_by="Nothing: no cause is claimed.",
             remedy=f"What would decide it: {sight.decide}.",
             severity=sight.severity,

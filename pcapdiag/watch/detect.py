@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from pcapdiag.analysis.losses import is_failed_attempt, is_loss, lacks_response
+from pcapdiag.analysis.candidates import lacks_response
+from pcapdiag.analysis.flood import is_failed_attempt
+from pcapdiag.analysis.losses import is_loss
 from pcapdiag.base.codes import ConnState, ExchangeFlag, Framing, Key, Outcome
 from pcapdiag.base.columns import EXCHANGES, KEY_SEGMENTS
 from pcapdiag.base.tables import ByteStore, RowStore

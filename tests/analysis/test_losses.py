@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pcapdiag.analysis.candidates import find_candidates
 from pcapdiag.analysis.losses import build_losses
 from pcapdiag.base.codes import Direction, ExchangeFlag, Key, Leg, Method
 from pcapdiag.base.columns import CONNECTIONS, EXCHANGES, KEY_SEGMENTS
@@ -34,9 +35,9 @@ def losses_of(script, *, leg=Leg.UPSTREAM, protocol=None):
     if protocol is not None:
         found["protocol"] = protocol
     legs = np.full(len(connections), leg, dtype=np.int8)
-    losses, truncated, _ = build_losses(
-        Table(CONNECTIONS, connections), Table(EXCHANGES, found), keys.table(), texts, legs
-    )
+    tables = Table(CONNECTIONS, connections), Table(EXCHANGES, found), keys.table()
+    candidates = find_candidates(*tables, legs, last_ts_ns=0)
+    losses, truncated, _ = build_losses(tables[0], candidates, keys.table(), texts)
     return losses, truncated
 
 

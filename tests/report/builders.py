@@ -215,6 +215,7 @@ def loss(*, is_connect):
         retransmissions=0,
         icmp=(),
         keys={},
+        stands_for=1,
     )
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pcapdiag.analysis.candidates import find_candidates
 from pcapdiag.analysis.inputs import NO_INPUTS
 from pcapdiag.analysis.losses import build_losses
 from pcapdiag.base.codes import Leg
@@ -32,7 +33,8 @@ def n_lost(script):
         rows.append(tracked.conn_rows.copy())
     connections = Table(CONNECTIONS, np.sort(np.concatenate(rows), order="conn"))
     legs = np.full(len(connections), Leg.UPSTREAM, dtype=np.int8)
-    return sum(map(len, build_losses(connections, exchanges.table(), keys.table(), texts, legs)))
+    candidates = find_candidates(connections, exchanges.table(), keys.table(), legs, last_ts_ns=0)
+    return sum(map(len, build_losses(connections, candidates, keys.table(), texts)))
 
 
 def n_seen(script):

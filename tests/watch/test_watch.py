@@ -173,7 +173,8 @@ def test_memory_and_disk_stay_within_bounds(lab, tmp_path, watching):
     assert recorder.end() == 1, recorder.errors
     early = max(rss for rss, _ in sizes[5:12])
     late = max(rss for rss, _ in sizes[12:])
-    assert late < early * 1.05 + 4096  # [kB]
+    # An allocator's high-water mark moves by a few MB from run to run; what is kept of each turn's 250 kB would add up.
+    assert late < early + (16 << 10)  # [kB]
     assert max(ring for _, ring in sizes) <= 8 << 20
     assert len([path for path in out.iterdir() if path.is_dir() and path.name != ".watch"]) <= 2
     shutil.rmtree(out)

@@ -1,7 +1,7 @@
 """The tracker's memory and its loop around the kernels.
 
-Owns the live state, lets it grow by doubling up to a bound, and evicts the longest idle connections beyond it, so that
-a flood of SYNs cannot exhaust memory.
+Owns the live state, lets it grow by doubling up to a bound, and evicts the longest idle connections beyond it. Those
+from which nothing more is to be expected go first: a flood of SYNs neither takes all memory nor costs others theirs.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ Rows = np.ndarray[Any, Any]
 
 EVENTS = 3 * 16384 + state.EVENT_MARGIN
 ROWS = 4096
+_CROWDED_SLOTS = 1 << 16
+"""From here on what is spent makes room before memory grows: a slot costs 2.6 kB, the framer's part included."""
+_STRAY_NS = 250_000_000
+"""[ns] A closed connection is kept at least so long for stray segments, even then."""
 
 
 class Shard(NamedTuple):
@@ -93,7 +97,7 @@ class Tracker:
         *,
         capture_idx: int = 0,
         first_conn: int = 0,
-        max_live: int = 1 << 18,
+        max_live: int = 1 << 17,
         all_segments: bool = False,
         shard: Shard = ALL,
     ) -> None:
@@ -162,8 +166,8 @@ class Tracker:
         ctl["n_events"] = ctl["n_rows"] = 0
         return TrackedBatch(s.events[:n_event], s.conn_rows[:n_row], buffer, s.piece_bytes.reshape(-1))
 
-    def _end(self, *, older_than_ns: int, end: ConnEnd) -> int:
-        return int(end_all(self._arrays, older_than_ns, int(end)))
+    def _end(self, *, older_than_ns: int, end: ConnEnd, only_spent: bool = False) -> int:
+        return int(end_all(self._arrays, older_than_ns, int(only_spent), int(end)))
 
     def update(self, batch: FrameBatch) -> Iterator[TrackedBatch]:
         """Track a batch of frames.
@@ -186,16 +190,37 @@ class Tracker:
             status = self._ctl["status"]
             if status == state.S_NEED_PIECES:
                 self._grow_pieces()
-            elif status == state.S_NEED_SLOTS and not self._grow_slots():
-                yield from self._evict(batch.buffer)
+            elif status == state.S_NEED_SLOTS:
+                spent_ns = self._spent_until_ns()
+                if spent_ns >= 0:
+                    yield from self._evict(batch.buffer, older_than_ns=spent_ns, only_spent=True)
+                elif not self._grow_slots():
+                    yield from self._evict(batch.buffer, older_than_ns=self._idle_until_ns(), only_spent=False)
 
-    def _evict(self, buffer: NDArray[np.uint8]) -> Iterator[TrackedBatch]:
-        """End the longest idle sixteenth of the connections."""
-        live = self._arrays.live
-        ages = live["last_ts_ns"][live["in_use"] == 1]
-        limit = int(np.partition(ages, len(ages) // 16)[len(ages) // 16])
-        while n_ended := self._end(older_than_ns=limit, end=ConnEnd.EVICTED):
-            self._ctl["n_evicted"] += n_ended
+    def _idle_until_ns(self) -> int:
+        """Return the time of the last segment of the longest idle sixteenth of the connections; all slots are taken."""
+        last_ns = self._arrays.live["last_ts_ns"]
+        return int(np.partition(last_ns, len(last_ns) // 16)[len(last_ns) // 16])
+
+    def _spent_until_ns(self) -> int:
+        """Return the same for the older half of those that are closed, or whose SYN nobody answered.
+
+        -1 where they are few, or all slots together: then there is room for more, and they may stay for stray segments.
+        """
+        live, flows = self._arrays.live, self._arrays.flows
+        if len(live) < min(_CROWDED_SLOTS, self._max_live):
+            return -1
+        orig, resp = flows[0::2], flows[1::2]
+        is_closed = (orig["rst"] | resp["rst"] | (orig["fin"] & resp["fin"])) != 0
+        is_closed &= live["last_ts_ns"] < self._ctl["now_ns"] - _STRAY_NS
+        is_attempt = (resp["n_frames"] == 0) & (orig["max_offset"] == 0)
+        spent_ns = live["last_ts_ns"][is_closed | is_attempt]
+        if len(spent_ns) < len(live) // 4:
+            return -1
+        return int(np.partition(spent_ns, len(spent_ns) // 2)[len(spent_ns) // 2])
+
+    def _evict(self, buffer: NDArray[np.uint8], *, older_than_ns: int, only_spent: bool) -> Iterator[TrackedBatch]:
+        while self._end(older_than_ns=older_than_ns, end=ConnEnd.EVICTED, only_spent=only_spent):
             yield self._take_output(buffer)
 
     def finish(self) -> Iterator[TrackedBatch]:

@@ -237,7 +237,7 @@ class _Builder:
             self._ladder(shown, is_first=is_first)
         elif shown is not None:
             others = [shown, *others]
-        self._table(others, is_all=shown is None or (bool(others) and others[0] is shown))
+        self._table(group, others)
         self._remedies(group)
         if not self._is_brief:
             refutations = list(dict.fromkeys(f.refuted_by for f in group.findings if f.refuted_by))
@@ -261,22 +261,25 @@ class _Builder:
         )
         self._add(*((Heading("Evidence", 3), *blocks) if is_first else (Details("Evidence", blocks),)))
 
-    def _table(self, others: Sequence[OccurrenceDetail], *, is_all: bool) -> None:
+    def _table(self, group: summary.FindingGroup, others: Sequence[OccurrenceDetail]) -> None:
+        n_drawn = len(group.occurrences) - len(others)
+        n_others = summary.count_others(group, n_drawn)
         n_rows = min(len(others), summary.MAX_OCCURRENCES + self._folded_rows)
         n_shown = min(n_rows, max(self._rows, 0))
         self._rows -= n_shown
         if n_shown < n_rows:
-            self.document.hidden_rows += len(others) - n_shown
+            self.document.hidden_rows += n_others - n_shown
         if n_shown:
-            self._add(Heading("Where" if is_all else count_of(len(others), "more", "more"), 3))
+            self._add(Heading(count_of(n_others, "more", "more") if n_drawn else "Where", 3))
             in_sight = summary.MAX_OCCURRENCES
             self._add(Table(summary.occurrence_grid(others[: min(in_sight, n_shown)])))
             rest = others[in_sight:n_shown]
             if rest:
                 table = Table(summary.occurrence_grid(rest, limit=MAX_FOLDED_ROWS))
                 self._add(Details(f"The next {len(rest):,}", (table,)))
-        if n_shown == n_rows < len(others):
-            self._add(Paragraph(f"and {len(others) - n_rows:,} more: --format json lists them all"))
+        left_out = summary.left_out(group, n_drawn, n_rows)
+        if n_shown == n_rows and left_out:
+            self._add(Paragraph(left_out))
 
     def _remedies(self, group: summary.FindingGroup) -> None:
         for subjects, remedy, others in group.remedies[: 1 if self._is_brief else None]:

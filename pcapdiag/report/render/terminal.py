@@ -152,7 +152,7 @@ def _finding_group(group: summary.FindingGroup, report: Report, width: int) -> I
     elif shown is not None:
         others = [shown, *others]
     if others:
-        yield from _others(others, width, has_shown=shown is not others[0])
+        yield from _others(group, others, width)
     yield from _remedies(group)
     refutations = dict.fromkeys(f.refuted_by for f in group.findings if f.refuted_by)
     if refutations:
@@ -166,13 +166,14 @@ def _labelled(label: str, text: str) -> Text:
     return Text.assemble(_text(f"{label}: ", "bold"), _text(text))
 
 
-def _others(others: list[OccurrenceDetail], width: int, *, has_shown: bool) -> Iterable[RenderableType]:
+def _others(group: summary.FindingGroup, others: list[OccurrenceDetail], width: int) -> Iterable[RenderableType]:
+    n_drawn = len(group.occurrences) - len(others)
     yield ""
-    yield _indented(_heading(f"{count_of(len(others), 'more', 'more')}" if has_shown else "Where"))
+    yield _indented(_heading(count_of(summary.count_others(group, n_drawn), "more", "more") if n_drawn else "Where"))
     yield _indented(_grid(summary.occurrence_grid(others), width - _INDENT))
-    hidden = len(others) - summary.MAX_OCCURRENCES
-    if hidden > 0:
-        yield _indented(_text(f"and {hidden:,} more: --format json lists them all", "dim"), 4)
+    left_out = summary.left_out(group, n_drawn)
+    if left_out:
+        yield _indented(_text(left_out, "dim"), 4)
 
 
 def _remedies(group: summary.FindingGroup) -> Iterable[RenderableType]:

@@ -458,6 +458,12 @@ def _is_closed(orig, resp):
 
 
 @kernel
+def _is_attempt(orig, resp):
+    """Whether nothing but the originator's SYN is known of a connection."""
+    return resp["n_frames"] == 0 and orig["max_offset"] == 0
+
+
+@kernel
 def _track_segment(s, frame, buffer, slot, direction):
     """Track one segment of a known connection."""
     flow_idx = 2 * slot + direction
@@ -548,7 +554,7 @@ def _sweep(s, n_slots):
         resp = s.flows[2 * slot + 1]
         if _is_closed(orig, resp):
             end = ConnEnd.CLOSED.value
-        elif age_ns > ATTEMPT_LINGER_NS and resp["n_frames"] == 0 and orig["max_offset"] == 0:
+        elif age_ns > ATTEMPT_LINGER_NS and _is_attempt(orig, resp):
             end = ConnEnd.ABANDONED.value
         else:
             continue
@@ -630,7 +636,7 @@ def track_segments(
 
 
 @entry_kernel
-def end_all(s: TrackerArrays, only_oldest_ns: int, end: int):
+def end_all(s: TrackerArrays, only_oldest_ns: int, only_spent: int, end: int):
     """End connections at the end of the capture, or the longest idle ones to make room.
 
     Parameters
@@ -639,8 +645,10 @@ def end_all(s: TrackerArrays, only_oldest_ns: int, end: int):
         State and output.
     only_oldest_ns : int
         [ns] End only connections whose last segment is not younger than this; -1 for all.
+    only_spent : int
+        1: only those that are closed, or whose SYN nobody answered.
     end : int
-        ConnEnd to record.
+        ConnEnd to record, but for closed ones.
 
     Returns
     -------
@@ -655,13 +663,18 @@ def end_all(s: TrackerArrays, only_oldest_ns: int, end: int):
             continue
         if only_oldest_ns >= 0 and s.live[slot]["last_ts_ns"] > only_oldest_ns:
             continue
+        orig = s.flows[2 * slot]
+        resp = s.flows[2 * slot + 1]
+        is_closed = _is_closed(orig, resp)
+        if only_spent and not is_closed and not _is_attempt(orig, resp):
+            continue
         if _is_output_full(s):
             return n_ended
         why = end
-        orig = s.flows[2 * slot]
-        resp = s.flows[2 * slot + 1]
-        if end == ConnEnd.CAPTURE_END.value and _is_closed(orig, resp):
+        if is_closed and (only_spent or end == ConnEnd.CAPTURE_END.value):
             why = ConnEnd.CLOSED.value
+        elif end == ConnEnd.EVICTED.value:
+            ctl["n_evicted"] += 1
         s.live[slot]["end"] = why
         end_connection(s, slot, ctl["now_ns"])
         n_ended += 1

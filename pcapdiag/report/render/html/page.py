@@ -49,7 +49,7 @@ class Cause:
     has_both_ends: bool
     others: summary.Grid | None
     others_title: str
-    hidden: int
+    left_out: str
     refutations: tuple[str, ...]
 
 
@@ -201,8 +201,8 @@ def _causes(report: Report) -> Iterable[Cause]:
             ladders=ladders,
             has_both_ends=any(ladder.has_both_ends for ladder in ladders),
             others=_seen(summary.occurrence_grid(others)) if others else None,
-            others_title=count_of(len(others), "more", "more") if chosen else "Where",
-            hidden=max(len(others) - summary.MAX_OCCURRENCES, 0),
+            others_title=count_of(summary.count_others(group, len(chosen)), "more", "more") if chosen else "Where",
+            left_out=summary.left_out(group, len(chosen)),
             refutations=_all_visible(dict.fromkeys(f.refuted_by for f in group.findings if f.refuted_by)),
         )
 

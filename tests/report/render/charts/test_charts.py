@@ -55,6 +55,7 @@ def losses(occurrences):
             retransmissions=0,
             icmp=(),
             keys={},
+            stands_for=1,
         )
         for o in occurrences
     )
