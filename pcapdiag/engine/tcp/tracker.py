@@ -16,7 +16,7 @@ from pcapdiag.base.codes import ConnEnd, FrameKind, UndecodedReason
 from pcapdiag.base.columns import CONNECTIONS, HISTORY_BYTES, STREAM_EVENTS
 from pcapdiag.engine.pool import grown, link_free
 from pcapdiag.engine.tcp.kernels import tcp_state as state
-from pcapdiag.engine.tcp.kernels.tcp import end_all, track_segments
+from pcapdiag.engine.tcp.kernels.tcp import end_all, give_up_pending, track_segments
 from pcapdiag.engine.tcp.kernels.tcp_table import rehash
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ class Tracker:
         Number of the first connection.
     max_live : int
         Bound on live connections.
+    max_pieces : int
+        Bound on pieces that wait out of order, of 2 KiB each; beyond it the bytes before them are given up as holes.
     all_segments : bool
         Emit an event for every segment; otherwise the originator's bare acknowledgements are left out.
     shard : Shard
@@ -98,10 +100,12 @@ class Tracker:
         capture_idx: int = 0,
         first_conn: int = 0,
         max_live: int = 1 << 17,
+        max_pieces: int = 1 << 16,
         all_segments: bool = False,
         shard: Shard = ALL,
     ) -> None:
         self._max_live = max_live
+        self._max_pieces = max_pieces
         n_slot = min(1024, max_live)
         n_piece = 256
         conn_rows = CONNECTIONS.empty(ROWS)
@@ -153,12 +157,16 @@ class Tracker:
         self._ctl["free_slot"] = link_free(s.live["next_free"], n_slot, self._ctl["free_slot"])
         return True
 
-    def _grow_pieces(self) -> None:
+    def _grow_pieces(self) -> bool:
+        """Double the pieces; return False when the bound is reached."""
         s = self._arrays
         n_piece = len(s.pieces)
+        if n_piece >= self._max_pieces:
+            return False
         self._arrays = s = s._replace(pieces=grown(s.pieces, n_piece), piece_bytes=grown(s.piece_bytes, n_piece))
         self._ctl["free_piece"] = link_free(s.pieces["next"], n_piece, self._ctl["free_piece"])
         self._ctl["n_free_pieces"] += n_piece
+        return True
 
     def _take_output(self, buffer: NDArray[np.uint8]) -> TrackedBatch:
         s, ctl = self._arrays, self._ctl
@@ -188,14 +196,21 @@ class Tracker:
             start = int(track_segments(self._arrays, batch.frames, start, n_frame, batch.buffer))
             yield self._take_output(batch.buffer)
             status = self._ctl["status"]
-            if status == state.S_NEED_PIECES:
-                self._grow_pieces()
+            if status == state.S_NEED_PIECES and not self._grow_pieces():
+                yield from self._give_up_pending(batch.buffer)
             elif status == state.S_NEED_SLOTS:
                 spent_ns = self._spent_until_ns()
                 if spent_ns >= 0:
                     yield from self._evict(batch.buffer, older_than_ns=spent_ns, only_spent=True)
                 elif not self._grow_slots():
                     yield from self._evict(batch.buffer, older_than_ns=self._idle_until_ns(), only_spent=False)
+
+    def _give_up_pending(self, buffer: NDArray[np.uint8]) -> Iterator[TrackedBatch]:
+        """Let nothing wait out of order any longer."""
+        slot = 0
+        while slot < len(self._arrays.live):
+            slot = int(give_up_pending(self._arrays, slot))
+            yield self._take_output(buffer)
 
     def _idle_until_ns(self) -> int:
         """Return the time of the last segment of the longest idle sixteenth of the connections; all slots are taken."""
@@ -249,6 +264,11 @@ class Tracker:
         """Count connections from 0 again where they are more than `most`: for a capture that never ends."""
         if self._ctl["next_conn"] > most:
             self._ctl["next_conn"] = 0
+
+    @property
+    def n_pieces(self) -> int:
+        """Pieces of 2 KiB that there is room for, to wait out of order."""
+        return len(self._arrays.pieces)
 
     @property
     def n_undecoded(self) -> int:

@@ -10,7 +10,7 @@ from pcapdiag.proxy.conf.settings import ConfNote, ProxyKind, ProxySettings, Set
 if TYPE_CHECKING:
     from pathlib import Path
 
-_HAPROXY_SECTION: Final = re.compile(r"(?:global|defaults|frontend|backend|listen)(?:\s[^{};]*)?\s*(?:#.*)?")
+_HAPROXY_SECTION: Final = re.compile(r"(?:global|defaults|frontend|backend|listen)(?:\s[^{};#]*+)?(?:#.*)?")
 _HAPROXY_LINE: Final = re.compile(
     r"\s+(?:mode (?:http|tcp)|bind\s|server \S+ \S+|default_backend\s|timeout (?:client|server|connect|http)|balance\s)"
 )

@@ -32,7 +32,7 @@ _TRIES = 6
 """Five retries."""
 _URL = re.compile(r"([a-z]+)://(\[[^]]+\]|[^/:]+)(?::([0-9]+))?")
 _PORT = re.compile(r"[0-9]{1,5}")
-_LINE = re.compile(r"\s*([a-z0-9_]+)\s*=\s*(.*?)\s*(?:(?<!\\)#.*)?")
+_LINE = re.compile(r"\s*([a-z0-9_]+)\s*=\s*((?:[^#]|(?<=\\)#)*+)(?:#.*)?")
 
 
 def kong_lines(text: str) -> dict[str, tuple[str, int]]:
@@ -55,7 +55,7 @@ def kong_lines(text: str) -> dict[str, tuple[str, int]]:
         match = _LINE.fullmatch(line)
         if match is None:
             return {}
-        found[match[1]] = (match[2], number)
+        found[match[1]] = (match[2].rstrip(), number)
     return found
 
 

@@ -58,16 +58,27 @@ class _Scope:
     path: str = ""
     server_names: tuple[str, ...] = ()
     listens: tuple[str, ...] = ()
+    _named: dict[str, tuple[Directive, ...]] | None = None
+    """The directives of the block by name: each of thousands of locations asks for a dozen."""
 
     def all(self, name: str) -> tuple[Directive, ...]:
         """Return the directives of this name of the innermost block that has any."""
         scope: _Scope | None = self
         while scope is not None:
-            found = tuple(d for d in scope.block if d.name == name and d.block is None)
-            if found:
+            if found := scope.own(name):
                 return found
             scope = scope.outer
         return ()
+
+    def own(self, name: str) -> tuple[Directive, ...]:
+        """Return the directives of this name of this very block."""
+        if self._named is None:
+            named: dict[str, list[Directive]] = {}
+            for directive in self.block:
+                if directive.block is None:
+                    named.setdefault(directive.name, []).append(directive)
+            self._named = {key: tuple(found) for key, found in named.items()}
+        return self._named.get(name, ())
 
     def last(self, name: str) -> Directive | None:
         """Return the one directive of this name; nginx allows no second one."""

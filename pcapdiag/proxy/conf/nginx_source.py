@@ -23,6 +23,8 @@ from pcapdiag.proxy.conf.settings import ConfNote
 MOST_BYTES = 8 << 20
 """All files together: some 200 000 lines, a minute of parsing."""
 _MOST_INCLUDES = 2000
+_MOST_PATTERNS = 200
+"""Includes with a star: each looks at all names of a folder."""
 _MOST_DIRECTIVES = 400_000
 _MOST_DEPTH = 64
 _OPAQUE = frozenset({"types", "map", "geo", "split_clients", "charset_map", "stream", "mail"})
@@ -114,6 +116,8 @@ class _Expansion:
     parsed: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     n_bytes: int = 0
     n_includes: int = 0
+    n_patterns: int = 0
+    are_includes_full: bool = False
     n_directives: int = 0
     is_full: bool = False
 
@@ -174,19 +178,26 @@ class _Expansion:
 
     def _include(self, args: tuple[str, ...], source: str, within: tuple[str, ...]) -> list[Directive]:
         pattern = args[0] if args else ""
+        self.n_includes += 1
+        if self.n_includes > _MOST_INCLUDES or self.n_patterns > _MOST_PATTERNS:
+            if not self.are_includes_full:
+                self.note(source, f"include {pattern}: not read from here on, more than {_MOST_INCLUDES} includes")
+            self.are_includes_full = True
+            return []
+        self.n_patterns += _MAGIC.search(pattern) is not None
         names = self.files.matching(pattern) if "\0" not in pattern else ()
         if not names and not _MAGIC.search(pattern):
             self.note(source, f"include {pattern}: not read, it is not in the folder of the configuration")
         elif not names and pattern.startswith("/"):
             self.note(source, f"include {pattern}: nothing like it in the folder of the configuration")
         made: list[Directive] = []
+        self.n_includes += max(len(names) - 1, 0)
+        if self.n_includes > _MOST_INCLUDES:
+            self.note(source, f"include {pattern}: not all of it is read, more than {_MOST_INCLUDES} includes")
+            names = names[: max(len(names) - (self.n_includes - _MOST_INCLUDES), 0)]
         for name in names:
-            self.n_includes += 1
             if name in within:
                 self.note(source, f"include {pattern}: {name} includes itself")
-            elif self.n_includes > _MOST_INCLUDES:
-                if self.n_includes == _MOST_INCLUDES + 1:
-                    self.note(source, f"include {pattern}: not read, more than {_MOST_INCLUDES} includes")
             else:
                 made += self.expand(name, within)
         return made

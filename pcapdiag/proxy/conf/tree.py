@@ -16,8 +16,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
+_MOST_DEPTH = 100
+"""Brackets within brackets; the scanner looks at all that are open for each token."""
 MOST_CHARS = 2 << 20
 """The parser needs some seconds for that much."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Gives up where brackets are nested as no configuration nests them."""
+
+    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
+        if self.flow_level > _MOST_DEPTH:
+            raise yaml.scanner.ScannerError(None, None, "nested too deeply", self.get_mark())
+        super().fetch_flow_collection_start(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +93,7 @@ def read_tree(text: str, file: str) -> tuple[tuple[Node, ...], tuple[ConfNote, .
         text = text.replace("\t", " ")
     documents: list[Node] = []
     try:
-        documents += (Node(node, file) for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if node is not None)
+        documents += (Node(node, file) for node in yaml.compose_all(text, Loader=_Loader) if node is not None)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         return tuple(documents), (ConfNote(f"{file}:{mark.line + 1}" if mark else file, f"YAML: {error.problem}"),)

@@ -82,8 +82,10 @@ def parsed_lines(path: str, parsers: tuple[Parser, ...], counts: LogCounts) -> I
     number = 0
     for first, lines in read_lines(path, counts):
         for number, line in enumerate(lines, first):
+            if not line:
+                continue
             values = None if line.startswith(_WRAPPED) else latest(line)
-            if values is None and line:
+            if values is None:
                 text = line if line.startswith("{") else unwrapper.unwrap(line)
                 if text is None:
                     continue

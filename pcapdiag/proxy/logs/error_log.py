@@ -43,6 +43,9 @@ _FOREIGN: Final = re.compile(
 )
 _LUA_END: Final = ", context: "
 
+_LONGEST_MESSAGE: Final = 1000
+"""[characters] Of a message that is quoted without date and process."""
+
 _Record = tuple[int, str, tuple[str, ...]]
 
 
@@ -152,7 +155,7 @@ def _records(path: str, counts: LogCounts) -> Iterator[_Record]:
         for number, line in enumerate(lines, first):
             text: str | None = line
             match = match_head(line)
-            if match is None or ("&quot;" in line and '"' not in line):
+            if line and (match is None or ("&quot;" in line and '"' not in line)):
                 text = unwrapper.unwrap(line)
                 if text is None:
                     continue
@@ -166,8 +169,9 @@ def _records(path: str, counts: LogCounts) -> Iterator[_Record]:
                 current = (number, text[match.end() :], match.groups(""))
             elif not text:
                 # An empty line may stand within a record, and says nothing between two.
-                if current is not None and continues(""):
+                if current is not None and more_chars <= LONGEST_RECORD and continues(""):
                     more.append("")
+                    more_chars += 1
             elif continues(text):
                 more_chars += len(text) + 1
                 if more_chars <= LONGEST_RECORD:
@@ -196,36 +200,36 @@ def _head_at(text: str, at: int) -> re.Match[str] | None:
 
 
 def _is_known(text: str, at: int) -> bool:
-    end = text.find(", client: ", at)
+    # No further than this, for a line may hold thousands of stars.
+    end = text.find(", client: ", at, at + _LONGEST_MESSAGE)
     return meaning_of(text[at : end if end >= 0 else at + 300].rstrip()).kind != LogKind.OTHER
 
 
 def _entries(path: str, record: _Record) -> Iterator[ErrorEntry]:
     line, text, head = record
     # Nearly no record has a second star or number sign: the look at every place is for those that have.
-    while "#" in text or " *" in text or '"*' in text:
-        match = _next_head(text)
-        if match is None:
-            break
-        yield _entry(path, line, text[: match.start()].rstrip(), head)
-        # A quoted record without date or process has those of the one before it.
-        head = tuple(own or before for own, before in zip(match.groups(""), head, strict=True))
-        text = text[match.end() :]
-    yield _entry(path, line, text, head)
+    at = 0
+    if "#" in text or " *" in text or '"*' in text:
+        while (match := _next_head(text, at)) is not None:
+            yield _entry(path, line, text[at : match.start()].rstrip(), head)
+            # A quoted record without date or process has those of the one before it.
+            head = tuple(own or before for own, before in zip(match.groups(""), head, strict=True))
+            at = match.end()
+    yield _entry(path, line, text[at:], head)
 
 
 _GLUED: Final = re.compile(rf"(?={DATE} \[|\[(?:{LEVELS})\] \d+#\d+: |\d+#\d+: \*\d|\*\d+ \w)", re.ASCII)
 
 
-def _next_head(text: str) -> re.Match[str] | None:
-    """Return the head of a record glued to the end of another; never within quotes."""
-    n_quotes = since = 0
-    for candidate in _GLUED.finditer(text):
+def _next_head(text: str, start: int) -> re.Match[str] | None:
+    """Return the head of a record glued to the end of the one that begins at `start`; never within quotes."""
+    n_quotes, since = 0, start
+    for candidate in _GLUED.finditer(text, start):
         at = candidate.start()
         n_quotes += text.count('"', since, at)
         since = at
         # A value that a client chose may look like a head; it is within quotes.
-        if n_quotes % 2 == 0 and at and not text[at - 1].isalnum() and (match := _head_at(text, at)):
+        if n_quotes % 2 == 0 and at > start and not text[at - 1].isalnum() and (match := _head_at(text, at)):
             return match
         if n_quotes % 2 == 0 and (match := _HEAD.match(text, at)):
             return match

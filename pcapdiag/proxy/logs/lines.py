@@ -159,19 +159,18 @@ def _pieces(path: str, file: BinaryIO, counts: LogCounts) -> Iterator[bytes]:
 
 def _whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Cut at ends of lines; a line that is too long is cut anywhere."""
-    carry = b""
+    carry = bytearray()
     for piece in pieces:
         end = piece.rfind(b"\n") + 1
         if end:
-            yield carry + piece[:end]
-            carry = piece[end:]
-        else:
-            carry += piece
+            yield bytes(carry) + piece[:end]
+            carry.clear()
+        carry += piece[end:]
         while len(carry) >= LONGEST_LINE:
-            yield carry[:LONGEST_LINE] + b"\n"
-            carry = carry[LONGEST_LINE:]
+            yield bytes(carry[:LONGEST_LINE]) + b"\n"
+            del carry[:LONGEST_LINE]
     if carry:
-        yield carry
+        yield bytes(carry)
 
 
 def _decode(data: bytes) -> str:
@@ -203,7 +202,8 @@ class Unwrapper:
 
     def __init__(self) -> None:
         self.time = ""
-        self._parts = ""
+        self._parts: list[str] = []
+        self._n_chars = 0
 
     def unwrap(self, line: str) -> str | None:
         """Return the line inside; None if more of it follows on the next line.
@@ -235,16 +235,17 @@ class Unwrapper:
         # What a web page showed: no quote is left in such a line.
         if "&quot;" in text and '"' not in text:
             text = unescape(text)
-        if is_part and len(self._parts) < LONGEST_LINE:
-            self._parts += text
+        if is_part and self._n_chars + len(self._parts) < LONGEST_LINE:
+            self._parts.append(text)
+            self._n_chars += len(text)
             return None
-        if self._parts:
-            text, self._parts = self._parts + text, ""
-        return text
+        return self.rest() + text if self._parts else text
 
     def rest(self) -> str:
         """Return what waits for an end that did not come."""
-        rest, self._parts = self._parts, ""
+        rest = "".join(self._parts)
+        self._parts.clear()
+        self._n_chars = 0
         return rest
 
 

@@ -283,6 +283,31 @@ def test_single_bytes_before_jumbo_segments_stay_within_the_bound():
     assert n_holes > 20
 
 
+def test_pieces_that_wait_follow_what_was_captured_and_not_what_a_segment_claims():
+    start = from_script(HANDSHAKE)
+    batch = make_batch([*start, *(replace(start[-1], seq=5001 + 2 * i, payload=b"x") for i in range(100))])
+    batch.frames["payload_len"][len(start) :] = 60_000_000
+    tracker = Tracker(all_segments=True)
+    for _ in tracker.update(batch):
+        pass
+    assert (tracker.n_pieces, int(tracker.flows["n_pending"].max())) == (256, 100)
+
+
+def test_pieces_of_all_connections_together_are_bounded_and_what_waited_is_delivered():
+    syn, syn_ack, ack = from_script(HANDSHAKE)
+    n_conn, n_each = 16, 100
+    segments = []
+    for n in range(n_conn):
+        client = (*CLIENT[:2], 20_000 + n)
+        segments += [replace(syn, src=client), replace(syn_ack, dst=client), replace(ack, src=client)]
+        segments += [replace(ack, src=client, seq=1003 + 2 * i, payload=b"x") for i in range(n_each)]
+    events, rows, tracker = follow(segments, max_pieces=512)
+    assert tracker.n_pieces == 512
+    assert n_given_up(events) == n_conn * n_each
+    assert sum(e["data_len"] for e in events if e["kind"] == StreamEventKind.RELEASED) == n_conn * n_each
+    assert [row["orig_bytes"] for row in rows] == [1 + 2 * n_each] * n_conn
+
+
 @pytest.mark.compiled_only
 def test_the_events_of_a_connections_end_never_outgrow_the_output():
     """Both flows full of pieces with holes between, given up at once when there is little room for events left."""

@@ -53,6 +53,10 @@ _PROTO_MPLS = 137
 # IPv6 extension headers of one form: hop-by-hop, routing, destination options, mobility, HIP, shim6
 _PROTO_EXTENSIONS = (0, 43, 60, 135, 139, 140)
 
+MAX_OFFLOAD_BYTES = 524_288
+"""[bytes] The longest packet that segmentation offload makes (Linux's GSO_MAX_SIZE): one whose header states no length
+and that claims more, of which not all was captured, has a length that nobody knows."""
+
 _FRAGMENT_BITS = 0x3FFF  # more fragments, or an offset
 _IPV4_MAPPED = 0xFFFF00000000
 _MAX_WSCALE = 14
@@ -62,6 +66,12 @@ _MAX_WSCALE = 14
 def _cut_or_malformed(needed_end, wire_end):
     """Tell a header that the snap length cut from one that its own packet is too short for."""
     return verdict(_UNDECODED, _IP_MALFORMED if needed_end > wire_end else _IP_HEADER_CUT)
+
+
+@kernel
+def _is_length_unknown(offset, end, wire_end):
+    """Whether a packet that states no length claims, by its record, more than there are packets."""
+    return wire_end > end and wire_end - offset > MAX_OFFLOAD_BYTES
 
 
 @kernel
@@ -77,6 +87,8 @@ def step_ipv4(buffer, row, offset, end, wire_end):
     if total_len != 0:  # 0: captured before segmentation offload filled it in, so the frame's length counts
         wire_end = offset + total_len
         end = min(end, wire_end)
+    elif _is_length_unknown(offset, end, wire_end):
+        return DONE, verdict(_UNDECODED, _IP_MALFORMED), offset, end, wire_end
     payload = offset + header_len
     if payload > end:
         return DONE, _cut_or_malformed(payload, wire_end), offset, end, wire_end
@@ -106,6 +118,8 @@ def step_ipv6(buffer, row, offset, end, wire_end):
     if payload_len != 0:  # 0: a jumbogram (RFC 2675) or segmentation offload, so the frame's length counts
         wire_end = offset + 40 + payload_len
         end = min(end, wire_end)
+    elif _is_length_unknown(offset, end, wire_end):
+        return DONE, verdict(_UNDECODED, _IP_MALFORMED), offset, end, wire_end
     proto = np.int64(buffer[offset + 6])
     row["src_hi"] = _read_u64(buffer, offset + 8)
     row["src_lo"] = _read_u64(buffer, offset + 16)

@@ -34,6 +34,8 @@ from pcapdiag.engine.tcp.kernels.tcp_pending import (
     deliver_pending,
     emit_event,
     emit_segment,
+    flush_pending,
+    passed_ns,
     release_drained,
     store_pieces,
 )
@@ -606,7 +608,8 @@ def track_segments(
             ctl["status"] = S_OUTPUT_FULL
             return i
         payload_len = int(frame["payload_len"])
-        if ctl["n_free_pieces"] < payload_len // PIECE_BYTES + 2:
+        # By what was captured, whatever lengths the headers claim: one piece holds all that was not.
+        if ctl["n_free_pieces"] < int(frame["payload_cap"]) // PIECE_BYTES + 2:
             ctl["status"] = S_NEED_PIECES
             return i
         if ctl["free_slot"] < 0:
@@ -633,6 +636,33 @@ def track_segments(
         _track_segment(s, frame, buffer, slot, direction)
     _sweep(s, n_slots)
     return stop
+
+
+@entry_kernel
+def give_up_pending(s: TrackerArrays, start: int):
+    """Deliver what waits out of order, with the holes before it, to make room.
+
+    Parameters
+    ----------
+    s : TrackerArrays
+        State and output.
+    start : int
+        First slot to look at.
+
+    Returns
+    -------
+    int
+        First slot that was not looked at; call again from there, consuming the output in between.
+    """
+    release_drained(s)
+    for slot in range(start, s.live.shape[0]):
+        if s.live[slot]["in_use"] == 0:
+            continue
+        if _is_output_full(s):
+            return slot
+        for direction in range(2):
+            flush_pending(s, slot, direction, passed_ns(s, slot, direction))
+    return s.live.shape[0]
 
 
 @entry_kernel

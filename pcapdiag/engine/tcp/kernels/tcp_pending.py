@@ -207,6 +207,13 @@ def declare_hole(s, slot, direction, end, ts_ns):
 
 
 @kernel
+def passed_ns(s, slot, direction):
+    """Return when the bytes that a flow lacks passed by, at the latest: when they were acknowledged, if they were."""
+    unseen_ts_ns = s.flows[2 * slot + direction]["unseen_ts_ns"]
+    return unseen_ts_ns if unseen_ts_ns >= 0 else s.live[slot]["last_ts_ns"]
+
+
+@kernel
 def flush_pending(s, slot, direction, ts_ns):
     """Deliver everything that is still pending, declaring the gaps between as holes."""
     flow = s.flows[2 * slot + direction]

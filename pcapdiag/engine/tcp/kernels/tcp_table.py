@@ -8,7 +8,13 @@ import numpy as np
 from pcapdiag.base.codes import ConnState, Direction, StreamEventKind, TcpFlag
 from pcapdiag.base.columns import HISTORY_BYTES
 from pcapdiag.engine.compiler.policy import entry_kernel, kernel
-from pcapdiag.engine.tcp.kernels.tcp_pending import declare_hole, deliver_pending, emit_event, flush_pending
+from pcapdiag.engine.tcp.kernels.tcp_pending import (
+    declare_hole,
+    deliver_pending,
+    emit_event,
+    flush_pending,
+    passed_ns,
+)
 from pcapdiag.engine.tcp.kernels.tcp_state import BLANK_CONNECTION, BLANK_FLOW, BLANK_LIVE, RING, TrackerArrays
 
 FIN = int(TcpFlag.FIN)
@@ -347,8 +353,8 @@ def end_connection(s, slot, ts_ns):
     c = s.live[slot]
     for direction in range(2):
         flow = s.flows[2 * slot + direction]
-        passed_ns = flow["unseen_ts_ns"] if flow["unseen_ts_ns"] >= 0 else c["last_ts_ns"]
-        flush_pending(s, slot, direction, passed_ns)
+        at_ns = passed_ns(s, slot, direction)
+        flush_pending(s, slot, direction, at_ns)
         # Bytes the receiver acknowledged exist, captured or not; a last single one may be an unseen FIN.
         target = flow["acked_offset"]
         if flow["fin_offset"] >= 0:
@@ -356,7 +362,7 @@ def end_connection(s, slot, ts_ns):
         elif target == flow["next_offset"] + 1:
             target = flow["next_offset"]
         if flow["unseen_ts_ns"] >= 0 and target > flow["next_offset"]:
-            declare_hole(s, slot, direction, target, passed_ns)
+            declare_hole(s, slot, direction, target, at_ns)
             deliver_pending(s, slot, direction)
     ctl = s.ctl[0]
     n = ctl["n_rows"]

@@ -225,13 +225,18 @@ class Decoder:
             reason = UndecodedReason.IP_MALFORMED if malformed else UndecodedReason.IP_HEADER_CUT
             raise Stop(FrameKind.UNDECODED, reason)
 
+    def unstated(self, view):
+        """Take a packet whose header states no length for as long as its frame, up to what packets get."""
+        if view.wire > len(view.data) and view.wire > 512 * 1024:
+            raise Stop(FrameKind.UNDECODED, UndecodedReason.IP_MALFORMED)
+        return view
+
     def ipv4(self, view):
         self.need(view, 20)
         header_len, total_len = view.data[0] % 16 * 4, view.number(2, 2)
         if view.data[0] >> 4 != 4 or header_len < 20 or 0 < total_len < header_len:
             raise Stop(FrameKind.UNDECODED, UndecodedReason.IP_MALFORMED)
-        if total_len:
-            view = view.only(total_len)
+        view = view.only(total_len) if total_len else self.unstated(view)
         self.need(view, header_len)
         proto = view.data[9]
         self.ip_at = view.at
@@ -246,8 +251,7 @@ class Decoder:
         if view.data[0] >> 4 != 6:
             raise Stop(FrameKind.UNDECODED, UndecodedReason.IP_MALFORMED)
         payload_len = view.number(4, 2)
-        if payload_len:
-            view = view.only(40 + payload_len)
+        view = view.only(40 + payload_len) if payload_len else self.unstated(view)
         halves = [view.number(at, 8) for at in (8, 16, 24, 32)]
         self.ip_at = view.at
         self.row.update(zip(("src_hi", "src_lo", "dst_hi", "dst_lo"), halves, strict=True))

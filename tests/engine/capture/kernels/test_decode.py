@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pcapdiag.base.codes import FrameKind, PacketDirection, UndecodedReason
 from pcapdiag.base.columns import FRAMES
 from pcapdiag.engine.capture.kernels.decode import MAX_LAYERS, decode_frames
+from pcapdiag.engine.capture.kernels.decode_ip import MAX_OFFLOAD_BYTES
 from tests.engine.capture.kernels.plain_decode import MAPPED, NOTHING, decode_frame
 
 ETHERNET, RAW, SLL, SLL2 = 1, 101, 113, 276
@@ -336,6 +337,21 @@ def test_options_are_read_as_far_as_their_lengths_make_sense(options, found):
     row = decode((1, ethernet(ipv4(tcp(options=options)))))[0]
     assert (row["mss"], row["wscale"], row["ts_val"]) == found
     assert row["payload_cap"] == len(PAYLOAD)
+
+
+@pytest.mark.parametrize("packet", [ipv4(tcp(), total=0), ipv6(tcp(), length=0)], ids=["IPv4", "IPv6"])
+def test_a_packet_that_states_no_length_is_as_long_as_its_frame_but_no_longer_than_offload_makes_any(packet):
+    """Beyond that nobody knows its length; what was captured whole needs no claim."""
+    most = MAX_OFFLOAD_BYTES
+    whole = packet + bytes(most)
+    frames = (packet, most), (packet, most + 1), (packet, 2**31 - 1), (whole, len(whole))
+    rows = decode(*((RAW, *given) for given in frames))
+    assert rows["kind"].tolist() == [FrameKind.TCP, FrameKind.UNDECODED, FrameKind.UNDECODED, FrameKind.TCP]
+    assert set(rows["undecoded_reason"][1:3].tolist()) == {int(UndecodedReason.IP_MALFORMED)}
+    assert rows["payload_len"][0] == most - (len(packet) - len(PAYLOAD))
+    assert rows["payload_cap"].tolist() == [len(PAYLOAD), 0, 0, len(PAYLOAD) + most]
+    for row, (data, wire_len) in zip(rows, frames, strict=True):
+        assert columns(row) == decode_frame(data, link_type=RAW, wire_len=wire_len)
 
 
 def test_the_acknowledgement_number_counts_only_with_the_flag():

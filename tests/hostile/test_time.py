@@ -1,0 +1,173 @@
+"""No line, and no configuration, chooses how long it takes: sixteen times as much takes some sixteen times as long.
+
+What is compared is the time of the processor that the same code takes for little and for much; both are asked several
+times. What grows with the square would take 256 times as long, and a machine that is busy makes both slower.
+"""
+
+import time
+
+import pytest
+
+from pcapdiag.base.errors import PcapdiagError
+from pcapdiag.proxy.conf.read import read_proxy_conf
+from pcapdiag.proxy.logs.access_log import read_access_log
+from pcapdiag.proxy.logs.error_log import read_error_log
+from pcapdiag.proxy.logs.foreign import recognise_log
+from pcapdiag.proxy.logs.upstream_log import read_upstream_log
+
+MORE = 16
+MOST = 80
+LEAST_S = 0.004
+"""[s] What is quicker than this says nothing of how it grows."""
+
+
+def cpu_s(work):
+    """Return the least time of the processor that some calls took."""
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def assert_grows_with_its_size(work_of, n):
+    little, much = cpu_s(work_of(n)), cpu_s(work_of(MORE * n))
+    assert much < MOST * max(little, LEAST_S)
+
+
+PIECES = {
+    "stars": "*1 a",
+    "heads without dates": "1#1: *1 a ",
+    "heads": "2026/11/20 23:55:43 [error] 1#1: *1 a ",
+    "quotes": '"',
+    "quotes and stars": '" *1 ab',
+    "contexts": ", client: ",
+    "servers": ", server: ",
+    "requests": ', request: "',
+    "upstreams": ', upstream: "',
+    "referrers": '", referrer: "',
+    "whole contexts": ', client: a, server: b, request: "c", ',
+    "brackets": "(1: (",
+    "actions": " while ",
+    "ends of requests": ' HTTP/1.1"',
+    "pairs": 'aa="',
+    "pairs in other quotes": "aa='",
+    "bare pairs": "aa=b ",
+    "request lines": "GET /a ",
+    "quoted request lines": '"GET ',
+    "targets": " /a",
+    "addresses": "1.1.1.1",
+    "colons": "::",
+    "ids": "aaaaaaaa-aaaa-",
+    "colours": "\x1b[m",
+    "digits": "1",
+    "messages": "client closed recv() upstream ",
+    "objects": '{"a":',
+    "arrays": "[",
+    "wrapped": '{"log":"',
+    "entities": "&quot;",
+    "pods": "[pod/a] ",
+    "pipes": "a | ",
+    "times": "2026-11-20T23:55:43Z ",
+    "blanks": " ",
+    "zeros": "\0",
+    "carriage returns": "\r",
+}
+
+
+@pytest.mark.parametrize("read", [read_error_log, read_access_log, read_upstream_log, recognise_log])
+def test_a_line_of_a_log_takes_time_of_its_length(read, tmp_path):
+    log = tmp_path / "x.log"
+
+    def work_of(piece):
+        def of_size(n):
+            def work():
+                text = (piece * (n // len(piece) + 1))[:n]
+                log.write_text(f"2026/11/20 23:55:43 [error] 1#1: *1 {text}\n{text}\n1.2.3.4 - {text}\n")
+                found = read(str(log))
+                return sum(1 for _ in found) if hasattr(found, "__iter__") else found
+
+            return work
+
+        return of_size
+
+    for piece in PIECES.values():
+        assert_grows_with_its_size(work_of(piece), 4096)
+
+
+LINES = {
+    "empty": "\n",
+    "records and nothing": "2026/11/20 23:55:43 [error] 1#1: *1 a\n\n",
+    "records that go on": "a\n",
+    "parts of lines": "2026-11-20T23:55:43.1Z stdout P x\n",
+    "parts in objects": '{"log":"' + "x" * 16000 + '","stream":"stdout","time":"2026-11-20T23:55:43Z"}\n',
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_lines_that_go_on_take_time_of_their_number(name, tmp_path):
+    log = tmp_path / "x.log"
+
+    def of_size(n):
+        log.write_text("2026/11/20 23:55:43 [error] 1#1: *1 a\n" + LINES[name] * (n // (1 + len(LINES[name]) // 100)))
+        return lambda: [sum(1 for _ in read(str(log))) for read in (read_error_log, read_access_log)]
+
+    assert_grows_with_its_size(of_size, 2000)
+
+
+CONFIGURATIONS = {
+    "includes": lambda n: "http {" + "".join(f"include a{i}.conf;\n" for i in range(n)) + "}",
+    "includes with stars": lambda n: "http {" + "".join(f"include a{i}*.conf;\n" for i in range(n)) + "}",
+    "arguments": lambda n: "http { server { server_name " + "a " * n + ";}}",
+    "one word": lambda n: "http { a " + "a" * n * 20 + ";}",
+    "escapes": lambda n: 'http { a "' + '\\"' * n * 10 + '";}',
+    "blocks in blocks": lambda n: "a {" * n + "}" * n,
+    "braces": lambda n: "a" + "{" * n,
+    "Lua": lambda n: "http { content_by_lua_block {" + '{ "a" } -- x\n' * n + "} }",
+    "Lua that does not end": lambda n: "http { content_by_lua_block {" + "{" * n,
+    "locations": lambda n: (
+        "http{server{" + "".join(f"location /{i} {{proxy_pass http://a;}}\n" for i in range(n)) + "}}"
+    ),
+    "upstreams": lambda n: "http {" + "".join(f"upstream u{i} {{server 10.0.0.1;}}\n" for i in range(n)) + "}",
+    "servers": lambda n: "http { upstream u {" + "".join(f"server 10.0.0.1:{i};\n" for i in range(n)) + "}}",
+    "a section of HAProxy": lambda n: "global" + " " * n * 20 + "{}\n",
+    "a value of Kong": lambda n: "proxy_listen = a\nb = " + (" " * 50 + "x") * n + "\n",
+    "a comment of Kong": lambda n: "proxy_listen = a\nb = " + "\\#" * n * 20 + "\n",
+    "sections of a dump": lambda n: "".join(f"# configuration file /etc/{i}.conf:\nhttp {{}}\n" for i in range(n)),
+    "heads of a dump": lambda n: "# configuration file /a:" + ": " * n * 10 + "x\n",
+    "brackets of YAML": lambda n: "a: " + "[" * n,
+    "lines of brackets of YAML": lambda n: "a:\n" + "  - [[[[[]]]]]\n" * (n // 8),
+    "entries of YAML": lambda n: "services:\n" + "  - name: a\n" * (n // 8),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_configuration_takes_time_of_its_length(name, tmp_path):
+    conf = tmp_path / "proxy.conf"
+
+    def of_size(n):
+        def work():
+            conf.write_text(CONFIGURATIONS[name](n))
+            try:
+                read_proxy_conf(conf)
+            except PcapdiagError as refused:
+                return refused
+            return None
+
+        return work
+
+    assert_grows_with_its_size(of_size, 250)
+
+
+def test_a_folder_of_many_files_is_looked_through_a_bounded_number_of_times(tmp_path):
+    """Each include with a star looks at all names; a hundred times as many includes look no more often."""
+    for i in range(300):
+        (tmp_path / f"{i}.conf").write_text("gzip on;\n")
+
+    def of_size(n):
+        (tmp_path / "nginx.conf").write_text("".join(f"include [0-9]*{i}x.conf;\n" for i in range(n)))
+        return lambda: read_proxy_conf(tmp_path / "nginx.conf")
+
+    assert_grows_with_its_size(of_size, 400)
+    assert [note.text for note in read_proxy_conf(tmp_path / "nginx.conf").notes][-1].startswith("include [0-9]*201x")
