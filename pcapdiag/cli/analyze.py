@@ -121,7 +121,7 @@ def analyze(
 
         if bundle:
             _reject_pipes((*captures, *inputs.upstream_captures))
-        with ProgressMeter(quiet=quiet) as meter:
+        with ProgressMeter(quiet=quiet, captures=(*captures, *inputs.upstream_captures)) as meter:
             result = analyze_captures(captures, inputs, on_progress=meter.on_progress)
         check_endpoints(result.analysis, inputs)
         deliver(result)

@@ -79,7 +79,7 @@ def _report(path: str, inputs: Inputs, *, quiet: bool) -> dict[str, Any]:
         return load_report(path)
     from pcapdiag.api.analyze import analyze_captures  # noqa: PLC0415 - a JSON report needs no engine
 
-    with ProgressMeter(quiet=quiet) as meter:
+    with ProgressMeter(quiet=quiet, captures=[path]) as meter:
         result = analyze_captures([path], inputs, on_progress=meter.on_progress)
     return result.to_json()
 

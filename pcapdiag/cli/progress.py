@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
+import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import click
+
+from pcapdiag.cli.output import STDOUT
+from pcapdiag.privacy.escape import visible
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from rich.progress import Progress, TaskID
 
 _SHOW_AFTER_S = 1.0
 _REFRESH_S = 0.1
+_SILENT_AFTER_S = 3.0
 
 
 class ProgressMeter:
@@ -22,24 +33,42 @@ class ProgressMeter:
     ----------
     quiet : bool
         Whether to stay silent.
+    captures : sequence of str
+        What is read: of pipes among them it is said that nothing comes.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, captures: Sequence[str] = ()) -> None:
         self._quiet = quiet
         self._is_tty = sys.stderr.isatty()
         self._start = time.monotonic()
         self._next = self._start + _SHOW_AFTER_S
         self._bar: Progress | None = None
         self._task: TaskID | None = None
+        self._pipes = [] if quiet else [path for path in captures if _is_pipe(path)]
+        self._timer: threading.Timer | None = None
 
     def __enter__(self) -> Self:
+        if self._pipes:
+            self._timer = threading.Timer(_SILENT_AFTER_S, self._say_waiting)
+            self._timer.daemon = True
+            self._timer.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stop_waiting()
         if self._bar is not None:
             self._bar.stop()
+
+    def _say_waiting(self) -> None:
+        what = ", ".join("standard input" if path == STDOUT else visible(path) for path in self._pipes)
+        click.echo(f"pcapdiag: nothing has come from {what} yet; waiting (Ctrl-C ends it)", err=True)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def on_progress(self, bytes_done: int, bytes_total: int, frames: int, *, unit: str = "frames") -> None:
         """Show how far reading is, from the second second on.
@@ -53,6 +82,7 @@ class ProgressMeter:
         unit : str
             What is counted.
         """
+        self._stop_waiting()
         if self._quiet or not self._is_tty or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + _REFRESH_S
@@ -61,6 +91,14 @@ class ProgressMeter:
         if self._task is not None:
             total = bytes_total if bytes_total > 0 else None
             self._bar.update(self._task, completed=bytes_done, total=total, description=f"{frames:,} {unit}")
+
+
+def _is_pipe(path: str) -> bool:
+    try:
+        mode = os.fstat(0).st_mode if path == STDOUT else Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode)
 
 
 def _new_bar() -> tuple[Progress, TaskID]:

@@ -86,7 +86,7 @@ def show(
     if format_ == "parquet" and output == STDOUT and sys.stdout.isatty():
         msg = "Parquet is binary: name a file with -o"
         raise UsageError(msg)
-    with open_output(output, force=force) as file, ProgressMeter(quiet=quiet) as meter:
+    with open_output(output, force=force) as file, ProgressMeter(quiet=quiet, captures=captures) as meter:
         from pcapdiag.engine.capture.series import group_captures  # noqa: PLC0415 - help must not wait for the engine
 
         grouped = group_captures(list(captures))

@@ -267,7 +267,10 @@ def open_source(path: str, *, follow_s: float = 0.0, stopped: threading.Event | 
     if is_url(path):
         return Source(path, RemoteStored(path))
     try:
-        fd = os.dup(0) if path == STDIN else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # A named pipe opens at once, whether somebody writes to it or not: who waits must be able to stop.
+        fd = os.dup(0) if path == STDIN else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        if path != STDIN:
+            os.set_blocking(fd, True)
     except OSError as error:
         msg = f"cannot open {path}: {error.strerror}"
         raise CaptureError(msg) from error

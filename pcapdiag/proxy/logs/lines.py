@@ -6,10 +6,11 @@ Knows files, encodings and wrappers; knows nothing of what a line says. Memory s
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from codecs import getincrementaldecoder
 from html import unescape
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.codecs import DamagedError, compression_of, unpack
@@ -66,7 +67,7 @@ class _Stored:
 
 
 def must_be_readable(path: str) -> None:
-    """Raise `LogError` unless `path` can be opened as a file.
+    """Raise `LogError` unless `path` can be opened as a file that has an end.
 
     Parameters
     ----------
@@ -76,16 +77,9 @@ def must_be_readable(path: str) -> None:
     Raises
     ------
     LogError
-        It is missing, a folder, or must not be read.
+        It is missing, no file, or must not be read.
     """
-    try:
-        if Path(path).is_dir():
-            msg = f"{path} is a folder where a log file is needed"
-            raise LogError(msg)
-        Path(path).stat()
-    except OSError as error:
-        msg = f"cannot open {path}: {error.strerror}"
-        raise LogError(msg) from error
+    _open(path).close()
 
 
 def read_lines(path: str, counts: LogCounts) -> Iterator[tuple[int, list[str]]]:
@@ -120,10 +114,21 @@ def read_lines(path: str, counts: LogCounts) -> Iterator[tuple[int, list[str]]]:
 
 def _open(path: str) -> BinaryIO:
     try:
-        return Path(path).open("rb", buffering=0)
-    except OSError as error:
-        msg = f"cannot open {path}: {error.strerror}"
+        # Not to wait for whoever may write to a named pipe.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        msg = f"cannot open {path}: {getattr(error, 'strerror', None) or error}"
         raise LogError(msg) from error
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(fd, "rb", buffering=0)
+    os.close(fd)
+    if stat.S_ISDIR(mode):
+        msg = f"{path} is a folder where a log file is needed"
+        raise LogError(msg)
+    what = "a pipe" if stat.S_ISFIFO(mode) else "a device"
+    msg = f"{path} is {what} where a log file is needed: a log is read more than once, so save it to a file first"
+    raise LogError(msg)
 
 
 def _tidy(line: str) -> str:
