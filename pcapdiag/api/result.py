@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -126,7 +126,8 @@ class CaptureReport:
         UsageError
             The file cannot be written, or exists and `force` was not given; or a capture is a pipe.
         """
-        from pcapdiag.base.outfile import open_file  # noqa: PLC0415 - renderers load when something is rendered
+        from pcapdiag.base.disk import naming  # noqa: PLC0415 - renderers load when something is rendered
+        from pcapdiag.base.outfile import open_file  # noqa: PLC0415 - the same
         from pcapdiag.report.render.charts import charts  # noqa: PLC0415 - a drawing engine
         from pcapdiag.report.render.html import render_html  # noqa: PLC0415 - a template engine
         from pcapdiag.ticket.bundle import BundleFile, chart_files, text_files, write_bundle  # noqa: PLC0415 - the same
@@ -135,7 +136,9 @@ class CaptureReport:
             open_file(to, force=force) if isinstance(to, str | PathLike) else nullcontext(to) as file,
             TemporaryFile(prefix="pcapdiag-") as evidence,
         ):
-            self.write_evidence(evidence, on_progress=on_progress)
+            with naming(gettempdir()):
+                self.write_evidence(evidence, on_progress=on_progress)
+                evidence.flush()
             made = charts(self.analysis, self.report)
             html = render_html(self.report, self.analysis, charts=made)
             members = (

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from pcapdiag.base.disk import naming
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -198,8 +200,9 @@ class _Spool:
         self._file.seek(0, 2)
         block = self._blocks.pop(0)
         data = block.view(np.uint8).data
-        while data:
-            data = data[self._file.write(data) :]
+        with naming(tempfile.gettempdir()):
+            while data:
+                data = data[self._file.write(data) :]
         self._blocks.append(block)
         self._n_held -= self.block_len
         self.n_spilled += self.block_len

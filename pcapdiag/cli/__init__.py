@@ -12,7 +12,7 @@ import signal
 import sys
 import traceback
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -20,9 +20,13 @@ from pcapdiag.base.errors import PcapdiagError
 from pcapdiag.base.version import __version__
 from pcapdiag.cli.config import load_defaults
 
+if TYPE_CHECKING:
+    from types import FrameType
+
 EXIT_FAILED = 2
-EXIT_INTERRUPTED = 128 + signal.SIGINT
-EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
+EXIT_SIGNAL = 128
+EXIT_INTERRUPTED = EXIT_SIGNAL + signal.SIGINT
+EXIT_BROKEN_PIPE = EXIT_SIGNAL + signal.SIGPIPE
 
 _COMMANDS = {
     "analyze": "Say why requests failed, and prove it.",
@@ -46,6 +50,18 @@ _EXTRA_OF = {
     "s3fs": "s3",
 }
 """Which extra brings a library that not every installation has."""
+
+
+class _Terminated(KeyboardInterrupt):
+    """A signal asks the program to end: as with Ctrl-C, what it has begun to write goes away."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
+    raise _Terminated(number)
 
 
 class _Program(click.Group):
@@ -74,13 +90,19 @@ class _Program(click.Group):
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         try:
             return super().invoke(ctx)
+        except _Terminated as error:
+            ctx.exit(_fail(f"ended by {error}; nothing unfinished is left", EXIT_SIGNAL + error.number))
         except KeyboardInterrupt:
             ctx.exit(_fail("interrupted", EXIT_INTERRUPTED))
         except BrokenPipeError:
             # The reader of our output has gone (`| head`); Python would complain once more when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(EXIT_BROKEN_PIPE)
-        except (PcapdiagError, OSError) as error:
+        except OSError as error:
+            from pcapdiag.base.disk import explain  # noqa: PLC0415 - help needs no tempfile
+
+            ctx.exit(_fail(explain(error), EXIT_FAILED))
+        except PcapdiagError as error:
             ctx.exit(_fail(str(error), EXIT_FAILED))
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
@@ -128,6 +150,9 @@ def run() -> NoReturn:
     Taking down every object one by one before the process ends anyway would take a tenth of a second.
     """
     os.environ["PYTHONSAFEPATH"] = "1"  # workers and helpers are Pythons too: none shall run what lies in this folder
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup has it ignored
+            signal.signal(number, _terminate)
     code = 0
     try:
         main(prog_name="pcapdiag")
@@ -137,6 +162,10 @@ def run() -> NoReturn:
         sys.stdout.flush()
     except BrokenPipeError:
         code = EXIT_BROKEN_PIPE
+    except OSError as error:
+        from pcapdiag.base.disk import explain  # noqa: PLC0415 - help needs no tempfile
+
+        code = _fail(explain(error), EXIT_FAILED)
     sys.stderr.flush()
     atexit._run_exitfuncs()  # noqa: SLF001 - what an ordinary exit calls: temporary files go, coverage is written
     os._exit(code)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from pcapdiag.base.disk import explain
 from pcapdiag.base.errors import UsageError
-from pcapdiag.base.outfile import open_file
+from pcapdiag.base.outfile import open_files
 from pcapdiag.cli.output import STDOUT, open_output, terminal_form
 
 if TYPE_CHECKING:
@@ -89,8 +90,15 @@ def open_delivery(form: Form, output: str, *, force: bool = False) -> Iterator[C
 
         require_parquet()
     if _is_folder(output):
-        folder = _prepare_folder(form, Path(output), force=force)
-        yield lambda result: _write_folder(result, form, folder, force=force)
+        folder, is_made = _prepare_folder(form, Path(output), force=force)
+        try:
+            with open_files(folder, force=force) as begin:
+                yield lambda result: _write_folder(result, form, begin)
+        except BaseException:
+            if is_made:
+                with suppress(OSError):  # somebody else has put something there
+                    folder.rmdir()
+            raise
         return
     if form.format_ == "parquet" and output == STDOUT and sys.stdout.isatty():
         msg = "Parquet is binary: name a file or a folder with -o"
@@ -103,20 +111,22 @@ def _is_folder(output: str) -> bool:
     return output != STDOUT and (output.endswith(("/", os.sep)) or Path(output).is_dir())
 
 
-def _prepare_folder(form: Form, folder: Path, *, force: bool) -> Path:
+def _prepare_folder(form: Form, folder: Path, *, force: bool) -> tuple[Path, bool]:
+    """Return the folder, and whether it was made now."""
     if not form.file_names:
         msg = f"{form.format_} is one file: give -o its name; folders are for markdown, csv and parquet"
         raise UsageError(msg)
+    is_made = not folder.exists()
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        msg = f"cannot make the folder {folder}: {error.strerror}"
+        msg = f"cannot make the folder {explain(error)}"
         raise UsageError(msg) from error
     taken = [name for name in form.file_names if os.path.lexists(folder / name)]
     if taken and not force:
         msg = f"{folder / taken[0]} exists already; choose another folder or add --force"
         raise UsageError(msg)
-    return folder
+    return folder, is_made
 
 
 def _write_file(result: CaptureReport, form: Form, file: IO[bytes], *, to_stdout: bool) -> None:
@@ -128,28 +138,25 @@ def _write_file(result: CaptureReport, form: Form, file: IO[bytes], *, to_stdout
         file.write(_render(result, form, to_stdout=to_stdout).encode())
 
 
-def _write_folder(result: CaptureReport, form: Form, folder: Path, *, force: bool) -> None:
+def _write_folder(result: CaptureReport, form: Form, begin: Callable[[str], IO[bytes]]) -> None:
     if form.format_ in _TABLE_FORMATS:
         for name, file_name in zip(TABLES, form.file_names, strict=True):
-            with open_file(folder / file_name, force=force) as file:
-                _write_table(result, name, form.format_, file)
+            _write_table(result, name, form.format_, begin(file_name))
         return
     from pcapdiag.report.render.dialects import render_ticket  # noqa: PLC0415 - help must not wait for it
 
-    images = list(_write_charts(result, folder, force=force))
-    with open_file(folder / _REPORT, force=force) as file:
-        file.write(render_ticket(result.report, _TICKETS[form.format_], images=images).encode())
+    images = list(_write_charts(result, begin))
+    begin(_REPORT).write(render_ticket(result.report, _TICKETS[form.format_], images=images).encode())
 
 
-def _write_charts(result: CaptureReport, folder: Path, *, force: bool) -> Iterator[Image]:
+def _write_charts(result: CaptureReport, begin: Callable[[str], IO[bytes]]) -> Iterator[Image]:
     from pcapdiag.report.render.charts import charts  # noqa: PLC0415 - a drawing engine, which only pictures need
     from pcapdiag.report.render.document import Image  # noqa: PLC0415 - with the charts
 
     made = charts(result.analysis, result.report)
     for name in _CHARTS:
         if name in made:
-            with open_file(folder / f"{name}.png", force=force) as file:
-                file.write(made[name].png())
+            begin(f"{name}.png").write(made[name].png())
             yield Image(f"{name}.png", f"{made[name].title}. {made[name].alt}")
 
 

@@ -177,6 +177,11 @@ def _record(options: WatchOptions, telling: WatchTelling, *, as_json: bool, quie
     lines.flush()
     if on_status is not None:
         on_status(recorder.status())
+    status = recorder.status()
+    if status.frames_lost and status.frames_lost >= status.frames:
+        kept = f"none of {status.frames:,} frames was kept"
+        msg = f"no room on the disk of {options.out}: {kept}; make room there, or name another --out"
+        raise PcapdiagError(msg)
     if recorder.n_unreported:
         msg = f"{recorder.n_unreported} reports could not be made; the reasons stand above"
         raise PcapdiagError(msg)

@@ -81,24 +81,25 @@ class CsvWriter:
     """RFC 4180 with one header line; text cells that a spreadsheet would calculate begin with an apostrophe."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
-        self._csv = csv.writer(self._text, lineterminator="\n")
+        self._file = file
         self._has_header = False
 
     def write(self, frame: pd.DataFrame) -> None:
         """Write the rows of `frame`, after the header if they are the first."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
         if not self._has_header:
-            self._csv.writerow(frame.columns)
+            writer.writerow(frame.columns)
             self._has_header = True
         columns = [
             [safe_cell(v) if isinstance(v, str) else v for v in values] if _is_text(frame, name) else values
             for name, values in zip(frame.columns, _columns(frame), strict=True)
         ]
-        self._csv.writerows(zip(*columns, strict=True))
+        writer.writerows(zip(*columns, strict=True))
+        self._file.write(text.getvalue().encode())
 
     def close(self) -> None:
-        """Flush; the file stays open."""
-        self._text.detach()
+        """Nothing ends a CSV table."""
 
 
 def safe_cell(text: str) -> str:

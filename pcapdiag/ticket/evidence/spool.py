@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from pcapdiag.base.codes import FrameKind, PacketDirection, TcpFlag
+from pcapdiag.base.disk import naming
 from pcapdiag.base.errors import CaptureError, UsageError
 from pcapdiag.engine.capture.batch import Capture, CaptureFile
 from pcapdiag.engine.capture.reader import read_batches
@@ -118,7 +119,8 @@ class Spool:
             frame.dir << 4 | frame.kind,
             frame.direction,
         )
-        self._file.write(head + frame.data)
+        with naming(tempfile.gettempdir()):
+            self._file.write(head + frame.data)
         self.n_frames += 1
 
     def __iter__(self) -> Iterator[SpooledFrame]:
