@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pcapdiag.base.errors import UsageError
+from pcapdiag.base.trusted import UntrustedError, open_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FILE_NAME = "pcapdiag.toml"
+_MOST_BYTES = 1 << 20
 
 _LOGS = ("error-log", "access-log", "upstream-log", "proxy-conf")
 _FORMS = ("log-format", "log-zone", "upstream-log-format")
@@ -84,9 +86,19 @@ def load_defaults(group: click.Group) -> dict[str, Any]:
 
 def _read(path: Path, *, is_own: bool) -> dict[str, dict[str, Any]]:
     try:
-        text = path.read_bytes()
+        with os.fdopen(open_trusted(path), "rb") as file:
+            text, mode = file.read(_MOST_BYTES + 1), os.fstat(file.fileno()).st_mode
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return {}
+    except UntrustedError as error:
+        if is_own:
+            raise
+        # One that lies among somebody's captures is no reason to stop.
+        click.echo(f"pcapdiag: {path} is not read: {error}", err=True)
+        return {}
+    if len(text) > _MOST_BYTES:
+        msg = f"{path} is too long for a configuration"
+        raise UsageError(msg)
     try:
         content = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -108,13 +120,13 @@ def _read(path: Path, *, is_own: bool) -> dict[str, dict[str, Any]]:
             if key not in (*known, *own):
                 msg = f"{path}: {key!r} has no place in [{command}]; it may hold {', '.join((*known, *own))}"
                 raise UsageError(msg)
-    _refuse_open_secrets(path, content)
+    _refuse_open_secrets(path, content, mode)
     return content
 
 
-def _refuse_open_secrets(path: Path, content: dict[str, Any]) -> None:
+def _refuse_open_secrets(path: Path, content: dict[str, Any], mode: int) -> None:
     is_secret = any("notify" in options for options in content.values())
-    if is_secret and path.stat().st_mode & stat.S_IROTH:
+    if is_secret and mode & stat.S_IROTH:
         msg = f"{path} holds URLs to notify, which are secrets, and everybody may read it: chmod o-r {path}"
         raise UsageError(msg)
 

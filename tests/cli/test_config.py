@@ -118,3 +118,17 @@ def test_urls_that_everybody_may_read_are_refused(run):
 def test_what_to_watch_for_may_stand_in_a_file(run):
     done = run("watch", "--help", here='[watch]\nfail-on = "error"\nproxy = ["10.0.0.1"]\n')
     assert done.returncode == 0
+
+
+def test_a_file_that_others_can_write_is_not_obeyed(run, tmp_path):
+    """Here it is passed over aloud; at home, where more is asked of it, it ends the run."""
+    run("analyze", RACE, here='[analyze]\nformat = "json"\n')
+    (tmp_path / "here" / "pcapdiag.toml").chmod(0o666)
+    done = run("analyze", RACE, here='[analyze]\nformat = "json"\n')
+    assert not done.stdout.startswith("{")
+    assert done.stderr.startswith("pcapdiag: pcapdiag.toml is not read: everybody may write to ")
+    (tmp_path / "here" / "pcapdiag.toml").chmod(0o600)
+    (tmp_path / "home" / "pcapdiag").chmod(0o777)
+    done = run("analyze", RACE)
+    assert done.returncode == 2
+    assert "everybody may write to" in done.stderr

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from pcapdiag.base.errors import KernelsError
+from pcapdiag.base.trusted import UntrustedError, open_trusted
 from pcapdiag.engine.compiler.arguments import Arguments
-from pcapdiag.engine.compiler.naming import find_library, library_stem, symbol_of
+from pcapdiag.engine.compiler.naming import digest_of, find_library, library_stem, symbol_of
 from pcapdiag.engine.compiler.sources import is_source_tree
 
 FOLDER = Path(__file__).parent
@@ -47,13 +48,25 @@ class Library:
             There is no sound library, and none can be built here.
         """
         if self._loaded is None:
-            path = provide_library()
-            try:
-                self._loaded = ctypes.CDLL(str(path))
-            except OSError as error:
-                msg = f"the compiled kernels cannot be loaded: {error}"
-                raise KernelsError(msg) from error
+            self._loaded = _load(provide_library())
         return self._loaded
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    """Map a library that is still what its name says, and that nobody but those who wrote this code can have written.
+
+    Read and mapped through one descriptor: what was looked at is what runs.
+    """
+    try:
+        with os.fdopen(open_trusted(path, owners={Path(__file__).stat().st_uid}), "rb") as file:
+            if digest_of(file.read()) != path.stem.rpartition("-")[2]:
+                msg = f"{path} changed while it was looked at"
+                raise KernelsError(msg)
+            opened = Path(f"/proc/self/fd/{file.fileno()}")
+            return ctypes.CDLL(str(opened if opened.exists() else path))
+    except (OSError, UntrustedError) as error:
+        msg = f"the compiled kernels cannot be loaded: {error}"
+        raise KernelsError(msg) from error
 
 
 def provide_library(folder: Path = FOLDER) -> Path:

@@ -20,7 +20,12 @@ def library_stem() -> str:
 
 def content_digest(path: Path) -> str:
     """Return the hash that the name of a library ends with."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+    return digest_of(path.read_bytes())
+
+
+def digest_of(content: bytes) -> str:
+    """Return the same of what is in it."""
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def is_sound(path: Path) -> bool:

@@ -39,6 +39,8 @@ values = np.arange(10, dtype=np.int64)
 print(add_all(values, 2, int(sys.argv[1]), True), "numba" in sys.modules)
 """
 
+BESIDE = ("pcapdiag.base.errors", "pcapdiag.base.trusted", "pcapdiag.base.version")
+
 
 class SourceTree:
     """A checkout with what the compiler needs of this one."""
@@ -46,7 +48,7 @@ class SourceTree:
     def __init__(self, root):
         self.root = root
         package = root / "pcapdiag"
-        for name in ("pcapdiag", "pcapdiag.base.errors", "pcapdiag.base.version", *INPUTS):
+        for name in ("pcapdiag", *BESIDE, *INPUTS):
             self._copy(PACKAGE.parent.joinpath(*name.split(".")))
         (root / "pyproject.toml").touch()
         (root / "hatch_build.py").touch()
