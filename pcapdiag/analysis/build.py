@@ -19,6 +19,7 @@ from pcapdiag.analysis.icmp import tie_icmp
 from pcapdiag.analysis.inputs import NO_INPUTS, Inputs
 from pcapdiag.analysis.losses import build_losses
 from pcapdiag.analysis.model import Analysis
+from pcapdiag.analysis.one_way import without_one_way
 from pcapdiag.analysis.roles import assign_legs, find_capture_point
 from pcapdiag.analysis.shards import ShardResult, ShardStores, TrackerCounts, join_shards, renumber, save_shard
 from pcapdiag.analysis.tls import count_http2, read_tls, settle_losses
@@ -281,6 +282,7 @@ def build_analysis(
     points = tuple(_capture_points(connections, legs, len(captures)))
     twins = find_twins(connections, key_segments, legs)
     legs[twins.is_twin] = Leg.UNKNOWN
+    legs[twins.of_upstream] = Leg.UPSTREAM
     give_back()
     candidates = find_candidates(
         connections, exchanges, key_segments, legs, run.totals.last_ts_ns, judge_all=inputs.judge_all
@@ -292,6 +294,8 @@ def build_analysis(
     losses = judge_attempts(losses, connections, run.totals.last_ts_ns)
     view = read_tls(connections, asides)
     losses, truncated = settle_losses(losses, truncated, view, connections, exchanges, texts, legs)
+    has_proxy = inputs.says_proxy or bool((legs == Leg.CLIENT).any()) or _hands_on(exchanges)
+    losses = without_one_way(losses, view, exchanges, connections, is_proxied=has_proxy)
     early = tuple(loss for loss in early if view.http2[loss.connection.conn] == HTTP2.NO)
     upstreams = measure_upstreams(connections, exchanges, legs, losses, texts, unframed=view.http2 > HTTP2.NO)
     give_back()
@@ -321,7 +325,7 @@ def build_analysis(
             *_unread_notes(asides),
             *_flood_notes(candidates),
         ),
-        has_proxy=inputs.says_proxy or bool((legs == Leg.CLIENT).any()) or _hands_on(exchanges),
+        has_proxy=has_proxy,
         twins=twins,
         undecoded_reasons={i: int(n) for i, n in enumerate(run.reasons) if n},
         asides=asides,

@@ -27,7 +27,7 @@ from pcapdiag.base.units import format_address
 from pcapdiag.engine.tcp.uid import connection_uid
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -172,11 +172,17 @@ def _is_goodbye(loss: Loss) -> bool:
 
     What they say cannot be read; who closes at once does not wait for an answer.
     """
-    closing = loss.keys.get(Key.ORIG_FIN) or loss.keys.get(Key.ORIG_RST)
-    if loss.connection.protocol is not Protocol.TLS or closing is None or loss.truncated:
+    times = {key: segment.ts_ns for key, segment in loss.keys.items()}
+    return not loss.truncated and ends_in_goodbye(loss.connection.protocol, times)
+
+
+def ends_in_goodbye(protocol: int, times: Mapping[Key, int]) -> bool:
+    """Tell the same of an exchange by its protocol and the times [ns] of its key segments."""
+    closing = times.get(Key.ORIG_FIN, times.get(Key.ORIG_RST))
+    last = times.get(Key.REQUEST_END, times.get(Key.REQUEST))
+    if protocol != Protocol.TLS or closing is None or last is None or Key.RESPONSE in times:
         return False
-    last = loss.keys.get(Key.REQUEST_END) or loss.keys.get(Key.REQUEST)
-    return last is not None and Key.RESPONSE not in loss.keys and 0 <= closing.ts_ns - last.ts_ns <= _GOODBYE_NS
+    return 0 <= closing - last <= _GOODBYE_NS
 
 
 def _group_keys(key_segments: Table, conns: NDArray[Any]) -> _Keys:

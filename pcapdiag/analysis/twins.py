@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     Rows = np.ndarray[Any, Any]
 
-_RANDOM = 1 << 16
+RANDOM = 1 << 16
 """Numbers below are written by hand, or by a program that begins to count: equal ones prove nothing."""
-_MOMENT_NS = 5_000_000
+MOMENT_NS = 5_000_000
 """[ns] From one interface of a machine to the next."""
 _HOUR_NS = 3600 * NS_PER_S
 """[ns] How far the clocks of two machines may be apart."""
@@ -55,12 +55,15 @@ class Twins:
         How many of them the same capture holds under another address.
     translated : dict of tuple to tuple
         From the responder (address halves and port) that a twin has to the one that its originator used.
+    of_upstream : ndarray of int64
+        Those that are kept, of which a twin is on the upstream leg: no proxy stands in between.
     """
 
     is_twin: NDArray[np.bool_]
     n_across: int = 0
     n_translated: int = 0
     translated: Translated = field(default_factory=dict)
+    of_upstream: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def notes(self) -> Iterator[Note]:
         """Yield what is said of them."""
@@ -123,7 +126,7 @@ def _link(rows: Rows, index: NDArray[Any], numbers: tuple[str, str], group: Rows
         return
     pairs = np.flatnonzero(equal & ~_is_crowd(rows["capture_idx"][index], equal))
     # Of a table that may be large, only the few pairs are taken out whole.
-    is_random = (numbers_a[pairs] >= _RANDOM) & (numbers_b[pairs] >= _RANDOM)
+    is_random = (numbers_a[pairs] >= RANDOM) & (numbers_b[pairs] >= RANDOM)
     same = _same(rows[index[pairs]], rows[index[pairs + 1]], is_random, is_middle=is_middle)
     for at in pairs[same].tolist():
         group[index[at + 1]] = group[index[at]]
@@ -148,11 +151,15 @@ def _same(one: Rows, other: Rows, is_random: Any, *, is_middle: bool) -> Any:
     across = one["capture_idx"] != other["capture_idx"]
     apart = np.abs(other["first_ts_ns"] - one["first_ts_ns"])
     overlap = (one["first_ts_ns"] <= other["last_ts_ns"]) & (other["first_ts_ns"] <= one["last_ts_ns"])
-    ended_together = np.abs(other["last_ts_ns"] - one["last_ts_ns"]) <= _MOMENT_NS
+    ended_together = np.abs(other["last_ts_ns"] - one["last_ts_ns"]) <= MOMENT_NS
     alike = (one["orig_bytes"] == other["orig_bytes"]) & (one["resp_bytes"] == other["resp_bytes"])
     at_both_ends = across & ((is_whole & overlap & alike) | (is_random & has_common & (apart <= _HOUR_NS)))
-    is_translated = ~across & is_random & has_common & ~(same_orig & same_resp) & (apart <= _MOMENT_NS)
-    return at_both_ends | (is_translated & ((alike & ended_together) if is_middle else (alike | ended_together)))
+    is_translated = ~across & is_random & ~(same_orig & same_resp) & (apart <= MOMENT_NS)
+    # Where both ends and all ports were translated the numbers, the lengths and both times have to agree.
+    is_sure = alike & ended_together
+    return at_both_ends | (
+        is_translated & (is_sure if is_middle else np.where(has_common, alike | ended_together, is_sure))
+    )
 
 
 def _link_attempts(rows: Rows, index: NDArray[Any], syn_ids: Rows, group: Rows) -> None:
@@ -165,12 +172,12 @@ def _link_attempts(rows: Rows, index: NDArray[Any], syn_ids: Rows, group: Rows) 
     same_orig = np.logical_and.reduce([one[n] == other[n] for n in _ORIG])
     same_resp = np.logical_and.reduce([one[n] == other[n] for n in _RESP])
     is_whole = same_resp & (one["resp_port"] == other["resp_port"])
-    is_random = one["orig_isn"] >= _RANDOM
+    is_random = one["orig_isn"] >= RANDOM
     across = one["capture_idx"] != other["capture_idx"]
     apart = np.abs(other["first_ts_ns"] - one["first_ts_ns"])
     overlap = (one["first_ts_ns"] <= other["last_ts_ns"]) & (other["first_ts_ns"] <= one["last_ts_ns"])
     one_id, other_id = syn_ids[first], syn_ids[second]
-    is_translated = ~across & ~same_resp & is_random & (apart <= _MOMENT_NS) & (one_id == other_id) & (one_id > 0)
+    is_translated = ~across & ~same_resp & is_random & (apart <= MOMENT_NS) & (one_id == other_id) & (one_id > 0)
     same = same_orig & ((across & is_whole & (overlap | (is_random & (apart <= _HOUR_NS)))) | is_translated)
     for at in np.flatnonzero(same).tolist():
         group[second[at]] = group[first[at]]
@@ -213,7 +220,8 @@ def _keep_one(rows: Rows, group: Rows, legs: NDArray[np.int8]) -> Twins:
         ends = [(int(rows[n]["resp_hi"]), int(rows[n]["resp_lo"]), int(rows[n]["resp_port"])) for n in (twin, own)]
         if ends[0] != ends[1]:
             translated.setdefault(ends[0], ends[1])
-    return Twins(is_twin, int(across.sum()), int((~across).sum()), translated)
+    of_upstream = of[np.asarray(legs)[twins] == Leg.UPSTREAM]
+    return Twins(is_twin, int(across.sum()), int((~across).sum()), translated, np.unique(of_upstream))
 
 
 def _nearness(rows: Rows) -> Rows:

@@ -276,6 +276,9 @@ class Key(IntEnum):
     """Last response payload of this exchange, when another segment."""
     ZERO_WINDOW = 15
     """First segment of the responder, while the request was open, that says it can take no more bytes."""
+    ORIG_ZERO_WINDOW = 16
+    """First segment of the originator, inside the response, that says it can take no more bytes, unless a later one
+    takes that back."""
 
 
 class Leg(IntEnum):

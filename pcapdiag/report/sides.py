@@ -33,7 +33,7 @@ _SIDE: Final = re.compile(
     r"(prox(?:y|ies)|upstreams?|Proxy|Upstreams?)(?![\w`-]|[./:=]\w| block| \{)"
 )
 _OF_A_PROXY: Final = re.compile(r"upstream block|keepalive_timeout|proxy_\w|nginx|max_fails|\bproxy\b")
-_CONDITION: Final = "Where a reverse proxy opened these connections (--proxy says which address is one):"
+_CONDITION: Final = "This holds if a reverse proxy opened these connections (--proxy says which address is one)."
 _UNKNOWN: Final = "nothing says whether a proxy stands here (--proxy, --upstream, or a log of it)"
 
 

@@ -6,6 +6,7 @@ A renderer decides how a heading or a table looks; this module decides what is w
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
@@ -36,6 +37,7 @@ MAX_LINES = 20
 """Lines of any other list that grows with the input."""
 
 _MAX_TARGET = 48
+_MOST_SUBJECTS = 3
 _TIGHT_NS = 60_000_000
 """Closings further apart are those of a timer that is looked at now and then."""
 
@@ -96,7 +98,21 @@ class FindingGroup:
         for finding in self.findings:
             if finding.remedy:
                 alike.setdefault(_NUMBER.sub("0", finding.remedy), []).append(finding)
-        return tuple(_shared_remedy(findings, is_only=len(alike) == 1) for findings in alike.values())
+        remedies = [_shared_remedy(findings, is_only=len(alike) == 1) for findings in alike.values()]
+        n_of = Counter(remedy.subjects[0] for remedy in remedies)
+        return tuple(
+            remedy._replace(subjects=(_told_apart(findings[0]), *remedy.subjects[1:]))
+            if n_of[remedy.subjects[0]] > 1
+            else remedy
+            for remedy, findings in zip(remedies, alike.values(), strict=True)
+        )
+
+
+def _told_apart(finding: FindingDetail) -> str:
+    """Return a subject with what tells this finding of it from the others of its code."""
+    _, _, own = finding.identifier.removeprefix(f"{finding.code}/").rpartition(finding.subject)
+    words = own.strip("/").replace("-", " ")
+    return f"{finding.subject} ({words})" if words else finding.subject
 
 
 def _shared_remedy(findings: Sequence[FindingDetail], *, is_only: bool) -> GroupRemedy:
@@ -167,7 +183,8 @@ def _verdict(report: Report) -> str:
     seen = [g for g in acting if g.head.role is not Role.OUTSIDE]
     if seen:
         more = f" Besides: {outside.removeprefix('but ')}." if outside else ""
-        return f"No request was left without an answer, but: {_first_lower(seen[0].head.message)}{more}"
+        first = f"{_first_lower(seen[0].head.message)}{_likewise(seen[0])}"
+        return f"No request was left without an answer, but: {first}{more}"
     if outside:
         return f"No request in the packets was left without an answer, {outside}."
     n_requests = sum(u.exchanges for u in report.upstreams)
@@ -186,6 +203,15 @@ def _verdict(report: Report) -> str:
             f"; the {count_of(report.impact.failures, 'failure')} that clients saw no packet to an upstream explains"
         )
     return f"{text}. {_turns(report, n_requests)}" if report.totals.turns else f"{text}."
+
+
+def _likewise(group: FindingGroup) -> str:
+    """Return a sentence that names the other subjects of a group; empty if there is none."""
+    others = [s for s in dict.fromkeys(f.subject for f in group.findings) if s and s != group.head.subject]
+    if not others:
+        return ""
+    more = f" and {len(others) - _MOST_SUBJECTS:,} more" if len(others) > _MOST_SUBJECTS else ""
+    return f" Likewise {', '.join(others[:_MOST_SUBJECTS])}{more}."
 
 
 def _nothing(report: Report) -> str:

@@ -13,7 +13,7 @@ from pcapdiag.base.units import about, count_of, format_address, parse_address
 from pcapdiag.engine.asides.collect import AsideKind
 from pcapdiag.engine.asides.icmp import IcmpKind
 from pcapdiag.rules._rule import GroupText
-from pcapdiag.rules._wire import proxy_closing
+from pcapdiag.rules._wire import hop_count, proxy_closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,6 +43,36 @@ def refusal_of(loss: Loss) -> KeySegment | None:
     if not loss.is_connect or rst is None or Key.SYN_ACK in loss.keys:
         return None
     return rst if rst.ack == (loss.connection.orig_isn + 1) & 0xFFFFFFFF else None
+
+
+def foreign_refusal(analysis: Analysis, loss: Loss) -> tuple[int, int]:
+    """Return the TTLs of a RST that refused an attempt and of the upstream's own packets; -1 and -1 if they agree.
+
+    They tell two senders apart where the RST came over another number of hops than everything that the same address
+    and port sent to the same proxy on connections that opened.
+    """
+    rst = refusal_of(loss)
+    if rst is None or hop_count(rst.ttl) < 0:
+        return -1, -1
+    own = _own_ttls(analysis, loss)
+    if not own or hop_count(rst.ttl) in {hop_count(ttl) for ttl in own}:
+        return -1, -1
+    return rst.ttl, min(own)
+
+
+def _own_ttls(analysis: Analysis, loss: Loss) -> frozenset[int]:
+    """Return the TTLs that an upstream's packets to this proxy had on connections that opened."""
+    connection = loss.connection
+    key = f"{__name__}:{connection.capture_idx}:{connection.orig.address}:{connection.resp}"
+    if key not in analysis.memo:
+        hi, lo = (np.uint64(half) for half in parse_address(connection.orig.address))
+        rows = rows_of_peer(analysis, connection.resp)
+        of_proxy = (rows["orig_hi"] == hi) & (rows["orig_lo"] == lo) & (rows["capture_idx"] == connection.capture_idx)
+        is_opened = (rows["syn_ack_frames"] > 0) | (rows["resp_bytes"] > 0)
+        ttls = rows["resp_ttl"][of_proxy & is_opened & (rows["resp_ttl"] >= 0)]
+        analysis.memo[key] = frozenset(np.unique(ttls).tolist())
+    found: frozenset[int] = analysis.memo[key]
+    return found
 
 
 def icmp_answer(loss: Loss) -> IcmpError | None:

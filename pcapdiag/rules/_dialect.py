@@ -14,7 +14,7 @@ from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.conf.values import nginx_time
 
 if TYPE_CHECKING:
-    from pcapdiag.analysis.model import Analysis, Connection
+    from pcapdiag.analysis.model import Analysis, Connection, Loss
 
 _NGINX_DEFAULT_NS = 60 * NS_PER_S
 """keepalive_timeout of nginx's upstream block (ngx_http_upstream_keepalive_module), where none is set."""
@@ -28,6 +28,17 @@ _ONLY_HIDES = "A retry hides it for requests that may be sent twice"
 def proxy_kind(analysis: Analysis) -> ProxyKind | None:
     """Return what the proxy is; None where neither configuration nor logs tell."""
     return analysis.settings.kind if analysis.settings is not None else analysis.proxy_kind
+
+
+def nginx_module(analysis: Analysis, loss: Loss) -> str:
+    """Return the prefix of nginx's directives for the location of a request: ``proxy``, ``fastcgi``, ``uwsgi``, ..."""
+    settings = analysis.settings
+    if settings is not None and settings.kind is ProxyKind.NGINX:
+        places = settings.locations_of(settings.blocks_of_peer(str(loss.connection.resp)))
+        modules = {place.module for place in places}
+        if len(modules) == 1:
+            return modules.pop()
+    return {Protocol.FASTCGI: "fastcgi", Protocol.UWSGI: "uwsgi"}.get(loss.connection.protocol, "proxy")
 
 
 def pool_default_ns(analysis: Analysis) -> int:
@@ -123,13 +134,14 @@ def not_a_cure(analysis: Analysis) -> str:
     return text
 
 
-def retries(analysis: Analysis) -> str:
-    """Return which requests a retry serves elsewhere, as a sentence."""
+def retries(analysis: Analysis, loss: Loss) -> str:
+    """Return which requests like one that was lost a retry serves elsewhere, as a sentence."""
     kind = proxy_kind(analysis)
     if kind is ProxyKind.NGINX:
+        directive = f"{nginx_module(analysis, loss)}_next_upstream"
         return (
-            "Requests that may be sent twice can be retried: proxy_next_upstream error timeout (the default) does so"
-            " for all but POST, LOCK and PATCH."
+            f"Requests that may be sent twice can be retried: {directive} error timeout"
+            " (the default) does so for all but POST, LOCK and PATCH."
         )
     if kind is ProxyKind.HAPROXY:
         return "Requests that may be sent twice can be retried: retry-on empty-response conn-failure."

@@ -39,6 +39,7 @@ _LABELS = {
     Key.UNSOLICITED: "TLS alert of the upstream",
     Key.RESPONSE_END: "last of the response",
     Key.ZERO_WINDOW: "window of zero",
+    Key.ORIG_ZERO_WINDOW: "window of zero of the proxy",
 }
 
 _TEXTS = {
@@ -56,6 +57,7 @@ _TEXTS = {
     Key.RESPONSE_END: "the last response bytes that came",
     Key.UNSOLICITED: "an alert (close_notify); none of the request is acknowledged",
     Key.ZERO_WINDOW: "the upstream's kernel can take no more: the application does not read",
+    Key.ORIG_ZERO_WINDOW: "the proxy's kernel can take no more: the proxy does not read",
 }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.settings import ProxyKind
-from pcapdiag.rules._dialect import proxy_kind, server_words
+from pcapdiag.rules._dialect import nginx_module, proxy_kind, server_words
 from pcapdiag.rules._wire import is_acknowledged, last_sent_ns
 from pcapdiag.rules._words import duration_range
 
@@ -62,7 +62,8 @@ def failure_remedy(group: Group, analysis: Analysis) -> str:
             " An idle timer is not excluded: all these requests came after longer idle gaps than any that was answered."
         )
     if any(is_acknowledged(loss) for loss in group.losses):
-        by = " (proxy_next_upstream)" if proxy_kind(analysis) is ProxyKind.NGINX else ""
+        directive = f"{nginx_module(analysis, group.losses[0])}_next_upstream"
+        by = f" ({directive})" if proxy_kind(analysis) is ProxyKind.NGINX else ""
         text += (
             f"\n\nThe upstream had the requests: a retry{by} may run one twice, and a request that kills its worker"
             " kills the next one too."

@@ -151,6 +151,8 @@ def stalls(analysis: Analysis) -> Iterator[GiveUp]:
             continue
         wait = closing.ts_ns - last.ts_ns
         is_told = (loss.connection.conn, loss.depth) in told
+        if Key.ORIG_ZERO_WINDOW in loss.keys and not is_told:
+            continue  # the upstream could send nothing: the proxy did not read
         if is_told:
             timeout, confidence = _logged_timeout(analysis, loss, wait), Confidence.CONFIRMED
             yield GiveUp(loss, closing, wait, timeout, client_left=False, confidence=confidence, is_logged=True)

@@ -232,7 +232,9 @@ def wait_longer(analysis: Analysis, losses: Sequence[Loss], ran_out_ns: int) -> 
     places = _places_of(analysis, peer)
     # One line may hold for several upstreams: it gets the value that is enough for all of them.
     beside = [to_ns for other, to_ns in _waits(analysis).items() if places & _places_of(analysis, other)]
-    return conf.raise_timeout(settings, str(peer), "read", max([*beside, _enough(losses, ran_out_ns)]))
+    enough = max([*beside, _enough(losses, ran_out_ns)])
+    targets = {loss.target for loss in losses if loss.target}
+    return conf.raise_timeout(settings, str(peer), "read", enough, ran_out_ns=ran_out_ns, targets=sorted(targets))
 
 
 def _enough(losses: Sequence[Loss], ran_out_ns: int) -> int:

@@ -29,6 +29,7 @@ _AT_ONCE_NS = 100_000_000
 _PRECONNECTED_NS = 1_000_000_000
 """A fresh connection without request for so long was opened ahead of need and can go stale."""
 
+_WRITE_TIMEOUT_NS = 1_000_000_000
 _FOREVER_NS = 1 << 62
 _DOUBTFUL_NOTES = ("interface-drops", "one-sided", "holes", "connections-evicted")
 """Capture notes that say segments are missing: what was not seen may have happened."""
@@ -120,11 +121,16 @@ def has_unseen_fin(loss: Loss) -> bool:
 
 def was_idle(loss: Loss) -> bool:
     """Tell whether the connection was idle before the request: used before, or opened a good while ahead of need."""
+    opened = opened_ns(loss)
+    return loss.is_reused or (opened >= 0 and loss.request_ts_ns - opened >= _PRECONNECTED_NS)
+
+
+def opened_ns(loss: Loss) -> int:
+    """[ns] Return when the connection of its first request was opened, as far as that was seen; else -1."""
     connection = loss.connection
-    if loss.is_reused:
-        return True
-    handshake = max(connection.handshake_resp_ns, 0) + max(connection.handshake_orig_ns, 0)
-    return connection.orig_isn >= 0 and loss.request_ts_ns - connection.first_ts_ns - handshake >= _PRECONNECTED_NS
+    if loss.is_reused or loss.is_connect or connection.orig_isn < 0:
+        return -1
+    return connection.first_ts_ns + max(connection.handshake_resp_ns, 0) + max(connection.handshake_orig_ns, 0)
 
 
 def is_closed_at_once(loss: Loss) -> bool:
@@ -168,6 +174,17 @@ def had_fin(analysis: Analysis, loss: Loss) -> bool:
     """
     lag = fin_lag_ns(analysis, loss)
     return lag > READ_LAG_NS or (lag >= 0 and 0 <= loss.idle_before_ns < _AT_ONCE_NS)
+
+
+def not_reading_ns(loss: Loss) -> int:
+    """Return how long the proxy's own window was zero when the response broke off; -1 if it was open, or just closed.
+
+    Who sends to a full window waits for a write timeout, which no server has below a second.
+    """
+    full, closing = loss.keys.get(Key.ORIG_ZERO_WINDOW), upstream_closing(loss)
+    if full is None or closing is None or closing.ts_ns - full.ts_ns < _WRITE_TIMEOUT_NS:
+        return -1
+    return closing.ts_ns - full.ts_ns
 
 
 def last_sent_ns(loss: Loss) -> int:

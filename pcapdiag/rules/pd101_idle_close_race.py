@@ -24,6 +24,7 @@ from pcapdiag.rules._wire import (
     is_own_rst,
     is_reset_after_lost_fin,
     known_timeout,
+    opened_ns,
     timeout_range,
     upstream_of,
     was_idle,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _OTHER_AGE = "other-age"
 _UNKNOWN_AGE = "unknown-age"
+_UNUSED = "unused"
 _LEAST_ALIKE = 3
 _LATE_TIMER = "If there is nothing, a timer that the upstream looks at only now and then may have closed them:"
 _SHORTEST_NS = 1_000_000_000
@@ -130,7 +132,7 @@ class IdleCloseRace(CauseRule):
             elif has_unseen_fin(loss):
                 fin = loss.keys[Key.ORIG_FIN]
                 text = "the proxy closes and acknowledges a FIN of the upstream that the capture lacks"
-                group = _group_of_timeout(upstream)
+                group = _group_of_age(loss, fin, upstream) if opened_ns(loss) >= 0 else _group_of_timeout(upstream)
                 yield loss, Claim(certainty(analysis, loss, Confidence.LIKELY), group, fin, {Key.ORIG_FIN: text})
             elif is_reset_after_lost_fin(analysis, loss, upstream):
                 rst = loss.keys[Key.RESP_RST]
@@ -147,6 +149,8 @@ class IdleCloseRace(CauseRule):
         if gaps:
             details |= {"shortest_raced_gap_ns": min(gaps), "longest_raced_gap_ns": max(gaps)}
         crossed = _crossed(group)
+        if group.group == _UNUSED:
+            return _unused(analysis, group, crossed)
         refuted_by = (
             "A FIN whose acknowledgement number covers the request (the upstream had it), or a request whose"
             " acknowledgement number covers a FIN that came long before."
@@ -184,6 +188,28 @@ class IdleCloseRace(CauseRule):
         return GroupText(message, refuted_by, remedy.text, details=details, changes=remedy.changes)
 
 
+def _unused(analysis: Analysis, group: Group, crossed: str) -> GroupText:
+    """Say what became of connections that were opened ahead of need: another timer than that of idle ones ends them."""
+    ages = [
+        claim.closing.ts_ns - opened_ns(loss)
+        for loss, claim in zip(group.losses, group.claims, strict=True)
+        if claim.closing is not None
+    ]
+    return GroupText(
+        message=(
+            f"{group.subject} closed connections that were unused for {duration_range(ages)} after they were opened:"
+            f" {crossed}."
+        ),
+        refuted_by="A FIN whose acknowledgement number covers the request (the upstream had it).",
+        remedy=(
+            "Servers close connections on which no first request comes by a timer of its own (nginx"
+            " client_header_timeout, Apache RequestReadTimeout), not by the idle timeout. Let the proxy open"
+            " connections when it needs them, not ahead of time, or give unused ones up before that age."
+            f"\n\n{_remedy_of_reload(analysis, group.losses[0])}"
+        ),
+    )
+
+
 def _crossed(group: Group) -> str:
     """Say what crossed the requests: FINs, TLS close_notify or RSTs, each only where it was one."""
     n = group.n_losses
@@ -193,7 +219,10 @@ def _crossed(group: Group) -> str:
     }
     resets = [loss for loss in group.losses if loss.crossing is None and Key.RESP_RST in loss.keys]
     of["RST"] = count_losses(loss for loss in resets if is_own_rst(loss))
-    gap = f"(idle gap {idle_gaps(group.losses)})"
+    unused = [loss.request_ts_ns - opened for loss in group.losses if (opened := opened_ns(loss)) >= 0]
+    gaps = [] if len(unused) == len(group.losses) else [f"idle gap {idle_gaps(group.losses)}"]
+    gaps += [f"{f'{len(unused):,} ' if gaps else ''}unused for {duration_range(unused)}"] if unused else []
+    gap = f"({'; '.join(gaps)})"
     names = [name for name, count in of.items() if count]
     late = n - sum(of.values())
     n_unseen = count_losses(loss for loss in group.losses if has_unseen_fin(loss))
@@ -256,11 +285,16 @@ def _group_of_timeout(upstream: Upstream | None) -> str:
 def _group_of_age(loss: Loss, crossing: KeySegment, upstream: Upstream | None) -> str:
     """Return which closings of this upstream this one belongs to: those of its idle timer, or others."""
     earliest, latest = timeout_range(upstream, at_least=Confidence.POSSIBLE)
-    if earliest < 0 or loss.idle_before_ns < 0:
+    opened = opened_ns(loss)
+    if opened >= 0:
+        age, other = crossing.ts_ns - opened, _UNUSED
+    elif earliest < 0 or loss.idle_before_ns < 0:
         return _group_of_timeout(upstream)
-    age = crossing.ts_ns - (loss.request_ts_ns - loss.idle_before_ns)
+    else:
+        age, other = crossing.ts_ns - (loss.request_ts_ns - loss.idle_before_ns), _OTHER_AGE
     tolerance = max(earliest // 50, 100_000_000)
-    return _group_of_timeout(upstream) if earliest - tolerance <= age <= latest + tolerance else _OTHER_AGE
+    is_timer = earliest >= 0 and earliest - tolerance <= age <= latest + tolerance
+    return _group_of_timeout(upstream) if is_timer else other
 
 
 def _remedy_of_reload(analysis: Analysis, loss: Loss) -> str:
@@ -274,4 +308,4 @@ def _remedy_of_reload(analysis: Analysis, loss: Loss) -> str:
     )
     if "nginx" in loss.connection.server.lower():
         text += " nginx as upstream has keepalive_min_timeout for this."
-    return f"{text}\n\n{retries(analysis)}"
+    return f"{text}\n\n{retries(analysis, loss)}"

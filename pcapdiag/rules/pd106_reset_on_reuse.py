@@ -128,7 +128,7 @@ class ResetOnReuse(CauseRule):
             remedy=(
                 f"Find out what made {group.subject} forget its connections: a restart without orderly close, a"
                 " failover, an address that moved, a process killed with -9, a balancer that switched peers."
-                f" {balancer}\n\n{retries(analysis)}"
+                f" {balancer}\n\n{retries(analysis, group.losses[0])}"
             ),
             details={"shortest_lost_gap_ns": min(gaps)} if gaps else {},
             changes=changes,

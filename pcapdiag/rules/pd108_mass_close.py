@@ -106,7 +106,7 @@ class MassClose(Rule):
         words = GroupText(
             message=text,
             refuted_by="A line in the log of this time that shows the process went on, or closings at one idle age.",
-            remedy=f"{drain}\n\n{retries(analysis)}" if n_lost and is_upstream else drain,
+            remedy=f"{drain}\n\n{retries(analysis, closing.lost[0])}" if n_lost and is_upstream else drain,
             severity=Severity.WARNING if n_lost else Severity.INFO,
             details={
                 "moments": len(moments),

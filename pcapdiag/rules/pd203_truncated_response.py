@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.far_end import ProofKind
 from pcapdiag.analysis.model import count_losses
+from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence, Severity
-from pcapdiag.base.units import count_of
+from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.join.symptoms import BODY
 from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._logged import logged_finding, logged_tries
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
-from pcapdiag.rules._wire import certainty, is_closed_by_upstream, upstream_closing
+from pcapdiag.rules._wire import certainty, is_closed_by_upstream, not_reading_ns, upstream_closing
+from pcapdiag.rules._words import duration_range
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from pcapdiag.base.findings import Finding
 
 
+_NOT_READING = "proxy-not-reading"
 _CUT_OFF = frozenset({LogKind.PREMATURE_CLOSE, LogKind.RECV_FAILED})
 
 
@@ -51,7 +54,8 @@ class TruncatedResponse(CauseRule):
     Remedy
     ------
     The upstream's log at these times: a worker that died or was stopped while sending, a write timeout, a disk that ran
-    full, a reload that does not wait.
+    full, a reload that does not wait. Where the proxy had not read, its own window at zero, the upstream's write
+    timeout ran out: then the cause is what held the proxy up, most often a client that reads slowly.
 
     References
     ----------
@@ -69,8 +73,11 @@ class TruncatedResponse(CauseRule):
         """Yield responses that the upstream cut off."""
         for loss in analysis.truncated:
             if is_closed_by_upstream(loss):
-                closing = upstream_closing(loss)
-                yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), closing=closing)
+                closing, full_ns = upstream_closing(loss), not_reading_ns(loss)
+                group = _NOT_READING if full_ns >= 0 else ""
+                texts = {Key.ORIG_ZERO_WINDOW: f"window of zero: the proxy reads nothing, for {about(full_ns)}"}
+                confidence = certainty(analysis, loss, Confidence.CONFIRMED)
+                yield loss, Claim(confidence, group, closing, texts if group else {})
 
     def findings(self, analysis: Analysis, claims: Iterable[tuple[Loss, Claim]]) -> Iterator[Finding]:
         """Yield the findings for `claims`, and what only the error log tells of: unseen ends."""
@@ -84,6 +91,8 @@ class TruncatedResponse(CauseRule):
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:  # noqa: ARG002 - the same signature for all
         """Return the words of a finding."""
+        if group.group == _NOT_READING:
+            return _not_reading(group)
         pairs = zip(group.losses, group.claims, strict=True)
         by_rst = count_losses(loss for loss, c in pairs if c.closing is not None and c.closing.kind_name == "RST")
         return GroupText(
@@ -95,6 +104,23 @@ class TruncatedResponse(CauseRule):
             remedy=_remedy(group.subject),
             details={"by_rst": by_rst},
         )
+
+
+def _not_reading(group: Group) -> GroupText:
+    n, full = group.n_losses, duration_range(not_reading_ns(loss) for loss in group.losses)
+    return GroupText(
+        message=(
+            f"{group.subject} gave up {count_of(n, 'response')} before {_end_of(group)}, after the proxy had taken"
+            f" nothing for {full}: its own window was zero, its buffers full. The upstream waited for the proxy."
+        ),
+        refuted_by="A later segment of the proxy with an open window, before the closing.",
+        remedy=(
+            "Find out what kept the proxy from reading at these times: a client that reads slowly (with proxy_buffering"
+            " off, or beyond proxy_max_temp_file_size, the proxy reads no faster than its client), a full disk, a"
+            f" worker that hung. {group.subject} did what its write timeout (in nginx send_timeout) told it: a longer"
+            " one only gives slow clients more time."
+        ),
+    )
 
 
 def _end_of(group: Group) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pcapdiag.analysis.losses import to_connection
-from pcapdiag.base.codes import ClosingKind, Direction, Leg, Protocol
+from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Leg, Protocol
 from pcapdiag.base.findings import Confidence, Occurrence, RuleFacts, Severity
 from pcapdiag.base.units import count_of
 from pcapdiag.rules._rule import GroupText, Rule
@@ -17,8 +17,12 @@ from pcapdiag.rules._words import duration_range
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
     from pcapdiag.analysis.model import Analysis, Connection
     from pcapdiag.base.findings import Finding
+
+Rows = np.ndarray[Any, Any]
 
 _MOST = 10_000
 
@@ -68,16 +72,18 @@ class UpgradedConnectionEnded(Rule):
             & (table["protocol"] == Protocol.UPGRADED)
             & (table["closing_kind"] != ClosingKind.NONE)
         )
-        groups: dict[tuple[str, Direction, ClosingKind], list[tuple[Connection, int]]] = defaultdict(list)
-        for conn in np.flatnonzero(ended)[:_MOST].tolist():
+        groups: dict[tuple[str, Direction, ClosingKind], list[Occurrence]] = defaultdict(list)
+        conns = np.flatnonzero(ended)[:_MOST]
+        requests = _upgrades(analysis, conns)
+        for conn in conns.tolist():
             who = to_connection(table.rows[conn], analysis.texts)
             silence = int(table.rows[conn]["idle_at_close_ns"])
-            groups[str(who.resp), who.first_closer, who.closing_kind].append((who, silence))
-        for (subject, closer, kind), members in groups.items():
+            occurrence = _occurrence(who, requests.get(conn), silence)
+            groups[str(who.resp), who.first_closer, who.closing_kind].append(occurrence)
+        for (subject, closer, kind), occurrences in groups.items():
             side = "proxy" if closer is Direction.ORIG else "upstream"
-            occurrences = tuple(_occurrence(who, silence, kind) for who, silence in members)
-            words = _words(subject, side, kind.name, [silence for _, silence in members])
-            yield self.finding(subject, words, occurrences, Confidence.CONFIRMED, f"{side}-{kind.name.lower()}")
+            words = _words(subject, side, kind.name, [o.idle_before_ns for o in occurrences])
+            yield self.finding(subject, words, tuple(occurrences), Confidence.CONFIRMED, f"{side}-{kind.name.lower()}")
 
 
 def _words(subject: str, side: str, kind: str, silences: list[int]) -> GroupText:
@@ -98,18 +104,28 @@ def _words(subject: str, side: str, kind: str, silences: list[int]) -> GroupText
     )
 
 
-def _occurrence(who: Connection, silence_ns: int, kind: ClosingKind) -> Occurrence:
+def _upgrades(analysis: Analysis, conns: NDArray[np.int64]) -> dict[int, Rows]:
+    """Return the request with which each of these connections was upgraded, as a row of `columns.EXCHANGES`."""
+    found: dict[int, Rows] = {}
+    for chunk in analysis.exchanges.chunks():
+        asked = (chunk["flags"] & ExchangeFlag.UPGRADE != 0) & (chunk["request_frame"] >= 0)
+        for row in chunk.rows[asked & np.isin(chunk["conn"], conns)]:
+            found[int(row["conn"])] = row
+    return found
+
+
+def _occurrence(who: Connection, request: Rows | None, silence_ns: int) -> Occurrence:
     return Occurrence(
         conn=who.conn,
-        depth=max(who.n_exchanges - 1, 0),
+        depth=max(who.n_exchanges - 1, 0) if request is None else int(request["depth"]),
         uid=who.uid,
         orig=str(who.orig),
         resp=str(who.resp),
-        request_frame=who.first_frame,
-        request_ts_ns=who.first_ts_ns,
+        request_frame=who.first_frame if request is None else int(request["request_frame"]),
+        request_ts_ns=who.first_ts_ns if request is None else int(request["request_ts_ns"]),
         idle_before_ns=silence_ns,
         method="",
         target="",
         closing_frame=who.closing_frame,
-        closing_kind=kind.name,
+        closing_kind=who.closing_kind.name,
     )

@@ -14,6 +14,7 @@ from pcapdiag.proxy.conf.describe import RETRY
 from pcapdiag.rules._attempts import (
     RACED,
     RACED_REMEDY,
+    foreign_refusal,
     icmp_answer,
     icmp_words,
     is_raced,
@@ -27,11 +28,14 @@ from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._remedy import retry_elsewhere
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
+from pcapdiag.rules._wire import hop_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pcapdiag.analysis.model import Analysis, Loss
+
+_FOREIGN = "foreign"
 
 
 class ConnectRefused(CauseRule):
@@ -56,8 +60,8 @@ class ConnectRefused(CauseRule):
 
     When it is wrong
     ----------------
-    A firewall that rejects with a RST looks the same. Its RST often comes over another number of hops than what the
-    upstream sends on connections that open.
+    A firewall that rejects with a RST looks the same. Where its RST comes over another number of hops than what the
+    upstream sends on connections that open, that is said; where it takes over the upstream's TTL, nothing shows it.
 
     Remedy
     ------
@@ -89,10 +93,15 @@ class ConnectRefused(CauseRule):
             if not is_refused or is_scan(loss, logged):
                 continue
             group = RACED if is_raced(loss, logged) else ""
-            yield (
-                loss,
-                Claim(Confidence.CONFIRMED, group, closing=rst, texts={Key.RESP_RST: "refused: nothing listens"}),
-            )
+            confidence, text = Confidence.CONFIRMED, "refused: nothing listens"
+            of_rst, own = foreign_refusal(analysis, loss)
+            if not group and own >= 0:
+                group, confidence = _FOREIGN, Confidence.LIKELY
+                text = (
+                    f"refused, but not by the upstream: TTL {of_rst} means {count_of(hop_count(of_rst), 'hop')}, its"
+                    f" own packets have TTL {own}, {count_of(hop_count(own), 'hop')}"
+                )
+            yield loss, Claim(confidence, group, closing=rst, texts={Key.RESP_RST: text})
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
@@ -108,6 +117,8 @@ class ConnectRefused(CauseRule):
                 remedy=RACED_REMEDY,
                 severity=Severity.INFO,
             )
+        if group.group == _FOREIGN:
+            return _foreign(analysis, group)
         changes = retry_elsewhere(analysis, group.losses)
         retry = f"\n\nNothing was sent, so that another peer may serve such a request:\n\n{change_block(changes)}"
         by_filter = (
@@ -128,3 +139,23 @@ class ConnectRefused(CauseRule):
             ),
             changes=changes,
         )
+
+
+def _foreign(analysis: Analysis, group: Group) -> GroupText:
+    """Return the words of refusals that came over another number of hops than the upstream's own packets."""
+    pairs = [foreign_refusal(analysis, loss) for loss in group.losses]
+    of_rst, own = pairs[0]
+    attempts = count_of(len(group.losses), "connection attempt")
+    return GroupText(
+        message=(
+            f"{attempts} to {group.subject} met a RST that came over {count_of(hop_count(of_rst), 'hop')} (TTL"
+            f" {of_rst}); what {group.subject} itself sends comes over {count_of(hop_count(own), 'hop')} (TTL {own})."
+            f" A device on the path refused in its name{others_opened(analysis, group)}."
+        ),
+        refuted_by="The RST leaving the upstream in a capture taken there.",
+        remedy=(
+            f"Find what stands in front of {group.subject} and answers for it: a firewall that rejects with a RST, a"
+            " balancer that has no server left, the host of a container that is not running. Its log at these times"
+            " says why; the upstream itself need not have been down."
+        ),
+    )

@@ -83,10 +83,12 @@ class AcceptQueueOverflow(CauseRule):
         """Return the words of a finding."""
         n = group.n_losses
         peer = group.losses[0].connection.resp
-        dropped = count_losses(x for x in analysis.losses if x.connection.resp == peer and is_silent(x))
-        late = _n_opened_late(analysis, peer)
+        since, until = min(loss.connection.first_ts_ns for loss in group.losses), max(map(_until_ns, group.losses))
+        at_once = (x for x in analysis.losses if x.request_ts_ns <= until and x.connection.last_ts_ns >= since)
+        dropped = count_losses(x for x in at_once if x.connection.resp == peer and is_silent(x))
+        late = _n_opened_late(analysis, peer, since, until)
         beside = f" At the same time {count_of(dropped, 'connection attempt')} to it got no answer." if dropped else ""
-        slow = f" {count_of(late, 'connection')} to it opened only at a repeated SYN." if late else ""
+        slow = f" {count_of(late, 'connection')} to it opened then only after a repeated SYN." if late else ""
         was = "was" if n == 1 else "were"
         return GroupText(
             message=(
@@ -125,6 +127,8 @@ def _until_ns(loss: Loss) -> int:
     return closing.ts_ns if closing is not None else loss.connection.last_ts_ns
 
 
-def _n_opened_late(analysis: Analysis, peer: Endpoint) -> int:
+def _n_opened_late(analysis: Analysis, peer: Endpoint, since_ns: int, until_ns: int) -> int:
+    """Return how many connections to an upstream were asked for again in a time, and opened then."""
     rows = rows_of_peer(analysis, peer)
-    return int(np.count_nonzero((rows["syn_frames"] > 1) & (rows["syn_ack_frames"] > 0)))
+    is_late = (rows["syn_frames"] > 1) & (rows["syn_ack_frames"] > 0)
+    return int(np.count_nonzero(is_late & (rows["first_ts_ns"] <= until_ns) & (rows["last_ts_ns"] >= since_ns)))

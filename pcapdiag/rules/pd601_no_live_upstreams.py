@@ -107,7 +107,7 @@ class NoLiveUpstreams(Rule):
             times = [(chain.entry.ts_s - zone_s) * NS_PER_S for chain in chains]
             changes = keep_in_rotation(analysis.settings, block) if analysis.settings is not None else ()
             words = GroupText(
-                message=_message(block, chains),
+                message=_message(block, chains) + _beyond(analysis, times),
                 refuted_by="A peer of the group that no entry of this worker says has failed within fail_timeout.",
                 remedy=_remedy(block, chains, changes),
                 details={
@@ -153,6 +153,15 @@ def _message(block: str, chains: Sequence[Chain]) -> str:
         text += f"; for {incomplete} the log does not account for every peer"
     assumed = "" if chains[0].source else " Peers and limits are assumed: the configuration was not given."
     return f"{text}.{assumed}"
+
+
+def _beyond(analysis: Analysis, times: Sequence[int]) -> str:
+    """Return a sentence where the log, which counts here, goes beyond the capture."""
+    slack_ns = 2 * NS_PER_S  # a log says whole seconds
+    n = sum(not analysis.first_ts_ns - slack_ns <= ts_ns <= analysis.last_ts_ns + slack_ns for ts_ns in times)
+    if not n:
+        return ""
+    return f" The log goes beyond the capture: {n:,} of these {len(times):,} are of a time before or after it."
 
 
 def _own_failures(chains: Sequence[Chain]) -> set[tuple[str, int]]:

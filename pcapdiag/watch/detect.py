@@ -8,14 +8,15 @@ recording. It looks at connections when they close, not when the engine is done 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from pcapdiag.analysis.candidates import lacks_response
 from pcapdiag.analysis.flood import is_failed_attempt
-from pcapdiag.analysis.losses import is_loss
+from pcapdiag.analysis.losses import ends_in_goodbye, is_loss
+from pcapdiag.analysis.twins import MOMENT_NS, RANDOM
 from pcapdiag.base.codes import ConnState, ExchangeFlag, Framing, Key, Outcome
 from pcapdiag.base.columns import EXCHANGES, KEY_SEGMENTS
 from pcapdiag.base.tables import ByteStore, RowStore
@@ -44,6 +45,8 @@ _NUMBERS: Final = 1 << 30
 PATIENCE_NS: Final = 3_000_000_000
 """An attempt without any answer for so long has failed, or will have."""
 
+_MOST_NUMBERS: Final = 4096
+"""Connections of which a failure was told last; a twin's comes within milliseconds."""
 _STALLED_AFTER: Final = 2
 """Repetitions of a request that nobody acknowledges; the first may be the loss of a packet."""
 _ATTEMPT: Final = (-1, True)
@@ -88,6 +91,7 @@ class Detector:
         self._lost_keys = _Recent(KEY_SEGMENTS)
         self._framer = Framer(self._lost, self._lost_keys, _NoText())
         self._told: dict[int, tuple[int, bool]] = {}
+        self._numbers: OrderedDict[tuple[int, int, int], tuple[int, tuple[int, ...]]] = OrderedDict()
         self._n_frames = 0
         self._looked_at = time.monotonic()
         self._looked_ns = 0
@@ -141,9 +145,9 @@ class Detector:
     def _ended(self, conn_rows: Rows) -> Iterator[Failure]:
         """Yield what was lost on connections that have ended unlooked at, by a port that was reused at once."""
         rows = {int(row["conn"]): row for row in conn_rows} if self._lost.rows else {}
-        keys_of: dict[tuple[int, int], set[Key]] = defaultdict(set)
+        keys_of: dict[tuple[int, int], dict[Key, int]] = defaultdict(dict)
         for segment in self._lost_keys.rows:
-            keys_of[int(segment["conn"]), int(segment["depth"])].add(Key(int(segment["key"])))
+            keys_of[int(segment["conn"]), int(segment["depth"])][Key(int(segment["key"]))] = int(segment["ts_ns"])
         for exchange in self._lost.rows:
             conn = int(exchange["conn"])
             row = rows.get(conn)
@@ -152,8 +156,11 @@ class Detector:
             keys = keys_of[conn, int(exchange["depth"])]
             is_truncated = int(exchange["outcome"]) == Outcome.TRUNCATED
             protocol, closer = int(exchange["protocol"]), int(row["first_closer"])
+            if ends_in_goodbye(protocol, keys) and not is_truncated:
+                continue
             if is_loss(exchange, keys, protocol=protocol, first_closer=closer, is_truncated=is_truncated):
-                yield from self._failure(row, _how_lost(exchange, keys), int(row["last_ts_ns"]))
+                isns = int(row["orig_isn"]), int(row["resp_isn"])
+                yield from self._failure(row, isns, _how_lost(exchange, keys), int(row["last_ts_ns"]))
         for conn in conn_rows["conn"].tolist():
             self._told.pop(conn, None)
 
@@ -175,20 +182,24 @@ class Detector:
         # A turn that has begun is an answer, however little of it there is.
         is_answered = (opened["has_response"] != 0) & (rows["response_framing"] == Framing.TURN)
         suspect = (((closed | stalled) & is_open) | late) & ~is_answered & (rows["request_frame"] >= 0)
-        for n in np.flatnonzero(suspect).tolist():
+        # Of a connection that was captured twice the sight nearest to its originator comes first.
+        found = np.flatnonzero(suspect)
+        for n in found[np.argsort(live["first_ts_ns"][waiting[found]], kind="stable")].tolist():
             slot, row, is_closed = int(waiting[n]), rows[n], bool(closed[n])
             conn, frame = int(live["conn"][slot]), int(row["request_frame"])
             if self._told.get(conn) in {(frame, True), (frame, is_closed)}:
                 continue
             keys_set = int(conns["keys_set"][slot])
-            keys = {key for key in Key if keys_set >> key & 1}
+            keys = {key: int(state.keys[slot, key]["ts_ns"]) for key in Key if keys_set >> key & 1}
             protocol, closer = int(conns["protocol"][slot]), int(live["first_closer"][slot])
             is_truncated = bool(opened["has_response"][n])
+            if ends_in_goodbye(protocol, keys) and not is_truncated:
+                continue
             if not is_loss(row, keys, protocol=protocol, first_closer=closer, is_truncated=is_truncated):
                 continue
             self._told[conn] = (frame, is_closed)
             ts_ns = int(live["closing_ts_ns"][slot]) if is_closed else self._looked_ns
-            yield from self._failure(live[slot], _how_lost(row, keys), ts_ns)
+            yield from self._failure(live[slot], self._isns(slot), _how_lost(row, keys), ts_ns)
 
     def _attempts(self) -> Iterator[Failure]:
         """Yield connections that nobody accepted."""
@@ -204,9 +215,29 @@ class Detector:
             if is_refused or self._looked_ns - int(row["first_ts_ns"]) > PATIENCE_NS:
                 self._told[conn] = _ATTEMPT
                 how, ts_ns = ("refused", int(row["last_ts_ns"])) if is_refused else ("no-connection", self._looked_ns)
-                yield from self._failure(row, how, ts_ns)
+                yield from self._failure(row, self._isns(slot), how, ts_ns)
 
-    def _failure(self, row: Rows, how: str, ts_ns: int) -> Iterator[Failure]:
+    def _isns(self, slot: int) -> tuple[int, int]:
+        """Return the numbers with which both sides of a live connection began, -1 where that was not seen."""
+        flows = self._tracker.flows
+        return int(flows[2 * slot]["isn"]), int(flows[2 * slot + 1]["isn"])
+
+    def _is_told_of_twin(self, row: Rows, isns: tuple[int, int]) -> bool:
+        """Tell whether a failure was told of this connection, captured under other addresses at the same moment.
+
+        Both hosts choose their numbers at random; of an attempt there is one, and the originator's port.
+        """
+        number = (*isns, int(row["orig_port"]) if isns[1] < 0 else -1)
+        if isns[0] < RANDOM or 0 <= isns[1] < RANDOM:
+            return False
+        ends = tuple(int(row[name]) for name in ("orig_hi", "orig_lo", "orig_port", "resp_hi", "resp_lo", "resp_port"))
+        first_ns = int(row["first_ts_ns"])
+        told_ns, told_ends = self._numbers.setdefault(number, (first_ns, ends))
+        if len(self._numbers) > _MOST_NUMBERS:
+            self._numbers.popitem(last=False)
+        return told_ends != ends and abs(first_ns - told_ns) <= MOMENT_NS
+
+    def _failure(self, row: Rows, isns: tuple[int, int], how: str, ts_ns: int) -> Iterator[Failure]:
         """Yield a failure of a connection, if it is of the leg that counts as far as the operator told."""
         orig = (int(row["orig_hi"]), int(row["orig_lo"]))
         resp = (int(row["resp_hi"]), int(row["resp_lo"]))
@@ -214,6 +245,8 @@ class Detector:
         if self._upstreams and not {(*resp, port), (*resp, -1)} & self._upstreams:
             return
         if self._proxies and not self._upstreams and resp in self._proxies and orig not in self._proxies:
+            return
+        if self._is_told_of_twin(row, isns):
             return
         endpoint = format_endpoint(*resp, port)
         first_ns = int(row["first_ts_ns"])

@@ -155,12 +155,20 @@ def test_a_request_in_clear_that_an_alert_answers_is_one_loss(analyse):
 OFFER = client_hello(alpn=("h2", "http/1.1"))
 OFFER_13 = client_hello(alpn=("h2", "http/1.1"), versions=(0x0304, 0x0303))
 REST = sent(FINISHED) + got(FINISHED) + DATA + "+0 > F.\n"
+ASKS_H2C = b"GET /a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+SWITCHES = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)
 CHOICES = {
     "chosen": (sent(OFFER) + got(server_hello(alpn="h2") + record(22, bytes(90))) + REST, HTTP2.YES),
     "another": (sent(OFFER) + got(server_hello(alpn="http/1.1") + record(22, bytes(90))) + REST, HTTP2.NO),
     "declined": (sent(OFFER) + got(FLIGHT) + REST, HTTP2.NO),
     "hidden": (sent(OFFER_13) + got(FLIGHT_13) + sent(FINISHED_13) + DATA, HTTP2.POSSIBLE),
     "not offered": (sent(HELLO_13) + got(FLIGHT_13) + sent(FINISHED_13) + DATA, HTTP2.NO),
+    "upgraded": (sent(ASKS_H2C) + got(SWITCHES + b"Upgrade: h2c\r\n\r\n" + bytes(9)) + sent(PREFACE), HTTP2.YES),
+    "upgraded, no preface": (sent(ASKS_H2C) + got(SWITCHES + b"upgrade:H2C\r\n\r\n"), HTTP2.YES),
+    "upgraded, the head is cut": (sent(ASKS_H2C) + got(SWITCHES[:20] + bytes(9)) + sent(PREFACE), HTTP2.YES),
+    "declined in clear": (sent(ASKS_H2C) + got(b"HTTP/1.1 204 No\r\nUpgrade: h2c\r\n\r\n"), HTTP2.NO),
+    "websocket": (sent(ASKS_H2C) + got(SWITCHES + b"Upgrade: websocket\r\n\r\n" + bytes(9)), HTTP2.NO),
     "in clear": (sent(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)) + got(bytes(9)), HTTP2.YES),
 }
 

@@ -67,6 +67,27 @@ def test_a_connection_seen_before_and_after_translation_counts_once(tmp_path, ot
     assert "translated-twice" in note_codes(report)
 
 
+def test_a_gateway_that_translates_both_ends_and_all_ports_sees_one_connection(tmp_path):
+    other = replace(POD, orig="10.77.9.9", orig_port=50001)
+    report = report_of(tmp_path, frames(SCRIPT, (SERVICE, 0), (other, 20_000)))
+    assert numbers(report) == (1, 2, 1)
+    assert "10.96.0.10:80 -> 10.77.2.2:8000" in next(n.text for n in report.notes if n.code == "translated-twice")
+
+
+def test_where_all_was_translated_all_that_was_sent_has_to_agree(tmp_path):
+    other = replace(POD, orig="10.77.9.9", orig_port=50001)
+    longer = SCRIPT + "+0.1 @0 < R.\n"
+    records = sorted(frames(SCRIPT, (SERVICE, 0)) + frames(longer, (other, 20_000)))
+    assert numbers(report_of(tmp_path, records)) == (2, 4, 2)
+
+
+def test_a_gateway_with_one_address_is_no_proxy_and_its_upstream_is_kept(tmp_path):
+    inside = replace(POD, orig=SERVICE.resp, orig_port=50001)
+    report = report_of(tmp_path, frames(SCRIPT, (SERVICE, 0), (inside, 20_000)))
+    assert numbers(report) == (1, 2, 1)
+    assert [u.exchanges for u in report.upstreams] == [2]
+
+
 def test_one_that_was_refused_counts_once_and_a_scan_counts_each(tmp_path):
     report = report_of(tmp_path, frames(REFUSED, (SERVICE, 0), (POD, 20_000)))
     assert report.totals.failed_connects == 1
@@ -81,7 +102,7 @@ def test_one_that_was_refused_counts_once_and_a_scan_counts_each(tmp_path):
         replace(POD, orig_isn=SERVICE.orig_isn + 1),
         replace(POD, resp_isn=SERVICE.resp_isn + 1),
         replace(POD, start_ns=SERVICE.start_ns + 20 * MS),
-        replace(POD, orig="10.77.9.9", orig_port=50001),
+        replace(POD, orig="10.77.9.9", orig_port=50001, resp_isn=SERVICE.resp_isn + 1),
     ],
 )
 def test_a_connection_that_is_only_similar_counts_for_itself(tmp_path, other):

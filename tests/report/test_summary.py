@@ -19,6 +19,7 @@ from pcapdiag.report.summary import (
     is_judged,
     occurrence_grid,
     occurrence_title,
+    remedy_title,
     verdict_lines,
 )
 from tests.report import builders
@@ -243,3 +244,25 @@ def test_failures_without_a_finding_are_said_in_the_right_number(n_unanswered, n
     made = builders.report(n_unanswered=n_unanswered)
     made = dataclasses.replace(made, totals=dataclasses.replace(made.totals, truncated=n_truncated))
     assert words in headline(made)
+
+
+def test_the_headline_names_the_other_upstreams_of_what_it_tells():
+    errors = [
+        builders.finding(code="PD403", name="n", subject=s, message="It broke.", occurrences=(), count=n)
+        for s, n in (("10.0.0.1:80", 5), ("10.0.0.2:80", 2), ("10.0.0.3:80", 1))
+    ]
+    made = dataclasses.replace(
+        builders.report(*errors), totals=dataclasses.replace(builders.report(*errors).totals, unanswered=0, truncated=0)
+    )
+    assert "it broke. Likewise 10.0.0.2:80, 10.0.0.3:80." in headline(made)
+    alone = dataclasses.replace(made, findings=made.findings[:1])
+    assert "Likewise" not in headline(alone)
+
+
+def test_remedies_of_one_upstream_have_headings_that_tell_them_apart():
+    found = [
+        builders.finding(subject="10.0.0.1:80", identifier=f"PD101/10.0.0.1:80/{own}", remedy=remedy)
+        for own, remedy in (("idle-4s", "Lower it."), ("other-age", "Let it drain."))
+    ]
+    titles = [remedy_title(r.subjects, 2) for r in finding_groups(builders.report(*found))[0].remedies]
+    assert titles == ["Remedy for 10.0.0.1:80 (idle 4s)", "Remedy for 10.0.0.1:80 (other age)"]

@@ -38,7 +38,7 @@ PROXY = Endpoint("10.1.1.100", 40000)
 UPSTREAM = Endpoint("10.1.1.1", 80)
 ORIGINATOR_KEYS = {
     *(Key.SYN, Key.REQUEST, Key.REQUEST_END, Key.RETRANSMISSION, Key.LAST_RETRANSMISSION),
-    *(Key.ORIG_FIN, Key.ORIG_RST),
+    *(Key.ORIG_FIN, Key.ORIG_RST, Key.ORIG_ZERO_WINDOW),
 }
 
 
@@ -77,6 +77,11 @@ def fin(at, ack=START, seq=BEFORE, ttl=64):
 
 def rst(at, ack=-1, seq=BEFORE, ttl=64):
     return Seg(Key.RESP_RST, at, seq, ack, 0, TcpFlag.RST | (TcpFlag.ACK if ack >= 0 else 0), ttl)
+
+
+def proxy_full(at):
+    """Return the proxy's word, inside a response, that it can take no more."""
+    return Seg(Key.ORIG_ZERO_WINDOW, at, END, BEFORE + 900)
 
 
 def proxy_fin(at, ack=BEFORE):

@@ -11,7 +11,7 @@ from pcapdiag.proxy.conf.foreign import unread_settings
 from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.rules._dialect import server_words
 from pcapdiag.rules.diagnose import diagnose
-from tests.rules.builders import Scene, acknowledged, fin, proxy_fin, resent, rst
+from tests.rules.builders import Scene, acknowledged, fin, only, proxy_fin, resent, rst
 
 NGINX_WORDS = re.compile(r"keepalive_timeout|proxy_next_upstream|proxy_read_timeout|max_fails|upstream block|nginx")
 
@@ -88,3 +88,14 @@ def test_what_was_never_acknowledged_is_not_called_delivered(is_taken):
     loss = scene.lost(acknowledged(160), fin(700, ack=247), depth=0) if is_taken else scene.lost(fin(700), depth=0)
     causes = [f for f in diagnose(scene.analysis(loss)).findings if f.occurrences]
     assert ["may run one twice" in f.remedy for f in causes] == [is_taken]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "module"), [(Protocol.FASTCGI, "fastcgi"), (Protocol.UWSGI, "uwsgi"), (Protocol.HTTP1, "proxy")]
+)
+def test_directives_are_those_of_the_module_that_speaks_the_protocol(protocol, module):
+    scene = Scene()
+    loss = scene.lost(acknowledged(160), proxy_fin(60_000), depth=0, protocol=protocol)
+    finding = only(diagnose(scene.analysis(loss)), "PD204")
+    assert f"{module}_next_upstream error;" in finding.remedy
+    assert f"set {module}_read_timeout" in finding.remedy

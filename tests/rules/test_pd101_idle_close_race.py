@@ -2,6 +2,7 @@
 
 import pytest
 
+from pcapdiag.base.codes import ExchangeFlag
 from pcapdiag.base.findings import Confidence
 from pcapdiag.rules.diagnose import diagnose
 from tests.rules.builders import BEFORE, END, MS, START, Scene, fin, only, proxy_fin, rst, unsolicited
@@ -76,3 +77,37 @@ def test_closings_that_are_no_timer_get_no_timeout_for_advice(gaps_ms, longest_s
     finding = only(diagnose(scene.analysis(*losses, upstream=upstream)), "PD101")
     assert finding.remedy.startswith("Look in the upstream's log for reloads")
     assert "upstream's own idle timeout" not in finding.remedy
+
+
+def opened_ahead(scene, at_ms, unused_ms=20_000, **changes):
+    """Return a request that crosses a closing on a connection that was opened ahead of need, and nothing before it."""
+    return scene.lost(fin(at_ms), depth=0, opened_ms=unused_ms + scene.rtt_ms + 0.02, **changes)
+
+
+def test_a_connection_that_was_opened_ahead_says_how_long_it_was_unused():
+    scene = Scene()
+    finding = only(diagnose(scene.analysis(opened_ahead(scene, 100), upstream=scene.upstream(None))), "PD101")
+    assert finding.identifier.endswith("/unused")
+    assert "closed connections that were unused for 20.1 s after they were opened" in finding.message
+    assert "(unused for 20 s)" in finding.message
+    assert "unknown" not in finding.message
+    assert "client_header_timeout" in finding.remedy
+
+
+def test_an_unused_connection_is_not_ended_by_a_timer_of_another_length():
+    scene = Scene()
+    messages = {
+        f.identifier.rpartition("/")[2]: f.message
+        for f in diagnose(scene.analysis(opened_ahead(scene, 100), opened_ahead(scene, 100, 3_900))).findings
+        if f.code == "PD101"
+    }
+    assert set(messages) == {"idle-4s", "unused"}
+    assert "idle timeout" not in messages["unused"]
+    assert "(unused for 3.9 s)" in messages["idle-4s"]
+
+
+def test_one_that_was_open_when_the_capture_began_has_an_unknown_age():
+    scene = Scene()
+    loss = opened_ahead(scene, 100, flags=ExchangeFlag.MID_STREAM, orig_isn=-1)
+    finding = only(diagnose(scene.analysis(loss, upstream=scene.upstream(None))), "PD101")
+    assert "of unknown age" in finding.message

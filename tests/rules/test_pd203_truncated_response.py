@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
+import pytest
+
+from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import VerdictKind
 from pcapdiag.proxy.join.symptoms import BODY
 from pcapdiag.rules.diagnose import diagnose
 from pcapdiag.rules.pd203_truncated_response import TruncatedResponse
 from tests.proxy.join.builders import MS, T0, entry, wire
 from tests.report.builders import with_log
-from tests.rules.builders import END, Scene, acknowledged, fin, only, proxy_fin, verdict
+from tests.rules.builders import BEFORE, END, Scene, Seg, acknowledged, fin, only, proxy_fin, proxy_full, rst, verdict
 
 
 def test_a_response_that_the_upstream_cut_is_truncated():
@@ -24,6 +27,41 @@ def test_a_response_that_broke_off_inside_its_head_had_announced_no_end():
     loss = scene.lost(acknowledged(160), fin(500, ack=END), truncated=True)
     finding = only(diagnose(scene.analysis(truncated=[replace(loss, is_head_whole=False)])), "PD203")
     assert "before the end of the head" in finding.message
+
+
+def test_who_sends_to_a_proxy_that_does_not_read_did_not_cut_the_response():
+    scene = Scene()
+    loss = scene.lost(acknowledged(160), proxy_full(400), rst(60_400, ack=END), truncated=True)
+    finding = only(diagnose(scene.analysis(truncated=[loss])), "PD203")
+    assert "after the proxy had taken nothing for 60 s: its own window was zero" in finding.message
+    assert "a client that reads slowly" in finding.remedy
+    (occurrence,) = finding.occurrences
+    assert "window of zero: the proxy reads nothing, for 60 s" in {e.text for e in occurrence.evidence}
+
+
+def test_a_window_that_was_full_for_a_moment_is_no_cause():
+    scene = Scene()
+    loss = scene.lost(acknowledged(160), proxy_full(400), rst(900, ack=END), truncated=True)
+    assert "cut off 1 response" in only(diagnose(scene.analysis(truncated=[loss])), "PD203").message
+
+
+def test_both_kinds_are_told_apart():
+    scene = Scene()
+    cut = [
+        scene.lost(acknowledged(160), *segments, rst(60_400, ack=END), truncated=True)
+        for segments in ((proxy_full(400),), ())
+    ]
+    messages = [f.message for f in diagnose(scene.analysis(truncated=cut)).findings if f.code == "PD203"]
+    assert ["its own window" in message for message in sorted(messages, key=len)] == [False, True]
+
+
+@pytest.mark.parametrize(("segments", "code"), [((), "PD204"), ((proxy_full(400),), None)])
+def test_the_upstream_did_not_stall_where_the_proxy_did_not_read(segments, code):
+    scene = Scene()
+    begun = Seg(Key.RESPONSE, 300, BEFORE, END, 900)
+    loss = scene.lost(acknowledged(160), begun, *segments, proxy_fin(60_300), truncated=True)
+    codes = {f.code for f in diagnose(scene.analysis(truncated=[loss])).findings if f.code != "PD110"}
+    assert codes == ({code} if code else set())
 
 
 def test_a_response_that_the_proxy_cut_is_nobodys_fault():

@@ -2,13 +2,16 @@
 
 from dataclasses import replace
 
+import pytest
+
 from pcapdiag.analysis.model import AttemptSign
-from pcapdiag.base.findings import Severity
+from pcapdiag.base.findings import Confidence, Severity
+from pcapdiag.base.units import parse_address
 from pcapdiag.proxy.join.ledger import JoinedTry, Ledger, WireVerdict
 from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.rules.diagnose import diagnose
 from tests.proxy.join.builders import CONNECTING, entry, wire
-from tests.rules.builders import Scene, causes_of, icmp_error, only, refused, with_icmp
+from tests.rules.builders import PROXY, Scene, causes_of, icmp_error, only, refused, with_connections, with_icmp
 
 
 def logged(loss, errno_name="ECONNREFUSED"):
@@ -60,3 +63,38 @@ def test_a_packet_that_was_too_big_is_no_answer_to_a_syn():
     loss = scene.attempt()
     loss = replace(loss, icmp=(icmp_error(loss, code=4, mtu=1400),))
     assert causes_of(scene.analysis(loss)) == {"PD302": 1}
+
+
+@pytest.mark.parametrize(
+    ("of_rst", "own", "is_foreign"),
+    [
+        (64, 61, True),
+        (63, 61, True),
+        (254, 61, True),
+        (61, 61, False),
+        (252, 61, False),
+        (-1, 61, False),
+        (64, -1, False),
+    ],
+)
+def test_a_rst_over_another_number_of_hops_was_sent_by_a_device_on_the_path(of_rst, own, is_foreign):
+    scene = Scene()
+    loss = scene.attempt(replace(refused(40), ttl=of_rst))
+    hi, lo = parse_address(PROXY.address)
+    opened = with_connections(
+        scene.analysis(loss), resp_ttl=own, syn_ack_frames=1, resp_bytes=100, orig_hi=hi, orig_lo=lo
+    )
+    finding = only(diagnose(opened), "PD301")
+    assert ("A device on the path refused in its name" in finding.message) is is_foreign
+    assert (finding.confidence is Confidence.CONFIRMED) is not is_foreign
+    assert ("ss -ltn" in finding.remedy) is not is_foreign
+
+
+def test_what_the_upstream_sends_to_others_or_another_of_its_ports_says_nothing_of_a_refusal():
+    scene = Scene()
+    loss = scene.attempt(replace(refused(40), ttl=64))
+    hi, lo = parse_address(PROXY.address)
+    common = {"resp_ttl": 61, "syn_ack_frames": 1, "resp_bytes": 100, "orig_hi": hi}
+    for columns in ({"orig_lo": lo + 1}, {"orig_lo": lo, "resp_port": 81}, {"orig_lo": lo, "capture_idx": 1}):
+        analysis = with_connections(scene.analysis(loss), **(common | columns))
+        assert "device" not in only(diagnose(analysis), "PD301").message

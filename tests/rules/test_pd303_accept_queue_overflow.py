@@ -3,7 +3,18 @@
 from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence
 from pcapdiag.rules.diagnose import diagnose
-from tests.rules.builders import Scene, acknowledged, causes_of, only, proxy_fin, resent, syn_again
+from tests.rules.builders import (
+    MS,
+    S,
+    Scene,
+    acknowledged,
+    causes_of,
+    only,
+    proxy_fin,
+    resent,
+    syn_again,
+    with_connections,
+)
 
 
 def waiting(scene, **changes):
@@ -52,3 +63,17 @@ def test_a_repeated_syn_ack_and_a_request_that_vanishes_are_a_full_queue():
     segments = resent(250), resent(3000, Key.LAST_RETRANSMISSION)
     assert codes_of(scene, scene.lost(*segments, depth=0, syn_ack_frames=3)) == {"PD303": 1}
     assert codes_of(scene, scene.lost(*segments, depth=0, syn_ack_frames=1)) == {"PD999": 1}
+
+
+def test_attempts_and_late_openings_of_another_time_are_not_said_to_be_of_the_same():
+    scene = Scene()
+    attempts = scene.attempt(syn_again(1000), late=100), scene.attempt(syn_again(1000), late=90_000)
+    analysis = scene.analysis(waiting(scene), *attempts)
+    late = with_connections(analysis, syn_frames=3, syn_ack_frames=1, first_ts_ns=scene.t0 + 60_000 * MS)
+    message = only(diagnose(late), "PD303").message
+    assert "At the same time 1 connection attempt to it got no answer" in message
+    assert "opened then" not in message
+    during = with_connections(
+        analysis, syn_frames=3, syn_ack_frames=1, first_ts_ns=scene.t0, last_ts_ns=scene.t0 + 20 * S
+    )
+    assert "opened then only after a repeated SYN" in only(diagnose(during), "PD303").message

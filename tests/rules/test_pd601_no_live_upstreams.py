@@ -1,9 +1,11 @@
 """PD601: what it says of the failures behind a request without a peer."""
 
+from dataclasses import replace
+
 from pcapdiag.base.findings import Confidence
 from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.rules.pd601_no_live_upstreams import NoLiveUpstreams
-from tests.proxy.join.builders import OTHER, entry, wire
+from tests.proxy.join.builders import OTHER, T0, entry, wire
 from tests.report.builders import analysis, with_log
 
 NO_LIVE = LogKind.NO_LIVE_UPSTREAMS
@@ -41,3 +43,11 @@ def test_entries_without_no_live_upstreams_are_no_chain():
 def test_without_a_log_it_can_say_nothing():
     assert "--error-log" in NoLiveUpstreams().missing(analysis())
     assert list(NoLiveUpstreams().check(analysis())) == []
+
+
+def test_what_the_log_knows_beyond_the_capture_is_said():
+    log = with_log([wire(500)], [entry(0), entry(4, line=2, kind=NO_LIVE, peer="be")])
+    (finding,) = NoLiveUpstreams().check(replace(log, first_ts_ns=T0, last_ts_ns=T0 + 10 * 10**9))
+    assert "beyond the capture" not in finding.message
+    (finding,) = NoLiveUpstreams().check(replace(log, first_ts_ns=T0 + 60 * 10**9, last_ts_ns=T0 + 90 * 10**9))
+    assert "The log goes beyond the capture: 1 of these 1 are of a time before or after it." in finding.message

@@ -15,6 +15,8 @@ from pcapdiag.engine.compiler.arguments import Arguments
 from pcapdiag.engine.compiler.naming import symbol_of
 from pcapdiag.engine.compiler.sources import kernel_modules
 
+_LONGEST_NAME = 1 << 20
+
 
 def compile_share(scratch: Path) -> None:
     """Compile entry kernels, one after the other, that no other process has begun.
@@ -26,6 +28,9 @@ def compile_share(scratch: Path) -> None:
     """
     for module in kernel_modules():
         importlib.import_module(module)
+    # LLVM cuts names at 1,024 characters; those of numba's labels are longer, and two of one kernel became the same.
+    llvm: Any = importlib.import_module("llvmlite.binding")
+    llvm.set_option("pcapdiag", f"-non-global-value-max-name-size={_LONGEST_NAME}")
     for name, compiled in policy.entries.items():
         try:
             (scratch / f"{name}.begun").touch(exist_ok=False)

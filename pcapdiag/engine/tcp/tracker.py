@@ -89,7 +89,8 @@ class Tracker:
     max_pieces : int
         Bound on pieces that wait out of order, of 2 KiB each; beyond it the bytes before them are given up as holes.
     all_segments : bool
-        Emit an event for every segment; otherwise the originator's bare acknowledgements are left out.
+        Emit an event for every segment; otherwise the originator's bare acknowledgements are left out, but for
+        those that shut its window or open it again.
     shard : Shard
         Which connections to follow.
     """

@@ -15,7 +15,7 @@ from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.conf.values import nginx_time, seconds, version_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pcapdiag.base.findings import Change
     from pcapdiag.proxy.conf.change import Wait
@@ -74,7 +74,15 @@ def lower_pool_timeouts(settings: ProxySettings, limits: Mapping[str, int]) -> t
     return tuple(dict.fromkeys(made))
 
 
-def raise_timeout(settings: ProxySettings, peer: Endpoint | str, wait: Wait, to_ns: int) -> tuple[Change, ...]:
+def raise_timeout(
+    settings: ProxySettings,
+    peer: Endpoint | str,
+    wait: Wait,
+    to_ns: int,
+    *,
+    ran_out_ns: int = -1,
+    targets: Iterable[str] = (),
+) -> tuple[Change, ...]:
     """Return how to make the proxy wait longer for a peer.
 
     Parameters
@@ -87,13 +95,19 @@ def raise_timeout(settings: ProxySettings, peer: Endpoint | str, wait: Wait, to_
         For what it waits.
     to_ns : int
         [ns] The shortest that it must wait.
+    ran_out_ns : int
+        [ns] The timeout that was too short; where some places hold just that, the others are left alone.
+    targets : iterable of str
+        Of the requests that it was too short for: places that none of them can have reached are left alone.
 
     Returns
     -------
     tuple of Change
         One for each place in the configuration where a shorter time holds.
     """
-    return _timeouts(settings, peer, wait, to_ns, lambda held_ns: 0 <= held_ns < to_ns)
+    reached = _reached(settings.locations_of(settings.blocks_of_peer(peer)), targets)
+    places = tuple(place for place in reached if _timeout_of(place, wait).value == ran_out_ns)
+    return _timeouts(settings, places or reached, wait, to_ns, lambda held_ns: 0 <= held_ns < to_ns)
 
 
 def lower_timeout(settings: ProxySettings, peer: Endpoint | str, wait: Wait, to_ns: int) -> tuple[Change, ...]:
@@ -115,15 +129,36 @@ def lower_timeout(settings: ProxySettings, peer: Endpoint | str, wait: Wait, to_
     tuple of Change
         One for each place in the configuration where a longer time holds.
     """
-    return _timeouts(settings, peer, wait, to_ns, lambda held_ns: not 0 <= held_ns <= to_ns)
+    places = settings.locations_of(settings.blocks_of_peer(peer))
+    return _timeouts(settings, places, wait, to_ns, lambda held_ns: not 0 <= held_ns <= to_ns)
+
+
+def _reached(places: Sequence[Location], targets: Iterable[str]) -> Sequence[Location]:
+    """Return the places that one of these requests may have reached, by nginx's longest prefix; all if none may."""
+    found: dict[int, Location] = {}
+    for target in targets:
+        path = target.partition("?")[0]
+        prefixes = [(p, p.path.removeprefix("^~").strip()) for p in places if p.path.startswith(("/", "^~"))]
+        fits = [(place, prefix) for place, prefix in prefixes if path.startswith(prefix)]
+        longest = {s: max(len(x) for p, x in fits if p.server_names == s) for s in {p.server_names for p, _ in fits}}
+        found |= {id(p): p for p, prefix in fits if len(prefix) == longest[p.server_names]}
+        found |= {id(p): p for p in places if p.path.startswith("=") and p.path[1:].strip() == path}
+        # What a regular expression, a variable or a named location takes is not worked out here.
+        found |= {id(p): p for p in places if not p.path.startswith(("/", "^~", "="))}
+    return tuple(place for place in places if id(place) in found) or places
+
+
+def _timeout_of(place: Location, wait: Wait) -> Setting[int]:
+    held: Setting[int] = getattr(place, f"{wait}_timeout_ns")
+    return held
 
 
 def _timeouts(
-    settings: ProxySettings, peer: Endpoint | str, wait: Wait, to_ns: int, is_wrong: Callable[[int], bool]
+    settings: ProxySettings, places: Sequence[Location], wait: Wait, to_ns: int, is_wrong: Callable[[int], bool]
 ) -> tuple[Change, ...]:
     made: list[Change] = []
-    for place in settings.locations_of(settings.blocks_of_peer(peer)):
-        held: Setting[int] = getattr(place, f"{wait}_timeout_ns")
+    for place in places:
+        held = _timeout_of(place, wait)
         if is_wrong(held.value):
             name, where, old, new = wait_in_words(settings.kind, place, wait, held.value, to_ns)
             change = change_of(settings, name, where, held, place.source, old, new)

@@ -15,6 +15,7 @@ from tests.engine.tcp.kernels.plain_tcp import ACK, CLIENT, SERVER, Segment, fro
 MS, S = 10**6, 10**9
 OPEN = "+0 > S\n+0.02 < S.\n+0.0001 > .\n"
 GET = '"GET /a HTTP/1.1\\r\\nHost: h\\r\\n\\r\\n"'
+REFUSAL = '"HTTP/1.1 408 Request Timeout\\r\\nConnection: close\\r\\nContent-Length: 0\\r\\n\\r\\n"'
 OK = '"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nok"'
 ANSWERED = OPEN + f"+0 > P. {GET}\n+0.1 < P. {OK}\n+0 > .\n"
 HANDSHAKE_RECORD = '"\\x16\\x03\\x03\\x00\\x05hello"'
@@ -420,6 +421,28 @@ def test_a_uwsgi_request_that_is_whole_was_not_answered_early():
     assert not only(script)["flags"] & (ExchangeFlag.EARLY_RESPONSE | ExchangeFlag.REQUEST_OPEN)
 
 
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"Status: 502 Bad Gateway\r\nContent-Type: text/html\r\n\r\n", 502),
+        (b"X-Powered-By: PHP/8.2\r\nstatus:503\r\n\r\nbody", 503),
+        (b"HTTP/1.1 504 Gateway Timeout\r\n\r\n", 504),
+        (b"Content-Type: text/plain\r\n\r\nStatus: 502 is what the page says", -1),
+        (b"Status: 50", -1),
+        (b"Status: abc\r\n\r\n", -1),
+        (b"", -1),
+    ],
+)
+def test_a_cgi_response_says_its_status_in_its_head(head, status):
+    ask = quoted(BEGIN + _record(5, b""))
+    page = _record(6, b"Status: 999 is the second record")
+    answer = quoted(_record(7, b"PHP Warning") + _record(6, head) + (page if head else b"") + _record(3, bytes(8)))
+    assert only(OPEN + f"+0 > P. {ask}\n+0.1 < P. {answer}")["status_code"] == status
+    ask = quoted(_uwsgi((b"REQUEST_METHOD", b"GET"), (b"REQUEST_URI", b"/")))
+    if head:
+        assert only(OPEN + f"+0 > P. {ask}\n+0.1 < P. {quoted(head)}\n+0 < F.")["status_code"] == status
+
+
 # Early answers, goodbyes and records that cannot be requests.
 
 
@@ -460,6 +483,32 @@ def test_a_window_of_zero_inside_a_request_is_kept():
     assert keys[0, 0][Key.ZERO_WINDOW] == 4
 
 
+@pytest.mark.parametrize(
+    ("after", "frame_number"),
+    [
+        ("+1 > . win 0\n+9 > . win 0\n+50 < R.", 5),
+        ("+1 > . win 0\n+1 > .\n+50 < R.", None),
+        ("+1 > . win 0\n+1 > .\n+1 > . win 0\n+50 < R.", 7),
+        ("+1 > . win 0\n+30 > R. win 0", 5),
+        ("+1 > .\n+30 > R. win 0", None),
+    ],
+)
+def test_the_originators_window_of_zero_inside_a_response_is_kept_until_it_opens(after, frame_number):
+    begun = '"HTTP/1.1 200 OK\\r\\nContent-Length: 100\\r\\n\\r\\nok"'
+    script = OPEN + f"+0 > P. {GET}\n+0.1 < P. {begun}\n{after}"
+    _, _, keys = frame(from_script(script))
+    assert keys[0, 0].get(Key.ORIG_ZERO_WINDOW) == frame_number
+
+
+def test_a_window_of_zero_belongs_to_one_response():
+    begun = '"HTTP/1.1 200 OK\\r\\nContent-Length: 4\\r\\n\\r\\nok"'
+    script = (
+        OPEN + f'+0 > P. {GET}\n+0 < P. {begun}\n+1 > . win 0\n+1 < P. "ok"\n+1 > P. {GET}\n+1 < P. {begun}\n+1 < R.'
+    )
+    _, _, keys = frame(from_script(script))
+    assert Key.ORIG_ZERO_WINDOW not in keys[0, 1]
+
+
 def test_an_answer_that_was_stored_before_its_request_answers_it():
     script = OPEN + '+0 > P. "hello?"  lost\n+0.1 < P. 1:4(3) ack 7 "yes"\n+0 > P. 1:7(6) ack 1 "hello?"\n+0 < F. ack 7'
     x = only(script)
@@ -473,6 +522,29 @@ def test_a_408_that_crosses_a_request_does_not_answer_it():
     assert [Outcome(x["outcome"]).name for x in found] == ["ANSWERED", "UNANSWERED"]
 
 
+def test_a_408_on_an_idle_connection_is_no_exchange_and_leaves_its_idle_time_as_it_was():
+    exchanges, (row,), _ = frame(from_script(ANSWERED + f"+5 < P. {REFUSAL}\n+0 < F."))
+    assert (len(exchanges), row["n_exchanges"]) == (1, 1)
+    assert row["idle_at_close_ns"] == 5 * S
+
+
+def test_a_408_on_a_connection_that_was_opened_ahead_is_no_exchange():
+    exchanges, (row,), _ = frame(from_script(OPEN + f"+5 < P. {REFUSAL}\n+0 < F."))
+    assert (len(exchanges), row["n_exchanges"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        f"+5 < P. {REFUSAL}\n+0 < F.",  # in mid-stream: what it answers was sent before the capture began
+        ANSWERED + f"+5 > P. {GET} lost\n+1 < P. {REFUSAL}\n+0 < F.",
+        ANSWERED + f"+5 < P. {OK}\n+0 < F.",
+    ],
+)
+def test_a_408_that_may_answer_a_request_which_the_capture_lacks_is_an_exchange(script):
+    assert outcomes(script)[-1] == "RESPONSE_ONLY"
+
+
 def test_a_408_that_has_the_request_answers_it():
     refusal = '"HTTP/1.1 408 Request Timeout\\r\\nContent-Length: 0\\r\\n\\r\\n"'
     assert outcomes(ANSWERED + f"+5 > P. {GET}\n+0.001 < P. {refusal}\n+0 > .")[-1] == "ANSWERED"
@@ -480,7 +552,15 @@ def test_a_408_that_has_the_request_answers_it():
 
 def test_a_response_that_was_stored_before_its_request_leaves_no_request_unanswered():
     script = OPEN + f"+0 > P. {GET} lost\n+0.1 < P. {OK}\n+0 > P. 1:29(28) ack 1 {GET}\n+0 > .\n+5 > F.\n+0 < F."
-    assert "UNANSWERED" not in outcomes(script)
+    x = only(script)
+    assert (Outcome(x["outcome"]).name, x["status_code"], x["target"]) == ("ANSWERED", 200, b"/a")
+
+
+@pytest.mark.parametrize("next_request", ["", f"+1 > P. {GET}\n+0.1 < P. {OK}\n"])
+def test_a_response_stored_before_its_request_and_the_request_are_one_exchange(next_request):
+    begun = '"HTTP/1.1 200 OK\\r\\nContent-Length: 4\\r\\n\\r\\nok"'
+    script = OPEN + f'+0 > P. {GET} lost\n+0.1 < P. {begun}\n+0 > P. 1:29(28) ack 1 {GET}\n+1 < P. "ok"\n{next_request}'
+    assert outcomes(script) == ["ANSWERED"] * (1 + bool(next_request))
 
 
 def test_pipelined_requests_behind_a_last_response_are_not_owed_an_answer():

@@ -219,3 +219,28 @@ def test_the_description_says_for_each_setting_where_or_why(read):
 def test_other_proxies_are_described_as_well(read):
     for name, text in (("x.yaml", APISIX), ("c.yaml", CONFIG_MAP), ("kong.conf", KONG)):
         assert all(row.source or row.why or row.name in {"method", "proxy_pass"} for row in describe(read(text, name)))
+
+
+TWO_PLACES = """upstream be { server 10.1.1.1:80; }
+server {
+    location / { proxy_pass http://be; proxy_read_timeout 3s; }
+    location /slow/ { proxy_pass http://be; proxy_read_timeout 10s; }
+    location = /once { proxy_pass http://be; proxy_read_timeout 4s; }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("ran_out_s", "targets", "lines"),
+    [
+        (10, (), [4]),
+        (10, ("/slow/x?q=1",), [4]),
+        (3, ("/slow/x",), [4]),  # the place that served it, whatever was measured
+        (-1, ("/a", "/once"), [3, 5]),
+        (-1, (), [3, 4, 5]),
+        (7, (), [3, 4, 5]),
+    ],
+)
+def test_only_the_places_whose_timeout_ran_out_are_to_wait_longer(read, ran_out_s, targets, lines):
+    changes = remedy.raise_timeout(read(TWO_PLACES), PEER, "read", 20 * S, ran_out_ns=ran_out_s * S, targets=targets)
+    assert [change.line for change in changes] == lines

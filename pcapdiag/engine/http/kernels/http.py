@@ -32,16 +32,18 @@ from pcapdiag.engine.compiler.policy import entry_kernel, kernel
 from pcapdiag.engine.http.kernels.http_detect import detect_protocol, is_goodbye, looks_like_tls
 from pcapdiag.engine.http.kernels.http_exchange import (
     BITS,
+    ORIG_ZERO_WINDOW_KEY,
     emit_exchange,
     emit_keys,
     free_scratch,
     keep_key,
     note_acknowledgement,
+    note_window,
     replace_key,
     store_text,
     take_open,
 )
-from pcapdiag.engine.http.kernels.http_gateway import feed_fastcgi, feed_uwsgi, skip_in_record
+from pcapdiag.engine.http.kernels.http_gateway import feed_fastcgi, feed_uwsgi, feed_uwsgi_response, skip_in_record
 from pcapdiag.engine.http.kernels.http_head import looks_like_request, looks_like_response
 from pcapdiag.engine.http.kernels.http_message import begin_head, frame_request, frame_response, read_body, read_head
 from pcapdiag.engine.http.kernels.http_state import (
@@ -95,6 +97,7 @@ LF = ord("\n")
 # Of a fixed width: a literal, or a narrower integer, would have every kernel that takes it compiled once more.
 _START = np.int64(0)
 _NO_DEPTH = np.int32(-1)
+_NOTHING, _NOT_KNOWN = np.int64(-1), np.int64(-2)
 
 
 @kernel
@@ -193,6 +196,11 @@ def _feed_request(s, slot, event, data):  # fmt: skip
                 if protocol == Protocol.UWSGI.value and pos == 0:
                     feed_uwsgi(s, slot, event, data)
                     return
+            if protocol == Protocol.HTTP1.value and rest_captured > 0:
+                if detect_protocol(data, at + pos, rest_captured, rest) == Protocol.HTTP2.value:
+                    # RFC 7540 section 3.2: the preface of who was upgraded, by a 101 that was not captured whole.
+                    c["protocol"] = Protocol.HTTP2.value
+                    protocol = np.int64(c["protocol"])
             if protocol == Protocol.HTTP1.value and (c["tail"] >= 0 or rest_captured > 0):
                 # Bytes between messages, or the middle of one whose beginning was not captured.
                 f["state"] = ST_LOST
@@ -227,14 +235,33 @@ def _feed_request(s, slot, event, data):  # fmt: skip
 
 
 @kernel
-def _is_unasked(s, slot, event, data):
-    """Whether bytes answer nothing: a 408 of a server that had not got any of the request when it sent that."""
+def _owed_from(s, slot):
+    """Return the sequence number behind which a request lies that is not answered, _NOTHING if nothing was sent."""
     c = s.conns[slot]
     i = int(c["head"])
-    if i < 0 or s.opened[i]["has_response"] or s.opened[i]["response_done"] or event["ack"] < 0:
-        return False
+    if i < 0:
+        return _NOT_KNOWN if c["mid_stream"] or c["n_exchanges"] > 0 else _NOTHING
     row = s.rows[i]
-    if row["request_seq"] < 0 or sequence_difference(event["ack"], row["request_seq"]) > 0:
+    extra = s.opened[i]
+    seq = np.int64(row["request_seq"])
+    if extra["response_done"]:
+        seq = np.int64(row["request_end_seq"]) if seq >= 0 else _NOT_KNOWN
+    elif extra["has_response"] or seq < 0:
+        seq = _NOT_KNOWN
+    return seq
+
+
+@kernel
+def _is_unasked(s, slot, event, data):
+    """Whether bytes answer nothing: a 408 of a server that had not got any of a request when it sent that.
+
+    The request may be on its way, or there is none: an idle connection is told so before it is closed.
+    """
+    c = s.conns[slot]
+    owed = _owed_from(s, slot)
+    if event["ack"] < 0 or owed == _NOT_KNOWN:
+        return False
+    if owed != _NOTHING and sequence_difference(event["ack"], owed) > 0:
         return False
     at = int(event["data_offset"])
     if event["data_cap"] >= 12 and s.flows[2 * slot + 1]["state"] == ST_START:
@@ -272,12 +299,16 @@ def _feed_response(s, slot, event, data):  # fmt: skip
     if protocol == Protocol.FASTCGI.value:
         feed_fastcgi(s, slot, event, data)
         return
+    if protocol == Protocol.UWSGI.value:
+        feed_uwsgi_response(s, slot, event, data)
+        return
     if protocol != Protocol.HTTP1.value:
         add_turn(s, slot, event, pos, length)
         return
     if f["state"] == ST_LOST:
         f["state"] = ST_START
     if _is_unasked(s, slot, event, data):
+        c["ahead_ack"] = event["ack"]  # of a request that was stored after its answer it acknowledges more
         f["state"] = ST_LOST
         return
     n_alone = 0
@@ -341,7 +372,7 @@ def _feed_response(s, slot, event, data):  # fmt: skip
             used = _take_content(s, slot, i, event, data, pos)
         pos += used
         c["last_payload_ns"] = event["ts_ns"]
-        if c["protocol"] == Protocol.UPGRADED.value:
+        if c["protocol"] != Protocol.HTTP1.value:
             return
 
 
@@ -466,6 +497,8 @@ def _take_segment(s, slot, event, data):  # fmt: skip
             replace_key(s, slot, BITS[Key.LAST_RETRANSMISSION.value], event)
         else:
             keep_key(s, slot, BITS[Key.SYN_ACK.value if flags & ACK else Key.SYN.value], event)
+    if is_segment and direction == ORIG and not flags & (SYN | FIN | RST):
+        note_window(s, slot, event)
     head = int(c["head"])
     if is_segment and head >= 0 and not s.opened[head]["response_done"]:
         row = s.rows[head]
@@ -572,6 +605,10 @@ def frame_exchanges(
                         keep_key(s, slot, BITS[Key.ZERO_WINDOW.value], event)
                 continue
             if event["payload_len"] == 0:
+                is_told = int(s.conns[slot]["keys_set"]) & ORIG_ZERO_WINDOW_KEY
+                is_real = event["fate"] != Fate.OUTSIDE_WINDOW.value and event["fate"] != Fate.DUPLICATE_CAPTURE.value
+                if (event["window"] == 0 or is_told) and is_real:
+                    note_window(s, slot, event)
                 continue
         elif kind == StreamEventKind.SEGMENT.value and event["dir"] == RESP and not event["flags"] & (FIN | RST | SYN):
             # Most of the others: bytes from the middle of a response.

@@ -47,9 +47,11 @@ REQUEST_KEYS = np.int64(
     | 1 << Key.RESPONSE
     | 1 << Key.RESPONSE_END
     | 1 << Key.ZERO_WINDOW
+    | 1 << Key.ORIG_ZERO_WINDOW
 )
 """Key segments of one request; the others are the connection's."""
 ACK_KEY = np.int64(1 << Key.ACK)
+ORIG_ZERO_WINDOW_KEY = np.int64(1 << Key.ORIG_ZERO_WINDOW)
 RESPONSE_END_KEY = np.int64(1 << Key.RESPONSE_END)
 
 
@@ -349,6 +351,26 @@ def note_acknowledgement(s, row, slot, event):
         keep_key(s, slot, BITS[Key.ACK.value], event)
     elif sequence_difference(event["ack"], row["request_seq"]) > 0:
         row["flags"] = int(row["flags"]) | ACKNOWLEDGED_PART
+
+
+@kernel
+def note_window(s, slot, event):
+    """Take in whether the originator can still take bytes of the response that is on its way.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    event : record of columns.STREAM_EVENTS.dtype
+        A segment of the originator without SYN, FIN and RST.
+    """
+    i = int(s.conns[slot]["head"])
+    if i < 0 or not s.opened[i]["has_response"] or s.opened[i]["response_done"]:
+        return
+    if event["window"] == 0:
+        keep_key(s, slot, BITS[Key.ORIG_ZERO_WINDOW.value], event)
+    else:
+        forget_keys(s, slot, ORIG_ZERO_WINDOW_KEY)
 
 
 @kernel

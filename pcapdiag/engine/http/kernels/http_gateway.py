@@ -8,8 +8,9 @@ import numpy as np
 
 from pcapdiag.base.codes import Direction, ExchangeFlag, Framing, Method
 from pcapdiag.engine.compiler.policy import kernel
+from pcapdiag.engine.http.kernels._scan import find_byte
 from pcapdiag.engine.http.kernels.http_exchange import emit_exchange
-from pcapdiag.engine.http.kernels.http_head import copy_bytes, equals_folded, method_code
+from pcapdiag.engine.http.kernels.http_head import HTTP_SLASH, LF, SPACE, TAB, copy_bytes, equals_folded, method_code
 from pcapdiag.engine.http.kernels.http_state import (
     HOST_BYTES,
     REQUEST_ID_BYTES,
@@ -41,6 +42,7 @@ _TARGET = _name(b"request_uri")
 _HOST = _name(b"http_host")
 _REQUEST_ID = _name(b"http_x_request_id")
 _CONTENT_LENGTH = _name(b"content_length")
+_STATUS = _name(b"status:")
 
 
 @kernel
@@ -158,6 +160,53 @@ def feed_uwsgi(s, slot, event, data):
         if f["remaining"] == 0:
             s.opened[i]["request_done"] = 1
     c["last_payload_ns"] = event["ts_ns"]
+
+
+@kernel
+def _read_status(data, at, stop):
+    """Return the status code of a response's status line or Status field (RFC 3875 section 6.3.3); -1 without one."""
+    line = at
+    while line < stop:
+        end = line + find_byte(data, line, stop - line, LF)
+        n = end - line
+        value = end
+        if line == at and n >= 12 and equals_folded(data, line, 5, HTTP_SLASH):
+            value = line + 8
+        elif n >= 10 and equals_folded(data, line, 7, _STATUS):
+            value = line + 7
+        elif n < 2:
+            return -1
+        if value < end:
+            while value < end and (data[value] == SPACE or data[value] == TAB):
+                value += 1
+            code = 0
+            for k in range(value, value + 3):
+                if k >= end or data[k] < ord("0") or data[k] > ord("9"):
+                    return -1
+                code = code * 10 + int(data[k]) - ord("0")
+            return code
+        line = end + 1
+    return -1
+
+
+@kernel
+def feed_uwsgi_response(s, slot, event, data):
+    """Take in responder bytes of a uwsgi connection: they answer as HTTP or CGI does, and end with the connection.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    event : record of columns.STREAM_EVENTS.dtype
+    data : ndarray of uint8, shape (n_byte,)
+        Where the delivered bytes lie.
+    """
+    i = response_target(s, slot)
+    is_first = i >= 0 and not s.opened[i]["has_response"]
+    add_turn(s, slot, event, np.int64(0), np.int64(event["data_len"]))
+    if is_first and s.opened[i]["has_response"]:
+        at = int(event["data_offset"])
+        s.rows[i]["status_code"] = _read_status(data, at, at + int(event["data_cap"]))
 
 
 @kernel
@@ -282,6 +331,7 @@ def feed_fastcgi(s, slot, event, data):
             elif direction == RESP and i >= 0 and not s.opened[i]["has_response"]:
                 begin_response(s, slot, i, event, max(pos - 1, np.int64(0)))
                 s.rows[i]["response_framing"] = Framing.RECORDS.value
+                f["n_fields"] = 0  # no output yet: the first has the head
         elif have == 4:
             f["remaining"] = byte << 8
         elif have == 5:
@@ -301,6 +351,9 @@ def feed_fastcgi(s, slot, event, data):
                 stop = at + min(captured, pos + f["content_length"])
                 if s.rows[i]["text_offset"] < 0:
                     _read_pairs(s, i, data, at + pos, stop, False)
+            if direction == RESP and kind == STDOUT and i >= 0 and f["content_length"] > 0 and f["n_fields"] == 0:
+                f["n_fields"] = 1
+                s.rows[i]["status_code"] = _read_status(data, at + pos, at + min(captured, pos + f["content_length"]))
             if f["remaining"] == 0:
                 f["tls_header"] = 0
                 _end_record(s, slot, i, direction, kind, f["tls_counts"] == 1)

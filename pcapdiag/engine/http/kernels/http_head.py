@@ -34,6 +34,8 @@ SERVER = _name(b"server")
 KEEP_ALIVE = _name(b"keep-alive")
 CLOSE = _name(b"close")
 CHUNKED = _name(b"chunked")
+UPGRADE = _name(b"upgrade")
+H2C = _name(b"h2c")
 TIMEOUT = _name(b"timeout=")
 MAX = _name(b"max=")
 HTTP_SLASH = _name(b"http/")
@@ -344,7 +346,7 @@ def parse_field(buf, at, length, flow, scratch, scratch_at, is_request, conn, te
     at, length : int
         [bytes] The line without its end.
     flow : record of http_state.FLOW
-        Gets `content_length`, `chunked`, `close`, `keep_alive`, `host_len`, `request_id_len`.
+        Gets `content_length`, `chunked`, `close`, `keep_alive`, `h2c`, `host_len`, `request_id_len`.
     scratch : ndarray of uint8, shape (n_byte,)
         Gets Host and X-Request-Id of a request.
     scratch_at : int
@@ -379,6 +381,8 @@ def parse_field(buf, at, length, flow, scratch, scratch_at, is_request, conn, te
         k = 6
     elif first == ord("k"):
         k = 10
+    elif first == ord("u"):
+        k = 7
     else:
         return 0
     if length <= k or buf[at + k] != COLON:
@@ -413,6 +417,9 @@ def parse_field(buf, at, length, flow, scratch, scratch_at, is_request, conn, te
         if scratch_at >= 0 and equals_folded(buf, at, k, REQUEST_ID):
             n = copy_bytes(buf, v, min(n, REQUEST_ID_BYTES), scratch, scratch_at + REQUEST_ID_AT)
             flow["request_id_len"] = n
+    elif k == 7:
+        if equals_folded(buf, at, k, UPGRADE) and _has_token(buf, v, n, H2C):
+            flow["h2c"] = 1
     elif not is_request and k == 6 and conn["server_offset"] == -1:
         if equals_folded(buf, at, k, SERVER):
             n = copy_bytes(buf, v, min(n, SERVER_BYTES), text, text_at)

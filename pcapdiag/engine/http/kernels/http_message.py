@@ -54,6 +54,7 @@ def begin_head(s, flow):
     flow["chunked"] = 0
     flow["close"] = 0
     flow["keep_alive"] = 0
+    flow["h2c"] = 0
     flow["minor"] = 1
     flow["status_code"] = -1
     flow["state"] = ST_HEAD
@@ -298,7 +299,7 @@ def frame_response(flow, row, conn):
     if status == 101 or (method == Method.CONNECT.value and 200 <= status < 300):
         row["flags"] = int(row["flags"]) | UPGRADE
         row["response_framing"] = Framing.NO_CONTENT.value
-        conn["protocol"] = Protocol.UPGRADED.value
+        conn["protocol"] = Protocol.HTTP2.value if status == 101 and flow["h2c"] else Protocol.UPGRADED.value
         flow["state"] = ST_START
         return True
     if method == Method.HEAD.value or status == 204 or status == 304:

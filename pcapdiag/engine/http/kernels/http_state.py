@@ -62,6 +62,7 @@ FLOW = np.dtype(
         ("chunked", "i1"),
         ("close", "i1"),
         ("keep_alive", "i1"),
+        ("h2c", "i1"),  # the response switches to HTTP/2 (RFC 7540 section 3.2)
         ("minor", "i1"),
         ("method", "i1"),
         ("line_empty", "i1"),  # chunk trailers: nothing on this line yet

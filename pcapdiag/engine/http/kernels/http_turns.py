@@ -75,6 +75,33 @@ def _finish_without_content(s, slot):
 
 
 @kernel
+def _join_ahead(s, slot, event, pos):
+    """Make a request that was stored after its response one exchange with it; return its index, -1 if there is none."""
+    c = s.conns[slot]
+    i = int(c["head"])
+    seq = (data_sequence(event) + pos) & 0xFFFFFFFF
+    if i < 0 or i != c["tail"] or s.rows[i]["request_frame"] >= 0 or sequence_difference(c["ahead_ack"], seq) <= 0:
+        return -1
+    c["ahead_ack"] = -1
+    row = s.rows[i]
+    _note_begin(row, event, seq)
+    row["flags"] = int(row["flags"]) | HOLE
+    s.opened[i]["request_done"] = 0
+    replace_key(s, slot, BITS[Key.REQUEST.value], event)
+    return i
+
+
+@kernel
+def _note_begin(row, event, seq):
+    """Note where a request begins."""
+    row["request_frame"] = event["frame"]
+    row["request_ts_ns"] = event["ts_ns"]
+    row["request_seq"] = seq
+    row["request_end_seq"] = seq
+    row["request_ack"] = event["ack"]
+
+
+@kernel
 def begin_request(s, slot, event, pos):
     """Open an exchange whose request begins `pos` bytes into an event's data; return its index.
 
@@ -94,16 +121,16 @@ def begin_request(s, slot, event, pos):
     c = s.conns[slot]
     finish_turn(s, slot)
     _finish_without_content(s, slot)
+    if c["ahead_ack"] >= 0:
+        i = _join_ahead(s, slot, event, pos)
+        if i >= 0:
+            return i
     if c["head"] >= 0 and s.opened[c["head"]]["response_done"]:
         emit_exchange(s, slot)
     pipelined = c["head"] >= 0
     i = take_open(s, slot, event["conn"])
     row = s.rows[i]
-    row["request_frame"] = event["frame"]
-    row["request_ts_ns"] = event["ts_ns"]
-    row["request_seq"] = (data_sequence(event) + pos) & 0xFFFFFFFF
-    row["request_end_seq"] = row["request_seq"]
-    row["request_ack"] = event["ack"]
+    _note_begin(row, event, (data_sequence(event) + pos) & 0xFFFFFFFF)
     ahead_ack = c["ahead_ack"]
     c["ahead_ack"] = -1
     if ahead_ack >= 0 and not pipelined and sequence_difference(ahead_ack, row["request_seq"]) > 0:

@@ -137,7 +137,7 @@ CONTROL = np.dtype(
         ("n_outside", "i8"),
         ("seed", "i8"),  # of the hash table
         ("capture_idx", "i8"),
-        ("all_segments", "i8"),  # 0: no events for the originator's bare acknowledgements
+        ("all_segments", "i8"),  # 0: no events for the originator's bare acknowledgements with an open window
         ("shard", "i8"),
         ("n_shards", "i8"),
         ("shard_seed", "i8"),

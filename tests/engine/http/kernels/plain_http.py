@@ -57,7 +57,7 @@ class Side:
         self.is_lost = self.is_turn = self.is_until_close = False
         self.record = bytearray()
         self.record_left = self.kind = 0
-        self.is_empty = False
+        self.is_empty = self.has_output = False
         self.record_counts = ""
 
     def start_anew(self):
@@ -115,6 +115,12 @@ class Conversation:
             else:
                 self.keys.setdefault(Key.SYN_ACK if s.flags & ACK else Key.SYN, event.frame)
         first = self.open[0] if self.open else None
+        is_plain = is_segment and event.dir == ORIG and not s.flags & (SYN | FIN | RST)
+        if is_plain and first and first.is_answering and not first.response_done:
+            if s.window == 0:
+                self.keys.setdefault(Key.ORIG_ZERO_WINDOW, event.frame)
+            else:
+                self.keys.pop(Key.ORIG_ZERO_WINDOW, None)
         if is_segment and first and not first.response_done and first.row["request_seq"] >= 0:
             if event.dir == RESP and s.flags & ACK:
                 self._note_acknowledgement(first, event.frame, s.ack)
@@ -201,13 +207,16 @@ class Conversation:
         if self.open and self.open[0].row["request_frame"] == -1 and self._has_only_a_head():
             self.open[0].response_done = True  # it may have answered HEAD
             self.sides[RESP].start_anew()
+        ahead = self.open[-1] if self.open else None
+        is_ahead = self.ahead_ack >= 0 and 0 < (self.ahead_ack - seq) % MOD < MOD // 2
+        if is_ahead and ahead and ahead.row["request_frame"] == -1:
+            return self._join_ahead(ahead, event, s, seq)
         if self.open and self.open[0].response_done:
             self._hand_out()
         is_pipelined = bool(self.open)
         x = Exchange(self)
         ahead_ack, self.ahead_ack = self.ahead_ack, -1
-        x.row |= {"request_frame": event.frame, "request_ts_ns": event.ts_ns, "request_seq": seq}
-        x.row |= {"request_end_seq": seq, "request_ack": s.ack % MOD if s.flags & ACK else -1}
+        self._note_begin(x, event, s, seq)
         if ahead_ack >= 0 and not is_pipelined and 0 < (ahead_ack - seq) % MOD < MOD // 2:
             x.is_answering = True  # stored before the request, out of order
             x.row["response_framing"] = int(Framing.TURN)
@@ -222,6 +231,20 @@ class Conversation:
         if before is not None:
             self.keys[Key.RESPONSE_BEFORE] = before
         self._forget_request_keys()
+        self.keys[Key.REQUEST] = event.frame
+        return x
+
+    @staticmethod
+    def _note_begin(x, event, s, seq):
+        x.row |= {"request_frame": event.frame, "request_ts_ns": event.ts_ns, "request_seq": seq}
+        x.row |= {"request_end_seq": seq, "request_ack": s.ack % MOD if s.flags & ACK else -1}
+
+    def _join_ahead(self, x, event, s, seq):
+        """Give a response its request, which was stored after it."""
+        self.ahead_ack = -1
+        self._note_begin(x, event, s, seq)
+        x.request_done = False
+        x.flags |= ExchangeFlag.HOLE
         self.keys[Key.REQUEST] = event.frame
         return x
 
@@ -373,6 +396,8 @@ class Conversation:
                     if self.protocol == Protocol.UWSGI:
                         self._feed_uwsgi(event, s, values)
                         return
+                if self.protocol == Protocol.HTTP1 and detect_protocol(data, len(values)) == Protocol.HTTP2:
+                    self.protocol = Protocol.HTTP2
                 if self.protocol == Protocol.HTTP1 and (self.open or data):
                     side.lose()
                     return
@@ -451,12 +476,17 @@ class Conversation:
             self._feed_fastcgi(event, s, values)
             return
         if self.protocol != Protocol.HTTP1:
+            x = self._answering()
+            is_first = x is not None and not x.is_answering
             self._add_response_turn(event, s, event.seq, len(values))
+            if self.protocol == Protocol.UWSGI and is_first and x.is_answering:
+                x.row["status_code"] = status_of(data)
             return
         side = self.sides[RESP]
         if side.is_lost:
             side.start_anew()
         if self._is_unasked(side, s, data):
+            self.ahead_ack = s.ack % MOD
             side.lose()
             return
         while values:
@@ -472,7 +502,7 @@ class Conversation:
                 return
             if side.message is not None:
                 values = self._continue_response(side, x, event, values)
-                if self.protocol == Protocol.UPGRADED:
+                if self.protocol != Protocol.HTTP1:
                     return
             elif looks_like_response(data):
                 if x is None:
@@ -494,12 +524,18 @@ class Conversation:
                 side.is_turn = True
 
     def _is_unasked(self, side, s, data):
-        """Whether bytes answer nothing: a 408 whose sender had not got any of the request."""
-        x = self._answering()
-        if x is None or x.is_answering or not s.flags & ACK or x.row["request_seq"] < 0:
+        """Whether bytes answer nothing: a 408 whose sender had not got any of a request that it could answer."""
+        if not s.flags & ACK:
             return False
-        if 0 < (s.ack - x.row["request_seq"]) % MOD < MOD // 2:
-            return False
+        if not self.open:
+            if self.is_mid_stream or self.n_exchanges:
+                return False
+        else:
+            x = self.open[0]
+            if x.row["request_seq"] < 0 or (x.is_answering and not x.response_done):
+                return False
+            if 0 < (s.ack - x.row["request_end_seq" if x.response_done else "request_seq"]) % MOD < MOD // 2:
+                return False
         is_free = not side.is_turn and not side.is_until_close and side.message is None
         if len(data) >= 12 and is_free:
             self.is_unasked = data[9:12] == b"408" and looks_like_response(data)
@@ -554,7 +590,8 @@ class Conversation:
             self.close_announced = True
         if message.is_upgrade:
             x.flags |= ExchangeFlag.UPGRADE
-            self.protocol = Protocol.UPGRADED
+            is_http2 = head.status == 101 and head.has(b"upgrade", b"h2c")
+            self.protocol = Protocol.HTTP2 if is_http2 else Protocol.UPGRADED
 
     def _add_response_turn(self, event, s, seq, length):
         x = self._answering()
@@ -724,6 +761,7 @@ class Conversation:
             elif have == 2 and is_resp and x is not None and not x.is_answering:
                 self._begin_response(x, event, (event.seq + max(pos - 1, 0)) % MOD, s)
                 x.row["response_framing"] = int(Framing.RECORDS)
+                side.has_output = False
             if x is not None and have > 1:
                 extend(x, event, 2 if have == 2 else 1)
             if have == 8:
@@ -734,6 +772,9 @@ class Conversation:
                 if not is_resp and side.kind == 4 and x is not None and n_content and not x.has_pairs:
                     x.has_pairs = True
                     self._note_pairs(x, fastcgi_pairs(captured_of(values)[:n_content]))
+                if is_resp and side.kind == 6 and x is not None and n_content and not side.has_output:
+                    side.has_output = True
+                    x.row["status_code"] = status_of(captured_of(values)[:n_content])
                 if not side.record_left:
                     self._end_record(side, x, is_resp=is_resp)
         self.last_payload_ns = event.ts_ns
@@ -817,6 +858,22 @@ class Conversation:
             return ""
         self.is_tls_application = True
         return "" if self.is_tls_13 or length < 34 else "data"
+
+
+def status_of(data):
+    """Return the status code that a response in the style of CGI states in its head, -1 without."""
+    for n, line in enumerate(data.split(b"\n")):
+        if n == 0 and len(line) >= 12 and line[:5].upper() == b"HTTP/":
+            value = line[8:]
+        elif len(line) >= 10 and line[:7].lower() == b"status:":
+            value = line[7:]
+        elif len(line) < 2:
+            return -1
+        else:
+            continue
+        code = value.lstrip(b" \t")[:3]
+        return int(code) if len(code) == 3 and code.isdigit() else -1
+    return -1
 
 
 def uwsgi_pairs(block):

@@ -126,8 +126,10 @@ RESPONSES = (
     b"HTTP/1.1 103 Early Hints\r\nLink: </s>\r\n\r\n",
     b"HTTP/1.0 200 OK\r\n\r\n" + BODY,
     b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 1\r\n\r\nx",
+    b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 500 Oops\r\nConnection: close, x\r\nContent-Length: 0\r\n\r\n",
     b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
 )
 FRAGMENTS = (
@@ -143,7 +145,9 @@ FRAGMENTS = (
     b"garbage in between",
     b"GARBAGE",
     b"\x01\x01\x00\x01\x00\x08\x00\x00" + bytes(8),
-    b"\x00\x20\x00\x00\x04\x00path" + bytes(22),
+    b"\x00\x20\x00\x00\x04\x00PATH" + bytes(22),
+    b"X-Powered-By: PHP\r\nStatus: 502 Bad Gateway\r\n\r\n",
+    b"\x01\x06\x00\x01\x00\x0f\x00\x00status:\t 503\n\n\n",
     b"\x00",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     b"get key\r\n",
@@ -160,7 +164,7 @@ ACTIONS = st.tuples(
     st.sampled_from(STEPS_NS),
     st.integers(0, 1),
     st.sampled_from(
-        ("say",) * 12 + ("say and close", "acknowledge", "acknowledge", "close", "reset", "again", "probe")
+        ("say",) * 12 + ("say and close", "acknowledge", "acknowledge", "full", "close", "reset", "again", "probe")
     ),
     st.integers(0, 10**6),
     st.lists(st.integers(1, 90), max_size=3),
@@ -173,12 +177,12 @@ def play(isns, snaplen, actions, vocabulary, *, is_seen_from_start, in_turns):
     ends = (CLIENT, SERVER)
     now_ns, sent, fin, segments = 10**9, [0, 0], [0, 0], []
 
-    def add(side, flags, payload=b"", at=None, acked=None):
+    def add(side, flags, payload=b"", at=None, acked=None, window=1000):
         at = sent[side] if at is None else at
         acked = sent[1 - side] + fin[1 - side] if acked is None else acked
         seq = (isns[side] + (0 if flags & SYN else 1) + at) % MOD
         ack = (isns[1 - side] + 1 + acked) % MOD if flags & ACK else -1
-        segments.append(Segment(now_ns, ends[side], ends[1 - side], flags, seq, ack, payload, cap=snaplen))
+        segments.append(Segment(now_ns, ends[side], ends[1 - side], flags, seq, ack, payload, snaplen, window))
 
     if is_seen_from_start:
         add(ORIG, SYN)
@@ -214,6 +218,8 @@ def play(isns, snaplen, actions, vocabulary, *, is_seen_from_start, in_turns):
                 add(side, flags, piece, at)
         elif verb == "acknowledge":
             add(side, ACK)
+        elif verb == "full":
+            add(side, ACK, window=0)
         elif verb == "close":
             add(side, ACK | FIN)
             fin[side] = 1

@@ -19,6 +19,7 @@ from tests.engine.tcp.kernels.plain_tcp import (
     SYN,
     Event,
     Segment,
+    from_script,
     make_batch,
     track,
 )
@@ -236,6 +237,13 @@ def test_without_the_originators_bare_acknowledgements_the_rest_is_the_same(segm
     left_out = [e for e in every if e not in set(fewer)]
     assert all(e.kind == "SEGMENT" and e.dir == 0 and e.length == 0 for e in left_out)
     assert all(segments[e.frame].flags == ACK and not segments[e.frame].payload for e in left_out)
+    assert all(segments[e.frame].window for e in left_out)
+
+
+def test_the_originators_window_of_zero_is_told_and_its_end():
+    script = "+0 > S\n+0 < S.\n+0 > .\n+1 > . win 0\n+1 > . win 0\n+1 > .\n+1 > ."
+    events, _, _ = run(from_script(script), all_segments=False)
+    assert [e.frame for e in events if e.kind == "SEGMENT"] == [0, 1, 3, 4, 5]
 
 
 @given(TALKS)
