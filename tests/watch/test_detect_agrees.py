@@ -1,5 +1,8 @@
 """The detector and the full analysis decide alike what a loss is."""
 
+from dataclasses import replace
+from itertools import chain
+
 import numpy as np
 import pytest
 
@@ -12,7 +15,7 @@ from pcapdiag.base.tables import ByteStore, RowStore, Table
 from pcapdiag.engine.http.framer import Framer
 from pcapdiag.engine.tcp.tracker import Tracker
 from pcapdiag.watch.detect import Detector
-from tests.engine.tcp.kernels.plain_tcp import from_script, make_batch
+from tests.engine.tcp.kernels.plain_tcp import SERVER, from_script, make_batch
 
 OPEN = "+0 > S\n+0.02 < S.\n+0.0001 > .\n"
 GET = '"GET /a HTTP/1.1\\r\\nHost: h\\r\\n\\r\\n"'
@@ -28,7 +31,7 @@ def n_lost(script):
     exchanges, keys, texts = RowStore(EXCHANGES), RowStore(KEY_SEGMENTS), ByteStore()
     tracker, framer = Tracker(), Framer(exchanges, keys, texts)
     rows = []
-    for tracked in (*tracker.update(make_batch(from_script(script))), *tracker.finish()):
+    for tracked in chain(tracker.update(make_batch(from_script(script))), tracker.finish()):
         framer.update(tracked)
         rows.append(tracked.conn_rows.copy())
     connections = Table(CONNECTIONS, np.sort(np.concatenate(rows), order="conn"))
@@ -68,3 +71,30 @@ def n_seen(script):
 )
 def test_what_is_lost_is_seen_and_nothing_else(script, n):
     assert (n_lost(script), n_seen(script)) == (n, n)
+
+
+TLS = '+0 > P. "\\x16\\x03\\x03\\x00\\x05hello"\n+0.01 < P. "\\x16\\x03\\x03\\x00\\x05hello"\n'
+TURN = '"\\x17\\x03\\x03\\x00\\x30' + "d" * 48 + '"'
+ASKED = OPEN + TLS + f"+0.01 > P. {TURN}\n+0.01 < P. {TURN}\n+1 > P. {TURN}\n"
+
+
+@pytest.mark.parametrize(("wait", "n"), [("+0.001 > F.\n+0.02 < F.", 0), ("+3 > F.\n+0.02 < F.", 1)])
+@pytest.mark.parametrize("after", ["", REUSED])
+def test_last_bytes_inside_tls_say_goodbye_to_both(wait, n, after):
+    assert (n_lost(f"{ASKED}{wait}\n{after}"), n_seen(f"{ASKED}{wait}\n{after}")) == (n, n)
+
+
+@pytest.mark.parametrize(("changes", "n"), [({}, 1), ({"later_ns": 20_000_000}, 2), ({"isn": 1}, 2)])
+def test_a_failure_that_two_interfaces_saw_is_told_once(changes, n):
+    own = [_moved(s, isn=1 << 20) for s in from_script(OPEN + f"+0 > P. {GET}\n+1 < R.")]
+    other = [_moved(s, server=(0, 0xFFFF0A4D0202, 8000), **({"later_ns": 20_000} | changes)) for s in own]
+    detector = Detector(NO_INPUTS)
+    seen = detector.update(make_batch(sorted([*own, *other], key=lambda s: s.ts_ns)))
+    assert len(seen) + len(detector.look()) == n
+
+
+def _moved(segment, *, isn=0, later_ns=0, server=SERVER):
+    """Return a segment with other numbers, at a later time, as another interface sees it."""
+    src, dst = (server if end == SERVER else end for end in (segment.src, segment.dst))
+    ack = segment.ack + isn if segment.ack >= 0 else -1
+    return replace(segment, ts_ns=segment.ts_ns + later_ns, src=src, dst=dst, seq=segment.seq + isn, ack=ack)
