@@ -35,6 +35,8 @@ _WHAT = {
     507: "no room left",
 }
 
+_WITH_STATUS = (Protocol.HTTP1, Protocol.FASTCGI, Protocol.UWSGI)
+
 
 class UpstreamErrorResponse(Rule):
     """The upstream answered, and its answer was an error of its own (status 500 to 599).
@@ -72,7 +74,7 @@ class UpstreamErrorResponse(Rule):
     name = "upstream-error-response"
     title = "The upstream itself answered with an error"
     severity = Severity.WARNING
-    needs = ("HTTP/1 responses that can be read",)
+    needs = ("responses of HTTP/1, FastCGI or uwsgi that can be read",)
     helped_by = ("the Server field",)
     since = "0.1"
     facts = RuleFacts()
@@ -82,7 +84,7 @@ class UpstreamErrorResponse(Rule):
         for chunk in analysis.exchanges.chunks():
             if (_is_mine(analysis, chunk.rows) & (chunk["status_code"] >= 0)).any():
                 return ""
-        return "no status of a response could be read: only HTTP/1 in the clear shows it"
+        return "no status of a response could be read: only HTTP/1, FastCGI and uwsgi in the clear show it"
 
     def check(self, analysis: Analysis) -> Iterator[Finding]:
         """Yield one finding per upstream and status."""
@@ -108,10 +110,10 @@ class _Group:
 
 
 def _is_mine(analysis: Analysis, rows: Rows) -> Any:
-    """Tell which exchanges are HTTP/1 with an upstream, both halves seen, and no loss of their own."""
+    """Tell which exchanges with an upstream may state a status: both halves seen, and no loss of their own."""
     return (
         (analysis.legs[rows["conn"]] == Leg.UPSTREAM)
-        & (rows["protocol"] == Protocol.HTTP1)
+        & np.isin(rows["protocol"], _WITH_STATUS)
         & (rows["request_ts_ns"] >= 0)
         & ((rows["outcome"] == Outcome.ANSWERED) | (rows["outcome"] == Outcome.PENDING))
     )

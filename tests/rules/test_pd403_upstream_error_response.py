@@ -4,6 +4,7 @@ import pytest
 
 from pcapdiag.api.analyze import analyze
 from pcapdiag.base.findings import Severity, VerdictKind
+from tests.hellos import quoted
 from tests.rules.builders import verdict
 from tests.scenario import parse, write_capture
 
@@ -68,3 +69,19 @@ def test_a_response_that_broke_off_has_a_cause_of_its_own(tmp_path):
 def test_without_a_status_it_is_not_evaluated(tmp_path):
     script = OPEN + '+0.1 @0 > P. "\\x16\\x03\\x01\\x00\\x02ab"\n+0.01 @0 < P. "\\x16\\x03\\x03\\x00\\x02ab"\n'
     assert verdict(report(tmp_path, script), "PD403").verdict is VerdictKind.NOT_EVALUATED
+
+
+@pytest.mark.parametrize(("status", "n"), [("502 Bad Gateway", 1), ("404 Not Found", 0)])
+def test_the_status_of_a_cgi_response_counts_as_one_of_http(tmp_path, status, n):
+    def record(kind, content):
+        return bytes([1, kind, 0, 1]) + len(content).to_bytes(2, "big") + bytes(2) + content
+
+    ask = record(1, bytes([0, 1, 1, 0, 0, 0, 0, 0])) + record(4, b"") + record(5, b"")
+    page = record(6, f"Status: {status}\r\nContent-Type: text/html\r\n\r\n".encode()) + record(3, bytes(8))
+    found = errors(report(tmp_path, OPEN + f"+0.1 @0 > P. {quoted(ask)}\n+0.01 @0 < P. {quoted(page)}\n"))
+    assert [f.details["status_code"] for f in found] == [502] * n
+    block = b"".join(len(p).to_bytes(2, "little") + p for p in (b"REQUEST_METHOD", b"GET"))
+    ask = b"\0" + len(block).to_bytes(2, "little") + b"\0" + block
+    page = f"HTTP/1.1 {status}\r\n\r\n".encode()
+    found = errors(report(tmp_path, OPEN + f"+0.1 @0 > P. {quoted(ask)}\n+0.01 @0 < P. {quoted(page)}\n+0 @0 < F.\n"))
+    assert [f.details["status_code"] for f in found] == [502] * n
