@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INTO := lab-recordings
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 DEMO := captures/idle_close_race_65s
 DEMO_INPUT := $(DEMO)/proxy.pcap --error-log $(DEMO)/error.log --access-log $(DEMO)/access.log --proxy-conf $(DEMO)/nginx.conf
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-long test-lowest test-newest lint docs bench clean
+.PHONY: help demo test test-all test-long test-lab test-lowest test-newest lint docs bench race captures clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -24,6 +25,9 @@ test-all: $(VENV)/.dev ## the same and, for coverage of the kernels, without the
 
 test-long: $(VENV)/.dev ## the tests that take or wait long, beyond those of make test
 	@$(BIN)/python -m pytest -q -m long
+
+test-lab: $(VENV)/.lab ## incidents made live by real servers in network namespaces, and what is said of them; needs root
+	@$(BIN)/python -m pytest -q tests/lab
 
 test-lowest: ## what goes through other libraries, with the oldest that pyproject.toml admits
 	@$(PYTHON) tests/versions.py lowest
@@ -45,9 +49,15 @@ docs: $(VENV)/.dev ## write the generated docs anew
 bench: $(VENV)/.dev ## measure side by side with other tools; takes minutes and 8 GB in benchmarks/data
 	@$(BIN)/python benchmarks/run.py
 
+race: $(VENV)/.lab ## make an idle-close race with real servers, and print the report on it; needs root
+	@$(BIN)/python -m tests.lab.record idle_race --show
+
+captures: $(VENV)/.lab ## record the lab's incidents as cases: make captures INTO=folder SCENARIOS="idle_race ..."; needs root
+	@$(BIN)/python -m tests.lab.record --cases --into $(INTO) $(SCENARIOS)
+
 clean: ## remove everything that make made
 	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest
-	rm -rf benchmarks/data build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf benchmarks/data lab-recordings build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	rm -f .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -68,4 +78,9 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/.pip
 $(VENV)/.dev: pyproject.toml | $(VENV)/.demo
 	@echo "Installing what tests and checks need into $(VENV) ..." >&2
 	@$(PIP) install --editable . --group test --group lint
+	@touch $@
+
+$(VENV)/.lab: pyproject.toml | $(VENV)/.dev
+	@echo "Installing the servers of the lab into $(VENV) ..." >&2
+	@$(PIP) install --editable . --group lab
 	@touch $@

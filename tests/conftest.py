@@ -30,8 +30,8 @@ NO_JIT = os.environ.get("NUMBA_DISABLE_JIT") == "1"
 CHECKS_BOUNDS = os.environ.get("NUMBA_BOUNDSCHECK") == "1"
 # What no kernel runs through, and processes of their own: how kernels run makes no difference to them.
 ONCE = (
-    *("benchmarks/", "browser/", "cli/", "deploy/", "hostile/", "nightly/", "privacy/", "proxy/", "report/", "rules/"),
-    *("ticket/attach/", "ticket/notify/", "watch/"),
+    *("benchmarks/", "browser/", "cli/", "deploy/", "hostile/", "lab/", "nightly/", "privacy/", "proxy/", "report/"),
+    *("rules/", "ticket/attach/", "ticket/notify/", "watch/"),
 )
 ONCE_WITH = {"cli", "tshark"}
 # What runs through kernels, on bytes that nothing else here brings to them.

@@ -17,7 +17,7 @@ UNFINISHED = re.compile(r"NotImplemented[E]rror|\bTO[D]O\b|\bFIX[M]E\b|\bXX[X]\b
 MOST_LINES = 800
 # Tests of the product as a whole, and of what is beside the package.
 WHOLE_PRODUCT = {
-    *("benchmarks", "browser", "deploy", "fuzz", "hostile"),
+    *("benchmarks", "browser", "deploy", "fuzz", "hostile", "lab"),
     *("test_cases.py", "test_corpus.py", "test_docs.py", "test_golden.py", "test_house.py", "test_judged.py"),
     *(
         "test_lab.py",

@@ -1,0 +1,330 @@
+"""What the lab plays: incidents of a reverse proxy, and each remedy with its effect.
+
+A scenario's `codes` say which cause each kind of loss (`tests.lab.oracle.Lost`) is to be reported as.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tests.lab import servers
+from tests.lab.hub import Path
+from tests.lab.servers import FASTCGI, HTTP, Proxy, Upstream
+from tests.lab.stage import MOST_ROUNDS, NothingHappenedError
+
+RACE = {"race_fin": "PD101"}
+NONE: dict[str, str] = {}
+T_S = 2
+"""Idle timeout of the upstreams, short so that the lab is quick."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """An incident: who takes part, what is done, and what pcapdiag must make of it."""
+
+    title: str
+    upstreams: tuple[Upstream, ...]
+    plan: Callable
+    codes: Mapping[str, str] = field(default_factory=dict)
+    """Kind of loss: code. Empty where nothing is lost: a remedy at work, or a near miss."""
+    beside: frozenset[str] = frozenset()
+    """Other codes that must be found."""
+    may: frozenset[str] = frozenset()
+    """Codes that may be found, as the moment has it."""
+    proxy: Proxy = field(default_factory=Proxy)
+    to_upstream: Path = field(default_factory=Path)
+    to_proxy: Path = field(default_factory=Path)
+    seed: int = 1
+    has_timer: bool = False
+    """Whether the upstreams were seen to close idle connections by a timer."""
+    is_judged: bool = True
+    """Whether pcapdiag reads the protocol of the upstreams."""
+
+
+def _race(stage):
+    idle_s = stage.idle_timeout_s()
+    stage.race("POST", idle_s=idle_s, wanted=2)
+    stage.race("GET", idle_s=idle_s, wanted=1)
+
+
+def _no_race_any_more(idle_s):
+    def plan(stage):
+        for _ in range(3):
+            stage.ask_after("POST", idle_s=idle_s)
+            time.sleep(0.5)
+
+    return plan
+
+
+def _cascade(stage):
+    stage.race("POST", "POST", "POST", idle_s=T_S, wanted=3, rest_s=5)
+    stage.client.ask("GET", "POST")
+    stage.client.ask("GET")
+
+
+def _worker_dies(stage):
+    for _ in range(2):
+        stage.warm(1)
+        time.sleep(0.3)
+        stage.client.ask("GET", target="/die")
+
+
+def _refused_then_started(stage):
+    stage.client.ask("GET")
+    stage.client.ask("POST")
+    machine, _ = stage.upstreams[0]
+    stage.start(0, servers.nginx(keepalive_s=30))
+    stage.note("server started", machine=machine.name)
+    stage.client.ask("GET")
+
+
+def _firewall_forgets(*, with_reset, rest_s=0.5):
+    def plan(stage):
+        for _ in range(2):
+            stage.warm(2)
+            time.sleep(rest_s)
+            stage.hub.forget(with_reset=with_reset)
+            stage.note("connections forgotten")
+            stage.client.ask("POST", "POST")
+
+    return plan
+
+
+def _reload(*, stagger_s):
+    return lambda stage: stage.reload(wanted=2, stagger_s=stagger_s)
+
+
+def _tls(stage):
+    for method in ("GET", "POST", "GET"):
+        stage.client.ask(method)
+
+
+def _uploads(target, *, is_answer_lost):
+    def plan(stage):
+        for _ in range(3):
+            if is_answer_lost:
+                stage.hub.lose_one(b"HTTP/1.1 413")
+            stage.client.ask("POST", target=target, body=bytes(100_000))
+
+    return plan
+
+
+def _healthy(stage):
+    for _ in range(8):
+        stage.client.ask("GET", "POST", "GET")
+        time.sleep(0.1)
+
+
+def _goaway(*, wanted):
+    def plan(stage):
+        for _ in range(MOST_ROUNDS):
+            # One after the other for longer than a connection may live: some are on their way when it ends.
+            stage.ask_grpc(15)
+            if stage.lost_tries() >= wanted:
+                return
+        raise NothingHappenedError
+
+    return plan
+
+
+SHORTER = Proxy(keepalive_timeout="1s")
+TLS = HTTP.replace("http://", "https://")
+THREE = tuple(servers.nginx(keepalive_s=T_S) for _ in range(3))
+GET_AGAIN = Proxy(more="proxy_next_upstream error timeout non_idempotent;")
+GRPC = Proxy(location="grpc_pass grpc://be;", listen="http2")
+PATIENT = "proxy_read_timeout 2s;"
+
+SCENARIOS: dict[str, Scenario] = {
+    "idle_race": Scenario(
+        "Idle-close race, recorded live",
+        (servers.nginx(keepalive_s=T_S),),
+        _race,
+        RACE,
+        beside=frozenset({"PD901"}),
+        has_timer=True,
+    ),
+    "idle_race_fixed": Scenario(
+        "The proxy gives up idle connections first",
+        (servers.nginx(keepalive_s=T_S),),
+        _no_race_any_more(T_S),
+        proxy=SHORTER,
+    ),
+    "idle_race_on_a_bad_path": Scenario(
+        "Idle-close race on a path that shakes, loses and reorders",
+        (servers.nginx(keepalive_s=T_S),),
+        _race,
+        {**RACE, "rst_no_fin": "PD101"},
+        may=frozenset({"PD501", "PD901"}),
+        to_upstream=Path(jitter_s=0.02, loss=0.08, reorder=0.15),
+        to_proxy=Path(jitter_s=0.02, loss=0.08, reorder=0.15),
+        has_timer=True,
+    ),
+    "cascade": Scenario(
+        "Three races at once leave no live upstream",
+        THREE,
+        _cascade,
+        RACE,
+        beside=frozenset({"PD601"}),
+        proxy=Proxy(server="max_fails=1 fail_timeout=5s"),
+        has_timer=True,
+    ),
+    "cascade_without_max_fails": Scenario(
+        "max_fails=0 ends the cascade and leaves the race",
+        THREE,
+        _cascade,
+        RACE,
+        proxy=Proxy(server="max_fails=0"),
+        has_timer=True,
+    ),
+    "gunicorn_race": Scenario(
+        "gunicorn keeps idle connections for two seconds, the proxy for sixty",
+        (servers.gunicorn(keepalive_s=T_S),),
+        _race,
+        RACE,
+        beside=frozenset({"PD901"}),
+        has_timer=True,
+    ),
+    "gunicorn_fixed": Scenario(
+        "gunicorn keeps idle connections for longer than the proxy",
+        (servers.gunicorn(keepalive_s=5),),
+        _no_race_any_more(5),
+        proxy=Proxy(keepalive_timeout="3s"),
+    ),
+    "node_race": Scenario(
+        "Idle-close race with Node.js",
+        (servers.node(keepalive_ms=T_S * 1000),),
+        _race,
+        RACE,
+        beside=frozenset({"PD901"}),
+        has_timer=True,
+    ),
+    "lighttpd_race": Scenario(
+        "Idle-close race with lighttpd",
+        (servers.lighttpd(keepalive_s=T_S),),
+        _race,
+        {**RACE, "acked_then_fin": "PD103", "acked_then_rst": "PD103"},
+        may=frozenset({"PD901"}),
+        has_timer=True,
+    ),
+    "haproxy_race": Scenario(
+        "Idle-close race with HAProxy",
+        (servers.haproxy(keepalive_s=T_S),),
+        _race,
+        RACE,
+        beside=frozenset({"PD901"}),
+        has_timer=True,
+    ),
+    "upstream_reload": Scenario(
+        "A reload of the upstream while requests are on their way",
+        (servers.nginx(keepalive_s=30),),
+        _reload(stagger_s=0.4),
+        RACE,
+        beside=frozenset({"PD108"}),
+    ),
+    "upstream_reload_at_one_age": Scenario(
+        "A reload of the upstream whose idle connections all have the same age",
+        (servers.nginx(keepalive_s=30),),
+        _reload(stagger_s=0),
+        RACE,
+        may=frozenset({"PD108"}),
+    ),
+    "upstream_reload_retried": Scenario(
+        "The same with retries for POST: no client notices",
+        (servers.nginx(keepalive_s=30),),
+        _reload(stagger_s=0.4),
+        RACE,
+        beside=frozenset({"PD108", "PD901"}),
+        proxy=GET_AGAIN,
+    ),
+    "silent_drop": Scenario(
+        "A firewall forgot the connections and says nothing",
+        (servers.nginx(keepalive_s=30),),
+        _firewall_forgets(with_reset=False),
+        {"never_acked": "PD104"},
+        proxy=Proxy(more=PATIENT),
+    ),
+    "silent_drop_fixed": Scenario(
+        "The proxy gives up idle connections before the firewall does",
+        (servers.nginx(keepalive_s=30),),
+        _firewall_forgets(with_reset=False, rest_s=1.5),
+        proxy=Proxy(keepalive_timeout="1s", more=PATIENT),
+    ),
+    "middlebox_reset": Scenario(
+        "A firewall forgot the connections and resets them",
+        (servers.nginx(keepalive_s=30),),
+        _firewall_forgets(with_reset=True),
+        {"rst_no_fin": "PD105"},
+    ),
+    "worker_killed": Scenario(
+        "Workers of gunicorn are killed with the request in hand",
+        (servers.gunicorn(keepalive_s=30),),
+        _worker_dies,
+        {"acked_then_fin": "PD201", "acked_then_rst": "PD202"},
+    ),
+    "php_child_killed": Scenario(
+        "Children of php-fpm are killed with the request in hand",
+        (servers.php_fpm(),),
+        _worker_dies,
+        {"acked_then_fin": "PD201", "acked_then_rst": "PD202"},
+        proxy=Proxy(location=FASTCGI),
+    ),
+    "refused": Scenario(
+        "Nothing listens, then something does",
+        (servers.nothing(),),
+        _refused_then_started,
+        {"syn_rst": "PD301"},
+    ),
+    "tls_mismatch": Scenario(
+        "Proxy and upstream have no version of TLS in common",
+        (servers.nginx(keepalive_s=30, listen="ssl", more=servers.tls("TLSv1.3")),),
+        _tls,
+        {"tls_failed": "PD304"},
+        proxy=Proxy(location=TLS, more="proxy_ssl_protocols TLSv1.2;"),
+    ),
+    "tls_fixed": Scenario(
+        "Proxy and upstream speak TLS 1.3",
+        (servers.nginx(keepalive_s=30, listen="ssl", more=servers.tls("TLSv1.3")),),
+        _tls,
+        proxy=Proxy(location=TLS, more="proxy_ssl_protocols TLSv1.3;"),
+    ),
+    "early_413": Scenario(
+        "The upstream answers 413 to uploads and closes without reading them",
+        (servers.node(keepalive_ms=30_000),),
+        _uploads("/upload", is_answer_lost=False),
+        may=frozenset({"PD207"}),
+    ),
+    "early_413_lost": Scenario(
+        "A 413 is lost on the way, and the reset behind it makes the loss final",
+        (servers.node(keepalive_ms=30_000),),
+        _uploads("/upload", is_answer_lost=True),
+        dict.fromkeys(("acked_then_fin", "acked_then_rst", "race_fin", "rst_no_fin"), "PD207"),
+    ),
+    "early_413_lost_fixed": Scenario(
+        "A 413 is lost on the way, and sent again, for the upstream read the upload",
+        (servers.node(keepalive_ms=30_000),),
+        _uploads("/upload-read", is_answer_lost=True),
+        may=frozenset({"PD501"}),
+    ),
+    "bad_path": Scenario(
+        "A path that shakes, loses and reorders, and costs no request",
+        (servers.nginx(keepalive_s=30),),
+        _healthy,
+        may=frozenset({"PD501"}),
+        to_upstream=Path(jitter_s=0.02, loss=0.06, reorder=0.15),
+        to_proxy=Path(jitter_s=0.02, loss=0.06, reorder=0.15),
+    ),
+    "grpc_goaway": Scenario(
+        "A gRPC server says GOAWAY and closes while calls are on their way",
+        (servers.grpcio(max_age_ms=700, grace_ms=1),),
+        _goaway(wanted=1),
+        proxy=GRPC,
+        is_judged=False,
+    ),
+    "grpc_goaway_fixed": Scenario(
+        "A gRPC server says GOAWAY and waits for the calls that are on their way",
+        (servers.grpcio(max_age_ms=700, grace_ms=2000),),
+        _goaway(wanted=0),
+        proxy=GRPC,
+        is_judged=False,
+    ),
+}

@@ -1,0 +1,137 @@
+"""Where a scenario is played: the proxy, its upstreams, the client and the hub, with what a plan does to them.
+
+Plans are timed by what the hub saw, and repeat what did not come about, a bounded number of times: whether a request
+was lost is read from the proxy's access log, not from the clock.
+"""
+
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.lab.client import Client
+from tests.lab.hub import FIN, Hub
+from tests.lab.network import Machine
+from tests.lab.oracle import read_access_log
+from tests.lab.servers import Upstream
+from tests.waiting import wait_until
+
+MOST_ROUNDS = 12
+
+
+class NothingHappenedError(Exception):
+    """What the scenario is about did not come about in as many rounds as are granted."""
+
+
+@dataclass
+class Stage:
+    """What a plan works with."""
+
+    client: Client
+    hub: Hub
+    folder: Path
+    upstreams: list[tuple[Machine, Upstream]]
+    processes: list = field(default_factory=list)
+    """The main process of each upstream; None where nothing runs."""
+    events: list[dict] = field(default_factory=list)
+
+    def note(self, what, **more):
+        """Keep what was done beside what was recorded."""
+        self.events.append({"at_s": time.time(), "what": what, **more})
+
+    def lost_tries(self):
+        """Return how many tries the proxy lost at a peer so far, by its access log."""
+        return sum(try_.is_lost for line in read_access_log(self.folder / "access.log") for try_ in line.tries)
+
+    def warm(self, n):
+        """Ask `n` times at once, so that as many connections are pooled; return when the last answer left."""
+        answers = self.client.ask(*["GET"] * n)
+        if any(answer.is_failure for answer in answers):
+            message = f"could not warm up: {answers}"
+            raise NothingHappenedError(message)
+        return self._last_answer_s()
+
+    def _last_answer_s(self):
+        return max(s.at_s for s in self.hub.seen if s.tcp.payload and s.mac != self.hub.proxy_mac)
+
+    def idle_timeout_s(self):
+        """Return after which silence an upstream closes: from its last byte to its FIN, where both left it."""
+        self.warm(1)
+        last = max((s for s in self.hub.seen if s.tcp.payload and s.mac != self.hub.proxy_mac), key=lambda s: s.at_s)
+
+        def fin():
+            return [
+                s
+                for s in list(self.hub.seen)
+                if s.tcp.flow == last.tcp.flow and s.tcp.flags & FIN and s.at_s > last.at_s and s.mac == last.mac
+            ]
+
+        timeout_s = wait_until(fin)[0].at_s - last.at_s
+        self.note("idle timeout measured", seconds=round(timeout_s, 6))
+        # Until the proxy has seen it as well, or the next request would be the race already.
+        time.sleep(2 * self.hub.to_proxy.delay_s)
+        return timeout_s
+
+    def race(self, *methods, idle_s, wanted=1, rest_s=0.5):
+        """Ask on idle connections when the upstream is about to close them, until `wanted` tries were lost in all.
+
+        A request that leaves when the FIN does crosses it in the middle of the path: half a round trip of slack to
+        either side.
+        """
+        before = self.lost_tries()
+        for _ in range(MOST_ROUNDS):
+            at_s = self.warm(len(methods)) + idle_s
+            time.sleep(max(at_s - time.monotonic(), 0))
+            self.client.ask(*methods)
+            if self.lost_tries() - before >= wanted:
+                return
+            time.sleep(rest_s)
+        message = f"{self.lost_tries() - before} of {wanted} tries were lost"
+        raise NothingHappenedError(message)
+
+    def ask_after(self, *methods, idle_s):
+        """Do what `race` does in a round, whatever comes of it: to see what a remedy does."""
+        at_s = self.warm(len(methods)) + idle_s
+        time.sleep(max(at_s - time.monotonic(), 0))
+        return self.client.ask(*methods)
+
+    def start(self, number, upstream):
+        """Start a server on an upstream's machine."""
+        machine, _ = self.upstreams[number]
+        self.upstreams[number] = (machine, upstream)
+        self.processes.insert(number, upstream.start(machine, self.folder / machine.name))
+
+    def reload(self, *, wanted, stagger_s):
+        """Reload an nginx upstream, and ask four times at once while it is about to close its idle connections.
+
+        nginx gives its new workers 100 ms before it tells the old ones to go, so a request that leaves 100 ms after
+        the signal crosses their FINs. `stagger_s` lies between the ages of the connections.
+        """
+        before = self.lost_tries()
+        for _ in range(MOST_ROUNDS):
+            self.warm(4)
+            for n in (3, 2, 1):
+                time.sleep(stagger_s)
+                if stagger_s:
+                    self.warm(n)
+            time.sleep(0.3)
+            self.processes[0].send_signal(signal.SIGHUP)
+            self.note("upstream reloaded")
+            time.sleep(0.1)
+            self.client.ask("POST", "POST", "POST", "POST")
+            if self.lost_tries() - before >= wanted:
+                return
+            time.sleep(0.5)
+        message = f"{self.lost_tries() - before} of {wanted} tries were lost"
+        raise NothingHappenedError(message)
+
+    def ask_grpc(self, n):
+        """Call `n` times by gRPC through the proxy, one call after the other."""
+        return self.client.ask_grpc(n, self.folder)
+
+    def settle(self):
+        """Wait until nothing is on its way, or for as long as a connection that is dead may repeat itself."""
+        until_s = time.monotonic() + 3
+        wait_until(
+            lambda: time.monotonic() > until_s or time.monotonic() - max(s.at_s for s in list(self.hub.seen)) > 0.6
+        )
