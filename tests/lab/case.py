@@ -11,6 +11,9 @@ from tests.lab.oracle import Recording
 def write_case(name, scenario, folder):
     """Write case.toml and README.md; what only the lab's own tests need stays beside them."""
     recording = Recording(folder)
+    if not scenario.is_judged:
+        _write_case_of_http2(name, scenario, recording)
+        return
     codes = Counter(scenario.codes[lost.kind] for lost in recording.wire.lost)
     captures = sorted(path.name for path in folder.glob("upstream_*.pcap"))
     lines = [
@@ -29,7 +32,39 @@ def write_case(name, scenario, folder):
     for code, n in sorted(codes.items()):
         lines += _check("findings.occurrences", {"code": code}, n)
     (folder / "case.toml").write_text("\n".join(lines) + "\n")
-    (folder / "README.md").write_text(_readme(name, scenario, recording))
+    (folder / "README.md").write_text(_readme(name, scenario, recording, _look(recording)))
+
+
+def _write_case_of_http2(name, scenario, recording):
+    lost = ", ".join(sorted(set(recording.lost_tries))) or "none"
+    lines = [
+        f'title = "{scenario.title}"',
+        'captures = ["proxy.pcap"]',
+        'also_found = ["PD902"]',
+        'near_miss = ["PD101", "PD104", "PD201", "PD999"]',
+        "",
+        "[logs]",
+        'error-log = "error.log"',
+        'access-log = "access.log"',
+        'proxy-conf = "nginx.conf"',
+        *_check("totals", {"unanswered": 0}, 1),
+        *_check("verdicts", {"code": "PD101", "verdict": "not_evaluated"}, 1),
+        *_check("verdicts", {"code": "PD202", "verdict": "not_evaluated"}, 1),
+    ]
+    (recording.folder / "case.toml").write_text("\n".join(lines) + "\n")
+    look = (
+        "The streams are inside HTTP/2, which is not judged: nothing may be claimed of them. Lost are, by the access\n"
+        f"log and the client's record (`client.jsonl`): {lost}."
+    )
+    (recording.folder / "README.md").write_text(_readme(name, scenario, recording, look))
+
+
+def _look(recording):
+    lost = [
+        f"- frame {lost.frame}: {lost.kind}" + (f", ended by frame {lost.closing_frame}" if lost.closing_frame else "")
+        for lost in recording.wire.lost
+    ]
+    return "\n".join(lost) or "Nothing is lost: the report must stay silent."
 
 
 def _check(where, match, count):
@@ -37,17 +72,12 @@ def _check(where, match, count):
     return ["", "[[check]]", f'in = "{where}"', f"match = {{ {wanted} }}", f"count = {count}"]
 
 
-def _readme(name, scenario, recording):
+def _readme(name, scenario, recording, look):
     version = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr.split("/")[-1].strip()
     began_s = min(answer["sent_s"] for answer in recording.client.values())
     day = dt.datetime.fromtimestamp(began_s, dt.UTC).date()
     statuses = Counter(answer["status"] for answer in recording.client.values())
     got = ", ".join(f"{n} x {status}" for status, n in sorted(statuses.items()))
-    lost = [
-        f"- frame {lost.frame}: {lost.kind}" + (f", ended by frame {lost.closing_frame}" if lost.closing_frame else "")
-        for lost in recording.wire.lost
-    ]
-    look = "\n".join(lost) or "Nothing is lost: the report must stay silent."
     upstreams = ", ".join(sorted({upstream.name for upstream in scenario.upstreams}))
     return f"""# {scenario.title}
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tests.waiting import HANG_S
 
 _ACCESS = re.compile(
-    r'[\d.]+ (?P<conn>\d+) \d+ "(?P<addr>[^"]*)" "(?P<status>[^"]*)" "[^"]*" "[^"]*" "[^"]*" '
+    r'(?P<msec>[\d.]+) (?P<conn>\d+) \d+ "(?P<addr>[^"]*)" "(?P<status>[^"]*)" "[^"]*" "[^"]*" "[^"]*" '
     r"(?P<id>\S+) (?P<final>\d+) "
 )
 _ERROR = re.compile(r"\S+ \S+ \[(?P<level>\w+)\] \d+#\d+: (?:\*(?P<conn>\d+) )?(?P<message>.*)")
@@ -33,10 +33,21 @@ class Try(NamedTuple):
 class AccessLine(NamedTuple):
     """One request of a client, by the access log."""
 
+    at_s: float
     log_conn: int
     request_id: str
     status: int
     tries: list[Try]
+
+    @property
+    def is_failure(self):
+        """Whether the client got an error of the proxy."""
+        return self.status >= 500
+
+    @property
+    def is_saved(self):
+        """Whether a retry hid a lost try from the client."""
+        return not self.is_failure and any(try_.is_lost for try_ in self.tries)
 
 
 def read_access_log(path):
@@ -46,7 +57,7 @@ def read_access_log(path):
         match = _ACCESS.match(text)
         assert match, text
         tries = [Try(*pair) for pair in zip(match["addr"].split(", "), match["status"].split(", "), strict=True)]
-        lines.append(AccessLine(int(match["conn"]), match["id"], int(match["final"]), tries))
+        lines.append(AccessLine(float(match["msec"]), int(match["conn"]), match["id"], int(match["final"]), tries))
     return lines
 
 

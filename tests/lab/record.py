@@ -38,7 +38,8 @@ def missing(scenario):
 
 
 def _start_capture(machine, folder, name):
-    options = ("-i", "up0", "-n", "-U", "--immediate-mode", "-s", "0", "-Z", "root", "-w", name)
+    # The kernel keeps a slot of the snap length for each frame: with this one, room for all of a recording.
+    options = ("-i", "up0", "-n", "-U", "--immediate-mode", "-s", "1600", "-B", "16384", "-Z", "root", "-w", name)
     process = machine.run("tcpdump", *options, "tcp or icmp", folder=folder, log=f"{name}.log")
 
     def is_listening():
@@ -60,11 +61,13 @@ def n_records(capture):
 
 
 def _stop_capture(hub, machine, process, capture):
-    # tcpdump is late on a busy machine; it has all when it has what the hub carried.
-    wait_until(lambda: n_records(capture) >= hub.ports[machine.mac].n_captured)
+    # tcpdump is late on a busy machine; it has all when it has what the hub carried so far.
+    n_carried = hub.ports[machine.mac].n_captured
+    wait_until(lambda: n_records(capture) >= n_carried)
     process.send_signal(signal.SIGINT)
     process.wait(HANG_S)
     machine.processes.remove(process)
+    return n_carried
 
 
 def _play(name, scenario, folder):
@@ -83,12 +86,11 @@ def _play(name, scenario, folder):
         finally:
             # What came instead of the plan is the more interesting the less was expected.
             stage.settle()
-            for capture in captures:
-                _stop_capture(hub, *capture)
-            _write_truth(name, scenario, stage)
+            n_carried = [_stop_capture(hub, *capture) for capture in captures]
+            _write_truth(name, scenario, stage, n_carried[0])
 
 
-def _write_truth(name, scenario, stage):
+def _write_truth(name, scenario, stage, n_carried):
     answers = [json.dumps(answer._asdict()) for answer in stage.client.answers]
     (stage.folder / "client.jsonl").write_text("".join(f"{line}\n" for line in answers))
     meta = {
@@ -97,7 +99,7 @@ def _write_truth(name, scenario, stage):
         "seed": scenario.seed,
         "upstreams": [upstream.name for _, upstream in stage.upstreams],
         "events": stage.events,
-        "frames_at_proxy": stage.hub.ports[stage.hub.proxy_mac].n_captured,
+        "frames_at_proxy": n_carried,
         "frames_lost": stage.hub.n_lost,
     }
     (stage.folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")

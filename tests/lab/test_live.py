@@ -72,7 +72,9 @@ def causes(report):
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_capture_holds_every_frame_that_the_hub_carried(recordings, tshark, name):
     recording = recordings(name)
-    assert len(tshark(recording.folder / "proxy.pcap", "frame.number")) == recording.meta["frames_at_proxy"]
+    # A connection that is dead may have repeated itself once more before tcpdump ended.
+    assert len(tshark(recording.folder / "proxy.pcap", "frame.number")) >= recording.meta["frames_at_proxy"]
+    assert "\n0 packets dropped by kernel" in (recording.folder / "proxy.pcap.log").read_text()
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -147,7 +149,7 @@ def test_every_log_entry_leads_to_its_request(recordings, name):
 def test_servers_took_up_what_the_cause_says_and_nothing_else(recordings, name):
     """By their own logs: what raced, or was dropped on the way, ran only where a retry brought it."""
     recording, codes = recordings(name), SCENARIOS[name].codes
-    answered = {i for i, line in recording.access.items() if line.status < 500}
+    answered = {i for i, line in recording.access.items() if not line.is_failure}
     by_code = [(codes[lost.kind], lost.request_id) for lost in recording.wire.lost]
     assert [i for code, i in by_code if code in NEVER_RAN and i in recording.served - answered] == []
     assert [i for code, i in by_code if code in RAN and i not in recording.served] == []
@@ -182,6 +184,38 @@ def test_a_timer_is_measured_where_there_is_one(recordings, name):
         assert all(min(gaps_s) - 0.001 <= value <= max(gaps_s) + 0.001 for value in measured_s), gaps_s
     else:
         assert all(value < 0 for value in measured_s)
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_what_clients_saw_is_what_they_say(recordings, name):
+    """What the proxy logged at either end, within what is known of its clock, may be counted or not."""
+    recording = recordings(name)
+    report = report_of(recording)
+    impact, lines, frames = report["impact"], list(recording.access.values()), recording.wire.frames
+    slack_s = (report["log"]["clock_offset_width_ns"] or 0) / 1e9
+    from_s, until_s = frames[0].time_s + slack_s, frames[-1].time_s - slack_s
+    for key, chosen in (
+        ("requests", lines),
+        ("failures", [line for line in lines if line.is_failure]),
+        ("hidden_by_retries", [line for line in lines if line.is_saved]),
+    ):
+        assert sum(from_s < line.at_s < until_s for line in chosen) <= impact[key] <= len(chosen), key
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="the line of a request that the capture holds is left out if it was written after the last packet",
+)
+def test_the_last_request_counts_although_its_line_comes_after_its_packets(recordings, tmp_path):
+    """Each line is written some time after the last packet of its request, in milliseconds cut off."""
+    recording = recordings("idle_race")
+    *lines, last = (recording.folder / "access.log").read_text().splitlines()
+    written_s = recording.wire.frames[-1].time_s + 0.002
+    log = tmp_path / "access.log"
+    log.write_text("\n".join([*lines, re.sub(r"^[\d.]+", f"{written_s:.3f}", last)]) + "\n")
+    report = run_report([recording.folder / "proxy.pcap"], "--access-log", str(log))
+    assert report["impact"]["requests"] == len(recording.client)
+    assert report["impact"]["hidden_by_retries"] == sum(line.is_saved for line in recording.access.values())
 
 
 @pytest.mark.parametrize("name", REMEDIES)
