@@ -24,6 +24,7 @@ BUILD = "from pcapdiag.engine.compiler.policy import load_kernels; load_kernels(
 # What calls no library, or the same calls as a test that is run: versions of libraries make no difference to it.
 SAME_WITH_ALL = (
     *("analysis", "benchmarks", "browser", "deploy", "engine/compiler", "engine/http", "engine/tcp", "fuzz", "hostile"),
+    "lab",
     *(
         "proxy/join",
         "rules",

@@ -145,7 +145,7 @@ def _foreign(analysis: Analysis, group: Group) -> GroupText:
     """Return the words of refusals that came over another number of hops than the upstream's own packets."""
     pairs = [foreign_refusal(analysis, loss) for loss in group.losses]
     of_rst, own = pairs[0]
-    attempts = count_of(len(group.losses), "connection attempt")
+    attempts = count_of(group.n_losses, "connection attempt")
     return GroupText(
         message=(
             f"{attempts} to {group.subject} met a RST that came over {count_of(hop_count(of_rst), 'hop')} (TTL"

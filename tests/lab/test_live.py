@@ -218,6 +218,18 @@ def test_the_last_request_counts_although_its_line_comes_after_its_packets(recor
     assert report["impact"]["hidden_by_retries"] == sum(line.is_saved for line in recording.access.values())
 
 
+@pytest.mark.parametrize("name", ["cascade"])
+def test_every_request_without_a_live_peer_is_in_the_chain(recordings, name):
+    recording = recordings(name)
+    (chain,) = [finding for finding in report_of(recording)["findings"] if finding["code"] == "PD601"]
+    assert chain["count"] == sum(line.has_no_peer for line, _ in recording.errors) > 0
+
+
+@pytest.mark.parametrize("name", ["refused"])
+def test_what_was_refused_is_answered_once_the_server_runs(recordings, name):
+    assert [answer["status"] for answer in recordings(name).client.values()] == [502, 502, 200]
+
+
 @pytest.mark.parametrize("name", REMEDIES)
 def test_a_remedy_takes_the_harm_away(recordings, name):
     harmed, what = REMEDIES[name]
