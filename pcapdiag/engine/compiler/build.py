@@ -17,6 +17,11 @@ from pcapdiag.engine.compiler.sources import PACKAGE
 
 _KEPT = 4  # libraries of other sources, for who goes back and forth between branches
 _MOST_PROCESSES = 4  # more than kernels that take long
+_COMPILE = """import runpy, sys
+sys.path.insert(0, sys.argv.pop(1))
+runpy.run_module("pcapdiag.engine.compiler.compile", run_name="__main__")
+"""
+"""Finds the package whatever PYTHONPATH is: that is pip's where pip builds, and leaves out what is installed."""
 _LINK = ["-shared", "-s"]
 _LINK_LINUX = ["-nostdlib", "-Wl,-z,noexecstack", "-Wl,-z,relro", "-Wl,-z,now", "-Wl,--build-id=none"]
 
@@ -65,14 +70,13 @@ def build_library(folder: Path) -> Path:
 def _compile_all(scratch: Path) -> list[Path]:
     """Compile every entry kernel into an object file."""
     processes = min(os.cpu_count() or 1, _MOST_PROCESSES)
-    path = os.pathsep.join([str(PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     # What else numba lets be chosen has no place here: the same sources make the same library.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_") or k == "NUMBA_BOUNDSCHECK"}
     # For any CPU of this kind: instructions that only newer ones have made nothing quicker.
     environment |= {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
-    environment |= {"PYTHONPATH": path, "PCAPDIAG_KERNELS": "build"}
+    environment |= {"PCAPDIAG_KERNELS": "build"}
     # -P: code of whoever wrote into the present folder is not ours to run.
-    command = [sys.executable, "-P", "-m", "pcapdiag.engine.compiler.compile", str(scratch)]
+    command = [sys.executable, "-P", "-c", _COMPILE, str(PACKAGE.parent), str(scratch)]
     nothing = subprocess.DEVNULL
     workers = [
         subprocess.Popen(command, env=environment, stdin=nothing, stdout=nothing, stderr=subprocess.PIPE, text=True)  # noqa: S603 - ourselves

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.compiler.conftest import CALL
+
 ALSO_TESTS = ("compile",)
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -52,6 +54,16 @@ def test_processes_that_build_at_once_get_along(tree):
     assert sorted(err for _, err in results) == ["", "", BUILDING]
     assert len(tree.libraries()) == 1
     assert not list(tree.folder.glob(".kernels-*"))
+
+
+def test_where_pip_builds_the_package_is_found_although_its_paths_leave_it_out(tree, tmp_path):
+    """As pip does it for the second editable install: what the first one added to the path is taken out again."""
+    site = tmp_path / "site"
+    site.mkdir()
+    leave_out = f"sys.path = [path for path in sys.path if path != {str(tree.root)!r}]"
+    (site / "sitecustomize.py").write_text(f"import sys\n{leave_out}\n")
+    program = f"import sys\nsys.path.insert(0, {str(tree.root)!r})\n{CALL}"
+    assert tree.run(program=program, PYTHONPATH=str(site)) == (0, "10 False\n", BUILDING)
 
 
 def test_without_numba_the_error_says_what_to_install(tree):
