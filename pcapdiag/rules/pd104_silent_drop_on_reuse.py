@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.far_end import ProofKind
 from pcapdiag.analysis.model import count_losses
-from pcapdiag.base.codes import Key
+from pcapdiag.base.codes import ExchangeFlag, Key
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.describe import POOL
@@ -93,6 +93,7 @@ class SilentDropOnReuse(CauseRule):
                 or upstream_closing(loss) is not None
                 or is_acknowledged(loss)
                 or is_partly_acknowledged(loss)
+                or loss.flags & ExchangeFlag.LATE_ANSWER
             ):
                 continue
             # Silence needs a witness, and time: without a known idle gap nothing says that the path ever worked.
