@@ -26,7 +26,7 @@ from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.conf.values import version_numbers
 from pcapdiag.proxy.join.arrivals import judge_arrivals
 from pcapdiag.proxy.join.clients import ClientTally
-from pcapdiag.proxy.join.join import join_logs
+from pcapdiag.proxy.join.join import join_logs, without_absence
 from pcapdiag.proxy.join.places import CaptureSpan
 from pcapdiag.proxy.logs.access_log import read_access_log
 from pcapdiag.proxy.logs.error_log import container_zone_s, read_error_log
@@ -86,6 +86,8 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
         settings = replace(settings, services=ledger.services)
     if ledger is not None and analysis.early:
         ledger = _without_early(ledger, analysis)
+    if ledger is not None and any(loss.stands_for > 1 for loss in (*analysis.losses, *analysis.truncated)):
+        ledger = without_absence(ledger)
     arrivals = logs.judge_arrivals(wires)
     joined = replace(
         analysis,

@@ -140,6 +140,7 @@ def build_report(
         settings=settings_read(analysis, findings),
         far_end=None if analysis.far_end is None else build_far_end(analysis.far_end, analysis.captures),
         impact=measure_impact(analysis),
+        lists_all=list_all,
     )
     masked = tuple(Masked(*counted) for counted in redactor.counts)
     redaction = Redaction(redacted=redact, anonymized=anonymized, masked=masked)

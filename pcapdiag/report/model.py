@@ -9,6 +9,7 @@ byte for byte.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 _OF_THE_RULE = {"in_json": False}
+_MOST_ENTRIES = 10_000
 _T = TypeVar("_T")
 
 
@@ -307,12 +309,22 @@ class LogFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class EntryCount:
+    """How many log entries of one kind, about one upstream and with one verdict, are not listed one by one."""
+
+    kind: str
+    upstream: str
+    verdict: EntryVerdict
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class LogSummary:
     """How log entries were joined with the capture; offsets are null while no pair of entry and exchange exists.
 
     A clock is not `is_certain` if too little fits at its offset, or as much at another: then it explains nothing.
     `errors_read` counts the records of the error logs that were understood, about upstreams or not; -1 where none was
-    given.
+    given. In JSON, beyond 10,000 `entries`, the counts in `entries_left_out` stand for the rest.
     """
 
     clock_offset_ns: int | None = None
@@ -324,6 +336,16 @@ class LogSummary:
     entries: tuple[LogEntryDetail, ...] = ()
     failures: tuple[LogFailure, ...] = ()
     errors_read: int = -1
+    entries_left_out: tuple[EntryCount, ...] = ()
+
+    def shortened(self) -> LogSummary:
+        """Return the same with entries that were listed for long enough, and counts of the others."""
+        rest = self.entries[_MOST_ENTRIES:]
+        if not rest:
+            return self
+        counts = Counter((e.kind, e.upstream.rpartition("://")[2].partition("/")[0], e.verdict) for e in rest)
+        left_out = tuple(EntryCount(*key, n) for key, n in counts.most_common())
+        return dataclasses.replace(self, entries=self.entries[:_MOST_ENTRIES], entries_left_out=left_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,10 +490,12 @@ class Report:
     impact: Impact = Impact()
     has_proxy: bool = True
     incidents: tuple[Incident, ...] = ()
+    lists_all: bool = field(default=False, metadata=_OF_THE_RULE)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON-ready dicts and lists, absolute times in ISO 8601 beside their nanoseconds."""
-        plain: dict[str, Any] = to_plain(self)
+        report = self if self.lists_all else dataclasses.replace(self, log=self.log.shortened())
+        plain: dict[str, Any] = to_plain(report)
         return plain
 
 

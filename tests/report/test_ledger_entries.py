@@ -1,5 +1,7 @@
 """What a report says of the logs: the ledger in sentences, and which lines tell of which request."""
 
+from dataclasses import replace
+
 import pytest
 
 from pcapdiag.base.findings import Role, Verdict, VerdictKind
@@ -7,6 +9,7 @@ from pcapdiag.privacy.redact import Redactor
 from pcapdiag.proxy.join.join import join_logs
 from pcapdiag.proxy.join.ledger import EntryVerdict
 from pcapdiag.proxy.logs.entries import LogKind
+from pcapdiag.report import model
 from pcapdiag.report.ledger import MOST_ENTRIES, build_log, entries_in_words, ledger_lines, lines_by_try
 from pcapdiag.report.model import LogSummary
 from tests.proxy.join.builders import SPAN, entry, wire
@@ -111,3 +114,16 @@ def test_a_log_whose_failures_fit_here_is_the_log_of_this_proxy_whatever_else_it
     others = [entry(10 * n + 5, line=n + 50, conn=n + 50) for n in range(20)]
     text = " ".join(ledger_lines(log_of(wires, fitting + others)))
     assert ("is it the log of this proxy" in text) == is_doubted
+
+
+def test_of_very_many_entries_the_first_are_listed_and_the_others_counted(monkeypatch):
+    monkeypatch.setattr(model, "_MOST_ENTRIES", 3)
+    log = log_of([wire(500)], [entry(n, line=n + 1, conn=n) for n in range(8)])
+    short = log.shortened()
+    assert [e.line for e in short.entries] == [1, 2, 3]
+    assert sum(c.count for c in short.entries_left_out) == 5
+    assert {(c.kind, c.upstream) for c in short.entries_left_out} == {("premature_close", "10.1.1.1:80")}
+    report = replace(builders.report(), lists_all=True)
+    assert replace(report, log=log).to_json()["log"]["entries_left_out"] == []
+    assert len(replace(report, log=log).to_json()["log"]["entries"]) == 8
+    assert len(replace(report, log=log, lists_all=False).to_json()["log"]["entries"]) == 3

@@ -54,6 +54,10 @@ _BEFORE = "it was logged before the capture began"
 _AFTER = "it was logged after the capture ended"
 _SENT_BEFORE = "no try fits it, and it may have begun before the capture did"
 _LAST_SECOND = "the capture ended in the second in which it was logged"
+_NO_OFFSET = "no failed try of the capture fits it at any clock offset"
+_NO_TRY = "no failed try at this peer fits kind and time"
+_NO_TRY_FITS = frozenset({ID_MISSING, _NO_OFFSET, _NO_TRY})
+_NOT_ALL = "very many tries failed, and only some of them were held against the log (--all takes all)"
 _ELSEWHERE = frozenset({_BEFORE, _AFTER, _SENT_BEFORE, _LAST_SECOND})
 
 
@@ -249,7 +253,7 @@ class _Judge:
         if peer not in self._span.peers:
             return EntryVerdict.NOT_CAPTURED, f"the capture holds no packet of {peer or 'its upstream'}"
         if self._clock is None:
-            return EntryVerdict.NOT_CAPTURED, "no failed try of the capture fits it at any clock offset"
+            return EntryVerdict.NOT_CAPTURED, _NO_OFFSET
         at = entry.ts_s * NS_PER_S - self._clock.total_ns
         half = self._clock.width_ns // 2
         if at + NS_PER_S + half < self._span.first_ns:
@@ -263,7 +267,7 @@ class _Judge:
             return EntryVerdict.NOT_CAPTURED, _LAST_SECOND
         if self._ids.is_missing(number):
             return EntryVerdict.NOT_CAPTURED, ID_MISSING
-        return EntryVerdict.UNDETERMINED, "no failed try at this peer fits kind and time"
+        return EntryVerdict.UNDETERMINED, _NO_TRY
 
     def tries(self, joined: Collection[JoinedEntry]) -> tuple[JoinedTry, ...]:
         told: dict[tuple[int, int], list[ErrorEntry]] = {}
@@ -301,6 +305,32 @@ class _Judge:
         if at < (stamps[0] - 1) * NS_PER_S or at > (stamps[-1] + 2) * NS_PER_S:
             return WireVerdict.OUTSIDE_LOG
         return WireVerdict.NOT_IN_LOG
+
+
+def without_absence(ledger: Ledger) -> Ledger:
+    """Return a ledger that calls nothing absent because no try fits it: not all tries were held against the log.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Joined with some of very many failures.
+
+    Returns
+    -------
+    Ledger
+        What was logged outside the capture, or about other upstreams, stays so.
+    """
+    return replace(
+        ledger,
+        entries=tuple(
+            replace(j, verdict=EntryVerdict.UNDETERMINED, reason=_NOT_ALL) if j.reason in _NO_TRY_FITS else j
+            for j in ledger.entries
+        ),
+        tries=tuple(
+            replace(t, verdict=WireVerdict.UNDETERMINED) if t.verdict is WireVerdict.NOT_IN_LOG else t
+            for t in ledger.tries
+        ),
+    )
 
 
 def _retries(pairing: Pairing, links: AccessLinks, access_tries: Sequence[AccessTry]) -> Iterable[Retry]:

@@ -322,3 +322,23 @@ def test_of_too_many_access_lines_those_of_the_error_log_s_connections_stay(monk
     lines = [access(600, (PEER, 502, 100), conn=n, status=502) for n in (90, 91, 7)]
     kept, n_left_out = access_log.keep_accesses(lines, {7})
     assert ([line.log_conn for line in kept], n_left_out) == ([7, 90], 1)
+
+
+def test_where_some_of_very_many_failures_are_joined_nothing_is_called_absent():
+    wires = [wire(500), wire(4000, conn=5, peer=OTHER)]
+    logged = [entry(-400, line=1), entry(0, line=2), entry(9, line=3, conn=1), entry(9, line=4, peer="10.9.9.9:1")]
+    whole = join_logs(wires, SPAN, logged)
+    some = join.without_absence(whole)
+    assert whole.entries[2].reason == "no failed try at this peer fits kind and time"
+    assert some.entries[2].verdict is EntryVerdict.UNDETERMINED
+    assert "only some of them" in some.entries[2].reason
+    # What is explained stays so, and what is outside the capture, or about an upstream that is not in it.
+    kept = [0, 1, 3]
+    assert [verdicts(whole)[n] for n in kept] == [
+        EntryVerdict.NOT_CAPTURED,
+        EntryVerdict.EXPLAINED,
+        EntryVerdict.NOT_CAPTURED,
+    ]
+    assert [some.entries[n] for n in kept] == [whole.entries[n] for n in kept]
+    assert [t.verdict for t in whole.tries] == [WireVerdict.LOGGED, WireVerdict.NOT_IN_LOG]
+    assert [t.verdict for t in some.tries] == [WireVerdict.LOGGED, WireVerdict.UNDETERMINED]
