@@ -15,10 +15,11 @@ import numpy as np
 from pcapdiag.analysis.model import Analysis
 from pcapdiag.base.findings import RuleFacts
 from pcapdiag.base.tables import ByteStore, Table
+from pcapdiag.base.walk import map_texts
 from pcapdiag.engine.tcp.uid import connection_uid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from pcapdiag.analysis.model import Loss
     from pcapdiag.base.findings import Finding
@@ -136,23 +137,7 @@ def disguise(value: _T, anonymizer: Anonymizer) -> _T:
     def other(text: str, field: str) -> str:
         return anonymizer.text(text, guess=False) if field in _OUR_PROSE else remembered(text)
 
-    mapped: _T = _mapped(value, other)
-    return mapped
-
-
-def _mapped(value: Any, other: Callable[[str, str], str], field: str = "") -> Any:
-    if isinstance(value, str):
-        return other(value, field) if type(value) is str else value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type | RuleFacts):
-        fields = {f.name: _mapped(getattr(value, f.name), other, f.name) for f in dataclasses.fields(value) if f.init}
-        return type(value)(**fields)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(_mapped(item, other) for item in value))
-    if isinstance(value, tuple | list | frozenset | set):
-        return type(value)(_mapped(item, other) for item in value)
-    if isinstance(value, dict):
-        return {_mapped(key, other): _mapped(item, other) for key, item in value.items()}
-    return value
+    return map_texts(value, other, leave=(RuleFacts,))
 
 
 def _other_connections(connections: Table, anonymizer: Anonymizer) -> Table:

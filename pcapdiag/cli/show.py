@@ -90,7 +90,7 @@ def show(
         from pcapdiag.engine.capture.series import group_captures  # noqa: PLC0415 - help must not wait for the engine
 
         grouped = group_captures(list(captures))
-        chunks = _frames(grouped, meter) if table == "frames" else _tables(table, grouped, inputs, meter)
+        chunks = _frames(grouped, inputs, meter) if table == "frames" else _tables(table, grouped, inputs, meter)
         _write(chunks, table, format_, file, where, limit)
 
 
@@ -109,17 +109,18 @@ def _write(
     writer.close()
 
 
-def _frames(captures: list[Capture], meter: ProgressMeter) -> Iterator[pd.DataFrame]:
+def _frames(captures: list[Capture], inputs: Inputs, meter: ProgressMeter) -> Iterator[pd.DataFrame]:
     from pcapdiag.engine.capture.reader import read_batches  # noqa: PLC0415
     from pcapdiag.report.frame_numbers import FrameNumbers  # noqa: PLC0415
     from pcapdiag.report.tables import frames_frame  # noqa: PLC0415
 
     n_frames = 0
+    numbers = FrameNumbers(captures, redact=inputs.redact)
     for idx, capture in enumerate(captures):
         for batch in read_batches(capture):
             n_frames += len(batch.frames)
             meter.on_progress(batch.bytes_read, sum(f.size for f in capture.files), n_frames)
-            yield frames_frame(batch.frames, idx, FrameNumbers(captures))
+            yield frames_frame(batch.frames, idx, numbers)
 
 
 def _tables(table: str, captures: list[Capture], inputs: Inputs, meter: ProgressMeter) -> Iterator[pd.DataFrame]:

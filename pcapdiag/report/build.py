@@ -1,4 +1,4 @@
-"""From `Analysis`, findings and verdicts to `Report`: here frames become 1-based and targets are redacted."""
+"""From `Analysis`, findings and verdicts to `Report`: here frames become 1-based and every text is redacted."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def build_report(
         Plain data, ready for any renderer.
     """
     redactor = Redactor(active=redact)
-    builder = _Builder(analysis, redactor)
+    builder = _Builder(analysis)
     findings, verdicts = tuple(findings), tuple(verdicts)
     if not analysis.has_proxy:
         findings = plain_findings(findings)
@@ -142,6 +142,7 @@ def build_report(
         impact=measure_impact(analysis),
         lists_all=list_all,
     )
+    report = redactor.everything(report)
     masked = tuple(Masked(*counted) for counted in redactor.counts)
     redaction = Redaction(redacted=redact, anonymized=anonymized, masked=masked)
     report = dataclasses.replace(report, redaction=redaction, incidents=find_incidents(report.findings))
@@ -195,14 +196,13 @@ def with_identifier(report: Report) -> Report:
 
 
 class _Builder:
-    def __init__(self, analysis: Analysis, redactor: Redactor) -> None:
+    def __init__(self, analysis: Analysis) -> None:
         self._analysis = analysis
         self._locator = FrameLocator(analysis.captures)
         far_end = analysis.far_end
         self.far_captures = far_end.captures if far_end is not None else ()
         self._far_locator = FrameLocator(self.far_captures)
         self._proofs = far_end.proofs if far_end is not None else {}
-        self._redactor = redactor
         self._capture_idx = analysis.connections["capture_idx"]
         self._log_lines = lines_by_try(analysis.log)
         self._failures = {(loss.connection.conn, loss.depth) for loss in (*analysis.losses, *analysis.truncated)}
@@ -244,12 +244,12 @@ class _Builder:
         def locate(conn: int, frame: int) -> tuple[str, int]:
             return self._locator.locate(int(self._capture_idx[conn]), frame)
 
-        return build_log(self._analysis.log, findings, verdicts, locate, self._redactor)
+        return build_log(self._analysis.log, findings, verdicts, locate)
 
     def note(self, capture_idx: int, note: Note, locator: FrameLocator | None = None) -> ReportNote:
         locator = locator or self._locator
         path, frame = ("", -1) if note.frame < 0 else locator.locate(capture_idx, note.frame)
-        return ReportNote(note.code, self._redactor.text(note.text), frame, note.offset, path or note.file)
+        return ReportNote(note.code, note.text, frame, note.offset, path or note.file)
 
     def finding(self, finding: Finding, shown: Finding) -> FindingDetail:
         """Return a finding with the occurrences of `shown`."""
@@ -277,18 +277,15 @@ class _Builder:
             occurrence,
             capture=capture,
             request_frame=request_frame,
-            target=self._redactor.target(occurrence.target),
-            host=self._redactor.host(occurrence.host),
             closing_frame=closing_frame,
             closing_capture=closing_capture,
             display_filter=_display_filter(capture, request_frame, evidence),
             log_lines=(
                 *self._log_lines.get((occurrence.conn, occurrence.depth), ()),
-                *map(self._redactor.text, occurrence.log_lines),
+                *occurrence.log_lines,
             ),
             evidence=(*evidence, *far),
             far_end=build_proof(proof),
-            upstream_log=self._redactor.text(occurrence.upstream_log),
         )
 
     def _evidence(self, capture_idx: int, evidence: Evidence) -> EvidenceFrame:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcapdiag.privacy.escape import storable
+from pcapdiag.privacy.redact import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,10 +25,13 @@ class FrameNumbers:
     ----------
     captures : sequence of Capture
         The captures of the run, each with its files in order.
+    redact : bool
+        Whether what looks like a secret in the names of files is masked.
     """
 
-    def __init__(self, captures: Sequence[Capture]) -> None:
-        self._paths = [np.array([storable(f.path) for f in c.files], dtype=object) for c in captures]
+    def __init__(self, captures: Sequence[Capture], *, redact: bool = True) -> None:
+        redactor = Redactor(active=redact)
+        self._paths = [np.array([storable(redactor.text(f.path)) for f in c.files], dtype=object) for c in captures]
         self._starts = [np.array([f.first_frame for f in c.files], dtype=np.int64) for c in captures]
 
     def number(self, capture_idx: NDArray[Any], frames: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pcapdiag.base.findings import Finding, Verdict
-    from pcapdiag.privacy.redact import Redactor
     from pcapdiag.proxy.join.ledger import JoinedEntry, Ledger, WireTry
     from pcapdiag.proxy.logs.entries import ErrorEntry
 
@@ -60,7 +59,6 @@ def build_log(
     findings: Iterable[Finding],
     verdicts: Iterable[Verdict],
     locate: Callable[[int, int], tuple[str, int]],
-    redactor: Redactor,
 ) -> LogSummary:
     """Return what the report says of the logs.
 
@@ -74,8 +72,6 @@ def build_log(
         One per rule: they name the one that requests without a peer fall to, whether its findings are shown or not.
     locate : callable
         From a connection and a 0-based frame to the file and the frame's number in it.
-    redactor : Redactor
-        Masks what the log passes on of requests.
 
     Returns
     -------
@@ -95,7 +91,7 @@ def build_log(
         conflicts=clock.conflicts if clock is not None else 0,
         errors_read=ledger.errors_read,
         is_certain=clock is None or not clock.is_ambiguous,
-        entries=tuple(_entry(j, codes, no_peer, ledger.zone_s or 0, locate, redactor) for j in ledger.entries),
+        entries=tuple(_entry(j, codes, no_peer, ledger.zone_s or 0, locate) for j in ledger.entries),
         failures=tuple(
             LogFailure(
                 uid=t.wire.uid,
@@ -133,7 +129,6 @@ def _entry(
     no_peer: str,
     zone_s: int,
     locate: Callable[[int, int], tuple[str, int]],
-    redactor: Redactor,
 ) -> LogEntryDetail:
     entry, wire = joined.entry, joined.wire
     code = codes.get(wire.key, "") if wire is not None else ""
@@ -148,11 +143,11 @@ def _entry(
         pid=entry.pid,
         log_conn=entry.log_conn,
         kind=entry.kind.name.lower(),
-        message=redactor.text(entry.message),
-        request=_redacted(entry.request, entry.target, redactor),
-        upstream=_redacted(entry.upstream, entry.upstream_uri, redactor),
+        message=entry.message,
+        request=entry.request,
+        upstream=entry.upstream,
         verdict=joined.verdict,
-        reason=redactor.text(joined.reason),
+        reason=joined.reason,
         code=code,
         uid=wire.uid if wire is not None else "",
         depth=wire.depth if wire is not None else -1,
@@ -165,12 +160,6 @@ def _entry(
 
 def _frame(wire: WireTry, locate: Callable[[int, int], tuple[str, int]]) -> int:
     return locate(wire.conn, wire.request_frame)[1]
-
-
-def _redacted(text: str, target: str, redactor: Redactor) -> str:
-    """Return a text with the target within it redacted; the whole of it where it does not hold the target."""
-    before, found, after = text.partition(target) if target else (text, "", "")
-    return f"{redactor.text(before)}{redactor.target(target)}{redactor.text(after)}" if found else redactor.target(text)
 
 
 def entries_in_words(log: LogSummary, places: Sequence[str]) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from pcapdiag.base.codes import (
 from pcapdiag.base.tables import Table
 from pcapdiag.base.units import format_endpoint, format_ts_ns
 from pcapdiag.engine.tcp.uid import connection_uid
-from pcapdiag.privacy.redact import redact_target
+from pcapdiag.privacy.redact import Redactor
 from pcapdiag.report import words
 from pcapdiag.report.frame_numbers import FrameNumbers
 
@@ -56,17 +56,17 @@ class TableBuilder:
     analysis : Analysis
         All tables.
     redact : bool
-        Whether credentials and query values in targets are masked.
+        Whether credentials, query values and what else looks like a secret are masked.
     """
 
     def __init__(self, analysis: Analysis, *, redact: bool = True) -> None:
         self._analysis = analysis
-        self._redact = redact
+        self._redactor = Redactor(active=redact)
         rows = analysis.connections
         self._orig = _endpoints(rows["orig_hi"], rows["orig_lo"], rows["orig_port"])
         self._resp = _endpoints(rows["resp_hi"], rows["resp_lo"], rows["resp_port"])
         self._capture_idx = rows["capture_idx"]
-        self._frames = FrameNumbers(analysis.captures)
+        self._frames = FrameNumbers(analysis.captures, redact=redact)
 
     @cached_property
     def _uids(self) -> NDArray[Any]:
@@ -104,7 +104,7 @@ class TableBuilder:
             "n_exchanges": rows["n_exchanges"],
             "n_unanswered": rows["n_unanswered"],
             **{name: rows[name] for name in _CONNECTION_NUMBERS},
-            "server": self._texts(rows["server_offset"], rows["server_len"]),
+            "server": self._servers(rows["server_offset"], rows["server_len"]),
             "capture": file,
         }
         return pd.DataFrame(data)
@@ -207,16 +207,17 @@ class TableBuilder:
         read = self._analysis.texts.read
         for offset, target_len, host_len, request_id_len in zip(offsets, *lengths, strict=True):
             # One by one: where names are replaced, one is known by being all of a text.
-            target = _decode(read(offset, target_len))
-            targets.append(redact_target(target) if self._redact else target)
+            targets.append(self._redactor.target(_decode(read(offset, target_len))))
             host_offset = offset + target_len if offset >= 0 else -1
-            hosts.append(_decode(read(host_offset, host_len)))
-            request_ids.append(_decode(read(host_offset + host_len if offset >= 0 else -1, request_id_len)))
+            hosts.append(self._redactor.field("host", _decode(read(host_offset, host_len))))
+            request_id = _decode(read(host_offset + host_len if offset >= 0 else -1, request_id_len))
+            request_ids.append(self._redactor.field("request_id", request_id))
         return targets, hosts, request_ids
 
-    def _texts(self, offsets: NDArray[Any], lengths: NDArray[Any]) -> list[str]:
+    def _servers(self, offsets: NDArray[Any], lengths: NDArray[Any]) -> list[str]:
         read = self._analysis.texts.read
-        return [_decode(read(o, n)) for o, n in zip(offsets.tolist(), lengths.tolist(), strict=True)]
+        texts = (_decode(read(o, n)) for o, n in zip(offsets.tolist(), lengths.tolist(), strict=True))
+        return [self._redactor.field("server", text) for text in texts]
 
 
 _UPPER_CLOSING: dict[ClosingKind, str] = {ClosingKind.FIN: "FIN", ClosingKind.RST: "RST"}

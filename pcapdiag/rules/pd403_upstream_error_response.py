@@ -13,6 +13,7 @@ from pcapdiag.base.codes import Direction, Leg, Method, Outcome, Protocol, TcpFl
 from pcapdiag.base.findings import Confidence, Evidence, Finding, Occurrence, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of, format_ts_ns
 from pcapdiag.privacy.escape import shorten
+from pcapdiag.privacy.redact import Redactor
 from pcapdiag.rules._evidence import MOST_WITH_EVIDENCE
 from pcapdiag.rules._rule import GroupText, Rule
 
@@ -189,7 +190,8 @@ def _who(group: _Group) -> str:
     named = [name for name, _ in group.servers.most_common(3) if name]
     if not named:
         return "No Server field says who answered."
-    names = ", ".join(shorten(name, _MOST_SERVER) for name in named)
+    redactor = Redactor()  # a sentence cannot be told apart later: what is no name of a server does not get into it
+    names = ", ".join(shorten(redactor.field("server", name), _MOST_SERVER) for name in named)
     which = "this connection" if group.servers.total() == 1 else "these connections"
     return f"The Server field on {which} says {names}."
 

@@ -23,7 +23,8 @@ def joined(wires, entries):
 def log_of(wires, entries, findings=(), *, redact=True):
     ledger = joined(wires, entries)
     verdicts = [Verdict("PD601", VerdictKind.CLEAN, role=Role.NO_PEER)]
-    return build_log(ledger, findings, verdicts, lambda _, frame: ("proxy.pcap", frame + 1), Redactor(active=redact))
+    log = build_log(ledger, findings, verdicts, lambda _, frame: ("proxy.pcap", frame + 1))
+    return Redactor(active=redact).everything(log)
 
 
 def found(*wires, code="PD101"):

@@ -10,7 +10,6 @@ import errno
 import os
 import shutil
 import tempfile
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -63,7 +62,7 @@ def write_exchanges(
     after_ns, until_ns : int
         [ns] What counts lies after the one and not after the other; -1 for no bound.
     redact : bool
-        Whether credentials and query values in targets are masked.
+        Whether credentials, query values and what else looks like a secret are masked.
     staging : str
         Folder that keeps the files until they have their place; empty: return their bytes.
 
@@ -146,11 +145,9 @@ class _Columns:
         self._pa, _ = _pyarrow()
         rows = analysis.connections
         self._read = analysis.texts.read
-        redactor = Redactor(active=redact)
-        self._target: Callable[[str], str] = lru_cache(maxsize=65_536)(redactor.target)
-        self._host: Callable[[str], str] = lru_cache(maxsize=4096)(redactor.host)
+        self._redactor = Redactor(active=redact)
         self._capture_idx = rows["capture_idx"]
-        self._frames = FrameNumbers(analysis.captures)
+        self._frames = FrameNumbers(analysis.captures, redact=redact)
         parts = "hi", "lo", "port"
         self._orig, self._resp = (
             list(zip(*(rows[f"{side}_{part}"].tolist() for part in parts), strict=True)) for side in ("orig", "resp")
@@ -231,9 +228,9 @@ class _Columns:
                 raw = all_at_once[offset - base : end - base]
             else:
                 raw = self._read(offset, end - offset)
-            targets.append(self._target(_decode(raw[:n_target])))
-            hosts.append(self._host(_decode(raw[n_target : n_target + n_host])))
-            request_ids.append(_decode(raw[n_target + n_host :]))
+            targets.append(self._redactor.target(_decode(raw[:n_target])))
+            hosts.append(self._redactor.field("host", _decode(raw[n_target : n_target + n_host])))
+            request_ids.append(self._redactor.field("request_id", _decode(raw[n_target + n_host :])))
         return targets, hosts, request_ids
 
 

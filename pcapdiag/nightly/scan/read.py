@@ -19,6 +19,7 @@ from pcapdiag.nightly.scan.model import Job, JobResult, Part
 from pcapdiag.nightly.scan.parts import group, key_of
 from pcapdiag.nightly.scan.sift import HEAD_BYTES, failed, file_hash, in_words, raise_if_no_room, sift, span_of
 from pcapdiag.nightly.store.model import CaptureResult, FileNote, FileRecord, FileStatus
+from pcapdiag.privacy.redact import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -140,7 +141,13 @@ def _result(job: Job, part: Part, result: CaptureReport, heads: dict[str, tuple[
     bounds = {"after_ns": part.after_ts_ns, "until_ns": part.until_ts_ns}
     files = {file.path: file for capture in analysis.captures for file in capture.files}
     fresh = {file.found.path: file for file in job.fresh}
-    notes = [(note.capture, note.code, note.text) for capture in report.captures for note in capture.notes]
+    redactor = Redactor(active=job.options.inputs.redact)
+    by_shown = {redactor.text(path): path for path in files}
+    notes = [
+        (by_shown.get(note.capture, note.capture), note.code, note.text)
+        for capture in report.captures
+        for note in capture.notes
+    ]
     records = tuple(_record(fresh[path], files[path], part.key, heads[path], notes) for path in part.paths)
     is_partial = any(record.status is not FileStatus.OK for record in records)
     own = [files[path] for path in part.paths]
@@ -168,7 +175,7 @@ def _result(job: Job, part: Part, result: CaptureReport, heads: dict[str, tuple[
         unanswered=report.totals.unanswered,
         truncated=report.totals.truncated,
         report_identifier=report.identifier,
-        upstreams=upstream_days(analysis, **bounds),
+        upstreams=redactor.everything(upstream_days(analysis, **bounds)),
         sightings=list_sightings(report, **bounds),
         occurrences=list_occurrences(report, **bounds),
         details=details,

@@ -23,6 +23,7 @@ from pcapdiag.nightly.scan.split import Shards
 from pcapdiag.nightly.store.history import findings_of_captures
 from pcapdiag.nightly.store.model import FileStatus, PendingCapture
 from pcapdiag.privacy.escape import storable
+from pcapdiag.privacy.redact import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -238,6 +239,7 @@ def _summary(store: Store, scan: int, found: Mapping[str, Found], state: _State,
         reasons = "; ".join(note.text for note in here[0].record.notes)
         msg = f"none of the {len(here)} files could be read; the first: {here[0].record.path}: {reasons}"
         raise CaptureError(msg)
+    shown = Redactor().text
     odd = [file.record for file in here if file.scan == scan and file.record.status is not FileStatus.OK]
     keys = {file.record.capture_key for file in here if file.record.capture_key}
     return ScanSummary(
@@ -246,7 +248,7 @@ def _summary(store: Store, scan: int, found: Mapping[str, Found], state: _State,
         outside=state.outside,
         findings=findings_of_captures(store, keys),
         files=tuple(
-            FileOutcome(r.path, r.status.value, tuple((note.code, note.text) for note in r.notes)) for r in odd
+            FileOutcome(shown(r.path), r.status.value, tuple((note.code, note.text) for note in r.notes)) for r in odd
         ),
         captures=tuple(sorted({f.record.capture_key for f in here if f.scan == scan and f.record.capture_key})),
     )

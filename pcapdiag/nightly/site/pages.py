@@ -15,6 +15,7 @@ from pcapdiag.nightly.site.data import CODE, finding_page
 from pcapdiag.nightly.site.drawings import draw_chart, draw_months, draw_spark
 from pcapdiag.nightly.store.model import FindingState
 from pcapdiag.privacy.escape import shorten
+from pcapdiag.privacy.redact import Redactor
 from pcapdiag.report.remedy import split_blocks
 from pcapdiag.report.summary import brief, clock
 
@@ -281,7 +282,7 @@ def _most_lost(row: UpstreamTrend) -> tuple[int, int, str]:
 def _name(row: CaptureRow) -> str:
     """Return what a person calls a capture: its first file, and how many follow."""
     # Captures of several hosts or days often have the same name in different folders.
-    first = "/".join(row.paths[0].split("/")[-2:]) if row.paths else row.key
+    first = Redactor().text("/".join(row.paths[0].split("/")[-2:])) if row.paths else row.key
     return f"{first} and {count_of(len(row.paths) - 1, 'more', 'more')}" if len(row.paths) > 1 else first
 
 

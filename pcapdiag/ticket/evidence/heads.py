@@ -8,10 +8,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pcapdiag.privacy.redact import CREDENTIALS, FIELD_VALUE, FieldPolicy, field_policy, find_in_target, find_in_text
+from pcapdiag.privacy.fields import METHODS, find_in_field, is_known_reason
+from pcapdiag.privacy.names import is_name
+from pcapdiag.privacy.secret import FIELD_VALUE, METHOD, REASON
+from pcapdiag.privacy.urls import find_in_target
 
 if TYPE_CHECKING:
-    from pcapdiag.privacy.redact import Redactor, Secret
+    from collections.abc import Iterable
+
+    from pcapdiag.privacy.redact import Redactor
+    from pcapdiag.privacy.secret import Secret
 
 MAX_HEAD_BYTES: Final = 64 << 10
 """[bytes] Beyond that nothing of a head is kept: no server that people run accepts longer ones."""
@@ -23,7 +29,6 @@ _REQUEST_LINE: Final = re.compile(
 )
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] (?P<status>[1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?\r?")
 _FIELD_LINE: Final = re.compile(rb"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):(?P<blank>[ \t]*)(?P<value>[^\r]*)")
-_MAX_REASON_BYTES: Final = 64
 
 
 class Head(NamedTuple):
@@ -127,14 +132,20 @@ def _mask_start_line(line: bytes, redactor: Redactor, *, is_request: bool, is_cu
         if is_cut or match is None:
             return None
         content, at = line.removesuffix(b"\r"), match.end("status") + 1
-        return (
-            line if len(content) - at <= _MAX_REASON_BYTES else line[:at] + _fill(content[at:]) + line[len(content) :]
-        )
+        if is_known_reason(content[at:].decode("latin-1")):
+            return line
+        redactor.count(REASON, "")
+        return line[:at] + _fill(content[at:]) + line[len(content) :]
     match = _REQUEST_LINE.fullmatch(line)
     if is_cut or match is None:
         return None
     start, end = match.span("target")
-    return line[:start] + _masked(line[start:end], find_in_target, redactor) + line[end:]
+    method = line[:start]
+    if match["method"].decode("ascii") not in METHODS:
+        redactor.count(METHOD, "")
+        method = _fill(match["method"]) + b" "
+    target = line[start:end]
+    return method + _masked(target, find_in_target(target.decode("latin-1")), redactor) + line[end:]
 
 
 def _mask_field(line: bytes, redactor: Redactor, *, anonymize: bool) -> bytes:
@@ -143,35 +154,21 @@ def _mask_field(line: bytes, redactor: Redactor, *, anonymize: bool) -> bytes:
     if not content:
         return line
     match = _FIELD_LINE.fullmatch(content)
-    if match is None:
+    rest = line[len(content) :]
+    name = match["name"].decode("ascii") if match else ""
+    if match is None or not is_name(name):
         redactor.count(FIELD_VALUE, "")
-        return _fill(content) + line[len(content) :]
-    name = match["name"].decode("ascii")
-    policy = field_policy(name, anonymize=anonymize)
+        return _fill(content) + rest
+    value = match["value"].rstrip(b" \t")
     start = match.start("value")
-    value, rest = content[start:], line[len(content) :]
-    if policy is FieldPolicy.MASK:
-        if value:
-            redactor.count(FIELD_VALUE, name.lower())
-        return content[:start] + _fill(value) + rest
-    if name.lower() == "host" and b"@" in value:
-        redactor.count(CREDENTIALS, "")
-        at = value.rindex(b"@")
-        value = _fill(value[:at]) + value[at:]
-    value = _masked(value, find_in_target if policy is FieldPolicy.URL else find_in_text, redactor)
-    return content[:start] + value + rest
+    shown = _masked(value, find_in_field(name, value.decode("latin-1"), anonymize=anonymize), redactor)
+    return content[:start] + shown + content[start + len(value) :] + rest
 
 
-def _masked(data: bytes, find: Finder, redactor: Redactor) -> bytes:
+def _masked(data: bytes, secrets: Iterable[Secret], redactor: Redactor) -> bytes:
     """Return bytes with the secrets in them filled."""
     masked = bytearray(data)
-    for secret in find(data.decode("latin-1")):
+    for secret in secrets:
         masked[secret.start : secret.end] = FILLER * (secret.end - secret.start)
         redactor.count(secret.kind, secret.name)
     return bytes(masked)
-
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Finder = Callable[[str], list[Secret]]

@@ -14,7 +14,8 @@ from typing import IO, TYPE_CHECKING, Final
 from pcapdiag.base.codes import Protocol
 from pcapdiag.base.errors import UsageError
 from pcapdiag.engine.capture.pcapng_writer import Interface, Packet, PcapngWriter
-from pcapdiag.privacy.redact import CUT_PAYLOAD, Redactor
+from pcapdiag.privacy.redact import Redactor
+from pcapdiag.privacy.secret import CUT_PAYLOAD
 from pcapdiag.report.model import Masked
 from pcapdiag.ticket.evidence.rewrite import anonymous_link_type, rewrite_frame
 from pcapdiag.ticket.evidence.selection import select_frames
@@ -265,7 +266,7 @@ class _Evidence:
             snaplen=described.snaplen,
             time_digits=described.time_digits,
             name=described.name if self._anonymizer is None or _USUAL_NAME.fullmatch(described.name) else b"",
-            description=PurePath(source.path).name,
+            description=self._told(PurePath(source.path).name),
         )
 
     def _names(self) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from pcapdiag.ticket.evidence.heads import MAX_HEAD_BYTES, find_end, mask_head
 from tests.ticket.evidence.scenes import REQUEST, RESPONSE, SECRETS
 
 TEXT = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=40)
-TOKEN = st.text("ABCDEFabcdef-_0123456789", min_size=1, max_size=20)
+NAME = st.from_regex(r"[A-Za-z]{1,10}(-[A-Za-z]{1,9}[0-9]{0,2}){0,2}", fullmatch=True)
 
 
 def masked(text, *, is_request=True, anonymize=False):
@@ -31,7 +31,7 @@ def masked(text, *, is_request=True, anonymize=False):
         ("X-Nobody-Heard-Of-It: 1 2", "X-Nobody-Heard-Of-It: ***"),
         ("Cookie:", "Cookie:"),
         ("Referer: https://u:p@a.example/x?k=v&w", "Referer: https://***@a.example/x?k=*&*"),
-        ("Via: 1.1 Bearer abcdefgh", "Via: 1.1 Bearer ********"),
+        ("Via: 1.1 Bearer abcdefgh", "Via: *******************"),
         ("User-Agent: curl/8", "User-Agent: curl/8"),
         ("no field at all", "***************"),
         ("Bad Name: 1", "***********"),
@@ -40,8 +40,8 @@ def masked(text, *, is_request=True, anonymize=False):
     ],
 )
 def test_a_field_is_kept_masked_or_looked_into(line, shown):
-    assert masked(f"GET / HTTP/1.1\r\nAccept: a\r\n{line}\r\n\r\n") == (
-        f"GET / HTTP/1.1\r\nAccept: a\r\n{shown}\r\n\r\n"
+    assert masked(f"GET / HTTP/1.1\r\nAccept: */*\r\n{line}\r\n\r\n") == (
+        f"GET / HTTP/1.1\r\nAccept: */*\r\n{shown}\r\n\r\n"
     )
 
 
@@ -105,7 +105,7 @@ def test_no_secret_survives_wherever_the_head_is_cut(message, is_request):
         assert not any(secret[:6].encode() in shown for secret in SECRETS)
 
 
-@given(st.lists(st.tuples(TOKEN, TEXT), max_size=6), TEXT, st.booleans())
+@given(st.lists(st.tuples(NAME, TEXT), max_size=6), TEXT, st.booleans())
 def test_only_fields_that_are_known_are_shown(fields, secret, is_known):
     name = "Accept" if is_known else "X-Q"
     text = "".join(f"{n}: {v}\r\n" for n, v in [*fields, (name, secret)])

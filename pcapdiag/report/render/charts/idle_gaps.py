@@ -188,7 +188,7 @@ def _windows(scene: Scene) -> list[tuple[str, int, int]]:
 def _collect(scene: Scene, plane: _Plane, reused: Sequence[Failure]) -> tuple[list[_Point], int, int]:
     """Return the points to draw, failures last, and how many answered requests and near misses there are."""
     above = np.array([_near_above(u) for u in scene.analysis.upstreams], dtype=np.int64)
-    numbers = FrameNumbers(scene.analysis.captures)
+    numbers = FrameNumbers(scene.analysis.captures, redact=scene.report.redaction.redacted)
     capture_idx = scene.analysis.connections["capture_idx"]
     names = list(scene.peer_names.values())
     kept: dict[str, list[_Point]] = {_ANSWERED: [], _NEAR: []}
