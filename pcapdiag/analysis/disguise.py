@@ -64,6 +64,8 @@ def teach(anonymizer: Anonymizer, analysis: Analysis, findings: Sequence[Finding
         names={*_hosts_of_requests(analysis), *_names_in(analysis.log), *_names_in(analysis.settings)},
         uids=_uids(analysis, findings, anonymizer),
         paths=[*(file.path for capture in analysis.captures for file in capture.files), *paths],
+        groups=() if analysis.settings is None else [block.name for block in analysis.settings.upstreams],
+        texts=_texts_in((analysis.log, analysis.settings, findings)),
     )
 
 
@@ -84,8 +86,9 @@ def disguise_analysis(analysis: Analysis, anonymizer: Anonymizer) -> Analysis:
     """
     texts = _OtherTexts(analysis.texts, anonymizer)
     kept: dict[str, Any] = {
-        "texts": texts,
+        # First of all: afterwards their addresses are known, in whatever notation a text has them.
         "connections": _other_connections(analysis.connections, anonymizer),
+        "texts": texts,
         "exchanges": analysis.exchanges,
         "key_segments": analysis.key_segments,
         "legs": analysis.legs,
@@ -156,6 +159,18 @@ def _hosts_of_requests(analysis: Analysis) -> Iterator[str]:
         offsets = (with_host["text_offset"] + with_host["target_len"]).tolist()
         for offset, length in zip(offsets, with_host["host_len"].tolist(), strict=True):
             yield analysis.texts.read(offset, length).decode("latin-1")
+
+
+def _texts_in(value: Any) -> list[str]:
+    """Return every text of plain data once."""
+    texts: dict[str, None] = {}
+
+    def note(text: str, _: str) -> str:
+        texts[text] = None
+        return text
+
+    map_texts(value, note, leave=(RuleFacts,))
+    return list(texts)
 
 
 def _names_in(value: Any, field: str = "") -> Iterator[str]:

@@ -13,11 +13,24 @@ import os
 import re
 import secrets
 from functools import lru_cache
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.errors import MissingExtraError, UsageError
+from pcapdiag.privacy.files import alias_of, is_telling_stem, stem_of
+from pcapdiag.privacy.forms import (
+    ARPA,
+    INNER_NAME,
+    NUMERIC,
+    Number,
+    find_addresses,
+    find_forms,
+    from_arpa,
+    is_dotted_name,
+    parse_address,
+)
+from pcapdiag.privacy.secret import Decoded, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -44,27 +57,6 @@ _COMMON_NAMES: Final = frozenset(
 )
 _LEAST_NAME: Final = 4
 """A name without a dot that is shorter is not told from a word."""
-
-_UID: Final = r"1:[A-Za-z0-9+/]{27}=@-?[0-9]+"
-_MAC: Final = r"(?<![\w:-])[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2}){5}(?![\w:-])"
-_V6: Final = (
-    r"(?<![\w:.])(?=[0-9A-Fa-f:]*:[0-9A-Fa-f]*:)"
-    r"(?:[0-9A-Fa-f:]{1,39}:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f:]{2,39})(?![\w:])"
-)
-_V4: Final = r"(?<![\w.])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?!\w|\.[0-9])"
-_NAME: Final = r"(?<![\w.-])[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?(?![\w-])"
-_HOME: Final = r"(?<=/home/)[^/\s\"':]+|(?<=[/\\]Users[/\\])[^/\\\s\"':]+"
-_ANY: Final = re.compile(
-    f"(?P<home>{_HOME})|(?P<uid>{_UID})|(?P<mac>{_MAC})|(?P<v6>{_V6})|(?P<v4>{_V4})|(?P<name>{_NAME})"
-)
-_DOTTED: Final = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})\.)+[A-Za-z]{2,24}")
-# What looks like a name but ends like a file, or is a product.
-_NO_NAMES: Final = frozenset(
-    """
-    access bak bz2 cap cert cfg cgi conf crt css csv gif gz html ico ini jpg js json key log lua lz4 md old pcap pcapng
-    pem php pid png py rb sh so sock svg tar toml txt woff xml xz yaml yml zip zst
-    """.split()  # noqa: SIM905 - fifty quoted words are harder to read and to check
-)
 
 
 class Anonymizer:
@@ -93,7 +85,10 @@ class Anonymizer:
         self._names: dict[str, str] = {}
         self._known: set[str] = set()
         self._uids: dict[str, str] = {}
-        self._paths: list[tuple[str, str]] = []
+        self._most_parts = 0
+        self._aliases: dict[str, str] = {}
+        self._files: re.Pattern[str] | None = None
+        self._named: re.Pattern[str] | None = None
 
     def __repr__(self) -> str:
         return "<Anonymizer>"  # never its key
@@ -110,7 +105,13 @@ class Anonymizer:
         return cls(hashlib.scrypt(text.encode(), salt=b"pcapdiag anonymize", n=1 << 14, r=8, p=1, dklen=KEY_BYTES))
 
     def learn(
-        self, *, names: Iterable[str] = (), uids: Mapping[str, str] | None = None, paths: Iterable[str] = ()
+        self,
+        *,
+        names: Iterable[str] = (),
+        uids: Mapping[str, str] | None = None,
+        paths: Iterable[str] = (),
+        groups: Iterable[str] = (),
+        texts: Iterable[str] = (),
     ) -> None:
         """Take note of what is to be recognised in texts.
 
@@ -121,16 +122,37 @@ class Anonymizer:
         uids : mapping, optional
             Identifiers of connections, which are made of addresses, and those of the same with other addresses.
         paths : iterable of str
-            Files, of which only the last part is to be told.
+            Files that were given: of their names only the kind is told.
+        groups : iterable of str
+            Names of groups of peers, as the configuration has them; those that may be a word only where they are named.
+        texts : iterable of str
+            Whatever may hold addresses that are to be recognised in other notations, too.
         """
-        for name in names:
+        groups = {name.lower() for name in groups} - {""}
+        words = sorted(name for name in groups if len(name) < _LEAST_NAME or name in _COMMON_NAMES)
+        if words:
+            self._named = re.compile(
+                rf"(?i)(?P<before>\bupstream |://)(?P<name>{'|'.join(map(re.escape, words))})(?![\w-])"
+            )
+        for name in (*names, *groups):
             plain = _host_of(name)
             if "." in plain or len(plain) >= _LEAST_NAME:
                 self._known.add(plain)
+        paths = list(paths)
+        self._known.update(stem for path in paths if is_telling_stem(stem := stem_of(path)))
         self._known -= _COMMON_NAMES
+        self._most_parts = max((len(re.split(r"[-_.]+", name)) for name in self._known), default=0)
         self._uids.update(uids or {})
-        found = {path for path in paths if PurePath(path).name not in {"", path}} | {path for path, _ in self._paths}
-        self._paths = [(path, PurePath(path).name) for path in sorted(found, key=lambda p: (-len(p), p))]
+        for text in texts:
+            for address in find_addresses(text):
+                self._other_address(address)
+        for path in filter(None, paths):
+            name = PurePath(path).name
+            alias = self._aliases.get(name) if "/" not in path else None
+            alias = self._aliases.setdefault(path, alias or alias_of(name, len(self._aliases) // 2 + 1))
+            self._aliases.setdefault(name, alias)
+        known = sorted(filter(None, self._aliases), key=lambda p: (-len(p), p))
+        self._files = re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, known))})(?![\w-])") if known else None
 
     def address(self, hi: int, lo: int) -> tuple[int, int]:
         """Return the halves of another address; IPv4 is mapped (``::ffff:a.b.c.d``) before and after."""
@@ -198,8 +220,7 @@ class Anonymizer:
         name, colon, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
         if not colon or not port.isdecimal():
             name, colon, port = host, "", ""
-        plain = name.strip("[]")
-        if _is_address(plain):
+        if parse_address(name.strip("[]")) is not None:
             return self.text(host)
         return f"{self.name(name)}{colon}{port}"
 
@@ -208,6 +229,9 @@ class Anonymizer:
         lower = name.lower()
         if lower in _COMMON_NAMES or not lower:
             return name
+        return self._by_labels(lower)
+
+    def _by_labels(self, lower: str) -> str:
         if lower not in self._names:
             labels = lower.split(".")
             self._names[lower] = ".".join(
@@ -237,7 +261,7 @@ class Anonymizer:
         return dict(zip(words, images, strict=True))
 
     def text(self, text: str, *, same_length: bool = False, guess: bool = True) -> str:
-        """Return a text with other addresses and names in it.
+        """Return a text with other addresses and names in it, however they are written.
 
         Parameters
         ----------
@@ -252,54 +276,87 @@ class Anonymizer:
         -------
         str
         """
-        for path, name in () if same_length else self._paths:
-            text = text.replace(path, name)
+        if self._named is not None and not same_length:
+            text = self._named.sub(lambda m: m["before"] + self._by_labels(m["name"].lower()), text)
+        if self._files is not None:
+            text = self._files.sub(lambda match: self._file(match[0], same_length=same_length), text)
+        decoded = decode(text) or Decoded(text, range(len(text) + 1))
+        parts, at = [], 0
+        for start, end, kind in find_forms(decoded.text):
+            found = decoded.text[start:end]
+            other = self._other(found, kind, guess=guess)
+            if other == found:
+                continue
+            first, last = decoded.places[start], decoded.places[end]
+            if same_length and (kind != "word" or len(other) != last - first):
+                other = re.sub(r"[0-9A-Za-z]", MASK, text[first:last])
+            parts += [text[at:first], other]
+            at = last
+        return "".join((*parts, text[at:])) if parts else text
 
-        def other(match: re.Match[str]) -> str:
-            return self._other(match, same_length=same_length, guess=guess)
+    def _file(self, path: str, *, same_length: bool) -> str:
+        return MASK * len(path) if same_length else self._aliases[path]
 
-        return _ANY.sub(other, text)
-
-    def _other(self, match: re.Match[str], *, same_length: bool, guess: bool) -> str:
-        kind, found = str(match.lastgroup), match[0]
+    def _other(self, found: str, kind: str, *, guess: bool) -> str:
+        """Return what stands for an address or a name, given as the text has it."""
         if kind == "home":
-            return MASK * (len(found) if same_length else 1)
+            return MASK
         if kind == "uid":
             return self._uids.get(found, re.sub(r"[A-Za-z0-9+/]", MASK, found.partition("=")[0]) + found[30:])
-        if kind == "name":
-            return self._other_name(found, guess=guess)
-        if kind == "mac" or _is_address(found):
-            if same_length:
-                return re.sub(r"[0-9A-Fa-f]", MASK, found)
-            return self._other_address(found, kind)
-        return found
-
-    def _other_address(self, found: str, kind: str) -> str:
         if kind == "mac":
             separator = found[2]
             return self.mac(bytes.fromhex(found.replace(separator, ""))).hex(separator)
-        if kind == "v4":
-            return str(IPv4Address(self.ipv4(int(IPv4Address(found)))))
-        value = IPv6Address(found)
-        if value.ipv4_mapped is not None:
-            return f"::ffff:{IPv4Address(self.ipv4(int(value.ipv4_mapped)))}"
-        return str(IPv6Address(self.ipv6(int(value))))
+        if kind == "word":
+            return self._other_word(found, guess=guess)
+        return self._other_address(found)
 
-    def _other_name(self, found: str, *, guess: bool) -> str:
+    def _other_address(self, found: str) -> str:
+        address = parse_address(found)
+        return found if address is None else self._written(address)
+
+    def _written(self, address: IPv4Address | IPv6Address) -> str:
+        """Return the other address of one, as it is usually written."""
+        if isinstance(address, IPv4Address):
+            return str(IPv4Address(self.ipv4(int(address))))
+        if address.ipv4_mapped is not None:
+            return f"::ffff:{IPv4Address(self.ipv4(int(address.ipv4_mapped)))}"
+        return str(IPv6Address(self.ipv6(int(address))))
+
+    def _other_word(self, found: str, *, guess: bool) -> str:
         lower = found.lower()
         if lower in self._known:
             return self.name(found)
-        if guess and _DOTTED.fullmatch(found) and lower.rpartition(".")[2] not in _NO_NAMES:
+        reverse = from_arpa(lower) if lower.endswith(ARPA) else None
+        if reverse is not None:
+            other = parse_address(self._written(reverse))
+            return other.reverse_pointer if other is not None else found
+        if guess and is_dotted_name(found):
             return self.name(found)
-        return found
+        found = NUMERIC.sub(self._other_number, found)
+        if guess:
+            found = INNER_NAME.sub(lambda m: self.name(m[0]) if is_dotted_name(m[0]) else m[0], found)
+        return self._with_other_names(found) if self._known else found
 
+    def _other_number(self, match: re.Match[str]) -> str:
+        number = Number.read(match)
+        for value, write in number.readings():
+            if number.is_certain or (number.version, value) in self._addresses:
+                return write(self.ipv4(value) if number.version == 4 else self.ipv6(value))
+        return match[0]
 
-def _is_address(text: str) -> bool:
-    try:
-        IPv6Address(text) if ":" in text else IPv4Address(text)
-    except AddressValueError:
-        return False
-    return True
+    def _with_other_names(self, found: str) -> str:
+        """Return a word with other names for the known ones that are parts of it."""
+        bounds = [0, *(at for match in re.finditer(r"[-_.]+", found) for at in match.span()), len(found)]
+        starts, ends, lower = bounds[::2], bounds[1::2], found.lower()
+        parts, at, number = [], 0, 0
+        while number < len(starts):
+            behind = range(min(number + self._most_parts, len(ends)), number, -1)
+            last = next((n for n in behind if lower[starts[number] : ends[n - 1]] in self._known), 0)
+            if last:
+                parts += [found[at : starts[number]], self.name(found[starts[number] : ends[last - 1]])]
+                at = ends[last - 1]
+            number = max(last, number + 1)
+        return "".join((*parts, found[at:])) if parts else found
 
 
 def _host_of(name: str) -> str:

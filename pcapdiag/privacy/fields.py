@@ -55,7 +55,10 @@ _ADDRESS: Final = (
 _NODE: Final = rf"(?:{_ADDRESS}|{_NAME}){_PORT}"
 _Q: Final = r"(?:;q=[01](?:\.[0-9]{0,3})?)?"
 _WORD: Final = r"[A-Za-z][A-Za-z_.-]{0,23}[0-9]{0,2}[A-Za-z]{0,3}"
-_VERSION: Final = r"v?[0-9]{1,6}(?:[._][0-9]{1,6}){0,5}[a-z]{0,5}[0-9]{0,3}(?:[+~.-][0-9]{0,2}[a-z]{1,10}[0-9.]{0,10}){0,3}(?:-[0-9]{1,4})?"
+_VERSION: Final = (
+    r"v?[0-9]{1,6}(?:[._][0-9]{1,6}){0,5}[a-z]{0,5}[0-9]{0,3}"
+    r"(?:[+~.-][0-9]{0,2}[a-z]{1,10}[0-9.]{0,10}){0,3}(?:-[0-9]{1,4})?"
+)
 _PRODUCT: Final = rf"{_WORD}(?:/{_VERSION})?|{_VERSION}|x86_64|rv:{_VERSION}|\+https?://{_NAME}/?[a-z/._-]{{0,60}}"
 _DAY: Final = (
     r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)|[0-9]{2} (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [0-9]{4}"

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 CREDENTIALS: Final = "credentials"
 QUERY_VALUE: Final = "query value"
@@ -43,7 +43,7 @@ class Decoded(NamedTuple):
     """A text without its escapes, and where each of its characters began before; one place more than characters."""
 
     text: str
-    places: list[int]
+    places: Sequence[int]
 
 
 def decode(text: str) -> Decoded | None:

@@ -157,10 +157,42 @@ def test_names_without_a_dot_are_known_from_fields_and_logs():
     assert anonymizer.text("to be upstream") == "to be upstream"
 
 
-def test_of_paths_only_the_last_part_is_told():
+@pytest.mark.parametrize("name", ["api", "backend", "Acme_Orders", "billing.v2"])
+def test_a_group_has_another_name_wherever_it_is_named(name):
     anonymizer = Anonymizer(KEY + SECRET)
-    anonymizer.learn(paths=["/srv/acme/proxy.pcap", "/srv/acme"])
-    assert anonymizer.text("/srv/acme/proxy.pcap:12") == "proxy.pcap:12"
+    anonymizer.learn(groups=[name, "other"])
+    for text in ("line 12, upstream {}: keepalive", "proxy_pass http://{};", "upstream {}"):
+        assert name.lower() not in anonymizer.text(text.format(name)).lower()
+    assert anonymizer.text("an api and a backend") == "an api and a backend"
+
+
+def test_a_word_may_hold_an_address_and_a_name():
+    anonymizer = Anonymizer(KEY + SECRET)
+    image = anonymizer.text("10.77.2.80")
+    value = int(IPv4Address(image))
+    anonymizer.learn(names=["billing7"])
+    assert anonymizer.text("/node-10.77.2.80/") == f"/node-{image}/"
+    assert anonymizer.text("/ip-10-77-2-80/") == f"/ip-{image.replace('.', '-')}/"
+    assert anonymizer.text("x0a4d0250 0a4d0250") == f"x0a4d0250 {value:08x}"
+    assert anonymizer.text("0x0A4D0250") == f"0x{value:08X}"
+    assert anonymizer.text("172819024") == str(value)
+    assert anonymizer.text("80.2.77.10.in-addr.arpa") == IPv4Address(image).reverse_pointer
+    assert anonymizer.text("010.077.002.080") == image
+    assert anonymizer.text("10%2E77%2E2%2E80") == image
+    assert anonymizer.text("a-billing7-b") == f"a-{anonymizer.name('billing7')}-b"
+
+
+@pytest.mark.parametrize("text", ["build 20231114", "sha 0123abcd", "2023-11-14", "v1-2-3-4", "1700000000"])
+def test_what_is_only_a_number_stays_unless_it_is_known(text, anonymizer):
+    assert anonymizer.text(text) == text
+
+
+def test_of_files_only_the_kind_is_told():
+    anonymizer = Anonymizer(KEY + SECRET)
+    anonymizer.learn(paths=["/srv/acme/proxy.pcap", "/srv/acme/a b.error.log.gz"])
+    assert anonymizer.text("/srv/acme/proxy.pcap:12") == "capture-1.pcap:12"
+    assert anonymizer.text("frame 5 of proxy.pcap.") == "frame 5 of capture-1.pcap."
+    assert anonymizer.text("a b.error.log.gz") == "log-2.log.gz"
     assert anonymizer.text("open() {}/x failed".format("/" + "home/alice")) == "open() {}/x failed".format(
         "/" + "home/x"
     )
