@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcapdiag.analysis.build import build_analysis, read_shard
@@ -20,6 +20,9 @@ from pcapdiag.engine.tcp.tracker import Shard
 from tests.lab_truth import run_report
 from tests.scenario import Form, parse, write_capture
 from tests.strategies import FIN, LOST, Ending, conversations, facts_of, piece_sizes, render
+
+fewer = settings(max_examples=settings().max_examples // 2)
+"""Each example runs the whole engine, most of them twice."""
 
 FORM = Form()
 MOD = 2**32
@@ -104,6 +107,7 @@ def meant(drawn):
     ]
 
 
+@fewer
 @given(conversations(), piece_sizes)
 def test_every_exchange_is_found_as_it_was_meant(folder, drawn, sizes):
     connections, exchanges = tables(analyse(folder, write_capture(render(drawn, sizes=sizes))))
@@ -116,6 +120,7 @@ def test_every_exchange_is_found_as_it_was_meant(folder, drawn, sizes):
     assert [r["n_unanswered"] for r in connections] == [int(drawn[i].ending in LOST) for i in order]
 
 
+@fewer
 @given(conversations(), piece_sizes, st.integers(0, MOD - 1), st.integers(0, MOD - 1))
 def test_sequence_numbers_may_start_anywhere(folder, drawn, sizes, orig_isn, resp_isn):
     segments = render(drawn, sizes=sizes)
@@ -124,6 +129,7 @@ def test_sequence_numbers_may_start_anywhere(folder, drawn, sizes, orig_isn, res
     assert tables(analyse(folder, write_capture(segments, shifted)), shifted) == first
 
 
+@fewer
 @given(conversations(endings=tuple(set(Ending) - {Ending.SILENCE})), piece_sizes, piece_sizes)
 def test_payload_may_be_cut_anywhere(folder, drawn, sizes, others):
     """Frames are renumbered and counted anew; everything else stays."""
@@ -135,6 +141,7 @@ def test_payload_may_be_cut_anywhere(folder, drawn, sizes, others):
     assert without(one[1], *by_frame) == without(two[1], *by_frame)
 
 
+@fewer
 @given(conversations(), piece_sizes)
 def test_which_address_is_the_greater_says_nothing(folder, drawn, sizes):
     segments = render(drawn, sizes=sizes)
@@ -144,6 +151,7 @@ def test_which_address_is_the_greater_says_nothing(folder, drawn, sizes):
     assert one[1] == two[1]
 
 
+@fewer
 @given(conversations(), piece_sizes, st.integers(0, 4_000_000_000))
 def test_the_hour_says_nothing(folder, drawn, sizes, start_s):
     segments = render(drawn, sizes=sizes)
@@ -153,6 +161,7 @@ def test_the_hour_says_nothing(folder, drawn, sizes, start_s):
     )
 
 
+@fewer
 @given(
     conversations(),
     piece_sizes,
@@ -169,6 +178,7 @@ def test_every_container_and_link_type_gives_the_same_tables(folder, drawn, size
     assert one[1] == two[1]
 
 
+@fewer
 @given(conversations(), piece_sizes)
 def test_ipv6_gives_the_same_tables(folder, drawn, sizes):
     segments = render(drawn, sizes=sizes)
@@ -178,6 +188,7 @@ def test_ipv6_gives_the_same_tables(folder, drawn, sizes):
     assert one[1] == two[1]
 
 
+@fewer
 @given(conversations(), piece_sizes, st.randoms(use_true_random=False))
 def test_a_packet_captured_twice_changes_no_exchange(folder, drawn, sizes, rng):
     segments = render(drawn, sizes=sizes)
@@ -186,6 +197,7 @@ def test_a_packet_captured_twice_changes_no_exchange(folder, drawn, sizes, rng):
     assert told(exchanges) == meant(drawn)
 
 
+@fewer
 @given(
     conversations(endings=(Ending.OPEN, Ending.RESP_CLOSES, Ending.ORIG_CLOSES)),
     piece_sizes,
@@ -211,6 +223,7 @@ def _is_same_message(a, b):
     return bool(a.payload and b.payload) and (a.conn, a.dir, a.ts_ns) == (b.conn, b.dir, b.ts_ns)
 
 
+@fewer
 @given(conversations(), piece_sizes, st.data())
 def test_a_segment_that_is_missing_is_a_hole_and_never_other_bytes(folder, drawn, sizes, data):
     segments = render(drawn, sizes=sizes)
@@ -230,6 +243,7 @@ def _is_of(row, conn, drawn):
     return order[row[0]] == conn
 
 
+@fewer
 @given(conversations(endings=(Ending.RESP_CLOSES,)), piece_sizes)
 def test_a_fin_on_the_last_data_is_a_fin_behind_it(folder, drawn, sizes):
     """The closing is the same, and so is every exchange."""
@@ -255,6 +269,7 @@ def test_a_fin_on_the_last_data_is_a_fin_behind_it(folder, drawn, sizes):
     assert told(one[1]) == told(two[1])
 
 
+@fewer
 @given(conversations(max_connections=2), piece_sizes, st.sampled_from(["pcap", "pcapng"]), st.data())
 def test_a_truncated_file_gives_the_tables_of_its_whole_records(folder, drawn, sizes, container, data):
     segments = render(drawn, sizes=sizes)
@@ -270,6 +285,7 @@ def test_a_truncated_file_gives_the_tables_of_its_whole_records(folder, drawn, s
     assert len(one.captures[0].notes) - len(two.captures[0].notes) == (0 if is_clean_cut else 1)
 
 
+@fewer
 @given(conversations(), piece_sizes, st.randoms(use_true_random=False))
 def test_every_frame_has_exactly_one_fate(folder, drawn, sizes, rng):
     """Repeated and reordered as they may be."""
@@ -287,6 +303,7 @@ def test_every_frame_has_exactly_one_fate(folder, drawn, sizes, rng):
     assert int(counted) == int((rows["fate"] != Fate.DUPLICATE_CAPTURE).sum())
 
 
+@fewer
 @given(st.integers(1, 10**14))
 def test_a_gap_of_any_length_survives_to_json(folder, gap_ns):
     seconds, rest = divmod(gap_ns, 10**9)
@@ -312,6 +329,7 @@ HOSTILE = st.text(
 )
 
 
+@fewer
 @given(HOSTILE)
 @pytest.mark.parametrize("form", ["terminal", "markdown", "json"])
 def test_hostile_text_is_never_printed_raw(folder, form, text):
@@ -335,6 +353,7 @@ def test_hostile_text_is_never_printed_raw(folder, form, text):
     assert not set(result.stdout) & (control - {"\n"})
 
 
+@fewer
 @given(
     st.binary(max_size=400),
     st.sampled_from([b"", b"\xd4\xc3\xb2\xa1\x02\0\x04\0" + bytes(8) + b"\xff\xff\0\0\1\0\0\0"]),
@@ -352,6 +371,7 @@ def test_any_bytes_are_read_or_refused_and_never_raise(folder, body, head):
         assert "bytes.bin" in message
 
 
+@fewer
 @given(conversations(max_connections=2), piece_sizes, st.integers(1, 400), st.integers(0, 2**32))
 def test_damage_inside_a_file_never_raises(folder, drawn, sizes, n_byte, seed):
     data = bytearray(write_capture(render(drawn, sizes=sizes)))
@@ -363,6 +383,7 @@ def test_damage_inside_a_file_never_raises(folder, drawn, sizes, n_byte, seed):
     assert set(kinds.tolist()) <= {int(o) for o in Outcome}
 
 
+@fewer
 @given(conversations(max_connections=6), piece_sizes, st.integers(2, 4), st.integers(0, 2**31 - 1))
 def test_several_processes_find_together_what_one_finds(folder, drawn, sizes, n_shards, seed):
     data = write_capture(render(drawn, sizes=sizes))

@@ -85,6 +85,8 @@ def load_defaults(group: click.Group) -> dict[str, Any]:
 
 
 def _read(path: Path, *, is_own: bool) -> dict[str, dict[str, Any]]:
+    if not os.path.lexists(path):
+        return {}  # whoever may have written the folder
     try:
         with os.fdopen(open_trusted(path), "rb") as file:
             text, mode = file.read(_MOST_BYTES + 1), os.fstat(file.fileno()).st_mode

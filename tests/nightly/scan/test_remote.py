@@ -35,7 +35,7 @@ def told(folder, store, *options):
     return summary["totals"], [(f["identifier"], f["count"], f["state"]) for f in summary["findings"]]
 
 
-@pytest.mark.parametrize("place", ["sftp", "google"])
+@pytest.mark.parametrize("place", ["sftp", pytest.param("google", marks=pytest.mark.long)])
 def test_captures_elsewhere_give_what_they_give_in_a_folder(tmp_path, place, request):
     folder = some(tmp_path / "captures")
     url = request.getfixturevalue(place)(folder)

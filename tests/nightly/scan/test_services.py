@@ -127,6 +127,7 @@ def test_a_lost_connection_to_s3_ends_in_a_clear_error(tmp_path, bucket, monkeyp
     assert "connection was lost" in done.stderr
 
 
+@pytest.mark.long
 def test_a_cluster_that_loses_two_workers_leaves_the_store_of_an_undisturbed_scan(tmp_path, bucket, cluster, begin):
     url = bucket(places.many(tmp_path / "captures", n=8))
     places.scan(url, tmp_path / "local.db")

@@ -145,6 +145,7 @@ def test_a_scan_that_is_killed_while_it_shares_ends_in_the_same_store(folder, tm
     assert list(Path(tmp_path).rglob("shard-*")) == []
 
 
+@pytest.mark.long
 def test_a_cluster_shares_a_capture_in_an_object_store(folder, tmp_path, bucket, cluster):
     url = bucket(folder)
     address = cluster(n_workers=2).scheduler_address

@@ -112,7 +112,7 @@ def told(path):
     )
 
 
-@pytest.mark.parametrize("room", [0, 400])
+@pytest.mark.parametrize("room", [pytest.param(0, marks=pytest.mark.long), 400])
 def test_a_full_disk_ends_in_a_clear_error_and_loses_nothing(tmp_path, small_disk, room):
     folder = places.many(tmp_path / "captures", n=6)
     store = small_disk / "store.db"
