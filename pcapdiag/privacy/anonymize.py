@@ -175,7 +175,16 @@ class Anonymizer:
             return _MAPPED << 32 | self.ipv4(value & 0xFFFFFFFF)
         if value >> 120 == _MULTICAST_V6:
             return value >> 112 << 112
+        if value >> 120 == 0:
+            # Reserved, and NAT64: from an octet that no machine has, the walk below may never come to one that it has.
+            return self._within_reserved(value)
         return self._walk(value, 6)
+
+    def _within_reserved(self, value: int) -> int:
+        if (6, value) not in self._addresses:
+            image = int(self._crypto_pan.anonymize_bin(value, 6)) & (1 << 120) - 1
+            self._addresses[6, value] = image
+        return self._addresses[6, value]
 
     def _walk(self, value: int, version: int) -> int:
         """Apply Crypto-PAn until the image names a machine again.

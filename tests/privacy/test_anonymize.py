@@ -66,6 +66,28 @@ def test_the_image_of_a_machine_is_one_that_a_machine_may_have(anonymizer, addre
     assert image >> 24 != 127
 
 
+class Identity:
+    """The worst key there is: it changes no address."""
+
+    def anonymize_bin(self, value, version):
+        assert version in {4, 6}
+        return value
+
+
+@pytest.mark.parametrize("address", ["64:ff9b::10.1.2.3", "::a01:203", "2001:db8::1", "10.1.2.3", "0.0.0.7", "ff02::1"])
+def test_whatever_the_key_is_the_search_for_an_image_ends(address):
+    anonymizer = Anonymizer(KEY + SECRET)
+    anonymizer._crypto_pan = Identity()
+    assert anonymizer.text(address)
+
+
+def test_no_two_reserved_addresses_become_one(anonymizer):
+    values = [0x64FF9B << 96 | n for n in range(50)]
+    images = {anonymizer.ipv6(value) for value in values}
+    assert len(images) == len(values)
+    assert not images & set(values)
+
+
 def test_no_two_networks_become_one(anonymizer):
     octets = [o for o in range(1, 224) if o != 127]
     assert sorted(anonymizer.ipv4(o << 24) >> 24 for o in octets) == octets
