@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Most targets: small letters and short numbers between slashes. Nothing in them can be a secret but what a name tells.
-_HARMLESS: Final = re.compile(r"(?:[/._-]{1,3}(?:[a-z]{1,19}|[0-9]{1,12}))*/?")
+_HARMLESS: Final = re.compile(r"(?:[/._-]{1,3}(?:[a-z]{1,19}[0-9]{0,6}|[0-9]{1,12}))*/?")
+_LONGEST_HARMLESS: Final = 64
 _END_OF_PATH: Final = re.compile(r"[?#]")
 _PART: Final = re.compile(r"[^&;]+")
 _PADDED: Final = 8
@@ -52,7 +53,8 @@ def find_in_target(target: str) -> list[Secret]:
         User information; the values of path parameters, query and fragment, and what stands there without a name;
         tokens in the path. Without overlaps.
     """
-    if _HARMLESS.fullmatch(target) and not is_telling_segment(target[-64:]) and len(target) <= 64:
+    is_short = len(target) <= _LONGEST_HARMLESS
+    if is_short and _HARMLESS.fullmatch(target) and not is_telling_segment(target) and not KNOWN_TOKEN.search(target):
         return []
     return find_decoded(target, lambda text: _find_in_url(text, is_target=True))
 
