@@ -205,8 +205,9 @@ def looks_like_request(buf, at, captured, protocol):
     if is_known and _holds_http(buf, at + k, end - k):
         return True  # a broken version is the server's affair; the method says whether content follows
     # RFC 9112 section 3: a request line ends in its version; memcached, SIP and IRC have verbs of the same look.
+    # What begins inside a target, behind a hole, has none between: "list HTTP/1.1".
     return (
-        end - 9 >= k
+        end - 9 > k + 1
         and buf[at + end - 9] == SPACE
         and equals_folded(buf, at + end - 8, HTTP_SLASH.shape[0], HTTP_SLASH)
         and buf[at + end - 3] == ord("1")

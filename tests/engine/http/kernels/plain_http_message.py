@@ -114,8 +114,9 @@ def looks_like_request(data, protocol):
         return token.upper() in KNOWN
     if token.upper() in KNOWN and b"HTTP/" in line.upper():
         return True
-    version = VERSION.fullmatch(line.removesuffix(b"\r")[len(token) :])
-    return version is not None and version[2] == b"1."
+    rest = line.removesuffix(b"\r")[len(token) + 1 :]
+    version = VERSION.fullmatch(rest)
+    return version is not None and version[2] == b"1." and not rest.startswith(b" HTTP/")
 
 
 def looks_like_response(data):

@@ -120,9 +120,21 @@ class Parser:
 @example(b"get key\r\n", Protocol.UNKNOWN)
 @example(b"get key\r\n", Protocol.HTTP1)
 @example(b"BREW HTTP/1.1\n", Protocol.UNKNOWN)
+@example(b"BREW  HTTP/1.1\n", Protocol.UNKNOWN)
+@example(b"BREW /pot HTTP/1.1\n", Protocol.UNKNOWN)
 def test_a_request_is_recognized_as_the_twin_does(data, protocol):
     found = looks_like_request(array(data), 1, len(data), int(protocol))
     assert bool(found) == plain.looks_like_request(data, protocol)
+
+
+def test_what_begins_inside_a_target_is_no_request():
+    """The last bytes of a request line whose first ones are not in the capture."""
+    for line, is_request in (
+        (b"0.0 HTTP/1.1\r\n", False),
+        (b"BREW  HTTP/1.1\r\n", False),
+        (b"BREW /pot HTTP/1.1\r\n", True),
+    ):
+        assert bool(looks_like_request(array(line), 1, len(line), int(Protocol.UNKNOWN))) is is_request
 
 
 @given(TEXTS)
