@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
 
-_MOMENT_NS = 100_000_000
+MOMENT_NS = 100_000_000
 """Closings within one moment are one event, and count as one when it comes to certainty."""
 _TIGHT_NS = 60_000_000
 _HINT_LATE_NS = 3 * NS_PER_S // 2
@@ -68,7 +68,7 @@ def estimate_idle_timeout(
     # Were the ages spread evenly, this many would lie in a window of that width.
     expected = len(ages) * max(_TIGHT_NS, int(tight[0]) // 64) / max(int(ages[-1] - ages[0]), 1)
     is_dense = share >= 0.5 or n_tight >= 5 * expected
-    hinted = hint_s >= 0 and -_MOMENT_NS <= int(tight[0]) - hint_s * NS_PER_S <= _HINT_LATE_NS
+    hinted = hint_s >= 0 and -MOMENT_NS <= int(tight[0]) - hint_s * NS_PER_S <= _HINT_LATE_NS
     if n_tight >= 3 and n_moments >= 3 and is_dense:
         return int(np.median(tight)), spread, n_tight, Confidence.CONFIRMED
     swept = _swept(ages, moments)
@@ -201,7 +201,7 @@ def _swept(ages: Ints, moments: Ints) -> tuple[int, int, int, Confidence] | None
 
 def _moments(closed_ts: Ints) -> Ints:
     """Return the moment of each closing, counted from the first: the result must not depend on the clock."""
-    moments: Ints = (closed_ts - closed_ts.min()) // _MOMENT_NS
+    moments: Ints = (closed_ts - closed_ts.min()) // MOMENT_NS
     return moments
 
 

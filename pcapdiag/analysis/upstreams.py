@@ -22,6 +22,7 @@ from pcapdiag.analysis.closings import (
     is_kept,
 )
 from pcapdiag.analysis.idle_timeout import (
+    MOMENT_NS,
     enclose_idle_timeout,
     estimate_idle_timeout,
     estimate_late_timeout,
@@ -177,6 +178,12 @@ def _measure(columns: PickedRows, lost: Lost, texts: ByteSource) -> _Measured:
     if estimate is not None:
         value, spread, samples, confidence = estimate
         names = name_idle_timeout(value, spread, server_field)
+        _, times = idle_closings(columns, by_upstream, lost)
+        # Several of one age at one moment: a timer that began for all at once, or the end of what held them. Only what
+        # a server is known to do, or announced, tells which.
+        is_one_moment = len(times) > 1 and int(np.ptp(times)) <= MOMENT_NS
+        is_known = bool(names) or keep_alive_s >= 0
+    if estimate is not None and (is_known or not is_one_moment):
         idle_timeout = IdleTimeout(
             value, spread, samples, int(confidence), names, late_ns=late if late_estimate is not None else 0
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.analysis.idle_timeout import MOMENT_NS
 from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
@@ -166,7 +167,9 @@ class IdleCloseRace(CauseRule):
             text = _remedy_of_reload(analysis, group.losses[0])
             if group.group == _UNKNOWN_AGE:
                 keep = keepalive_remedy(analysis, upstream, group.losses).text
-                is_timer = len(known) == n >= _LEAST_ALIKE and max(known) - min(known) <= min(known) // 50
+                closed_ns = [claim.closing.ts_ns for claim in group.claims if claim.closing is not None]
+                is_alike = len(known) == n >= _LEAST_ALIKE and max(known) - min(known) <= min(known) // 50
+                is_timer = is_alike and max(closed_ns) - min(closed_ns) > MOMENT_NS
                 if is_timer:
                     text = f"{_SAME_AGE}\n\n{keep}"
                 elif not _is_timer_excluded(analysis, group, known):

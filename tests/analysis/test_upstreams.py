@@ -101,6 +101,26 @@ def test_idle_closings_of_the_upstream_measure_its_timeout():
 
 
 @pytest.mark.parametrize(
+    ("age_ms", "apart_s", "is_timer"),
+    [
+        (495, 0.001, False),  # a reload, or a timer that began for all at once: nothing tells which
+        (495, 1.0, True),
+        (5_000, 0.001, True),  # so several servers do by default
+    ],
+)
+def test_closings_of_one_age_at_one_moment_measure_only_what_servers_are_known_to_do(age_ms, apart_s, is_timer):
+    rows = [conn(closer=Direction.RESP, idle_ms=age_ms + n / 10, at_s=9 + n * apart_s) for n in range(4)]
+    (upstream,) = measure(*rows)
+    assert (upstream.idle_timeout is not None) is is_timer
+
+
+def test_closings_of_one_age_at_one_moment_measure_what_the_server_announced():
+    rows = [conn(closer=Direction.RESP, idle_ms=7_000, at_s=9 + n / 1000, keep_alive_s=7) for n in range(4)]
+    (upstream,) = measure(*rows)
+    assert upstream.idle_timeout.value_ns == 7_000 * MS
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"closer": Direction.ORIG},

@@ -168,14 +168,7 @@ def test_the_other_end_proves_it(recordings, name):
             assert not any(o["request_id"].encode() in capture.read_bytes() for capture in captures)
 
 
-@pytest.mark.parametrize(
-    "name",
-    expected_wrong(
-        JUDGED,
-        {"upstream_reload_at_one_age"},
-        "four connections of one age that close at one moment are one observation, and are called a timer",
-    ),
-)
+@pytest.mark.parametrize("name", JUDGED)
 def test_a_timer_is_measured_where_there_is_one(recordings, name):
     recording = recordings(name)
     measured_s = [u["idle_timeout_ns"]["value"] / 1e9 for u in report_of(recording)["upstreams"]]
