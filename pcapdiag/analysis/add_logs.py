@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pcapdiag.analysis.early import add_lost_answers
+from pcapdiag.analysis.handshake import HTTP2
 from pcapdiag.analysis.inputs import AUTO, zone_offset_s
 from pcapdiag.analysis.losses import to_connection
 from pcapdiag.analysis.tls import add_refused
 from pcapdiag.analysis.tries import list_served, list_tries
 from pcapdiag.base.codes import Leg
 from pcapdiag.base.findings import Note
-from pcapdiag.base.units import count_of
+from pcapdiag.base.units import count_of, format_endpoint
 from pcapdiag.privacy.escape import shorten
 from pcapdiag.proxy.conf.read import read_proxy_conf
 from pcapdiag.proxy.conf.settings import ProxyKind
@@ -151,7 +152,7 @@ class _Logs:
 
     def _join(self, wires: Sequence[WireTry], older: OlderLogs) -> Ledger:
         upstreams = frozenset(str(u.endpoint) for u in self._analysis.upstreams)
-        span = CaptureSpan(self._analysis.first_ts_ns, self._analysis.last_ts_ns, upstreams)
+        span = CaptureSpan(self._analysis.first_ts_ns, self._analysis.last_ts_ns, upstreams, _unframed(self._analysis))
         tally = ClientTally()
         errors = chain(*self.errors, *older.errors)
         accesses = tally.watch(chain(*self.accesses, *older.accesses))
@@ -177,6 +178,15 @@ class _Logs:
             clock.total_ns if clock is not None and is_known else None,
             given=self._inputs.kinds,
         )
+
+
+def _unframed(analysis: Analysis) -> frozenset[str]:
+    """Return the upstreams to which a connection carries HTTP/2, or may."""
+    if analysis.tls is None:
+        return frozenset()
+    conns = np.flatnonzero((analysis.tls.http2 > HTTP2.NO) & (analysis.legs == Leg.UPSTREAM))
+    ends = analysis.connections.rows[conns][["resp_hi", "resp_lo", "resp_port"]]
+    return frozenset(format_endpoint(*end) for end in np.unique(ends).tolist())
 
 
 def _zone_s(inputs: Inputs, at_ns: int) -> int | None:

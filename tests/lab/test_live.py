@@ -40,12 +40,6 @@ FAR_ENDS = {
 NEVER_RAN, RAN = {"PD101", "PD104", "PD105"}, {"PD201", "PD202", "PD207"}
 
 
-def expected_wrong(names, wrong, reason):
-    """Return the names as parameters, those in `wrong` marked as what is known to be said wrongly."""
-    marks = (pytest.mark.xfail(reason=reason, strict=True),)
-    return [pytest.param(name, marks=marks if name in wrong else ()) for name in names]
-
-
 @cache
 def _report(folder, *more):
     logs = ("--error-log", folder / "error.log", "--access-log", folder / "access.log")
@@ -271,14 +265,7 @@ def test_http2_is_named_and_not_judged(recordings, tshark, name):
         assert re.search("HTTP/2", verdicts[code]["reason"])
 
 
-@pytest.mark.parametrize(
-    "name",
-    expected_wrong(
-        ["grpc_goaway"],
-        {"grpc_goaway"},
-        "the entries' packets are in the capture, inside HTTP/2, and are called not captured",
-    ),
-)
+@pytest.mark.parametrize("name", ["grpc_goaway"])
 def test_an_entry_about_http2_is_not_called_outside_the_capture(recordings, name):
     report = report_of(recordings(name))
     assert report["log"]["entries"]

@@ -56,6 +56,7 @@ _SENT_BEFORE = "no try fits it, and it may have begun before the capture did"
 _LAST_SECOND = "the capture ended in the second in which it was logged"
 _NO_OFFSET = "no failed try of the capture fits it at any clock offset"
 _NO_TRY = "no failed try at this peer fits kind and time"
+_UNFRAMED = "its upstream speaks HTTP/2, whose streams are not told apart yet: its packets may be in the capture"
 _NO_TRY_FITS = frozenset({ID_MISSING, _NO_OFFSET, _NO_TRY})
 _NOT_ALL = "very many tries failed, and only some of them were held against the log (--all takes all)"
 _ELSEWHERE = frozenset({_BEFORE, _AFTER, _SENT_BEFORE, _LAST_SECOND})
@@ -252,8 +253,9 @@ class _Judge:
         peer = normalize_peer(entry.upstream_peer)
         if peer not in self._span.peers:
             return EntryVerdict.NOT_CAPTURED, f"the capture holds no packet of {peer or 'its upstream'}"
+        is_unframed = peer in self._span.unframed
         if self._clock is None:
-            return EntryVerdict.NOT_CAPTURED, _NO_OFFSET
+            return (EntryVerdict.UNDETERMINED, _UNFRAMED) if is_unframed else (EntryVerdict.NOT_CAPTURED, _NO_OFFSET)
         at = entry.ts_s * NS_PER_S - self._clock.total_ns
         half = self._clock.width_ns // 2
         if at + NS_PER_S + half < self._span.first_ns:
@@ -265,6 +267,8 @@ class _Judge:
             return EntryVerdict.NOT_CAPTURED, _SENT_BEFORE
         if at + NS_PER_S + half > self._span.last_ns:
             return EntryVerdict.NOT_CAPTURED, _LAST_SECOND
+        if is_unframed:
+            return EntryVerdict.UNDETERMINED, _UNFRAMED
         if self._ids.is_missing(number):
             return EntryVerdict.NOT_CAPTURED, ID_MISSING
         return EntryVerdict.UNDETERMINED, _NO_TRY

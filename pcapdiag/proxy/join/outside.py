@@ -120,6 +120,8 @@ def _kind(attempt: LoggedTry, j: JoinedEntry, span: CaptureSpan) -> OutsideKind 
         return None
     if peer not in span.peers:
         return OutsideKind.OTHER_PEER
+    if peer in span.unframed:
+        return None
     return OutsideKind.NOT_SEEN if j.reason == ID_MISSING else OutsideKind.UNMATCHED
 
 
@@ -218,4 +220,6 @@ def _kind_of_line(line: AccessEntry, peer: str, span: CaptureSpan) -> OutsideKin
     if peer not in span.peers:
         return OutsideKind.OTHER_PEER
     is_answer = last.status >= 500 and (last.header_time_ns >= 0 or last.status not in {502, 504})
-    return OutsideKind.ANSWERED if is_answer else OutsideKind.UNMATCHED
+    if is_answer:
+        return OutsideKind.ANSWERED
+    return None if peer in span.unframed else OutsideKind.UNMATCHED

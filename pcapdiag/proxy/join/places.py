@@ -135,8 +135,12 @@ def keep_own(
 
 @dataclass(frozen=True, slots=True)
 class CaptureSpan:
-    """What the capture covers: its first and last time [ns], and the peers that it saw at all."""
+    """What the capture covers: its first and last time [ns], and the peers that it saw at all.
+
+    Of `unframed` peers (HTTP/2) it is not known what failed: it may be in the capture.
+    """
 
     first_ns: int
     last_ns: int
     peers: frozenset[str]
+    unframed: frozenset[str] = frozenset()

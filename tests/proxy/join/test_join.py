@@ -342,3 +342,18 @@ def test_where_some_of_very_many_failures_are_joined_nothing_is_called_absent():
     assert [some.entries[n] for n in kept] == [whole.entries[n] for n in kept]
     assert [t.verdict for t in whole.tries] == [WireVerdict.LOGGED, WireVerdict.NOT_IN_LOG]
     assert [t.verdict for t in some.tries] == [WireVerdict.LOGGED, WireVerdict.UNDETERMINED]
+
+
+def test_what_was_logged_of_an_upstream_whose_streams_are_not_framed_may_be_in_the_capture():
+    span = dataclasses.replace(SPAN, unframed=frozenset({OTHER}))
+    logged = [entry(0, line=1), entry(9, line=2, conn=1, peer=OTHER), entry(2000, line=3, conn=2, peer=OTHER)]
+    framed, unframed = (join_logs([wire(500)], s, logged) for s in (SPAN, span))
+    assert verdicts(framed) == [EntryVerdict.EXPLAINED, EntryVerdict.UNDETERMINED, EntryVerdict.NOT_CAPTURED]
+    assert verdicts(unframed) == verdicts(framed)
+    assert "HTTP/2" in unframed.entries[1].reason
+    assert {f.line for f in framed.outside} - {f.line for f in unframed.outside} == {2}
+    # Without a clock too: nothing failed that could be one.
+    (alone,) = join_logs([], span, [entry(9, peer=OTHER)]).entries
+    assert alone.verdict is EntryVerdict.UNDETERMINED
+    (alone,) = join_logs([], SPAN, [entry(9, peer=OTHER)]).entries
+    assert alone.verdict is EntryVerdict.NOT_CAPTURED
