@@ -165,7 +165,8 @@ def run() -> NoReturn:
     except OSError as error:
         from pcapdiag.base.disk import explain  # noqa: PLC0415 - help needs no tempfile
 
-        code = _fail(explain(error), EXIT_FAILED)
+        if code != EXIT_FAILED:  # what could not be written once is told once
+            code = _fail(explain(error), EXIT_FAILED)
     sys.stderr.flush()
     atexit._run_exitfuncs()  # noqa: SLF001 - what an ordinary exit calls: temporary files go, coverage is written
     os._exit(code)

@@ -148,7 +148,9 @@ def test_a_recorder_that_could_keep_nothing_does_not_say_that_all_is_well(disk):
     ],
     ids=" ".join,
 )
-def test_a_full_standard_output_is_told(args):
+@pytest.mark.parametrize("is_buffered", [True, False], ids=["buffered", "unbuffered"])
+def test_a_full_standard_output_is_told_once(args, is_buffered, monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", "" if is_buffered else "1")
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [*COMMAND, *args], check=False, stdout=full, stderr=subprocess.PIPE, text=True, timeout=HANG_S
