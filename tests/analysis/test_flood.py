@@ -131,6 +131,7 @@ def told(report):
     return counts
 
 
+@pytest.mark.slow
 def test_a_flood_is_counted_as_if_each_failure_had_been_judged(mixed_flood, monkeypatch):
     whole = analyze(mixed_flood, judge_all=True).to_json()
     monkeypatch.setattr(candidates, "MOST_JUDGED", 400)
@@ -151,6 +152,7 @@ def test_a_flood_is_counted_as_if_each_failure_had_been_judged(mixed_flood, monk
     assert [u["unanswered"] for u in some["upstreams"]] == [u["unanswered"] for u in whole["upstreams"]]
 
 
+@pytest.mark.slow
 def test_a_scan_of_very_many_ports_is_few_findings(tmp_path):
     path = floods.write_flood(tmp_path / "scan.pcap", [(floods.REFUSED, 3000), (floods.ANSWERED, 20)], ports=2500)
     report = analyze(path).to_json()
@@ -161,6 +163,7 @@ def test_a_scan_of_very_many_ports_is_few_findings(tmp_path):
     assert len(json.dumps(report)) < 10 << 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["SILENT", "CLOSED"])
 def test_memory_and_report_of_a_flood_are_bounded(tmp_path, kind):
     """A tenth of the million that is measured by hand: what each costs more than its row would show here, too."""
@@ -178,6 +181,7 @@ def test_memory_and_report_of_a_flood_are_bounded(tmp_path, kind):
     assert peak < 500 << 20
 
 
+@pytest.mark.slow
 def test_beyond_a_thousand_occurrences_some_are_listed_and_all_are_counted(tmp_path):
     path = floods.write_flood(tmp_path / "flood.pcap", [(floods.CLOSED, 2500)])
     some, whole = analyze(path).to_json(), analyze(path, judge_all=True).to_json()
