@@ -118,7 +118,7 @@ def test_memory_of_a_worker_does_not_grow_with_what_it_has_read(tmp_path, cluste
 def test_a_capture_that_needs_more_memory_than_a_worker_has_is_told_and_tried_again(tmp_path, cluster):
     """A bound below what the program itself takes stands for a capture that is too large for a sensible one."""
     path = places.capture(tmp_path / "a.pcap")
-    workers = cluster(n_workers=1, memory_limit="160MiB")
+    workers = cluster(n_workers=1, memory_limit="128MiB")
     with pool.Workers(jobs=0, scheduler=workers.scheduler_address) as hands:
         ((_, result),) = finish(hands, [job_of(path, size=path.stat().st_size, version=__version__)])
     (file,) = result.failed
