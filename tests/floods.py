@@ -39,6 +39,7 @@ class Sent(NamedTuple):
     seq: int = 0
     ack: int = 0
     payload: bytes = b""
+    ttl: int = 64
 
 
 OPENED = (Sent(0, False, SYN), Sent(0.2, True, SYN | ACK, 0, 1), Sent(0.3, False, ACK, 1, 1))
@@ -87,7 +88,7 @@ def _frames(conns: np.ndarray, sent: Sent, each_ns: int, ports: int) -> tuple[np
     times = conns * each_ns + int(sent.at_ms * 1_000_000)
     rows["s"], rows["ns"] = _START_S + times // 10**9, times % 10**9
     rows["cap"] = rows["wire"] = rows["len"] = 40 + len(sent.payload)
-    for name, value in (("ver", 0x45), ("ttl", 64), ("proto", 6), ("off", 0x50), ("win", 1000)):
+    for name, value in (("ver", 0x45), ("ttl", sent.ttl), ("proto", 6), ("off", 0x50), ("win", 1000)):
         rows[name] = value
     client, server = (_CLIENTS + conns // 60000, 1024 + conns % 60000), (_SERVER, 8080 + conns % ports)
     (src, sport), (dst, dport) = (server, client) if sent.by_server else (client, server)

@@ -15,7 +15,7 @@ from pcapdiag.analysis.attempts import judge_attempts
 from pcapdiag.analysis.candidates import find_candidates
 from pcapdiag.analysis.flood import AttemptSieve
 from pcapdiag.analysis.handshake import HTTP2
-from pcapdiag.analysis.icmp import tie_icmp
+from pcapdiag.analysis.icmp import quoted_ends, tie_icmp
 from pcapdiag.analysis.inputs import NO_INPUTS, Inputs
 from pcapdiag.analysis.losses import build_losses
 from pcapdiag.analysis.model import Analysis
@@ -84,7 +84,9 @@ class _Run:
         self.n_connections = 0
         # Every shard sees all frames; one keeps these for all.
         self.asides = AsideCollector() if shard.number == 0 else None
-        self._sieve = AttemptSieve(is_open=keep_all)
+        self._sieve = AttemptSieve(is_open=keep_all, quoted=self._quoted)
+        self._ends: list[NDArray[np.uint64]] = [np.empty(0, dtype=np.uint64)]
+        self._n_asides = 0
         self._follow_s = follow_s
         self._max_live = max_live
         self._with_digest = with_digest
@@ -150,6 +152,14 @@ class _Run:
         for capture, *counts in zip(shards[0].captures, *(shard.counts for shard in shards), strict=True):
             self._note(capture, TrackerCounts.of_shards(counts))
         return shards[0].captures
+
+    def _quoted(self) -> NDArray[np.uint64]:
+        """Return hashes of the ends that ICMP errors quote, so far."""
+        kept = self.asides.kept if self.asides is not None else []
+        if len(kept) > self._n_asides:
+            self._ends = [np.concatenate((*self._ends, quoted_ends(kept[self._n_asides :])))]
+            self._n_asides = len(kept)
+        return self._ends[0]
 
     def close_up(self) -> None:
         """Take in what the sieve held back, and number connections anew where it left some out."""
@@ -284,12 +294,13 @@ def build_analysis(
     legs[twins.is_twin] = Leg.UNKNOWN
     legs[twins.of_upstream] = Leg.UPSTREAM
     give_back()
+    asides = tuple(run.asides.kept) if run.asides is not None else ()
+    told = quoted_ends(asides)
     candidates = find_candidates(
-        connections, exchanges, key_segments, legs, run.totals.last_ts_ns, judge_all=inputs.judge_all
+        connections, exchanges, key_segments, legs, run.totals.last_ts_ns, told=told, judge_all=inputs.judge_all
     )
     give_back()
     losses, truncated, early = build_losses(connections, candidates, key_segments, texts)
-    asides = tuple(run.asides.kept) if run.asides is not None else ()
     losses, truncated = tie_icmp(losses, asides), tie_icmp(truncated, asides)
     losses = judge_attempts(losses, connections, run.totals.last_ts_ns)
     view = read_tls(connections, asides)
@@ -400,7 +411,8 @@ def _tracker_notes(counts: TrackerCounts) -> list[Note]:
             Note(
                 "connections-evicted",
                 f"{counts.evicted} idle connections were given up early to keep memory bounded; requests on them "
-                "may appear on connections that seem to begin in the middle",
+                "may appear on connections that seem to begin in the middle, and an attempt that was repeated later "
+                "counts again",
             )
         )
     if counts.duplicates:

@@ -21,7 +21,7 @@ from pcapdiag.analysis.flood import (
     mixed_in,
     scale_of,
 )
-from pcapdiag.base.codes import ExchangeFlag, Leg, Outcome
+from pcapdiag.base.codes import Direction, ExchangeFlag, Leg, Outcome
 from pcapdiag.base.tables import Table
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     Hashes = NDArray[np.uint64]
 
 _OF_EXCHANGE = ("outcome", "protocol", "flags", "status_code", "response_framing", "request_framing")
+_ENDS = ("orig_hi", "orig_lo", "orig_port", "resp_hi", "resp_lo", "resp_port")
 _CROWD = "several other endpoints"
 _OF_CONNECTION = (
     *("capture_idx", "conn_state", "protocol", "orig_inferred", "first_closer", "closing_kind"),
@@ -84,6 +85,7 @@ def find_candidates(
     legs: NDArray[np.int8],
     last_ts_ns: int,
     *,
+    told: Hashes | None = None,
     judge_all: bool = False,
 ) -> Candidates:
     """Return the failures of the upstream leg: all of them, or of a flood some of each kind.
@@ -96,6 +98,8 @@ def find_candidates(
         `codes.Leg`.
     last_ts_ns : int
         [ns] The captures' end.
+    told : ndarray of uint64, optional
+        Hashes of the ends (`flood.ends_of`) of connections that something else tells of: they are kinds of their own.
     judge_all : bool
         Take all of them, whatever that costs.
 
@@ -115,8 +119,13 @@ def find_candidates(
     if len(weights) <= MOST_JUDGED or judge_all:
         choice = Choice(np.arange(len(weights)), weights)
     else:
-        of_lost = _kinds_of_exchanges(connections, key_segments, lost, endpoints[:n_lost])
-        of_attempts = _kinds_of_attempts(connections, attempts, endpoints[n_lost:], last_ts_ns)
+        ends = _joined([_endpoints(connections, lost.conn, _ENDS), _endpoints(connections, attempts, _ENDS)])
+        is_told = np.isin(ends, told) if told is not None else np.zeros(len(ends), dtype=np.bool_)
+        del ends
+        of_lost = _kinds_of_exchanges(connections, key_segments, lost, endpoints[:n_lost], is_told[:n_lost])
+        of_attempts = _kinds_of_attempts(
+            connections, key_segments, attempts, endpoints[n_lost:], is_told[n_lost:], last_ts_ns
+        )
         kinds = (_joined(list(pair)) for pair in zip(of_lost, of_attempts, strict=True))
         times_ns = _joined([lost.request_ts_ns, connections["first_ts_ns"][attempts]])
         choice = choose(kinds, times_ns, weights, MOST_JUDGED)
@@ -168,11 +177,9 @@ def _lost_exchanges(exchanges: Table, legs: NDArray[np.int8]) -> _Lost:
     return _Lost(*map(_joined, columns))
 
 
-def _endpoints(connections: Table, conns: NDArray[Any]) -> Hashes:
-    """Return a hash of the upstream of each connection."""
-    return mixed_in(
-        np.zeros(len(conns), np.uint64), (connections[name][conns] for name in ("resp_hi", "resp_lo", "resp_port"))
-    )
+def _endpoints(connections: Table, conns: NDArray[Any], names: tuple[str, ...] = _ENDS[3:]) -> Hashes:
+    """Return a hash of the upstream of each connection, or of both of its ends as `flood.ends_of` does."""
+    return mixed_in(np.zeros(len(conns), np.uint64), (connections[name][conns] for name in names))
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
@@ -197,10 +204,13 @@ def _find_crowd(endpoints: Hashes, weights: Ints, index_of_spread: Ints) -> NDAr
     return in_crowd
 
 
-def _kinds_of_exchanges(connections: Table, key_segments: Table, lost: _Lost, endpoints: Hashes) -> Iterator[Hashes]:
+def _kinds_of_exchanges(
+    connections: Table, key_segments: Table, lost: _Lost, endpoints: Hashes, is_told: NDArray[np.bool_]
+) -> Iterator[Hashes]:
     """Yield what kind each lost exchange is: told apart by times, too, by what was seen where, and by that alone."""
-    seen, when = _kinds_of_keys(key_segments, connections["resp_ttl"], lost)
-    facts = mixed_in(lost.facts, (seen, connections["n_holes"][lost.conn] > 0))
+    ids = _ids(lost.conn, lost.depth)
+    seen, when = _kinds_of_keys(key_segments, connections["resp_ttl"], ids, lost.request_end_seq, lost.request_ts_ns)
+    facts = mixed_in(lost.facts, (seen, connections["n_holes"][lost.conn] > 0, is_told))
     facts = mixed_in(facts, (connections[name][lost.conn] for name in _OF_CONNECTION))
     del seen
     yield mixed_in(facts, (endpoints, lost.idle_scale, when))
@@ -208,9 +218,10 @@ def _kinds_of_exchanges(connections: Table, key_segments: Table, lost: _Lost, en
     yield facts
 
 
-def _kinds_of_keys(key_segments: Table, resp_ttl: NDArray[Any], lost: _Lost) -> tuple[Hashes, Hashes]:
-    """Return what the key segments of each lost exchange are, and when they came: sums over hashes of each."""
-    ids = _ids(lost.conn, lost.depth)
+def _kinds_of_keys(
+    key_segments: Table, resp_ttl: NDArray[Any], ids: Ints, end_seq: NDArray[Any], since_ns: Ints
+) -> tuple[Hashes, Hashes]:
+    """Return what the key segments of each failure are, and when they came: sums over hashes of each."""
     order = np.argsort(ids)
     seen, when = (np.zeros(len(ids), dtype=np.uint64) for _ in range(2))
     if not len(ids):
@@ -220,12 +231,13 @@ def _kinds_of_keys(key_segments: Table, resp_ttl: NDArray[Any], lost: _Lost) -> 
         owner = order[np.minimum(np.searchsorted(ids, mine, sorter=order), len(ids) - 1)]
         is_of_lost = ids[owner] == mine
         rows, owner = chunk.rows[is_of_lost], owner[is_of_lost]
-        past_end = (rows["ack"] - lost.request_end_seq[owner]) & 0xFFFFFFFF
+        past_end = (rows["ack"] - end_seq[owner]) & 0xFFFFFFFF
         acknowledges = np.where(rows["ack"] < 0, -1, past_end < 1 << 31)
         of_usual_ttl = rows["ttl"] == resp_ttl[rows["conn"]]
         key = rows["key"]
-        np.add.at(seen, owner, mixed(key, rows["dir"], rows["flags"], rows["fate"], acknowledges, of_usual_ttl))
-        np.add.at(when, owner, mixed(key, scale_of(rows["ts_ns"] - lost.request_ts_ns[owner])))
+        ttl = np.where(rows["dir"] == Direction.RESP, rows["ttl"], -1)
+        np.add.at(seen, owner, mixed(key, rows["dir"], rows["flags"], rows["fate"], acknowledges, of_usual_ttl, ttl))
+        np.add.at(when, owner, mixed(key, scale_of(rows["ts_ns"] - since_ns[owner])))
     return seen, when
 
 
@@ -234,13 +246,22 @@ def _ids(conn: NDArray[Any], depth: NDArray[Any]) -> Ints:
     return result
 
 
-def _kinds_of_attempts(connections: Table, attempts: Ints, endpoints: Hashes, last_ts_ns: int) -> Iterator[Hashes]:
+def _kinds_of_attempts(
+    connections: Table,
+    key_segments: Table,
+    attempts: Ints,
+    endpoints: Hashes,
+    is_told: NDArray[np.bool_],
+    last_ts_ns: int,
+) -> Iterator[Hashes]:
     """Yield the same for attempts: how long they went on, and before the capture's end, tells them apart, too."""
     first_ns = connections["first_ts_ns"][attempts]
-    facts = mixed(
-        *(connections[name][attempts] for name in ("capture_idx", "conn_state", "resp_ttl")),
-        np.minimum(connections["syn_frames"][attempts], 5),
-    )
+    # Of an answer: what it is, what it acknowledges, and how far away its sender is.
+    after_syn = (connections["orig_isn"][attempts] + 1) & 0xFFFFFFFF
+    ids = _ids(attempts, np.full(len(attempts), -1))
+    seen, _ = _kinds_of_keys(key_segments, connections["resp_ttl"], ids, after_syn, first_ns)
+    of_row = ("capture_idx", "conn_state", "resp_ttl", "syn_frames")
+    facts = mixed_in(seen, (*(connections[name][attempts] for name in of_row), is_told))
     lasted, before_end = connections["last_ts_ns"][attempts] - first_ns, last_ts_ns - first_ns
     yield mixed_in(facts, (endpoints, scale_of(lasted), scale_of(before_end)))
     yield mixed_in(facts, (endpoints,))

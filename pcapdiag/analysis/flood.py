@@ -14,7 +14,7 @@ import numpy as np
 from pcapdiag.base.codes import ConnState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -35,6 +35,8 @@ _STRIDE = 64
 """... and every so manieth."""
 _MOST_KEYS = 1 << 16
 """Endpoints that are counted one by one; a scan of more shares one counter."""
+_LEAST_OF_KIND = 100
+"""Of a kind so many are looked at, where there is room: each of a rare kind."""
 _OCTAVE = 4
 """Parts of a doubling that a time is told apart by."""
 
@@ -60,10 +62,13 @@ class AttemptSieve:
     ----------
     is_open : bool
         Let all pass.
+    quoted : callable
+        Returns hashes of the ends (`ends_of`) of attempts that something else in the capture tells of: they pass.
     """
 
-    def __init__(self, *, is_open: bool = False) -> None:
+    def __init__(self, *, is_open: bool = False, quoted: Callable[[], Hashes] | None = None) -> None:
         self.n_dropped = 0
+        self._quoted = quoted
         self._n_attempts = 0
         self._is_open = is_open
         self._counters: dict[tuple[int, ...], _Counter] = {}
@@ -81,12 +86,16 @@ class AttemptSieve:
         ndarray of columns.CONNECTIONS.dtype
             `n_alike` is filled in.
         """
-        is_attempt = is_failed_attempt(rows["conn_state"], rows["orig_bytes"]) & (rows["n_exchanges"] == 0)
-        attempts = np.flatnonzero(is_attempt)
+        # Of what got any answer the answer is of interest: who sent it, over how many hops.
+        is_attempt = (rows["conn_state"] == ConnState.S0) & (rows["orig_bytes"] == 0) & (rows["resp_frames"] == 0)
+        attempts = np.flatnonzero(is_attempt & (rows["n_exchanges"] == 0))
         self._n_attempts += len(attempts)
         if self._is_open or self._n_attempts <= _ALL_KEPT:
             return rows
         out = rows.copy()
+        is_told = np.isin(ends_of(rows), self._quoted()) if self._quoted is not None else None
+        if is_told is not None:
+            attempts = attempts[~is_told[attempts]]
         is_kept = np.ones(len(rows), dtype=np.bool_)
         for key, members in _by_endpoint(rows, attempts):
             is_shared = key not in self._counters and len(self._counters) >= _MOST_KEYS
@@ -117,6 +126,11 @@ class AttemptSieve:
                 self.n_dropped -= 1
                 counter.n_skipped = 0
                 yield counter.last
+
+
+def ends_of(rows: Rows) -> Hashes:
+    """Return a hash of both ends of each connection, in `columns.CONNECTIONS`."""
+    return mixed(*(rows[f"{end}_{name}"] for end in ("orig", "resp") for name in ("hi", "lo", "port")))
 
 
 def _by_endpoint(rows: Rows, attempts: Ints) -> Iterator[tuple[tuple[int, ...], Ints]]:
@@ -182,7 +196,8 @@ def choose(kinds: Iterable[Hashes], times_ns: Ints, weights: Ints, most: int) ->
     order = np.lexsort((times_ns, kind_of))
     kind_of = kind_of[order]
     # Of each kind the members, in order of time, are cut into so many parts of one size.
-    n_parts = np.minimum(np.clip(n_of_kind * most // n, 3, None), n_of_kind)
+    least = min(max(most // (2 * len(n_of_kind)), 3), _LEAST_OF_KIND)
+    n_parts = np.minimum(np.clip(n_of_kind * most // n, least, None), n_of_kind)
     rank = np.arange(n) - (np.cumsum(n_of_kind) - n_of_kind)[kind_of]
     is_first = rank == 0
     rank *= n_parts[kind_of]

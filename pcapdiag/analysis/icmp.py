@@ -10,12 +10,17 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from pcapdiag.analysis.flood import mixed
 from pcapdiag.base.sequence import sequence_difference
 from pcapdiag.base.units import NS_PER_MS, NS_PER_S, format_address
 from pcapdiag.engine.asides.icmp import read_icmp_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from pcapdiag.analysis.model import Loss
     from pcapdiag.engine.asides.collect import Aside
@@ -53,6 +58,23 @@ def tie_icmp(losses: Sequence[Loss], asides: Iterable[Aside]) -> tuple[Loss, ...
     if not errors:
         return tuple(losses)
     return tuple(_with_errors(loss, errors) for loss in losses)
+
+
+def quoted_ends(asides: Iterable[Aside]) -> NDArray[np.uint64]:
+    """Return a hash of both ends (`flood.ends_of`) of each connection that an ICMP error may be about.
+
+    Parameters
+    ----------
+    asides : iterable of Aside
+        Frames whose bytes were kept.
+
+    Returns
+    -------
+    ndarray of uint64, shape (n_hash,)
+    """
+    # What is quoted was sent by the one end or the other.
+    ends = [end for error in read_icmp_errors(asides) for end in ((*error.src, *error.dst), (*error.dst, *error.src))]
+    return mixed(*np.array(ends, dtype=np.uint64).reshape(-1, 6).T)
 
 
 def _with_errors(loss: Loss, errors: dict[_Ends, list[IcmpError]]) -> Loss:

@@ -57,9 +57,8 @@ def without_one_way(
     opaque: set[tuple[int, int]] = set()
     for loss in turns:
         key = loss.connection.conn, loss.depth
-        if _trickles(loss):
-            left_out.add(key)
-        elif not is_proxied and not _is_http(loss, view) and str(loss.connection.resp) not in answering:
+        is_unknown = not is_proxied and not _is_http(loss, view) and str(loss.connection.resp) not in answering
+        if is_unknown or _trickles(loss):
             (opaque if _is_cut_off(loss) else left_out).add(key)
     return tuple(
         replace(loss, connection=replace(loss.connection, protocol=Protocol.OPAQUE)) if key in opaque else loss

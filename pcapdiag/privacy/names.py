@@ -22,6 +22,15 @@ _TELLING: Final = re.compile(
 _TELLING_SEGMENT: Final = re.compile(
     r"(?i)token|secret|api[_.-]?key|passw|session|jwt|credential|invit|magic|verif|confirm|unsubscribe|reset|signature|oauth"
 )
+_CERTAIN_SEGMENT: Final = re.compile(
+    r"(?i)(?:(?:access|refresh|id|api|auth|user|reset)[_.-]?)?(?:tokens?|secrets?|api[_.-]?keys?|passw(?:or)?ds?|passphrase|pwd|jwt"
+    r"|bearer|basic|otp|pin|sid|sessionids?|ssn|iban)"
+)
+_API_WORD: Final = re.compile(
+    r"(?i)(?:v?[0-9]{1,3}|list|all|new|create|add|edit|update|delete|remove|revoke|refresh|renew|rotate|issue|generate|get|set"
+    r"|check|verify|validate|validity|introspect|introspection|exchange|reset|forgot|forgotten|change|login|logout|me|info"
+    r"|status|policy|strength|count|search|types?|users?|admin|index(?:\.[a-z]{2,4})?)"
+)
 _PLAIN_WORD: Final = re.compile(r"[A-Za-z]{0,20}(?:[_.-][A-Za-z]{1,20}){0,6}|v?[0-9]{1,6}|\*+")
 
 _UUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
@@ -52,6 +61,16 @@ def is_telling(name: str) -> bool:
 def is_telling_segment(segment: str) -> bool:
     """Whether a segment of a path says that the next one may be a secret."""
     return len(segment) <= _LONGEST_NAME and _TELLING_SEGMENT.search(segment) is not None
+
+
+def is_certain_segment(segment: str) -> bool:
+    """Whether a segment of a path says that the next one is a secret, unless that is a word of an interface."""
+    return len(segment) <= _LONGEST_NAME and _CERTAIN_SEGMENT.fullmatch(segment) is not None
+
+
+def is_api_word(text: str) -> bool:
+    """Whether a text is what interfaces call their methods and collections."""
+    return len(text) <= _LONGEST_NAME and _API_WORD.fullmatch(text) is not None
 
 
 def is_plain_word(text: str) -> bool:

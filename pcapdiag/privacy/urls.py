@@ -6,7 +6,16 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from pcapdiag.privacy.names import KNOWN_TOKEN, is_name, is_opaque, is_plain_word, is_telling, is_telling_segment
+from pcapdiag.privacy.names import (
+    KNOWN_TOKEN,
+    is_api_word,
+    is_certain_segment,
+    is_name,
+    is_opaque,
+    is_plain_word,
+    is_telling,
+    is_telling_segment,
+)
 from pcapdiag.privacy.secret import (
     CREDENTIALS,
     PATH_PARAMETER,
@@ -54,9 +63,15 @@ def find_in_target(target: str) -> list[Secret]:
         tokens in the path. Without overlaps.
     """
     is_short = len(target) <= _LONGEST_HARMLESS
-    if is_short and _HARMLESS.fullmatch(target) and not is_telling_segment(target) and not KNOWN_TOKEN.search(target):
+    if is_short and _HARMLESS.fullmatch(target) and not _may_announce(target):
         return []
     return find_decoded(target, lambda text: _find_in_url(text, is_target=True))
+
+
+def _may_announce(target: str) -> bool:
+    """Whether a target of plain words may hold a secret after all: a known token, or one that a segment announces."""
+    is_announced = is_telling_segment(target) or any(map(is_certain_segment, target.split("/")))
+    return is_announced or KNOWN_TOKEN.search(target) is not None
 
 
 def find_in_word(word: str) -> list[Secret]:
@@ -124,7 +139,7 @@ def _find_userinfo(path: str, *, is_target: bool, has_more: bool) -> Iterator[Se
 
 
 def _find_in_path(path: str, *, is_target: bool) -> Iterator[Secret]:
-    at, is_announced = 0, False
+    at, is_announced, is_certain = 0, False, False
     is_absolute = not path.startswith("/")
     for number, segment in enumerate(path.split("/")):
         start, end = at, at + len(segment)
@@ -134,9 +149,11 @@ def _find_in_path(path: str, *, is_target: bool) -> Iterator[Secret]:
             yield Secret(start, start + len(user), CREDENTIALS, "")
         yield from _find_in_segment(segment, start, is_target=is_target)
         plain = segment.partition(";")[0]
-        if is_target and is_announced and plain and not is_plain_word(plain):
+        is_secret = (is_announced and not is_plain_word(plain)) or (is_certain and not is_api_word(plain))
+        if is_target and plain and is_secret:
             yield Secret(start, start + len(plain), PATH_SEGMENT, "")
         if plain:
+            is_certain = is_certain_segment(plain)
             is_announced = is_telling_segment(plain) and is_plain_word(plain)
     for match in KNOWN_TOKEN.finditer(path):
         yield Secret(*match.span("secret"), TOKEN, "")

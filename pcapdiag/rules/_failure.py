@@ -101,12 +101,17 @@ def is_timer_possible(analysis: Analysis, group: Group) -> bool:
 
 def _together(group: Group) -> str:
     """Say so where several connections were closed within one moment: that is the end of a process."""
-    times = sorted(c.closing.ts_ns for c in group.claims if c.closing is not None)
-    most, first = 0, 0
-    for last, ts in enumerate(times):
-        while ts - times[first] > _MOMENT_NS:
+    pairs = zip(group.losses, group.claims, strict=True)
+    ends = sorted((c.closing.ts_ns, x.connection.first_ts_ns) for x, c in pairs if c.closing is not None)
+    most, first, at = 0, 0, 0
+    for last, (ts, _) in enumerate(ends):
+        while ts - ends[first][0] > _MOMENT_NS:
             first += 1
-        most = max(most, last - first + 1)
-    if most < _LEAST_TOGETHER or 2 * most < len(times):
+        if last - first + 1 > most:
+            most, at = last - first + 1, first
+    if most < _LEAST_TOGETHER or 2 * most < len(ends):
+        return ""
+    # A process that went away accepts nothing more: one that was opened after another had ended says that it did not.
+    if max(opened for _, opened in ends[at : at + most]) > ends[at][0]:
         return ""
     return f" {most} of them ended within a tenth of a second: a process went away."

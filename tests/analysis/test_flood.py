@@ -192,3 +192,23 @@ def test_beyond_a_thousand_occurrences_some_are_listed_and_all_are_counted(tmp_p
     frames = [o["request_frame"] for o in all_of_it["occurrences"]]
     assert finding["occurrences"][0]["request_frame"] == frames[0]
     assert finding["occurrences"][-1]["request_frame"] == frames[-1]
+
+
+@pytest.mark.slow
+def test_one_refusal_of_another_distance_in_a_flood_of_them_is_one(tmp_path):
+    """Who sent a refusal is seen by its TTL alone; found when one was told as 640."""
+    foreign = tuple(sent._replace(ttl=57) if sent.by_server else sent for sent in floods.REFUSED)
+    kinds = [(floods.REFUSED, 9000), (foreign, 1), (floods.ANSWERED, 50)]
+    report = analyze(floods.write_flood(tmp_path / "flood.pcap", kinds)).to_json()
+    assert sorted(f["count"] for f in report["findings"] if f["code"] == "PD301") == [1, 9000]
+
+
+def test_attempts_that_an_icmp_error_quotes_pass_the_sieve(small):  # noqa: ARG001 - bounds
+    rows = rows_of([1] * 500)
+    rows["orig_port"] = np.arange(500)
+    told = flood.ends_of(rows[[101, 333]])
+    sieve = AttemptSieve(quoted=lambda: told)
+    kept = np.concatenate([sieve.sift(rows), *sieve.finish()])
+    assert {101, 333} <= set(kept["orig_port"].tolist())
+    assert set(kept["n_alike"][np.isin(kept["orig_port"], [101, 333])].tolist()) == {0}
+    assert len(kept) + int(np.abs(kept["n_alike"]).sum()) == 500

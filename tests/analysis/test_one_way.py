@@ -71,3 +71,8 @@ def test_what_a_proxy_sends_are_requests(losses_of):
 def test_a_reset_is_kept_as_one_of_an_unknown_protocol(losses_of):
     (loss,) = losses_of(PLAIN + SAY + TAKE + "+9 @{n} < R.\n")
     assert loss.connection.protocol is Protocol.OPAQUE
+
+
+def test_a_feed_that_was_reset_is_kept_as_bytes_of_an_unknown_protocol(losses_of):
+    (loss,) = losses_of(PLAIN + FEED + "+9 @{n} < R.\n", upstreams=("10.9.0.1",))
+    assert loss.connection.protocol is Protocol.OPAQUE

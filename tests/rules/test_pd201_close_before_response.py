@@ -1,5 +1,7 @@
 """PD201: several failures of one moment."""
 
+from dataclasses import replace
+
 from pcapdiag.rules.diagnose import diagnose
 from tests.rules.builders import END, Scene, acknowledged, fin, only
 
@@ -9,3 +11,13 @@ def test_failures_at_one_moment_are_the_end_of_a_process():
     losses = [scene.lost(acknowledged(160), fin(500 + i, ack=END), idle_ms=17) for i in range(3)]
     finding = only(diagnose(scene.analysis(*losses)), "PD201")
     assert " 3 of them ended within a tenth of a second" in finding.message
+
+
+def test_connections_that_were_opened_after_others_had_ended_say_that_nothing_went_away():
+    scene = Scene()
+    losses = [scene.lost(acknowledged(1), fin(6, ack=END), depth=0, late=20 * i) for i in range(4)]
+    opened = [replace(x, connection=replace(x.connection, first_ts_ns=x.request_ts_ns - 2_000_000)) for x in losses]
+    finding = only(diagnose(scene.analysis(*opened)), "PD201")
+    assert "went away" not in finding.message
+    at_once = [replace(x, connection=replace(x.connection, first_ts_ns=losses[0].request_ts_ns)) for x in losses]
+    assert " 4 of them ended within a tenth of a second" in only(diagnose(scene.analysis(*at_once)), "PD201").message
