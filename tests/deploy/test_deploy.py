@@ -297,7 +297,9 @@ def test_tcpdump_calls_the_hook_and_its_file_is_in_the_store(tmp_path, program, 
         files = db.execute("SELECT path, status FROM files ORDER BY path").fetchall()
     assert [found for found, _, _ in scans] == [1, 1, 2]
     assert sum(read for _, read, _ in scans) == 2
-    assert scans[0][1:] == (1, 0)
+    # Which of the two hooks read first depends on how busy the machine was.
+    assert sum(read for _, read, _ in scans[:2]) >= 1
+    assert {failed for _, _, failed in scans} == {0}
     assert files == [(str(captures / name), "ok") for name in names]
 
 
