@@ -19,19 +19,18 @@ from pcapdiag.analysis.icmp import quoted_ends, tie_icmp
 from pcapdiag.analysis.inputs import NO_INPUTS, Inputs
 from pcapdiag.analysis.losses import build_losses
 from pcapdiag.analysis.model import Analysis
+from pcapdiag.analysis.notes import connection_notes, flood_notes, http2_notes, tracker_notes, unread_notes
 from pcapdiag.analysis.one_way import without_one_way
 from pcapdiag.analysis.roles import assign_legs, find_capture_point
 from pcapdiag.analysis.shards import ShardResult, ShardStores, TrackerCounts, join_shards, renumber, save_shard
-from pcapdiag.analysis.tls import count_http2, read_tls, settle_losses
+from pcapdiag.analysis.tls import read_tls, settle_losses
 from pcapdiag.analysis.twins import find_twins
 from pcapdiag.analysis.upstreams import measure_upstreams
 from pcapdiag.base.codes import Leg, StreamEventKind, UndecodedReason
 from pcapdiag.base.columns import CONNECTIONS, SEGMENTS
-from pcapdiag.base.findings import Note
 from pcapdiag.base.memory import give_back
 from pcapdiag.base.tables import RowStore, Table
-from pcapdiag.base.units import count_of
-from pcapdiag.engine.asides.collect import MOST_KEPT, AsideCollector, AsideKind
+from pcapdiag.engine.asides.collect import AsideCollector
 from pcapdiag.engine.asides.tunnels import TunnelTally
 from pcapdiag.engine.capture.reader import read_batches
 from pcapdiag.engine.http.framer import Framer
@@ -42,11 +41,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pcapdiag.analysis.candidates import Candidates
-    from pcapdiag.analysis.handshake import TlsView
     from pcapdiag.base.codes import CapturePoint
     from pcapdiag.base.tables import ByteStore
-    from pcapdiag.engine.asides.collect import Aside
     from pcapdiag.engine.capture.batch import Capture
     from pcapdiag.engine.tcp.tracker import TrackedBatch
 
@@ -180,7 +176,7 @@ class _Run:
         self.totals.undecoded += counts.undecoded
         self.reasons += counts.reasons
         self._note_times(capture)
-        capture.notes.extend(_tracker_notes(counts))
+        capture.notes.extend(tracker_notes(counts))
 
     def _note_times(self, capture: Capture) -> None:
         firsts = [f.first_ts_ns for f in capture.files if f.first_ts_ns != -1]
@@ -330,11 +326,11 @@ def build_analysis(
         last_ts_ns=totals.last_ts_ns,
         n_retransmissions=totals.retransmissions,
         notes=(
-            *_connection_notes(connections),
+            *connection_notes(connections),
             *twins.notes(),
-            *_http2_notes(view, connections, legs),
-            *_unread_notes(asides),
-            *_flood_notes(candidates),
+            *http2_notes(view, connections, legs),
+            *unread_notes(asides),
+            *flood_notes(candidates),
         ),
         has_proxy=has_proxy,
         twins=twins,
@@ -357,43 +353,6 @@ def _capture_points(connections: Table, legs: NDArray[np.int8], n_captures: int)
         yield find_capture_point(connections if is_all else connections.take(mine), legs[mine])
 
 
-def _http2_notes(view: TlsView, connections: Table, legs: NDArray[np.int8]) -> Iterator[Note]:
-    """Yield a note on connections to upstreams that carry HTTP/2, or may."""
-    n_unframed, n_all = count_http2(view.http2, connections, legs)
-    if n_unframed:
-        n_sure = int(np.count_nonzero((view.http2 == HTTP2.YES) & (legs == Leg.UPSTREAM)))
-        how = "may carry HTTP/2 (the client offered it, and TLS 1.3 hides the choice)"
-        if n_sure >= n_unframed:
-            how = "carry HTTP/2"
-        if 0 < n_sure < n_unframed:
-            how = f"carry HTTP/2 or may ({n_sure} certainly; of the others TLS 1.3 hides the choice)"
-        yield Note(
-            "http2-not-evaluated",
-            f"{n_unframed} of {n_all} connections to upstreams {how}; its streams are not told apart yet: whether a"
-            " request was lost on them is not evaluated",
-        )
-
-
-def _unread_notes(asides: Sequence[Aside]) -> Iterator[Note]:
-    """Yield a note where there were more frames of TLS handshakes than are kept."""
-    last = max((a.frame for a in asides if a.kind is AsideKind.TLS), default=-1)
-    if sum(a.kind is AsideKind.TLS for a in asides) >= MOST_KEPT:
-        text = "there are more TLS handshakes than are read: what became of those after this frame is not evaluated"
-        yield Note("tls-handshakes-left-out", text, frame=last)
-
-
-def _flood_notes(candidates: Candidates) -> Iterator[Note]:
-    """Yield a note where failures were too many to look at each."""
-    n_all, n_judged = candidates.n_failures, candidates.n_judged
-    if n_judged < n_all:
-        yield Note(
-            "failures-chosen",
-            f"{n_all:,} requests or connection attempts failed, too many to look at each: {n_judged:,} of them, of"
-            " every kind that sequence numbers, flags and times tell apart, were judged, and each of the others counts"
-            " with one like it next to it in time (--all judges all)",
-        )
-
-
 def _to_segments(tracked: TrackedBatch) -> Table:
     """Return the segment events as `columns.SEGMENTS` rows."""
     events = tracked.events[tracked.events["kind"] == StreamEventKind.SEGMENT]
@@ -401,74 +360,3 @@ def _to_segments(tracked: TrackedBatch) -> Table:
     for name in SEGMENTS.names:
         rows[name] = events[name]
     return Table(SEGMENTS, rows)
-
-
-def _tracker_notes(counts: TrackerCounts) -> list[Note]:
-    """Return what was odd about a capture's segments."""
-    notes = []
-    if counts.evicted:
-        notes.append(
-            Note(
-                "connections-evicted",
-                f"{counts.evicted} idle connections were given up early to keep memory bounded; requests on them "
-                "may appear on connections that seem to begin in the middle, and an attempt that was repeated later "
-                "counts again",
-            )
-        )
-    if counts.duplicates:
-        notes.append(
-            Note(
-                "duplicate-segments",
-                f"{counts.duplicates} segments were captured twice (-i any, a bridge or a mirror port); the second "
-                "sight of each is ignored",
-            )
-        )
-    if counts.outside:
-        notes.append(
-            Note(
-                "segments-outside-window", f"{count_of(counts.outside, 'segment')} outside the window of the connection"
-            )
-        )
-    if counts.fragments:
-        notes.append(
-            Note("fragments", f"{counts.fragments} IP fragments belong to datagrams completed elsewhere or never")
-        )
-    return notes
-
-
-def _connection_notes(connections: Table) -> list[Note]:
-    """Return what was odd about the connections as a whole."""
-    notes = []
-    n_conn = len(connections)
-    n_middle = int(np.count_nonzero(connections["orig_inferred"]))
-    if n_middle:
-        notes.append(
-            Note(
-                "mid-stream",
-                f"{n_middle} of {n_conn} connections were already open when the capture began; who opened them is "
-                "inferred",
-            )
-        )
-    orig, resp = connections["orig_frames"], connections["resp_frames"]
-    is_one_sided = ((orig == 0) & (resp > 2)) | ((resp == 0) & (orig > connections["syn_frames"]))
-    # Where a whole direction is missing, its bytes are no holes that anybody lost.
-    n_holes = int(connections["n_holes"][~is_one_sided].sum())
-    if n_holes:
-        n_bytes = int(connections["hole_bytes"][~is_one_sided].sum())
-        notes.append(
-            Note(
-                "holes",
-                f"the capture lacks {n_bytes} stream bytes in {count_of(n_holes, 'hole')} that the receiver"
-                " acknowledged: packets were lost by the capture, not by the network",
-            )
-        )
-    one_sided = int(np.count_nonzero(is_one_sided))
-    if one_sided:
-        notes.append(
-            Note(
-                "one-sided",
-                f"{one_sided} of {n_conn} connections were captured in one direction only; what the other end sent is "
-                "not known",
-            )
-        )
-    return notes

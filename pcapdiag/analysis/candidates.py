@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pcapdiag.analysis.flood import (
+    ENDS,
     MOST_ENDPOINTS,
     MOST_JUDGED,
     Choice,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     Hashes = NDArray[np.uint64]
 
 _OF_EXCHANGE = ("outcome", "protocol", "flags", "status_code", "response_framing", "request_framing")
-_ENDS = ("orig_hi", "orig_lo", "orig_port", "resp_hi", "resp_lo", "resp_port")
 _CROWD = "several other endpoints"
 _OF_CONNECTION = (
     *("capture_idx", "conn_state", "protocol", "orig_inferred", "first_closer", "closing_kind"),
@@ -113,13 +113,13 @@ def find_candidates(
     attempts = np.flatnonzero(failed)
     n_alike = connections["n_alike"][attempts].astype(np.int64)
     weights = _joined([np.ones(n_lost, dtype=np.int32), (1 + np.abs(n_alike)).astype(np.int32)])
-    endpoints = _joined([_endpoints(connections, lost.conn), _endpoints(connections, attempts)])
+    endpoints = _joined([_endpoints(connections, conns) for conns in (lost.conn, attempts)])
     in_crowd = _find_crowd(endpoints, weights, n_lost + np.flatnonzero(n_alike < 0))
     endpoints[in_crowd] = 0
     if len(weights) <= MOST_JUDGED or judge_all:
         choice = Choice(np.arange(len(weights)), weights)
     else:
-        ends = _joined([_endpoints(connections, lost.conn, _ENDS), _endpoints(connections, attempts, _ENDS)])
+        ends = _joined([_endpoints(connections, conns, ENDS) for conns in (lost.conn, attempts)])
         is_told = np.isin(ends, told) if told is not None else np.zeros(len(ends), dtype=np.bool_)
         del ends
         of_lost = _kinds_of_exchanges(connections, key_segments, lost, endpoints[:n_lost], is_told[:n_lost])
@@ -177,7 +177,7 @@ def _lost_exchanges(exchanges: Table, legs: NDArray[np.int8]) -> _Lost:
     return _Lost(*map(_joined, columns))
 
 
-def _endpoints(connections: Table, conns: NDArray[Any], names: tuple[str, ...] = _ENDS[3:]) -> Hashes:
+def _endpoints(connections: Table, conns: NDArray[Any], names: tuple[str, ...] = ENDS[3:]) -> Hashes:
     """Return a hash of the upstream of each connection, or of both of its ends as `flood.ends_of` does."""
     return mixed_in(np.zeros(len(conns), np.uint64), (connections[name][conns] for name in names))
 

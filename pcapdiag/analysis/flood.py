@@ -26,9 +26,11 @@ MOST_JUDGED: Final = 6000
 """Lost requests and failed attempts up to which each is judged for itself: some 2 s and 60 MB of them."""
 MOST_ENDPOINTS: Final = 200
 """Upstreams with failures that are told apart; those of all others are found together."""
+ENDS: Final = ("orig_hi", "orig_lo", "orig_port", "resp_hi", "resp_lo", "resp_port")
+"""Columns of `columns.CONNECTIONS` that `ends_of` is a hash of."""
 
 _ALL_KEPT = 50_000
-"""Failed attempts up to which each keeps its row."""
+"""Unanswered attempts up to which each keeps its row."""
 _FIRST = 1000
 """Beyond that each endpoint keeps the first so many ..."""
 _STRIDE = 64
@@ -48,7 +50,7 @@ def is_failed_attempt(conn_state: Any, orig_bytes: Any) -> Any:
 
 @dataclass(slots=True)
 class _Counter:
-    """Failed attempts at one endpoint, and those since the last one that was kept."""
+    """Unanswered attempts at one endpoint, and those since the last one that was kept."""
 
     n_seen: int = 0
     n_skipped: int = 0
@@ -56,7 +58,7 @@ class _Counter:
 
 
 class AttemptSieve:
-    """Lets the rows of connections pass, but of a flood of failed attempts only some, each with those it stands for.
+    """Lets the rows of connections pass, but of a flood of unanswered SYNs only some, each with those it stands for.
 
     Parameters
     ----------
@@ -130,12 +132,12 @@ class AttemptSieve:
 
 def ends_of(rows: Rows) -> Hashes:
     """Return a hash of both ends of each connection, in `columns.CONNECTIONS`."""
-    return mixed(*(rows[f"{end}_{name}"] for end in ("orig", "resp") for name in ("hi", "lo", "port")))
+    return mixed(*(rows[name] for name in ENDS))
 
 
 def _by_endpoint(rows: Rows, attempts: Ints) -> Iterator[tuple[tuple[int, ...], Ints]]:
-    """Yield the attempts at each endpoint, in order, told apart by what became of them."""
-    columns = [rows[name][attempts] for name in ("capture_idx", "conn_state", "resp_port", "resp_lo", "resp_hi")]
+    """Yield the attempts at each endpoint, in order, those that were repeated apart."""
+    columns = [rows[name][attempts] for name in ("capture_idx", "resp_port", "resp_lo", "resp_hi")]
     columns.append(np.minimum(rows["syn_frames"][attempts], 2))
     if len(attempts) and all((column == column[0]).all() for column in columns):
         yield tuple(int(column[0]) for column in columns), attempts

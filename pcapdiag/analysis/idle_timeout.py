@@ -68,7 +68,7 @@ def estimate_idle_timeout(
     # Were the ages spread evenly, this many would lie in a window of that width.
     expected = len(ages) * max(_TIGHT_NS, int(tight[0]) // 64) / max(int(ages[-1] - ages[0]), 1)
     is_dense = share >= 0.5 or n_tight >= 5 * expected
-    hinted = hint_s >= 0 and -MOMENT_NS <= int(tight[0]) - hint_s * NS_PER_S <= _HINT_LATE_NS
+    hinted = is_announced(int(tight[0]), hint_s)
     if n_tight >= 3 and n_moments >= 3 and is_dense:
         return int(np.median(tight)), spread, n_tight, Confidence.CONFIRMED
     swept = _swept(ages, moments)
@@ -80,6 +80,11 @@ def estimate_idle_timeout(
             confidence = Confidence(min(confidence + 1, Confidence.CONFIRMED))
         return int(np.median(tight)), spread, n_tight, confidence
     return None
+
+
+def is_announced(age_ns: int, hint_s: int) -> bool:
+    """Whether a server that closed at an age [ns] had announced that timeout [s] in its Keep-Alive field; -1: none."""
+    return hint_s >= 0 and -MOMENT_NS <= age_ns - hint_s * NS_PER_S <= _HINT_LATE_NS
 
 
 def estimate_late_timeout(ages_ns: Ints, closed_ts_ns: Ints, late_ns: int) -> tuple[int, int, int, Confidence] | None:

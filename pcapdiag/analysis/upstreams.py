@@ -26,6 +26,7 @@ from pcapdiag.analysis.idle_timeout import (
     enclose_idle_timeout,
     estimate_idle_timeout,
     estimate_late_timeout,
+    is_announced,
     measure_lateness,
 )
 from pcapdiag.analysis.model import Endpoint, IdleTimeout, Upstream
@@ -181,12 +182,11 @@ def _measure(columns: PickedRows, lost: Lost, texts: ByteSource) -> _Measured:
         _, times = idle_closings(columns, by_upstream, lost)
         # Several of one age at one moment: a timer that began for all at once, or the end of what held them. Only what
         # a server is known to do, or announced, tells which.
-        is_one_moment = len(times) > 1 and int(np.ptp(times)) <= MOMENT_NS
-        is_known = bool(names) or keep_alive_s >= 0
-    if estimate is not None and (is_known or not is_one_moment):
-        idle_timeout = IdleTimeout(
-            value, spread, samples, int(confidence), names, late_ns=late if late_estimate is not None else 0
-        )
+        is_one_event = len(times) > 1 and int(np.ptp(times)) <= MOMENT_NS
+        if names or is_announced(value, keep_alive_s) or not is_one_event:
+            idle_timeout = IdleTimeout(
+                value, spread, samples, int(confidence), names, late_ns=late if late_estimate is not None else 0
+            )
     return _Measured(
         endpoint=endpoint,
         connections=n_connections,

@@ -195,7 +195,7 @@ CONNECTIONS = Schema(
         "n_alike",
         "i4",
         "",
-        "failed attempts just before it, at the same endpoint, that a flood left no room for; negative: at others, too",
+        "unanswered attempts at the same endpoint, before it, that a flood left no room for; negative: at others, too",
     ),
     Column("server_len", "i2", "bytes", "length of the Server text"),
     Column("capture_idx", "i2", "", "which capture of the run"),

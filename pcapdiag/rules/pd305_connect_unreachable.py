@@ -124,12 +124,14 @@ class ConnectUnreachable(CauseRule):
         changes = retry_elsewhere(analysis, group.losses)
         retry = f"\n\nNothing was sent, so that another peer may serve such a request:\n\n{change_block(changes)}"
         others = others_opened(analysis, group) if len(peers) == 1 else ""
+        is_at_once = not any(loss.retransmissions for loss in group.losses)
+        no_timeout = " No timeout at the proxy matters here." if is_at_once else ""
         return GroupText(
             message=(
-                f"{count_of(group.n_losses, 'connection attempt')} to {named} failed at once: {icmp_words(errors)}"
-                f"{others}.{who} On Linux connect() fails with errno {errnos}."
+                f"{count_of(group.n_losses, 'connection attempt')} to {named} failed{' at once' if is_at_once else ''}:"
+                f" {icmp_words(errors)}{others}.{who} On Linux connect() fails with errno {errnos}."
             ),
             refuted_by="A SYN-ACK from the upstream for one of these attempts.",
-            remedy=f"{_WHERE[kind]} No timeout at the proxy matters here.{retry if changes else ''}",
+            remedy=f"{_WHERE[kind]}{no_timeout}{retry if changes else ''}",
             changes=changes,
         )

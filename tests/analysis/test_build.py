@@ -8,6 +8,8 @@ from pcapdiag.base.codes import Outcome
 from pcapdiag.engine.capture.series import group_captures
 from tests.scenario import parse, write_capture
 
+ALSO_TESTS = ("notes",)
+
 S = 10**9
 OPEN = "+0 > S\n+0.02 < S.\n+0.0001 > .\n"
 GET = '"GET /a HTTP/1.1\\r\\n\\r\\n"'

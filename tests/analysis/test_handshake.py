@@ -2,7 +2,7 @@
 
 import pytest
 
-from pcapdiag.analysis import build
+from pcapdiag.analysis import notes
 from pcapdiag.analysis.build import build_analysis
 from pcapdiag.analysis.handshake import HTTP2, HandshakeEnd
 from pcapdiag.base.codes import Direction
@@ -197,5 +197,5 @@ def test_a_connection_that_was_open_before_is_taken_for_what_the_others_to_its_e
 
 
 def test_more_handshakes_than_are_read_are_noted(analyse, monkeypatch):
-    monkeypatch.setattr(build, "MOST_KEPT", 1)
+    monkeypatch.setattr(notes, "MOST_KEPT", 1)
     assert "tls-handshakes-left-out" in {n.code for n in analyse(OPEN + sent(HELLO)).notes}

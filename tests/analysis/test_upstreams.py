@@ -118,6 +118,10 @@ def test_closings_of_one_age_at_one_moment_measure_what_the_server_announced():
     rows = [conn(closer=Direction.RESP, idle_ms=7_000, at_s=9 + n / 1000, keep_alive_s=7) for n in range(4)]
     (upstream,) = measure(*rows)
     assert upstream.idle_timeout.value_ns == 7_000 * MS
+    # One that it announced, and did not wait for, tells nothing of an end that came before.
+    rows = [conn(closer=Direction.RESP, idle_ms=495, at_s=9 + n / 1000, keep_alive_s=7) for n in range(4)]
+    (upstream,) = measure(*rows)
+    assert upstream.idle_timeout is None
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,16 @@ def test_the_upstream_itself_may_say_so():
     assert "the upstream's own address" in only(diagnose(scene.analysis(loss)), "PD305").message
 
 
+def test_at_once_is_said_of_errors_that_came_before_the_syn_was_sent_again():
+    scene = Scene()
+    finding = only(diagnose(scene.analysis(with_icmp(scene.attempt()))), "PD305")
+    assert " failed at once: ICMP" in finding.message
+    assert "No timeout at the proxy matters" in finding.remedy
+    late = only(diagnose(scene.analysis(with_icmp(scene.attempt(syn_again(1000), syn_again(3000))))), "PD305")
+    assert " failed: ICMP" in late.message
+    assert "No timeout" not in late.remedy
+
+
 def test_an_answered_syn_is_not_unanswered_however_often_it_was_sent():
     scene = Scene()
     assert causes_of(scene.analysis(with_icmp(scene.attempt(syn_again(1000)), code=1))) == {"PD305": 1}

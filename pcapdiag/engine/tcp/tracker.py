@@ -16,7 +16,8 @@ from pcapdiag.base.codes import ConnEnd, FrameKind, UndecodedReason
 from pcapdiag.base.columns import CONNECTIONS, HISTORY_BYTES, STREAM_EVENTS
 from pcapdiag.engine.pool import grown, link_free
 from pcapdiag.engine.tcp.kernels import tcp_state as state
-from pcapdiag.engine.tcp.kernels.tcp import end_all, give_up_pending, track_segments
+from pcapdiag.engine.tcp.kernels.tcp import track_segments
+from pcapdiag.engine.tcp.kernels.tcp_end import end_all, give_up_pending
 from pcapdiag.engine.tcp.kernels.tcp_table import rehash
 
 if TYPE_CHECKING:

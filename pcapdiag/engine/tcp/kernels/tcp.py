@@ -29,22 +29,18 @@ from pcapdiag.base.columns import FRAMES
 from pcapdiag.engine.compiler.arguments import ArrayOf, Bytes
 from pcapdiag.engine.compiler.policy import entry_kernel, kernel
 from pcapdiag.engine.tcp.kernels.sequence import sequence_difference
+from pcapdiag.engine.tcp.kernels.tcp_end import end_connection, is_closed, is_output_full, sweep
 from pcapdiag.engine.tcp.kernels.tcp_pending import (
     declare_hole,
     deliver_pending,
     emit_event,
     emit_segment,
-    flush_pending,
-    passed_ns,
     release_drained,
     store_pieces,
 )
 from pcapdiag.engine.tcp.kernels.tcp_state import (
-    ATTEMPT_LINGER_NS,
-    CLOSED_LINGER_NS,
     DUPLICATE_WINDOW_NO_ID_NS,
     DUPLICATE_WINDOW_NS,
-    EVENT_MARGIN,
     MAX_PENDING_PER_FLOW,
     PIECE_BYTES,
     PLAUSIBLE_AHEAD_BYTES,
@@ -66,7 +62,6 @@ from pcapdiag.engine.tcp.kernels.tcp_table import (
     L_SYN_ACK,
     L_ZERO_WINDOW,
     LETTERS,
-    end_connection,
     find_slot,
     insert_slot,
     is_in_shard,
@@ -362,7 +357,7 @@ def _starts_anew(s, slot, direction, frame, flags, payload_len):
     """Whether this segment, on endpoints that are known, begins another connection (a reused port)."""
     flow = s.flows[2 * slot + direction]
     peer = s.flows[2 * slot + (1 - direction)]
-    closed = _is_closed(flow, peer)
+    closed = is_closed(flow, peer)
     if flags & RST:
         return False
     if flags & SYN:
@@ -447,25 +442,6 @@ def _take_payload_and_flags(s, frame, buffer, slot, direction, flags, payload_le
 
 
 @kernel
-def _is_output_full(s):
-    """Whether what one frame or one ending may cause would not fit."""
-    ctl = s.ctl[0]
-    return ctl["n_events"] + EVENT_MARGIN >= s.events.shape[0] or ctl["n_rows"] + 2 >= s.conn_rows.shape[0]
-
-
-@kernel
-def _is_closed(orig, resp):
-    """Whether both sides have closed, or one has reset."""
-    return orig["rst"] or resp["rst"] or (orig["fin"] and resp["fin"])
-
-
-@kernel
-def _is_attempt(orig, resp):
-    """Whether nothing but the originator's SYN is known of a connection."""
-    return resp["n_frames"] == 0 and orig["max_offset"] == 0
-
-
-@kernel
 def _track_segment(s, frame, buffer, slot, direction):
     """Track one segment of a known connection."""
     flow_idx = 2 * slot + direction
@@ -539,34 +515,6 @@ def _track_segment(s, frame, buffer, slot, direction):
         ctl["n_events"] -= 1
 
 
-@kernel
-def _sweep(s, n_slots):
-    """End connections that are closed and quiet, a sixteenth of all slots per call."""
-    ctl = s.ctl[0]
-    now_ns = ctl["now_ns"]
-    slot = ctl["sweep_slot"]
-    for _ in range(n_slots // 16 + 1):
-        if _is_output_full(s):
-            break
-        slot = slot + 1 if slot + 1 < n_slots else 0
-        if s.live[slot]["in_use"] == 0:
-            continue
-        age_ns = now_ns - s.live[slot]["last_ts_ns"]
-        if age_ns <= CLOSED_LINGER_NS:
-            continue
-        orig = s.flows[2 * slot]
-        resp = s.flows[2 * slot + 1]
-        if _is_closed(orig, resp):
-            end = ConnEnd.CLOSED.value
-        elif age_ns > ATTEMPT_LINGER_NS and _is_attempt(orig, resp):
-            end = ConnEnd.ABANDONED.value
-        else:
-            continue
-        s.live[slot]["end"] = end
-        end_connection(s, slot, now_ns)
-    ctl["sweep_slot"] = slot
-
-
 @entry_kernel
 def track_segments(
     s: TrackerArrays, frames: Annotated[np.ndarray, ArrayOf(FRAMES.dtype)], start: int, stop: int, buffer: Bytes
@@ -606,7 +554,7 @@ def track_segments(
             continue
         if is_sharded and not is_in_shard(s, frame):
             continue
-        if _is_output_full(s):
+        if is_output_full(s):
             ctl["status"] = S_OUTPUT_FULL
             return i
         payload_len = int(frame["payload_len"])
@@ -636,78 +584,5 @@ def track_segments(
             event["kind"] = StreamEventKind.OPEN.value
             event["dir"] = direction
         _track_segment(s, frame, buffer, slot, direction)
-    _sweep(s, n_slots)
+    sweep(s, n_slots)
     return stop
-
-
-@entry_kernel
-def give_up_pending(s: TrackerArrays, start: int):
-    """Deliver what waits out of order, with the holes before it, to make room.
-
-    Parameters
-    ----------
-    s : TrackerArrays
-        State and output.
-    start : int
-        First slot to look at.
-
-    Returns
-    -------
-    int
-        First slot that was not looked at; call again from there, consuming the output in between.
-    """
-    release_drained(s)
-    for slot in range(start, s.live.shape[0]):
-        if s.live[slot]["in_use"] == 0:
-            continue
-        if _is_output_full(s):
-            return slot
-        for direction in range(2):
-            flush_pending(s, slot, direction, passed_ns(s, slot, direction))
-    return s.live.shape[0]
-
-
-@entry_kernel
-def end_all(s: TrackerArrays, only_oldest_ns: int, only_spent: int, end: int):
-    """End connections at the end of the capture, or the longest idle ones to make room.
-
-    Parameters
-    ----------
-    s : TrackerArrays
-        State and output.
-    only_oldest_ns : int
-        [ns] End only connections whose last segment is not younger than this; -1 for all.
-    only_spent : int
-        1: only those that are closed, or whose SYN nobody answered.
-    end : int
-        ConnEnd to record, but for closed ones.
-
-    Returns
-    -------
-    int
-        How many connections were ended; call again until it is 0, consuming the output in between.
-    """
-    release_drained(s)
-    ctl = s.ctl[0]
-    n_ended = 0
-    for slot in range(s.live.shape[0]):
-        if s.live[slot]["in_use"] == 0:
-            continue
-        if only_oldest_ns >= 0 and s.live[slot]["last_ts_ns"] > only_oldest_ns:
-            continue
-        orig = s.flows[2 * slot]
-        resp = s.flows[2 * slot + 1]
-        is_closed = _is_closed(orig, resp)
-        if only_spent and not is_closed and not _is_attempt(orig, resp):
-            continue
-        if _is_output_full(s):
-            return n_ended
-        why = end
-        if is_closed and (only_spent or end == ConnEnd.CAPTURE_END.value):
-            why = ConnEnd.CLOSED.value
-        elif end == ConnEnd.EVICTED.value:
-            ctl["n_evicted"] += 1
-        s.live[slot]["end"] = why
-        end_connection(s, slot, ctl["now_ns"])
-        n_ended += 1
-    return n_ended

@@ -5,17 +5,10 @@ Knows endpoints, slots and the finished row; the life between is `tcp.py`.
 
 import numpy as np
 
-from pcapdiag.base.codes import ConnState, Direction, StreamEventKind, TcpFlag
+from pcapdiag.base.codes import Direction, TcpFlag
 from pcapdiag.base.columns import HISTORY_BYTES
 from pcapdiag.engine.compiler.policy import entry_kernel, kernel
-from pcapdiag.engine.tcp.kernels.tcp_pending import (
-    declare_hole,
-    deliver_pending,
-    emit_event,
-    flush_pending,
-    passed_ns,
-)
-from pcapdiag.engine.tcp.kernels.tcp_state import BLANK_CONNECTION, BLANK_FLOW, BLANK_LIVE, RING, TrackerArrays
+from pcapdiag.engine.tcp.kernels.tcp_state import BLANK_FLOW, BLANK_LIVE, RING, TrackerArrays
 
 FIN = int(TcpFlag.FIN)
 SYN = int(TcpFlag.SYN)
@@ -153,7 +146,7 @@ def insert_slot(s, slot):
 
 
 @kernel
-def _remove_slot(s, slot):
+def remove_slot(s, slot):
     """Take a slot out of the hash table, closing the gap in its probe sequence."""
     mask = s.table.shape[0] - 1
     seed = s.ctl[0]["seed"]
@@ -288,141 +281,3 @@ def note_history(s, slot, direction, letter):
     if n < HISTORY_BYTES:
         s.history[slot, n] = int(letter) - 32 if direction == Direction.ORIG.value else letter
         s.live[slot]["n_history"] = n + 1
-
-
-@kernel
-def _conn_state(orig, resp, syn_frames, syn_ack_frames):
-    """Zeek's conn_state from what each side sent (zeek base/protocols/conn/main.zeek)."""
-    if syn_frames > 0 and syn_ack_frames == 0 and resp["max_offset"] == 0:
-        if resp["rst"]:
-            return ConnState.REJ.value
-        if orig["rst"]:
-            return ConnState.RSTOS0.value
-        if orig["fin"]:
-            return ConnState.SH.value
-        return ConnState.S0.value
-    if syn_frames == 0 and syn_ack_frames > 0 and orig["n_frames"] == 0:
-        if resp["rst"]:
-            return ConnState.RSTRH.value
-        if resp["fin"]:
-            return ConnState.SHR.value
-        return ConnState.OTH.value
-    if syn_frames == 0:
-        return ConnState.OTH.value
-    # A RST behind a FIN of the same side answers a stray segment; it aborts nothing.
-    if orig["fin"] and resp["fin"]:
-        return ConnState.SF.value
-    if resp["rst"]:
-        return ConnState.RSTR.value
-    if orig["rst"]:
-        return ConnState.RSTO.value
-    if orig["fin"]:
-        return ConnState.S2.value
-    if resp["fin"]:
-        return ConnState.S3.value
-    return ConnState.S1.value
-
-
-@kernel
-def _orig_local(ways):
-    """Whether the capturing machine is the originator (1), the responder (0) or neither for all one can tell (-1).
-
-    A machine that forwards sees the same segment come in and go out again.
-    """
-    as_orig = ways & (2 | 4)  # the originator goes out, the responder comes in
-    as_resp = ways & (1 | 8)
-    if as_orig and not as_resp:
-        return 1
-    if as_resp and not as_orig:
-        return 0
-    return -1
-
-
-@kernel
-def end_connection(s, slot, ts_ns):
-    """Finish a connection: flush what is pending, write its row, tell the layer above, free the slot.
-
-    Parameters
-    ----------
-    s : TrackerArrays
-    slot : int
-        The connection; its `end` is set.
-    ts_ns : int
-        [ns] Capture time of the ending, for the events.
-    """
-    c = s.live[slot]
-    for direction in range(2):
-        flow = s.flows[2 * slot + direction]
-        at_ns = passed_ns(s, slot, direction)
-        flush_pending(s, slot, direction, at_ns)
-        # Bytes the receiver acknowledged exist, captured or not; a last single one may be an unseen FIN.
-        target = flow["acked_offset"]
-        if flow["fin_offset"] >= 0:
-            target = min(target, flow["fin_offset"])
-        elif target == flow["next_offset"] + 1:
-            target = flow["next_offset"]
-        if flow["unseen_ts_ns"] >= 0 and target > flow["next_offset"]:
-            declare_hole(s, slot, direction, target, at_ns)
-            deliver_pending(s, slot, direction)
-    ctl = s.ctl[0]
-    n = ctl["n_rows"]
-    ctl["n_rows"] = n + 1
-    s.conn_rows[n] = BLANK_CONNECTION[0]
-    row = s.conn_rows[n]
-    orig = s.flows[2 * slot]
-    resp = s.flows[2 * slot + 1]
-    row["first_ts_ns"] = c["first_ts_ns"]
-    row["last_ts_ns"] = c["last_ts_ns"]
-    row["first_frame"] = c["first_frame"]
-    row["last_frame"] = c["last_frame"]
-    row["orig_hi"] = c["orig_hi"]
-    row["orig_lo"] = c["orig_lo"]
-    row["resp_hi"] = c["resp_hi"]
-    row["resp_lo"] = c["resp_lo"]
-    row["orig_bytes"] = orig["max_offset"]
-    row["resp_bytes"] = resp["max_offset"]
-    row["orig_isn"] = orig["isn"]
-    row["resp_isn"] = resp["isn"]
-    row["orig_max_ack"] = resp["acked_seq"]
-    row["resp_max_ack"] = orig["acked_seq"]
-    row["handshake_resp_ns"] = c["handshake_resp_ns"]
-    row["handshake_orig_ns"] = c["handshake_orig_ns"]
-    row["rtt_min_ns"] = c["rtt_min_ns"]
-    row["closing_ts_ns"] = c["closing_ts_ns"]
-    row["closing_frame"] = c["closing_frame"]
-    row["closing_seq"] = c["closing_seq"]
-    row["closing_ack"] = c["closing_ack"]
-    row["conn"] = c["conn"]
-    row["orig_port"] = c["orig_port"]
-    row["resp_port"] = c["resp_port"]
-    row["orig_frames"] = orig["n_frames"]
-    row["resp_frames"] = resp["n_frames"]
-    row["orig_retransmissions"] = orig["n_retransmissions"]
-    row["resp_retransmissions"] = resp["n_retransmissions"]
-    row["n_holes"] = c["n_holes"]
-    row["hole_bytes"] = c["hole_bytes"]
-    row["capture_idx"] = ctl["capture_idx"]
-    row["syn_frames"] = min(int(c["syn_frames"]), 32767)
-    row["syn_ack_frames"] = min(int(c["syn_ack_frames"]), 32767)
-    row["orig_ttl"] = orig["ttl"]
-    row["resp_ttl"] = resp["ttl"]
-    row["orig_inferred"] = c["orig_inferred"]
-    row["orig_local"] = _orig_local(int(c["ways"]))
-    row["end"] = c["end"]
-    row["conn_state"] = _conn_state(orig, resp, c["syn_frames"], c["syn_ack_frames"])
-    row["first_closer"] = c["first_closer"]
-    row["closing_kind"] = c["closing_kind"]
-    row["closing_rst_seen"] = 1 if orig["rst"] or resp["rst"] else 0
-    row["orig_fin"] = orig["fin"]
-    row["resp_fin"] = resp["fin"]
-    row["orig_rst"] = orig["rst"]
-    row["resp_rst"] = resp["rst"]
-    for k in range(HISTORY_BYTES):
-        s.row_bytes[n, s.history_at + k] = s.history[slot, k]
-    event = s.events[emit_event(s, slot, ts_ns)]
-    event["kind"] = StreamEventKind.END.value
-    event["row"] = n
-    _remove_slot(s, slot)
-    c["in_use"] = 0
-    c["next_free"] = ctl["free_slot"]
-    ctl["free_slot"] = slot
