@@ -32,6 +32,7 @@ CHECKS_BOUNDS = os.environ.get("NUMBA_BOUNDSCHECK") == "1"
 ONCE = (
     *("benchmarks/", "browser/", "cli/", "deploy/", "hostile/", "lab/", "nightly/", "privacy/", "proxy/", "report/"),
     *("rules/", "ticket/attach/", "ticket/notify/", "watch/"),
+    *("whatif/test_plain_selection.py", "whatif/test_real_nginx.py"),
 )
 ONCE_WITH = {"cli", "tshark"}
 # What runs through kernels, on bytes that nothing else here brings to them.

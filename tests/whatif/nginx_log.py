@@ -11,6 +11,7 @@ LINE = re.compile(
     r"(?:get (?:rr|least conn|ip hash|hash|random|random2) peer, try: (?P<tries>\d+)"
     r"|get rr peer, current: [0-9A-F]+ (?P<weight>-?\d+)"
     r"|get keepalive peer: using (?P<cached>connection) [0-9A-F]+"
+    r"|http client request body (?P<body>preread) [1-9]\d*"
     r"|http upstream connect: (?P<connect>-?\d+)"
     r"|http upstream send request (?P<sent>body)"
     r"|http next upstream, (?P<next>[0-9a-f]+)"
@@ -20,8 +21,16 @@ LINE = re.compile(
 BUSY = "-3"
 FAILED = 4
 CONDITIONS = {
-    **{0x2: "error", 0x4: "timeout", 0x8: "invalid_header", 0x10: "http_500", 0x20: "http_502", 0x40: "http_503"},
-    **{0x80: "http_504", 0x100: "http_403", 0x200: "http_404", 0x400: "http_429"},
+    0x2: "error",
+    0x4: "timeout",
+    0x8: "invalid_header",
+    0x10: "http_500",
+    0x20: "http_502",
+    0x40: "http_503",
+    0x80: "http_504",
+    0x100: "http_403",
+    0x200: "http_404",
+    0x400: "http_429",
 }
 UNSENT = {"error": "refused", "timeout": "connect_timeout"}
 
@@ -57,6 +66,8 @@ class LoggedRequest:
     worker: int
     tries: list[LoggedTry] = field(default_factory=list)
     choosing: bool = False
+    has_body: bool = False
+    """Some of its body came together with its head."""
 
 
 @lru_cache
@@ -83,6 +94,9 @@ def read_choices(path):
 
 def _note(request, match, order, second):
     what, value = match.lastgroup, match[match.lastgroup]
+    if what == "body":
+        request.has_body = True
+        return
     if what == "tries":
         # Balancers that fall back on another one, and groups that fall back on backups, say it again.
         if not request.choosing:

@@ -1,15 +1,16 @@
-"""Upstreams that do as they are told: each peer of each trial has a script, which says what becomes of its n-th request.
+"""Upstreams that do as they are told: each peer of each trial has a script, which says what becomes of its requests.
 
-All run in one event loop. Most peers are addresses of loopback with one port that all trials share; the head of a request
-says which trial it belongs to. A peer that refuses connections now and then has a port of its own.
+All run in one event loop. Most peers are addresses of loopback with one port that all trials share; the target of a
+request, ``/TRIAL/REQUEST``, says which trial it belongs to. A peer that refuses connections now and then has its own
+port.
 """
 
 import asyncio
 import random
+import re
 import socket
 import struct
 
-HEADER_OF_TRIAL = b"x-trial: "
 SHARED_ADDRESSES = [f"127.0.0.{last}" for last in range(11, 17)]
 DEAF_ADDRESS = "127.0.0.17"
 OWN_ADDRESS = "127.0.0.18"
@@ -44,6 +45,8 @@ class Stubs:
     def __init__(self):
         self.scripts = {}
         """(trial, address, port) -> `Script`."""
+        self.did = {}
+        """(trial, request, address, port) -> what was done, in order."""
         self._servers, self._handlers = {}, set()
         self._deaf = []
 
@@ -102,12 +105,14 @@ class Stubs:
     async def _answer(self, reader, writer, *, used):
         """Do with one request as the script says; return whether the connection lives on."""
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        trial = int(head.partition(HEADER_OF_TRIAL)[2].partition(b"\r")[0])
+        trial, number = (int(part) for part in re.search(rb" /(\d+)/(\d+)", head).groups())
         await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r")[0] or 0))
         keeps = b"connection: close" not in head
-        action = self.scripts[trial, *writer.get_extra_info("sockname")].next()
+        endpoint = writer.get_extra_info("sockname")
+        action = self.scripts[trial, *endpoint].next()
         if action.startswith("stale"):
             action = {"stale": "close", "stale_reset": "reset"}[action] if used else "ok"
+        self.did.setdefault((trial, number, *endpoint), []).append(action)
         if action == "silent":
             await reader.read()
             return False
