@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from tests.waiting import HANG_S, wait_until
 from tests.whatif.nginx_log import read_choices
 from tests.whatif.plain_selection import Peer, Settings
-from tests.whatif.stub_upstreams import SHARED_ADDRESSES, Script, Stubs
+from tests.whatif.stub_upstreams import SHARED_ADDRESSES, Script, Stubs, hold_port
 from tests.whatif.trial_plans import PROXY_ADDRESS, configuration, draw_plan
 
 N_TRIALS = 240
@@ -169,19 +169,18 @@ async def _place(plan, stubs, seed):
 def _start_nginx(plans, workers, folder):
     """Start nginx and return its process and its port, once it listens."""
     folder.mkdir(parents=True)
-    with socket.create_server((PROXY_ADDRESS, 0)) as free:
-        port = free.getsockname()[1]
-    (folder / "nginx.conf").write_text(configuration(plans, workers, port))
-    command = ["nginx", "-p", f"{folder}/", "-e", "error.log", "-c", "nginx.conf"]
-    with (folder / "console.log").open("wb") as console:
+    with hold_port(PROXY_ADDRESS) as held, (folder / "console.log").open("wb") as console:
+        port = held.getsockname()[1]
+        (folder / "nginx.conf").write_text(configuration(plans, workers, port))
+        command = ["nginx", "-p", f"{folder}/", "-e", "error.log", "-c", "nginx.conf"]
         process = subprocess.Popen(command, stdout=console, stderr=console, env=os.environ | {"TZ": "UTC"})
 
-    def listens():
-        assert process.poll() is None, (folder / "console.log").read_text()
-        with socket.socket() as client:
-            return client.connect_ex((PROXY_ADDRESS, port)) == 0
+        def listens():
+            assert process.poll() is None, (folder / "console.log").read_text()
+            with socket.socket() as client:
+                return client.connect_ex((PROXY_ADDRESS, port)) == 0
 
-    wait_until(listens)
+        wait_until(listens)
     return process, port
 
 

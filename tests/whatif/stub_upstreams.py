@@ -39,6 +39,14 @@ class Script:
         return self._random.choices(list(self._weights), list(self._weights.values()))[0]
 
 
+def hold_port(address):
+    """Return a socket that keeps a free port, but does not listen: only those who know of it take it, to listen."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind((address, 0))
+    return held
+
+
 class Stubs:
     """The upstreams of all trials; an asynchronous context in which their shared ports are open."""
 
@@ -48,7 +56,7 @@ class Stubs:
         self.did = {}
         """(trial, request, address, port) -> what was done, in order."""
         self._servers, self._handlers = {}, set()
-        self._deaf = []
+        self._kept = []
 
     async def __aenter__(self):
         self.port = (await self._listen((SHARED_ADDRESSES[0], 0)))[1]
@@ -60,7 +68,7 @@ class Stubs:
     async def __aexit__(self, *_):
         for server in self._servers.values():
             server.close()
-        for sock in self._deaf:
+        for sock in self._kept:
             sock.close()
         # The proxy has ended, and with it all connections.
         await asyncio.gather(*self._handlers)
@@ -77,12 +85,13 @@ class Stubs:
         listener.bind((DEAF_ADDRESS, 0))
         listener.listen(0)
         queued = socket.create_connection(listener.getsockname())
-        self._deaf += [queued, listener]
+        self._kept += [queued, listener]
         return listener.getsockname()
 
     async def own_port(self):
         """Return an endpoint that no other trial has."""
-        return await self._listen((OWN_ADDRESS, 0))
+        self._kept.append(held := hold_port(OWN_ADDRESS))
+        return await self._listen(held.getsockname())
 
     async def refuse(self, endpoint, *, refuses):
         """Close the port of an endpoint, or open it again."""

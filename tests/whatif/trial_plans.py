@@ -127,7 +127,7 @@ def _draw_steps(draw, peers, settings, *, keepalive):
 
 
 def _draw_ask(draw, settings):
-    method = draw.choices(["GET", "POST", "PUT"], [4, 2, 1])[0]
+    method = draw.choices(["GET", "POST", "PUT", "PATCH", "LOCK", "DELETE"], [8, 4, 2, 1, 1, 1])[0]
     body = "none" if method == "GET" else draw.choice(["none", "whole", "late"])
     if settings.balance == "ip_hash":
         return Ask(method, bytes([127, draw.randrange(1, 9), draw.randrange(1, 200), draw.randrange(1, 200)]), body)
