@@ -113,7 +113,7 @@ class Request:
     """Tries that are left."""
     group: int = 0
     tried: set[int] = field(default_factory=set)
-    """Peers of the present group that it had."""
+    """Indices of the peers that it had."""
     current: LivePeer | None = None
     skips: int = 0
     rehash: int = 0
@@ -203,7 +203,6 @@ class State:
         live = self._choose_single(request) if self.single else self._choose(request, second)
         while live is None and request.group + 1 < len(request.groups):
             request.group += 1
-            request.tried.clear()
             if self.settings.version < (1, 7, 5):
                 request.tries = self._countable(request.groups[request.group])
             live = self._choose(request, second)
@@ -303,7 +302,7 @@ class State:
         request.current = None
         live.conns -= 1
         if self.single:
-            live.fails = request.tries = 0
+            request.tries = 0
             return
         if failed:
             live.fails += 1

@@ -247,9 +247,10 @@ def test_backups_begin_when_all_others_are_out_and_with_a_clean_slate():
     assert run(state, 101, always("ok"))[0] == [3]
 
 
-def test_the_time_of_all_tries_together_is_limited():
-    state = block(*[Peer()] * 5, timeout_s=2.5)
-    assert run(state, 100, always("timeout", duration_s=1)) == ([0, 1, 2], 504)
+@pytest.mark.parametrize(("timeout_s", "tried"), [(1.9, 2), (2, 2), (2.001, 3)])
+def test_the_time_of_all_tries_together_is_limited(timeout_s, tried):
+    state = block(*[Peer()] * 5, timeout_s=timeout_s)
+    assert run(state, 100.3, always("timeout", duration_s=1)) == (list(range(tried)), 504)
 
 
 @pytest.mark.parametrize(
