@@ -125,7 +125,7 @@ def run_trials(seed, n, folder):
     Returns
     -------
     list of Trial
-        Those in which nginx had each request.
+        First those of the nginx with one worker.
     """
     version = nginx_version()
     plans = [draw_plan(random.Random(f"{seed}/{number}"), number, version) for number in range(n)]

@@ -38,7 +38,10 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What else decides: the version, the directives of the location, and how the block balances."""
+    """What else decides: the version, the directives of the location, and how the block balances.
+
+    `buffering` is that of requests. How many `workers` there are changes nothing here: each request says which it has.
+    """
 
     version: Version = (1, 22, 1)
     next_upstream: frozenset[str] = frozenset({"error", "timeout"})
