@@ -55,7 +55,7 @@ class CaptureReport:
         self.report = report
         self.analysis = analysis
         self._redact = redact
-        self._captured = captured or Captured(analysis, ())
+        self.captured = captured or Captured(analysis, ())
 
     def __repr__(self) -> str:
         return f"<CaptureReport: {self.headline}>"
@@ -77,7 +77,7 @@ class CaptureReport:
     @property
     def found(self) -> Sequence[Finding]:
         """The findings in the order of the report, with addresses and names as captured whatever the report shows."""
-        return self._captured.findings
+        return self.captured.findings
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON report as dicts and lists."""
@@ -191,7 +191,7 @@ class CaptureReport:
         from pcapdiag.ticket.evidence.choose import choose_findings, choose_frames  # noqa: PLC0415
         from pcapdiag.ticket.evidence.write import write_evidence  # noqa: PLC0415
 
-        captured = self._captured
+        captured = self.captured
         return write_evidence(
             out,
             captured.analysis,

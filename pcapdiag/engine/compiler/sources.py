@@ -6,7 +6,12 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[2]
 """The folder of pcapdiag."""
 
-KERNELS = ("pcapdiag.engine.capture.kernels", "pcapdiag.engine.tcp.kernels", "pcapdiag.engine.http.kernels")
+KERNELS = (
+    "pcapdiag.engine.capture.kernels",
+    "pcapdiag.engine.tcp.kernels",
+    "pcapdiag.engine.http.kernels",
+    "pcapdiag.whatif.kernels",
+)
 """Packages in whose modules kernels lie."""
 
 INPUTS = ("pcapdiag.base.codes", "pcapdiag.base.columns", "pcapdiag.engine.compiler")

@@ -1,0 +1,303 @@
+"""From groups and wishes to the answer: observed, replayed, one scenario per wish."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from pcapdiag.base.scenarios import AddedLatency, Quantity, ReplayModel, Scenario, WhatIf, Workers
+from pcapdiag.base.units import count_of, format_duration_ns
+from pcapdiag.whatif.kernels import replay_state as state
+from pcapdiag.whatif.keys import Asked, apply, check_addresses
+from pcapdiag.whatif.replay import SEED, draws_for, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from pcapdiag.whatif.group import Group, GroupSettings
+
+_SHARE = 0.9
+"""Of the draws that an interval holds."""
+_T_95: Final = {10: 1.833, 15: 1.761, 20: 1.729, 30: 1.699, 40: 1.685}
+"""Student's t at 0.95 for so many draws at least."""
+_ENOUGH_FOR_QUANTILES = 40
+_TOLERATED = 0.1
+"""Of what was observed, beyond the replay's own interval."""
+_SWEEP_REQUESTS: Final = 2_000_000
+"""Requests, draws counted, that a point of a sweep may take."""
+
+
+@dataclass(frozen=True)
+class _Totals:
+    """Draws of all groups together."""
+
+    counts: NDArray[np.int64]
+    added_p99_ns: NDArray[np.float64]
+
+
+def compute(
+    groups: Sequence[Group],
+    asked: Sequence[Asked],
+    *,
+    sweep: tuple[str, Sequence[Asked]] | None = None,
+    draws: int = 0,
+    seed: int = SEED,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> WhatIf:
+    """Replay the captured settings, then each scenario.
+
+    Parameters
+    ----------
+    groups : sequence of Group
+        At least one.
+    asked : sequence of Asked
+        Scenarios.
+    sweep : tuple of (str, sequence of Asked), optional
+        A key and a scenario for each of its values.
+    draws, seed : int
+        As for `replay.run`.
+    on_progress : callable, optional
+        Called with scenarios done and in all.
+
+    Returns
+    -------
+    WhatIf
+        Without a recommendation.
+
+    Raises
+    ------
+    UsageError
+        A setting that this proxy does not have, or an address that is no server.
+    """
+    points = list(sweep[1]) if sweep else []
+    check_addresses([*asked, *points], [group.settings for group in groups])
+    n_requests = sum(len(group.arrivals.requests) for group in groups)
+    n_draws = draws or draws_for(n_requests)
+    replayed = _run(groups, [group.settings for group in groups], n_draws, seed)
+    observed = _observed(groups)
+    first = replace(_scenario("replayed", {}, replayed, n_requests), warnings=())
+    disagreement = find_disagreement(observed, first)
+    scenarios = [observed, first]
+    total = 2 + len(asked) + len(points)
+    if not disagreement:
+        for number, one in enumerate([*asked, *points]):
+            n = n_draws
+            if number >= len(asked) and not draws:
+                n = max(min(n_draws, _SWEEP_REQUESTS // max(n_requests, 1)), 10)
+            scenarios.append(_predict(groups, one, n, seed, n_requests))
+            if on_progress is not None:
+                on_progress(len(scenarios), total)
+    return WhatIf(
+        scenarios=tuple(scenarios),
+        model=_model(groups, n_draws, seed),
+        sweep=sweep[0] if sweep and not disagreement else "",
+        first_swept=2 + len(asked) if sweep and not disagreement else -1,
+        disagreement=disagreement,
+    )
+
+
+def predict(groups: Sequence[Group], one: Asked, *, draws: int = 0, seed: int = SEED) -> Scenario:
+    """Replay one scenario; see `compute`."""
+    n_requests = sum(len(group.arrivals.requests) for group in groups)
+    return _predict(groups, one, draws or draws_for(n_requests), seed, n_requests)
+
+
+def _predict(groups: Sequence[Group], one: Asked, n: int, seed: int, n_requests: int) -> Scenario:
+    settings = [apply(one, group.settings) for group in groups]
+    made = _scenario(one.name, dict(one.settings), _run(groups, settings, n, seed), n_requests)
+    bound, why = _bound(groups, settings)
+    return replace(made, bound=bound, warnings=(*why, *_warnings(groups, settings)))
+
+
+def _run(groups: Sequence[Group], settings: Sequence[GroupSettings], n: int, seed: int) -> _Totals:
+    counts: NDArray[np.int64] = np.zeros((n, state.N_COUNTS), np.int64)
+    p99 = np.zeros(n)
+    for group, wanted in zip(groups, settings, strict=True):
+        result = run(group, wanted, draws=n, seed=seed)
+        counts += result.counts
+        p99 = np.maximum(p99, result.added_p99_ns)
+    return _Totals(counts, p99)
+
+
+def quantity(values: NDArray[np.float64] | NDArray[np.int64], *, at_most: float = np.inf) -> Quantity:
+    """Return mean and interval of some draws: the shortest one that nine of ten lie in.
+
+    With few draws the interval is that of the next draw from a normal distribution (Student's t).
+    """
+    n = len(values)
+    mean = float(values.mean())
+    if n >= _ENOUGH_FOR_QUANTILES:
+        low, high = _shortest(np.sort(values), int(np.ceil(_SHARE * n)))
+    else:
+        t = min((t for least, t in _T_95.items() if n >= least), default=6.314)
+        half = t * float(values.std(ddof=1)) * (1 + 1 / n) ** 0.5 if n > 1 else 0.0
+        low, high = mean - half, mean + half
+        if np.issubdtype(values.dtype, np.integer):
+            low, high = float(np.floor(low)), float(np.ceil(high))
+    return Quantity(max(low, 0.0), mean, min(max(high, mean), at_most))
+
+
+def _shortest(values: NDArray[np.float64] | NDArray[np.int64], n: int) -> tuple[float, float]:
+    """Return the shortest interval that holds `n` of some sorted values; of several the middle one."""
+    widths = values[n - 1 :] - values[: len(values) - n + 1]
+    shortest = np.flatnonzero(widths == widths.min())
+    at = int(shortest[len(shortest) // 2])
+    return float(values[at]), float(values[at + n - 1])
+
+
+def _scenario(name: str, settings: dict[str, str], totals: _Totals, n_requests: int) -> Scenario:
+    c = totals.counts
+    used = np.maximum(c[:, state.OPENED] + c[:, state.REUSED], 1)
+    answered = np.maximum(c[:, state.CLIENTS] - _failures(c), 1)
+    return Scenario(
+        name=name,
+        settings=settings,
+        client_failures=quantity(_failures(c), at_most=n_requests),
+        client_502=quantity(c[:, state.FAILED_502], at_most=n_requests),
+        client_504=quantity(c[:, state.FAILED_504], at_most=n_requests),
+        lost_tries=quantity(c[:, state.LOST]),
+        retried=quantity(c[:, state.RETRIED]),
+        no_live_upstreams=quantity(c[:, state.NO_LIVE]),
+        connections_opened=quantity(c[:, state.OPENED]),
+        idle_connections_max=quantity(c[:, state.IDLE_MAX]),
+        time_wait_max=quantity(c[:, state.TIME_WAIT_MAX]),
+        reuse_ratio=quantity(c[:, state.REUSED] / used, at_most=1.0),
+        added_latency_ns=AddedLatency(quantity(c[:, state.ADDED_NS] / answered), quantity(totals.added_p99_ns)),
+    )
+
+
+def _failures(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    total: NDArray[np.int64] = counts[:, [state.FAILED_502, state.FAILED_504, state.FAILED_OTHER]].sum(axis=1)
+    return total
+
+
+def _observed(groups: Sequence[Group]) -> Scenario:
+    def counted(name: str) -> Quantity | None:
+        if any(name not in group.observed for group in groups):
+            return None
+        n = float(sum(group.observed[name] for group in groups))
+        return Quantity(n, n, n)
+
+    reused, requests = counted("reused"), counted("requests")
+    ratio = None
+    if reused is not None and requests is not None and requests.expected:
+        share = reused.expected / requests.expected
+        ratio = Quantity(share, share, share)
+    return Scenario(
+        name="observed",
+        client_failures=counted("client_failures"),
+        client_502=counted("client_502"),
+        client_504=counted("client_504"),
+        lost_tries=counted("lost_tries"),
+        retried=counted("retried"),
+        no_live_upstreams=counted("no_live_upstreams"),
+        connections_opened=counted("connections_opened"),
+        idle_connections_max=counted("idle_connections_max"),
+        time_wait_max=counted("time_wait_max"),
+        reuse_ratio=ratio,
+    )
+
+
+def find_disagreement(observed: Scenario, replayed: Scenario) -> str:
+    """Say where the replay of the captured settings is not what was observed; empty where they agree."""
+    for name, words in (("lost_tries", "lost tries"), ("client_failures", "failed requests of clients")):
+        seen: Quantity | None = getattr(observed, name)
+        made: Quantity | None = getattr(replayed, name)
+        if seen is None or made is None:
+            continue
+        room = max(1.0, _TOLERATED * seen.expected, made.high - made.low)
+        if not made.low - room <= seen.expected <= made.high + room:
+            return (
+                f"the replay of the captured settings gives {made.low:.0f} to {made.high:.0f} {words}, and "
+                f"{seen.expected:.0f} were observed: the model does not hold here, so nothing is predicted"
+            )
+    return ""
+
+
+def _bound(groups: Sequence[Group], settings: Sequence[GroupSettings]) -> tuple[str, tuple[str, ...]]:
+    """Say whether connections would be kept for longer than the capture shows what becomes of them."""
+    for group, wanted in zip(groups, settings, strict=True):
+        held = group.settings
+        longest = group.observed.get("longest_gap_ns", -1)
+        for place in group.places:
+            timeout_ns = place.timeout_ns if wanted.upstream_timeout_ns is None else wanted.upstream_timeout_ns
+            limits = [ns for ns in (wanted.keepalive_timeout_ns, timeout_ns) if ns >= 0]
+            before = [ns for ns in (held.keepalive_timeout_ns, place.timeout_ns) if ns >= 0]
+            kept_ns = min(limits, default=-1)
+            is_longer = kept_ns < 0 <= min(before, default=-1) or kept_ns > min(before, default=kept_ns)
+            if is_longer and 0 <= longest < max(kept_ns, longest + (kept_ns < 0)):
+                why = (
+                    f"no connection to {place.endpoint} was idle for longer than {format_duration_ns(longest)} and then "
+                    "used: what else ends one that is kept longer (a firewall, say) the capture cannot show"
+                )
+                return "lower", (why,)
+    return "", ()
+
+
+def _warnings(groups: Sequence[Group], settings: Sequence[GroupSettings]) -> tuple[str, ...]:
+    said: list[str] = []
+    for group, wanted in zip(groups, settings, strict=True):
+        held = group.settings
+        added = wanted.next_upstream - held.next_upstream
+        if "non_idempotent" in added:
+            said.append("non_idempotent sends a POST again: what the upstream had already done may be done twice")
+        if wanted.keepalive > held.keepalive:
+            said.append("a larger pool closes more connections at one moment, so max_fails trips sooner")
+        if wanted.keepalive < held.keepalive:
+            said.append("a smaller pool opens more connections: each holds a port, and 60 s longer in TIME_WAIT")
+        if any(peer.max_fails == 0 for peer in wanted.peers) and any(peer.max_fails for peer in held.peers):
+            said.append("with max_fails=0 a server that is really down is tried by every request")
+        said += _window_warning(group, wanted)
+    return tuple(dict.fromkeys(said))
+
+
+def _window_warning(group: Group, wanted: GroupSettings) -> list[str]:
+    """Say that a timeout of the proxy lies above what is safe."""
+    for place in group.places:
+        window = race_window(group, wanted, place.endpoint)
+        if window is None:
+            continue
+        low, high = window
+        if wanted.keepalive_timeout_ns != group.settings.keepalive_timeout_ns and wanted.keepalive_timeout_ns > low:
+            return [
+                (
+                    f"the proxy keeps connections for {format_duration_ns(wanted.keepalive_timeout_ns)}, and requests to "
+                    f"{place.endpoint} that come {_rounded(low)} to {_rounded(high)} after the last may be lost"
+                )
+            ]
+    return []
+
+
+def _rounded(ns: int) -> str:
+    return format_duration_ns(round(ns, -7) if abs(ns) >= 1_000_000_000 else round(ns, -6))
+
+
+def race_window(group: Group, settings: GroupSettings, endpoint: str) -> tuple[int, int] | None:
+    """[ns] Idle gaps after which a request to a server may be lost; None where it closes none."""
+    place = next(place for place in group.places if place.endpoint == endpoint)
+    timeout_ns = place.timeout_ns if settings.upstream_timeout_ns is None else settings.upstream_timeout_ns
+    if timeout_ns < 0:
+        return None
+    rtt_ns = place.rtt_ns + 3 * place.rtt_tail_ns
+    return max(timeout_ns - 4 * place.spread_ns - rtt_ns, 0), timeout_ns + place.late_ns + 4 * place.spread_ns
+
+
+def _model(groups: Sequence[Group], draws: int, seed: int) -> ReplayModel:
+    workers = max(group.settings.workers for group in groups)
+    assumptions = tuple(dict.fromkeys(text for group in groups for text in group.assumptions))
+    source = next((t for t in assumptions if "worker process" in t), "one is assumed")
+    windows = [w for g in groups for p in g.places if (w := race_window(g, g.settings, p.endpoint)) is not None]
+    window = (min(low for low, _ in windows), max(high for _, high in windows)) if windows else (-1, -1)
+    said = (
+        *assumptions,
+        (
+            f"{count_of(draws, 'replay')} of what a capture cannot know: which worker serves a client, how much timers and "
+            "round trips vary, whether clients wait for an answer before they go on"
+        ),
+        "failures that no idle connection explains happen to the same requests again, whichever server they go to",
+    )
+    return ReplayModel(Workers(workers, source), seed, draws, said, window)

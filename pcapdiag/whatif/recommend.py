@@ -1,0 +1,147 @@
+"""Which settings lose nothing at the least cost, and what else people do about this race."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pcapdiag.base.scenarios import Recommendation
+from pcapdiag.base.units import NS_PER_MS, NS_PER_S, count_of, format_duration_ns
+from pcapdiag.proxy.conf.remedy import lower_pool_timeouts
+from pcapdiag.whatif.compute import predict, race_window
+from pcapdiag.whatif.keys import Asked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pcapdiag.base.scenarios import Scenario, WhatIf
+    from pcapdiag.proxy.conf.settings import ProxySettings
+    from pcapdiag.whatif.group import Group
+
+MARGIN_NS: Final = 100 * NS_PER_MS
+"""[ns] Kept between the longest idle time and the shortest that may be lost, for clocks and busy machines."""
+_LEAST_NS: Final = 100 * NS_PER_MS
+
+
+def safe_timeout_ns(groups: Sequence[Group]) -> int:
+    """[ns] Longest time for which the proxy may keep idle connections and lose nothing; -1: no limit was measured.
+
+    That is the upstream's timeout less what it varies, less a round trip, less a margin: a request sent later may
+    cross the FIN.
+    """
+    least = -1
+    for group in groups:
+        for place in group.places:
+            window = race_window(group, group.settings, place.endpoint)
+            ends = [window[0]] if window is not None else []
+            ends += [ns - place.rtt_ns for ns in (place.drop_ns, place.reset_ns) if ns >= 0]
+            if ends:
+                safe = max(min(ends) - MARGIN_NS, 0)
+                least = safe if least < 0 else min(least, safe)
+    return least
+
+
+def rounded_down(ns: int) -> int:
+    """[ns] A time as people configure it: whole seconds, below ten also halves, below one tenths."""
+    if ns >= 10 * NS_PER_S:
+        return ns // NS_PER_S * NS_PER_S
+    step = NS_PER_S // 2 if ns >= NS_PER_S else NS_PER_S // 10
+    return ns // step * step
+
+
+def field_remedies(groups: Sequence[Group]) -> list[Asked]:
+    """Return what people really do about an idle-close race, as scenarios for this proxy; each is weighed alike."""
+    safe_ns = rounded_down(safe_timeout_ns(groups))
+    asked: list[tuple[tuple[str, str], ...]] = []
+    held = [group.settings for group in groups]
+    if safe_ns >= _LEAST_NS and any(not 0 <= s.keepalive_timeout_ns <= safe_ns for s in held):
+        asked.append((("proxy.keepalive_timeout", _written(safe_ns)),))
+    kept_ns = max(s.keepalive_timeout_ns for s in held)
+    if kept_ns >= 0:
+        asked.append((("upstream.keepalive_timeout", _written(kept_ns + max(kept_ns // 4, 5 * NS_PER_S))),))
+    if all(s.is_picked for s in held):
+        has_several = any(len(s.peers) > 1 for s in held)
+        if has_several and any(peer.max_fails == 1 for s in held for peer in s.peers):
+            asked += [(("max_fails", "10"),), (("max_fails", "0"),)]
+        if has_several and not any(peer.is_backup for s in held for peer in s.peers):
+            added = tuple(("backup", f"+{peer.endpoint}") for s in held for peer in s.peers)
+            asked.append(added)
+        conditions = set().union(*(s.next_upstream for s in held)) - {"off"}
+        if "non_idempotent" not in conditions:
+            asked.append((("next_upstream", ",".join(sorted({"error", "timeout", *conditions, "non_idempotent"}))),))
+    pool = max(s.keepalive for s in held)
+    if pool > 0:
+        asked += [(("proxy.keepalive", str(max(pool // 4, 1))),), (("proxy.keepalive", str(pool * 4)),)]
+        asked.append((("proxy.keepalive", "0"),))
+    return [Asked(settings) for settings in asked]
+
+
+def _written(ns: int) -> str:
+    return format_duration_ns(ns).replace(" ", "")
+
+
+def recommend(
+    groups: Sequence[Group], answer: WhatIf, settings: ProxySettings | None, *, seed: int
+) -> Recommendation | None:
+    """Return the settings without a predicted loss at the least cost.
+
+    Parameters
+    ----------
+    groups : sequence of Group
+        As for `compute.compute`.
+    answer : WhatIf
+        Whose replay holds.
+    settings : ProxySettings or None
+        The configuration, for the changes in it.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    Recommendation or None
+        None where the captured settings lose nothing, or none of those that were tried helps.
+    """
+    replayed = answer.scenarios[1]
+    if _worst(replayed) == 0:
+        return None
+    tried = [predict(groups, one, seed=seed) for one in field_remedies(groups)]
+    sound = [s for s in tried if _worst(s) == 0 and not s.bound]
+    in_proxy = [s for s in sound if "upstream.keepalive_timeout" not in s.settings]
+    best = min(in_proxy or sound, key=_cost, default=None)
+    if best is None:
+        return None
+    warnings = [*best.warnings, *_alternatives(sound, best, replayed)]
+    changes = ()
+    timeout = best.settings.get("proxy.keepalive_timeout")
+    if settings is not None and timeout is not None:
+        limits = {group.name: rounded_down(safe_timeout_ns(groups)) for group in groups}
+        changes = lower_pool_timeouts(settings, limits)
+        safe_ns = safe_timeout_ns(groups)
+        warnings.append(
+            f"the limit is {_written(round(safe_ns, -6))}: the upstream's timeout less a round trip, what it varies and "
+            f"{_written(MARGIN_NS)}; not the timeout itself"
+        )
+    return Recommendation(dict(best.settings), changes, tuple(warnings))
+
+
+def _worst(scenario: Scenario) -> float:
+    """Return the most that a scenario may lose."""
+    lost, failed = scenario.lost_tries, scenario.client_failures
+    return max(lost.high if lost is not None else 0.0, failed.high if failed is not None else 0.0)
+
+
+def _cost(scenario: Scenario) -> float:
+    return scenario.connections_opened.expected if scenario.connections_opened is not None else 0.0
+
+
+def _alternatives(sound: Sequence[Scenario], best: Scenario, replayed: Scenario) -> list[str]:
+    """Say what it costs, and which other settings lose nothing either."""
+    said = []
+    extra = _cost(best) - _cost(replayed)
+    if extra >= 0.5:
+        said.append(f"it opens {count_of(round(extra), 'connection')} more in the time of the capture")
+    said += [
+        f"{other.name} loses nothing either and opens {_cost(other):.0f} connections instead of {_cost(best):.0f}"
+        for other in sound
+        if other is not best and _cost(other) < _cost(best)
+    ]
+    return said
