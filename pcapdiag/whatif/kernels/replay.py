@@ -118,7 +118,7 @@ def _finish(a, n_slot, now_ns, status):
     elif status >= 500:
         a.counts[FAILED_OTHER] += 1
     else:
-        added_ns = max(now_ns - slot["start_ns"] - slot["service_ns"], np.int64(0))
+        added_ns = max(now_ns - slot["start_ns"] - slot["service_ns"] - slot["rtt_ns"], np.int64(0))
         a.counts[ADDED_NS] += added_ns
         a.counts[RETRIED] += slot["n_tried"] > 1
         if a.added_us.shape[0] > 1 or a.requests.shape[0] == 1:
@@ -237,6 +237,7 @@ def _arrive(a, event_id, now_ns):
     slot["conn"] = -1
     slot["is_cached"] = 0
     slot["is_sent"] = 0
+    slot["rtt_ns"] = 0
     service_us = np.int64(a.requests[request]["service_us"])
     if service_us >= 0:
         slot["service_ns"] = service_us * 1000
