@@ -35,7 +35,7 @@ _MOST_LINES = 12_000_000
 
 @dataclass(frozen=True)
 class WhatIfResult:
-    """The answer, which program gave it, and what it read; `report` is that of the captured incident, if there is one."""
+    """The answer, which program gave it, what it read; `report` is that of the captured incident, if there is one."""
 
     answer: WhatIf
     tool: Tool

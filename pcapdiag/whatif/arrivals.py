@@ -1,7 +1,7 @@
 """Requests of clients as they arrived: from the access log where it tells enough, else from the captured exchanges.
 
-Requests of one client that overlap make a burst; the next burst begins when the client had all answers and thought for a
-while. A failure that came at once says little about how long the client would have waited, so a request counts as
+Requests of one client that overlap make a burst; the next burst begins when the client had all answers and thought for
+a while. A failure that came at once says little about how long the client would have waited, so a request counts as
 under way for as long as a usual one takes.
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -144,7 +144,7 @@ def quantity(values: NDArray[np.float64] | NDArray[np.int64], *, at_most: float 
     return Quantity(max(low, 0.0), mean, min(max(high, mean), at_most))
 
 
-def _shortest(values: NDArray[np.float64] | NDArray[np.int64], n: int) -> tuple[float, float]:
+def _shortest(values: NDArray[Any], n: int) -> tuple[float, float]:
     """Return the shortest interval that holds `n` of some sorted values; of several the middle one."""
     widths = values[n - 1 :] - values[: len(values) - n + 1]
     shortest = np.flatnonzero(widths == widths.min())
@@ -270,8 +270,8 @@ def _window_warning(group: Group, wanted: GroupSettings) -> list[str]:
         if wanted.keepalive_timeout_ns != group.settings.keepalive_timeout_ns and wanted.keepalive_timeout_ns > low:
             return [
                 (
-                    f"the proxy keeps connections for {format_duration_ns(wanted.keepalive_timeout_ns)}, and requests to "
-                    f"{place.endpoint} that come {_rounded(low)} to {_rounded(high)} after the last may be lost"
+                    f"the proxy keeps connections for {format_duration_ns(wanted.keepalive_timeout_ns)}, and requests "
+                    f"to {place.endpoint} that come {_rounded(low)} to {_rounded(high)} after the last may be lost"
                 )
             ]
     return []
@@ -300,8 +300,8 @@ def _model(groups: Sequence[Group], draws: int, seed: int) -> ReplayModel:
     said = (
         *assumptions,
         (
-            f"{count_of(draws, 'replay')} of what a capture cannot know: which worker serves a client, how much timers and "
-            "round trips vary, whether clients wait for an answer before they go on"
+            f"{count_of(draws, 'replay')} of what a capture cannot know: which worker serves a client, how much timers "
+            "and round trips vary, whether clients wait for an answer before they go on"
         ),
         "failures that no idle connection explains happen to the same requests again, whichever server they go to",
     )

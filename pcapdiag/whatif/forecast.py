@@ -81,13 +81,13 @@ def forecast_groups(
             continue
         mine = entries if has_tries else [_to(entry, endpoints[0]) for entry in entries]
         rtt_ns, tail_ns = _round_trip(mine, endpoints)
-        places = [
+        measured = [
             Place(e, timeout_ns=timeout_ns, late_ns=late_ns, rtt_ns=rtt_ns, rtt_tail_ns=tail_ns) for e in endpoints
         ]
         assumptions = [said, _round_trip_words(rtt_ns)]
         if not has_tries:
             assumptions.append("the access log does not name upstreams: all of its requests went to this group")
-        made, places, assumed = group_settings(settings, block, places, pids=())
+        made, places, assumed = group_settings(settings, block, measured, pids=())
         told = read_log(mine, places, [block.name], 0, {})
         if told is None:
             continue

@@ -20,8 +20,9 @@ BALANCES = ("round_robin", "least_conn", "ip_hash", "hash", "random", "random tw
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A server of the group: as in `proxy.conf.settings.Server`; `place` is the position of what was measured of
-    it, -1 of a server that is added and taken to be like the first.
+    """A server of the group, as in `proxy.conf.settings.Server`.
+
+    `place` is the position of what was measured of it; -1: it is added, and taken to be like the first.
     """
 
     endpoint: str
@@ -88,7 +89,7 @@ class GroupSettings:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """No connection could be opened: from when to when [ns], how long an attempt took [ns], and whether it was silence."""
+    """No connection could be opened: from when to when [ns], how long an attempt took [ns], whether it met silence."""
 
     start_ns: int
     end_ns: int

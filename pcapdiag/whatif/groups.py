@@ -8,22 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from pcapdiag.base.codes import Direction, Leg, Method, Outcome
 from pcapdiag.base.units import NS_PER_S, format_duration_ns, format_endpoint
 from pcapdiag.proxy.conf.values import version_numbers
-from pcapdiag.whatif.arrivals import OwnFailure, Requests, ip_hash_key, make_arrivals, read_log
+from pcapdiag.whatif.arrivals import ip_hash_key, make_arrivals, read_log
+from pcapdiag.whatif.captured import captured_requests, count_seen, own_failures
 from pcapdiag.whatif.group import BALANCES, Group, GroupSettings, Peer, Place
-from pcapdiag.whatif.kernels import replay_state as state
-from pcapdiag.whatif.places import RACES, connection_places, measure_places
+from pcapdiag.whatif.places import measure_places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from numpy.typing import NDArray
-
-    from pcapdiag.analysis.model import Analysis, Loss
+    from pcapdiag.analysis.model import Analysis
     from pcapdiag.base.findings import Finding
     from pcapdiag.proxy.conf.settings import Location, ProxySettings, Server, UpstreamBlock
     from pcapdiag.proxy.logs.entries import AccessEntry
@@ -32,7 +27,6 @@ _NEWEST = (1, 29, 6)
 """What is assumed of an nginx whose version nobody told, as in `proxy.conf.nginx_defaults`."""
 _POOL_WITHOUT_CONF = 1024
 _TIMEOUT_WITHOUT_CONF_NS = 60 * NS_PER_S
-_RETRY_WITHIN_NS = NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +59,7 @@ def build_groups(
         Those with requests only.
     """
     places = measure_places(analysis, findings)
-    own = _own_failures(analysis, findings)
+    own = own_failures(analysis, findings)
     groups = []
     for block in _blocks(analysis, places):
         told = None
@@ -74,7 +68,7 @@ def build_groups(
             told = read_log(read_entries(), block.places, names, _offset_ns(analysis), own)
         assumptions = list(block.assumptions)
         if told is None:
-            requests = _captured(analysis, findings, block.places)
+            requests = captured_requests(analysis, findings, block.places)
             if requests is None:
                 continue
             keys, source = [0], "capture"
@@ -87,7 +81,7 @@ def build_groups(
             requests, addresses, counts = told
             keys, source = [ip_hash_key(address) for address in addresses], "access log"
         arrivals = make_arrivals(requests, block.places, keys, source=source)
-        observed = {**counts, **_seen(analysis, block.places)}
+        observed = {**counts, **count_seen(analysis, block.places)}
         groups.append(Group(block.name, block.settings, block.places, arrivals, tuple(assumptions), observed))
     return tuple(groups)
 
@@ -118,8 +112,9 @@ def _without_conf(analysis: Analysis, places: Sequence[Place]) -> _Block:
     how = "as the capture shows" if kept else "nginx's default"
     assumptions = (
         (
-            f"no configuration was given: the proxy keeps idle connections for {format_duration_ns(timeout_ns)} ({how}), and "
-            "each request goes to the upstream that it went to; give --proxy-conf"
+            "no configuration was given: the proxy keeps idle connections for "
+            f"{format_duration_ns(timeout_ns)} ({how}), and each request goes to the upstream that it went to; "
+            "give --proxy-conf"
         ),
     )
     peers = tuple(Peer(place.endpoint, n) for n, place in enumerate(places))
@@ -194,7 +189,7 @@ def _balance(block: UpstreamBlock, assumptions: list[str]) -> str:
 
 
 def _lua_peers(places: Sequence[Place]) -> tuple[Peer, ...]:
-    """A balancer in Lua counts no failures (OpenResty's balancer_by_lua; APISIX, Kong, ingress-nginx)."""
+    """Return peers of a balancer in Lua, which counts no failures (OpenResty, APISIX, Kong, ingress-nginx)."""
     return tuple(Peer(place.endpoint, n, max_fails=0) for n, place in enumerate(places))
 
 
@@ -256,153 +251,3 @@ def _workers(pids: Collection[int], settings: ProxySettings) -> tuple[int, str]:
     if seen:
         return len(seen), f"worker_processes {told.value}: as many as the error log shows"
     return 1, f"worker_processes {told.value}: one is assumed"
-
-
-def _own_failures(analysis: Analysis, findings: Sequence[Finding]) -> dict[str, list[OwnFailure]]:
-    """Failures that no setting of the pool would have changed, by endpoint."""
-    made_again = {(o.conn, o.depth) for f in findings if f.code in RACES for o in f.occurrences}
-    found: dict[str, list[OwnFailure]] = {}
-    for loss in analysis.losses:
-        connection = loss.connection
-        if loss.is_connect or (connection.conn, loss.depth) in made_again:
-            continue
-        found.setdefault(str(connection.resp), []).append(_own_failure(loss))
-    return found
-
-
-def _own_failure(loss: Loss) -> OwnFailure:
-    connection = loss.connection
-    ends = [k.ts_ns for k in loss.keys.values() if k.kind_name and k.ts_ns >= loss.request_ts_ns]
-    end_ns = min(ends, default=max(connection.last_ts_ns, loss.request_ts_ns))
-    proxy_gave_up = (
-        bool(ends)
-        and min((k for k in loss.keys.values() if k.kind_name and k.ts_ns == end_ns), key=lambda k: k.ts_ns).dir
-        == Direction.ORIG
-    )
-    kind = state.TIMEOUT if proxy_gave_up or not ends else state.ERROR
-    return OwnFailure(loss.request_ts_ns, int(kind), end_ns - loss.request_ts_ns)
-
-
-def _captured(analysis: Analysis, findings: Sequence[Finding], places: Sequence[Place]) -> Requests | None:
-    """Return requests as the capture has them; a try after a failed one of the same request is no request."""
-    numbers = _numbers(analysis, places)
-    own = {
-        (loss.connection.conn, loss.depth): _own_failure(loss)
-        for failures in [_not_races(analysis, findings)]
-        for loss in failures
-    }
-    columns: list[NDArray[np.int64]] = []
-    names = ("request_ts_ns", "duration_ns", "status_code", "conn", "depth", "method", "text_offset", "target_len")
-    for chunk in analysis.exchanges.chunks():
-        mine = (numbers[chunk["conn"]] >= 0) & (chunk["request_ts_ns"] >= 0)
-        mine &= np.isin(chunk["outcome"], (Outcome.ANSWERED, Outcome.UNANSWERED, Outcome.TRUNCATED))
-        columns.append(np.array([chunk[name][mine] for name in names], np.int64))
-    table = np.concatenate(columns, axis=1) if columns else np.zeros((len(names), 0), np.int64)
-    table = table[:, np.argsort(table[0], kind="stable")]
-    again = _retries(analysis, table)
-    table = table[:, ~again]
-    if not table.shape[1]:
-        return None
-    start, duration, status, conn, depth, method = table[:6]
-    rtt = np.array([place.rtt_ns for place in places], np.int64)[numbers[conn]]
-    fails = [own.get(key) for key in zip(conn.tolist(), depth.tolist(), strict=True)] if own else [None] * len(start)
-    return Requests(
-        start_ns=start,
-        end_ns=start + np.maximum(duration, 0),
-        service_ns=np.where(duration >= 0, np.maximum(duration - rtt, 0), -1),
-        status=np.where(status > 0, status, 200),
-        client=np.zeros(len(start), np.int64),
-        flags=_flags(method),
-        place=numbers[conn],
-        fail_kind=np.array([f.kind if f else 0 for f in fails], np.int64),
-        fail_ns=np.array([f.takes_ns if f else 0 for f in fails], np.int64),
-        n_fails=np.array([1 if f else 0 for f in fails], np.int64),
-    )
-
-
-def _flags(method: NDArray[np.int64]) -> NDArray[np.int64]:
-    flags = np.where(np.isin(method, (Method.POST, Method.PATCH)), int(state.NOT_IDEMPOTENT), 0)
-    return flags | np.where(np.isin(method, (Method.POST, Method.PUT, Method.PATCH)), int(state.HAS_BODY), 0)
-
-
-def _not_races(analysis: Analysis, findings: Sequence[Finding]) -> list[Loss]:
-    made_again = {(o.conn, o.depth) for f in findings if f.code in RACES for o in f.occurrences}
-    return [
-        loss for loss in analysis.losses if not loss.is_connect and (loss.connection.conn, loss.depth) not in made_again
-    ]
-
-
-def _numbers(analysis: Analysis, places: Sequence[Place]) -> NDArray[np.int64]:
-    """For each connection the position of its place in the group; -1 for others."""
-    of_analysis = connection_places(analysis)
-    position = {place.endpoint: n for n, place in enumerate(places)}
-    table = np.array([position.get(str(u.endpoint), -1) for u in analysis.upstreams] + [-1], np.int64)
-    numbers: NDArray[np.int64] = table[of_analysis]
-    return numbers
-
-
-def _retries(analysis: Analysis, table: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell which rows are further tries: the same request soon after a failure of it ended."""
-    again = np.zeros(table.shape[1], bool)
-    row_of = {key: n for n, key in enumerate(zip(table[3].tolist(), table[4].tolist(), strict=True))}
-    for loss in analysis.losses:
-        n = row_of.get((loss.connection.conn, loss.depth), -1)
-        if n < 0:
-            continue
-        end_ns = loss.request_ts_ns + _own_failure(loss).takes_ns
-        low = int(np.searchsorted(table[0], end_ns - 1_000_000))
-        high = int(np.searchsorted(table[0], end_ns + _RETRY_WITHIN_NS))
-        for m in range(max(low, n + 1), high):
-            if not again[m] and table[5, m] == table[5, n] and _target(analysis, table, m) == loss.target:
-                again[m] = True
-                break
-    return again
-
-
-def _target(analysis: Analysis, table: NDArray[np.int64], row: int) -> str:
-    offset, length = int(table[6, row]), int(table[7, row])
-    return analysis.texts.read(offset, length).decode("latin-1") if offset >= 0 else ""
-
-
-def _seen(analysis: Analysis, places: Sequence[Place]) -> Mapping[str, int]:
-    """Count what the capture shows: connections opened and kept, requests on kept ones, failures."""
-    numbers = _numbers(analysis, places)
-    c = analysis.connections
-    mine = (np.asarray(analysis.legs) == Leg.UPSTREAM) & (numbers >= 0)
-    reused = answered = 0
-    starts, ends = [], []
-    for chunk in analysis.exchanges.chunks():
-        rows = mine[chunk["conn"]]
-        kept = rows & (chunk["idle_before_ns"] >= 0)
-        reused += int(kept.sum())
-        answered += int((rows & (chunk["request_ts_ns"] >= 0)).sum())
-        ends.append(chunk["request_ts_ns"][kept])
-        starts.append(chunk["request_ts_ns"][kept] - chunk["idle_before_ns"][kept])
-    closed = mine & (c["idle_at_close_ns"] >= 0) & (c["closing_ts_ns"] >= 0)
-    ends.append(c["closing_ts_ns"][closed])
-    starts.append(c["closing_ts_ns"][closed] - c["idle_at_close_ns"][closed])
-    by_proxy = mine & (c["first_closer"] == Direction.ORIG) & (c["closing_ts_ns"] >= 0)
-    waiting = c["closing_ts_ns"][by_proxy]
-    ours = {place.endpoint for place in places}
-    lost = [loss for loss in analysis.losses if str(loss.connection.resp) in ours]
-    return {
-        "lost_tries": sum(loss.stands_for for loss in lost),
-        "connections_opened": int((mine & (c["orig_isn"] >= 0)).sum()),
-        "requests": answered,
-        "reused": reused,
-        "idle_connections_max": _most_at_once(np.concatenate(starts), np.concatenate(ends)),
-        "time_wait_max": _most_at_once(waiting, waiting + 60 * NS_PER_S),
-        "longest_gap_ns": max(
-            (u.longest_answered_gap_ns for u in analysis.upstreams if str(u.endpoint) in ours), default=-1
-        ),
-    }
-
-
-def _most_at_once(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> int:
-    """Return how many spans overlap at most."""
-    if not len(starts):
-        return 0
-    times = np.concatenate([starts, ends])
-    steps = np.concatenate([np.ones(len(starts), np.int64), -np.ones(len(ends), np.int64)])
-    order = np.lexsort((steps, times))
-    return int(np.cumsum(steps[order]).max())

@@ -14,6 +14,7 @@ from pcapdiag.whatif.replay import NEXT_UPSTREAM
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pcapdiag.base.findings import Change
     from pcapdiag.base.scenarios import Scenario, WhatIf
     from pcapdiag.proxy.conf.settings import ProxySettings
     from pcapdiag.whatif.group import Group
@@ -115,15 +116,15 @@ def recommend(
     if best is None:
         return Recommendation({}, tried=tuple(tried))
     warnings = [*best.warnings, *_alternatives(sound, best, replayed)]
-    changes = ()
+    changes: tuple[Change, ...] = ()
     timeout = best.settings.get("proxy.keepalive_timeout")
     if settings is not None and timeout is not None:
         limits = {group.name: rounded_down(safe_timeout_ns(groups)) for group in groups}
         changes = lower_pool_timeouts(settings, limits)
         safe_ns = safe_timeout_ns(groups)
         warnings.append(
-            f"the limit is {_written(round(safe_ns, -7))}: the upstream's timeout less a round trip, what it varies and "
-            f"{_written(MARGIN_NS)}; not the timeout itself"
+            f"the limit is {_written(round(safe_ns, -7))}: the upstream's timeout less a round trip, what it varies and"
+            f" {_written(MARGIN_NS)}; not the timeout itself"
         )
     return Recommendation(dict(best.settings), changes, tuple(warnings), tuple(tried))
 

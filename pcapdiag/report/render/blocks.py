@@ -1,4 +1,4 @@
-"""Blocks for a terminal: what a comparison and a what-if are shown as. Text goes through `visible`; rich sees no markup."""
+"""Blocks for a terminal, as of a comparison or a what-if. Text goes through `visible`; rich sees no markup."""
 
 from __future__ import annotations
 

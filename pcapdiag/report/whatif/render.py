@@ -25,8 +25,8 @@ def render_terminal(answer: WhatIf, *, width: int = WIDTH, color: bool = False) 
     """Return a what-if as text for a terminal; see `report.render.blocks.render_blocks`."""
     from pcapdiag.report.render.blocks import render_blocks  # noqa: PLC0415 - rich loads only here
 
-    style = "bold yellow" if answer.disagreement else "bold green" if answer.recommendation and answer.recommendation.settings else "bold"
-    return render_blocks(build_blocks(answer), style=style, width=width, color=color)
+    styles = {"warning": "bold yellow", "clean": "bold green", "info": "bold"}
+    return render_blocks(build_blocks(answer), style=styles[_state(answer)], width=width, color=color)
 
 
 def render_markdown(answer: WhatIf) -> str:
@@ -49,7 +49,7 @@ def render_html(answer: WhatIf, tool: Tool) -> str:
     kinds = {Heading: "heading", Paragraph: "paragraph", Bullets: "bullets", Code: "code", Table: "table"}
     return _template().render(
         headline=headline(answer),
-        state="warning" if answer.disagreement else "clean" if answer.recommendation and answer.recommendation.settings else "info",
+        state=_state(answer),
         blocks=[(kinds[type(block)], block) for block in build_blocks(answer)[1:] if type(block) in kinds],
         figure=build_figure(chart) if chart is not None else None,
         tool=f"{tool.name} {tool.version}",
@@ -58,6 +58,12 @@ def render_html(answer: WhatIf, tool: Tool) -> str:
         style_hash=csp_hash(style),
         script_hash=csp_hash(script),
     )
+
+
+def _state(answer: WhatIf) -> str:
+    if answer.disagreement:
+        return "warning"
+    return "clean" if answer.recommendation is not None and answer.recommendation.settings else "info"
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What is said of a what-if, as blocks for the terminal and every ticket dialect: the answer first, then the numbers."""
+"""What is said of a what-if, as blocks for the terminal and every ticket dialect: the answer, then the numbers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def _blocks(answer: WhatIf) -> Iterator[Block]:
         if best.warnings:
             yield Bullets(tuple(_sentence(text) for text in best.warnings))
         yield Heading("What people do about it, replayed", 2)
-        yield Table(Grid((*_HEADERS, "so it"), tuple(map(_judged, best.tried)), frozenset({1, 2, 3, 4})))
+        rows = tuple(map(_judged, best.tried))
+        yield Table(Grid((*_HEADERS, "so it"), rows, frozenset({1, 2, 3, 4})))
         warned = [line for s in best.tried for line in _warning_lines(s, answer)]
         if warned:
             yield Bullets(tuple(dict.fromkeys(warned)))
@@ -142,7 +143,7 @@ def _judged(scenario: Scenario) -> tuple[str, ...]:
     if lost is None or failed is None:
         return *_row(scenario), UNKNOWN
     if lost.high == 0:
-        return *_row(scenario), "mends it"
+        return *_row(scenario), "may mend it" if scenario.bound else "mends it"
     return *_row(scenario), "hides it" if failed.expected < lost.expected / 2 else "does not help"
 
 

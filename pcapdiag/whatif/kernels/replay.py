@@ -109,7 +109,7 @@ def _jitter_ns(a):
 
 @kernel
 def _finish(a, n_slot, now_ns, status):
-    """The client has its answer; when all of its burst have theirs, it thinks and goes on."""
+    """Give the client its answer; when all of its burst have theirs, it thinks and goes on."""
     slot = a.slots[n_slot]
     if status == 502:
         a.counts[FAILED_502] += 1
@@ -251,7 +251,7 @@ def _arrive(a, event_id, now_ns):
 
 @kernel
 def _answer(a, n_slot, now_ns):
-    """The upstream has answered: mostly the end, for some statuses a reason to ask another one."""
+    """Take an answer of the upstream: mostly the end, for some statuses a reason to ask another one."""
     slot = a.slots[n_slot]
     status = np.int64(a.requests[slot["request"]]["status"])
     kind = _kind_of_status(status)

@@ -1,7 +1,7 @@
 """Which peer nginx picks, and what a failure does to it.
 
-ngx_http_upstream_round_robin.c, and the modules least_conn, ip_hash, hash and random on top of it. A row of peers is what
-one worker knows, or all where the group has a zone; `now` is in whole seconds, as ngx_time() is.
+ngx_http_upstream_round_robin.c, and the modules least_conn, ip_hash, hash and random on top of it. A row of peers is
+what one worker knows, or all where the group has a zone; `now` is in whole seconds, as ngx_time() is.
 """
 
 import numpy as np

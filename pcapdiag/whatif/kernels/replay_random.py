@@ -1,4 +1,7 @@
-"""Random numbers inside kernels: Marsaglia's xorshift64 (J. Stat. Soft. 8, 14), so that a seed gives one sequence everywhere."""
+"""Random numbers inside kernels: Marsaglia's xorshift64 (J. Stat. Soft. 8, 14).
+
+So a seed gives one sequence everywhere, compiled or not.
+"""
 
 import math
 

@@ -1,7 +1,7 @@
 """What a replay works on: dtypes, codes and the one bundle of arrays.
 
-Arrays are made by `pcapdiag.whatif.replay`. All times are ns of one clock, durations of requests are in us (a day of ten
-million requests must fit).
+Arrays are made by `pcapdiag.whatif.replay`. All times are ns of one clock, durations of requests are in us (a day of
+ten million requests must fit).
 """
 
 from typing import Annotated, NamedTuple

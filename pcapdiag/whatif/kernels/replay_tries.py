@@ -75,7 +75,7 @@ def _fail(a, n_slot, ts_ns, kind):
 
 @kernel
 def begin_exchange(a, n_slot, at, now_ns):
-    """Send a request to the place of a peer that was picked: on an idle connection if its worker has one, else on a new one.
+    """Send a request to the place of a picked peer: on an idle connection if its worker has one, else on a new one.
 
     Returns
     -------

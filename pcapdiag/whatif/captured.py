@@ -1,0 +1,187 @@
+"""What the capture itself holds of a group: its requests where no log tells them, failures of their own, and counts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pcapdiag.base.codes import Direction, Leg, Method, Outcome
+from pcapdiag.base.units import NS_PER_S
+from pcapdiag.whatif.arrivals import OwnFailure, Requests
+from pcapdiag.whatif.kernels import replay_state as state
+from pcapdiag.whatif.places import RACES, connection_places
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from pcapdiag.analysis.model import Analysis, Loss
+    from pcapdiag.base.findings import Finding
+    from pcapdiag.whatif.group import Place
+
+_RETRY_WITHIN_NS = NS_PER_S
+_TIME_WAIT_NS = 60 * NS_PER_S
+"""[ns] TCP_TIMEWAIT_LEN of Linux."""
+
+
+def own_failures(analysis: Analysis, findings: Sequence[Finding]) -> dict[str, list[OwnFailure]]:
+    """Return the failures that no setting of the pool would have changed, by endpoint."""
+    found: dict[str, list[OwnFailure]] = {}
+    for loss in _not_races(analysis, findings):
+        found.setdefault(str(loss.connection.resp), []).append(_own_failure(loss))
+    return found
+
+
+def _own_failure(loss: Loss) -> OwnFailure:
+    connection = loss.connection
+    ends = [k.ts_ns for k in loss.keys.values() if k.kind_name and k.ts_ns >= loss.request_ts_ns]
+    end_ns = min(ends, default=max(connection.last_ts_ns, loss.request_ts_ns))
+    proxy_gave_up = (
+        bool(ends)
+        and min((k for k in loss.keys.values() if k.kind_name and k.ts_ns == end_ns), key=lambda k: k.ts_ns).dir
+        == Direction.ORIG
+    )
+    kind = state.TIMEOUT if proxy_gave_up or not ends else state.ERROR
+    return OwnFailure(loss.request_ts_ns, int(kind), end_ns - loss.request_ts_ns)
+
+
+def captured_requests(analysis: Analysis, findings: Sequence[Finding], places: Sequence[Place]) -> Requests | None:
+    """Return the requests of a group as the capture has them, all as of one client; None if there are none.
+
+    A try after a failed one of the same request is no request.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        All tables.
+    findings : sequence of Finding
+        What was found.
+    places : sequence of Place
+        The group's.
+
+    Returns
+    -------
+    Requests or None
+        In the order in which they came.
+    """
+    numbers = _numbers(analysis, places)
+    own = {(loss.connection.conn, loss.depth): _own_failure(loss) for loss in _not_races(analysis, findings)}
+    columns: list[NDArray[np.int64]] = []
+    names = ("request_ts_ns", "duration_ns", "status_code", "conn", "depth", "method", "text_offset", "target_len")
+    for chunk in analysis.exchanges.chunks():
+        mine = (numbers[chunk["conn"]] >= 0) & (chunk["request_ts_ns"] >= 0)
+        mine &= np.isin(chunk["outcome"], (Outcome.ANSWERED, Outcome.UNANSWERED, Outcome.TRUNCATED))
+        columns.append(np.array([chunk[name][mine] for name in names], np.int64))
+    table = np.concatenate(columns, axis=1) if columns else np.zeros((len(names), 0), np.int64)
+    table = table[:, np.argsort(table[0], kind="stable")]
+    again = _retries(analysis, table)
+    table = table[:, ~again]
+    if not table.shape[1]:
+        return None
+    start, duration, status, conn, depth, method = table[:6]
+    rtt = np.array([place.rtt_ns for place in places], np.int64)[numbers[conn]]
+    fails = [own.get(key) for key in zip(conn.tolist(), depth.tolist(), strict=True)] if own else [None] * len(start)
+    return Requests(
+        start_ns=start,
+        end_ns=start + np.maximum(duration, 0),
+        service_ns=np.where(duration >= 0, np.maximum(duration - rtt, 0), -1),
+        status=np.where(status > 0, status, 200),
+        client=np.zeros(len(start), np.int64),
+        flags=_flags(method),
+        place=numbers[conn],
+        fail_kind=np.array([f.kind if f else 0 for f in fails], np.int64),
+        fail_ns=np.array([f.takes_ns if f else 0 for f in fails], np.int64),
+        n_fails=np.array([1 if f else 0 for f in fails], np.int64),
+    )
+
+
+def _flags(method: NDArray[np.int64]) -> NDArray[np.int64]:
+    again = np.isin(method, (Method.POST, Method.PATCH)) * state.NOT_IDEMPOTENT
+    flags: NDArray[np.int64] = again | np.isin(method, (Method.POST, Method.PUT, Method.PATCH)) * state.HAS_BODY
+    return flags
+
+
+def _not_races(analysis: Analysis, findings: Sequence[Finding]) -> list[Loss]:
+    made_again = {(o.conn, o.depth) for f in findings if f.code in RACES for o in f.occurrences}
+    return [
+        loss for loss in analysis.losses if not loss.is_connect and (loss.connection.conn, loss.depth) not in made_again
+    ]
+
+
+def _numbers(analysis: Analysis, places: Sequence[Place]) -> NDArray[np.int64]:
+    """For each connection the position of its place in the group; -1 for others."""
+    of_analysis = connection_places(analysis)
+    position = {place.endpoint: n for n, place in enumerate(places)}
+    table = np.array([position.get(str(u.endpoint), -1) for u in analysis.upstreams] + [-1], np.int64)
+    numbers: NDArray[np.int64] = table[of_analysis]
+    return numbers
+
+
+def _retries(analysis: Analysis, table: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which rows are further tries: the same request soon after a failure of it ended."""
+    again = np.zeros(table.shape[1], bool)
+    row_of = {key: n for n, key in enumerate(zip(table[3].tolist(), table[4].tolist(), strict=True))}
+    for loss in analysis.losses:
+        n = row_of.get((loss.connection.conn, loss.depth), -1)
+        if n < 0:
+            continue
+        end_ns = loss.request_ts_ns + _own_failure(loss).takes_ns
+        low = int(np.searchsorted(table[0], end_ns - 1_000_000))
+        high = int(np.searchsorted(table[0], end_ns + _RETRY_WITHIN_NS))
+        for m in range(max(low, n + 1), high):
+            if not again[m] and table[5, m] == table[5, n] and _target(analysis, table, m) == loss.target:
+                again[m] = True
+                break
+    return again
+
+
+def _target(analysis: Analysis, table: NDArray[np.int64], row: int) -> str:
+    offset, length = int(table[6, row]), int(table[7, row])
+    return analysis.texts.read(offset, length).decode("latin-1") if offset >= 0 else ""
+
+
+def count_seen(analysis: Analysis, places: Sequence[Place]) -> Mapping[str, int]:
+    """Count what the capture shows: connections opened and kept, requests on kept ones, failures."""
+    numbers = _numbers(analysis, places)
+    c = analysis.connections
+    mine = (np.asarray(analysis.legs) == Leg.UPSTREAM) & (numbers >= 0)
+    reused = answered = 0
+    starts: list[NDArray[np.int64]] = []
+    ends: list[NDArray[np.int64]] = []
+    for chunk in analysis.exchanges.chunks():
+        rows = mine[chunk["conn"]]
+        kept = rows & (chunk["idle_before_ns"] >= 0)
+        reused += int(kept.sum())
+        answered += int((rows & (chunk["request_ts_ns"] >= 0)).sum())
+        ends.append(chunk["request_ts_ns"][kept])
+        starts.append(chunk["request_ts_ns"][kept] - chunk["idle_before_ns"][kept])
+    closed = mine & (c["idle_at_close_ns"] >= 0) & (c["closing_ts_ns"] >= 0)
+    ends.append(c["closing_ts_ns"][closed])
+    starts.append(c["closing_ts_ns"][closed] - c["idle_at_close_ns"][closed])
+    by_proxy = mine & (c["first_closer"] == Direction.ORIG) & (c["closing_ts_ns"] >= 0)
+    waiting = c["closing_ts_ns"][by_proxy]
+    ours = {place.endpoint for place in places}
+    lost = [loss for loss in analysis.losses if str(loss.connection.resp) in ours]
+    return {
+        "lost_tries": sum(loss.stands_for for loss in lost),
+        "connections_opened": int((mine & (c["orig_isn"] >= 0)).sum()),
+        "requests": answered,
+        "reused": reused,
+        "idle_connections_max": _most_at_once(np.concatenate(starts), np.concatenate(ends)),
+        "time_wait_max": _most_at_once(waiting, waiting + _TIME_WAIT_NS),
+        "longest_gap_ns": max(
+            (u.longest_answered_gap_ns for u in analysis.upstreams if str(u.endpoint) in ours), default=-1
+        ),
+    }
+
+
+def _most_at_once(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> int:
+    """Return how many spans overlap at most."""
+    if not len(starts):
+        return 0
+    times = np.concatenate([starts, ends])
+    steps = np.concatenate([np.ones(len(starts), np.int64), -np.ones(len(ends), np.int64)])
+    order = np.lexsort((steps, times))
+    return int(np.cumsum(steps[order]).max())
