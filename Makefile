@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv$(if $(LOCKED),-locked)
 BIN := $(VENV)/bin
 RELEASE := .venv-release
+RUNTIME := .venv-runtime
 COOLDOWN := 7 days
 INTO := lab-recordings
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
@@ -15,7 +16,7 @@ DEMO_INPUT := $(DEMO)/proxy.pcap --error-log $(DEMO)/error.log --access-log $(DE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-long test-lab test-lowest test-newest lint docs bench race captures lock audit clean
+.PHONY: help demo test test-all test-long test-lab test-lowest test-newest lint docs bench race captures lock audit sbom dist clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -69,6 +70,16 @@ lock: $(VENV)/.lock ## renew requirements/ with the newest versions that are a w
 audit: $(RELEASE)/.done ## ask whether versions in requirements/ are known to be vulnerable
 	@$(RELEASE)/bin/python tests/audit.py
 
+sbom: $(RELEASE)/.done $(RUNTIME)/.done ## list what comes with pcapdiag, as CycloneDX JSON in dist/
+	@mkdir -p dist
+	@$(RELEASE)/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml --mc-type application \
+	    --output-file dist/pcapdiag.cdx.json $(RUNTIME)/bin/python
+
+dist: sbom | $(VENV)/.dev ## build wheel and sdist into dist/, and see that they are what SECURITY.md promises
+	@rm -f dist/*.whl dist/*.tar.gz
+	@$(RELEASE)/bin/python tests/dist/release.py dist
+	@$(BIN)/python -m pytest -q -m dist tests/dist
+
 clean: ## remove everything that make made
 	rm -rf .venv .venv-*
 	rm -rf benchmarks/data lab-recordings build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
@@ -115,7 +126,7 @@ $(VENV)/.lock: pyproject.toml | $(VENV)/.pip
 	@$(PIP) install --group lock
 	@touch $@
 
-# Made anew when its lock changes: nothing else may be in it.
+# Made anew when its lock changes: nothing else may be in it, not even pip, which would stand in the SBOM.
 .venv-%/.done: requirements/%.txt | $(VENV)/.pip
 	@echo "Setting up .venv-$* ..." >&2
 	@$(PYTHON) -m venv --clear --without-pip .venv-$*

@@ -17,7 +17,7 @@ UNFINISHED = re.compile(r"NotImplemented[E]rror|\bTO[D]O\b|\bFIX[M]E\b|\bXX[X]\b
 MOST_LINES = 800
 # Tests of the product as a whole, and of what is beside the package.
 WHOLE_PRODUCT = {
-    *("benchmarks", "browser", "deploy", "fuzz", "hostile", "lab"),
+    *("benchmarks", "browser", "deploy", "dist", "fuzz", "hostile", "lab"),
     *(
         "test_audit.py",
         "test_cases.py",

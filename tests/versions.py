@@ -28,6 +28,7 @@ SAME_WITH_ALL = (
         "benchmarks",
         "browser",
         "deploy",
+        "dist",
         "engine/compiler",
         "engine/http",
         "engine/tcp",
