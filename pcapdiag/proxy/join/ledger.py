@@ -194,7 +194,8 @@ class LogClock:
 class JoinedEntry:
     """One entry of the error log with its verdict; `reason` says in words what the verdict rests on.
 
-    `is_elsewhere` says that it is known to be of another time than the capture.
+    `candidates` are the first of the tries that fit alike. `is_elsewhere` says that it is known to be of another time
+    than the capture.
     """
 
     entry: ErrorEntry
