@@ -9,7 +9,7 @@ DEMO_INPUT := $(DEMO)/proxy.pcap --error-log $(DEMO)/error.log --access-log $(DE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-long test-lab test-lowest test-newest lint docs bench race captures clean
+.PHONY: help demo test test-all test-long test-lab test-lowest test-newest lint docs bench race captures world clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -54,6 +54,10 @@ race: $(VENV)/.lab ## make an idle-close race with real servers, and print the r
 
 captures: $(VENV)/.lab ## record the lab's incidents as cases: make captures INTO=folder SCENARIOS="idle_race ..."; needs root
 	@$(BIN)/python -m tests.lab.record --cases --into $(INTO) $(SCENARIOS)
+
+world: $(VENV)/.dev ## every capture below a folder, beside tshark, and why they differ: make world FOLDER=folder
+	@test -n "$(FOLDER)" || { echo "say which: make world FOLDER=folder" >&2; exit 1; }
+	@$(BIN)/python -m tests.world "$(FOLDER)"
 
 clean: ## remove everything that make made
 	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest
