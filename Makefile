@@ -16,8 +16,7 @@ DEMO_INPUT := $(DEMO)/proxy.pcap --error-log $(DEMO)/error.log --access-log $(DE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-long test-lab test-lowest test-newest lint docs bench race captures world lock audit
-.PHONY: sbom dist clean
+.PHONY: help demo test test-all test-long test-lab test-lowest test-newest lint docs bench race captures world lock audit sbom dist clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'

@@ -148,11 +148,19 @@ def whatif_captures(
     seed = SEED if seed is None else seed
     answer = compute(groups, asked, sweep=swept, seed=seed, on_progress=on_scenario)
     if recommend and not answer.disagreement:
-        answer = replace(answer, recommendation=find_best(groups, answer, result.captured.analysis.settings, seed=seed))
+        settings = result.captured.analysis.settings
+        best = find_best(groups, answer, settings, seed=seed, advised_ns=_advised_ns(result))
+        answer = replace(answer, recommendation=best)
     if result.captured.anonymizer is not None:
         answer = _disguised(answer, result.captured.anonymizer)
     report = result.report
     return WhatIfResult(answer, report.tool, tuple(report.inputs), result)
+
+
+def _advised_ns(result: CaptureReport) -> int:
+    """[ns] Timeout of the proxy that the report advises; -1 if it advises none."""
+    told = (finding.details.get("proxy_keepalive_timeout_ns", -1) for finding in result.captured.findings)
+    return min((int(ns) for ns in told if int(ns) > 0), default=-1)
 
 
 def _disguised(answer: WhatIf, anonymizer: Anonymizer) -> WhatIf:

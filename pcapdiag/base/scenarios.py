@@ -22,11 +22,6 @@ class Quantity:
     expected: float
     high: float
 
-    @property
-    def is_exact(self) -> bool:
-        """Whether there is no doubt about it."""
-        return self.low == self.high
-
 
 @dataclass(frozen=True, slots=True)
 class AddedLatency:
