@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from pcapdiag.base.errors import UsageError
 from pcapdiag.base.units import NS_PER_MS, about, count_of, format_duration_ns
 from pcapdiag.whatif.compute import compute
 from pcapdiag.whatif.keys import Asked
@@ -34,14 +35,18 @@ def effect_of_timeout(groups: Sequence[Group], timeout_ns: int) -> str:
     Returns
     -------
     str
-        One sentence; empty where the replay of the captured settings is not what was observed, or nothing was lost.
+        One sentence; empty where the replay of the captured settings is not what was observed, nothing was lost, or
+        the proxy has no such setting.
     """
     n_requests = sum(len(group.arrivals.requests) for group in groups)
     if not 0 < n_requests <= MOST_REQUESTS:
         return ""
     asked = Asked((("proxy.keepalive_timeout", format_duration_ns(timeout_ns).replace(" ", "")),))
     draws = max(min(_REQUESTS_PER_SCENARIO // n_requests, _MOST), _FEWEST)
-    answer = compute(groups, [asked], draws=draws)
+    try:
+        answer = compute(groups, [asked], draws=draws)
+    except UsageError:
+        return ""  # more servers than are replayed, or an nginx that has no such setting
     if answer.disagreement:
         return ""
     observed, replayed, predicted = answer.scenarios

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from pcapdiag.analysis.inputs import Inputs
 from pcapdiag.api.analyze import analyze_captures
 from pcapdiag.api.whatif import groups_of
@@ -33,3 +35,14 @@ def test_of_very_many_requests_nobody_waits_for_an_effect():
     (group,) = groups()
     many = type("Many", (), {"requests": range(MOST_REQUESTS + 1)})()
     assert effect_of_timeout([replace(group, arrivals=many)], NS_PER_S) == ""
+
+
+@pytest.mark.parametrize("change", ["old", "many"])
+def test_a_proxy_that_cannot_be_replayed_has_no_effect(change):
+    (group,) = groups()
+    settings = group.settings
+    if change == "old":
+        settings = replace(settings, version=(1, 14, 0))
+    else:
+        settings = replace(settings, peers=settings.peers * 30)
+    assert effect_of_timeout([replace(group, settings=settings)], 3 * NS_PER_S) == ""
