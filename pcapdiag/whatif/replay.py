@@ -101,10 +101,10 @@ def run(group: Group, settings: GroupSettings, *, draws: int = 0, seed: int = SE
         msg = f"{group.name}: {len(settings.peers)} servers; what-if replays groups of up to {state.MOST_PEERS}"
         raise UsageError(msg)
     n = draws or draws_for(len(group.arrivals.requests))
-    shared = _Shared(group, settings)
+    prepared = Prepared(group, settings)
     seeds = np.random.SeedSequence(seed).generate_state(n, np.uint64)
     with ThreadPoolExecutor(min(os.cpu_count() or 1, n)) as pool:
-        results = list(pool.map(lambda d: shared.draw(int(seeds[d]), n_chosen if d == 0 else 0), range(n)))
+        results = list(pool.map(lambda d: prepared.draw(int(seeds[d]), n_chosen if d == 0 else 0), range(n)))
     return Draws(
         np.array([counts for counts, _, _ in results]),
         np.array([p99 for _, p99, _ in results]),
@@ -117,7 +117,7 @@ def draws_for(n_requests: int) -> int:
     return max(min(DRAWS, MOST_REPLAYED // max(n_requests, 1)), FEWEST_DRAWS)
 
 
-class _Shared:
+class Prepared:
     """The arrays that all draws read, and how those that they write are made."""
 
     def __init__(self, group: Group, settings: GroupSettings) -> None:
@@ -149,7 +149,7 @@ class _Shared:
         """Replay once, with more room where there was not enough."""
         size = self.size
         while True:
-            arrays = self._arrays(seed, size, n_chosen)
+            arrays = self.arrays(seed, size, n_chosen)
             if replay(arrays) == 0:
                 break
             size *= 4
@@ -158,7 +158,8 @@ class _Shared:
         p99 = float(np.partition(added, len(added) * 99 // 100)[len(added) * 99 // 100]) * 1000 if len(added) else 0.0
         return arrays.counts, p99, arrays.chosen[: int(arrays.control[state.N_CHOSEN])]
 
-    def _arrays(self, seed: int, size: int, n_chosen: int) -> state.ReplayArrays:
+    def arrays(self, seed: int, size: int, n_chosen: int) -> state.ReplayArrays:
+        """Return the arrays of one draw, with room for so many requests at once and so many picks."""
         rng = np.random.default_rng(seed)
         s, arrivals = self.settings, self.group.arrivals
         rows = self.rows.copy()
@@ -176,7 +177,7 @@ class _Shared:
             first_bursts=self.first_bursts,
             client_worker=workers,
             client_key=arrivals.client_key,
-            left=np.ascontiguousarray(arrivals.bursts["n"]),
+            left=arrivals.bursts["n"].copy(),
             conns=np.zeros(size + min(s.keepalive * s.workers, 1 << 20), state.CONN),
             slots=np.zeros(size, state.SLOT),
             pools=np.zeros(s.workers, state.POOL),
@@ -221,9 +222,9 @@ def _setting_row(s: GroupSettings, origin_ns: int, bin_ns: int, jitter_ns: int) 
     conditions = set(s.next_upstream)
     if s.version < (1, 9, 13):
         conditions.add("non_idempotent")  # until then every request was tried again
-    n_up = sum(not peer.is_down for peer in s.peers) if s.version >= (1, 19, 6) else len(s.peers)
-    if s.version < (1, 7, 5):
-        n_up = sum(not peer.is_backup for peer in s.peers)
+    counted = [peer for peer in s.peers if not peer.is_down or s.version < (1, 19, 6)]
+    n_backup = sum(peer.is_backup for peer in counted)
+    n_up = len(counted) - (n_backup if s.version < (1, 7, 5) else 0)
     values: dict[str, Any] = {
         "n_workers": s.workers,
         "has_zone": s.has_zone,
@@ -239,6 +240,8 @@ def _setting_row(s: GroupSettings, origin_ns: int, bin_ns: int, jitter_ns: int) 
         "next_timeout_ns": s.next_timeout_ns,
         "read_timeout_ns": s.read_timeout_ns,
         "quick_recovery": s.version < (1, 11, 5),
+        "stale_again": s.version < (1, 9, 13),
+        "backup_tries": n_backup if s.version < (1, 7, 5) else 0,
         "is_unbuffered": not s.is_buffered,
         "jitter_ns": jitter_ns,
         "bin_ns": bin_ns,

@@ -108,8 +108,11 @@ def _jitter_ns(a):
 
 
 @kernel
-def _finish(a, n_slot, now_ns, status):
-    """Give the client its answer; when all of its burst have theirs, it thinks and goes on."""
+def _finish(a, n_slot, now_ns, status, warm_ns):
+    """Give the client its answer; when all of its burst have theirs, it thinks and goes on.
+
+    `warm_ns` is what an answer like this one takes on a warm connection.
+    """
     slot = a.slots[n_slot]
     if status == 502:
         a.counts[FAILED_502] += 1
@@ -118,7 +121,7 @@ def _finish(a, n_slot, now_ns, status):
     elif status >= 500:
         a.counts[FAILED_OTHER] += 1
     else:
-        added_ns = max(now_ns - slot["start_ns"] - slot["service_ns"], np.int64(0))
+        added_ns = max(now_ns - slot["start_ns"] - warm_ns, np.int64(0))
         a.counts[ADDED_NS] += added_ns
         a.counts[RETRIED] += slot["n_tried"] > 1
         if a.added_us.shape[0] > 1 or a.requests.shape[0] == 1:
@@ -153,7 +156,7 @@ def _begin_try(a, n_slot, now_ns):
         a.control[N_CHOSEN] += 1
     if peer < 0:
         a.counts[NO_LIVE] += 1
-        _finish(a, n_slot, now_ns, 502)
+        _finish(a, n_slot, now_ns, 502, np.int64(0))
         return 0
     return begin_exchange(a, n_slot, place, now_ns)
 
@@ -175,6 +178,12 @@ def _place_of(a, slot):
 
 
 @kernel
+def _is_streamed(a, slot):
+    """Whether the body was sent on as it came, so that nobody has it any more."""
+    return a.settings[0]["is_unbuffered"] and a.requests[slot["request"]]["flags"] & HAS_BODY
+
+
+@kernel
 def _may_try_again(a, slot, kind, now_ns):
     """Whether nginx goes on to another try: what `proxy_next_upstream` and its companions say."""
     s = a.settings[0]
@@ -188,7 +197,7 @@ def _may_try_again(a, slot, kind, now_ns):
         mask |= NON_IDEMPOTENT
     if slot["tries"] == 0 or (s["next_upstream"] & mask) != mask:
         return False
-    if slot["is_sent"] and s["is_unbuffered"] and request["flags"] & HAS_BODY:
+    if slot["is_sent"] and _is_streamed(a, slot):
         return False
     return s["next_timeout_ns"] == 0 or now_ns - slot["start_ns"] < s["next_timeout_ns"]
 
@@ -201,9 +210,11 @@ def _next(a, n_slot, kind, now_ns):
     end_connection_of(a, n_slot, kind, now_ns)
     if slot["is_cached"] and kind == ERROR:
         slot["tries"] += 1  # the connection was at fault, not the peer
+        if a.settings[0]["stale_again"] and not _is_streamed(a, slot):
+            return _begin_try(a, n_slot, now_ns)
     if _may_try_again(a, slot, kind, now_ns):
         return _begin_try(a, n_slot, now_ns)
-    _finish(a, n_slot, now_ns, _status_of(kind))
+    _finish(a, n_slot, now_ns, _status_of(kind), np.int64(0))
     return 0
 
 
@@ -256,9 +267,10 @@ def _answer(a, n_slot, now_ns):
     kind = _kind_of_status(status)
     if kind != 0 and slot["tries"] > 1 and _may_try_again(a, slot, kind, now_ns):
         return _next(a, n_slot, kind, now_ns)
-    release_connection(a, n_slot, a.places[_place_of(a, slot)], now_ns)
+    place = a.places[_place_of(a, slot)]
+    release_connection(a, n_slot, place, now_ns)
     _free(a, n_slot, now_ns, False)
-    _finish(a, n_slot, now_ns, status)
+    _finish(a, n_slot, now_ns, status, slot["service_ns"] + place["rtt_ns"])
     return 0
 
 
@@ -288,7 +300,7 @@ def _sum_up(a, now_ns):
             if a.conns[c]["dead_ns"] <= now_ns:
                 bury(a, c)
             else:
-                add_span(a, a.idle_steps, a.conns[c]["released_ns"], now_ns)
+                add_span(a, a.idle_steps, a.conns[c]["released_ns"], a.conns[c]["dead_ns"])
             c = newer
     n = np.int64(0)
     for i in range(a.idle_steps.shape[0]):

@@ -214,10 +214,14 @@ def pick_peer(peers, row, s, slot, now, key, random):
     if chosen < 0 and not slot["in_backup"]:
         slot["in_backup"] = 1
         slot["tried"] = 0
+        if s["backup_tries"]:
+            slot["tries"] = s["backup_tries"]
         chosen = _pick_in_group(peers, row, n_peers, slot, now, key, s["balance"], random)
     if chosen < 0 and s["quick_recovery"]:
         for i in range(n_peers):
             peers[row + i]["fails"] = 0
+    if chosen >= 0 and slot["tries"] == 1 and not slot["in_backup"]:
+        slot["tries"] += s["backup_tries"]
     return chosen
 
 
