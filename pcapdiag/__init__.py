@@ -13,6 +13,7 @@ from pcapdiag.base.version import __version__
 if TYPE_CHECKING:
     from pcapdiag.api.analyze import analyze, compare_reports
     from pcapdiag.api.result import CaptureReport
+    from pcapdiag.api.whatif import whatif
     from pcapdiag.base.errors import CaptureError, LogError, MissingExtraError, PcapdiagError, UsageError
 
 _PUBLIC = {
@@ -24,6 +25,7 @@ _PUBLIC = {
     "UsageError": "pcapdiag.base.errors",
     "analyze": "pcapdiag.api.analyze",
     "compare_reports": "pcapdiag.api.analyze",
+    "whatif": "pcapdiag.api.whatif",
 }
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "__version__",
     "analyze",
     "compare_reports",
+    "whatif",
 ]
 
 

@@ -2,13 +2,14 @@
 
 import pcapdiag
 
-answer = pcapdiag.whatif("proxy.pcap", access_logs=["access.log"], proxy_conf="nginx.conf", cases=["max_fails=0"])
-answer.scenarios[2].client_failures
+result = pcapdiag.whatif("proxy.pcap", access_logs=["access.log"], proxy_conf="nginx.conf", cases=["max_fails=0"])
+result.answer.scenarios[2].client_failures
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from pcapdiag.base.errors import UsageError
@@ -16,16 +17,79 @@ from pcapdiag.base.units import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from os import PathLike
 
     from pcapdiag.analysis.inputs import Inputs
     from pcapdiag.analysis.model import Analysis
     from pcapdiag.api.result import CaptureReport
     from pcapdiag.base.scenarios import WhatIf
+    from pcapdiag.privacy.anonymize import Anonymizer
     from pcapdiag.proxy.logs.entries import AccessEntry
+    from pcapdiag.report.model import InputFile, Tool
     from pcapdiag.whatif.group import Group
 
 NOTHING_TO_REPLAY = "nothing to replay: the capture holds no request on a connection that was kept"
 _EDGE_NS = 2 * NS_PER_S
+_MOST_LINES = 12_000_000
+
+
+@dataclass(frozen=True)
+class WhatIfResult:
+    """The answer, which program gave it, what it read; `report` is that of the captured incident, if there is one."""
+
+    answer: WhatIf
+    tool: Tool
+    inputs: tuple[InputFile, ...]
+    report: CaptureReport | None = None
+
+
+def whatif(
+    *captures: str | PathLike[str],
+    cases: Sequence[str] = (),
+    sweep: str = "",
+    recommend: bool = False,
+    seed: int | None = None,
+    proxies: Sequence[str] = (),
+    upstreams: Sequence[str] = (),
+    error_logs: Sequence[str | PathLike[str]] = (),
+    access_logs: Sequence[str | PathLike[str]] = (),
+    proxy_conf: str | PathLike[str] = "",
+    log_format: str = "auto",
+    log_zone: str = "auto",
+) -> WhatIfResult:
+    """Say what would have happened under other settings.
+
+    Parameters
+    ----------
+    captures : str or path
+        As for `analyze`.
+    cases, sweep, recommend, seed
+        As for `whatif_captures`.
+    proxies, upstreams, error_logs, access_logs, proxy_conf, log_format, log_zone
+        As for `analyze`.
+
+    Returns
+    -------
+    WhatIfResult
+
+    Raises
+    ------
+    CaptureError, LogError, UsageError
+        As `whatif_captures`.
+    """
+    from pcapdiag.analysis.inputs import Inputs  # noqa: PLC0415
+
+    inputs = Inputs(
+        proxies=tuple(proxies),
+        upstreams=tuple(upstreams),
+        error_logs=tuple(map(str, error_logs)),
+        access_logs=tuple(map(str, access_logs)),
+        proxy_conf=str(proxy_conf),
+        log_format=log_format,
+        log_zone=log_zone,
+    )
+    paths = [str(path) for path in captures]
+    return whatif_captures(paths, inputs, cases=cases, sweep=sweep, recommend=recommend, seed=seed)
 
 
 def whatif_captures(
@@ -38,7 +102,7 @@ def whatif_captures(
     seed: int | None = None,
     on_progress: Callable[[int, int, int], None] | None = None,
     on_scenario: Callable[[int, int], None] | None = None,
-) -> tuple[WhatIf, CaptureReport]:
+) -> WhatIfResult:
     """Say what would have happened under other settings.
 
     Parameters
@@ -60,8 +124,8 @@ def whatif_captures(
 
     Returns
     -------
-    tuple of (WhatIf, CaptureReport)
-        The answer, and the report of the captured incident.
+    WhatIfResult
+        The answer, with the report of the captured incident.
 
     Raises
     ------
@@ -85,7 +149,81 @@ def whatif_captures(
     answer = compute(groups, asked, sweep=swept, seed=seed, on_progress=on_scenario)
     if recommend and not answer.disagreement:
         answer = replace(answer, recommendation=find_best(groups, answer, result.captured.analysis.settings, seed=seed))
-    return answer, result
+    if result.captured.anonymizer is not None:
+        answer = _disguised(answer, result.captured.anonymizer)
+    report = result.report
+    return WhatIfResult(answer, report.tool, tuple(report.inputs), result)
+
+
+def _disguised(answer: WhatIf, anonymizer: Anonymizer) -> WhatIf:
+    """Return the answer under other addresses and names; names of keys look like hosts, so nothing is guessed."""
+    from pcapdiag.base.walk import map_texts  # noqa: PLC0415
+
+    return map_texts(answer, lambda text, _field: anonymizer.text(text, guess=False))
+
+
+def forecast(
+    inputs: Inputs,
+    upstream_idle: str,
+    *,
+    cases: Sequence[str] = (),
+    sweep: str = "",
+    recommend: bool = False,
+    seed: int | None = None,
+) -> WhatIfResult:
+    """Say what access log and configuration let one expect, without a capture.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        With access logs and a configuration.
+    upstream_idle : str
+        After which idle time the upstreams close, or the name of their server.
+    cases, sweep, recommend, seed
+        As for `whatif_captures`.
+
+    Returns
+    -------
+    WhatIfResult
+        Its model says what was assumed.
+
+    Raises
+    ------
+    LogError
+        A log cannot be read.
+    UsageError
+        A setting makes no sense, or the log has no request of any group.
+    """
+    from pcapdiag.analysis.add_logs import access_format  # noqa: PLC0415 - help must not wait for it
+    from pcapdiag.base.version import __version__  # noqa: PLC0415
+    from pcapdiag.engine.capture.digest import start_digest  # noqa: PLC0415
+    from pcapdiag.proxy.conf.read import read_proxy_conf  # noqa: PLC0415
+    from pcapdiag.proxy.logs.access_log import read_access_log  # noqa: PLC0415
+    from pcapdiag.report.model import InputFile, Tool  # noqa: PLC0415
+    from pcapdiag.whatif.compute import compute  # noqa: PLC0415
+    from pcapdiag.whatif.forecast import forecast_groups, parse_idle  # noqa: PLC0415
+    from pcapdiag.whatif.keys import parse_case, parse_sweep  # noqa: PLC0415
+    from pcapdiag.whatif.recommend import recommend as find_best  # noqa: PLC0415
+    from pcapdiag.whatif.replay import SEED  # noqa: PLC0415
+
+    asked = [parse_case(case) for case in cases]
+    swept = parse_sweep(sweep) if sweep else None
+    timeout_ns, late_ns, said = parse_idle(upstream_idle)
+    digest = start_digest([*inputs.kinds])
+    settings = read_proxy_conf(inputs.proxy_conf, version="")
+    form = access_format(inputs, settings)
+    entries = [*islice(chain.from_iterable(read_access_log(path, form) for path in inputs.access_logs), _MOST_LINES)]
+    groups = forecast_groups(settings, entries, timeout_ns, late_ns, said)
+    if not groups:
+        msg = "the access log has no request that says when it began ($request_time) and for which upstream"
+        raise UsageError(msg)
+    seed = SEED if seed is None else seed
+    answer = compute(groups, asked, sweep=swept, seed=seed, must_agree=False)
+    if recommend:
+        answer = replace(answer, recommendation=find_best(groups, answer, settings, seed=seed))
+    digests = digest.result()
+    files = tuple(InputFile(p, kind, digests[p].n_bytes, digests[p].sha256) for p, kind in inputs.kinds.items())
+    return WhatIfResult(answer, Tool("pcapdiag", __version__), files)
 
 
 def groups_of(result: CaptureReport, inputs: Inputs) -> tuple[Group, ...]:

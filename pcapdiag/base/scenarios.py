@@ -85,11 +85,16 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """Settings without a predicted loss at the least cost, what to change for them, and what belongs to it."""
+    """Settings without a predicted loss at the least cost, what to change for them, and what belongs to it.
+
+    `tried` are the remedies of the field that it was chosen from, each replayed; `settings` is empty where none of them
+    loses nothing.
+    """
 
     settings: Mapping[str, str]
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
+    tried: tuple[Scenario, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

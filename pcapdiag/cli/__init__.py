@@ -32,6 +32,7 @@ _COMMANDS = {
     "analyze": "Say why requests failed, and prove it.",
     "attach": "Attach a bundle to a ticket: Jira, GitHub, GitLab, or a webhook.",
     "compare": "Say what a change did: fixed, still exposed, not exposed, or cannot tell.",
+    "whatif": "Say what other settings would have done, on the captured traffic.",
     "show": "Print frames, segments, connections, exchanges or closings as a table.",
     "scan": "Read what is new among many captures, remember it, say what changed.",
     "watch": "Record for days, and keep only what proves a failure.",

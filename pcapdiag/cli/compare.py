@@ -106,6 +106,7 @@ def _render(comparison: Comparison, format_: str, *, width: int | None, to_stdou
 
         return jira.render_wiki(render.build_blocks(comparison))
     from pcapdiag.report.compare import terminal  # noqa: PLC0415 - rich loads only here
+    from pcapdiag.report.render import blocks  # noqa: PLC0415
 
-    width, color = terminal_form(width, terminal.WIDTH, to_stdout=to_stdout)
+    width, color = terminal_form(width, blocks.WIDTH, to_stdout=to_stdout)
     return terminal.render(comparison, width=width, color=color)

@@ -46,6 +46,7 @@ def compute(
     sweep: tuple[str, Sequence[Asked]] | None = None,
     draws: int = 0,
     seed: int = SEED,
+    must_agree: bool = True,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> WhatIf:
     """Replay the captured settings, then each scenario.
@@ -60,6 +61,8 @@ def compute(
         A key and a scenario for each of its values.
     draws, seed : int
         As for `replay.run`.
+    must_agree : bool
+        Whether nothing is predicted where the replay is not what was observed.
     on_progress : callable, optional
         Called with scenarios done and in all.
 
@@ -80,7 +83,7 @@ def compute(
     replayed = _run(groups, [group.settings for group in groups], n_draws, seed)
     observed = _observed(groups)
     first = replace(_scenario("replayed", {}, replayed, n_requests), warnings=())
-    disagreement = find_disagreement(observed, first)
+    disagreement = find_disagreement(observed, first) if must_agree else ""
     scenarios = [observed, first]
     total = 2 + len(asked) + len(points)
     if not disagreement:
@@ -231,8 +234,8 @@ def _bound(groups: Sequence[Group], settings: Sequence[GroupSettings]) -> tuple[
             is_longer = kept_ns < 0 <= min(before, default=-1) or kept_ns > min(before, default=kept_ns)
             if is_longer and 0 <= longest < max(kept_ns, longest + (kept_ns < 0)):
                 why = (
-                    f"no connection to {place.endpoint} was idle for longer than {format_duration_ns(longest)} and "
-                    "then used: what else ends one that is kept longer (a firewall, say) the capture cannot show"
+                    f"no connection to {place.endpoint} was idle for longer than {_rounded(longest)} and then "
+                    "used: what else ends one that is kept longer (a firewall, say) the capture cannot show"
                 )
                 return "lower", (why,)
     return "", ()
@@ -247,7 +250,9 @@ def _warnings(groups: Sequence[Group], settings: Sequence[GroupSettings]) -> tup
             said.append("non_idempotent sends a POST again: what the upstream had already done may be done twice")
         if wanted.keepalive > held.keepalive:
             said.append("a larger pool closes more connections at one moment, so max_fails trips sooner")
-        if wanted.keepalive < held.keepalive:
+        if wanted.keepalive == 0 < held.keepalive:
+            said.append("without kept connections each request waits for a handshake")
+        elif wanted.keepalive < held.keepalive:
             said.append("a smaller pool opens more connections: each holds a port, and 60 s longer in TIME_WAIT")
         if any(peer.max_fails == 0 for peer in wanted.peers) and any(peer.max_fails for peer in held.peers):
             said.append("with max_fails=0 a server that is really down is tried by every request")

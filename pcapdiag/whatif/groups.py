@@ -16,7 +16,7 @@ from pcapdiag.whatif.group import BALANCES, Group, GroupSettings, Peer, Place
 from pcapdiag.whatif.places import measure_places
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from pcapdiag.analysis.model import Analysis
     from pcapdiag.base.findings import Finding
@@ -123,11 +123,31 @@ def _without_conf(analysis: Analysis, places: Sequence[Place]) -> _Block:
 
 
 def _configured(analysis: Analysis, settings: ProxySettings, block: UpstreamBlock, seen: Sequence[Place]) -> _Block:
+    pids = {joined.entry.pid for joined in analysis.log.entries} if analysis.log is not None else set()
+    return _Block(block.name, *group_settings(settings, block, seen, pids=pids))
+
+
+def group_settings(
+    settings: ProxySettings, block: UpstreamBlock, seen: Sequence[Place], *, pids: Collection[int]
+) -> tuple[GroupSettings, tuple[Place, ...], tuple[str, ...]]:
+    """Return how a block is set, its places (those that were not seen among them), and what is assumed.
+
+    Parameters
+    ----------
+    settings : ProxySettings
+        The configuration.
+    block : UpstreamBlock
+        One of its groups.
+    seen : sequence of Place
+        Servers of it that were seen.
+    pids : collection of int
+        Workers that the error log shows.
+    """
     assumptions: list[str] = []
     places = list(seen)
     peers = _lua_peers(places) if block.is_lua else _peers(settings, block, places, assumptions)
     location = _location(settings, block, assumptions)
-    workers, source = _workers(analysis, settings)
+    workers, source = _workers(pids, settings)
     assumptions.append(f"{workers} worker process{'es' if workers > 1 else ''} ({source})")
     version = version_numbers(settings.version) if settings.version else _NEWEST
     balance = _balance(block, assumptions)
@@ -152,7 +172,7 @@ def _configured(analysis: Analysis, settings: ProxySettings, block: UpstreamBloc
             read_timeout_ns=max(location.read_timeout_ns.value, 0),
             is_buffered=location.request_buffering.value,
         )
-    return _Block(block.name, made, tuple(places), tuple(assumptions))
+    return made, tuple(places), tuple(assumptions)
 
 
 def _balance(block: UpstreamBlock, assumptions: list[str]) -> str:
@@ -223,12 +243,11 @@ def _of(place: Location) -> tuple[object, ...]:
     return place.reuse.value, place.next_upstream.value, place.next_upstream_tries.value, place.read_timeout_ns.value
 
 
-def _workers(analysis: Analysis, settings: ProxySettings) -> tuple[int, str]:
+def _workers(pids: Collection[int], settings: ProxySettings) -> tuple[int, str]:
     told = settings.worker_processes
     if str(told.value).isdigit() and int(told.value) > 0:
         return int(told.value), told.source or told.why or "as configured"
-    pids = {joined.entry.pid for joined in analysis.log.entries} if analysis.log is not None else set()
-    pids.discard(-1)
-    if pids:
-        return len(pids), f"worker_processes {told.value}: as many as the error log shows"
+    seen = set(pids) - {-1}
+    if seen:
+        return len(seen), f"worker_processes {told.value}: as many as the error log shows"
     return 1, f"worker_processes {told.value}: one is assumed"

@@ -9,10 +9,12 @@ from pcapdiag.base.units import NS_PER_MS, NS_PER_S, count_of, format_duration_n
 from pcapdiag.proxy.conf.remedy import lower_pool_timeouts
 from pcapdiag.whatif.compute import predict, race_window
 from pcapdiag.whatif.keys import Asked
+from pcapdiag.whatif.replay import NEXT_UPSTREAM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pcapdiag.base.findings import Change
     from pcapdiag.base.scenarios import Scenario, WhatIf
     from pcapdiag.proxy.conf.settings import ProxySettings
     from pcapdiag.whatif.group import Group
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 MARGIN_NS: Final = 100 * NS_PER_MS
 """[ns] Kept between the longest idle time and the shortest that may be lost, for clocks and busy machines."""
 _LEAST_NS: Final = 100 * NS_PER_MS
+_LIKELY: Final = 0.5
+"""Lost tries from which on something is to be mended, although none was seen."""
 
 
 def safe_timeout_ns(groups: Sequence[Group]) -> int:
@@ -67,7 +71,8 @@ def field_remedies(groups: Sequence[Group]) -> list[Asked]:
             asked.append(added)
         conditions = set().union(*(s.next_upstream for s in held)) - {"off"}
         if "non_idempotent" not in conditions:
-            asked.append((("next_upstream", ",".join(sorted({"error", "timeout", *conditions, "non_idempotent"}))),))
+            wanted = {"error", "timeout", *conditions, "non_idempotent"}
+            asked.append((("next_upstream", ",".join(c for c in NEXT_UPSTREAM if c in wanted)),))
     pool = max(s.keepalive for s in held)
     if pool > 0:
         asked += [(("proxy.keepalive", str(max(pool // 4, 1))),), (("proxy.keepalive", str(pool * 4)),)]
@@ -98,29 +103,30 @@ def recommend(
     Returns
     -------
     Recommendation or None
-        None where the captured settings lose nothing, or none of those that were tried helps.
+        None where the captured settings lose nothing; without settings where none of those that were tried helps.
     """
-    replayed = answer.scenarios[1]
-    if _worst(replayed) == 0:
+    observed, replayed = answer.scenarios[:2]
+    was_lost = observed.lost_tries is not None and observed.lost_tries.expected > 0
+    if not was_lost and (replayed.lost_tries is None or replayed.lost_tries.expected < _LIKELY):
         return None
     tried = [predict(groups, one, seed=seed) for one in field_remedies(groups)]
     sound = [s for s in tried if _worst(s) == 0 and not s.bound]
     in_proxy = [s for s in sound if "upstream.keepalive_timeout" not in s.settings]
     best = min(in_proxy or sound, key=_cost, default=None)
     if best is None:
-        return None
+        return Recommendation({}, tried=tuple(tried))
     warnings = [*best.warnings, *_alternatives(sound, best, replayed)]
-    changes = ()
+    changes: tuple[Change, ...] = ()
     timeout = best.settings.get("proxy.keepalive_timeout")
     if settings is not None and timeout is not None:
         limits = {group.name: rounded_down(safe_timeout_ns(groups)) for group in groups}
         changes = lower_pool_timeouts(settings, limits)
         safe_ns = safe_timeout_ns(groups)
         warnings.append(
-            f"the limit is {_written(round(safe_ns, -6))}: the upstream's timeout less a round trip, what it varies and "
-            f"{_written(MARGIN_NS)}; not the timeout itself"
+            f"the limit is {_written(round(safe_ns, -7))}: the upstream's timeout less a round trip, what it varies and"
+            f" {_written(MARGIN_NS)}; not the timeout itself"
         )
-    return Recommendation(dict(best.settings), changes, tuple(warnings))
+    return Recommendation(dict(best.settings), changes, tuple(warnings), tuple(tried))
 
 
 def _worst(scenario: Scenario) -> float:
@@ -140,7 +146,8 @@ def _alternatives(sound: Sequence[Scenario], best: Scenario, replayed: Scenario)
     if extra >= 0.5:
         said.append(f"it opens {count_of(round(extra), 'connection')} more in the time of the capture")
     said += [
-        f"{other.name} loses nothing either and opens {_cost(other):.0f} connections instead of {_cost(best):.0f}"
+        f"with {other.name} nothing is lost either, and {_cost(other):.0f} connections are opened instead of "
+        f"{_cost(best):.0f}"
         for other in sound
         if other is not best and _cost(other) < _cost(best)
     ]

@@ -186,7 +186,7 @@ class Replay:
         self.counts["opened"] += 1
         under.connection = Connection(number, now_ns)
         if not self.fails_by_itself(now_ns, under):
-            self.answer_at(now_ns + place.rtt_ns + place.greeting_ns, under)
+            self.answer_at(now_ns + self.rtt_ns(place) + place.greeting_ns, under)
 
     def send_again(self, now_ns, under):
         connection = under.connection
@@ -197,8 +197,8 @@ class Replay:
         if 0 <= place.drop_ns <= gap_ns:
             self.fail_at(now_ns + self.settings.read_timeout_ns, under, "timeout")
         elif 0 <= place.reset_ns <= gap_ns:
-            self.fail_at(now_ns + place.rtt_ns, under, "error")
-        elif now_ns > connection.fin_ns - place.rtt_ns:
+            self.fail_at(now_ns + self.rtt_ns(place), under, "error")
+        elif now_ns + self.rtt_ns(place) > connection.fin_ns:
             self.counts["raced"] += 1
             self.fail_at(connection.fin_ns, under, "error")
         else:
@@ -276,11 +276,16 @@ class Replay:
         pool.append(connection)
         self.count(self.idle, now_ns, 1)
 
+    def rtt_ns(self, place):
+        return place.rtt_ns
+
+    def timeout_ns(self, place):
+        asked_ns = self.settings.upstream_timeout_ns
+        return place.timeout_ns if asked_ns is None else asked_ns
+
     def fin_ns(self, now_ns, place):
         """[ns] When the FIN arrives; what has forgotten the connection lets none through."""
-        timeout_ns = (
-            place.timeout_ns if self.settings.upstream_timeout_ns is None else self.settings.upstream_timeout_ns
-        )
+        timeout_ns = self.timeout_ns(place)
         ends = [now_ns + timeout_ns] if timeout_ns >= 0 else []
         ends += [closing for closing in place.closings if closing >= now_ns][:1]
         forgotten_ns = min((ns for ns in (place.drop_ns, place.reset_ns) if ns >= 0), default=NEVER)

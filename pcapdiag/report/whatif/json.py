@@ -7,21 +7,25 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pcapdiag.base.scenarios import WhatIf
-    from pcapdiag.report.model import Report
+    from pcapdiag.report.model import InputFile, Tool
 
 SCHEMA_VERSION = 1
 
 
-def whatif_document(answer: WhatIf, report: Report) -> dict[str, Any]:
+def whatif_document(answer: WhatIf, tool: Tool, inputs: Sequence[InputFile]) -> dict[str, Any]:
     """Return the document.
 
     Parameters
     ----------
     answer : WhatIf
         What to tell.
-    report : Report
-        Of the captured incident: tool and inputs.
+    tool : Tool
+        Which program.
+    inputs : sequence of InputFile
+        What it read.
 
     Returns
     -------
@@ -31,8 +35,8 @@ def whatif_document(answer: WhatIf, report: Report) -> dict[str, Any]:
     told = asdict(answer)
     return {
         "schema_version": SCHEMA_VERSION,
-        "tool": asdict(report.tool),
-        "inputs": [asdict(file) for file in report.inputs],
+        "tool": asdict(tool),
+        "inputs": [asdict(file) for file in inputs],
         "scenarios": told["scenarios"],
         "recommendation": told["recommendation"],
         "model": told["model"],
@@ -42,7 +46,7 @@ def whatif_document(answer: WhatIf, report: Report) -> dict[str, Any]:
     }
 
 
-def render_json(answer: WhatIf, report: Report) -> str:
+def render_json(answer: WhatIf, tool: Tool, inputs: Sequence[InputFile]) -> str:
     """Return the document as text, ASCII only, a newline at the end."""
-    text = json.dumps(whatif_document(answer, report), ensure_ascii=True, indent=2, allow_nan=False)
+    text = json.dumps(whatif_document(answer, tool, inputs), ensure_ascii=True, indent=2, allow_nan=False)
     return text.replace("\x7f", "\\u007f") + "\n"

@@ -108,11 +108,8 @@ def _jitter_ns(a):
 
 
 @kernel
-def _finish(a, n_slot, now_ns, status, warm_ns):
-    """Give the client its answer; when all of its burst have theirs, it thinks and goes on.
-
-    `warm_ns` is what an answer like this one takes on a warm connection.
-    """
+def _finish(a, n_slot, now_ns, status):
+    """Give the client its answer; when all of its burst have theirs, it thinks and goes on."""
     slot = a.slots[n_slot]
     if status == 502:
         a.counts[FAILED_502] += 1
@@ -121,7 +118,7 @@ def _finish(a, n_slot, now_ns, status, warm_ns):
     elif status >= 500:
         a.counts[FAILED_OTHER] += 1
     else:
-        added_ns = max(now_ns - slot["start_ns"] - warm_ns, np.int64(0))
+        added_ns = max(now_ns - slot["start_ns"] - slot["service_ns"] - slot["rtt_ns"], np.int64(0))
         a.counts[ADDED_NS] += added_ns
         a.counts[RETRIED] += slot["n_tried"] > 1
         if a.added_us.shape[0] > 1 or a.requests.shape[0] == 1:
@@ -156,7 +153,7 @@ def _begin_try(a, n_slot, now_ns):
         a.control[N_CHOSEN] += 1
     if peer < 0:
         a.counts[NO_LIVE] += 1
-        _finish(a, n_slot, now_ns, 502, np.int64(0))
+        _finish(a, n_slot, now_ns, 502)
         return 0
     return begin_exchange(a, n_slot, place, now_ns)
 
@@ -214,7 +211,7 @@ def _next(a, n_slot, kind, now_ns):
             return _begin_try(a, n_slot, now_ns)
     if _may_try_again(a, slot, kind, now_ns):
         return _begin_try(a, n_slot, now_ns)
-    _finish(a, n_slot, now_ns, _status_of(kind), np.int64(0))
+    _finish(a, n_slot, now_ns, _status_of(kind))
     return 0
 
 
@@ -248,6 +245,7 @@ def _arrive(a, event_id, now_ns):
     slot["conn"] = -1
     slot["is_cached"] = 0
     slot["is_sent"] = 0
+    slot["rtt_ns"] = 0
     service_us = np.int64(a.requests[request]["service_us"])
     if service_us >= 0:
         slot["service_ns"] = service_us * 1000
@@ -267,10 +265,9 @@ def _answer(a, n_slot, now_ns):
     kind = _kind_of_status(status)
     if kind != 0 and slot["tries"] > 1 and _may_try_again(a, slot, kind, now_ns):
         return _next(a, n_slot, kind, now_ns)
-    place = a.places[_place_of(a, slot)]
-    release_connection(a, n_slot, place, now_ns)
+    release_connection(a, n_slot, a.places[_place_of(a, slot)], now_ns)
     _free(a, n_slot, now_ns, False)
-    _finish(a, n_slot, now_ns, status, slot["service_ns"] + place["rtt_ns"])
+    _finish(a, n_slot, now_ns, status)
     return 0
 
 

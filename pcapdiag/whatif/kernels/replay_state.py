@@ -107,6 +107,7 @@ SLOT = np.dtype(
         ("start_ns", "i8"),
         ("request", "i8"),
         ("service_ns", "i8"),
+        ("rtt_ns", "i8"),  # of the place of its last try
         ("tried", "i8"),  # bit per peer
         ("hash", "i8"),  # of ip_hash and hash
         ("burst", "i8"),

@@ -87,6 +87,7 @@ def begin_exchange(a, n_slot, at, now_ns):
     slot = a.slots[n_slot]
     request = a.requests[slot["request"]]
     slot["is_sent"] = 1
+    slot["rtt_ns"] = place["rtt_ns"]
     slot["is_cached"] = 0
     c = take_idle(a, np.int64(slot["worker"]), at, now_ns)
     if c >= 0:

@@ -3,7 +3,8 @@
 import pytest
 
 import pcapdiag
-from pcapdiag.report.compare.terminal import MIN_WIDTH, render
+from pcapdiag.report.compare.terminal import render
+from pcapdiag.report.render.blocks import MIN_WIDTH
 from tests.report.builders import HOSTILE
 from tests.report.compare.builders import finding, proxy_first, report, upstream
 

@@ -1,0 +1,92 @@
+"""Blocks for a terminal, as of a comparison or a what-if. Text goes through `visible`; rich sees no markup."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from pcapdiag.privacy.escape import visible
+from pcapdiag.report.render.document import Bullets, Code, Heading, Paragraph, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rich.console import RenderableType
+
+    from pcapdiag.report.render.document import Block
+    from pcapdiag.report.summary import Grid
+
+WIDTH = 100
+MIN_WIDTH = 60
+
+
+def render_blocks(blocks: Iterable[Block], *, style: str, width: int = WIDTH, color: bool = False) -> str:
+    """Return blocks as text for a terminal.
+
+    Parameters
+    ----------
+    blocks : iterable of Block
+        What to show.
+    style : str
+        Of what is said with emphasis.
+    width : int
+        Columns; the smallest is `MIN_WIDTH`.
+    color : bool
+        Whether to write ANSI colours.
+
+    Returns
+    -------
+    str
+        Lines without trailing blanks.
+    """
+    buffer = StringIO()
+    console = Console(
+        file=buffer,
+        width=max(width, MIN_WIDTH),
+        force_terminal=color,
+        color_system="standard" if color else None,
+        no_color=not color,
+        legacy_windows=False,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=False,
+        _environ={},
+    )
+    console.print(Group(*(part for block in blocks for part in _parts(block, style))))
+    return "\n".join(line.rstrip() for line in buffer.getvalue().split("\n"))
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(visible(text), style=style, overflow="fold")
+
+
+def _parts(block: Block, style: str) -> Iterator[RenderableType]:
+    match block:
+        case Heading(text):
+            yield ""
+            yield _text(text, "bold")
+        case Paragraph(text, strength):
+            yield _text(text, style if strength else "")
+        case Bullets(lines):
+            yield from (Padding(_text(line), (0, 0, 0, 2)) for line in lines)
+        case Code(lines):
+            yield from (Padding(_text(line), (0, 0, 0, 4)) for line in lines)
+        case Table(grid):
+            yield ""
+            yield Padding(_table(grid), (0, 0, 0, 2))
+
+
+def _table(grid: Grid) -> RichTable:
+    table = RichTable(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="")
+    for idx, header in enumerate(grid.headers):
+        is_number = idx in grid.right
+        table.add_column(_text(header), justify="right" if is_number else "left", overflow="fold", no_wrap=is_number)
+    for row in grid.rows:
+        table.add_row(*(_text(cell) for cell in row))
+    return table

@@ -1,0 +1,211 @@
+"""What is said of a what-if, as blocks for the terminal and every ticket dialect: the answer, then the numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pcapdiag.base.units import format_duration_ns
+from pcapdiag.report.render.document import Bullets, Code, Heading, Paragraph, Table
+from pcapdiag.report.summary import Grid, brief
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pcapdiag.base.findings import Change
+    from pcapdiag.base.scenarios import Quantity, Scenario, WhatIf
+    from pcapdiag.report.render.document import Block
+
+UNKNOWN: Final = "?"
+MOST_POINTS: Final = 40
+"""Of a sweep, in a table."""
+_HEADERS = ("scenario", "failed", "lost tries", "no live", "connections")
+_FIELDS = ("client_failures", "lost_tries", "no_live_upstreams", "connections_opened")
+
+
+def build_blocks(answer: WhatIf) -> tuple[Block, ...]:
+    """Return what a person reads: raw text, which a renderer escapes.
+
+    Parameters
+    ----------
+    answer : WhatIf
+        What to tell.
+
+    Returns
+    -------
+    tuple of Block
+        The answer first.
+    """
+    return tuple(_blocks(answer))
+
+
+def _blocks(answer: WhatIf) -> Iterator[Block]:
+    yield Paragraph(headline(answer), "strong")
+    best = answer.recommendation
+    if best is not None:
+        yield from _change_blocks(best.changes)
+        if best.warnings:
+            yield Bullets(tuple(_sentence(text) for text in best.warnings))
+        yield Heading("What people do about it, replayed", 2)
+        rows = tuple(map(_judged, best.tried))
+        yield Table(Grid((*_HEADERS, "so it"), rows, frozenset({1, 2, 3, 4})))
+        warned = [line for s in best.tried for line in _warning_lines(s, answer)]
+        if warned:
+            yield Bullets(tuple(dict.fromkeys(warned)))
+    yield Heading("Observed, replayed, and what if", 2)
+    yield Table(scenario_grid(answer))
+    yield Paragraph(
+        "Failed: requests of clients answered by an error; lost: tries without an answer; no live: requests that found no "
+        "upstream. Nine of ten replays lie between the numbers in brackets."
+    )
+    warned = [line for s in answer.scenarios[2:] for line in _warning_lines(s, answer)]
+    if warned:
+        yield Bullets(tuple(dict.fromkeys(warned)))
+    if answer.first_swept >= 0:
+        yield Heading(f"Sweep of {answer.sweep}", 2)
+        yield Table(sweep_grid(answer))
+        yield from (Paragraph(line) for line in sweep_lines(answer))
+    yield Heading("How these numbers came about", 2)
+    yield Bullets(tuple(model_lines(answer)))
+
+
+def headline(answer: WhatIf) -> str:
+    """Return the one sentence to read if only one is read."""
+    if answer.disagreement:
+        return _sentence(answer.disagreement)
+    observed, replayed = answer.scenarios[0], answer.scenarios[1]
+    best = answer.recommendation
+    if best is not None and not best.settings:
+        return f"None of the settings that were tried keeps every request; {_instead(observed, replayed)}."
+    if best is not None:
+        settings = " ".join(f"{key}={value}" for key, value in best.settings.items())
+        return f"With {settings} no request is predicted to be lost; {_instead(observed, replayed)}."
+    asked = answer.scenarios[2 : answer.first_swept if answer.first_swept >= 0 else None]
+    if asked:
+        first = asked[0]
+        return (
+            f"With {first.name} {_bounded(first, 'client_failures')} of clients' requests fail and "
+            f"{_bounded(first, 'lost_tries')} tries are lost; {_instead(observed, replayed)}."
+        )
+    if answer.first_swept >= 0:
+        return f"{answer.sweep}, swept; {_instead(observed, replayed)}."
+    return f"The replay of the captured settings agrees with what was observed: {_instead(observed, replayed)}."
+
+
+def _instead(observed: Scenario, replayed: Scenario) -> str:
+    """Say what was observed, or, where that is not known, what the replay of it gives."""
+    failed = observed.client_failures or replayed.client_failures
+    lost = observed.lost_tries or replayed.lost_tries
+    said = "as captured " if observed.client_failures is not None else "as captured, by the replay, "
+    return f"{said}{_number(failed)} failed and {_number(lost)} tries were lost"
+
+
+def _bounded(scenario: Scenario, name: str) -> str:
+    value: Quantity | None = getattr(scenario, name)
+    least = "at least " if scenario.bound == "lower" else "at most " if scenario.bound == "upper" else ""
+    return least + spell(value)
+
+
+def spell(value: Quantity | None) -> str:
+    """Return a quantity as people read it: ``12``, or ``10 (8-13)``."""
+    if value is None:
+        return UNKNOWN
+    low, high = round(value.low), round(value.high)
+    return _number(value) if low == high else f"{_number(value)} ({low:,}-{high:,})"
+
+
+def _number(value: Quantity | None) -> str:
+    return UNKNOWN if value is None else f"{round(value.expected):,}"
+
+
+def spell_ns(value: Quantity | None) -> str:
+    """Return a quantity of ns as people read it."""
+    if value is None:
+        return UNKNOWN
+    low, mean, high = (brief(max(round(ns), 0)) for ns in (value.low, value.expected, value.high))
+    return mean if low == high else f"{mean} ({low} to {high})"
+
+
+def scenario_grid(answer: WhatIf) -> Grid:
+    """Return observed, replayed and each scenario that was asked for, side by side."""
+    shown = answer.scenarios[: answer.first_swept] if answer.first_swept >= 0 else answer.scenarios
+    return Grid(_HEADERS, tuple(_row(s) for s in shown), frozenset(range(1, len(_HEADERS))))
+
+
+def _row(scenario: Scenario) -> tuple[str, ...]:
+    mark = {"lower": ">= ", "upper": "<= "}.get(scenario.bound, "")
+    cells = [mark + spell(getattr(scenario, name)) for name in _FIELDS]
+    return scenario.name, *cells
+
+
+def _judged(scenario: Scenario) -> tuple[str, ...]:
+    """Return the row of a remedy of the field, with whether it mends, hides or moves the failure."""
+    lost, failed = scenario.lost_tries, scenario.client_failures
+    if lost is None or failed is None:
+        return *_row(scenario), UNKNOWN
+    if lost.high == 0:
+        return *_row(scenario), "may mend it" if scenario.bound else "mends it"
+    return *_row(scenario), "hides it" if failed.expected < lost.expected / 2 else "does not help"
+
+
+def sweep_grid(answer: WhatIf) -> Grid:
+    """Return the points of a sweep, at most `MOST_POINTS` of them, evenly chosen."""
+    points = answer.scenarios[answer.first_swept :]
+    step = -(-len(points) // MOST_POINTS)
+    chosen = [*points[::step], *([points[-1]] if (len(points) - 1) % step else [])]
+    rows = tuple(
+        (s.settings[answer.sweep], spell(s.client_failures), spell(s.lost_tries), spell(s.connections_opened))
+        for s in chosen
+    )
+    return Grid((answer.sweep, "failed", "lost tries", "connections"), rows, frozenset({1, 2, 3}))
+
+
+def sweep_lines(answer: WhatIf) -> Iterator[str]:
+    """Yield what the sweep says in words."""
+    points = answer.scenarios[answer.first_swept :]
+    clean = [s.settings[answer.sweep] for s in points if s.lost_tries is not None and s.lost_tries.high == 0]
+    if clean:
+        yield f"Nothing is lost at {clean[0]}{f' to {clean[-1]}' if len(clean) > 1 else ''}, of the values tried."
+    low, high = answer.model.window_ns
+    if low >= 0 and "keepalive_timeout" in answer.sweep:
+        yield (
+            f"A request that comes {format_duration_ns(round(low, -7))} to {format_duration_ns(round(high, -7))} after "
+            "the last one on its connection may be lost."
+        )
+
+
+def _warning_lines(scenario: Scenario, answer: WhatIf) -> Iterator[str]:
+    is_swept = answer.first_swept >= 0 and scenario in answer.scenarios[answer.first_swept :]
+    for text in scenario.warnings if not is_swept else ():
+        yield f"{scenario.name}: {text}."
+
+
+def model_lines(answer: WhatIf) -> Iterator[str]:
+    """Yield what the numbers rest on."""
+    yield from (_sentence(text) for text in answer.model.assumptions)
+    latency = answer.scenarios[1].added_latency_ns
+    if latency is not None:
+        yield (
+            f"Handshakes and lost tries add {spell_ns(latency.mean)} to an answered request as captured, "
+            f"{spell_ns(latency.p99)} at the 99th percentile."
+        )
+    yield f"The same --seed ({answer.model.seed}) gives the same numbers. docs/whatif.md explains the model."
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def change_lines(changes: Sequence[Change]) -> list[str]:
+    """Return changes of a configuration as lines of a diff."""
+    lines: list[str] = []
+    for change in changes:
+        place = f"{change.file}:{change.line}" if change.file and change.line > 0 else change.file
+        lines.append(f"# {place or change.proxy}, {change.where}")
+        lines += [f"-{change.old_text}"] if change.old_text else []
+        lines += [f"+{change.text}"] if change.text else []
+    return lines
+
+
+def _change_blocks(changes: Sequence[Change]) -> Iterator[Block]:
+    if changes:
+        yield Code(tuple(change_lines(changes)))

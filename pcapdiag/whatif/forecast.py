@@ -1,0 +1,123 @@
+"""Without a capture: what access log and configuration alone let one expect, and what has to be assumed for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pcapdiag.base.errors import UsageError
+from pcapdiag.base.server_defaults import DEFAULTS
+from pcapdiag.base.units import NS_PER_S, format_duration_ns, format_endpoint, parse_duration
+from pcapdiag.proxy.logs.entries import Try
+from pcapdiag.whatif.arrivals import ip_hash_key, make_arrivals, read_log
+from pcapdiag.whatif.group import Group, Place
+from pcapdiag.whatif.groups import group_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pcapdiag.proxy.conf.settings import ProxySettings, UpstreamBlock
+    from pcapdiag.proxy.logs.entries import AccessEntry
+
+
+def parse_idle(text: str) -> tuple[int, int, str]:
+    """Read how long upstreams keep idle connections.
+
+    Parameters
+    ----------
+    text : str
+        A time, or the name of a server whose default is known.
+
+    Returns
+    -------
+    tuple of (int, int, str)
+        [ns] The timeout, and by how much it may be late; and in words where it comes from.
+
+    Raises
+    ------
+    UsageError
+        It is neither; the message lists the servers.
+    """
+    try:
+        return parse_duration(text), 0, f"the upstreams close connections that are idle for {text}, as was said"
+    except ValueError:
+        pass
+    named = [d for d in DEFAULTS if text.lower() in (d.name.lower(), d.token)]
+    if not named:
+        known = ", ".join(dict.fromkeys(d.name for d in DEFAULTS))
+        msg = f"--upstream-idle {text}: neither a time such as 5s nor a server whose default is known ({known})"
+        raise UsageError(msg)
+    default = named[0]
+    said = f"the upstreams are {default.name} with its default of {default.idle_s} s ({default.source})"
+    return default.idle_s * NS_PER_S, round(default.late_s * NS_PER_S), said
+
+
+def forecast_groups(
+    settings: ProxySettings, entries: Sequence[AccessEntry], timeout_ns: int, late_ns: int, said: str
+) -> tuple[Group, ...]:
+    """Return the groups of a configuration with the requests that an access log has for them.
+
+    Parameters
+    ----------
+    settings : ProxySettings
+        The configuration.
+    entries : sequence of AccessEntry
+        The access log.
+    timeout_ns, late_ns : int
+        [ns] As `parse_idle` gives them.
+    said : str
+        In words.
+
+    Returns
+    -------
+    tuple of Group
+        Those with requests only.
+    """
+    blocks = [block for block in settings.upstreams if not block.is_lua]
+    has_tries = any(entry.tries for entry in entries)
+    groups = []
+    for block in blocks:
+        endpoints = _endpoints(block, entries)
+        if not endpoints or (not has_tries and len(blocks) > 1):
+            continue
+        mine = entries if has_tries else [_to(entry, endpoints[0]) for entry in entries]
+        rtt_ns, tail_ns = _round_trip(mine, endpoints)
+        measured = [
+            Place(e, timeout_ns=timeout_ns, late_ns=late_ns, rtt_ns=rtt_ns, rtt_tail_ns=tail_ns) for e in endpoints
+        ]
+        assumptions = [said, _round_trip_words(rtt_ns)]
+        if not has_tries:
+            assumptions.append("the access log does not name upstreams: all of its requests went to this group")
+        made, places, assumed = group_settings(settings, block, measured, pids=())
+        told = read_log(mine, places, [block.name], 0, {})
+        if told is None:
+            continue
+        requests, addresses, counts = told
+        arrivals = make_arrivals(requests, places, [ip_hash_key(a) for a in addresses], source="access log")
+        observed = {name: counts[name] for name in counts if name != "tries"}
+        groups.append(Group(block.name, made, places, arrivals, (*assumptions, *assumed), observed))
+    return tuple(groups)
+
+
+def _endpoints(block: UpstreamBlock, entries: Sequence[AccessEntry]) -> list[str]:
+    written = [format_endpoint(*server.endpoint) for server in block.servers if server.endpoint is not None]
+    ports = {f":{server.port}" for server in block.servers if server.endpoint is None and server.port > 0}
+    logged = {t.addr for entry in entries for t in entry.tries if any(t.addr.endswith(port) for port in ports)}
+    return list(dict.fromkeys([*written, *sorted(logged)]))
+
+
+def _to(entry: AccessEntry, endpoint: str) -> AccessEntry:
+    took = entry.request_time_ns
+    return entry._replace(tries=(Try(endpoint, entry.status, took, 0, took, 0),))
+
+
+def _round_trip(entries: Sequence[AccessEntry], endpoints: Sequence[str]) -> tuple[int, int]:
+    """[ns] Least and usual excess of the time that connections took to open; zeros where the log does not say."""
+    known = set(endpoints)
+    times = sorted(t.connect_time_ns for e in entries for t in e.tries if t.addr in known and t.connect_time_ns > 0)
+    return (times[0], times[len(times) // 2] - times[0]) if times else (0, 0)
+
+
+def _round_trip_words(rtt_ns: int) -> str:
+    if rtt_ns:
+        return f"a round trip takes {format_duration_ns(rtt_ns)}, the least $upstream_connect_time of the access log"
+    return "the access log tells no round trip ($upstream_connect_time): none is assumed, so no request crosses a FIN"
