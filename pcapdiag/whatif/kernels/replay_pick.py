@@ -156,7 +156,7 @@ def _random_two(peers, row, n_peers, slot, now, random):
             first = i
             continue
         ours = np.int64(peers[row + i]["conns"]) * peers[row + first]["weight"]
-        if ours < np.int64(peers[row + first]["conns"]) * peers[row + i]["weight"]:
+        if ours <= np.int64(peers[row + first]["conns"]) * peers[row + i]["weight"]:
             first = i
         return _take(peers, row, first, slot, now)
     return _round_robin(peers, row, n_peers, slot, now)
