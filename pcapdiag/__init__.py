@@ -13,7 +13,7 @@ from pcapdiag.base.version import __version__
 if TYPE_CHECKING:
     from pcapdiag.api.analyze import analyze, compare_reports
     from pcapdiag.api.result import CaptureReport
-    from pcapdiag.api.whatif import whatif
+    from pcapdiag.api.whatif import what_if
     from pcapdiag.base.errors import CaptureError, LogError, MissingExtraError, PcapdiagError, UsageError
 
 _PUBLIC = {
@@ -25,7 +25,7 @@ _PUBLIC = {
     "UsageError": "pcapdiag.base.errors",
     "analyze": "pcapdiag.api.analyze",
     "compare_reports": "pcapdiag.api.analyze",
-    "whatif": "pcapdiag.api.whatif",
+    "what_if": "pcapdiag.api.whatif",
 }
 
 __all__ = [
@@ -38,7 +38,7 @@ __all__ = [
     "__version__",
     "analyze",
     "compare_reports",
-    "whatif",
+    "what_if",
 ]
 
 

@@ -27,7 +27,7 @@ HOMES = {
     "fsspec": ("engine/capture/", "nightly/scan/"),
     "distributed": ("nightly/scan/",),
     "apprise": ("ticket/notify/",),
-    "jinja2": ("report/render/", "nightly/site/"),
+    "jinja2": ("report/render/", "report/whatif/", "nightly/site/"),
     "crossplane": ("proxy/conf/",),
     "yaml": ("proxy/conf/",),
     "dpkt": ("engine/asides/",),

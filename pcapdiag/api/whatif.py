@@ -2,7 +2,7 @@
 
 import pcapdiag
 
-result = pcapdiag.whatif("proxy.pcap", access_logs=["access.log"], proxy_conf="nginx.conf", cases=["max_fails=0"])
+result = pcapdiag.what_if("proxy.pcap", access_logs=["access.log"], proxy_conf="nginx.conf", cases=["max_fails=0"])
 result.answer.scenarios[2].client_failures
 """
 
@@ -43,7 +43,7 @@ class WhatIfResult:
     report: CaptureReport | None = None
 
 
-def whatif(
+def what_if(
     *captures: str | PathLike[str],
     cases: Sequence[str] = (),
     sweep: str = "",

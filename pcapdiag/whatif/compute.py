@@ -31,6 +31,9 @@ _SWEEP_REQUESTS: Final = 2_000_000
 """Requests, draws counted, that a point of a sweep may take."""
 
 
+_NOT_THE_SAME = "the log's own failures are not what these assumptions give: something else happened, or they are wrong"
+
+
 @dataclass(frozen=True)
 class _Totals:
     """Draws of all groups together."""
@@ -83,7 +86,8 @@ def compute(
     replayed = _run(groups, [group.settings for group in groups], n_draws, seed)
     observed = _observed(groups)
     first = replace(_scenario("replayed", {}, replayed, n_requests), warnings=())
-    disagreement = find_disagreement(observed, first) if must_agree else ""
+    difference = find_disagreement(observed, first)
+    disagreement = difference if must_agree else ""
     scenarios = [observed, first]
     total = 2 + len(asked) + len(points)
     if not disagreement:
@@ -96,7 +100,7 @@ def compute(
                 on_progress(len(scenarios), total)
     return WhatIf(
         scenarios=tuple(scenarios),
-        model=_model(groups, n_draws, seed),
+        model=_model(groups, n_draws, seed, () if must_agree or not difference else (_NOT_THE_SAME,)),
         sweep=sweep[0] if sweep and not disagreement else "",
         first_swept=2 + len(asked) if sweep and not disagreement else -1,
         disagreement=disagreement,
@@ -127,7 +131,7 @@ def _run(groups: Sequence[Group], settings: Sequence[GroupSettings], n: int, see
 
 
 def quantity(values: NDArray[np.float64] | NDArray[np.int64], *, at_most: float = np.inf) -> Quantity:
-    """Return mean and interval of some draws: the shortest one that nine of ten lie in.
+    """Return mean and interval of some draws: the shortest one that nine of ten lie in; the mean never beyond it.
 
     With few draws the interval is that of the next draw from a normal distribution (Student's t).
     """
@@ -141,7 +145,8 @@ def quantity(values: NDArray[np.float64] | NDArray[np.int64], *, at_most: float 
         low, high = mean - half, mean + half
         if np.issubdtype(values.dtype, np.integer):
             low, high = float(np.floor(low)), float(np.ceil(high))
-    return Quantity(max(low, 0.0), mean, min(max(high, mean), at_most))
+    low, high = max(low, 0.0), min(high, at_most)
+    return Quantity(low, min(max(mean, low), high), high)
 
 
 def _shortest(values: NDArray[Any], n: int) -> tuple[float, float]:
@@ -291,13 +296,14 @@ def race_window(group: Group, settings: GroupSettings, endpoint: str) -> tuple[i
     return max(timeout_ns - 4 * place.spread_ns - rtt_ns, 0), timeout_ns + place.late_ns + 4 * place.spread_ns
 
 
-def _model(groups: Sequence[Group], draws: int, seed: int) -> ReplayModel:
+def _model(groups: Sequence[Group], draws: int, seed: int, remarks: tuple[str, ...]) -> ReplayModel:
     workers = max(group.settings.workers for group in groups)
     assumptions = tuple(dict.fromkeys(text for group in groups for text in group.assumptions))
     source = next((t for t in assumptions if "worker process" in t), "one is assumed")
     windows = [w for g in groups for p in g.places if (w := race_window(g, g.settings, p.endpoint)) is not None]
     window = (min(low for low, _ in windows), max(high for _, high in windows)) if windows else (-1, -1)
     said = (
+        *remarks,
         *assumptions,
         (
             f"{count_of(draws, 'replay')} of what a capture cannot know: which worker serves a client, how much timers "

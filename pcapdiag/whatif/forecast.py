@@ -41,7 +41,8 @@ def parse_idle(text: str) -> tuple[int, int, str]:
         return parse_duration(text), 0, f"the upstreams close connections that are idle for {text}, as was said"
     except ValueError:
         pass
-    named = [d for d in DEFAULTS if text.lower() in (d.name.lower(), d.token)]
+    named = [d for d in DEFAULTS if text.lower() == d.name.lower()]
+    named += [d for d in DEFAULTS if d.token and text.lower() == d.token]
     if not named:
         known = ", ".join(dict.fromkeys(d.name for d in DEFAULTS))
         msg = f"--upstream-idle {text}: neither a time such as 5s nor a server whose default is known ({known})"

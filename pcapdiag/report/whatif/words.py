@@ -54,8 +54,8 @@ def _blocks(answer: WhatIf) -> Iterator[Block]:
     yield Heading("Observed, replayed, and what if", 2)
     yield Table(scenario_grid(answer))
     yield Paragraph(
-        "Failed: requests of clients answered by an error; lost: tries without an answer; no live: requests that found no "
-        "upstream. Nine of ten replays lie between the numbers in brackets."
+        "Failed: requests of clients answered by an error; lost: tries without an answer; no live: requests that found"
+        " no upstream. Nine of ten replays lie between the numbers in brackets."
     )
     warned = [line for s in answer.scenarios[2:] for line in _warning_lines(s, answer)]
     if warned:
@@ -93,10 +93,9 @@ def headline(answer: WhatIf) -> str:
 
 def _instead(observed: Scenario, replayed: Scenario) -> str:
     """Say what was observed, or, where that is not known, what the replay of it gives."""
-    failed = observed.client_failures or replayed.client_failures
-    lost = observed.lost_tries or replayed.lost_tries
-    said = "as captured " if observed.client_failures is not None else "as captured, by the replay, "
-    return f"{said}{_number(failed)} failed and {_number(lost)} tries were lost"
+    is_known = observed.client_failures is not None and observed.lost_tries is not None
+    seen, said = (observed, "as captured ") if is_known else (replayed, "as it is set now, by the replay, ")
+    return f"{said}{_number(seen.client_failures)} failed and {_number(seen.lost_tries)} tries were lost"
 
 
 def _bounded(scenario: Scenario, name: str) -> str:

@@ -1,0 +1,107 @@
+"""`pcapdiag whatif`: its inputs, its formats, its exit codes."""
+
+import json
+
+import pytest
+
+from tests.conftest import ROOT
+
+CASE = ROOT / "captures" / "idle_close_race_before"
+LOGS = ("--access-log", CASE / "access.log", "--error-log", CASE / "error.log", "--proxy-conf", CASE / "nginx.conf")
+CAPTURE = CASE / "proxy.pcap"
+
+
+def test_scenarios_stand_in_the_order_in_which_they_were_asked_for(invoke):
+    asked = ("--set", "max_fails=0", "--case", "max_fails=10", "--sweep", "proxy.keepalive_timeout=2s:4s:1s")
+    done = invoke("whatif", CAPTURE, *LOGS, *asked, "--format", "json", "-q")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert [s["name"] for s in document["scenarios"]] == [
+        "observed",
+        "replayed",
+        "max_fails=0",
+        "max_fails=10",
+        *(f"proxy.keepalive_timeout={n}s" for n in (2, 3, 4)),
+    ]
+    observed, replayed = document["scenarios"][:2]
+    assert observed["lost_tries"]["expected"] == 11
+    assert replayed["lost_tries"]["low"] <= 11 <= replayed["lost_tries"]["high"]
+    assert document["scenarios"][4]["lost_tries"] == {"low": 0, "expected": 0, "high": 0}
+
+
+def test_the_recommendation_is_a_change_of_the_configuration(invoke):
+    done = invoke("whatif", CAPTURE, *LOGS, "--recommend", "-q")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("With proxy.keepalive_timeout=3.5s no request is predicted to be lost")
+    assert "    -keepalive_timeout 60s;" in lines
+    assert "    +keepalive_timeout 3500ms;" in lines
+
+
+def test_the_same_seed_gives_the_same_bytes(invoke):
+    runs = [invoke("whatif", CAPTURE, *LOGS, "--set", "max_fails=0", "--seed", "5", "-q").stdout for _ in range(2)]
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--set", "max_fials=0"), "the keys are proxy.keepalive_timeout"),
+        (("--set", "max_fails=-1"), "a whole number"),
+        (("--set", "backup=10.9.9.9:80"), "there are 10.1.1.1:80"),
+        (("--set", "proxy.keepalive_timeout=soon"), "not a duration"),
+        (("--sweep", "max_fails=1"), "a sweep is key=from:to:step"),
+        (("--upstream-idle", "5s"), "without CAPTURE"),
+    ],
+)
+def test_what_makes_no_sense_ends_with_exit_2_and_says_what_there_is(invoke, arguments, words):
+    done = invoke("whatif", CAPTURE, *LOGS, *arguments, "-q")
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stdout == ""
+
+
+def test_without_anything_to_replay_that_is_said(invoke):
+    done = invoke("whatif", ROOT / "captures" / "no_keepalive" / "proxy.pcap", "-q")
+    assert done.returncode == 2
+    assert "nothing to replay" in done.stderr
+
+
+def test_without_any_input_the_ways_are_said(invoke):
+    done = invoke("whatif")
+    assert done.returncode == 2
+    assert "--upstream-idle" in done.stderr
+
+
+def test_a_forecast_needs_no_capture_and_says_what_it_assumes(invoke):
+    done = invoke("whatif", *LOGS, "--upstream-idle", "4s", "--format", "json", "-q")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["scenarios"][0]["client_failures"]["expected"] == 12
+    replayed = document["scenarios"][1]["client_failures"]
+    assert replayed["low"] <= 12 <= replayed["high"]
+    assert any("4s, as was said" in text for text in document["model"]["assumptions"])
+    assert any("a round trip takes" in text for text in document["model"]["assumptions"])
+
+
+def test_the_name_of_a_server_stands_for_its_default(invoke):
+    done = invoke("whatif", *LOGS, "--upstream-idle", "uvicorn", "-q")
+    assert "Uvicorn with its default of 5 s" in done.stdout.replace("\n  ", " ")
+    done = invoke("whatif", *LOGS, "--upstream-idle", "nobody", "-q")
+    assert done.returncode == 2
+    assert "Uvicorn" in done.stderr
+
+
+def test_anonymized_no_address_and_no_file_is_left(invoke):
+    done = invoke("whatif", CAPTURE, *LOGS, "--recommend", "--anonymize", "-q")
+    assert done.returncode == 0, done.stderr
+    assert "10.1.1." not in done.stdout
+    assert "nginx.conf" not in done.stdout
+    assert "proxy.keepalive_timeout=3.5s" in done.stdout
+
+
+def test_a_page_is_written_where_it_is_wanted(invoke, tmp_path):
+    page = tmp_path / "whatif.html"
+    sweep = ("--sweep", "proxy.keepalive_timeout=2s:5s:1s")
+    assert invoke("whatif", CAPTURE, *LOGS, *sweep, "--format", "html", "-o", page, "-q").returncode == 0
+    assert "<svg" in page.read_text()

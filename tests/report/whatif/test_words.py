@@ -1,0 +1,86 @@
+"""What is said of a what-if: the answer first, every number with its interval."""
+
+import pytest
+
+from pcapdiag.base.scenarios import Quantity
+from pcapdiag.report.render.document import Bullets, Table
+from pcapdiag.report.whatif.words import MOST_POINTS, build_blocks, headline, spell, sweep_grid, sweep_lines
+from tests.report.whatif.builders import KEY, recommended, scenario, whatif
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "?"),
+        (Quantity(12, 12, 12), "12"),
+        (Quantity(10, 10.8, 13), "11 (10-13)"),
+        (Quantity(0, 0.1, 0.4), "0"),
+        (Quantity(1_000, 1_234, 1_500), "1,234 (1,000-1,500)"),
+    ],
+)
+def test_a_number_has_its_interval(value, text):
+    assert spell(value) == text
+
+
+def test_a_recommendation_is_the_answer():
+    told = headline(recommended({KEY: "3.5s"}))
+    assert told == (
+        "With proxy.keepalive_timeout=3.5s no request is predicted to be lost; "
+        "as captured 12 failed and 11 tries were lost."
+    )
+
+
+def test_where_nothing_helps_that_is_said():
+    assert headline(recommended({})).startswith("None of the settings that were tried keeps every request")
+
+
+def test_a_scenario_that_was_asked_for_is_the_answer():
+    told = headline(whatif(scenario("max_fails=0", (1, 1.8, 2), (9, 10.1, 14))))
+    assert told.startswith("With max_fails=0 2 (1-2) of clients' requests fail and 10 (9-14) tries are lost;")
+
+
+def test_a_bound_is_said_as_a_bound():
+    told = whatif(scenario("x", 3, 4, bound="lower"))
+    assert "at least 3" in headline(told)
+    assert ">= 4" in str(build_blocks(told))
+
+
+def test_where_replay_and_observation_disagree_that_is_all():
+    told = whatif(disagreement="the replay gives 0 to 0 lost tries, and 5 were observed")
+    assert headline(told) == "The replay gives 0 to 0 lost tries, and 5 were observed."
+
+
+def test_remedies_of_the_field_are_judged():
+    tried = (
+        scenario("mends", 0, 0),
+        scenario("hides", 1, 10),
+        scenario("neither", 12, 11),
+        scenario("perhaps", 0, 0, bound="lower"),
+    )
+    (table, _) = (b for b in build_blocks(recommended({KEY: "3s"}, *tried)) if isinstance(b, Table))
+    assert [(row[0], row[-1]) for row in table.grid.rows] == [
+        ("mends", "mends it"),
+        ("hides", "hides it"),
+        ("neither", "does not help"),
+        ("perhaps", "may mend it"),
+    ]
+
+
+def test_what_belongs_to_a_scenario_stands_beside_it():
+    told = whatif(scenario("max_fails=0", 1, 10, warnings=("a server that is down is tried",)))
+    assert Bullets(("max_fails=0: a server that is down is tried.",)) in build_blocks(told)
+
+
+def test_a_sweep_says_where_nothing_is_lost_and_where_the_window_is():
+    told = whatif(swept=[("3s", 0), ("3.5s", 0), ("3.9s", 4), ("5s", 11)])
+    assert list(sweep_lines(told)) == [
+        "Nothing is lost at 3s to 3.5s, of the values tried.",
+        "A request that comes 3.84 s to 4.01 s after the last one on its connection may be lost.",
+    ]
+
+
+def test_of_many_points_some_are_listed_and_both_ends():
+    told = whatif(swept=[(f"{n}s", 0) for n in range(1, 1001)])
+    rows = sweep_grid(told).rows
+    assert len(rows) <= MOST_POINTS + 1
+    assert (rows[0][0], rows[-1][0]) == ("1s", "1000s")
