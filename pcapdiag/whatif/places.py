@@ -5,6 +5,7 @@ What a finding calls its cause (a firewall that forgot connections) is taken fro
 
 from __future__ import annotations
 
+from math import log
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,7 +87,7 @@ def _measure(
         spread_ns=min(spread_ns, max(timeout_ns, 0) // 20) // _DEVIATIONS,
         late_ns=late_ns,
         rtt_ns=rtt_ns,
-        rtt_tail_ns=max(upstream.rtt_p50_ns - rtt_ns, 0) if upstream.rtt_p50_ns >= 0 else 0,
+        rtt_tail_ns=round(max(upstream.rtt_p50_ns - rtt_ns, 0) / log(2)) if upstream.rtt_p50_ns >= 0 else 0,
         drop_ns=_least_gap(findings, _DROPPED, subject),
         reset_ns=reset_ns,
         limit=max(upstream.requests_per_connection_limit, 0),

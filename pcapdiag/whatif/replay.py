@@ -158,6 +158,11 @@ class Prepared:
         p99 = float(np.partition(added, len(added) * 99 // 100)[len(added) * 99 // 100]) * 1000 if len(added) else 0.0
         return arrays.counts, p99, arrays.chosen[: int(arrays.control[state.N_CHOSEN])]
 
+    def _first_worker(self, workers: NDArray[np.int32]) -> int:
+        """Return the worker that serves the first of all clients."""
+        first = self.group.arrivals.bursts["client"][self.first_bursts[0]] if len(self.first_bursts) else 0
+        return int(workers[first]) if len(workers) else 0
+
     def arrays(self, seed: int, size: int, n_chosen: int) -> state.ReplayArrays:
         """Return the arrays of one draw, with room for so many requests at once and so many picks."""
         rng = np.random.default_rng(seed)
@@ -167,7 +172,7 @@ class Prepared:
         workers = rng.integers(s.workers, size=arrivals.n_clients, dtype=np.int32)
         return state.ReplayArrays(
             settings=rows,
-            peers=_peer_rows(s, arrivals.first_place, rng),
+            peers=_peer_rows(s, arrivals.first_place, self._first_worker(workers), rng),
             places=self.places,
             closings=self.closings,
             outages=self.outages,
@@ -254,19 +259,19 @@ def _setting_row(s: GroupSettings, origin_ns: int, bin_ns: int, jitter_ns: int) 
     return rows
 
 
-def _peer_rows(s: GroupSettings, first_place: int, rng: np.random.Generator) -> NDArray[np.void]:
+def _peer_rows(s: GroupSettings, first_place: int, first_worker: int, rng: np.random.Generator) -> NDArray[np.void]:
     rows = np.zeros(len(s.peers), state.PEER)
     for row, peer in zip(rows, s.peers, strict=True):
         row["weight"] = row["effective"] = peer.weight
         row["max_fails"], row["fail_timeout_s"] = peer.max_fails, peer.fail_timeout_s
         row["max_conns"], row["is_backup"], row["is_down"] = peer.max_conns, peer.is_backup, peer.is_down
         row["place"] = peer.place
+    copies = rows if s.has_zone else np.tile(rows, s.workers)
     if s.is_picked:
-        _turn(rows, first_place, rng)
-    if s.has_zone:
-        return rows
-    copies = np.tile(rows, s.workers)
-    return np.ascontiguousarray(copies)
+        for worker, own in enumerate(copies.reshape(-1, len(rows))):
+            # Whom the others served last, nobody knows.
+            _turn(own, first_place if s.has_zone or worker == first_worker else -1, rng)
+    return copies
 
 
 def _turn(rows: NDArray[np.void], first_place: int, rng: np.random.Generator) -> None:

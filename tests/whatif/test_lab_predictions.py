@@ -10,6 +10,8 @@ from pcapdiag.api.whatif import groups_of
 from pcapdiag.whatif.compute import compute
 from pcapdiag.whatif.keys import parse_case
 
+pytestmark = pytest.mark.compiled_only
+
 CASES = {
     "a_before": {
         "m1_proxy_shorter": "proxy.keepalive_timeout=3s",

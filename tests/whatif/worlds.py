@@ -1,6 +1,6 @@
-"""Worlds with chance: incidents made from a seed, of which a model sees what a log and a capture would show.
+"""Worlds with chance: incidents made from a seed, and what a log and a capture would show of them.
 
-What is planned is hidden: idle timeouts and their spread, round trips, how long clients think, which worker serves whom.
+What is planned is hidden: idle timeouts and their spread, round trips, how long clients think, who is served by whom.
 """
 
 import random
