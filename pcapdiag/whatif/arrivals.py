@@ -105,8 +105,7 @@ def read_log(
             continue
         end_ns = entry.ts_ns + entry.ts_width_ns // 2 - offset_ns
         start_ns = end_ns - entry.request_time_ns
-        address = entry.client.rsplit(":", 1)[0] if entry.client.count(":") == 1 else entry.client
-        client = clients.setdefault(address or str(entry.log_conn), len(clients))
+        client = clients.setdefault(_address_of(entry.client) or str(entry.log_conn), len(clients))
         last = entry.tries[-1]
         first_place = number.get(entry.tries[0].addr, -1)
         answered = last.addr in number and not _has_failed(last)
@@ -128,6 +127,13 @@ def read_log(
     if not rows:
         return None
     return Requests(*np.array(rows, np.int64).T), list(clients), counts
+
+
+def _address_of(client: str) -> str:
+    """Return an address without its port."""
+    if client.startswith("["):
+        return client[1:].partition("]")[0]
+    return client.rsplit(":", 1)[0] if client.count(":") == 1 else client
 
 
 def _has_failed(attempt: Try) -> bool:

@@ -166,7 +166,7 @@ def count_seen(analysis: Analysis, places: Sequence[Place]) -> Mapping[str, int]
     lost = [loss for loss in analysis.losses if str(loss.connection.resp) in ours]
     return {
         "lost_tries": sum(loss.stands_for for loss in lost),
-        "connections_opened": int((mine & (c["orig_isn"] >= 0)).sum()),
+        "connections_opened": int((mine & (c["orig_isn"] >= 0) & (c["resp_isn"] >= 0)).sum()),
         "requests": answered,
         "reused": reused,
         "idle_connections_max": _most_at_once(np.concatenate(starts), np.concatenate(ends)),

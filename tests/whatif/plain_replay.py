@@ -256,8 +256,9 @@ class Replay:
         connection.n_requests += 1
         sent_ns = now_ns - under.service_ns - place.rtt_ns
         has_closed = any(sent_ns <= closing < now_ns for closing in place.closings)
-        if has_closed or 0 < place.limit <= connection.n_requests or not settings.keepalive:
-            self.close(now_ns, by_proxy=False)
+        is_limited = 0 < place.limit <= connection.n_requests
+        if is_limited or has_closed or not settings.keepalive:
+            self.close(now_ns, by_proxy=is_limited)
             return
         is_old = 0 <= settings.keepalive_time_ns < now_ns - connection.opened_ns
         is_used_up = 0 <= settings.keepalive_requests <= connection.n_requests

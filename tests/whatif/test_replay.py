@@ -246,7 +246,8 @@ def test_a_connection_that_the_proxy_closes_waits_and_one_that_the_upstream_clos
     assert played(at(0, 20), keepalive_timeout_ns=2 * S)[0]["waiting"] == 1
     assert played(at(0, 20), keepalive_timeout_ns=60 * S)[0]["waiting"] == 0
     assert played(at(0, 1, 2, 20), keepalive_requests=1)[0]["waiting"] == 4
-    assert played(at(0, 1, 2, 20), (replace(ONE[0], limit=1),))[0]["waiting"] == 0
+    assert played(at(0, 1, 2, 20), (replace(ONE[0], limit=1),))[0]["waiting"] == 4
+    assert played(at(0, 1, 2, 20), keepalive=0)[0]["waiting"] == 0
 
 
 def test_a_port_waits_a_minute():

@@ -155,8 +155,14 @@ def release_connection(a, n_slot, place, now_ns):
     conn = a.conns[c]
     sent_ns = now_ns - slot["service_ns"] - place["rtt_ns"]
     conn["n_requests"] += 1
-    is_last = 0 < place["limit"] <= conn["n_requests"] or next_closing_ns(a, place, sent_ns) < now_ns
-    if is_last or below(a.random, np.int64(1_000_000)) < place["close_ppm"] or s["keepalive"] == 0:
+    if 0 < place["limit"] <= conn["n_requests"]:
+        close_by_proxy(a, c, now_ns)  # it reads Connection: close, and is quicker
+        return
+    if (
+        next_closing_ns(a, place, sent_ns) < now_ns
+        or below(a.random, np.int64(1_000_000)) < place["close_ppm"]
+        or s["keepalive"] == 0
+    ):
         drop_conn(a, c)
         return
     is_used_up = 0 <= s["keepalive_requests"] <= conn["n_requests"]
