@@ -1,15 +1,22 @@
 # Everything happens in .venv; a target sets up what it needs. Another interpreter: make PYTHON=python3.13 test
+# What is installed there is the newest that pyproject.toml admits. With LOCKED=1 it is what requirements/dev.txt says,
+# held against its hashes, in .venv-locked.
 PYTHON ?= python3
-VENV := .venv
+VENV := .venv$(if $(LOCKED),-locked)
 BIN := $(VENV)/bin
+RELEASE := .venv-release
+RUNTIME := .venv-runtime
+COOLDOWN := 7 days
 INTO := lab-recordings
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+    --upgrade --exclude-newer "$(COOLDOWN)" --custom-compile-command "make lock"
 DEMO := captures/idle_close_race_65s
 DEMO_INPUT := $(DEMO)/proxy.pcap --error-log $(DEMO)/error.log --access-log $(DEMO)/access.log --proxy-conf $(DEMO)/nginx.conf
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-long test-lab test-lowest test-newest lint docs bench race captures clean
+.PHONY: help demo test test-all test-long test-lab test-lowest test-newest lint docs bench race captures lock audit sbom dist clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -55,8 +62,26 @@ race: $(VENV)/.lab ## make an idle-close race with real servers, and print the r
 captures: $(VENV)/.lab ## record the lab's incidents as cases: make captures INTO=folder SCENARIOS="idle_race ..."; needs root
 	@$(BIN)/python -m tests.lab.record --cases --into $(INTO) $(SCENARIOS)
 
+lock: $(VENV)/.lock ## renew requirements/ with the newest versions that are a week old: COOLDOWN="0 days" for those of today
+	@$(LOCK) pyproject.toml --group test --group lint --group lab --output-file requirements/dev.txt
+	@$(LOCK) pyproject.toml --constraint requirements/dev.txt --output-file requirements/runtime.txt
+	@$(LOCK) --group release --constraint requirements/dev.txt --output-file requirements/release.txt
+
+audit: $(RELEASE)/.done ## ask whether versions in requirements/ are known to be vulnerable
+	@$(RELEASE)/bin/python tests/audit.py
+
+sbom: $(RELEASE)/.done $(RUNTIME)/.done ## list what comes with pcapdiag, as CycloneDX JSON in dist/
+	@mkdir -p dist
+	@$(RELEASE)/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml --mc-type application \
+	    --output-file dist/pcapdiag.cdx.json $(RUNTIME)/bin/python
+
+dist: sbom | $(VENV)/.dev ## build wheel and sdist into dist/, and see that they are what SECURITY.md promises
+	@rm -f dist/*.whl dist/*.tar.gz
+	@$(RELEASE)/bin/python tests/dist/release.py dist
+	@$(BIN)/python -m pytest -q -m dist tests/dist
+
 clean: ## remove everything that make made
-	rm -rf $(VENV) $(VENV)-lowest $(VENV)-newest
+	rm -rf .venv .venv-*
 	rm -rf benchmarks/data lab-recordings build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	rm -f .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -67,20 +92,43 @@ $(VENV)/.pip:
 	@echo "Setting up $(VENV) ..." >&2
 	@$(PYTHON) -m venv $(VENV) || \
 	    { echo "$(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
+ifndef LOCKED
 	@$(PIP) install --upgrade "pip>=25.1" # the first that knows dependency groups
+endif
 	@touch $@
 
-$(VENV)/.demo: pyproject.toml | $(VENV)/.pip
+# $(1): the groups beside pcapdiag itself. A lock is installed whole: its tools build the kernels as well.
+ifdef LOCKED
+define install
+$(PIP) install --require-hashes --requirement requirements/dev.txt
+@$(PIP) install --no-deps --no-build-isolation --editable .
+endef
+else
+install = $(PIP) install --editable . $(addprefix --group ,$(1))
+endif
+
+$(VENV)/.demo: pyproject.toml $(if $(LOCKED),requirements/dev.txt) | $(VENV)/.pip
 	@echo "Installing pcapdiag into $(VENV) ..." >&2
-	@$(PIP) install --editable .
+	@$(call install)
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.demo
 	@echo "Installing what tests and checks need into $(VENV) ..." >&2
-	@$(PIP) install --editable . --group test --group lint
+	@$(call install,test lint)
 	@touch $@
 
 $(VENV)/.lab: pyproject.toml | $(VENV)/.dev
 	@echo "Installing the servers of the lab into $(VENV) ..." >&2
-	@$(PIP) install --editable . --group lab
+	@$(call install,lab)
+	@touch $@
+
+$(VENV)/.lock: pyproject.toml | $(VENV)/.pip
+	@$(PIP) install --group lock
+	@touch $@
+
+# Made anew when its lock changes: nothing else may be in it, not even pip, which would stand in the SBOM.
+.venv-%/.done: requirements/%.txt | $(VENV)/.pip
+	@echo "Setting up .venv-$* ..." >&2
+	@$(PYTHON) -m venv --clear --without-pip .venv-$*
+	@$(PIP) --python .venv-$*/bin/python install --require-hashes --requirement $<
 	@touch $@

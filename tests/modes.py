@@ -16,15 +16,15 @@ from xml.etree import ElementTree as ET
 ROOT = Path(__file__).resolve().parent.parent
 
 MODES = (
-    ("compiled", {}, ("-m", "not long and not live")),
-    ("with bounds checks", {"NUMBA_BOUNDSCHECK": "1"}, ("-m", "not long and not live")),
+    ("compiled", {}, ("-m", "not long and not live and not dist")),
+    ("with bounds checks", {"NUMBA_BOUNDSCHECK": "1"}, ("-m", "not long and not live and not dist")),
 )
 # Without the compiler a kernel runs a hundred times slower, so slow tests are left to the other modes; only here can
 # coverage see inside the kernels.
 PLAIN = (
     "without the compiler",
     {"NUMBA_DISABLE_JIT": "1"},
-    ("-m", "not slow and not long and not live", "--cov", "--cov-report="),
+    ("-m", "not slow and not long and not live and not dist", "--cov", "--cov-report="),
 )
 BUILD = "from pcapdiag.engine.compiler.policy import load_kernels; load_kernels()"
 KINDS = ("failures", "errors", "skipped")

@@ -23,19 +23,31 @@ BUILD = "from pcapdiag.engine.compiler.policy import load_kernels; load_kernels(
 
 # What calls no library, or the same calls as a test that is run: versions of libraries make no difference to it.
 SAME_WITH_ALL = (
-    *("analysis", "benchmarks", "browser", "deploy", "engine/compiler", "engine/http", "engine/tcp", "fuzz", "hostile"),
+    *(
+        "analysis",
+        "benchmarks",
+        "browser",
+        "deploy",
+        "dist",
+        "engine/compiler",
+        "engine/http",
+        "engine/tcp",
+        "fuzz",
+        "hostile",
+    ),
     "lab",
     *(
         "proxy/join",
         "rules",
         "watch",
+        "test_audit.py",
         "test_corpus.py",
         "test_docs.py",
         "test_house.py",
         "test_lab*.py",
         "test_layers.py",
     ),
-    *("test_modes.py", "test_properties.py", "test_readme.py", "test_scenario.py"),
+    *("test_modes.py", "test_properties.py", "test_readme.py", "test_requirements.py", "test_scenario.py"),
 )
 
 

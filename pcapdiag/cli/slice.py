@@ -9,6 +9,7 @@ import click
 
 from pcapdiag.base.errors import UsageError
 from pcapdiag.cli.options import (
+    all_option,
     anonymize_option,
     captures_argument,
     collect_inputs,
@@ -43,6 +44,7 @@ _MOST_MASKED = 12
 @click.option(
     "--no-redact", is_flag=True, help="Leave every byte as captured: credentials, bodies, what TLS has encrypted."
 )
+@all_option
 @anonymize_option
 @role_options
 @log_options()
@@ -111,6 +113,8 @@ def _remarks(summary: EvidenceSummary) -> list[str]:
     lines = [f"{kept}{proved}; report {summary.identifier}"]
     if not summary.frames:
         lines = ["nothing was found, so there is nothing to prove; --connection or --frame keep what you name"]
+    if summary.parts:
+        lines.append(f"a part only: {', '.join(map(str, summary.parts))}; the others are like them (--all keeps each)")
     if summary.left_out:
         lines.append(f"{count_of(summary.left_out, 'frame')} of very long connections left out")
     if not summary.redacted:

@@ -27,8 +27,10 @@ from pcapdiag.privacy.forms import (
     find_addresses,
     find_forms,
     from_arpa,
+    is_distinctive,
     is_dotted_name,
     parse_address,
+    read_host,
 )
 from pcapdiag.privacy.secret import Decoded, decode
 
@@ -138,6 +140,12 @@ class Anonymizer:
             plain = _host_of(name)
             if "." in plain or len(plain) >= _LEAST_NAME:
                 self._known.add(plain)
+        for name in sorted(name for name in self._known if "." in name and is_dotted_name(name)):
+            # What people call a machine for short: the same other name as in the long one.
+            short = name.partition(".")[0]
+            if is_distinctive(short) and short not in self._known:
+                self._names.setdefault(short, self._by_labels(name).partition(".")[0])
+                self._known.add(short)
         paths = list(paths)
         self._known.update(stem for path in paths if is_telling_stem(stem := stem_of(path)))
         self._known -= _COMMON_NAMES
@@ -315,6 +323,8 @@ class Anonymizer:
         if kind == "mac":
             separator = found[2]
             return self.mac(bytes.fromhex(found.replace(separator, ""))).hex(separator)
+        if kind == "host":
+            return self._other_of(read_host(found))
         if kind == "word":
             return self._other_word(found, guess=guess)
         return self._other_address(found)
@@ -347,11 +357,13 @@ class Anonymizer:
         return self._with_other_names(found) if self._known else found
 
     def _other_number(self, match: re.Match[str]) -> str:
-        number = Number.read(match)
+        return self._other_of(Number.read(match))
+
+    def _other_of(self, number: Number) -> str:
         for value, write in number.readings():
             if number.is_certain or (number.version, value) in self._addresses:
                 return write(self.ipv4(value) if number.version == 4 else self.ipv6(value))
-        return match[0]
+        return number.text
 
     def _with_other_names(self, found: str) -> str:
         """Return a word with other names for the known ones that are parts of it."""

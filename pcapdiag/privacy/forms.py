@@ -35,18 +35,27 @@ _NO_NAMES: Final = frozenset(
     pem php pid png py rb sh so sock svg tar toml txt woff xml xz yaml yml zip zst
     """.split()  # noqa: SIM905 - fifty quoted words are harder to read and to check
 )
+_LEAST_LABEL: Final = 4
+# Words of protocols and encodings that somebody may have called a machine.
+_TERMS: Final = frozenset(
+    ("base64", "http1", "http2", "http3", "http-2", "ipv4", "ipv6", "sha1", "sha256", "utf-8", "x86-64")
+)
 ARPA: Final = ".arpa"
 _ARPA_V4: Final = ".in-addr.arpa"
 _ARPA_V6: Final = ".ip6.arpa"
 
 _QUAD: Final = r"[0-9]{1,3}(?P<sep>[._-])[0-9]{1,3}(?P=sep)[0-9]{1,3}(?P=sep)[0-9]{1,3}"
+_PART: Final = r"(?:0[xX][0-9A-Fa-f]{1,8}|[0-9]{1,11})"
 NUMERIC: Final = re.compile(
     rf"(?<![0-9.])(?P<quad>{_QUAD})(?![0-9])"
     r"|(?<![0-9A-Za-z.])(?P<octets>0[xX][0-9A-Fa-f]{1,2}(?:\.0[xX][0-9A-Fa-f]{1,2}){3})(?![0-9A-Za-z])"
     r"|(?<![0-9A-Za-z])(?P<hex>(?:0[xX])?(?:[0-9A-Fa-f]{32}|[0-9A-Fa-f]{8}))(?![0-9A-Za-z])"
+    rf"|(?<![0-9A-Za-z.])(?P<inet>{_PART}(?:\.{_PART}){{1,3}}|0[xX][0-9A-Fa-f]{{7}}|0[0-7]{{8,11}})(?![0-9A-Za-z]|\.[0-9A-Za-z])"
     r"|(?<![0-9A-Za-z.])(?P<decimal>[0-9]{8,10})(?![0-9A-Za-z])"
 )
 """What may be an address as a part of a word."""
+_TWO_NUMBERS: Final = re.compile(r"[0-9]{1,3}\.[0-9]{1,3}")
+_PORT: Final = re.compile(r":[0-9]{1,5}(?![0-9])")
 _CERTAIN: Final = re.compile(r"(?i)(?:^|[._-])(?:ip|node|host|addr)[._-]?$")
 
 
@@ -64,7 +73,20 @@ def find_forms(text: str) -> Iterator[tuple[int, int, str]]:
 
 def _find_words(text: str, start: int, end: int) -> Iterator[tuple[int, int, str]]:
     for match in _WITHOUT.finditer(text, start, end):
-        yield match.start(), match.end(), str(match.lastgroup)
+        kind = str(match.lastgroup)
+        if kind == "word" and _TWO_NUMBERS.fullmatch(match[0]) and _is_host(text, match.start(), match.end()):
+            kind = "host"
+        yield match.start(), match.end(), kind
+
+
+def _is_host(text: str, start: int, end: int) -> bool:
+    """Whether a host stands there: behind `//` or `@`, or before a port."""
+    return text[max(start - 2, 0) : start] == "//" or text[start - 1 : start] == "@" or bool(_PORT.match(text, end))
+
+
+def read_host(text: str) -> Number:
+    """Return two numbers that stand where a host does, as an address."""
+    return Number(4, _read_inet(text, is_host=True), "inet", text, is_certain=False)
 
 
 def find_addresses(text: str) -> list[str]:
@@ -108,7 +130,7 @@ class Number(NamedTuple):
     data : bytes
         The address, if it is one.
     form : str
-        ``quad``, ``octets``, ``hex`` or ``decimal``.
+        ``quad``, ``octets``, ``hex``, ``inet`` (whatever else inet_aton reads) or ``decimal``.
     text : str
         As it stands there.
     is_certain : bool
@@ -131,6 +153,8 @@ class Number(NamedTuple):
             return cls(4, bytes(octets) if max(octets) < 256 else b"", form, text, bool(is_certain))
         if form == "octets":
             return cls(4, bytes(int(o, 16) for o in text.split(".")), form, text, is_certain=True)
+        if form == "inet":
+            return cls(4, _read_inet(text, is_host=False), form, text, is_certain=False)
         if form == "decimal":
             value = int(text)
             return cls(4, value.to_bytes(4, "big") if value < 1 << 32 else b"", form, text, is_certain=False)
@@ -142,6 +166,11 @@ class Number(NamedTuple):
         if not self.data:
             return
         yield int.from_bytes(self.data, "big"), lambda value: self._write(value.to_bytes(len(self.data), "big"))
+        if self.form == "hex" and len(self.text) == 8 and self.text.isdecimal():
+            # So many digits may be a number of any base.
+            data = _read_inet(self.text, is_host=False)
+            if data:
+                yield int.from_bytes(data, "big"), lambda value: _write_inet(self.text, value.to_bytes(4, "big"))
         if self.form in {"quad", "hex"} and not self.is_certain:
             yield (
                 int.from_bytes(self.data, "little"),
@@ -153,9 +182,52 @@ class Number(NamedTuple):
             return next(c for c in self.text if not c.isdecimal()).join(map(str, data))
         if self.form == "octets":
             return ".".join(f"0x{octet:02x}" for octet in data)
+        if self.form == "inet":
+            return _write_inet(self.text, data)
         if self.form == "decimal":
             return str(int.from_bytes(data, "big"))
         is_prefixed = self.text[1] in "xX"
         digits = self.text[2:] if is_prefixed else self.text
         plain = data.hex().upper() if digits != digits.lower() else data.hex()
         return self.text[:2] + plain if is_prefixed else plain
+
+
+def _read_inet(text: str, *, is_host: bool) -> bytes:
+    """Return the address that inet_aton reads: octal and hexadecimal parts, the last of which fills what is left.
+
+    `10.1` is an address only where a host stands, behind `//` or `@` or before a port: elsewhere it is a version.
+    """
+    parts = text.split(".")
+    if any(part[0] == "0" and part[1:].isdecimal() and not set(part) <= set("01234567") for part in parts):
+        return b""
+    *octets, rest = (int(part, 16 if part[1:2] in {"x", "X"} else 8 if part[0] == "0" else 10) for part in parts)
+    n_left = 4 - len(octets)
+    if any(octet > 255 for octet in octets) or rest >> 8 * n_left:
+        return b""
+    if _TWO_NUMBERS.fullmatch(text) and not is_host:
+        return b""
+    return bytes(octets) + rest.to_bytes(n_left, "big")
+
+
+def _write_inet(text: str, data: bytes) -> str:
+    """Return an address with as many parts as a text has, each in its base."""
+    parts = text.split(".")
+    values = [*data[: len(parts) - 1], int.from_bytes(data[len(parts) - 1 :], "big")]
+    return ".".join(
+        f"{part[:2]}{value:x}"
+        if part[1:2] in {"x", "X"}
+        else f"0{value:o}"
+        if part[0] == "0" and part[1:]
+        else str(value)
+        for part, value in zip(parts, values, strict=True)
+    )
+
+
+def is_distinctive(label: str) -> bool:
+    """Whether one label of a name is hardly a word: of letters, with a digit or a hyphen in it."""
+    return (
+        len(label) >= _LEAST_LABEL
+        and any(map(str.isalpha, label))
+        and ("-" in label or any(map(str.isdecimal, label)))
+        and label not in _TERMS
+    )

@@ -64,9 +64,12 @@ def _from_log(analysis: Analysis, tally: ClientTally) -> Impact:
     if tally.is_cut:
         return Impact(unknown="the access log covers too long a time; give the part of it around the capture")
     clock = analysis.log.clock if analysis.log is not None else None
-    ahead_ns = clock.offset_ns if clock is not None and clock.is_measured and not clock.is_ambiguous else 0
+    ahead_ns = 0
+    # Within its width an offset is the middle of what whole seconds leave open, and no difference.
+    if clock is not None and clock.is_measured and not clock.is_ambiguous and not clock.agrees:
+        ahead_ns = clock.offset_ns
     first, last = ((t + ahead_ns) // NS_PER_S for t in (analysis.first_ts_ns, analysis.last_ts_ns))
-    served = [s for second, s in tally.seconds.items() if first <= second <= last]
+    served = tally.within(first, last).values()
     if not served:
         return Impact(unknown="the access log holds no request of the time of the capture")
     requests = sum(s.requests for s in served)

@@ -42,7 +42,7 @@ _TIGHT_NS = 60_000_000
 """Closings further apart are those of a timer that is looked at now and then."""
 
 # Numbers, addresses and times within a remedy.
-_NUMBER = re.compile(r"[0-9a-f]*[:.\[\]0-9]*\d[\w:.\]]*")
+_NUMBER = re.compile(r"[0-9a-f]{0,40}[:.\[\]0-9]{0,40}\d[\w:.\]]*")
 
 
 @dataclass(frozen=True, slots=True)

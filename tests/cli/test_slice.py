@@ -6,6 +6,8 @@ import stat
 
 import pytest
 
+from pcapdiag.analysis import candidates
+from tests import floods
 from tests.conftest import ROOT
 from tests.ticket.evidence.scenes import SECRETS, frames_of, in_time, race, write
 
@@ -105,3 +107,16 @@ def test_the_filters_of_the_report_select_the_same_frames_in_capture_and_evidenc
     of_capture = tshark(case, *names, display_filter=in_capture)
     assert len(of_capture) >= 5
     assert tshark(tmp_path / "evidence.pcapng", *names, display_filter=in_evidence) == of_capture
+
+
+@pytest.mark.parametrize("n", [9, 400])
+def test_evidence_of_a_flood_says_that_it_holds_a_part(n, invoke, tshark, tmp_path, monkeypatch):
+    monkeypatch.setattr(candidates, "MOST_JUDGED", 100)
+    kinds = [(floods.CLOSED, n), (floods.ANSWERED, 5)]
+    path, target = floods.write_flood(tmp_path / "flood.pcap", kinds), tmp_path / "e.pcapng"
+    done = invoke("slice", path, "-o", target)
+    found = re.search(r"a part only: ([\d,]+) of 400 of (PD\d+); the others are like them", done.stderr)
+    comment = f"It holds a part: {found[1]} of 400 of {found[2]}".encode() if found else b"It holds a part"
+    assert bool(found) == (comment in target.read_bytes()) == (n == 400)
+    opened = tshark(target, "frame.number", display_filter="tcp.flags.syn == 1 && tcp.flags.ack == 0")
+    assert len(opened) == (int(found[1]) if found else n)

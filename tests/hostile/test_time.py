@@ -5,15 +5,23 @@ times. What grows with the square would take 256 times as long, and a machine th
 """
 
 import time
+from functools import partial
 
 import pytest
 
 from pcapdiag.base.errors import PcapdiagError
+from pcapdiag.privacy.anonymize import KEY_BYTES, Anonymizer
+from pcapdiag.privacy.redact import Redactor
 from pcapdiag.proxy.conf.read import read_proxy_conf
+from pcapdiag.proxy.join.join import join_logs
+from pcapdiag.proxy.join.places import CaptureSpan
 from pcapdiag.proxy.logs.access_log import read_access_log
 from pcapdiag.proxy.logs.error_log import read_error_log
 from pcapdiag.proxy.logs.foreign import recognise_log
 from pcapdiag.proxy.logs.upstream_log import read_upstream_log
+from pcapdiag.report.render import jira, markdown, slack
+from pcapdiag.report.summary import _NUMBER
+from tests.proxy.join.builders import MS, PEER, T0, access, entry, wire
 
 MORE = 16
 MOST = 80
@@ -171,3 +179,75 @@ def test_a_folder_of_many_files_is_looked_through_a_bounded_number_of_times(tmp_
 
     assert_grows_with_its_size(of_size, 400)
     assert [note.text for note in read_proxy_conf(tmp_path / "nginx.conf").notes][-1].startswith("include [0-9]*201x")
+
+
+MARKUP = {
+    "hexadecimal digits": "a",
+    "colons": "::",
+    "groups": "a:",
+    "groups of four": "1:aaaa",
+    "dots": ".",
+    "brackets": "[",
+    "closing brackets": "]",
+    "underscores": "_",
+    "stars": "*",
+    "back-quotes": "`",
+    "back-quotes and text": "`a",
+    "backslashes": "\\",
+    "keys of issues": "A_",
+    "keys with dashes": "AA-",
+    "mentions": "@a",
+    "entities": "&amp",
+    "addresses of pages": "http://a",
+    "names": "a-b.c-",
+    "words of hosts": "a.a",
+    "addresses": "1.1.1.1.",
+    "other addresses": "0300.",
+    "hexadecimal addresses": "0x1.",
+    "numbers": "12345678 ",
+    "users": "a:a@",
+    "percent signs": "%25",
+    "escapes": "\\x61",
+    "quotations": '"GET /',
+    "fields": "a: ",
+    "pairs": "a=b;",
+    "tokens": "/token/",
+    "JSON Web Tokens": "eyJ.",
+    "schemes": "Bearer ",
+    "homes": "/home/",
+    "hardware": "ff:",
+    "identifiers": "1:a=@",
+}
+WRITERS = {
+    "markdown": markdown.prose,
+    "code": markdown.code_span,
+    "jira": jira.wiki_text,
+    "slack": slack.mrkdwn_text,
+    "numbers": partial(_NUMBER.sub, "0"),
+    "masked": lambda text: Redactor().text(text),
+    "masked target": lambda text: Redactor().target("/" + text),
+    "anonymous": lambda text: Anonymizer(bytes(KEY_BYTES)).text(text),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_leaves_takes_time_of_its_length(name):
+    write = WRITERS[name]
+    for piece in MARKUP.values():
+        for end in ("", "!"):
+            assert_grows_with_its_size(lambda n, p=piece, e=end: lambda: write((p * n)[:n] + e), 1024)
+
+
+@pytest.mark.parametrize("kind", ["one second", "a minute", "with an access log"])
+def test_a_flood_with_a_log_takes_time_of_its_entries_and_failures(kind):
+    """Each of the entries may be each of the failures: sixteen times as much are 256 times as many pairs."""
+
+    def of_size(n):
+        each = 60_000 / n if kind == "a minute" else 500 / n
+        wires = [wire(int(k * each), conn=k) for k in range(n)]
+        entries = [entry(int(k * each * 4) // 1000, line=k + 1, conn=k) for k in range(n // 4)]
+        lines = [access(int(k * each * 4) + 100, (PEER, 502, 100), conn=k, status=502) for k in range(n // 4)]
+        span = CaptureSpan(T0, T0 + 70_000 * MS, frozenset({PEER}))
+        return lambda: join_logs(wires, span, entries, lines if kind == "with an access log" else ())
+
+    assert_grows_with_its_size(of_size, 100)

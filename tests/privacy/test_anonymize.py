@@ -1,6 +1,7 @@
 """The same machine gets the same other address everywhere, networks stay together, and nobody tells the key."""
 
 import re
+import socket
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
@@ -265,3 +266,54 @@ def test_the_key_is_in_no_representation(monkeypatch):
     monkeypatch.setenv(KEY_VARIABLE, "a key that is long enough")
     anonymizer = Anonymizer.from_environment()
     assert repr(anonymizer) == "<Anonymizer>"
+
+
+FORMS = [
+    "0300.0250.1.7",
+    "0xc0.0250.1.7",
+    "192.168.263",
+    "192.11010311",
+    "0300.11010311",
+    "030052000407",
+    "0xC0.0xA80107",
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_inet_aton_reads_is_known_and_written_alike(form):
+    anonymizer = Anonymizer(KEY + SECRET)
+    assert anonymizer.text(f"GET /{form}/x") == f"GET /{form}/x", "what occurs nowhere as an address is none"
+    anonymizer.learn(texts=["192.168.1.7"])
+    image = anonymizer.text(f"GET /{form}/x").split("/")[1]
+    assert IPv4Address(socket.inet_aton(image)) == IPv4Address(anonymizer.text("192.168.1.7"))
+    assert image.count(".") == form.count(".")
+
+
+@given(V4, st.integers(1, 4), st.sampled_from("dox"))
+def test_parts_of_any_base_are_read_and_written_as_inet_aton_does(value, n_parts, base):
+    anonymizer = Anonymizer(KEY + SECRET)
+    anonymizer.learn(texts=[str(IPv4Address(value))])
+    data = value.to_bytes(4, "big")
+    values = [*data[: n_parts - 1], int.from_bytes(data[n_parts - 1 :], "big")]
+    form = ".".join({"d": f"{v}", "o": f"0{v:o}", "x": f"0x{v:x}"}[base] for v in values)
+    image = anonymizer.text(f"http://{form}:80/").removeprefix("http://").removesuffix(":80/")
+    assert IPv4Address(socket.inet_aton(image)) == IPv4Address(anonymizer.ipv4(value))
+
+
+def test_a_version_is_no_short_address_but_a_host_is():
+    anonymizer = Anonymizer(KEY + SECRET)
+    anonymizer.learn(texts=["10.0.0.1"])
+    for text in ("nginx 10.1", "curl/10.1", "version 10.1.", "10.1 s", "10.2", "http://10.2/"):
+        assert anonymizer.text(text) == text
+    for text in ("http://10.1/a", "user@10.1", "to 10.1:8080"):
+        assert "10.1" not in anonymizer.text(text)
+
+
+def test_the_first_label_of_a_name_is_known_where_it_is_no_word():
+    anonymizer = Anonymizer(KEY + SECRET)
+    anonymizer.learn(names=["web-7.prod.example.com", "orders.example.com", "utf-8.example.com", "db12.example.com:80"])
+    long = anonymizer.name("web-7.prod.example.com")
+    assert anonymizer.text("upstream web-7 failed") == f"upstream {long.partition('.')[0]} failed"
+    assert "db12" not in anonymizer.text("/db12/x db12_a")
+    for text in ("orders failed", "charset utf-8", "web 7", "web-70", "web-8"):
+        assert anonymizer.text(text) == text

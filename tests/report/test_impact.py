@@ -6,9 +6,9 @@ import pytest
 
 from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.join.clients import ClientTally
-from pcapdiag.proxy.join.ledger import Ledger
+from pcapdiag.proxy.join.ledger import Ledger, LogClock
 from pcapdiag.report.impact import impact_line, measure_impact
-from tests.proxy.join.builders import PEER, access
+from tests.proxy.join.builders import MS, PEER, T0, access
 from tests.rules.builders import Scene
 
 
@@ -35,3 +35,33 @@ def test_of_a_log_of_nginx_it_says_what_is_missing():
         given(ProxyKind.NGINX, access(700_000_000, (PEER, 200, 100)))
     )
     assert "holds no request that could be read" in impact_line(given(None))
+
+
+def counted(*lines, last_ms, clock=None):
+    """Return the impact of lines beside a capture from T0 on."""
+    tally = ClientTally()
+    assert len(list(tally.watch(lines))) == len(lines)
+    ledger = replace(Ledger(clock=clock, entries=(), tries=()), clients=tally)
+    analysis = replace(Scene().analysis(log=ledger), first_ts_ns=T0, last_ts_ns=T0 + last_ms * MS)
+    return measure_impact(analysis)
+
+
+def test_a_request_that_began_in_the_capture_counts_although_its_line_was_written_after_the_last_packet():
+    lines = [
+        access(500, (PEER, 200, 10)),
+        access(1003, (PEER, 502, 4), status=502),  # its packets ended at 999
+        access(2500, (PEER, 200, 2000)),
+        access(2500, (PEER, 200, 400)),  # began after the capture
+        access(7000, (PEER, 200, 9000)),  # from before the capture to after it
+    ]
+    impact = counted(*lines, last_ms=999)
+    assert (impact.requests, impact.failures) == (3, 1)
+    assert (impact.failing_s, impact.unavailable_s) == (1, 1)
+
+
+@pytest.mark.parametrize(("offset_ms", "requests"), [(-400, 2), (400, 2), (1400, 1)])
+def test_a_clock_that_whole_seconds_leave_open_is_not_taken_for_one_that_differs(offset_ms, requests):
+    """An error log alone tells its offset to a second: the middle of what is possible moves no edge."""
+    clock = LogClock(offset_ns=offset_ms * MS, width_ns=1000 * MS, zone_s=0, pairs=3)
+    lines = access(100, (PEER, 200, 1)), access(1001, (PEER, 200, 1))
+    assert counted(*lines, last_ms=1005, clock=clock).requests == requests

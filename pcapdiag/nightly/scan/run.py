@@ -114,10 +114,14 @@ def run_scan(
             from pcapdiag.engine.compiler.policy import load_kernels  # noqa: PLC0415 - where nothing is new, not needed
 
             load_kernels()  # what is missing is told once, not for every file
-        with Workers(jobs=options.jobs, scheduler=options.scheduler) as workers:
-            coordinator = _Coordinator(store, scan, workers, state, say, split_bytes=options.split_bytes)
-            coordinator.run(plan.jobs)
-            coordinator.run(plan_copies(store, plan, options, version=__version__, staging=staging))
+        try:
+            with Workers(jobs=options.jobs, scheduler=options.scheduler) as workers:
+                coordinator = _Coordinator(store, scan, workers, state, say, split_bytes=options.split_bytes)
+                coordinator.run(plan.jobs)
+                coordinator.run(plan_copies(store, plan, options, version=__version__, staging=staging))
+        except BaseException:  # a signal, too: the next scan would sweep it, but nobody knows when that is
+            store.details.discard(scan)
+            raise
     totals = store.finish_scan(scan, found=len(found) - state.outside, waiting=state.waiting + plan.waiting)
     store.sweep()
     return _summary(store, scan, found, state, totals)

@@ -39,6 +39,15 @@ class DetailFolder:
         """Return the folder in which workers of this machine write the files of a scan before they have their place."""
         return self.path / _STAGING / str(scan)
 
+    def discard(self, scan: int) -> None:
+        """Remove what a scan that was ended has staged, and the folders that are empty then."""
+        shutil.rmtree(self.staging(scan), ignore_errors=True)
+        for folder in (self.path / _STAGING, self.path):
+            try:
+                folder.rmdir()
+            except OSError:
+                break  # not empty, or not there
+
     def place(self, details: Iterable[DetailFile]) -> None:
         """Give files their names; a file that is there already gives way.
 

@@ -5,22 +5,34 @@ Its clock is the error log's without the zone, but neither is taken for granted:
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.join.assign import align
 from pcapdiag.proxy.join.attempts import tries_by_connection
 from pcapdiag.proxy.join.clock import Interval, estimate_clock
-from pcapdiag.proxy.join.pairs import LAG_NS, LEAD_NS, MOST_SAMPLED, normalize_peer
+from pcapdiag.proxy.join.pairs import (
+    LAG_NS,
+    LEAD_NS,
+    LEAST_SAMPLED,
+    MOST_SAMPLED,
+    normalize_peer,
+)
 from pcapdiag.proxy.join.symptoms import CONNECTING, HEADER, Symptom
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
+    from numpy.typing import NDArray
+
     from pcapdiag.proxy.join.attempts import AccessTry, LoggedTry
     from pcapdiag.proxy.join.ledger import LogClock, WireTry
+    from pcapdiag.proxy.join.pairs import Fits
     from pcapdiag.proxy.logs.entries import AccessEntry
 
 ROUNDING_NS = 4_000_000
@@ -28,6 +40,7 @@ ROUNDING_NS = 4_000_000
 AGREES_NS = 15_000_000
 """[ns] A try that begins this close to what the access log says is the one it tells of."""
 SURE_PAIRS = 3
+_MOST_SAMPLED_PAIRS = 250_000
 MOST_ACCESSES = 200_000
 """Lines of the access log that are kept."""
 
@@ -63,6 +76,15 @@ class AccessLinks:
         low, high = _window(attempt, wire)
         at = wire.start_ns + self.to_wire.total_ns
         return max(low - at, at - high, 0)
+
+    def distances_ns(self, attempt: AccessTry, fits: Fits) -> NDArray[np.int64]:
+        """[ns] The same of several tries, but 0 where it cannot say; shape (n_try,)."""
+        at = fits.moments.at
+        if self.to_wire is None:
+            return np.zeros(len(at), dtype=np.int64)
+        (low, high), connect = attempt.start_ns, np.where(fits.tries.is_connect[at], 0, attempt.connect_ns)
+        starts = fits.tries.starts[at] + self.to_wire.total_ns - connect
+        return np.maximum(np.maximum(low - starts, starts - high), 0)
 
 
 def keep_accesses(accesses: Iterable[AccessEntry], conns: Collection[int]) -> tuple[list[AccessEntry], int]:
@@ -150,7 +172,7 @@ def _link_logged(links: AccessLinks, tries: Sequence[AccessTry], logged: Sequenc
         return
     for members in groups.values():
         costs = {(number, position): 0 for number, position, interval in members if _is_inside(clock, interval)}
-        links.of_logged.update({number: c.chosen for number, c in align(costs).items() if c.chosen >= 0})
+        links.of_logged.update({number: c.chosen for number, c in align(costs).choices.items() if c.chosen >= 0})
 
 
 def _link_wires(links: AccessLinks, tries: Sequence[AccessTry], wires: Sequence[WireTry]) -> None:
@@ -159,30 +181,37 @@ def _link_wires(links: AccessLinks, tries: Sequence[AccessTry], wires: Sequence[
     for position, wire in enumerate(wires):
         if wire.is_failure:
             of_peer[wire.peer].append(position)
-    failed = [p for p, t in enumerate(tries) if t.has_failed or p in told]
-    peers = {p: normalize_peer(tries[p].peer) for p in failed}
+    peers = {p: normalize_peer(t.peer) for p, t in enumerate(tries) if t.has_failed or p in told}
+    failed = [p for p, peer in peers.items() if peer in of_peer]
+    n_sampled = min(MOST_SAMPLED, max(_MOST_SAMPLED_PAIRS // max(len(wires), 1), LEAST_SAMPLED))
     rows = [
         [
             Interval(low - wires[w].start_ns - ROUNDING_NS, high - wires[w].start_ns + ROUNDING_NS)
-            for w in of_peer.get(peers[p], ())
+            for w in of_peer[peers[p]]
             for low, high in [_window(tries[p], wires[w])]
         ]
-        for p in failed
+        for p in failed[:: max(len(failed) // n_sampled, 1)]
     ]
-    links.to_wire = clock = estimate_clock(_sample([row for row in rows if row]))
+    links.to_wire = clock = estimate_clock(rows)
     if clock is None or (clock.is_ambiguous and clock.pairs < SURE_PAIRS):
         links.to_wire = None
         return
     costs: dict[str, dict[tuple[int, int], int]] = defaultdict(dict)
-    order = {w: n for n, w in enumerate(sorted(range(len(wires)), key=lambda w: wires[w].start_ns))}
-    by_order = {n: w for w, n in order.items()}
+    by_order = sorted(range(len(wires)), key=lambda w: wires[w].start_ns)
+    order = {w: n for n, w in enumerate(by_order)}
+    for its in of_peer.values():
+        its.sort(key=order.__getitem__)
+    starts = {peer: [wires[w].start_ns for w in its] for peer, its in of_peer.items()}
     for p in failed:
-        for w in of_peer.get(peers[p], ()):
+        (low, high), peer = tries[p].start_ns, peers[p]
+        first = bisect_left(starts[peer], low - AGREES_NS - clock.total_ns)
+        last = bisect_right(starts[peer], high + tries[p].connect_ns + AGREES_NS - clock.total_ns)
+        for w in of_peer[peer][first:last]:
             distance = links.distance_ns(tries[p], wires[w])
             if distance <= AGREES_NS and _is_same(tries[p], wires[w]):
-                costs[peers[p]][p, order[w]] = distance // 1_000_000 * 2
+                costs[peer][p, order[w]] = distance // 1_000_000 * 2
     for table in costs.values():
-        links.of_wire.update({by_order[c.chosen]: p for p, c in align(table).items() if c.chosen >= 0})
+        links.of_wire.update({by_order[c.chosen]: p for p, c in align(table).choices.items() if c.chosen >= 0})
 
 
 def _is_same(attempt: AccessTry, wire: WireTry) -> bool:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MOST_SECONDS = 400_000
 """More than four days with a request in every second; beyond, the log is too long to be kept by the second."""
 MOST_PEERS = 10_000
+ROUNDING_NS = 2_000_000
+"""[ns] The time of a line and the time that its request took are cut off to milliseconds."""
 CLIENT_CLOSED = 499
 """nginx's status for a client that went away."""
 
@@ -49,6 +51,21 @@ class Served:
     unread: int = 0
     with_tries: int = 0
 
+    def count(self, entry: AccessEntry) -> None:
+        """Count one request more."""
+        self.requests += 1
+        self.unread += entry.status <= 0
+        self.with_tries += bool(entry.tries)
+        self.failures += entry.status >= 500
+        self.gave_up += entry.status == CLIENT_CLOSED
+        is_answered = 0 < entry.status < 500 and entry.status != CLIENT_CLOSED
+        self.retried += is_answered and any(t.status >= 500 for t in entry.tries[:-1])
+
+    def add(self, other: Served) -> None:
+        """Add the requests of another one."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
 
 @dataclass(slots=True)
 class ClientTally:
@@ -58,6 +75,9 @@ class ClientTally:
     ----------
     seconds : dict of int to Served
         By seconds since 1970, UTC.
+    crossing : dict of (int, int) to Served
+        Those among them that began in an earlier second, by both seconds: a line is written when its request is over,
+        which may be after the last packet. Of more than `MOST_SECONDS` kinds the rest is not kept.
     is_cut : bool
         Whether the log had more seconds than are kept.
     peers : set of str
@@ -65,6 +85,7 @@ class ClientTally:
     """
 
     seconds: dict[int, Served] = field(default_factory=dict)
+    crossing: dict[tuple[int, int], Served] = field(default_factory=dict)
     is_cut: bool = False
     peers: set[str] = field(default_factory=set)
 
@@ -82,12 +103,17 @@ class ClientTally:
                 self.is_cut = True
                 return
             served = self.seconds[second] = Served()
-        served.requests += 1
-        served.unread += entry.status <= 0
-        served.with_tries += bool(entry.tries)
+        served.count(entry)
         if len(self.peers) < MOST_PEERS:
             self.peers.update(t.addr for t in entry.tries)
-        served.failures += entry.status >= 500
-        served.gave_up += entry.status == CLIENT_CLOSED
-        is_answered = 0 < entry.status < 500 and entry.status != CLIENT_CLOSED
-        served.retried += is_answered and any(t.status >= 500 for t in entry.tries[:-1])
+        began = (entry.ts_ns - max(entry.request_time_ns, 0) - ROUNDING_NS) // NS_PER_S
+        if began < second and (len(self.crossing) < MOST_SECONDS or (began, second) in self.crossing):
+            self.crossing.setdefault((began, second), Served()).count(entry)
+
+    def within(self, first_s: int, last_s: int) -> dict[int, Served]:
+        """Return the requests that ended within [first_s, last_s] or began within it, by the second of their end."""
+        found = {second: served for second, served in self.seconds.items() if first_s <= second <= last_s}
+        for (began, ended), served in self.crossing.items():
+            if first_s <= began <= last_s < ended:
+                found.setdefault(ended, Served()).add(served)
+        return found

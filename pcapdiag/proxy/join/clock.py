@@ -7,8 +7,10 @@ intervals its width. Knows intervals only, neither logs nor packets.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.join.ledger import LogClock
@@ -16,12 +18,15 @@ from pcapdiag.proxy.join.ledger import LogClock
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from numpy.typing import NDArray
+
 QUARTER_S = 900
 """[s] Zones are multiples of 15 minutes."""
 MOST_OFFSET_S = 15 * 3600
 """[s] No zone is farther from UTC, a wrong clock included."""
 
 STEP_NS = NS_PER_S // 10
+_STEPS = NS_PER_S // STEP_NS
 ALIKE = 0.97
 
 
@@ -74,7 +79,7 @@ def estimate_clock(
     )
 
     def merge(rows: Iterable[Sequence[Interval]]) -> list[list[Interval]]:
-        return [m for its in rows if (m := merge_intervals([i for i in its if i.high >= low and i.low <= high]))]
+        return [m for m in merge_rows(rows, low, high) if m]
 
     merged = merge(intervals)
     best = find_plateaus(merged, merge(by_try))
@@ -119,11 +124,22 @@ def settle_crowd(
     offset, width, is_ambiguous : int, int, bool
         [ns] The best offset, how far others as good lie around it, and whether one is as good farther away.
     """
-    logged = Counter(stamps)
-    scores = {}
-    for offset in offsets:
-        seen = Counter((peer, (at + offset) // NS_PER_S) for peer, at in ends)
-        scores[offset] = sum(min(n, seen[key]) for key, n in logged.items())
+    logged: dict[str, Counter[int]] = defaultdict(Counter)
+    for peer, second in stamps:
+        logged[peer][second] += 1
+    ended: dict[str, list[int]] = defaultdict(list)
+    for peer, at in ends:
+        ended[peer].append(at)
+    tried = np.array([offset // STEP_NS for offset in offsets], dtype=np.int64)
+    total = np.zeros(len(tried), dtype=np.int64)
+    for peer, seconds in logged.items():
+        # All offsets are whole steps: so are the edges of seconds, and which step an end lies in is all that counts.
+        steps = np.sort(np.array(ended[peer], dtype=np.int64) // STEP_NS)
+        for second, n in seconds.items():
+            begins = second * _STEPS - tried
+            seen = np.searchsorted(steps, begins + _STEPS) - np.searchsorted(steps, begins)
+            total += np.minimum(seen, n)
+    scores = {step * STEP_NS: score for step, score in zip(tried.tolist(), total.tolist(), strict=True)}
     most = max(scores.values())
     best = min((o for o, score in scores.items() if score == most), key=lambda o: abs(split_zone(o)[0]))
     near = [o for o, score in scores.items() if score >= ALIKE * most and abs(o - best) <= NS_PER_S]
@@ -153,25 +169,40 @@ def find_plateaus(intervals: Iterable[Sequence[Interval]], others: Iterable[Sequ
     list of Plateau
         All with the same, greatest count, in order; empty if there is no interval.
     """
-    kinds = [list(intervals), list(others)]
-    edges = sorted(
-        (at, step, kind)
-        for kind, rows in enumerate(kinds)
-        for row in rows
-        for i in row
-        for at, step in ((i.low, 0), (i.high, 1))
-    )
-    counts = [0, 0 if kinds[1] else len(edges)]
-    best: list[Plateau] = []
-    level = most = began = 0
-    for at, is_end, kind in edges:
-        counts[kind] += -1 if is_end else 1
-        before, level = level, min(counts)
-        if level > before and level >= most:
-            best, most, began = best if level == most else [], level, at
-        elif level < before == most:
-            best.append(Plateau(before, began, at))
-    return best
+    columns = [
+        np.array([(i.low, i.high) for row in rows for i in row], dtype=np.int64).reshape(-1, 2)
+        for rows in (intervals, others)
+    ]
+    n_both = [len(its) for its in columns]
+    if not n_both[0]:
+        return []
+    at = np.concatenate([its.T.ravel() for its in columns])
+    is_end = np.concatenate([np.repeat([0, 1], n) for n in n_both])
+    kind = np.repeat([0, 1], [2 * n for n in n_both])
+    order = np.lexsort((is_end, at))
+    steps = 1 - 2 * is_end[order]
+    level = np.cumsum(steps * (kind[order] == 0))
+    if n_both[1]:
+        level = np.minimum(level, np.cumsum(steps * (kind[order] == 1)))
+    most = int(level.max())
+    if not most:
+        return []
+    is_most = np.concatenate([[False], level == most, [False]])
+    began = np.flatnonzero(is_most[1:] & ~is_most[:-1])
+    ended = np.flatnonzero(is_most[:-1] & ~is_most[1:])
+    times = at[order]
+    return [Plateau(most, low, high) for low, high in zip(times[began].tolist(), times[ended].tolist(), strict=True)]
+
+
+def merge_rows(rows: Iterable[Sequence[Interval]], low: int, high: int) -> list[list[Interval]]:
+    """Return the union of what each row has of [low, high], whole; entries that may be the same tries share a row."""
+    listed = list(rows)
+    merged = {id(row): merge_intervals(i for i in row if i.high >= low and i.low <= high) for row in _distinct(listed)}
+    return [merged[id(row)] for row in listed]
+
+
+def _distinct(rows: Iterable[Sequence[Interval]]) -> Iterable[Sequence[Interval]]:
+    return {id(row): row for row in rows}.values()
 
 
 def merge_intervals(row: Iterable[Interval]) -> list[Interval]:
@@ -183,3 +214,12 @@ def merge_intervals(row: Iterable[Interval]) -> list[Interval]:
         else:
             merged.append(interval)
     return merged
+
+
+def merge_columns(low: NDArray[np.int64], high: NDArray[np.int64]) -> list[Interval]:
+    """Return what `merge_intervals` does of intervals in columns, one or more of them."""
+    order = np.argsort(low, kind="stable")
+    low, reach = low[order], np.maximum.accumulate(high[order])
+    first = np.flatnonzero(np.concatenate([[True], low[1:] > reach[:-1]]))
+    last = np.append(first[1:], len(low)) - 1
+    return list(map(Interval, low[first].tolist(), reach[last].tolist()))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pcapdiag.base.findings import Confidence
 from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.join.access import AGREES_NS, keep_accesses, link_access
+from pcapdiag.proxy.join.assign import Alignment
 from pcapdiag.proxy.join.attempts import group_entries, list_access_tries
 from pcapdiag.proxy.join.cascade import build_chains
 from pcapdiag.proxy.join.credible import is_credible
@@ -25,16 +26,16 @@ from pcapdiag.proxy.join.ledger import (
     WireVerdict,
     first_of,
 )
-from pcapdiag.proxy.join.match import TOLERANCE_NS, RequestIds, choose_tries, find_clock, sharpen_clock
+from pcapdiag.proxy.join.match import RequestIds, choose_tries, find_clock, sharpen_clock
 from pcapdiag.proxy.join.outside import ID_MISSING, list_outside
-from pcapdiag.proxy.join.pairs import LAG_NS, LEAD_NS, Pairing, normalize_peer
+from pcapdiag.proxy.join.pairs import Pairing, normalize_peer
 from pcapdiag.proxy.join.places import CaptureSpan, Span, keep_own
 from pcapdiag.proxy.join.services import behind_services, learn_services, with_own_peers
 from pcapdiag.proxy.join.symptoms import Symptom
 from pcapdiag.proxy.logs.entries import LogKind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from pcapdiag.proxy.conf.settings import ProxySettings
     from pcapdiag.proxy.join.access import AccessLinks
@@ -119,21 +120,21 @@ def join_logs(
     pairing = Pairing(logged, wires, settings)
     links = link_access(access_tries, logged, pairing.wires)
     clock = find_clock(pairing, links, zone_s)
-    choices: dict[int, Choice] = {}
+    found = Alignment({}, set())
     if clock is not None:
         if clock.is_measured:
             pairing.learn_timeouts(clock.total_ns, clock.width_ns)
-        choices = choose_tries(pairing, logged, links, access_tries, clock)
-        clock = sharpen_clock(pairing, choices, clock, zone_s)
-        choices = choose_tries(pairing, logged, links, access_tries, clock)
-        if not is_credible(clock, pairing, choices, span):
+        found = choose_tries(pairing, logged, links, access_tries, clock)
+        clock = sharpen_clock(pairing, found.choices, clock, zone_s)
+        found = choose_tries(pairing, logged, links, access_tries, clock)
+        if not is_credible(clock, pairing, found.choices, span):
             clock = replace(clock, is_ambiguous=True)
             links.forget_wires()
-    judge = _Judge(span, clock, pairing, links, access_tries, choices, has_errors=n_read > 0)
+    judge = _Judge(span, clock, pairing, links, access_tries, found, has_errors=n_read > 0)
     joined: list[JoinedEntry | None] = [None] * len(concerned)
     for number, attempt in enumerate(logged):
         for position in attempt.entries:
-            joined[position] = judge.entry(concerned[position], number, attempt, choices.get(number))
+            joined[position] = judge.entry(concerned[position], number, attempt, found.choices.get(number))
     results = tuple(j for j in joined if j is not None)
     chains = build_chains(results, accesses=kept, settings=settings, checks=checks)
     is_guess = clock is not None and clock.is_ambiguous and links.to_wire is None
@@ -166,12 +167,13 @@ class _Judge:
         pairing: Pairing,
         links: AccessLinks,
         access_tries: Sequence[AccessTry],
-        choices: Mapping[int, Choice],
+        found: Alignment,
         *,
         has_errors: bool,
     ) -> None:
         self._has_errors = has_errors
-        self._chosen = {choice.chosen for choice in choices.values()}
+        self._chosen = {choice.chosen for choice in found.choices.values()}
+        self._doubtful = found.doubtful
         self._span = span
         self._clock = clock
         self._pairing = pairing
@@ -210,8 +212,8 @@ class _Judge:
         if choice is not None:
             candidates = tuple(wires[c] for c in choice.candidates)
             reason = (
-                f"{len(candidates)} tries at this peer fit alike"
-                if len(candidates) > 1
+                f"{choice.n_candidates} tries at this peer fit alike"
+                if choice.n_candidates > 1
                 else ("another entry fits the same try as well")
             )
             return JoinedEntry(
@@ -239,12 +241,7 @@ class _Judge:
                 return Confidence.CONFIRMED, "peer, kind and time, by way of the access log to the millisecond"
         n_possible = 0
         if self._clock is not None:
-            half, total = self._clock.width_ns // 2 + TOLERANCE_NS, self._clock.total_ns
-            ts_ns = self._pairing.logged[number].head.ts_s * NS_PER_S
-            n_possible = sum(
-                ts_ns - m.high - LAG_NS <= total + half and ts_ns + NS_PER_S - m.low + LEAD_NS >= total - half
-                for _, _, m in self._pairing.near(number, self._clock)
-            )
+            n_possible = len(self._pairing.near(number, self._clock).positions)
         if n_possible == 1:
             return Confidence.CONFIRMED, "the only try at this peer that fits kind and time"
         return Confidence.LIKELY, "peer, kind, time and order"
@@ -276,6 +273,7 @@ class _Judge:
     def tries(self, joined: Collection[JoinedEntry]) -> tuple[JoinedTry, ...]:
         told: dict[tuple[int, int], list[ErrorEntry]] = {}
         doubtful = {wire.key for j in joined for wire in j.candidates}
+        doubtful |= {self._pairing.wires[position].key for position in self._doubtful}
         for j in joined:
             if j.wire is not None:
                 told.setdefault(j.wire.key, []).append(j.entry)

@@ -184,12 +184,18 @@ class LogClock:
         """[ns] Log time, read as if it were UTC, minus capture time."""
         return self.offset_ns + self.zone_s * 1_000_000_000
 
+    @property
+    def agrees(self) -> bool:
+        """Whether no difference is possible, too: it is but the middle of what whole seconds leave open."""
+        return 2 * abs(self.offset_ns) <= self.width_ns
+
 
 @dataclass(frozen=True, slots=True)
 class JoinedEntry:
     """One entry of the error log with its verdict; `reason` says in words what the verdict rests on.
 
-    `is_elsewhere` says that it is known to be of another time than the capture.
+    `candidates` are the first of the tries that fit alike. `is_elsewhere` says that it is known to be of another time
+    than the capture.
     """
 
     entry: ErrorEntry

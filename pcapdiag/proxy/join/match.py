@@ -8,35 +8,39 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.join.access import AGREES_NS
-from pcapdiag.proxy.join.assign import Choice, align
+from pcapdiag.proxy.join.assign import Row, align_rows
 from pcapdiag.proxy.join.clock import (
+    MOST_OFFSET_S,
     QUARTER_S,
     STEP_NS,
     Interval,
     estimate_clock,
     find_plateaus,
-    merge_intervals,
+    merge_rows,
     settle_crowd,
     split_zone,
 )
 from pcapdiag.proxy.join.ledger import LogClock
-from pcapdiag.proxy.join.pairs import LAG_NS, LEAD_NS, Pairing, end_of, normalize_peer
+from pcapdiag.proxy.join.pairs import LAG_NS, LEAD_NS, TOLERANCE_NS, Fits, Pairing, end_of, normalize_peer
 from pcapdiag.proxy.join.symptoms import HEADER, Symptom
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from pcapdiag.proxy.join.access import AccessLinks
+    from pcapdiag.proxy.join.assign import Alignment, Choice
     from pcapdiag.proxy.join.attempts import AccessTry, LoggedTry
 
 CROWDED_NS = NS_PER_S + NS_PER_S // 5
 """[ns] A plateau wider than the second that a stamp leaves open is several that run into each other."""
 MOST_OFFSETS = 3000
 MOST_COUNTED = 3000
-TOLERANCE_NS = 30_000_000
-"""[ns] How far a pair may lie beside the estimated offset: clocks are slewed while a capture runs."""
+MOST_PAIRS = 16_000_000
+"""Pairs whose times are held against the access log's: beyond, what is so alike stays undecided without it."""
 
 _UNKNOWN_TARGET = 10
 _OTHER_HOST = 20
@@ -89,7 +93,8 @@ def _settle(
     pairing: Pairing, clock: LogClock, rows: Sequence[Sequence[Interval]], by_try: Sequence[Sequence[Interval]]
 ) -> LogClock:
     """Return the clock where every second has failures at every peer and any offset has pairs: by their numbers."""
-    plateaus = find_plateaus(map(merge_intervals, rows), map(merge_intervals, by_try))
+    bound = 2 * MOST_OFFSET_S * NS_PER_S
+    plateaus = find_plateaus(merge_rows(rows, -bound, bound), merge_rows(by_try, -bound, bound))
     offsets = {
         at // STEP_NS * STEP_NS
         for p in plateaus
@@ -112,16 +117,17 @@ def _settle(
 def sharpen_clock(pairing: Pairing, choices: dict[int, Choice], clock: LogClock, zone_s: int | None) -> LogClock:
     """Return the clock as the certain pairs have it: the intersection of their intervals alone."""
     rows = []
-    n_possible = 0
     for number, choice in choices.items():
-        n_possible += bool(choice.candidates)
         if choice.chosen < 0:
             continue
-        moment = next(m for _, w, m in pairing.near(number, clock) if w == choice.chosen)
-        if moment.is_open == clock.is_measured:
+        fits = pairing.near(number, clock)
+        at = int(np.searchsorted(fits.positions, choice.chosen))
+        moments = fits.moments
+        if bool(moments.is_open[at]) == clock.is_measured:
             continue
         ts_ns = pairing.logged[number].head.ts_s * NS_PER_S
-        rows.append([Interval(ts_ns - moment.high - LAG_NS, ts_ns + NS_PER_S - moment.low + LEAD_NS)])
+        low, high = int(moments.low[at]), int(moments.high[at])
+        rows.append([Interval(ts_ns - high - LAG_NS, ts_ns + NS_PER_S - low + LEAD_NS)])
     best = find_plateaus(rows)
     if not best:
         return clock
@@ -144,43 +150,53 @@ def choose_tries(
     links: AccessLinks,
     access_tries: Sequence[AccessTry],
     clock: LogClock,
-) -> dict[int, Choice]:
+) -> Alignment:
     """Return the best assignment at this offset."""
     ids = RequestIds(pairing, links, access_tries)
-    half = clock.width_ns // 2 + TOLERANCE_NS
-    costs: dict[tuple[int, int], int] = {}
+    rows: dict[int, Row] = {}
+    shared: dict[tuple[Hashable, ...], tuple[Fits, Row]] = {}
+    n_pairs = 0
     for number, attempt in enumerate(logged):
-        ts_ns = attempt.head.ts_s * NS_PER_S
-        access = access_tries[links.of_logged[number]] if number in links.of_logged else None
-        request_id = ids.of(number)
-        for _, position, moment in pairing.near(number, clock):
-            if moment.is_open and clock.is_measured:
-                continue
-            low, high = ts_ns - moment.high - LAG_NS, ts_ns + NS_PER_S - moment.low + LEAD_NS
-            if low > clock.total_ns + half or high < clock.total_ns - half:
-                continue
-            wire = pairing.wires[position]
-            cost = 0 if wire.target else _UNKNOWN_TARGET
-            if wire.host and attempt.head.host and wire.host != attempt.head.host:
-                cost += _OTHER_HOST
-            # A status line may be the whole of what came of a head.
-            if wire.has_head and attempt.head.action == HEADER and attempt.symptom is not Symptom.BAD_RESPONSE:
-                cost += _OTHER_STAGE
-            if attempt.symptom in (Symptom.CLOSED, Symptom.RESET) and not wire.is_failure:
-                cost += _SEEMS_WHOLE
-            if ids.are_joined and request_id and wire.request_id:
-                if wire.request_id != request_id:
-                    continue
-            elif request_id in ids.on_wire:
-                cost += _OTHER_ID
-            if access is not None:
-                distance = links.distance_ns(access, wire)
-                if distance > AGREES_NS:
-                    cost += _OTHER_TIME
-                elif distance > 0:
-                    cost += distance // 1_000_000 * 2
-            costs[number, position] = cost
-    return align(costs)
+        # Entries of one second that ask for the same may be the same tries: of names only those count that tries have.
+        head, request_id, tries = attempt.head, ids.of(number), pairing.of(number).tries
+        named = tries.hosts.id_of(head.host), bool(head.host), tries.request_ids.id_of(request_id), bool(request_id)
+        key = (*pairing.key(number), head.ts_s, *named, request_id in ids.on_wire)
+        if key not in shared:
+            shared[key] = _row(pairing.near(number, clock), attempt, request_id, ids, is_measured=clock.is_measured)
+        fits, row = shared[key]
+        if not len(row.tries):
+            continue
+        if number in links.of_logged and n_pairs < MOST_PAIRS:
+            n_pairs += len(row.tries)
+            distances = links.distances_ns(access_tries[links.of_logged[number]], fits)
+            near = distances // 1_000_000 * 2
+            row = Row(row.tries, row.costs + np.where(distances > AGREES_NS, _OTHER_TIME, near).astype(np.int32))
+        rows[number] = row
+    return align_rows(rows)
+
+
+def _row(fits: Fits, attempt: LoggedTry, request_id: str, ids: RequestIds, *, is_measured: bool) -> tuple[Fits, Row]:
+    """Return what a logged try may be, and what each costs but for what the access log says of its time."""
+    moments, tries, head = fits.moments, fits.tries, attempt.head
+    if is_measured:
+        moments = moments.take(~moments.is_open)
+    its_ids, asked = tries.request_ids.ids, tries.request_ids.id_of(request_id)
+    if ids.are_joined and request_id:
+        moments = moments.take((its_ids[moments.at] == 0) | (its_ids[moments.at] == asked))
+    at = moments.at
+    costs = np.where(tries.has_target[at], 0, _UNKNOWN_TARGET)
+    if head.host:
+        hosts = tries.hosts.ids[at]
+        costs += np.where((hosts > 0) & (hosts != tries.hosts.id_of(head.host)), _OTHER_HOST, 0)
+    # A status line may be the whole of what came of a head.
+    if head.action == HEADER and attempt.symptom is not Symptom.BAD_RESPONSE:
+        costs += np.where(tries.has_head[at], _OTHER_STAGE, 0)
+    if attempt.symptom in (Symptom.CLOSED, Symptom.RESET):
+        costs += np.where(tries.is_failure[at], 0, _SEEMS_WHOLE)
+    if request_id in ids.on_wire:
+        costs += np.where((its_ids[at] > 0) & ids.are_joined, 0, _OTHER_ID)
+    fits = Fits(tries, moments)
+    return fits, Row(fits.positions, costs.astype(np.int32))
 
 
 class RequestIds:

@@ -5,17 +5,21 @@ Knows one pair at a time; `assign.py` decides among them.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+import numpy as np
 
 from pcapdiag.base.units import NS_PER_S, format_address, parse_endpoint
-from pcapdiag.proxy.join.clock import Interval, find_plateaus, merge_intervals
-from pcapdiag.proxy.join.symptoms import HANDSHAKING, SENDING, SHARP, Moment, Symptom, moment_of
+from pcapdiag.proxy.join.clock import Interval, find_plateaus, merge_columns
+from pcapdiag.proxy.join.columns import Moments, PeerTries
+from pcapdiag.proxy.join.symptoms import ACTIONS, HANDSHAKING, SENDING, SHARP, Moment, Symptom, moment_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Hashable, Sequence
+
+    from numpy.typing import NDArray
 
     from pcapdiag.proxy.conf.settings import ProxySettings
     from pcapdiag.proxy.join.attempts import LoggedTry
@@ -32,17 +36,25 @@ CUT_URI = 1000
 MOST_SAMPLED = 400
 """Entries that are asked for the clock; more say nothing new."""
 MOST_SAMPLED_PAIRS = 1_000_000
-LEAST_SAMPLED = 20
+LEAST_SAMPLED = 10
+TOLERANCE_NS = 30_000_000
+"""[ns] How far a pair may lie beside the estimated offset: clocks are slewed while a capture runs."""
+_MOST_KEPT = 256
+"""Kinds of requests whose tries are kept at hand."""
 _NEAR_NS = 5 * NS_PER_S
 _SILENT = frozenset({Symptom.TIMEOUT, Symptom.CONNECT_TIMEOUT, Symptom.UNREACHABLE, Symptom.FAILED})
 
 
-class Pair(NamedTuple):
-    """A logged try and a try on the wire that may be the same, and when nginx must have logged it."""
+class Fits(NamedTuple):
+    """The tries at a peer that a logged one may be, by the time of their ends, and when nginx must have logged each."""
 
-    logged: int
-    wire: int
-    moment: Moment
+    tries: PeerTries
+    moments: Moments
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """Among all tries, in order."""
+        return self.tries.positions[self.moments.at]
 
 
 @lru_cache(maxsize=4096)
@@ -77,9 +89,12 @@ class Pairing:
         self.logged = logged
         self.wires = sorted(wires, key=lambda w: (end_of(w), w.request_frame))
         self._settings = settings
-        self._by_peer: dict[str, list[int]] = defaultdict(list)
+        by_peer: dict[str, list[int]] = defaultdict(list)
         for position, wire in enumerate(self.wires):
-            self._by_peer[wire.peer].append(position)
+            by_peer[wire.peer].append(position)
+        self._by_peer = {p: PeerTries(at, [self.wires[n] for n in at], end_of) for p, at in by_peer.items()}
+        self._moments: dict[tuple[Hashable, ...], Moments] = {}
+        self._fits: dict[tuple[Hashable, ...], Moments] = {}
         self._timeouts: dict[tuple[str, str], int] = {}
         self.learned: dict[Symptom, Plateau] = {}
 
@@ -88,71 +103,102 @@ class Pairing:
 
         An open moment counts as if the proxy had given up at once: its offset contains the timeout.
         """
-        n_sampled = min(MOST_SAMPLED, max(MOST_SAMPLED_PAIRS // max(len(self.wires), 1), LEAST_SAMPLED))
-        step = max(len(self.logged) // n_sampled, 1)
         rows: list[list[Interval]] = []
         by_try: dict[int, list[Interval]] = defaultdict(list)
-        for number in range(0, len(self.logged), step):
-            ts_ns = self.logged[number].head.ts_s * NS_PER_S
-            row = []
-            for _, position, m in self.of(number):
-                if m.is_open == is_open:
-                    row.append(Interval(ts_ns - m.high - LAG_NS, ts_ns + NS_PER_S - m.low + LEAD_NS))
-                    by_try[position].append(row[-1])
-            if row:
-                rows.append(row)
+        shared: dict[tuple[Hashable, ...], list[Interval]] = {}
+        for number in self._sample(range(len(self.logged)), MOST_SAMPLED):
+            ts_s = self.logged[number].head.ts_s
+            key = (*self.key(number), ts_s)
+            if key not in shared:
+                fits = self.of(number)
+                moments = fits.moments.take(fits.moments.is_open == is_open)
+                lows = ts_s * NS_PER_S - moments.high - LAG_NS
+                highs = (ts_s + 1) * NS_PER_S - moments.low + LEAD_NS
+                row = shared[key] = list(map(Interval, lows.tolist(), highs.tolist()))
+                for position, interval in zip(fits.tries.positions[moments.at].tolist(), row, strict=True):
+                    by_try[position].append(interval)
+            if shared[key]:
+                rows.append(shared[key])
         return rows, list(by_try.values())
 
-    def of(self, number: int, low_ns: int = -1, high_ns: int = -1) -> Iterator[Pair]:
-        """Yield the pairs of one logged try, those only whose try ended within [low_ns, high_ns] where it is given."""
+    def _sample(self, numbers: Sequence[int], most: int) -> Sequence[int]:
+        """Return logged tries that are asked for the clock or a timeout, so many that their pairs are not too many."""
+        n_sampled = min(most, max(MOST_SAMPLED_PAIRS // max(len(self.wires), 1), LEAST_SAMPLED))
+        return numbers[:: max(len(numbers) // max(n_sampled, 1), 1)]
+
+    def key(self, number: int) -> tuple[Hashable, ...]:
+        """Return what of a logged try says which tries it may be, but for its time; None at first: none of them."""
         attempt = self.logged[number]
         head = attempt.head
-        if attempt.symptom is Symptom.NO_PACKETS:
-            return
-        positions = self._by_peer.get(normalize_peer(head.upstream_peer), [])
-        if low_ns >= 0:
-            first = bisect_left(positions, low_ns, key=lambda p: end_of(self.wires[p]))
-            last = bisect_right(positions, high_ns, key=lambda p: end_of(self.wires[p]))
-            positions = positions[first:last]
-        for position in positions:
-            wire = self.wires[position]
-            if not _is_same_request(attempt, wire):
-                continue
-            moment = moment_of(attempt.symptom, head.action, wire)
-            if moment is not None:
-                yield Pair(number, position, self._closed(moment, attempt, wire))
+        peer = normalize_peer(head.upstream_peer)
+        tries = self._by_peer.get(peer)
+        if tries is None or attempt.symptom is Symptom.NO_PACKETS:
+            return (None,)
+        action = head.action if head.action in ACTIONS else ""
+        return (peer, attempt.symptom, action, *tries.key_of(head.method, head.upstream_uri, CUT_URI))
 
-    def near(self, number: int, clock: LogClock) -> Iterator[Pair]:
-        """Yield the pairs of one logged try that may fit at this clock offset; where packets tell, no others."""
+    def of(self, number: int) -> Fits:
+        """Return all tries that a logged one may be."""
+        key = self.key(number)
+        if key[0] is None:
+            return _NO_FITS
         attempt = self.logged[number]
-        if attempt.symptom not in SHARP:  # of these alone packets show the moment
-            return self.of(number)
-        at_ns = attempt.head.ts_s * NS_PER_S - clock.total_ns
-        half = clock.width_ns // 2 + _NEAR_NS
-        return self.of(number, max(at_ns - half, 0), max(at_ns + NS_PER_S + half, 0))
+        tries = self._by_peer[normalize_peer(attempt.head.upstream_peer)]
+        if key not in self._fits:
+            known = self._moments.get(key[:3])
+            if known is None:
+                known = self._moments[key[:3]] = self._moments_of(tries, attempt)
+            rows = tries.rows_of(cast("tuple[int, int, int]", key[3:]))
+            is_wanted = np.zeros(len(tries.positions), dtype=np.bool_)
+            is_wanted[rows] = True
+            if len(self._fits) >= _MOST_KEPT:
+                self._fits.clear()
+            self._fits[key] = known.take(is_wanted[known.at])
+        return Fits(tries, self._fits[key])
+
+    def near(self, number: int, clock: LogClock) -> Fits:
+        """Return the tries that a logged one may be at this clock offset; where packets tell, no others."""
+        attempt = self.logged[number]
+        fits = self.of(number)
+        half, ts_ns = clock.width_ns // 2 + TOLERANCE_NS, attempt.head.ts_s * NS_PER_S - clock.total_ns
+        moments = fits.moments.meeting(ts_ns - LAG_NS - half, ts_ns + NS_PER_S + LEAD_NS + half)
+        if attempt.symptom in SHARP:  # of these alone packets show the moment
+            half = clock.width_ns // 2 + _NEAR_NS
+            ends = fits.tries.ends[moments.at]
+            is_near = (ends >= max(ts_ns - half, 0)) & (ends <= max(ts_ns + NS_PER_S + half, 0))
+            moments = moments.take(is_near)
+        return Fits(fits.tries, moments)
 
     def learn_timeouts(self, total_ns: int, width_ns: int) -> None:
         """Find the timeouts that no configuration names: how long after a request the entries without a FIN come."""
         rows: dict[Symptom, list[list[Interval]]] = defaultdict(list)
-        for number, attempt in enumerate(self.logged):
-            if attempt.symptom not in _SILENT:
-                continue
+        silent = [number for number, attempt in enumerate(self.logged) if attempt.symptom in _SILENT]
+        for number in self._sample(silent, len(silent)):
+            attempt = self.logged[number]
             seen_ns = attempt.head.ts_s * NS_PER_S - total_ns
-            row = []
-            for _, position, moment in self.of(number):
-                if not moment.is_open:
-                    continue
-                wire = self.wires[position]
-                # Repetitions of a request go on after the proxy has given it up; those of a SYN do not.
-                least = wire.last_sent_ns - moment.low if wire.is_connect else 0
-                low = max(seen_ns - moment.low - width_ns // 2 - LAG_NS, least)
-                high = seen_ns + NS_PER_S - moment.low + width_ns // 2 + LEAD_NS
-                if low <= high <= LONGEST_TIMEOUT_NS:
-                    row.append(Interval(low, high))
-            if row:
-                rows[attempt.symptom].append(merge_intervals(row))
+            fits = self.of(number)
+            moments = fits.moments.take(fits.moments.is_open)
+            # Repetitions of a request go on after the proxy has given it up; those of a SYN do not.
+            is_connect, last = fits.tries.is_connect[moments.at], fits.tries.last_sent[moments.at]
+            least = np.where(is_connect, last - moments.low, 0)
+            low = np.maximum(seen_ns - moments.low - width_ns // 2 - LAG_NS, least)
+            high = seen_ns + NS_PER_S - moments.low + width_ns // 2 + LEAD_NS
+            fitting = (low <= high) & (high <= LONGEST_TIMEOUT_NS)
+            if fitting.any():
+                rows[attempt.symptom].append(merge_columns(low[fitting], high[fitting]))
         for symptom, its_rows in rows.items():
             self.learned[symptom] = min(find_plateaus(its_rows), key=lambda p: (not _holds_second(p), p.middle))
+        self._moments.clear()
+        self._fits.clear()
+
+    def _moments_of(self, tries: PeerTries, attempt: LoggedTry) -> Moments:
+        """Return when nginx must have logged each try, whatever was asked for, if that is what became of it."""
+        found = []
+        for row, wire in enumerate(tries.wires):
+            moment = moment_of(attempt.symptom, attempt.head.action, wire)
+            if moment is not None:
+                found.append((row, self._closed(moment, attempt, wire)))
+        return Moments.of(found)
 
     def _closed(self, moment: Moment, attempt: LoggedTry, wire: WireTry) -> Moment:
         """Return an open moment as a closed one where the timeout is known."""
@@ -196,13 +242,4 @@ def end_of(wire: WireTry) -> int:
     return max(wire.last_sent_ns, wire.start_ns) if wire.is_connect else wire.start_ns
 
 
-def _is_same_request(attempt: LoggedTry, wire: WireTry) -> bool:
-    head = attempt.head
-    methods = {wire.method, head.method}
-    # A cache turns HEAD into GET (proxy_cache_convert_head).
-    if "" not in methods and len(methods) > 1 and methods != {"HEAD", "GET"}:
-        return False
-    uri = head.upstream_uri
-    if not uri or not wire.target or uri == wire.target:
-        return True
-    return len(uri) > CUT_URI and wire.target.startswith(uri)
+_NO_FITS = Fits(PeerTries([], [], end_of), Moments.of([]))

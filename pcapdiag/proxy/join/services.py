@@ -93,7 +93,7 @@ def learn_services(
     pairs: Counter[tuple[str, str]] = Counter()
     has_ids = False
     if clock is not None and clock.is_measured:
-        choices = choose_tries(pairing, attempts, links, anonymous, clock)
+        choices = choose_tries(pairing, attempts, links, anonymous, clock).choices
         chosen = {number: c.chosen for number, c in choices.items() if c.chosen >= 0}
         ids = RequestIds(pairing, links, anonymous)
         has_ids = any(ids.of(n) and ids.of(n) == pairing.wires[w].request_id for n, w in chosen.items())

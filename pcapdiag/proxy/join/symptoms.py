@@ -20,6 +20,8 @@ HEADER = "reading response header from upstream"
 SENDING = "sending request to upstream"
 HANDSHAKING = "SSL handshaking to upstream"
 CONNECTING = "connecting to upstream"
+ACTIONS = frozenset({BODY, HEADER, SENDING, HANDSHAKING, CONNECTING})
+"""What nginx may be doing, as far as it tells tries apart."""
 
 
 class Symptom(Enum):

@@ -182,15 +182,19 @@ def _judge(case: _Case) -> tuple[Judgement, str]:
         return _exposed(case)
     if case.why_not:
         return Judgement.CANNOT_TELL, f"AFTER says nothing about it: {case.why_not}."
-    if case.after is None or not case.after.requests:
-        return Judgement.CANNOT_TELL, "AFTER holds no request to it."
     exposure = case.facts.exposure
-    if case.before is not None and exposure is Exposure.RACE:
-        return _race(case, case.before, case.after)
-    if case.before is not None and exposure in _OF_REUSE and not case.after.reused:
-        return _without_reuse(case.before, case.after)
-    if exposure is Exposure.FORGOTTEN and case.least_gap_ns >= 0:
-        return _forgotten(case, case.after)
+    noun, _, n_after = _chances(case)
+    if exposure in _OF_REUSE:  # that none came on a reused connection says something where there are requests
+        noun, n_after = "request", case.after.requests if case.after is not None else 0
+    if n_after <= 0:
+        return Judgement.CANNOT_TELL, f"AFTER holds no {noun} to it."
+    if case.after is not None and exposure in _OF_REUSE:
+        if case.before is not None and exposure is Exposure.RACE:
+            return _race(case, case.before, case.after)
+        if case.before is not None and not case.after.reused:
+            return _without_reuse(case.before, case.after)
+        if exposure is Exposure.FORGOTTEN and case.least_gap_ns >= 0:
+            return _forgotten(case, case.after)
     return _by_count(case)
 
 
@@ -314,7 +318,7 @@ def _by_count(case: _Case) -> tuple[Judgement, str]:
     noun, n_before, n_after = _chances(case)
     if not case.n_before:
         return Judgement.CANNOT_TELL, (
-            "BEFORE lost no request to it, so that none in AFTER proves nothing; what made it possible was not shown "
+            f"BEFORE lost no {noun} to it, so that none in AFTER proves nothing; what made it possible was not shown "
             "to be gone."
         )
     luck = chance_of_none(case.moments, n_before, n_after)

@@ -42,7 +42,9 @@ _AFTERWARDS = re.compile(
     r"(?i)([@#](?=\S)|://(?=\S)|\bwww\.(?=\S)|\bGH-(?=\S)|:(?=(?:[\w+-]*[a-z+_-][\w+-]*|100|1234):))"
 )
 # An address of version 6 holds what would be emoji (:a:, :100:); as code it can be copied, too.
-_IPV6 = re.compile(r"\[?(?<![\w:.])[0-9A-Fa-f:.]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*[0-9A-Fa-f:]\]?(?::\d{1,5})?")
+_IPV6 = re.compile(
+    r"\[?(?<![\w:.])[0-9A-Fa-f:.]{0,45}:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{0,45}[0-9A-Fa-f:]\]?(?::\d{1,5})?"
+)
 
 
 def render(report: Report) -> str:

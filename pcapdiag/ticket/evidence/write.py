@@ -7,6 +7,7 @@ neighbours.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import IO, TYPE_CHECKING, Final
@@ -50,6 +51,19 @@ class EvidenceFrameRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """How many occurrences of a finding the evidence holds, where of very many only some were judged."""
+
+    code: str
+    held: int
+    in_all: int
+
+    def __str__(self) -> str:
+        """Return it as it is told."""
+        return f"{self.held:,} of {self.in_all:,} of {self.code}"
+
+
+@dataclass(frozen=True, slots=True)
 class EvidenceSummary:
     """What an evidence capture holds.
 
@@ -65,6 +79,8 @@ class EvidenceSummary:
         What was done to it.
     left_out : int
         Frames of the chosen connections that were too many.
+    parts : tuple of Part
+        Findings of which it holds a part.
     """
 
     identifier: str
@@ -75,6 +91,7 @@ class EvidenceSummary:
     redacted: bool
     anonymized: bool
     left_out: int
+    parts: tuple[Part, ...] = ()
 
     @property
     def display_filter(self) -> str:
@@ -205,6 +222,7 @@ class _Evidence:
             redacted=self._redactor.active,
             anonymized=self._anonymizer is not None,
             left_out=self._spool.n_left_out,
+            parts=_parts(self._findings),
         )
 
     def _read_streams(self, *, keep_bodies: bool) -> dict[int, StreamReader]:
@@ -241,6 +259,7 @@ class _Evidence:
         lines = [
             f"Evidence of report {self._report.identifier} by {tool.name} {tool.version}.",
             *(self._told(f"{f.code} {f.name}: {f.message}") for f in self._findings),
+            *(f"It holds a part: {part}; those that it lacks are like them." for part in _parts(self._findings)),
             self._what_was_done(),
             "Key frames have comments (display filter: frame.comment).",
             "frame.packet_id is a frame's number in the file that its interface is described by.",
@@ -299,3 +318,14 @@ class _Evidence:
 
     def _file_name(self, frame: SpooledFrame) -> str:
         return PurePath(self._spool.sources[frame.source].path).name
+
+
+def _parts(findings: Sequence[Finding]) -> tuple[Part, ...]:
+    """Return the findings of which some occurrences stand for others, whose packets are not among the evidence."""
+    held: Counter[str] = Counter()
+    in_all: Counter[str] = Counter()
+    for finding in findings:
+        packets = [occurrence for occurrence in finding.occurrences if occurrence.conn >= 0]
+        held[finding.code] += len(packets)
+        in_all[finding.code] += sum(occurrence.stands_for for occurrence in packets)
+    return tuple(Part(code, n, in_all[code]) for code, n in held.items() if n < in_all[code])

@@ -39,7 +39,7 @@ def test_a_choice_is_what_all_best_alignments_agree_on(costs):
     options = list(all_alignments(costs, 4, 4))
     best = max(worth for worth, _ in options)
     good = [pairs for worth, pairs in options if worth >= best - EQUAL]
-    choices = align(costs)
+    choices = align(costs).choices
     assert set(choices) == {entry for entry, _ in costs}
     for entry, choice in choices.items():
         partners = {pairs.get(entry, -1) for pairs in good}
@@ -49,17 +49,18 @@ def test_a_choice_is_what_all_best_alignments_agree_on(costs):
 
 def test_as_many_entries_as_tries_pair_up_in_order():
     costs = {(e, t): 0 for e in range(3) for t in range(3)}
-    assert [align(costs)[e].chosen for e in range(3)] == [0, 1, 2]
+    assert [align(costs).choices[e].chosen for e in range(3)] == [0, 1, 2]
 
 
 def test_fewer_entries_than_like_tries_leave_it_open():
-    choice = align({(0, 0): 0, (0, 1): 0})[0]
+    choice = align({(0, 0): 0, (0, 1): 0}).choices[0]
     assert choice.chosen == -1
     assert choice.candidates == (0, 1)
 
 
 def test_a_knot_too_large_to_untie_is_left_open(monkeypatch):
     monkeypatch.setattr("pcapdiag.proxy.join.assign.MOST_CELLS", 3)
-    choices = align({(e, t): 0 for e in range(2) for t in range(2)})
+    choices, doubtful = align({(e, t): 0 for e in range(2) for t in range(2)})
     assert {c.chosen for c in choices.values()} == {-1}
     assert choices[0].candidates == (0, 1)
+    assert doubtful == {0, 1}

@@ -38,3 +38,13 @@ def test_a_log_of_too_many_seconds_is_cut_and_says_so(monkeypatch):
     tally = tally_of(access(0), access(1000), access(2000), access(1500))
     assert tally.is_cut
     assert [served.requests for served in tally.seconds.values()] == [1, 2]
+
+
+def test_requests_that_began_in_an_earlier_second_are_known_by_both(monkeypatch):
+    lines = [access(100, (PEER, 200, 50)), access(1001, (PEER, 502, 5), status=502), access(5000, (PEER, 200, 4000))]
+    tally = tally_of(*lines)
+    assert {ended - T0_S: s.requests for ended, s in tally.within(T0_S, T0_S).items()} == {0: 1, 1: 1, 5: 1}
+    assert tally.within(T0_S + 1, T0_S + 4).keys() == {T0_S + 1}
+    monkeypatch.setattr(clients, "MOST_SECONDS", 3)
+    many = tally_of(*[access(1001 + 1000 * n, (PEER, 200, 1000 * n)) for n in range(1, 5)])
+    assert len(many.crossing) <= 3

@@ -1,10 +1,21 @@
 """The offset of two clocks from intervals."""
 
+from collections import Counter
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdiag.proxy.join.clock import Interval, estimate_clock, find_plateaus, merge_intervals
+from pcapdiag.proxy.join.clock import (
+    STEP_NS,
+    Interval,
+    estimate_clock,
+    find_plateaus,
+    merge_columns,
+    merge_intervals,
+    settle_crowd,
+)
 
 S = 1_000_000_000
 
@@ -71,3 +82,40 @@ def test_an_entry_that_agrees_with_no_other_is_a_conflict():
 def test_without_pairs_there_is_no_clock():
     assert estimate_clock([]) is None
     assert estimate_clock([[Interval(10**6 * S, 10**6 * S + 1)]]) is None
+
+
+@given(rows, rows)
+def test_of_entries_and_tries_the_fewer_count(entries, tries):
+    def covered(rows, at):
+        return sum(any(i.low <= at <= i.high for i in row) for row in rows)
+
+    found = find_plateaus(entries, tries)
+    if any(tries):
+        most = max(min(covered(entries, at), covered(tries, at)) for at in range(60))
+        assert {p.pairs for p in found} == ({most} if most else set())
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9)), min_size=1))
+def test_intervals_in_columns_are_merged_alike(pairs):
+    intervals = [Interval(low, low + width) for low, width in pairs]
+    columns = np.array(intervals, dtype=np.int64)
+    assert merge_columns(columns[:, 0], columns[:, 1]) == merge_intervals(intervals)
+
+
+seconds = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 4)), min_size=1, max_size=9)
+times = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5 * S)), max_size=9)
+
+
+@given(seconds, times, st.lists(st.integers(-20, 20), min_size=1, max_size=9, unique=True))
+def test_a_crowd_is_settled_by_how_many_fall_on_each_second(stamps, ends, steps):
+    offsets = [step * STEP_NS for step in steps]
+    logged = Counter(stamps)
+
+    def score(offset):
+        seen = Counter((peer, (at + offset) // S) for peer, at in ends)
+        return sum(min(n, seen[key]) for key, n in logged.items())
+
+    best, width, _ = settle_crowd(stamps, ends, offsets)
+    assert score(best) == max(map(score, offsets))
+    assert abs(best) == min(abs(o) for o in offsets if score(o) == score(best))
+    assert width >= 2 * STEP_NS

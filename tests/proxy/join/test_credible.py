@@ -20,7 +20,7 @@ def pairing(n, *, log_offset_s=HOUR_S):
 
 
 def choices(*chosen):
-    return {number: Choice(position, (position,)) for number, position in enumerate(chosen)}
+    return {number: Choice(position, (position,), 1) for number, position in enumerate(chosen)}
 
 
 def test_clocks_that_agree_need_no_further_proof():

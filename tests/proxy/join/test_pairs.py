@@ -11,9 +11,10 @@ from pcapdiag.proxy.logs.entries import LogKind
 from tests.proxy.join.builders import MS, OTHER, T0, S, entry, wire
 
 
-def pairs_of(made, *wires, **options):
+def pairs_of(made, *wires, clock=None):
     pairing = Pairing(group_entries([made]), wires, None)
-    return [pairing.wires[pair.wire].conn for pair in pairing.of(0, **options)]
+    fits = pairing.near(0, clock) if clock else pairing.of(0)
+    return sorted(pairing.wires[position].conn for position in fits.positions)
 
 
 @pytest.mark.parametrize(
@@ -56,17 +57,32 @@ def test_an_entry_without_packets_has_no_pair():
     assert pairs_of(entry(0, kind=LogKind.NO_LIVE_UPSTREAMS), wire(500)) == []
 
 
-def test_only_tries_that_ended_within_the_bounds_are_looked_at():
-    wires = [wire(1000 * k, conn=k) for k in range(5)]
-    low, high = end_of(wires[1]), end_of(wires[3])
-    assert pairs_of(entry(0), *wires, low_ns=low, high_ns=high) == [1, 2, 3]
-    assert pairs_of(entry(0), *wires, low_ns=low + 1, high_ns=high - 1) == [2]
-
-
 def test_what_may_fit_at_an_offset_is_near_it():
-    pairing = Pairing(group_entries([entry(3620)]), [wire(20_000, conn=0), wire(60_000, conn=1)], None)
-    near = list(pairing.near(0, LogClock(offset_ns=3600 * S, width_ns=S, zone_s=0, pairs=1)))
-    assert [pairing.wires[pair.wire].conn for pair in near] == [0]
+    clock = LogClock(offset_ns=3600 * S, width_ns=S, zone_s=0, pairs=1)
+    assert pairs_of(entry(3620), wire(20_000, conn=0), wire(60_000, conn=1), clock=clock) == [0]
+
+
+def test_of_what_packets_show_only_tries_that_ended_about_then_are_near():
+    """The upstream's FIN fits the second, but the proxy closed long after: what it logged then is another entry."""
+    clock = LogClock(offset_ns=0, width_ns=S, zone_s=0, pairs=1)
+    held = wire(500, conn=1, orig_fin_ns=T0 + 60 * S, alert_ns=-1)
+    assert pairs_of(entry(0), wire(500, conn=0), held, clock=clock) == [0]
+
+
+methods = st.sampled_from(["", "GET", "HEAD", "POST", "PUT"])
+uris = st.sampled_from(["", "/a", "/b", "/" + "c" * CUT_URI, "/" + "c" * CUT_URI + "d", "/" + "d" * CUT_URI])
+
+
+@given(methods, uris, st.lists(st.tuples(methods, uris), max_size=8))
+def test_pairs_are_those_that_the_definition_names(method, uri, asked):
+    def is_same(other, target):
+        if "" not in (method, other) and method != other and {method, other} != {"GET", "HEAD"}:
+            return False
+        return "" in (uri, target) or uri == target or (len(uri) > CUT_URI and target.startswith(uri))
+
+    wires = [wire(500, conn=n, method=other, target=target) for n, (other, target) in enumerate(asked)]
+    expected = [n for n, (other, target) in enumerate(asked) if is_same(other, target)]
+    assert pairs_of(entry(0, method=method, upstream_uri=uri), *wires) == expected
 
 
 def test_a_try_ends_with_its_close_or_else_where_its_last_packet_is():

@@ -261,3 +261,26 @@ def test_a_cause_of_another_version_is_judged_by_the_number_of_requests():
     _, cause = judged(before, after)
     assert (cause.code, cause.outcome) == ("PD777", Judgement.FIXED)
     assert "BEFORE lost 30 of 40 requests" in cause.reason
+
+
+@pytest.mark.parametrize("code", ["PD301", "PD302", "PD303", "PD304", "PD305"])
+def test_what_strikes_connections_is_judged_by_connections_whether_or_not_they_carried_requests(code):
+    """Inside TLS no request is seen: a reason that speaks of requests would be none."""
+    lost, codes = finding(code, 9), (code,)
+    for n_connections, told in ((0, "AFTER holds no connection to it."), (3, "AFTER none of 3: ")):
+        _, cause = judged(
+            report(lost, codes=codes), report(upstreams=[upstream(exchanges=0, connections=n_connections)], codes=codes)
+        )
+        assert cause.outcome is Judgement.CANNOT_TELL
+        assert told in cause.reason
+        assert "request" not in cause.reason
+    _, cause = judged(report(lost, codes=codes), report(upstreams=[upstream(exchanges=0, connections=80)], codes=codes))
+    assert cause.outcome is Judgement.FIXED
+    assert "BEFORE lost 9 of 14 connections, AFTER none of 80" in cause.reason
+
+
+@pytest.mark.parametrize(("code", "noun"), [("PD101", "request"), ("PD106", "request"), ("PD201", "request")])
+def test_what_strikes_requests_is_not_judged_by_connections(code, noun):
+    _, cause = judged(report(finding(code, 9)), report(upstreams=[upstream(exchanges=0, reused=0, connections=80)]))
+    assert cause.outcome is Judgement.CANNOT_TELL
+    assert cause.reason == f"AFTER holds no {noun} to it."
