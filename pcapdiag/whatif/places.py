@@ -29,7 +29,6 @@ RACES = ("PD101", "PD102", "PD103", "PD104", "PD105", "PD106")
 _DROPPED, _RESET = ("PD104",), ("PD105", "PD106")
 _MOMENT_NS = 200_000_000
 _FEWEST_CLOSED = 3
-_CONNECT_TIMEOUT_NS = 60 * NS_PER_S
 _DEVIATIONS = 4
 """Standard deviations between the least and the greatest age at a closing."""
 
@@ -179,17 +178,18 @@ def _outages(attempts: Sequence[Loss], opened_ns: NDArray[np.int64], span: tuple
     span : tuple of (int, int)
         [ns] First and last moment of the capture.
     """
-    seen = [(int(ns), -1, False) for ns in opened_ns]
+    seen = [(int(ns), False, 0) for ns in opened_ns]
     for loss in attempts:
         takes_ns = _takes_ns(loss)
-        seen.append((loss.request_ts_ns, takes_ns if takes_ns >= 0 else _CONNECT_TIMEOUT_NS, takes_ns < 0))
+        seen.append((loss.request_ts_ns, True, takes_ns))
     seen.sort()
     outages: list[Outage] = []
     # Between a success and a failure nobody knows: half the way.
     edges = [span[0], *((a[0] + b[0]) // 2 for a, b in pairwise(seen)), span[1]]
-    for (_, takes_ns, is_silent), start_ns, end_ns in zip(seen, edges, edges[1:], strict=False):
-        if takes_ns < 0:
+    for (_, has_failed, takes_ns), start_ns, end_ns in zip(seen, edges, edges[1:], strict=False):
+        if not has_failed:
             continue
+        is_silent = takes_ns < 0
         last = outages[-1] if outages else None
         if last is not None and last.end_ns == start_ns and last.is_silent == is_silent:
             outages[-1] = replace(last, end_ns=end_ns)

@@ -128,7 +128,7 @@ class Prepared:
         numbers = {n: len(group.places) + i for i, n in enumerate(added)}
         peers = tuple(replace(peer, place=numbers.get(n, peer.place)) for n, peer in enumerate(settings.peers))
         self.settings = settings = replace(settings, peers=peers)
-        self.places, self.closings, self.outages = _place_rows(measured, settings.upstream_timeout_ns)
+        self.places, self.closings, self.outages = _place_rows(measured, settings)
         self.requests = np.ascontiguousarray(group.arrivals.requests)
         if settings.is_picked and len(self.requests) and (self.requests["place"] >= 0).any():
             self.requests = self.requests.copy()
@@ -203,7 +203,7 @@ def _jitter_ns(places: Sequence[Place]) -> int:
     return max(1_000_000, max((place.rtt_ns for place in places), default=0) // 10)
 
 
-def _place_rows(places: Sequence[Place], timeout_ns: int | None) -> tuple[NDArray[np.void], ...]:
+def _place_rows(places: Sequence[Place], s: GroupSettings) -> tuple[NDArray[np.void], ...]:
     rows = np.zeros(len(places), state.PLACE)
     closings: list[int] = []
     outages: list[tuple[int, int, int, int]] = []
@@ -211,13 +211,14 @@ def _place_rows(places: Sequence[Place], timeout_ns: int | None) -> tuple[NDArra
         for name in ("spread_ns", "late_ns", "rtt_ns", "rtt_tail_ns", "greeting_ns", "drop_ns", "reset_ns"):
             row[name] = getattr(place, name)
         row["limit"], row["close_ppm"] = place.limit, place.close_ppm
-        row["timeout_ns"] = place.timeout_ns if timeout_ns is None else timeout_ns
+        row["timeout_ns"] = place.timeout_ns if s.upstream_timeout_ns is None else s.upstream_timeout_ns
         row["first_closing"], row["n_closings"] = len(closings), len(place.closings)
         closings += sorted(place.closings)
         row["first_outage"], row["n_outages"] = len(outages), len(place.outages)
         for outage in place.outages:
             kind = state.CONNECT_TIMEOUT if outage.is_silent else state.REFUSED
-            outages.append((outage.start_ns, outage.end_ns, outage.takes_ns, int(kind)))
+            takes_ns = s.connect_timeout_ns if outage.is_silent else outage.takes_ns
+            outages.append((outage.start_ns, outage.end_ns, takes_ns, int(kind)))
     return rows, np.array(closings, np.int64), np.array(outages, state.OUTAGE)
 
 

@@ -181,7 +181,8 @@ class Replay:
         place = self.group.places[number]
         for outage in place.outages:
             if outage.start_ns <= now_ns <= outage.end_ns:
-                self.fail_at(now_ns + outage.takes_ns, under, "connect_timeout" if outage.is_silent else "refused")
+                takes_ns = self.settings.connect_timeout_ns if outage.is_silent else outage.takes_ns
+                self.fail_at(now_ns + takes_ns, under, "connect_timeout" if outage.is_silent else "refused")
                 return
         self.counts["opened"] += 1
         under.connection = Connection(number, now_ns)

@@ -142,6 +142,7 @@ def group_settings(draw, n_places):
         tries=draw(st.sampled_from([0, 0, 1, 2])) if version >= (1, 7, 5) else 0,
         next_timeout_ns=draw(st.sampled_from([0, 0, 100 * MS, 2 * S])) if version >= (1, 7, 5) else 0,
         read_timeout_ns=1 * S + 1,
+        connect_timeout_ns=2 * S + 11,
         is_buffered=draw(st.booleans()),
         version=version,
         upstream_timeout_ns=draw(st.sampled_from([None, None, 4 * S + 19])),
