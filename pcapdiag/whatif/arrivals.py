@@ -190,14 +190,11 @@ def make_arrivals(requests: Requests, places: Sequence[Place], client_key: Seque
     first = np.flatnonzero(is_new)
     latest_end = np.maximum.reduceat(end, first)
     bursts = np.zeros(len(first), state.BURST)
-    bursts["first"], bursts["n"] = first, np.diff(np.append(first, len(start)))
-    bursts["client"], bursts["start_ns"] = client[first], start[first]
+    bursts["first"], bursts["client"] = first, client[first]
     follows = np.zeros(len(first), bool)
     follows[1:] = bursts["client"][1:] == bursts["client"][:-1]
     bursts["think_ns"] = -1
     bursts["think_ns"][1:][follows[1:]] = np.maximum(start[first][1:] - latest_end[:-1], 0)[follows[1:]]
-    bursts["next"] = -1
-    bursts["next"][:-1][follows[1:]] = (np.arange(len(first))[1:])[follows[1:]]
     rows = np.zeros(len(start), state.REQUEST)
     rows["start_ns"] = start
     rows["service_us"] = _as_us(r.service_ns[order])

@@ -25,7 +25,7 @@ _HELD = 0.85
 """Share of the replays below which an interval is said to have been cut."""
 _TOLERATED = 0.1
 """Of what was observed, beyond the replay's own interval."""
-_SWEEP_REQUESTS: Final = 2_000_000
+_SWEEP_REQUESTS: Final = 1_000_000
 """Requests, draws counted, that a point of a sweep may take."""
 
 

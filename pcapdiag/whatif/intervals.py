@@ -17,13 +17,16 @@ _T_95: Final = {10: 1.833, 15: 1.761, 20: 1.729, 30: 1.699, 40: 1.685}
 """Student's t at 0.95 for so many draws at least."""
 _ENOUGH_FOR_QUANTILES: Final = 40
 _NARROW: Final = 6.0
+_RARE: Final = 0.05
+"""An event that fewer than one replay in twenty shows does not widen an interval of counts."""
 
 
 def quantity(values: NDArray[Any], *, at_most: float = np.inf, room: float = np.inf) -> Quantity:
     """Return mean and interval of some draws: the shortest one that nine of ten lie in.
 
-    With few draws the interval is that of the next draw from a normal distribution (Student's t). Of counts the mean,
-    rounded both ways, is part of the interval.
+    With few draws the interval is that of the next draw from a normal distribution (Student's t). Of counts the
+    interval reaches from whole number to whole number, and the mean lies in it but for what is rare (a mean of 0.04
+    leaves it at 0).
 
     Parameters
     ----------
@@ -48,10 +51,11 @@ def quantity(values: NDArray[Any], *, at_most: float = np.inf, room: float = np.
         t = min((t for least, t in _T_95.items() if n >= least), default=6.314)
         half = t * float(values.std(ddof=1)) * (1 + 1 / n) ** 0.5 if n > 1 else 0.0
         low, high = mean - half, mean + half
-    low, high = min(low, mean), max(high, mean)
     if is_count:
-        low, high = float(np.floor(low)), float(np.ceil(high))
-    low, high = max(low, 0.0), min(high, at_most)
+        low, high = np.floor(min(low, mean + _RARE)), np.ceil(max(high, mean - _RARE))
+    else:
+        low, high = min(low, mean), max(high, mean)
+    low, high = max(float(low), 0.0), min(float(high), at_most)
     if high - low > room:
         low, high = _fullest(ordered, mean, room)
     return Quantity(low, mean, high)

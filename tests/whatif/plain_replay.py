@@ -27,6 +27,34 @@ REASONS = {
 }
 
 
+@dataclass(frozen=True)
+class Burst:
+    """A row of `replay_state.BURST`, and what follows from those around it; `next` is -1 for a client's last."""
+
+    start_ns: int
+    think_ns: int
+    first: int
+    n: int
+    client: int
+    next: int
+
+
+def bursts_of(arrivals):
+    ends = [*arrivals.bursts["first"].tolist()[1:], len(arrivals.requests)]
+    clients = [*arrivals.bursts["client"].tolist(), -1]
+    return [
+        Burst(
+            start_ns=int(arrivals.requests["start_ns"][row["first"]]),
+            think_ns=int(row["think_ns"]),
+            first=int(row["first"]),
+            n=end - int(row["first"]),
+            client=clients[i],
+            next=i + 1 if clients[i + 1] == clients[i] else -1,
+        )
+        for i, (row, end) in enumerate(zip(arrivals.bursts, ends, strict=True))
+    ]
+
+
 @dataclass(eq=False)
 class Connection:
     """One connection to a place; `fin_ns` and `dead_ns` as in `replay_state.CONN`."""
@@ -95,11 +123,12 @@ class Replay:
         self.counts, self.picks, self.added_ns = Counter(), [], {}
         self.idle, self.waiting = Counter(), Counter()
         self.heap, self.order, self.is_close = [], 0, False
-        self.left = [int(burst["n"]) for burst in group.arrivals.bursts]
-        followers = set(group.arrivals.bursts["next"].tolist())
-        for n, burst in enumerate(group.arrivals.bursts):
+        self.bursts = bursts_of(group.arrivals)
+        self.left = [burst.n for burst in self.bursts]
+        followers = {burst.next for burst in self.bursts}
+        for n, burst in enumerate(self.bursts):
             if self.is_open or n not in followers:
-                self.plan(int(burst["start_ns"]), self.begin_burst, n)
+                self.plan(burst.start_ns, self.begin_burst, n)
 
     def run(self):
         """Replay all, and return self."""
@@ -139,11 +168,11 @@ class Replay:
                 self.close(connection.dead_ns, by_proxy=connection.dead_ns < connection.fin_ns)
 
     def begin_burst(self, now_ns, n):
-        burst = self.group.arrivals.bursts[n]
-        for number in range(burst["first"], burst["first"] + burst["n"]):
+        burst = self.bursts[n]
+        for number in range(burst.first, burst.first + burst.n):
             row = self.group.arrivals.requests[number]
-            under = Under(number, self.worker_of[burst["client"]], 0, n, service_ns=int(row["service_us"]) * 1000)
-            self.plan(now_ns + int(row["start_ns"]) - int(burst["start_ns"]), self.begin_request, under)
+            under = Under(number, self.worker_of[burst.client], 0, n, service_ns=int(row["service_us"]) * 1000)
+            self.plan(now_ns + int(row["start_ns"]) - burst.start_ns, self.begin_request, under)
 
     def begin_request(self, now_ns, under):
         row = self.group.arrivals.requests[under.number]
@@ -153,7 +182,7 @@ class Replay:
             Fraction(now_ns, NS_PER_S),
             worker=under.worker,
             method="POST" if row["flags"] & state.NOT_IDEMPOTENT else "GET",
-            key=self.addresses[self.group.arrivals.bursts[under.burst]["client"]],
+            key=self.addresses[self.bursts[under.burst].client],
             body_unread=bool(row["flags"] & state.HAS_BODY),
         )
         self.try_next(now_ns, under)
@@ -301,8 +330,6 @@ class Replay:
         elif under.n_tries > 1:
             self.counts["retried"] += 1
         self.left[under.burst] -= 1
-        burst = self.group.arrivals.bursts[under.burst]
-        if not self.left[under.burst] and burst["next"] >= 0 and not self.is_open:
-            following = int(burst["next"])
-            think_ns = int(self.group.arrivals.bursts[following]["think_ns"])
-            self.plan(now_ns + think_ns, self.begin_burst, following)
+        following = self.bursts[under.burst].next
+        if not self.left[under.burst] and following >= 0 and not self.is_open:
+            self.plan(now_ns + self.bursts[following].think_ns, self.begin_burst, following)

@@ -1,21 +1,38 @@
 """The compiled choice of peers does what a real nginx did, and what the plain model of it does."""
 
+import importlib.util
 import random
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pcapdiag.engine.compiler import policy
 from pcapdiag.whatif.arrivals import ip_hash_key
 from pcapdiag.whatif.group import BALANCES, Group, GroupSettings, Place
 from pcapdiag.whatif.group import Peer as GroupPeer
 from pcapdiag.whatif.kernels import replay_state as state
-from pcapdiag.whatif.kernels.replay_pick import free_peer, pick_peer
+from pcapdiag.whatif.kernels import replay_pick
 from pcapdiag.whatif.replay import Prepared
 from tests.whatif.plain_selection import Peer, Settings, State
 from tests.whatif.test_replay import ADDRESSES, arrivals, packed
 
+
+def load_as_python(module):
+    """Return a module of kernels as the Python that it is written in: compiling it for records takes a minute.
+
+    Compiled it is a part of `replay`, which `test_replay` holds against its twin.
+    """
+    spec = importlib.util.spec_from_file_location(f"plain_{module.__name__}", module.__file__)
+    loaded = importlib.util.module_from_spec(spec)
+    with mock.patch.object(policy, "COMPILES", new=False):
+        spec.loader.exec_module(loaded)
+    return loaded
+
+
+KERNELS = load_as_python(replay_pick)
 DETERMINED = {"round_robin", "least_conn", "ip_hash"}
 
 
@@ -53,12 +70,12 @@ class Compiled:
 
     def pick(self, request, now_s):
         slot, first, key = request
-        peer = int(pick_peer(self.peers, first, self.row, slot, np.int64(now_s), np.int64(key), self.random))
+        peer = int(KERNELS.pick_peer(self.peers, first, self.row, slot, np.int64(now_s), np.int64(key), self.random))
         return None if peer < 0 else peer
 
     def release(self, request, now_s, *, failed):
         slot, first, _ = request
-        free_peer(self.peers, first, self.row, slot, np.int64(now_s), failed)
+        KERNELS.free_peer(self.peers, first, self.row, slot, np.int64(now_s), failed)
 
     def may_serve(self, request, peer, now_s):
         slot, first, _ = request

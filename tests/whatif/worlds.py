@@ -55,7 +55,7 @@ class World(Replay):
     def seen(self):
         """Return the arrivals as a log would tell them, in milliseconds."""
         plan = self.group.arrivals
-        client = np.repeat(plan.bursts["client"], plan.bursts["n"])
+        client = [burst.client for burst in self.bursts for _ in range(burst.n)]
         first = {}
         for number, peer in self.picks:
             first.setdefault(number, -1 if peer is None else self.settings.peers[peer].place)
@@ -65,7 +65,7 @@ class World(Replay):
             service_ns = max(self.took_ns[number] - self.group.places[0].rtt_ns, 0) if is_known else -1
             flags = int(plan.requests[number]["flags"])
             start_ns, end_ns = (round(ns / MS) * MS for ns in (began_ns, done_ns))
-            rows.append((start_ns, end_ns, service_ns, 200, int(client[number]), flags, first[number], 0, 0, 0))
+            rows.append((start_ns, end_ns, service_ns, 200, client[number], flags, first[number], 0, 0, 0))
         requests = Requests(*np.array(rows, np.int64).T)
         return make_arrivals(requests, self.group.places, [0] * plan.n_clients, source="access log")
 
@@ -129,7 +129,7 @@ def _plan(draw, timeout_ns, rtt_ns, kind):
             left -= n
             think_ns = -1 if is_first else _think_ns(draw, timeout_ns, rtt_ns, n_clients)
             at_ns = start_ns if is_first else 0
-            bursts.append((at_ns, think_ns, len(requests), n, client, len(bursts) + 1 if left else -1))
+            bursts.append((think_ns, len(requests), client))
             is_first = False
             for i in range(n):
                 service_us = round(10 ** draw.uniform(0, 2) * 1000)

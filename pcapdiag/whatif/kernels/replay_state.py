@@ -71,12 +71,9 @@ REQUEST = np.dtype(
 
 BURST = np.dtype(
     [
-        ("start_ns", "i8"),
         ("think_ns", "i8"),  # from the end of all requests of the client's burst before; -1: there is none
-        ("first", "i8"),
-        ("n", "i4"),
-        ("client", "i4"),
-        ("next", "i8"),  # burst of the same client; -1: none
+        ("first", "i4"),  # its first request; it ends where the next burst begins
+        ("client", "i4"),  # bursts of one client follow each other
     ],
     align=True,
 )
@@ -153,6 +150,7 @@ SETTINGS = np.dtype(
         ("jitter_ns", "i8"),  # standard deviation of the beginning of bursts
         ("bin_ns", "i8"),
         ("origin_ns", "i8"),
+        ("added_step", "i8"),
     ],
     align=True,
 )
@@ -233,8 +231,8 @@ class ReplayArrays(NamedTuple):
     client_worker, client_key : ndarray, shape (n_clients,)
         Worker that serves a client, and what a balancer sees of it: of ip_hash the factor and the summand of its step,
         65536 * factor + summand (`replay_pick`).
-    left : ndarray of int32, shape (n_bursts,)
-        Requests of each burst that are not done; the caller copies `n`.
+    left : ndarray of int32, shape (n_clients,)
+        Working memory: requests of each client's present burst that are not done.
     conns, slots : ndarray
         Working memory.
     pools : ndarray of POOL, shape (n_workers,)
@@ -244,8 +242,9 @@ class ReplayArrays(NamedTuple):
         Working memory.
     idle_steps, time_wait_steps : ndarray of int64
         Changes per bin of time; zero before.
-    added_us : ndarray of int32, shape (n_requests,) or (1,)
-        [us] Result: what each answered request took beyond what it takes on a warm connection; -1 for others.
+    added_us : ndarray of int32
+        [us] Result: what each `added_step`-th request took beyond what it takes on a warm connection; -1 of those that
+        were not answered.
     chosen : ndarray of int64
         Result: 64 times the request and the peer, or 63 where none was live, in the order of picking, as far as it has
         room.
