@@ -16,7 +16,7 @@ DEMO_INPUT := $(DEMO)/proxy.pcap --error-log $(DEMO)/error.log --access-log $(DE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-long test-lab test-lowest test-newest lint docs bench race captures lock audit sbom dist clean
+.PHONY: help demo test test-all test-long test-lab test-lowest test-newest lint docs bench race captures world lock audit sbom dist clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -79,6 +79,10 @@ dist: sbom | $(VENV)/.dev ## build wheel and sdist into dist/, and see that they
 	@rm -f dist/*.whl dist/*.tar.gz
 	@$(RELEASE)/bin/python tests/dist/release.py dist
 	@$(BIN)/python -m pytest -q -m dist tests/dist
+
+world: $(VENV)/.dev ## every capture below a folder, beside tshark, and why they differ: make world FOLDER=folder
+	@test -n "$(FOLDER)" || { echo "say which: make world FOLDER=folder" >&2; exit 1; }
+	@$(BIN)/python -m tests.world "$(FOLDER)"
 
 clean: ## remove everything that make made
 	rm -rf .venv .venv-*

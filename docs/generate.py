@@ -11,14 +11,17 @@ import inspect
 import sys
 import types
 import typing
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
 import click
 
+from pcapdiag.base import scenarios
 from pcapdiag.cli import main as cli
 from pcapdiag.report import model
 from pcapdiag.report.compare import model as comparison
+from pcapdiag.report.whatif import json as whatif
 from pcapdiag.rules import RULES
 from pcapdiag.rules._precision import LEAST_JUDGED, LEAST_TRUE, most_certain, precision
 
@@ -34,6 +37,13 @@ COMPARISON_PREFACE = f"""\
 `pcapdiag compare --format json`, `schema_version` {comparison.SCHEMA_VERSION}, with the conventions of
 [the report](json.md). An outcome is `not_exposed`, `fixed`, `cannot_tell`, `still_exposed` or `newly_exposed`; that of
 the whole is the last of these that any cause has. Handshakes are those of TCP.
+"""
+WHATIF_PREFACE = f"""\
+`pcapdiag whatif --format json`, `schema_version` {whatif.SCHEMA_VERSION}: the fields of WhatIf below, and before them
+`schema_version`, `tool` and `inputs` as in [the report](json.md). The first scenario is `observed` (counted: `low`,
+`expected` and `high` are the same), the second `replayed` (the settings of the capture), then one per scenario that was
+asked for, in this order. Between `low` and `high` lie nine of ten replays. What is not known is null.
+[What if](whatif.md) explains the model.
 """
 PRECISION_PREFACE = f"""\
 Claims of the program on captures whose truth is known: the lab's and the incidents' (the servers' own logs say what
@@ -75,6 +85,11 @@ def make_json_page() -> str:
 def make_comparison_page() -> str:
     """Return every object of a comparison's JSON with its fields."""
     return f"# JSON of a comparison\n\n{MADE}{COMPARISON_PREFACE}" + describe_objects(comparison.Comparison)
+
+
+def make_whatif_page() -> str:
+    """Return every object of a what-if's JSON with its fields."""
+    return f"# JSON of a what-if\n\n{MADE}{WHATIF_PREFACE}" + describe_objects(scenarios.WhatIf)
 
 
 def describe_objects(root: type) -> str:
@@ -119,7 +134,7 @@ def name_type(hint: object) -> str:
         return f"array of {name_type(parts[0])}"
     if origin is tuple:
         return f"array of {len(parts)}: {', '.join(name_type(part) for part in parts)}"
-    if origin is dict:
+    if origin in (dict, Mapping):
         return "object"
     msg = f"no JSON words for {hint}"
     raise TypeError(msg)
@@ -162,6 +177,7 @@ def make_pages() -> dict[str, str]:
         "cli.md": make_cli_page(),
         "json.md": make_json_page(),
         "json-compare.md": make_comparison_page(),
+        "json-whatif.md": make_whatif_page(),
         "rules/README.md": make_rule_index(),
         "precision.md": make_precision_page(),
     }

@@ -173,6 +173,7 @@ def analyze_captures(
     digest = start_digest([*inputs.kinds])
     try:
         from pcapdiag.analysis.build import build_analysis  # noqa: PLC0415 - numpy, after what can fail quickly
+        from pcapdiag.api.effects import with_effects  # noqa: PLC0415
         from pcapdiag.report.build import build_report  # noqa: PLC0415
         from pcapdiag.report.model import InputFile  # noqa: PLC0415
         from pcapdiag.report.sides import plain_findings  # noqa: PLC0415
@@ -184,6 +185,8 @@ def analyze_captures(
         if inputs.kinds:
             analysis = add_logs(analysis, inputs)
         diagnosis = diagnose(analysis, select=inputs.select, ignore=inputs.ignore)
+        if analysis.settings is not None:
+            diagnosis = replace(diagnosis, findings=with_effects(diagnosis.findings, analysis, inputs))
         added = start_digest([*analysis.added_logs])
         digests = digest.result() | added.result()
     finally:

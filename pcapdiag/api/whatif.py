@@ -9,18 +9,18 @@ result.answer.scenarios[2].client_failures
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from pcapdiag.api.effects import advised_timeout_ns
+from pcapdiag.api.entries import entries_of_capture
 from pcapdiag.base.errors import UsageError
-from pcapdiag.base.units import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from os import PathLike
 
     from pcapdiag.analysis.inputs import Inputs
-    from pcapdiag.analysis.model import Analysis
     from pcapdiag.api.result import CaptureReport
     from pcapdiag.base.scenarios import WhatIf
     from pcapdiag.privacy.anonymize import Anonymizer
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from pcapdiag.whatif.group import Group
 
 NOTHING_TO_REPLAY = "nothing to replay: the capture holds no request on a connection that was kept"
-_EDGE_NS = 2 * NS_PER_S
-_MOST_LINES = 12_000_000
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,9 @@ def whatif_captures(
     seed = SEED if seed is None else seed
     answer = compute(groups, asked, sweep=swept, seed=seed, on_progress=on_scenario)
     if recommend and not answer.disagreement:
-        answer = replace(answer, recommendation=find_best(groups, answer, result.captured.analysis.settings, seed=seed))
+        settings = result.captured.analysis.settings
+        best = find_best(groups, answer, settings, seed=seed, advised_ns=advised_timeout_ns(result.captured.findings))
+        answer = replace(answer, recommendation=best)
     if result.captured.anonymizer is not None:
         answer = _disguised(answer, result.captured.anonymizer)
     report = result.report
@@ -212,8 +212,11 @@ def forecast(
     digest = start_digest([*inputs.kinds])
     settings = read_proxy_conf(inputs.proxy_conf, version="")
     form = access_format(inputs, settings)
-    entries = [*islice(chain.from_iterable(read_access_log(path, form) for path in inputs.access_logs), _MOST_LINES)]
-    groups = forecast_groups(settings, entries, timeout_ns, late_ns, said)
+
+    def read() -> Iterable[AccessEntry]:
+        return chain.from_iterable(read_access_log(path, form) for path in inputs.access_logs)
+
+    groups = forecast_groups(settings, read, timeout_ns, late_ns, said)
     if not groups:
         msg = "the access log has no request that says when it began ($request_time) and for which upstream"
         raise UsageError(msg)
@@ -237,22 +240,8 @@ def groups_of(result: CaptureReport, inputs: Inputs) -> tuple[Group, ...]:
     from pcapdiag.whatif.groups import build_groups  # noqa: PLC0415
 
     analysis = result.captured.analysis
-    read = (lambda: _entries(analysis, inputs)) if inputs.access_logs else None
+    read = entries_of_capture(analysis, inputs) if inputs.access_logs else None
     groups = build_groups(analysis, result.captured.findings, read)
     if not groups or not any(group.observed.get("reused", 0) for group in groups):
         raise UsageError(NOTHING_TO_REPLAY)
     return groups
-
-
-def _entries(analysis: Analysis, inputs: Inputs) -> Iterable[AccessEntry]:
-    """Yield the lines of the access logs that end within the time of the capture."""
-    from pcapdiag.analysis.add_logs import access_format  # noqa: PLC0415
-    from pcapdiag.proxy.logs.access_log import read_access_log  # noqa: PLC0415
-
-    clock = analysis.log.clock if analysis.log is not None else None
-    ahead_ns = clock.offset_ns if clock is not None and clock.is_measured and not clock.is_ambiguous else 0
-    first, last = analysis.first_ts_ns + ahead_ns - _EDGE_NS, analysis.last_ts_ns + ahead_ns + _EDGE_NS
-    for path in inputs.access_logs:
-        for entry in read_access_log(path, access_format(inputs, analysis.settings)):
-            if first <= entry.ts_ns <= last:
-                yield entry

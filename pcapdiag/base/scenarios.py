@@ -5,13 +5,10 @@ Filled by `pcapdiag.whatif`, told by `pcapdiag.report.whatif`; the names of the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - fields of frozen data
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from pcapdiag.base.findings import Change
+from pcapdiag.base.findings import Change  # noqa: TC001 - the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +18,6 @@ class Quantity:
     low: float
     expected: float
     high: float
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether there is no doubt about it."""
-        return self.low == self.high
 
 
 @dataclass(frozen=True, slots=True)

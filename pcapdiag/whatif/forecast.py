@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.errors import UsageError
 from pcapdiag.base.server_defaults import DEFAULTS
@@ -13,10 +14,15 @@ from pcapdiag.whatif.group import Group, Place
 from pcapdiag.whatif.groups import group_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pcapdiag.proxy.conf.settings import ProxySettings, UpstreamBlock
     from pcapdiag.proxy.logs.entries import AccessEntry
+
+
+_MOST_ADDRESSES: Final = 10_000
+_MOST_TIMES: Final = 20_000
+"""Of connecting, for each address."""
 
 
 def parse_idle(text: str) -> tuple[int, int, str]:
@@ -53,7 +59,11 @@ def parse_idle(text: str) -> tuple[int, int, str]:
 
 
 def forecast_groups(
-    settings: ProxySettings, entries: Sequence[AccessEntry], timeout_ns: int, late_ns: int, said: str
+    settings: ProxySettings,
+    read_entries: Callable[[], Iterable[AccessEntry]],
+    timeout_ns: int,
+    late_ns: int,
+    said: str,
 ) -> tuple[Group, ...]:
     """Return the groups of a configuration with the requests that an access log has for them.
 
@@ -61,8 +71,8 @@ def forecast_groups(
     ----------
     settings : ProxySettings
         The configuration.
-    entries : sequence of AccessEntry
-        The access log.
+    read_entries : callable
+        Gives the entries of the access log, each time anew: it may be longer than memory.
     timeout_ns, late_ns : int
         [ns] As `parse_idle` gives them.
     said : str
@@ -74,22 +84,23 @@ def forecast_groups(
         Those with requests only.
     """
     blocks = [block for block in settings.upstreams if not block.is_lua]
-    has_tries = any(entry.tries for entry in entries)
+    seen = _Seen.of(read_entries())
     groups = []
     for block in blocks:
-        endpoints = _endpoints(block, entries)
-        if not endpoints or (not has_tries and len(blocks) > 1):
+        endpoints = _endpoints(block, seen)
+        if not endpoints or (not seen.has_tries and len(blocks) > 1):
             continue
-        mine = entries if has_tries else [_to(entry, endpoints[0]) for entry in entries]
-        rtt_ns, tail_ns = _round_trip(mine, endpoints)
+        rtt_ns, tail_ns = seen.round_trip(endpoints)
         measured = [
             Place(e, timeout_ns=timeout_ns, late_ns=late_ns, rtt_ns=rtt_ns, rtt_tail_ns=tail_ns) for e in endpoints
         ]
         assumptions = [said, _round_trip_words(rtt_ns)]
-        if not has_tries:
+        entries = read_entries()
+        if not seen.has_tries:
+            entries = (_to(entry, endpoints[0]) for entry in entries)
             assumptions.append("the access log does not name upstreams: all of its requests went to this group")
         made, places, assumed = group_settings(settings, block, measured, pids=())
-        told = read_log(mine, places, [block.name], 0, {})
+        told = read_log(entries, places, [block.name], 0, {})
         if told is None:
             continue
         requests, addresses, counts = told
@@ -99,23 +110,43 @@ def forecast_groups(
     return tuple(groups)
 
 
-def _endpoints(block: UpstreamBlock, entries: Sequence[AccessEntry]) -> list[str]:
+@dataclass(slots=True)
+class _Seen:
+    """What a first pass over an access log tells: addresses, and how long connections to each took to open [ns]."""
+
+    has_tries: bool
+    connect_ns: dict[str, list[int]]
+
+    @classmethod
+    def of(cls, entries: Iterable[AccessEntry]) -> _Seen:
+        connect_ns: dict[str, list[int]] = {}
+        for entry in entries:
+            for attempt in entry.tries:
+                times = connect_ns.get(attempt.addr)
+                if times is None:
+                    if len(connect_ns) >= _MOST_ADDRESSES:
+                        continue
+                    times = connect_ns[attempt.addr] = []
+                if attempt.connect_time_ns > 0 and len(times) < _MOST_TIMES:
+                    times.append(attempt.connect_time_ns)
+        return cls(bool(connect_ns), connect_ns)
+
+    def round_trip(self, endpoints: Sequence[str]) -> tuple[int, int]:
+        """[ns] Least and usual excess of the time connections took to open; zeros where the log does not say."""
+        times = sorted(ns for endpoint in endpoints for ns in self.connect_ns.get(endpoint, ()))
+        return (times[0], times[len(times) // 2] - times[0]) if times else (0, 0)
+
+
+def _endpoints(block: UpstreamBlock, seen: _Seen) -> list[str]:
     written = [format_endpoint(*server.endpoint) for server in block.servers if server.endpoint is not None]
-    ports = {f":{server.port}" for server in block.servers if server.endpoint is None and server.port > 0}
-    logged = {t.addr for entry in entries for t in entry.tries if any(t.addr.endswith(port) for port in ports)}
+    ports = tuple(f":{server.port}" for server in block.servers if server.endpoint is None and server.port > 0)
+    logged = {address for address in seen.connect_ns if ports and address.endswith(ports)}
     return list(dict.fromkeys([*written, *sorted(logged)]))
 
 
 def _to(entry: AccessEntry, endpoint: str) -> AccessEntry:
     took = entry.request_time_ns
     return entry._replace(tries=(Try(endpoint, entry.status, took, 0, took, 0),))
-
-
-def _round_trip(entries: Sequence[AccessEntry], endpoints: Sequence[str]) -> tuple[int, int]:
-    """[ns] Least and usual excess of the time that connections took to open; zeros where the log does not say."""
-    known = set(endpoints)
-    times = sorted(t.connect_time_ns for e in entries for t in e.tries if t.addr in known and t.connect_time_ns > 0)
-    return (times[0], times[len(times) // 2] - times[0]) if times else (0, 0)
 
 
 def _round_trip_words(rtt_ns: int) -> str:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _NEWEST = (1, 29, 6)
 """What is assumed of an nginx whose version nobody told, as in `proxy.conf.nginx_defaults`."""
 _POOL_WITHOUT_CONF = 1024
+_MOST = 1 << 20
+"""Of any number in a configuration: larger ones make no difference."""
+_MOST_WORKERS = 512
 _TIMEOUT_WITHOUT_CONF_NS = 60 * NS_PER_S
 
 
@@ -157,9 +160,9 @@ def group_settings(
         balance=balance,
         workers=workers,
         has_zone=bool(block.zone.value),
-        keepalive=block.keepalive.value if kept else 0,
+        keepalive=min(block.keepalive.value, _MOST) if kept else 0,
         keepalive_timeout_ns=block.keepalive_timeout_ns.value,
-        keepalive_requests=block.keepalive_requests.value,
+        keepalive_requests=min(block.keepalive_requests.value, 1 << 40),
         keepalive_time_ns=block.keepalive_time_ns.value,
         version=version,
     )
@@ -221,10 +224,10 @@ def _peer(endpoint: str, place: int, server: Server) -> Peer:
     return Peer(
         endpoint,
         place,
-        weight=max(server.weight.value, 1),
-        max_fails=max(server.max_fails.value, 0),
-        fail_timeout_s=max(server.fail_timeout_ns.value, 0) // NS_PER_S,
-        max_conns=max(server.max_conns.value, 0),
+        weight=min(max(server.weight.value, 1), _MOST),
+        max_fails=min(max(server.max_fails.value, 0), _MOST),
+        fail_timeout_s=min(max(server.fail_timeout_ns.value, 0) // NS_PER_S, _MOST),
+        max_conns=min(max(server.max_conns.value, 0), _MOST),
         is_backup=server.backup,
         is_down=server.down,
     )
@@ -247,7 +250,7 @@ def _of(place: Location) -> tuple[object, ...]:
 def _workers(pids: Collection[int], settings: ProxySettings) -> tuple[int, str]:
     told = settings.worker_processes
     if str(told.value).isdigit() and int(told.value) > 0:
-        return int(told.value), told.source or told.why or "as configured"
+        return min(int(told.value), _MOST_WORKERS), told.source or told.why or "as configured"
     seen = set(pids) - {-1}
     if seen:
         return len(seen), f"worker_processes {told.value}: as many as the error log shows"

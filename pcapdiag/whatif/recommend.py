@@ -52,9 +52,17 @@ def rounded_down(ns: int) -> int:
     return ns // step * step
 
 
-def field_remedies(groups: Sequence[Group]) -> list[Asked]:
-    """Return what people really do about an idle-close race, as scenarios for this proxy; each is weighed alike."""
-    safe_ns = rounded_down(safe_timeout_ns(groups))
+def field_remedies(groups: Sequence[Group], advised_ns: int = -1) -> list[Asked]:
+    """Return what people really do about an idle-close race, as scenarios for this proxy; each is weighed alike.
+
+    Parameters
+    ----------
+    groups : sequence of Group
+        What is replayed.
+    advised_ns : int
+        [ns] Timeout of the proxy that the report on the incident advises, so that the two say the same; -1: none.
+    """
+    safe_ns = _proxy_timeout_ns(groups, advised_ns)
     asked: list[tuple[tuple[str, str], ...]] = []
     held = [group.settings for group in groups]
     if safe_ns >= _LEAST_NS and any(not 0 <= s.keepalive_timeout_ns <= safe_ns for s in held):
@@ -80,12 +88,16 @@ def field_remedies(groups: Sequence[Group]) -> list[Asked]:
     return [Asked(settings) for settings in asked]
 
 
+def _proxy_timeout_ns(groups: Sequence[Group], advised_ns: int) -> int:
+    return advised_ns if advised_ns > 0 else rounded_down(safe_timeout_ns(groups))
+
+
 def _written(ns: int) -> str:
     return format_duration_ns(ns).replace(" ", "")
 
 
 def recommend(
-    groups: Sequence[Group], answer: WhatIf, settings: ProxySettings | None, *, seed: int
+    groups: Sequence[Group], answer: WhatIf, settings: ProxySettings | None, *, seed: int, advised_ns: int = -1
 ) -> Recommendation | None:
     """Return the settings without a predicted loss at the least cost.
 
@@ -99,6 +111,8 @@ def recommend(
         The configuration, for the changes in it.
     seed : int
         Of the draws.
+    advised_ns : int
+        [ns] As for `field_remedies`.
 
     Returns
     -------
@@ -109,7 +123,7 @@ def recommend(
     was_lost = observed.lost_tries is not None and observed.lost_tries.expected > 0
     if not was_lost and (replayed.lost_tries is None or replayed.lost_tries.expected < _LIKELY):
         return None
-    tried = [predict(groups, one, seed=seed) for one in field_remedies(groups)]
+    tried = [predict(groups, one, seed=seed) for one in field_remedies(groups, advised_ns)]
     sound = [s for s in tried if _worst(s) == 0 and not s.bound]
     in_proxy = [s for s in sound if "upstream.keepalive_timeout" not in s.settings]
     best = min(in_proxy or sound, key=_cost, default=None)
@@ -119,7 +133,7 @@ def recommend(
     changes: tuple[Change, ...] = ()
     timeout = best.settings.get("proxy.keepalive_timeout")
     if settings is not None and timeout is not None:
-        limits = {group.name: rounded_down(safe_timeout_ns(groups)) for group in groups}
+        limits = {group.name: _proxy_timeout_ns(groups, advised_ns) for group in groups}
         changes = lower_pool_timeouts(settings, limits)
         safe_ns = safe_timeout_ns(groups)
         warnings.append(

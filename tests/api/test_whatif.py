@@ -19,7 +19,7 @@ def test_cases_are_scenarios():
     assert observed.client_failures.expected == 12
     assert abs(replayed.client_failures.expected - 12) < 3
     assert asked.no_live_upstreams.high == 0
-    assert result.answer.recommendation.settings == {"proxy.keepalive_timeout": "3.5s"}
+    assert result.answer.recommendation.settings == {"proxy.keepalive_timeout": "3s"}
     assert result.report.findings is not None
 
 

@@ -33,9 +33,9 @@ def test_the_recommendation_is_a_change_of_the_configuration(invoke):
     done = invoke("whatif", CAPTURE, *LOGS, "--recommend", "-q")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("With proxy.keepalive_timeout=3.5s no request is predicted to be lost")
+    assert lines[0].startswith("With proxy.keepalive_timeout=3s no request is predicted to be lost")
     assert "    -keepalive_timeout 60s;" in lines
-    assert "    +keepalive_timeout 3500ms;" in lines
+    assert "    +keepalive_timeout 3s;" in lines
 
 
 def test_the_same_seed_gives_the_same_bytes(invoke):
@@ -97,7 +97,7 @@ def test_anonymized_no_address_and_no_file_is_left(invoke):
     assert done.returncode == 0, done.stderr
     assert "10.1.1." not in done.stdout
     assert "nginx.conf" not in done.stdout
-    assert "proxy.keepalive_timeout=3.5s" in done.stdout
+    assert "proxy.keepalive_timeout=3s" in done.stdout
 
 
 def test_a_page_is_written_where_it_is_wanted(invoke, tmp_path):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from tests.waiting import HANG_S
 
 # What the process itself knows: to the one that waits for it, the memory of the one that forked it counts as well.
-_RUN = """
+MEASURED = """
 import re, sys
 from pathlib import Path
 from pcapdiag.cli import main
@@ -32,7 +32,7 @@ class Run(NamedTuple):
 def run_measured(*args, **options):
     """Run the command line with these arguments."""
     done = subprocess.run(
-        [sys.executable, "-P", "-c", _RUN, *map(str, args)],
+        [sys.executable, "-P", "-c", MEASURED, *map(str, args)],
         check=False,
         capture_output=True,
         text=True,

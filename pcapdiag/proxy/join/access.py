@@ -40,7 +40,7 @@ ROUNDING_NS = 4_000_000
 AGREES_NS = 15_000_000
 """[ns] A try that begins this close to what the access log says is the one it tells of."""
 SURE_PAIRS = 3
-_MOST_SAMPLED_PAIRS = 250_000
+_MOST_SAMPLED_PAIRS = 100_000
 MOST_ACCESSES = 200_000
 """Lines of the access log that are kept."""
 

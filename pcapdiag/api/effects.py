@@ -1,0 +1,73 @@
+"""The replayed effect of a report's own remedy, put beside it: what-if and rules know nothing of each other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from pcapdiag.api.entries import entries_of_capture
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pcapdiag.analysis.inputs import Inputs
+    from pcapdiag.analysis.model import Analysis
+    from pcapdiag.base.findings import Finding
+
+_CODES: Final = ("PD101", "PD102", "PD103")
+"""Causes that a shorter timeout of the proxy mends."""
+_MOST_BYTES: Final = 4_000_000
+"""Of access logs, which would have to be read once more; beyond, arrivals are those of the capture."""
+
+
+def advised_timeout_ns(findings: Sequence[Finding]) -> int:
+    """[ns] Timeout of the proxy that findings advise; -1 if none does."""
+    told = (finding.details.get("proxy_keepalive_timeout_ns", -1) for finding in findings)
+    return min((int(ns) for ns in told if int(ns) > 0), default=-1)
+
+
+def with_effects(findings: Sequence[Finding], analysis: Analysis, inputs: Inputs) -> tuple[Finding, ...]:
+    """Return findings whose remedy says what it would have done to the captured requests.
+
+    Parameters
+    ----------
+    findings : sequence of Finding
+        What was found.
+    analysis : Analysis
+        With the proxy's configuration.
+    inputs : Inputs
+        The access log, if one was given.
+
+    Returns
+    -------
+    tuple of Finding
+        The same where nothing can be said.
+    """
+    timeout_ns = advised_timeout_ns(findings)
+    if timeout_ns < 0 or not any(finding.code in _CODES and finding.changes for finding in findings):
+        return tuple(findings)
+    from pathlib import Path  # noqa: PLC0415 - only where there is something to mend
+
+    from pcapdiag.whatif.effects import MOST_REQUESTS, effect_of_timeout  # noqa: PLC0415
+    from pcapdiag.whatif.groups import build_groups  # noqa: PLC0415
+
+    if len(analysis.exchanges) > MOST_REQUESTS:
+        return tuple(findings)
+    is_short = sum(Path(path).stat().st_size for path in inputs.access_logs if Path(path).is_file()) <= _MOST_BYTES
+    read = entries_of_capture(analysis, inputs) if inputs.access_logs and is_short else None
+    effect = effect_of_timeout(build_groups(analysis, findings, read), timeout_ns)
+    if not effect:
+        return tuple(findings)
+    return tuple(
+        replace(f, remedy=_beside_the_change(f.remedy, effect)) if f.code in _CODES and f.changes else f
+        for f in findings
+    )
+
+
+def _beside_the_change(remedy: str, effect: str) -> str:
+    """Return a remedy with a paragraph more: behind the lines that say what to change, and why just that."""
+    paragraphs = remedy.split("\n\n")
+    changes = [n for n, text in enumerate(paragraphs) if text.startswith("    ")]
+    at = changes[0] + 1 if changes else len(paragraphs)
+    at += at < len(paragraphs) and paragraphs[at].startswith("That is ")
+    return "\n\n".join((*paragraphs[:at], effect, *paragraphs[at:]))

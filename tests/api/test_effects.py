@@ -1,0 +1,49 @@
+"""The replayed effect beside a remedy."""
+
+import pytest
+
+import pcapdiag
+from pcapdiag.api.effects import _beside_the_change
+from tests.conftest import ROOT
+
+ALSO_TESTS = ("entries",)
+BEFORE = ROOT / "captures" / "idle_close_race_before"
+
+
+def remedies(case, **inputs):
+    result = pcapdiag.analyze(case / "proxy.pcap", **inputs)
+    return [finding.remedy for finding in result.captured.findings if finding.code == "PD101"]
+
+
+def test_the_remedy_of_a_race_says_what_it_would_have_done():
+    texts = remedies(BEFORE, access_logs=[BEFORE / "access.log"], proxy_conf=BEFORE / "nginx.conf")
+    assert len(texts) == 3
+    for text in texts:
+        assert "Replayed with that, of 11 lost tries 0 remain and of 12 failed requests of clients 0 remain;" in text
+
+
+def test_without_an_access_log_only_tries_are_counted():
+    texts = remedies(BEFORE, proxy_conf=BEFORE / "nginx.conf")
+    assert all("Replayed with that, of 11 lost tries 0 remain;" in text for text in texts)
+
+
+def test_without_a_configuration_nothing_is_replayed():
+    assert not any("Replayed" in text for text in remedies(BEFORE, access_logs=[BEFORE / "access.log"]))
+
+
+def test_where_the_replay_is_not_what_happened_nothing_is_said():
+    case = ROOT / "captures" / "race_lost_in_server"
+    assert not any("Replayed" in text for text in remedies(case, proxy_conf=case / "nginx.conf"))
+
+
+@pytest.mark.parametrize(
+    ("remedy", "expected"),
+    [
+        ("Do:\n\n    line\n\nThat is why.\n\nOr else.", "Do:\n\n    line\n\nThat is why.\n\nE\n\nOr else."),
+        ("Do:\n\n    line\n\nOr else.", "Do:\n\n    line\n\nE\n\nOr else."),
+        ("Do:\n\n    line", "Do:\n\n    line\n\nE"),
+        ("Do.", "Do.\n\nE"),
+    ],
+)
+def test_the_effect_stands_behind_the_change_and_its_reason(remedy, expected):
+    assert _beside_the_change(remedy, "E") == expected
