@@ -35,6 +35,7 @@ DRAWS: Final = 200
 FEWEST_DRAWS: Final = 10
 MOST_ADDED: Final = 1_000_000
 """Requests of which each draw keeps what they took: enough for a 99th percentile."""
+_MOST_TURNS: Final = 1000
 _N_BINS: Final = 1 << 16
 _TIME_WAIT_NS: Final = 60 * NS_PER_S
 
@@ -285,7 +286,7 @@ def _turn(rows: NDArray[np.void], first_place: int, rng: np.random.Generator) ->
     if len(usable) == 0 or total > 1 << 16:
         return
     is_known = first_place >= 0 and (rows["place"][usable] == first_place).any()
-    steps = total if is_known else int(rng.integers(total))
+    steps = total if is_known else int(rng.integers(min(total, _MOST_TURNS)))
     for _ in range(steps):
         current = rows["current"][usable] + rows["effective"][usable]
         best = int(np.argmax(current))

@@ -2,6 +2,7 @@
 
 import importlib.util
 import random
+import sys
 from unittest import mock
 
 import numpy as np
@@ -13,26 +14,29 @@ from pcapdiag.engine.compiler import policy
 from pcapdiag.whatif.arrivals import ip_hash_key
 from pcapdiag.whatif.group import BALANCES, Group, GroupSettings, Place
 from pcapdiag.whatif.group import Peer as GroupPeer
+from pcapdiag.whatif.kernels import replay_pick, replay_random
 from pcapdiag.whatif.kernels import replay_state as state
-from pcapdiag.whatif.kernels import replay_pick
 from pcapdiag.whatif.replay import Prepared
 from tests.whatif.plain_selection import Peer, Settings, State
 from tests.whatif.test_replay import ADDRESSES, arrivals, packed
 
 
-def load_as_python(module):
-    """Return a module of kernels as the Python that it is written in: compiling it for records takes a minute.
+def load_as_python(*modules):
+    """Return the last of some modules of kernels as the Python that all are written in.
 
-    Compiled it is a part of `replay`, which `test_replay` holds against its twin.
+    Compiling them for records takes a minute. Compiled they are a part of `replay`, which `test_replay` holds against
+    its twin.
     """
-    spec = importlib.util.spec_from_file_location(f"plain_{module.__name__}", module.__file__)
-    loaded = importlib.util.module_from_spec(spec)
-    with mock.patch.object(policy, "COMPILES", new=False):
-        spec.loader.exec_module(loaded)
-    return loaded
+    loaded = {}
+    with mock.patch.object(policy, "COMPILES", new=False), mock.patch.dict(sys.modules):
+        for module in modules:
+            spec = importlib.util.spec_from_file_location(module.__name__, module.__file__)
+            sys.modules[module.__name__] = loaded[module] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(loaded[module])
+    return loaded[modules[-1]]
 
 
-KERNELS = load_as_python(replay_pick)
+KERNELS = load_as_python(replay_random, replay_pick)
 DETERMINED = {"round_robin", "least_conn", "ip_hash"}
 
 
@@ -90,14 +94,14 @@ class Compiled:
 def first_difference(trial):
     """Return how the kernels first differ from nginx in a trial, or None."""
     workers = sorted({request.worker for request in trial.requests})
-    compiled = Compiled(trial.peers, trial.settings, max(workers, default=0) + 1)
+    compiled = Compiled(trial.peers, trial.settings, len(workers))
     under_way = {}
     for _, number, n, is_release in trial.events():
         asked = trial.requests[number]
         attempt = asked.tries[n]
         if n == 0 and not is_release:
             key = ip_hash_key(".".join(map(str, asked.key))) if trial.settings.balance == "ip_hash" else number
-            under_way[number] = compiled.begin(asked.worker, key)
+            under_way[number] = compiled.begin(workers.index(asked.worker), key)
         request = under_way[number]
         where = f"{trial.name}, request {number}, try {n}"
         if is_release:

@@ -12,6 +12,7 @@ from pcapdiag.whatif.kernels.replay_state import HASH, IP_HASH, LEAST_CONN, RAND
 
 _MOST_HASHED = 20
 _ONE = np.int64(1)
+_GOLDEN = np.int64(0x9E3779B1)
 
 
 @kernel
@@ -129,7 +130,7 @@ def _hashed(peers, row, n_peers, slot, now, key, balance, random):
             at = slot["hash"] % total
         elif balance == HASH:
             # Which peer a key belongs to is not known without the key; as in nginx, each attempt adds another hash.
-            mixed = (key ^ (slot["n_hashed"] * 0x9E3779B1)) & 0x7FFFFFFF
+            mixed = (key ^ (np.int64(slot["n_hashed"]) * _GOLDEN)) & 0x7FFFFFFF
             slot["hash"] += ((mixed * 48271) % 0x7FFFFFFF >> 8) & 0x7FFF
             at = slot["hash"] % total
         else:
