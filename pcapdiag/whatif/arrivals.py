@@ -105,8 +105,7 @@ def read_log(
             continue
         end_ns = entry.ts_ns + entry.ts_width_ns // 2 - offset_ns
         start_ns = end_ns - entry.request_time_ns
-        address = entry.client.rsplit(":", 1)[0] if entry.client.count(":") == 1 else entry.client
-        client = clients.setdefault(address or str(entry.log_conn), len(clients))
+        client = clients.setdefault(_address_of(entry.client) or str(entry.log_conn), len(clients))
         last = entry.tries[-1]
         first_place = number.get(entry.tries[0].addr, -1)
         answered = last.addr in number and not _has_failed(last)
@@ -128,6 +127,13 @@ def read_log(
     if not rows:
         return None
     return Requests(*np.array(rows, np.int64).T), list(clients), counts
+
+
+def _address_of(client: str) -> str:
+    """Return an address without its port."""
+    if client.startswith("["):
+        return client[1:].partition("]")[0]
+    return client.rsplit(":", 1)[0] if client.count(":") == 1 else client
 
 
 def _has_failed(attempt: Try) -> bool:
@@ -184,14 +190,11 @@ def make_arrivals(requests: Requests, places: Sequence[Place], client_key: Seque
     first = np.flatnonzero(is_new)
     latest_end = np.maximum.reduceat(end, first)
     bursts = np.zeros(len(first), state.BURST)
-    bursts["first"], bursts["n"] = first, np.diff(np.append(first, len(start)))
-    bursts["client"], bursts["start_ns"] = client[first], start[first]
+    bursts["first"], bursts["client"] = first, client[first]
     follows = np.zeros(len(first), bool)
     follows[1:] = bursts["client"][1:] == bursts["client"][:-1]
     bursts["think_ns"] = -1
     bursts["think_ns"][1:][follows[1:]] = np.maximum(start[first][1:] - latest_end[:-1], 0)[follows[1:]]
-    bursts["next"] = -1
-    bursts["next"][:-1][follows[1:]] = (np.arange(len(first))[1:])[follows[1:]]
     rows = np.zeros(len(start), state.REQUEST)
     rows["start_ns"] = start
     rows["service_us"] = _as_us(r.service_ns[order])

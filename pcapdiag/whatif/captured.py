@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pcapdiag.base.codes import Direction, Leg, Method, Outcome
-from pcapdiag.base.units import NS_PER_S
+from pcapdiag.base.units import NS_PER_MS, NS_PER_S
 from pcapdiag.whatif.arrivals import OwnFailure, Requests
 from pcapdiag.whatif.kernels import replay_state as state
 from pcapdiag.whatif.places import RACES, connection_places
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pcapdiag.base.findings import Finding
     from pcapdiag.whatif.group import Place
 
-_RETRY_WITHIN_NS = NS_PER_S
+_AT_ONCE_NS = 50 * NS_PER_MS
+_SAME_NS = NS_PER_MS
 _TIME_WAIT_NS = 60 * NS_PER_S
 """[ns] TCP_TIMEWAIT_LEN of Linux."""
 
@@ -76,7 +77,7 @@ def captured_requests(analysis: Analysis, findings: Sequence[Finding], places: S
         columns.append(np.array([chunk[name][mine] for name in names], np.int64))
     table = np.concatenate(columns, axis=1) if columns else np.zeros((len(names), 0), np.int64)
     table = table[:, np.argsort(table[0], kind="stable")]
-    again = _retries(analysis, table)
+    again = _retries(analysis, table, max((place.rtt_ns for place in places), default=0))
     table = table[:, ~again]
     if not table.shape[1]:
         return None
@@ -119,8 +120,13 @@ def _numbers(analysis: Analysis, places: Sequence[Place]) -> NDArray[np.int64]:
     return numbers
 
 
-def _retries(analysis: Analysis, table: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell which rows are further tries: the same request soon after a failure of it ended."""
+def _retries(analysis: Analysis, table: NDArray[np.int64], rtt_ns: int) -> NDArray[np.bool_]:
+    """Tell which rows are further tries: the same request at once after a failure of it ended.
+
+    On a new connection it is sent a round trip later, with TLS two or three, but the connection is opened at once.
+    """
+    within_ns = 3 * rtt_ns + _AT_ONCE_NS
+    begun_ns = np.where(table[4] == 0, analysis.connections["first_ts_ns"][table[3]], table[0])
     again = np.zeros(table.shape[1], bool)
     row_of = {key: n for n, key in enumerate(zip(table[3].tolist(), table[4].tolist(), strict=True))}
     for loss in analysis.losses:
@@ -128,10 +134,12 @@ def _retries(analysis: Analysis, table: NDArray[np.int64]) -> NDArray[np.bool_]:
         if n < 0:
             continue
         end_ns = loss.request_ts_ns + _own_failure(loss).takes_ns
-        low = int(np.searchsorted(table[0], end_ns - 1_000_000))
-        high = int(np.searchsorted(table[0], end_ns + _RETRY_WITHIN_NS))
+        low = int(np.searchsorted(table[0], end_ns - _SAME_NS))
+        high = int(np.searchsorted(table[0], end_ns + within_ns))
         for m in range(max(low, n + 1), high):
-            if not again[m] and table[5, m] == table[5, n] and _target(analysis, table, m) == loss.target:
+            is_at_once = -_SAME_NS <= begun_ns[m] - end_ns <= _AT_ONCE_NS
+            is_same = table[5, m] == table[5, n] and _target(analysis, table, m) == loss.target
+            if is_at_once and is_same and not again[m]:
                 again[m] = True
                 break
     return again
@@ -166,7 +174,7 @@ def count_seen(analysis: Analysis, places: Sequence[Place]) -> Mapping[str, int]
     lost = [loss for loss in analysis.losses if str(loss.connection.resp) in ours]
     return {
         "lost_tries": sum(loss.stands_for for loss in lost),
-        "connections_opened": int((mine & (c["orig_isn"] >= 0)).sum()),
+        "connections_opened": int((mine & (c["orig_isn"] >= 0) & (c["resp_isn"] >= 0)).sum()),
         "requests": answered,
         "reused": reused,
         "idle_connections_max": _most_at_once(np.concatenate(starts), np.concatenate(ends)),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from pcapdiag.base.scenarios import AddedLatency, Quantity, ReplayModel, Scenario, WhatIf, Workers
 from pcapdiag.base.units import count_of, format_duration_ns
+from pcapdiag.whatif.intervals import quantity, room_of, share_within
 from pcapdiag.whatif.kernels import replay_state as state
 from pcapdiag.whatif.keys import Asked, apply, check_addresses
 from pcapdiag.whatif.replay import SEED, draws_for, run
@@ -20,14 +21,11 @@ if TYPE_CHECKING:
 
     from pcapdiag.whatif.group import Group, GroupSettings
 
-_SHARE = 0.9
-"""Of the draws that an interval holds."""
-_T_95: Final = {10: 1.833, 15: 1.761, 20: 1.729, 30: 1.699, 40: 1.685}
-"""Student's t at 0.95 for so many draws at least."""
-_ENOUGH_FOR_QUANTILES = 40
+_HELD = 0.85
+"""Share of the replays below which an interval is said to have been cut."""
 _TOLERATED = 0.1
 """Of what was observed, beyond the replay's own interval."""
-_SWEEP_REQUESTS: Final = 2_000_000
+_SWEEP_REQUESTS: Final = 1_000_000
 """Requests, draws counted, that a point of a sweep may take."""
 
 
@@ -115,9 +113,10 @@ def predict(groups: Sequence[Group], one: Asked, *, draws: int = 0, seed: int = 
 
 def _predict(groups: Sequence[Group], one: Asked, n: int, seed: int, n_requests: int) -> Scenario:
     settings = [apply(one, group.settings) for group in groups]
-    made = _scenario(one.name, dict(one.settings), _run(groups, settings, n, seed), n_requests)
+    totals = _run(groups, settings, n, seed)
+    made = _scenario(one.name, dict(one.settings), totals, n_requests)
     bound, why = _bound(groups, settings)
-    return replace(made, bound=bound, warnings=(*why, *_warnings(groups, settings)))
+    return replace(made, bound=bound, warnings=(*why, *_warnings(groups, settings), *_capped(made, totals)))
 
 
 def _run(groups: Sequence[Group], settings: Sequence[GroupSettings], n: int, seed: int) -> _Totals:
@@ -130,33 +129,6 @@ def _run(groups: Sequence[Group], settings: Sequence[GroupSettings], n: int, see
     return _Totals(counts, p99)
 
 
-def quantity(values: NDArray[np.float64] | NDArray[np.int64], *, at_most: float = np.inf) -> Quantity:
-    """Return mean and interval of some draws: the shortest one that nine of ten lie in; the mean never beyond it.
-
-    With few draws the interval is that of the next draw from a normal distribution (Student's t).
-    """
-    n = len(values)
-    mean = float(values.mean())
-    if n >= _ENOUGH_FOR_QUANTILES:
-        low, high = _shortest(np.sort(values), int(np.ceil(_SHARE * n)))
-    else:
-        t = min((t for least, t in _T_95.items() if n >= least), default=6.314)
-        half = t * float(values.std(ddof=1)) * (1 + 1 / n) ** 0.5 if n > 1 else 0.0
-        low, high = mean - half, mean + half
-        if np.issubdtype(values.dtype, np.integer):
-            low, high = float(np.floor(low)), float(np.ceil(high))
-    low, high = max(low, 0.0), min(high, at_most)
-    return Quantity(low, min(max(mean, low), high), high)
-
-
-def _shortest(values: NDArray[Any], n: int) -> tuple[float, float]:
-    """Return the shortest interval that holds `n` of some sorted values; of several the middle one."""
-    widths = values[n - 1 :] - values[: len(values) - n + 1]
-    shortest = np.flatnonzero(widths == widths.min())
-    at = int(shortest[len(shortest) // 2])
-    return float(values[at]), float(values[at + n - 1])
-
-
 def _scenario(name: str, settings: dict[str, str], totals: _Totals, n_requests: int) -> Scenario:
     c = totals.counts
     used = np.maximum(c[:, state.OPENED] + c[:, state.REUSED], 1)
@@ -164,10 +136,10 @@ def _scenario(name: str, settings: dict[str, str], totals: _Totals, n_requests: 
     return Scenario(
         name=name,
         settings=settings,
-        client_failures=quantity(_failures(c), at_most=n_requests),
-        client_502=quantity(c[:, state.FAILED_502], at_most=n_requests),
-        client_504=quantity(c[:, state.FAILED_504], at_most=n_requests),
-        lost_tries=quantity(c[:, state.LOST]),
+        client_failures=_failing(_failures(c), n_requests),
+        client_502=_failing(c[:, state.FAILED_502], n_requests),
+        client_504=_failing(c[:, state.FAILED_504], n_requests),
+        lost_tries=_failing(c[:, state.LOST]),
         retried=quantity(c[:, state.RETRIED]),
         no_live_upstreams=quantity(c[:, state.NO_LIVE]),
         connections_opened=quantity(c[:, state.OPENED]),
@@ -176,6 +148,26 @@ def _scenario(name: str, settings: dict[str, str], totals: _Totals, n_requests: 
         reuse_ratio=quantity(c[:, state.REUSED] / used, at_most=1.0),
         added_latency_ns=AddedLatency(quantity(c[:, state.ADDED_NS] / answered), quantity(totals.added_p99_ns)),
     )
+
+
+def _failing(values: NDArray[np.int64], at_most: float = np.inf) -> Quantity:
+    return quantity(values, at_most=at_most, room=room_of(values))
+
+
+def _capped(scenario: Scenario, totals: _Totals) -> list[str]:
+    """Say which intervals would be wider than what they are about, and hold fewer than nine of ten replays for that."""
+    c = totals.counts
+    columns = (
+        ("lost tries", scenario.lost_tries, c[:, state.LOST]),
+        ("failed requests of clients", scenario.client_failures, _failures(c)),
+    )
+    return [
+        f"{told.low:.0f} to {told.high:.0f} {words}: {share:.0%} of the replays, the others are scattered widely"
+        for words, told, values in columns
+        if told is not None
+        and (share := share_within(values, told)) < _HELD
+        and told.high - told.low >= room_of(values) - 1
+    ]
 
 
 def _failures(counts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -59,7 +59,7 @@ class GroupSettings:
         As the directive has it.
     tries : int
         Most tries; 0: as many as there are peers.
-    next_timeout_ns, read_timeout_ns : int
+    next_timeout_ns, read_timeout_ns, connect_timeout_ns : int
         [ns] A `next_timeout_ns` of 0 is none.
     is_buffered : bool
         Whether a request is read whole before it is sent on.
@@ -82,6 +82,7 @@ class GroupSettings:
     tries: int = 0
     next_timeout_ns: int = 0
     read_timeout_ns: int = 60_000_000_000
+    connect_timeout_ns: int = 60_000_000_000
     is_buffered: bool = True
     version: tuple[int, ...] = (1, 22, 1)
     upstream_timeout_ns: int | None = None
@@ -89,7 +90,10 @@ class GroupSettings:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """No connection could be opened: from when to when [ns], how long an attempt took [ns], whether it met silence."""
+    """No connection could be opened: from when to when [ns], how long an attempt took [ns], whether it met silence.
+
+    Silence takes as long as the proxy waits (`GroupSettings.connect_timeout_ns`), and `takes_ns` is -1.
+    """
 
     start_ns: int
     end_ns: int

@@ -173,6 +173,7 @@ def group_settings(
             tries=max(location.next_upstream_tries.value, 0),
             next_timeout_ns=max(location.next_upstream_timeout_ns.value, 0),
             read_timeout_ns=max(location.read_timeout_ns.value, 0),
+            connect_timeout_ns=max(location.connect_timeout_ns.value, 0),
             is_buffered=location.request_buffering.value,
         )
     return made, tuple(places), tuple(assumptions)

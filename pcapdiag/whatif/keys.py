@@ -152,6 +152,9 @@ def _split(text: str, *, is_checked: bool = True) -> tuple[str, str]:
 
 
 def _name_of(key: str) -> str:
+    """Return what a key is listed as; "" for a weight of nothing."""
+    if key in {"weight", "weight."}:
+        return ""
     return "weight" if key.startswith("weight.") else key
 
 
@@ -177,7 +180,8 @@ def _duration(key: str, text: str) -> int:
 
 
 def _whole(key: str, text: str, least: int = 0) -> int:
-    if not text.isdecimal() or not least <= int(text) <= _MOST:
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(_MOST))
+    if not is_number or not least <= int(text) <= _MOST:
         msg = f"{key}={text}: a whole number from {least} to {_MOST}"
         raise UsageError(msg)
     return int(text)
@@ -226,13 +230,20 @@ def _max_conns(settings: GroupSettings, text: str) -> GroupSettings:
 
 def _backup(settings: GroupSettings, text: str) -> GroupSettings:
     address = text.partition("=")[2]
-    name = address.lstrip("+")
-    if ":" not in name:
+    name = address.removeprefix("+")
+    host, _, port = name.rpartition(":")
+    if not host or not port.isdecimal():
         msg = f"backup={address}: an address with its port, or + before it to add one"
+        raise UsageError(msg)
+    if settings.balance in _WITHOUT_BACKUP:
+        msg = f"backup={address}: nginx's {settings.balance} knows no backup servers"
         raise UsageError(msg)
     if address.startswith("+"):
         known = next((peer for peer in settings.peers if peer.endpoint == name), Peer(name, -1))
         return replace(settings, peers=(*settings.peers, replace(known, is_backup=True)))
+    if settings.peers and all(peer.is_backup or peer.endpoint == name for peer in settings.peers):
+        msg = f"backup={address}: nginx wants a server that is no backup; backup=+{name} adds the same one once more"
+        raise UsageError(msg)
     return _each_peer(settings, lambda peer: replace(peer, is_backup=True) if peer.endpoint == name else peer)
 
 
@@ -253,6 +264,9 @@ def _next_upstream(settings: GroupSettings, text: str) -> GroupSettings:
     if "non_idempotent" in conditions and (0, 0, 0) < settings.version < (1, 9, 13):
         msg = "next_upstream=non_idempotent: nginx has it since 1.9.13, and tried all requests again before"
         raise UsageError(msg)
+    if "http_429" in conditions and (0, 0, 0) < settings.version < (1, 11, 13):
+        msg = "next_upstream=http_429: nginx has it since 1.11.13"
+        raise UsageError(msg)
     return replace(settings, next_upstream=conditions)
 
 
@@ -269,7 +283,25 @@ def _balance(settings: GroupSettings, text: str) -> GroupSettings:
     if value not in BALANCES:
         msg = f"balance={value}: one of {', '.join(b.replace(' ', '_') for b in BALANCES)}"
         raise UsageError(msg)
+    since = _BALANCE_SINCE[value]
+    if (0, 0, 0) < settings.version < since:
+        msg = f"balance={value}: nginx has it since {'.'.join(map(str, since))}"
+        raise UsageError(msg)
+    if value in _WITHOUT_BACKUP and any(peer.is_backup for peer in settings.peers):
+        msg = f"balance={value}: nginx's {value} knows no backup servers, and there are some"
+        raise UsageError(msg)
     return replace(settings, balance=value)
+
+
+_WITHOUT_BACKUP: Final = frozenset({"ip_hash", "hash", "random", "random two"})
+_BALANCE_SINCE: Final = {
+    "round_robin": (0, 0, 0),
+    "least_conn": (1, 2, 2),
+    "ip_hash": (0, 0, 0),
+    "hash": (1, 7, 2),
+    "random": (1, 15, 1),
+    "random two": (1, 15, 1),
+}
 
 
 KEYS: Final = {

@@ -5,6 +5,9 @@ What a finding calls its cause (a firewall that forgot connections) is taken fro
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+from math import log
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,8 +29,6 @@ RACES = ("PD101", "PD102", "PD103", "PD104", "PD105", "PD106")
 _DROPPED, _RESET = ("PD104",), ("PD105", "PD106")
 _MOMENT_NS = 200_000_000
 _FEWEST_CLOSED = 3
-_CONNECT_TIMEOUT_NS = 60 * NS_PER_S
-_AT_MOST_APART_NS = 5 * NS_PER_S
 _DEVIATIONS = 4
 """Standard deviations between the least and the greatest age at a closing."""
 
@@ -50,10 +51,15 @@ def measure_places(analysis: Analysis, findings: Sequence[Finding]) -> tuple[Pla
     numbers = connection_places(analysis)
     closings = _mass_closings(analysis, numbers)
     ended = _ended_ppm(analysis, numbers)
-    return tuple(
-        _measure(upstream, findings, closings.get(n, ()), ended.get(n, 0), analysis.losses)
-        for n, upstream in enumerate(analysis.upstreams)
-    )
+    c = analysis.connections
+    span = analysis.first_ts_ns, analysis.last_ts_ns
+    places = []
+    for n, upstream in enumerate(analysis.upstreams):
+        failed = [loss for loss in analysis.losses if loss.is_connect and loss.connection.resp == upstream.endpoint]
+        opened_ns = c["first_ts_ns"][(numbers == n) & (c["orig_isn"] >= 0) & (c["resp_isn"] >= 0)]
+        outages = _outages(failed, opened_ns, span)
+        places.append(_measure(upstream, findings, closings.get(n, ()), ended.get(n, 0), outages))
+    return tuple(places)
 
 
 def connection_places(analysis: Analysis) -> NDArray[np.int64]:
@@ -68,7 +74,11 @@ def connection_places(analysis: Analysis) -> NDArray[np.int64]:
 
 
 def _measure(
-    upstream: Upstream, findings: Sequence[Finding], closings: tuple[int, ...], close_ppm: int, losses: Sequence[Loss]
+    upstream: Upstream,
+    findings: Sequence[Finding],
+    closings: tuple[int, ...],
+    close_ppm: int,
+    outages: tuple[Outage, ...],
 ) -> Place:
     subject = str(upstream.endpoint)
     rtt_ns = max(upstream.rtt_min_ns, 0)
@@ -86,13 +96,13 @@ def _measure(
         spread_ns=min(spread_ns, max(timeout_ns, 0) // 20) // _DEVIATIONS,
         late_ns=late_ns,
         rtt_ns=rtt_ns,
-        rtt_tail_ns=max(upstream.rtt_p50_ns - rtt_ns, 0) if upstream.rtt_p50_ns >= 0 else 0,
+        rtt_tail_ns=round(max(upstream.rtt_p50_ns - rtt_ns, 0) / log(2)) if upstream.rtt_p50_ns >= 0 else 0,
         drop_ns=_least_gap(findings, _DROPPED, subject),
         reset_ns=reset_ns,
         limit=max(upstream.requests_per_connection_limit, 0),
         close_ppm=close_ppm,
         closings=closings,
-        outages=_outages([loss for loss in losses if loss.is_connect and str(loss.connection.resp) == subject]),
+        outages=outages,
     )
 
 
@@ -124,39 +134,67 @@ def _ended_ppm(analysis: Analysis, numbers: NDArray[np.int64]) -> dict[int, int]
 
 
 def _mass_closings(analysis: Analysis, numbers: NDArray[np.int64]) -> dict[int, tuple[int, ...]]:
-    """Moments at which an upstream closed several connections of different idle ages at once."""
+    """Moments at which an upstream closed several connections of different idle ages at once.
+
+    One that closed a single connection within such a moment of another upstream was reloaded with it.
+    """
     c = analysis.connections
     closed = (numbers >= 0) & (c["first_closer"] == Direction.RESP) & (c["idle_at_close_ns"] >= 0)
     closed &= c["closing_kind"] != ClosingKind.NONE
-    found: dict[int, tuple[int, ...]] = {}
+    moments: dict[int, list[tuple[int, bool]]] = {}
     for n in np.unique(numbers[closed]).tolist():
         rows = np.flatnonzero(closed & (numbers == n))
         rows = rows[np.argsort(c["closing_ts_ns"][rows], kind="stable")]
         times, ages = c["closing_ts_ns"][rows], c["idle_at_close_ns"][rows]
         breaks = np.flatnonzero(np.diff(times) > _MOMENT_NS) + 1
-        moments = []
-        for part in np.split(np.arange(len(rows)), breaks):
-            several = len(part) >= _FEWEST_CLOSED
-            if several and ages[part].max() >= 2 * max(int(ages[part].min()), 1):
-                moments.append(int(times[part[0]]))
-        if moments:
-            found[int(n)] = tuple(moments)
+        moments[int(n)] = [
+            (int(times[part[0]]), _are_several(ages[part])) for part in np.split(np.arange(len(rows)), breaks)
+        ]
+    sure = [ts_ns for found in moments.values() for ts_ns, is_mass in found if is_mass]
+    found: dict[int, tuple[int, ...]] = {}
+    for n, its in moments.items():
+        has_timer = analysis.upstreams[n].idle_timeout is not None
+        found[n] = tuple(
+            ts_ns
+            for ts_ns, is_mass in its
+            if is_mass or (not has_timer and any(abs(ts_ns - other) <= _MOMENT_NS for other in sure))
+        )
     return found
 
 
-def _outages(attempts: Sequence[Loss]) -> tuple[Outage, ...]:
-    """Return spans of time in which attempts failed, with none between that are far apart."""
-    outages: list[Outage] = []
-    for loss in sorted(attempts, key=lambda one: one.request_ts_ns):
+def _are_several(ages: NDArray[np.int64]) -> bool:
+    return bool(len(ages) >= _FEWEST_CLOSED and ages.max() >= 2 * max(int(ages.min()), 1))
+
+
+def _outages(attempts: Sequence[Loss], opened_ns: NDArray[np.int64], span: tuple[int, int]) -> tuple[Outage, ...]:
+    """Return the times in which every attempt failed, all in the same way.
+
+    Parameters
+    ----------
+    attempts : sequence of Loss
+        Those that failed.
+    opened_ns : ndarray of int64
+        [ns] When connections were opened.
+    span : tuple of (int, int)
+        [ns] First and last moment of the capture.
+    """
+    seen = [(int(ns), False, 0) for ns in opened_ns]
+    for loss in attempts:
         takes_ns = _takes_ns(loss)
+        seen.append((loss.request_ts_ns, True, takes_ns))
+    seen.sort()
+    outages: list[Outage] = []
+    # Between a success and a failure nobody knows: half the way.
+    edges = [span[0], *((a[0] + b[0]) // 2 for a, b in pairwise(seen)), span[1]]
+    for (_, has_failed, takes_ns), start_ns, end_ns in zip(seen, edges, edges[1:], strict=False):
+        if not has_failed:
+            continue
         is_silent = takes_ns < 0
-        if is_silent:
-            takes_ns = _CONNECT_TIMEOUT_NS
         last = outages[-1] if outages else None
-        if last is not None and last.is_silent == is_silent and loss.request_ts_ns - last.end_ns <= _AT_MOST_APART_NS:
-            outages[-1] = Outage(last.start_ns, loss.request_ts_ns, takes_ns, is_silent)
+        if last is not None and last.end_ns == start_ns and last.is_silent == is_silent:
+            outages[-1] = replace(last, end_ns=end_ns)
         else:
-            outages.append(Outage(loss.request_ts_ns, loss.request_ts_ns, takes_ns, is_silent))
+            outages.append(Outage(start_ns, end_ns, takes_ns, is_silent))
     return tuple(outages)
 
 

@@ -33,6 +33,9 @@ MOST_REPLAYED: Final = 12_000_000
 """Requests, draws counted, that a scenario may take: some seconds."""
 DRAWS: Final = 200
 FEWEST_DRAWS: Final = 10
+MOST_ADDED: Final = 1_000_000
+"""Requests of which each draw keeps what they took: enough for a 99th percentile."""
+_MOST_TURNS: Final = 1000
 _N_BINS: Final = 1 << 16
 _TIME_WAIT_NS: Final = 60 * NS_PER_S
 
@@ -101,10 +104,10 @@ def run(group: Group, settings: GroupSettings, *, draws: int = 0, seed: int = SE
         msg = f"{group.name}: {len(settings.peers)} servers; what-if replays groups of up to {state.MOST_PEERS}"
         raise UsageError(msg)
     n = draws or draws_for(len(group.arrivals.requests))
-    shared = _Shared(group, settings)
+    prepared = Prepared(group, settings)
     seeds = np.random.SeedSequence(seed).generate_state(n, np.uint64)
     with ThreadPoolExecutor(min(os.cpu_count() or 1, n)) as pool:
-        results = list(pool.map(lambda d: shared.draw(int(seeds[d]), n_chosen if d == 0 else 0), range(n)))
+        results = list(pool.map(lambda d: prepared.draw(int(seeds[d]), n_chosen if d == 0 else 0), range(n)))
     return Draws(
         np.array([counts for counts, _, _ in results]),
         np.array([p99 for _, p99, _ in results]),
@@ -117,7 +120,7 @@ def draws_for(n_requests: int) -> int:
     return max(min(DRAWS, MOST_REPLAYED // max(n_requests, 1)), FEWEST_DRAWS)
 
 
-class _Shared:
+class Prepared:
     """The arrays that all draws read, and how those that they write are made."""
 
     def __init__(self, group: Group, settings: GroupSettings) -> None:
@@ -128,17 +131,17 @@ class _Shared:
         numbers = {n: len(group.places) + i for i, n in enumerate(added)}
         peers = tuple(replace(peer, place=numbers.get(n, peer.place)) for n, peer in enumerate(settings.peers))
         self.settings = settings = replace(settings, peers=peers)
-        self.places, self.closings, self.outages = _place_rows(measured, settings.upstream_timeout_ns)
+        self.places, self.closings, self.outages = _place_rows(measured, settings)
         self.requests = np.ascontiguousarray(group.arrivals.requests)
         if settings.is_picked and len(self.requests) and (self.requests["place"] >= 0).any():
             self.requests = self.requests.copy()
             self.requests["place"] = -1
         bursts = group.arrivals.bursts
-        heads = np.ones(len(bursts), bool)
-        heads[bursts["next"][bursts["next"] >= 0]] = False
-        first = np.flatnonzero(heads)
-        self.first_bursts = np.ascontiguousarray(first[np.argsort(bursts["start_ns"][first], kind="stable")], np.int64)
-        starts = bursts["start_ns"]
+        starts = self.requests["start_ns"]
+        first = np.append(0, np.flatnonzero(bursts["client"][1:] != bursts["client"][:-1]) + 1)[: len(bursts)]
+        began = starts[bursts["first"][first]]
+        self.first_bursts = np.ascontiguousarray(first[np.argsort(began, kind="stable")], np.int64)
+        self.added_step = 1 + len(self.requests) // MOST_ADDED
         self.origin_ns = int(starts.min()) if len(starts) else 0
         span_ns = (int(starts.max()) - self.origin_ns if len(starts) else 0) + 2 * _TIME_WAIT_NS
         self.bin_ns = span_ns // _N_BINS + 1
@@ -149,7 +152,7 @@ class _Shared:
         """Replay once, with more room where there was not enough."""
         size = self.size
         while True:
-            arrays = self._arrays(seed, size, n_chosen)
+            arrays = self.arrays(seed, size, n_chosen)
             if replay(arrays) == 0:
                 break
             size *= 4
@@ -158,15 +161,22 @@ class _Shared:
         p99 = float(np.partition(added, len(added) * 99 // 100)[len(added) * 99 // 100]) * 1000 if len(added) else 0.0
         return arrays.counts, p99, arrays.chosen[: int(arrays.control[state.N_CHOSEN])]
 
-    def _arrays(self, seed: int, size: int, n_chosen: int) -> state.ReplayArrays:
+    def _first_worker(self, workers: NDArray[np.int32]) -> int:
+        """Return the worker that serves the first of all clients."""
+        first = self.group.arrivals.bursts["client"][self.first_bursts[0]] if len(self.first_bursts) else 0
+        return int(workers[first]) if len(workers) else 0
+
+    def arrays(self, seed: int, size: int, n_chosen: int) -> state.ReplayArrays:
+        """Return the arrays of one draw, with room for so many requests at once and so many picks."""
         rng = np.random.default_rng(seed)
         s, arrivals = self.settings, self.group.arrivals
         rows = self.rows.copy()
+        rows["added_step"] = self.added_step
         rows["is_open"] = rng.random() < OPEN_SHARE
         workers = rng.integers(s.workers, size=arrivals.n_clients, dtype=np.int32)
         return state.ReplayArrays(
             settings=rows,
-            peers=_peer_rows(s, arrivals.first_place, rng),
+            peers=_peer_rows(s, arrivals.first_place, self._first_worker(workers), rng),
             places=self.places,
             closings=self.closings,
             outages=self.outages,
@@ -176,7 +186,7 @@ class _Shared:
             first_bursts=self.first_bursts,
             client_worker=workers,
             client_key=arrivals.client_key,
-            left=np.ascontiguousarray(arrivals.bursts["n"]),
+            left=np.zeros(arrivals.n_clients, np.int32),
             conns=np.zeros(size + min(s.keepalive * s.workers, 1 << 20), state.CONN),
             slots=np.zeros(size, state.SLOT),
             pools=np.zeros(s.workers, state.POOL),
@@ -184,7 +194,7 @@ class _Shared:
             heap=np.zeros(2 * size, state.EVENT),
             idle_steps=np.zeros(_N_BINS, np.int64),
             time_wait_steps=np.zeros(_N_BINS, np.int64),
-            added_us=np.full(len(self.requests), -1, np.int32),
+            added_us=np.full(len(self.requests) // self.added_step + 1, -1, np.int32),
             chosen=np.zeros(n_chosen, np.int64),
             counts=np.zeros(state.N_COUNTS, np.int64),
             random=rng.integers(1, 1 << 63, 1, np.uint64),
@@ -197,7 +207,7 @@ def _jitter_ns(places: Sequence[Place]) -> int:
     return max(1_000_000, max((place.rtt_ns for place in places), default=0) // 10)
 
 
-def _place_rows(places: Sequence[Place], timeout_ns: int | None) -> tuple[NDArray[np.void], ...]:
+def _place_rows(places: Sequence[Place], s: GroupSettings) -> tuple[NDArray[np.void], ...]:
     rows = np.zeros(len(places), state.PLACE)
     closings: list[int] = []
     outages: list[tuple[int, int, int, int]] = []
@@ -205,13 +215,14 @@ def _place_rows(places: Sequence[Place], timeout_ns: int | None) -> tuple[NDArra
         for name in ("spread_ns", "late_ns", "rtt_ns", "rtt_tail_ns", "greeting_ns", "drop_ns", "reset_ns"):
             row[name] = getattr(place, name)
         row["limit"], row["close_ppm"] = place.limit, place.close_ppm
-        row["timeout_ns"] = place.timeout_ns if timeout_ns is None else timeout_ns
+        row["timeout_ns"] = place.timeout_ns if s.upstream_timeout_ns is None else s.upstream_timeout_ns
         row["first_closing"], row["n_closings"] = len(closings), len(place.closings)
         closings += sorted(place.closings)
         row["first_outage"], row["n_outages"] = len(outages), len(place.outages)
         for outage in place.outages:
             kind = state.CONNECT_TIMEOUT if outage.is_silent else state.REFUSED
-            outages.append((outage.start_ns, outage.end_ns, outage.takes_ns, int(kind)))
+            takes_ns = s.connect_timeout_ns if outage.is_silent else outage.takes_ns
+            outages.append((outage.start_ns, outage.end_ns, takes_ns, int(kind)))
     return rows, np.array(closings, np.int64), np.array(outages, state.OUTAGE)
 
 
@@ -221,9 +232,9 @@ def _setting_row(s: GroupSettings, origin_ns: int, bin_ns: int, jitter_ns: int) 
     conditions = set(s.next_upstream)
     if s.version < (1, 9, 13):
         conditions.add("non_idempotent")  # until then every request was tried again
-    n_up = sum(not peer.is_down for peer in s.peers) if s.version >= (1, 19, 6) else len(s.peers)
-    if s.version < (1, 7, 5):
-        n_up = sum(not peer.is_backup for peer in s.peers)
+    counted = [peer for peer in s.peers if not peer.is_down or s.version < (1, 19, 6)]
+    n_backup = sum(peer.is_backup for peer in counted)
+    n_up = len(counted) - (n_backup if s.version < (1, 7, 5) else 0)
     values: dict[str, Any] = {
         "n_workers": s.workers,
         "has_zone": s.has_zone,
@@ -239,6 +250,8 @@ def _setting_row(s: GroupSettings, origin_ns: int, bin_ns: int, jitter_ns: int) 
         "next_timeout_ns": s.next_timeout_ns,
         "read_timeout_ns": s.read_timeout_ns,
         "quick_recovery": s.version < (1, 11, 5),
+        "stale_again": s.version < (1, 9, 13),
+        "backup_tries": n_backup if s.version < (1, 7, 5) else 0,
         "is_unbuffered": not s.is_buffered,
         "jitter_ns": jitter_ns,
         "bin_ns": bin_ns,
@@ -251,19 +264,19 @@ def _setting_row(s: GroupSettings, origin_ns: int, bin_ns: int, jitter_ns: int) 
     return rows
 
 
-def _peer_rows(s: GroupSettings, first_place: int, rng: np.random.Generator) -> NDArray[np.void]:
+def _peer_rows(s: GroupSettings, first_place: int, first_worker: int, rng: np.random.Generator) -> NDArray[np.void]:
     rows = np.zeros(len(s.peers), state.PEER)
     for row, peer in zip(rows, s.peers, strict=True):
         row["weight"] = row["effective"] = peer.weight
         row["max_fails"], row["fail_timeout_s"] = peer.max_fails, peer.fail_timeout_s
         row["max_conns"], row["is_backup"], row["is_down"] = peer.max_conns, peer.is_backup, peer.is_down
         row["place"] = peer.place
+    copies = rows if s.has_zone else np.tile(rows, s.workers)
     if s.is_picked:
-        _turn(rows, first_place, rng)
-    if s.has_zone:
-        return rows
-    copies = np.tile(rows, s.workers)
-    return np.ascontiguousarray(copies)
+        for worker, own in enumerate(copies.reshape(-1, len(rows))):
+            # Whom the others served last, nobody knows.
+            _turn(own, first_place if s.has_zone or worker == first_worker else -1, rng)
+    return copies
 
 
 def _turn(rows: NDArray[np.void], first_place: int, rng: np.random.Generator) -> None:
@@ -273,7 +286,7 @@ def _turn(rows: NDArray[np.void], first_place: int, rng: np.random.Generator) ->
     if len(usable) == 0 or total > 1 << 16:
         return
     is_known = first_place >= 0 and (rows["place"][usable] == first_place).any()
-    steps = total if is_known else int(rng.integers(total))
+    steps = total if is_known else int(rng.integers(min(total, _MOST_TURNS)))
     for _ in range(steps):
         current = rows["current"][usable] + rows["effective"][usable]
         best = int(np.argmax(current))

@@ -124,7 +124,8 @@ class _Reader:
         method = Setting("round_robin", assumed=True, why="default of nginx")
         for d in directive.block or ():
             if d.name in _METHODS or d.name.startswith("balancer_by_lua"):
-                method = Setting(d.name, d.source)
+                is_of_two = d.name == "random" and list(d.args[:1]) == ["two"]
+                method = Setting("random two" if is_of_two else d.name, d.source)
         zone = block.last("zone")
         keepalive = block.last("keepalive")
         size, local = defaults.keepalive(self.version), defaults.keepalive_local(self.version)

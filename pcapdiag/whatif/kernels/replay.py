@@ -97,6 +97,20 @@ def _first_row(a, slot):
 
 
 @kernel
+def _end_of(a, b):
+    """Return the request after the last one of a burst."""
+    return np.int64(a.bursts[b + 1]["first"]) if b + 1 < a.bursts.shape[0] else np.int64(a.requests.shape[0])
+
+
+@kernel
+def _following(a, b):
+    """Return the next burst of the same client; -1 if there is none."""
+    if b + 1 < a.bursts.shape[0] and a.bursts[b + 1]["client"] == a.bursts[b]["client"]:
+        return b + 1
+    return np.int64(-1)
+
+
+@kernel
 def _begin_burst(a, b, ts_ns):
     push_event(a, ts_ns, ARRIVES, np.int64(a.bursts[b]["first"]) | (np.int64(b) << 31))
 
@@ -121,12 +135,14 @@ def _finish(a, n_slot, now_ns, status):
         added_ns = max(now_ns - slot["start_ns"] - slot["service_ns"] - slot["rtt_ns"], np.int64(0))
         a.counts[ADDED_NS] += added_ns
         a.counts[RETRIED] += slot["n_tried"] > 1
-        if a.added_us.shape[0] > 1 or a.requests.shape[0] == 1:
-            a.added_us[slot["request"]] = min(added_ns // 1000, np.int64(0x7FFFFFFF))
+        step = np.int64(a.settings[0]["added_step"])
+        if slot["request"] % step == 0:
+            a.added_us[slot["request"] // step] = min(added_ns // 1000, np.int64(0x7FFFFFFF))
     b = np.int64(slot["burst"])
-    a.left[b] -= 1
-    following = np.int64(a.bursts[b]["next"])
-    if a.left[b] == 0 and following >= 0 and not a.settings[0]["is_open"]:
+    client = np.int64(a.bursts[b]["client"])
+    a.left[client] -= 1
+    following = _following(a, b)
+    if a.left[client] == 0 and following >= 0 and not a.settings[0]["is_open"]:
         _begin_burst(a, following, now_ns + max(a.bursts[following]["think_ns"] + _jitter_ns(a), np.int64(0)))
     slot["next_free"] = a.control[FREE_SLOT]
     a.control[FREE_SLOT] = n_slot
@@ -175,6 +191,12 @@ def _place_of(a, slot):
 
 
 @kernel
+def _is_streamed(a, slot):
+    """Whether the body was sent on as it came, so that nobody has it any more."""
+    return a.settings[0]["is_unbuffered"] and a.requests[slot["request"]]["flags"] & HAS_BODY
+
+
+@kernel
 def _may_try_again(a, slot, kind, now_ns):
     """Whether nginx goes on to another try: what `proxy_next_upstream` and its companions say."""
     s = a.settings[0]
@@ -188,7 +210,7 @@ def _may_try_again(a, slot, kind, now_ns):
         mask |= NON_IDEMPOTENT
     if slot["tries"] == 0 or (s["next_upstream"] & mask) != mask:
         return False
-    if slot["is_sent"] and s["is_unbuffered"] and request["flags"] & HAS_BODY:
+    if slot["is_sent"] and _is_streamed(a, slot):
         return False
     return s["next_timeout_ns"] == 0 or now_ns - slot["start_ns"] < s["next_timeout_ns"]
 
@@ -201,6 +223,8 @@ def _next(a, n_slot, kind, now_ns):
     end_connection_of(a, n_slot, kind, now_ns)
     if slot["is_cached"] and kind == ERROR:
         slot["tries"] += 1  # the connection was at fault, not the peer
+        if a.settings[0]["stale_again"] and not _is_streamed(a, slot):
+            return _begin_try(a, n_slot, now_ns)
     if _may_try_again(a, slot, kind, now_ns):
         return _begin_try(a, n_slot, now_ns)
     _finish(a, n_slot, now_ns, _status_of(kind))
@@ -216,12 +240,15 @@ def _arrive(a, event_id, now_ns):
     n_slot = np.int64(a.control[FREE_SLOT])
     if n_slot < 0:
         return -2
-    if request + 1 < burst["first"] + burst["n"]:
+    if request == burst["first"]:
+        a.left[burst["client"]] = _end_of(a, b) - request
+    if request + 1 < _end_of(a, b):
         apart_ns = a.requests[request + 1]["start_ns"] - a.requests[request]["start_ns"]
         push_event(a, now_ns + apart_ns, ARRIVES, event_id + 1)
-    if s["is_open"] and request == burst["first"] and burst["next"] >= 0:
-        following = a.bursts[burst["next"]]
-        _begin_burst(a, np.int64(burst["next"]), max(following["start_ns"] + _jitter_ns(a), now_ns))
+    following = _following(a, b)
+    if s["is_open"] and request == burst["first"] and following >= 0:
+        start_ns = a.requests[a.bursts[following]["first"]]["start_ns"]
+        _begin_burst(a, following, max(start_ns + _jitter_ns(a), now_ns))
     slot = a.slots[n_slot]
     a.control[FREE_SLOT] = slot["next_free"]
     slot["start_ns"] = now_ns
@@ -289,7 +316,7 @@ def _sum_up(a, now_ns):
             if a.conns[c]["dead_ns"] <= now_ns:
                 bury(a, c)
             else:
-                add_span(a, a.idle_steps, a.conns[c]["released_ns"], now_ns)
+                add_span(a, a.idle_steps, a.conns[c]["released_ns"], a.conns[c]["dead_ns"])
             c = newer
     n = np.int64(0)
     for i in range(a.idle_steps.shape[0]):
@@ -323,7 +350,7 @@ def replay(a: ReplayArrays):
             return -3
         if n_begun < a.first_bursts.shape[0]:
             b = np.int64(a.first_bursts[n_begun])
-            start_ns = np.int64(a.bursts[b]["start_ns"])
+            start_ns = np.int64(a.requests[a.bursts[b]["first"]]["start_ns"])
             if a.control[N_EVENTS] == 0 or start_ns <= a.heap[0]["ts_ns"]:
                 _begin_burst(a, b, start_ns)
                 n_begun += 1

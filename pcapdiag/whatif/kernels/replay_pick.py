@@ -12,6 +12,7 @@ from pcapdiag.whatif.kernels.replay_state import HASH, IP_HASH, LEAST_CONN, RAND
 
 _MOST_HASHED = 20
 _ONE = np.int64(1)
+_GOLDEN = np.int64(0x9E3779B1)
 
 
 @kernel
@@ -129,7 +130,7 @@ def _hashed(peers, row, n_peers, slot, now, key, balance, random):
             at = slot["hash"] % total
         elif balance == HASH:
             # Which peer a key belongs to is not known without the key; as in nginx, each attempt adds another hash.
-            mixed = (key ^ (slot["n_hashed"] * 0x9E3779B1)) & 0x7FFFFFFF
+            mixed = (key ^ (np.int64(slot["n_hashed"]) * _GOLDEN)) & 0x7FFFFFFF
             slot["hash"] += ((mixed * 48271) % 0x7FFFFFFF >> 8) & 0x7FFF
             at = slot["hash"] % total
         else:
@@ -156,7 +157,7 @@ def _random_two(peers, row, n_peers, slot, now, random):
             first = i
             continue
         ours = np.int64(peers[row + i]["conns"]) * peers[row + first]["weight"]
-        if ours < np.int64(peers[row + first]["conns"]) * peers[row + i]["weight"]:
+        if ours <= np.int64(peers[row + first]["conns"]) * peers[row + i]["weight"]:
             first = i
         return _take(peers, row, first, slot, now)
     return _round_robin(peers, row, n_peers, slot, now)
@@ -214,10 +215,14 @@ def pick_peer(peers, row, s, slot, now, key, random):
     if chosen < 0 and not slot["in_backup"]:
         slot["in_backup"] = 1
         slot["tried"] = 0
+        if s["backup_tries"]:
+            slot["tries"] = s["backup_tries"]
         chosen = _pick_in_group(peers, row, n_peers, slot, now, key, s["balance"], random)
     if chosen < 0 and s["quick_recovery"]:
         for i in range(n_peers):
             peers[row + i]["fails"] = 0
+    if chosen >= 0 and slot["tries"] == 1 and not slot["in_backup"]:
+        slot["tries"] += s["backup_tries"]
     return chosen
 
 

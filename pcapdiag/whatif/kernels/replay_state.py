@@ -38,8 +38,8 @@ PLACE = np.dtype(
         ("rtt_ns", "i8"),
         ("rtt_tail_ns", "i8"),  # mean of what comes on top, which is drawn from an exponential distribution
         ("greeting_ns", "i8"),  # what a fresh connection takes beyond one round trip (TLS)
-        ("drop_ns", "i8"),  # idle gap from which on requests vanish without a word; -1: none
-        ("reset_ns", "i8"),  # idle gap from which on they are answered by a RST; -1: none
+        ("drop_ns", "i8"),  # idle gap from which on requests, and FINs, vanish without a word; -1: none
+        ("reset_ns", "i8"),  # idle gap from which on requests are answered by a RST, and FINs vanish; -1: none
         ("limit", "i8"),  # requests after which the upstream closes; 0: none
         ("close_ppm", "i8"),  # responses of a million that end their connection
         ("first_closing", "i8"),  # slice of `closings`: when it closed all idle connections at once
@@ -71,12 +71,9 @@ REQUEST = np.dtype(
 
 BURST = np.dtype(
     [
-        ("start_ns", "i8"),
         ("think_ns", "i8"),  # from the end of all requests of the client's burst before; -1: there is none
-        ("first", "i8"),
-        ("n", "i4"),
-        ("client", "i4"),
-        ("next", "i8"),  # burst of the same client; -1: none
+        ("first", "i4"),  # its first request; it ends where the next burst begins
+        ("client", "i4"),  # bursts of one client follow each other
     ],
     align=True,
 )
@@ -145,12 +142,15 @@ SETTINGS = np.dtype(
         ("tries", "i8"),
         ("next_timeout_ns", "i8"),  # 0: none
         ("read_timeout_ns", "i8"),
-        ("quick_recovery", "i8"),
+        ("quick_recovery", "i8"),  # before 1.11.5: where no peer is live, all failures are forgotten
+        ("stale_again", "i8"),  # before 1.9.13: what failed on a kept connection is always tried again
+        ("backup_tries", "i8"),  # before 1.7.5: tries that come with the backup peers; 0: `tries` counts them
         ("is_unbuffered", "i8"),  # bodies are sent on as they come (proxy_request_buffering off)
         ("is_open", "i8"),  # bursts begin when they began, whatever became of those before
         ("jitter_ns", "i8"),  # standard deviation of the beginning of bursts
         ("bin_ns", "i8"),
         ("origin_ns", "i8"),
+        ("added_step", "i8"),
     ],
     align=True,
 )
@@ -231,8 +231,8 @@ class ReplayArrays(NamedTuple):
     client_worker, client_key : ndarray, shape (n_clients,)
         Worker that serves a client, and what a balancer sees of it: of ip_hash the factor and the summand of its step,
         65536 * factor + summand (`replay_pick`).
-    left : ndarray of int32, shape (n_bursts,)
-        Requests of each burst that are not done; the caller copies `n`.
+    left : ndarray of int32, shape (n_clients,)
+        Working memory: requests of each client's present burst that are not done.
     conns, slots : ndarray
         Working memory.
     pools : ndarray of POOL, shape (n_workers,)
@@ -242,8 +242,9 @@ class ReplayArrays(NamedTuple):
         Working memory.
     idle_steps, time_wait_steps : ndarray of int64
         Changes per bin of time; zero before.
-    added_us : ndarray of int32, shape (n_requests,) or (1,)
-        [us] Result: what each answered request took beyond its service; -1 for others.
+    added_us : ndarray of int32
+        [us] Result: what each `added_step`-th request took beyond what it takes on a warm connection; -1 of those that
+        were not answered.
     chosen : ndarray of int64
         Result: 64 times the request and the peer, or 63 where none was live, in the order of picking, as far as it has
         room.

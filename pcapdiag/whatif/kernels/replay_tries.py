@@ -44,18 +44,18 @@ def next_closing_ns(a, place, now_ns):
 
 
 @kernel
-def fin_ns(a, place, now_ns):
+def draw_fin_ns(a, place, now_ns):
     """Return when a connection that becomes idle now gets its FIN, if nobody uses it."""
-    closing_ns = next_closing_ns(a, place, now_ns)
-    if place["timeout_ns"] < 0:
-        return closing_ns
-    timeout_ns = np.int64(place["timeout_ns"])
-    vanishes_ns = place["drop_ns"] if place["drop_ns"] >= 0 else place["reset_ns"]
-    if 0 <= vanishes_ns < timeout_ns:
-        return closing_ns  # what lies between has forgotten the connection, and lets no FIN through
-    timeout_ns += np.int64(place["spread_ns"] * bell(a.random))
-    timeout_ns += np.int64(place["late_ns"] * uniform(a.random))
-    return min(closing_ns, now_ns + timeout_ns)
+    fin_ns = next_closing_ns(a, place, now_ns)
+    if place["timeout_ns"] >= 0:
+        timeout_ns = np.int64(place["timeout_ns"])
+        timeout_ns += np.int64(place["spread_ns"] * bell(a.random))
+        timeout_ns += np.int64(place["late_ns"] * uniform(a.random))
+        fin_ns = min(fin_ns, now_ns + timeout_ns)
+    for forgotten_ns in (place["drop_ns"], place["reset_ns"]):
+        if 0 <= forgotten_ns < fin_ns - now_ns:
+            return NEVER_NS  # what lies between has forgotten the connection, and lets no FIN through
+    return fin_ns
 
 
 @kernel
@@ -155,8 +155,14 @@ def release_connection(a, n_slot, place, now_ns):
     conn = a.conns[c]
     sent_ns = now_ns - slot["service_ns"] - place["rtt_ns"]
     conn["n_requests"] += 1
-    is_last = 0 < place["limit"] <= conn["n_requests"] or next_closing_ns(a, place, sent_ns) < now_ns
-    if is_last or below(a.random, np.int64(1_000_000)) < place["close_ppm"] or s["keepalive"] == 0:
+    if 0 < place["limit"] <= conn["n_requests"]:
+        close_by_proxy(a, c, now_ns)  # it reads Connection: close, and is quicker
+        return
+    if (
+        next_closing_ns(a, place, sent_ns) < now_ns
+        or below(a.random, np.int64(1_000_000)) < place["close_ppm"]
+        or s["keepalive"] == 0
+    ):
         drop_conn(a, c)
         return
     is_used_up = 0 <= s["keepalive_requests"] <= conn["n_requests"]
@@ -164,7 +170,7 @@ def release_connection(a, n_slot, place, now_ns):
         close_by_proxy(a, c, now_ns)
         return
     conn["released_ns"] = now_ns
-    conn["fin_ns"] = fin_ns(a, place, now_ns)
+    conn["fin_ns"] = draw_fin_ns(a, place, now_ns)
     conn["dead_ns"] = conn["fin_ns"]
     if s["keepalive_ns"] >= 0:
         conn["dead_ns"] = min(np.int64(conn["fin_ns"]), now_ns + s["keepalive_ns"])

@@ -1,0 +1,136 @@
+"""From groups and wishes to the answer: what is summed up, bounded, warned of, and when nothing is predicted."""
+
+from dataclasses import replace
+
+import pytest
+
+from pcapdiag.base.errors import UsageError
+from pcapdiag.base.scenarios import Quantity, Scenario
+from pcapdiag.whatif.compute import compute, find_disagreement, predict, race_window
+from pcapdiag.whatif.group import Group, GroupSettings, Peer, Place
+from pcapdiag.whatif.keys import parse_case, parse_sweep
+from tests.whatif.test_replay import arrivals
+
+MS, S = 10**6, 10**9
+PLACES = tuple(Place(f"10.0.0.{n}:80", timeout_ns=5 * S, rtt_ns=100 * MS, spread_ns=2 * MS) for n in (1, 2))
+SETTINGS = GroupSettings(tuple(Peer(place.endpoint, n) for n, place in enumerate(PLACES)))
+
+
+def make_group(gap_s=4.95, n=40, **observed):
+    """Return a group to which one client sends a request now and then."""
+    rows = [(round(i * gap_s * S), 0, {}) for i in range(n)]
+    return Group("app", SETTINGS, PLACES, arrivals(rows, PLACES), ("1 worker process (as configured)",), observed)
+
+
+def answer(group, *cases, **more):
+    return compute([group], [parse_case(case) for case in cases], draws=50, **more)
+
+
+def test_observed_and_replayed_come_first_and_then_what_was_asked_for():
+    made = answer(make_group(lost_tries=3), "max_fails=0", "proxy.keepalive_timeout=3s", must_agree=False)
+    names = [scenario.name for scenario in made.scenarios]
+    assert names == ["observed", "replayed", "max_fails=0", "proxy.keepalive_timeout=3s"]
+    assert made.scenarios[3].settings == {"proxy.keepalive_timeout": "3s"}
+    assert made.scenarios[3].lost_tries == Quantity(0, 0, 0)
+    assert made.scenarios[0].lost_tries == Quantity(3, 3, 3)
+    assert made.scenarios[0].client_failures is None, "what nobody counted is unknown"
+
+
+def test_a_sweep_follows_the_cases_and_is_named():
+    sweep = parse_sweep("proxy.keepalive_timeout=1s:3s:1s")
+    made = answer(make_group(), "max_fails=0", sweep=sweep, must_agree=False)
+    assert (made.sweep, made.first_swept) == ("proxy.keepalive_timeout", 3)
+    assert [s.settings["proxy.keepalive_timeout"] for s in made.scenarios[3:]] == ["1s", "2s", "3s"]
+
+
+def test_where_replay_and_capture_disagree_nothing_is_predicted():
+    made = answer(make_group(lost_tries=39), "proxy.keepalive_timeout=3s")
+    assert len(made.scenarios) == 2
+    assert "39 were observed" in made.disagreement
+    assert "nothing is predicted" in made.disagreement
+    assert (made.sweep, made.first_swept) == ("", -1)
+
+
+@pytest.mark.parametrize(("seen", "agrees"), [(10, True), (15, True), (21, False), (0, False)])
+def test_a_little_beyond_the_interval_still_agrees(seen, agrees):
+    observed = Scenario("observed", lost_tries=Quantity(seen, seen, seen))
+    replayed = Scenario("replayed", lost_tries=Quantity(8, 10, 13))
+    assert (find_disagreement(observed, replayed) == "") is agrees
+
+
+def test_groups_are_added_up():
+    one, both = (compute([make_group(3)] * n, [], draws=20).scenarios[1] for n in (1, 2))
+    assert both.connections_opened.expected == 2 * one.connections_opened.expected
+    assert both.reuse_ratio.expected == pytest.approx(one.reuse_ratio.expected)
+
+
+def test_an_address_of_no_group_is_refused_before_anything_is_replayed():
+    with pytest.raises(UsageError, match="no server"):
+        answer(make_group(), "backup=10.9.9.9:80")
+
+
+def test_keeping_connections_for_longer_than_was_seen_is_a_lower_bound():
+    """The capture shows gaps up to 4 s; beyond, other things may end connections."""
+    group = make_group(3, longest_gap_ns=4 * S)
+    longer = predict([group], parse_case("upstream.keepalive_timeout=75s"), draws=10)
+    assert longer.bound == "lower"
+    assert any("cannot show" in text for text in longer.warnings)
+    shorter = predict([group], parse_case("proxy.keepalive_timeout=3s"), draws=10)
+    assert shorter.bound == ""
+    covered = replace(group, observed={"longest_gap_ns": 80 * S})
+    assert predict([covered], parse_case("upstream.keepalive_timeout=75s"), draws=10).bound == ""
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("next_upstream=error,timeout,non_idempotent", "done twice"),
+        ("proxy.keepalive=64", "larger pool"),
+        ("proxy.keepalive=4", "TIME_WAIT"),
+        ("max_fails=0", "really down"),
+        ("proxy.keepalive_timeout=4950ms", "may be lost"),
+    ],
+)
+def test_what_belongs_to_a_setting_is_said_with_it(case, said):
+    warnings = predict([make_group(3)], parse_case(case), draws=10).warnings
+    assert any(said in text for text in warnings), warnings
+    assert not any(said in text for text in predict([make_group(3)], parse_case("zone=on"), draws=10).warnings)
+
+
+def test_the_race_window_spans_a_round_trip_before_the_timeout_and_what_both_vary():
+    place = replace(PLACES[0], rtt_tail_ns=1 * MS, late_ns=1 * S)
+    group = replace(make_group(), places=(place, PLACES[1]))
+    assert race_window(group, SETTINGS, place.endpoint) == (5 * S - 8 * MS - 103 * MS, 6 * S + 8 * MS)
+    asked = replace(SETTINGS, upstream_timeout_ns=9 * S)
+    assert race_window(group, asked, place.endpoint)[1] == 10 * S + 8 * MS
+    endless = replace(group, places=(replace(place, timeout_ns=-1), PLACES[1]))
+    assert race_window(endless, SETTINGS, place.endpoint) is None
+
+
+def test_the_model_says_how_its_numbers_came_about():
+    model = answer(make_group(3)).model
+    assert (model.workers.value, model.workers.source) == (1, "1 worker process (as configured)")
+    assert model.draws == 50
+    assert model.window_ns == race_window(make_group(), SETTINGS, PLACES[0].endpoint)
+    assert any("50 replays" in text for text in model.assumptions)
+
+
+def test_progress_is_told_for_each_scenario():
+    told = []
+    answer(make_group(), "max_fails=0", "zone=on", must_agree=False, on_progress=lambda *n: told.append(n))
+    assert told == [(3, 4), (4, 4)]
+
+
+def test_an_interval_that_was_cut_is_said_to_be():
+    """One request in two is lost, and takes the only server out for all that come in the ten seconds after it."""
+    place = replace(PLACES[0], spread_ns=50 * MS)
+    settings = replace(SETTINGS, peers=(SETTINGS.peers[0], replace(SETTINGS.peers[1], is_down=True)))
+    starts_s = [0, 0.201 + 4.9, *(6 + n / 10 for n in range(60))]
+    rows = [(round(s * S), n, {}) for n, s in enumerate(starts_s)]
+    group = Group("app", settings, (place, PLACES[1]), arrivals(rows, PLACES, len(rows)))
+    made = predict([group], parse_case("zone=on"), draws=100)
+    told = made.client_failures
+    assert 20 < told.expected < 40
+    assert told.high - told.low <= told.expected
+    assert any("failed requests of clients" in text and "of the replays" in text for text in made.warnings)
+    assert not any("lost tries" in text for text in made.warnings)

@@ -1,0 +1,75 @@
+"""The settings that lose nothing at the least cost, and what else people do about a race."""
+
+from dataclasses import replace
+
+import pytest
+
+from pcapdiag.whatif.compute import compute
+from pcapdiag.whatif.group import Group, GroupSettings, Peer, Place
+from pcapdiag.whatif.recommend import MARGIN_NS, field_remedies, recommend, rounded_down, safe_timeout_ns
+from tests.whatif.test_replay import arrivals
+
+MS, S = 10**6, 10**9
+PLACES = tuple(Place(f"10.0.0.{n}:80", timeout_ns=5 * S, rtt_ns=100 * MS) for n in (1, 2))
+SETTINGS = GroupSettings(tuple(Peer(place.endpoint, n) for n, place in enumerate(PLACES)))
+
+
+def make_group(gap_s, places=PLACES, **settings):
+    """Return a group to whose peers requests come in pairs, so that each peer gets one every `gap_s`."""
+    rows = [(round(i * gap_s * S) + j * MS, 0, {}) for i in range(30) for j in range(2)]
+    return Group("app", replace(SETTINGS, **settings), places, arrivals(rows, places), (), {"longest_gap_ns": 99 * S})
+
+
+def recommended(group):
+    answer = compute([group], [], draws=40)
+    return recommend([group], answer, None, seed=1)
+
+
+def test_the_safe_limit_is_the_timeout_less_a_round_trip_and_a_margin():
+    assert safe_timeout_ns([make_group(3)]) == 5 * S - 100 * MS - MARGIN_NS
+
+
+def test_the_safe_limit_is_that_of_the_most_hasty_place():
+    hasty = (PLACES[0], replace(PLACES[1], timeout_ns=60 * S, drop_ns=2 * S))
+    assert safe_timeout_ns([make_group(3, hasty)]) == 2 * S - 100 * MS - MARGIN_NS
+    endless = tuple(replace(place, timeout_ns=-1) for place in PLACES)
+    assert safe_timeout_ns([make_group(3, endless)]) == -1
+
+
+@pytest.mark.parametrize(
+    ("ns", "rounded"),
+    [(64_700 * MS, 64 * S), (4800 * MS, 4500 * MS), (9990 * MS, 9500 * MS), (870 * MS, 800 * MS), (9, 0)],
+)
+def test_times_are_rounded_down_to_what_people_write(ns, rounded):
+    assert rounded_down(ns) == rounded
+
+
+def test_all_that_people_do_is_weighed():
+    named = [asked.name for asked in field_remedies([make_group(3)])]
+    assert named == [
+        "proxy.keepalive_timeout=4.5s",
+        "upstream.keepalive_timeout=75s",
+        "max_fails=10",
+        "max_fails=0",
+        "backup=+10.0.0.1:80 backup=+10.0.0.2:80",
+        "next_upstream=error,timeout,non_idempotent",
+        "proxy.keepalive=8",
+        "proxy.keepalive=128",
+        "proxy.keepalive=0",
+    ]
+
+
+def test_what_is_done_already_or_makes_no_difference_is_not_weighed():
+    done = make_group(
+        3, keepalive_timeout_ns=3 * S, next_upstream=frozenset({"error", "non_idempotent"}), peers=SETTINGS.peers[:1]
+    )
+    keys = {key for asked in field_remedies([done]) for key, _ in asked.settings}
+    assert keys == {"upstream.keepalive_timeout", "proxy.keepalive"}
+
+
+def test_a_shorter_timeout_is_recommended_where_it_loses_nothing():
+    assert recommended(make_group(5.04)).settings == {"proxy.keepalive_timeout": "4.5s"}
+
+
+def test_where_nothing_is_lost_nothing_is_recommended():
+    assert recommended(make_group(3)) is None
