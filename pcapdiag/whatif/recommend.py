@@ -90,7 +90,7 @@ def field_remedies(groups: Sequence[Group], advised_ns: int = -1) -> list[Asked]
 
 def _proxy_timeout_ns(groups: Sequence[Group], advised_ns: int) -> int:
     safe_ns = rounded_down(safe_timeout_ns(groups))
-    return min(advised_ns, safe_ns) if 0 < advised_ns and 0 < safe_ns else max(advised_ns, safe_ns)
+    return min(advised_ns, safe_ns) if advised_ns > 0 and safe_ns > 0 else max(advised_ns, safe_ns)
 
 
 def _written(ns: int) -> str:
