@@ -11,7 +11,7 @@ from pcapdiag.proxy.logs.entries import AccessEntry, Try
 from pcapdiag.whatif.arrivals import OwnFailure, Requests, ip_hash_key, make_arrivals, read_log
 from pcapdiag.whatif.group import Place
 from pcapdiag.whatif.kernels import replay_state as state
-from tests.whatif import plain_replay
+from tests.whatif.kernels import plain_replay
 
 MS, S = 10**6, 10**9
 PLACES = (Place("10.0.0.1:80", rtt_ns=10 * MS), Place("10.0.0.2:80", rtt_ns=10 * MS))

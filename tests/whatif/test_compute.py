@@ -9,7 +9,7 @@ from pcapdiag.base.scenarios import Quantity, Scenario
 from pcapdiag.whatif.compute import compute, find_disagreement, predict, race_window
 from pcapdiag.whatif.group import Group, GroupSettings, Peer, Place
 from pcapdiag.whatif.keys import parse_case, parse_sweep
-from tests.whatif.test_replay import arrivals
+from tests.whatif.kernels.test_replay import arrivals
 
 MS, S = 10**6, 10**9
 PLACES = tuple(Place(f"10.0.0.{n}:80", timeout_ns=5 * S, rtt_ns=100 * MS, spread_ns=2 * MS) for n in (1, 2))

@@ -7,7 +7,7 @@ import pytest
 from pcapdiag.whatif.compute import compute
 from pcapdiag.whatif.group import Group, GroupSettings, Peer, Place
 from pcapdiag.whatif.recommend import MARGIN_NS, field_remedies, recommend, rounded_down, safe_timeout_ns
-from tests.whatif.test_replay import arrivals
+from tests.whatif.kernels.test_replay import arrivals
 
 MS, S = 10**6, 10**9
 PLACES = tuple(Place(f"10.0.0.{n}:80", timeout_ns=5 * S, rtt_ns=100 * MS) for n in (1, 2))

@@ -11,7 +11,7 @@ import numpy as np
 from pcapdiag.whatif.arrivals import Requests, make_arrivals
 from pcapdiag.whatif.group import Arrivals, Group, GroupSettings, Peer, Place
 from pcapdiag.whatif.kernels import replay_state as state
-from tests.whatif.plain_replay import Replay
+from tests.whatif.kernels.plain_replay import Replay
 
 MS, S = 10**6, 10**9
 

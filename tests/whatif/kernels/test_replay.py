@@ -14,7 +14,7 @@ from pcapdiag.whatif.group import Group, GroupSettings, Outage, Peer, Place
 from pcapdiag.whatif.kernels import replay_state as state
 from pcapdiag.whatif.kernels.replay import replay
 from pcapdiag.whatif.replay import Prepared, run
-from tests.whatif.plain_replay import Replay
+from tests.whatif.kernels.plain_replay import Replay
 
 MS, S = 10**6, 10**9
 NAMES = {

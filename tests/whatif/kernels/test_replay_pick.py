@@ -17,8 +17,8 @@ from pcapdiag.whatif.group import Peer as GroupPeer
 from pcapdiag.whatif.kernels import replay_pick, replay_random
 from pcapdiag.whatif.kernels import replay_state as state
 from pcapdiag.whatif.replay import Prepared
+from tests.whatif.kernels.test_replay import ADDRESSES, arrivals, packed
 from tests.whatif.plain_selection import Peer, Settings, State
-from tests.whatif.test_replay import ADDRESSES, arrivals, packed
 
 
 def load_as_python(*modules):
