@@ -97,11 +97,16 @@ def look_at_frames(path, wanted):
 
 
 def run_limited(work, path, *more):
-    """Return what ``work(path, *more)`` returns in a forked process with limits, as an Outcome."""
+    """Return what ``work(path, *more)`` returns in a process with limits, as an Outcome.
+
+    The process is forked from one that has a single thread: a fork of this one might wait for ever for a lock that
+    another thread held.
+    """
     load_kernels()
-    fork = multiprocessing.get_context("fork")
-    here, there = fork.Pipe(duplex=False)
-    child = fork.Process(target=_work, args=(there, work, path, *more))
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([__name__])
+    here, there = server.Pipe(duplex=False)
+    child = server.Process(target=_work, args=(there, CPU_S, work, path, *more))
     child.start()
     there.close()
     try:
@@ -118,8 +123,8 @@ def run_limited(work, path, *more):
     return Outcome(None, wrong="hangs" if code in {signal.SIGXCPU, signal.SIGKILL} else f"dies of signal {code}")
 
 
-def _work(pipe, work, path, *more):
-    cpu_s = CPU_S * (1 + (Path(path).stat().st_size >> 30))
+def _work(pipe, cpu_s, work, path, *more):
+    cpu_s *= 1 + (Path(path).stat().st_size >> 30)
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 5))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     try:
