@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.api.entries import entries_of_capture
+from pcapdiag.base.findings import Exposure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from pcapdiag.analysis.model import Analysis
     from pcapdiag.base.findings import Finding
 
-_CODES: Final = ("PD101", "PD102", "PD103")
-"""Causes that a shorter timeout of the proxy mends."""
 _MOST_BYTES: Final = 4_000_000
 """Of access logs, which would have to be read once more; beyond, arrivals are those of the capture."""
 
@@ -44,7 +43,7 @@ def with_effects(findings: Sequence[Finding], analysis: Analysis, inputs: Inputs
         The same where nothing can be said.
     """
     timeout_ns = advised_timeout_ns(findings)
-    if timeout_ns < 0 or not any(finding.code in _CODES and finding.changes for finding in findings):
+    if timeout_ns < 0 or not any(map(_is_mended, findings)):
         return tuple(findings)
     from pathlib import Path  # noqa: PLC0415 - only where there is something to mend
 
@@ -58,10 +57,13 @@ def with_effects(findings: Sequence[Finding], analysis: Analysis, inputs: Inputs
     effect = effect_of_timeout(build_groups(analysis, findings, read), timeout_ns)
     if not effect:
         return tuple(findings)
-    return tuple(
-        replace(f, remedy=_beside_the_change(f.remedy, effect)) if f.code in _CODES and f.changes else f
-        for f in findings
-    )
+    return tuple(replace(f, remedy=_beside_the_change(f.remedy, effect)) if _is_mended(f) else f for f in findings)
+
+
+def _is_mended(finding: Finding) -> bool:
+    """Tell whether a shorter timeout of the proxy mends a cause, and the finding says where to set it."""
+    facts = finding.facts
+    return facts.exposure is Exposure.RACE and not facts.risk_of and bool(finding.changes)
 
 
 def _beside_the_change(remedy: str, effect: str) -> str:

@@ -105,7 +105,7 @@ def _flags(method: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _not_races(analysis: Analysis, findings: Sequence[Finding]) -> list[Loss]:
-    made_again = {(o.conn, o.depth) for f in findings if f.code in RACES for o in f.occurrences}
+    made_again = {(o.conn, o.depth) for f in findings if f.facts.exposure in RACES for o in f.occurrences}
     return [
         loss for loss in analysis.losses if not loss.is_connect and (loss.connection.conn, loss.depth) not in made_again
     ]

@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 from math import log
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Key, Leg, Outcome
+from pcapdiag.base.findings import Exposure
 from pcapdiag.base.units import NS_PER_S, parse_endpoint
 from pcapdiag.whatif.group import Outage, Place
 
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     from pcapdiag.analysis.model import Analysis, Loss, Upstream
     from pcapdiag.base.findings import Finding
 
-RACES = ("PD101", "PD102", "PD103", "PD104", "PD105", "PD106")
-"""Causes that the replay makes by itself: a kept connection that was used too late."""
-_DROPPED, _RESET = ("PD104",), ("PD105", "PD106")
+RACES: Final = (Exposure.RACE, Exposure.FORGOTTEN, Exposure.REUSE)
+"""Exposures of the causes that the replay makes by itself: a kept connection that was used too late."""
+_FORGOTTEN: Final = (Exposure.FORGOTTEN, Exposure.REUSE)
 _MOMENT_NS = 200_000_000
 _FEWEST_CLOSED = 3
 _DEVIATIONS = 4
@@ -82,7 +83,7 @@ def _measure(
 ) -> Place:
     subject = str(upstream.endpoint)
     rtt_ns = max(upstream.rtt_min_ns, 0)
-    timeout_ns, spread_ns, late_ns, reset_ns = -1, 0, 0, _least_gap(findings, _RESET, subject)
+    timeout_ns, spread_ns, late_ns, reset_ns = -1, 0, 0, _least_gap(findings, subject, is_reset=True)
     timer = upstream.idle_timeout
     if timer is not None and timer.is_enclosed:
         reset_ns = timer.value_ns + timer.spread_ns // 2
@@ -97,7 +98,7 @@ def _measure(
         late_ns=late_ns,
         rtt_ns=rtt_ns,
         rtt_tail_ns=round(max(upstream.rtt_p50_ns - rtt_ns, 0) / log(2)) if upstream.rtt_p50_ns >= 0 else 0,
-        drop_ns=_least_gap(findings, _DROPPED, subject),
+        drop_ns=_least_gap(findings, subject, is_reset=False),
         reset_ns=reset_ns,
         limit=max(upstream.requests_per_connection_limit, 0),
         close_ppm=close_ppm,
@@ -106,14 +107,14 @@ def _measure(
     )
 
 
-def _least_gap(findings: Sequence[Finding], codes: tuple[str, ...], subject: str) -> int:
-    """[ns] Shortest idle gap that was lost for one of these causes; -1 if there is none."""
+def _least_gap(findings: Sequence[Finding], subject: str, *, is_reset: bool) -> int:
+    """[ns] Shortest idle gap after which a connection was forgotten, with a RST or in silence; -1 if there is none."""
     gaps = [
         o.idle_before_ns
         for finding in findings
-        if finding.code in codes
+        if finding.facts.exposure in _FORGOTTEN
         for o in finding.occurrences
-        if o.resp == subject and o.idle_before_ns > 0
+        if o.resp == subject and o.idle_before_ns > 0 and (o.closing_kind == "RST") is is_reset
     ]
     return min(gaps, default=-1)
 
