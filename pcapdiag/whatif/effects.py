@@ -19,7 +19,7 @@ MOST_REQUESTS: Final = 200_000
 """Of which an effect is worked out while somebody waits for the report."""
 _REQUESTS_PER_SCENARIO: Final = 400_000
 """Draws counted: a fifth of a second."""
-_FEWEST, _MOST = 10, 60
+_FEWEST, _MOST = 10, 20
 
 
 def effect_of_timeout(groups: Sequence[Group], timeout_ns: int) -> str:

@@ -6,6 +6,8 @@ import pcapdiag
 from pcapdiag.api.effects import _beside_the_change
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 ALSO_TESTS = ("entries",)
 BEFORE = ROOT / "captures" / "idle_close_race_before"
 

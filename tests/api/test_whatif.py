@@ -5,6 +5,8 @@ import pytest
 import pcapdiag
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 CASE = ROOT / "captures" / "idle_close_race_before"
 INPUTS = {
     "access_logs": [CASE / "access.log"],

@@ -6,6 +6,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 CASE = ROOT / "captures" / "idle_close_race_before"
 LOGS = ("--access-log", CASE / "access.log", "--error-log", CASE / "error.log", "--proxy-conf", CASE / "nginx.conf")
 CAPTURE = CASE / "proxy.pcap"

@@ -11,6 +11,8 @@ from pcapdiag.whatif.group import Group, GroupSettings, Peer, Place
 from pcapdiag.whatif.keys import parse_case, parse_sweep
 from tests.whatif.kernels.test_replay import arrivals
 
+pytestmark = pytest.mark.slow
+
 MS, S = 10**6, 10**9
 PLACES = tuple(Place(f"10.0.0.{n}:80", timeout_ns=5 * S, rtt_ns=100 * MS, spread_ns=2 * MS) for n in (1, 2))
 SETTINGS = GroupSettings(tuple(Peer(place.endpoint, n) for n, place in enumerate(PLACES)))

@@ -11,6 +11,8 @@ from pcapdiag.base.units import NS_PER_S
 from pcapdiag.whatif.effects import MOST_REQUESTS, effect_of_timeout
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 CASE = ROOT / "captures" / "idle_close_race_before"
 INPUTS = Inputs(access_logs=(str(CASE / "access.log"),), proxy_conf=str(CASE / "nginx.conf"))
 

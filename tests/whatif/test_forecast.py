@@ -8,6 +8,8 @@ from pcapdiag.proxy.conf.read import read_proxy_conf
 from pcapdiag.proxy.logs.access_log import read_access_log
 from pcapdiag.whatif.forecast import forecast_groups, parse_idle
 
+pytestmark = pytest.mark.slow
+
 CONF = """
 events {}
 http {

@@ -9,6 +9,8 @@ from pcapdiag.whatif.group import Group, GroupSettings, Peer, Place
 from pcapdiag.whatif.recommend import MARGIN_NS, field_remedies, recommend, rounded_down, safe_timeout_ns
 from tests.whatif.kernels.test_replay import arrivals
 
+pytestmark = pytest.mark.slow
+
 MS, S = 10**6, 10**9
 PLACES = tuple(Place(f"10.0.0.{n}:80", timeout_ns=5 * S, rtt_ns=100 * MS) for n in (1, 2))
 SETTINGS = GroupSettings(tuple(Peer(place.endpoint, n) for n, place in enumerate(PLACES)))
