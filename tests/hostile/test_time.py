@@ -238,7 +238,7 @@ def test_what_leaves_takes_time_of_its_length(name):
             assert_grows_with_its_size(lambda n, p=piece, e=end: lambda: write((p * n)[:n] + e), 1024)
 
 
-@pytest.mark.parametrize("kind", ["one second", "a minute", "with an access log"])
+@pytest.mark.parametrize("kind", ["one second", "a minute", pytest.param("with an access log", marks=pytest.mark.long)])
 def test_a_flood_with_a_log_takes_time_of_its_entries_and_failures(kind):
     """Each of the entries may be each of the failures: sixteen times as much are 256 times as many pairs."""
 
