@@ -16,6 +16,23 @@ def demo_arguments():
     return re.sub(r"\$\((\w+)\)", lambda match: values[match[1]], values["DEMO_INPUT"]).split()
 
 
+def test_the_what_if_in_the_readme_is_that_of_the_demo(monkeypatch):
+    """Every row of its table is one that the program prints."""
+    monkeypatch.chdir(ROOT)
+    arguments = ["whatif", *demo_arguments(), "--recommend", "--format", "markdown", "-q"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    readme = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| `(\S+=\S+)` \|(.*)\|$", readme, re.MULTILINE)
+    assert len(rows) == 3
+
+    def cells(text):
+        return [cell.strip("` ") for cell in text.split("|")]
+
+    printed = [cells(line)[1:-1] for line in result.stdout.splitlines() if line.startswith("|")]
+    assert [[name, *cells(rest)] for name, rest in rows if [name, *cells(rest)] not in printed] == []
+
+
 def test_the_report_in_the_readme_is_that_of_the_demo_shortened(monkeypatch):
     """Every line of it stands in the report that `make demo` prints, in the same order."""
     monkeypatch.chdir(ROOT)

@@ -29,8 +29,7 @@ def entries_of_capture(analysis: Analysis, inputs: Inputs) -> Callable[[], Itera
     from pcapdiag.analysis.add_logs import access_format  # noqa: PLC0415 - after what can fail quickly
     from pcapdiag.proxy.logs.access_log import read_access_log  # noqa: PLC0415
 
-    clock = analysis.log.clock if analysis.log is not None else None
-    ahead_ns = clock.offset_ns if clock is not None and clock.is_measured and not clock.is_ambiguous else 0
+    ahead_ns = analysis.log.ahead_ns if analysis.log is not None else 0
     first, last = analysis.first_ts_ns + ahead_ns - _EDGE_NS, analysis.last_ts_ns + ahead_ns + _EDGE_NS
 
     def read() -> Iterator[AccessEntry]:

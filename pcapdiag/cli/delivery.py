@@ -188,7 +188,7 @@ def _render(result: CaptureReport, form: Form, *, to_stdout: bool) -> str:
         from pcapdiag.report.render.dialects import render_ticket  # noqa: PLC0415
 
         return render_ticket(result.report, _TICKETS[form.format_])
-    from pcapdiag.report.render import terminal  # noqa: PLC0415
+    from pcapdiag.report.render import blocks, terminal  # noqa: PLC0415
 
-    width, color = terminal_form(form.width, terminal.WIDTH, to_stdout=to_stdout)
+    width, color = terminal_form(form.width, blocks.WIDTH, to_stdout=to_stdout)
     return terminal.render(result.report, width=width, color=color)

@@ -111,11 +111,12 @@ def _render(result: WhatIfResult, format_: str, *, width: int | None, to_stdout:
         from pcapdiag.report.whatif.json import render_json  # noqa: PLC0415
 
         return render_json(result.answer, result.tool, result.inputs)
+    from pcapdiag.report.render.blocks import WIDTH  # noqa: PLC0415
     from pcapdiag.report.whatif import render  # noqa: PLC0415
 
     if format_ == "markdown":
         return render.render_markdown(result.answer)
     if format_ == "html":
         return render.render_html(result.answer, result.tool)
-    width, color = terminal_form(width, render.WIDTH, to_stdout=to_stdout)
+    width, color = terminal_form(width, WIDTH, to_stdout=to_stdout)
     return render.render_terminal(result.answer, width=width, color=color)

@@ -7,6 +7,7 @@ under way for as long as a usual one takes.
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,8 @@ NOT_IDEMPOTENT: Final = frozenset({"POST", "LOCK", "PATCH"})
 """Methods that nginx does not try again without non_idempotent (ngx_http_upstream_next)."""
 _WITH_BODY = ("POST", "PUT", "PATCH")
 _FAILED = (502, 504)
+_SAME_NS = 250_000_000
+"""[ns] How far a try of the log may begin from one of the capture and be the same: both clocks, and rounded times."""
 
 
 @dataclass
@@ -99,7 +102,7 @@ def read_log(
     number = {place.endpoint: n for n, place in enumerate(places)}
     rows: list[tuple[int, ...]] = []
     clients: dict[str, int] = {}
-    counts = {"client_failures": 0, "client_502": 0, "client_504": 0, "retried": 0, "no_live_upstreams": 0, "tries": 0}
+    counts = {"client_failures": 0, "client_502": 0, "client_504": 0, "retried": 0, "no_live_upstreams": 0}
     for entry in entries:
         if entry.request_time_ns < 0 or not any(t.addr in number or t.addr in names for t in entry.tries):
             continue
@@ -123,7 +126,6 @@ def read_log(
         counts["client_504"] += entry.status == 504
         counts["retried"] += len(entry.tries) > 1 and 0 < entry.status < 500
         counts["no_live_upstreams"] += sum(t.addr in names for t in entry.tries)
-        counts["tries"] += sum(t.addr in number and _has_failed(t) for t in entry.tries)
     if not rows:
         return None
     return Requests(*np.array(rows, np.int64).T), list(clients), counts
@@ -155,9 +157,6 @@ def _own_failure(entry: AccessEntry, start_ns: int, own_failures: dict[str, list
         kind, takes_ns, n = found.kind, found.takes_ns, n + 1
         at_ns += max(attempt.response_time_ns, 0)
     return kind, takes_ns, n
-
-
-_SAME_NS = 250_000_000
 
 
 def make_arrivals(requests: Requests, places: Sequence[Place], client_key: Sequence[int], *, source: str) -> Arrivals:
@@ -237,8 +236,6 @@ def ip_hash_key(address: str) -> int:
     nginx folds the first three bytes of an IPv4 address, or all of IPv6, into ``hash = (hash * 113 + byte) % 6271``
     (ngx_http_upstream_ip_hash_module.c), which over all bytes is one linear step.
     """
-    import ipaddress  # noqa: PLC0415 - rarely asked for
-
     try:
         packed = ipaddress.ip_address(address).packed
     except ValueError:

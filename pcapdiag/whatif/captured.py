@@ -37,15 +37,13 @@ def own_failures(analysis: Analysis, findings: Sequence[Finding]) -> dict[str, l
 
 def _own_failure(loss: Loss) -> OwnFailure:
     connection = loss.connection
-    ends = [k.ts_ns for k in loss.keys.values() if k.kind_name and k.ts_ns >= loss.request_ts_ns]
-    end_ns = min(ends, default=max(connection.last_ts_ns, loss.request_ts_ns))
-    proxy_gave_up = (
-        bool(ends)
-        and min((k for k in loss.keys.values() if k.kind_name and k.ts_ns == end_ns), key=lambda k: k.ts_ns).dir
-        == Direction.ORIG
-    )
-    kind = state.TIMEOUT if proxy_gave_up or not ends else state.ERROR
-    return OwnFailure(loss.request_ts_ns, int(kind), end_ns - loss.request_ts_ns)
+    closings = [k for k in loss.keys.values() if k.kind_name and k.ts_ns >= loss.request_ts_ns]
+    first = min(closings, key=lambda k: k.ts_ns, default=None)
+    if first is None:
+        takes_ns = max(connection.last_ts_ns - loss.request_ts_ns, 0)
+        return OwnFailure(loss.request_ts_ns, int(state.TIMEOUT), takes_ns)
+    kind = state.TIMEOUT if first.dir == Direction.ORIG else state.ERROR
+    return OwnFailure(loss.request_ts_ns, int(kind), first.ts_ns - loss.request_ts_ns)
 
 
 def captured_requests(analysis: Analysis, findings: Sequence[Finding], places: Sequence[Place]) -> Requests | None:

@@ -27,8 +27,6 @@ _TOLERATED = 0.1
 """Of what was observed, beyond the replay's own interval."""
 _SWEEP_REQUESTS: Final = 1_000_000
 """Requests, draws counted, that a point of a sweep may take."""
-
-
 _NOT_THE_SAME = "the log's own failures are not what these assumptions give: something else happened, or they are wrong"
 
 
@@ -83,7 +81,7 @@ def compute(
     n_draws = draws or draws_for(n_requests)
     replayed = _run(groups, [group.settings for group in groups], n_draws, seed)
     observed = _observed(groups)
-    first = replace(_scenario("replayed", {}, replayed, n_requests), warnings=())
+    first = _scenario("replayed", {}, replayed, n_requests)
     difference = find_disagreement(observed, first)
     disagreement = difference if must_agree else ""
     scenarios = [observed, first]
@@ -246,11 +244,11 @@ def _warnings(groups: Sequence[Group], settings: Sequence[GroupSettings]) -> tup
         if "non_idempotent" in added:
             said.append("non_idempotent sends a POST again: what the upstream had already done may be done twice")
         if wanted.keepalive > held.keepalive:
-            said.append("a larger pool closes more connections at one moment, so max_fails trips sooner")
+            said.append("a larger pool may close more connections at one moment, so that max_fails trips sooner")
         if wanted.keepalive == 0 < held.keepalive:
             said.append("without kept connections each request waits for a handshake")
         elif wanted.keepalive < held.keepalive:
-            said.append("a smaller pool opens more connections: each holds a port, and 60 s longer in TIME_WAIT")
+            said.append("a smaller pool may open more connections: each holds a port, and 60 s longer in TIME_WAIT")
         if any(peer.max_fails == 0 for peer in wanted.peers) and any(peer.max_fails for peer in held.peers):
             said.append("with max_fails=0 a server that is really down is tried by every request")
         said += _window_warning(group, wanted)

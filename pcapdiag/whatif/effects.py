@@ -20,6 +20,7 @@ MOST_REQUESTS: Final = 200_000
 _REQUESTS_PER_SCENARIO: Final = 400_000
 """Draws counted: a fifth of a second."""
 _FEWEST, _MOST = 10, 20
+"""Draws."""
 
 
 def effect_of_timeout(groups: Sequence[Group], timeout_ns: int) -> str:
@@ -60,8 +61,10 @@ def effect_of_timeout(groups: Sequence[Group], timeout_ns: int) -> str:
 
 def _remaining(left: Quantity | None, seen: Quantity, one: str, many: str = "failed requests of clients") -> str:
     counted = count_of(round(seen.expected), one, many)
-    if left is None or round(left.low) == round(left.high):
-        return f"{counted} {round(left.expected) if left is not None else 0} remain"
+    if left is None:
+        return f"{counted} it is not known how many remain"
+    if round(left.low) == round(left.high):
+        return f"{counted} {round(left.expected)} remain"
     return f"{counted} {round(left.low)} to {round(left.high)} remain"
 
 

@@ -105,8 +105,7 @@ def forecast_groups(
             continue
         requests, addresses, counts = told
         arrivals = make_arrivals(requests, places, [ip_hash_key(a) for a in addresses], source="access log")
-        observed = {name: counts[name] for name in counts if name != "tries"}
-        groups.append(Group(block.name, made, places, arrivals, (*assumptions, *assumed), observed))
+        groups.append(Group(block.name, made, places, arrivals, (*assumptions, *assumed), counts))
     return tuple(groups)
 
 

@@ -63,12 +63,13 @@ def build_groups(
     """
     places = measure_places(analysis, findings)
     own = own_failures(analysis, findings)
+    ahead_ns = analysis.log.ahead_ns if analysis.log is not None else 0
     groups = []
     for block in _blocks(analysis, places):
         told = None
         if read_entries is not None:
             names = [block.name] if analysis.settings is not None else []
-            told = read_log(read_entries(), block.places, names, _offset_ns(analysis), own)
+            told = read_log(read_entries(), block.places, names, ahead_ns, own)
         assumptions = list(block.assumptions)
         if told is None:
             requests = captured_requests(analysis, findings, block.places)
@@ -87,11 +88,6 @@ def build_groups(
         observed = {**counts, **count_seen(analysis, block.places)}
         groups.append(Group(block.name, block.settings, block.places, arrivals, tuple(assumptions), observed))
     return tuple(groups)
-
-
-def _offset_ns(analysis: Analysis) -> int:
-    clock = analysis.log.clock if analysis.log is not None else None
-    return clock.offset_ns if clock is not None and clock.is_measured and not clock.is_ambiguous else 0
 
 
 def _blocks(analysis: Analysis, places: Sequence[Place]) -> list[_Block]:

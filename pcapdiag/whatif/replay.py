@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SEED: Final = 20_240_811
 OPEN_SHARE: Final = 0.15
-"""How many draws in one hundred let requests arrive when they arrived, whatever became of those before."""
+"""Share of the draws that let requests arrive when they arrived, whatever became of those before."""
 MOST_REPLAYED: Final = 12_000_000
 """Requests, draws counted, that a scenario may take: some seconds."""
 DRAWS: Final = 200

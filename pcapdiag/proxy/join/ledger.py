@@ -387,6 +387,12 @@ class Ledger:
     outside: tuple[OutsideFailure, ...] = ()
 
     @property
+    def ahead_ns(self) -> int:
+        """[ns] Log clock minus capture clock; 0 where that was not measured, or another offset fits as well."""
+        clock = self.clock
+        return clock.offset_ns if clock is not None and clock.is_measured and not clock.is_ambiguous else 0
+
+    @property
     def has_errors(self) -> bool:
         """Whether an error log was given and something in it was understood."""
         return self.errors_read > 0

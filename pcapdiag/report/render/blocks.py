@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pcapdiag.report.summary import Grid
 
 WIDTH = 100
+"""Columns where nobody says how wide the terminal is: reports in files and pipes look the same everywhere."""
+
 MIN_WIDTH = 60
 
 
@@ -45,9 +47,16 @@ def render_blocks(blocks: Iterable[Block], *, style: str, width: int = WIDTH, co
         Lines without trailing blanks.
     """
     buffer = StringIO()
-    console = Console(
+    console = make_console(buffer, max(width, MIN_WIDTH), color=color)
+    console.print(Group(*(part for block in blocks for part in _parts(block, style))))
+    return "\n".join(line.rstrip() for line in buffer.getvalue().split("\n"))
+
+
+def make_console(buffer: StringIO, width: int, *, color: bool) -> Console:
+    """Return a console that writes the same everywhere: no markup, no guess at what the terminal can do."""
+    return Console(
         file=buffer,
-        width=max(width, MIN_WIDTH),
+        width=width,
         force_terminal=color,
         color_system="standard" if color else None,
         no_color=not color,
@@ -58,11 +67,10 @@ def render_blocks(blocks: Iterable[Block], *, style: str, width: int = WIDTH, co
         soft_wrap=False,
         _environ={},
     )
-    console.print(Group(*(part for block in blocks for part in _parts(block, style))))
-    return "\n".join(line.rstrip() for line in buffer.getvalue().split("\n"))
 
 
-def _text(text: str, style: str = "") -> Text:
+def safe_text(text: str, style: str = "") -> Text:
+    """Return text of which every character is visible; it breaks where it has to."""
     return Text(visible(text), style=style, overflow="fold")
 
 
@@ -70,13 +78,13 @@ def _parts(block: Block, style: str) -> Iterator[RenderableType]:
     match block:
         case Heading(text):
             yield ""
-            yield _text(text, "bold")
+            yield safe_text(text, "bold")
         case Paragraph(text, strength):
-            yield _text(text, style if strength else "")
+            yield safe_text(text, style if strength else "")
         case Bullets(lines):
-            yield from (Padding(_text(line), (0, 0, 0, 2)) for line in lines)
+            yield from (Padding(safe_text(line), (0, 0, 0, 2)) for line in lines)
         case Code(lines):
-            yield from (Padding(_text(line), (0, 0, 0, 4)) for line in lines)
+            yield from (Padding(safe_text(line), (0, 0, 0, 4)) for line in lines)
         case Table(grid):
             yield ""
             yield Padding(_table(grid), (0, 0, 0, 2))
@@ -86,7 +94,9 @@ def _table(grid: Grid) -> RichTable:
     table = RichTable(box=None, padding=(0, 2, 0, 0), show_edge=False, header_style="")
     for idx, header in enumerate(grid.headers):
         is_number = idx in grid.right
-        table.add_column(_text(header), justify="right" if is_number else "left", overflow="fold", no_wrap=is_number)
+        table.add_column(
+            safe_text(header), justify="right" if is_number else "left", overflow="fold", no_wrap=is_number
+        )
     for row in grid.rows:
-        table.add_row(*(_text(cell) for cell in row))
+        table.add_row(*(safe_text(cell) for cell in row))
     return table

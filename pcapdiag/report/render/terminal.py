@@ -1,7 +1,7 @@
 """The report for a terminal: the verdict first, the proof as a ladder, then what to do about it.
 
-Text of captures and of rules goes through `_text`, which escapes it; rich never sees markup. The only module of this
-package that knows rich.
+Text of captures and of rules goes through `safe_text`, which escapes it; rich never sees markup. This module and `blocks`
+are the only ones of this package that know rich.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Literal
 
 from rich.cells import cell_len
-from rich.console import Console, Group
+from rich.console import Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -25,6 +25,7 @@ from pcapdiag.report.incidents import incident_lines
 from pcapdiag.report.ladder import build_ladder
 from pcapdiag.report.ledger import entries_in_words, ledger_lines
 from pcapdiag.report.remedy import split_blocks
+from pcapdiag.report.render.blocks import MIN_WIDTH, WIDTH, make_console, safe_text
 from pcapdiag.report.settings import settings_grid, settings_title
 
 if TYPE_CHECKING:
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
     from pcapdiag.report.ladder import Ladder, LadderLine
     from pcapdiag.report.model import OccurrenceDetail, Report
 
-WIDTH = 100
-"""Columns where nobody says how wide the terminal is: reports in files and pipes look the same everywhere."""
-
-MIN_WIDTH = 60
 _WIDE = 112
 """From this width on the words of a ladder stand beside its arrows, below it under them."""
 
@@ -69,31 +66,15 @@ def render(report: Report, *, width: int = WIDTH, color: bool = False) -> str:
     """
     width = max(width, MIN_WIDTH)
     buffer = StringIO()
-    console = Console(
-        file=buffer,
-        width=width,
-        force_terminal=color,
-        color_system="standard" if color else None,
-        no_color=not color,
-        legacy_windows=False,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        soft_wrap=False,
-        _environ={},
-    )
+    console = make_console(buffer, width, color=color)
     console.print(_report(report, width))
     return "\n".join(line.rstrip() for line in buffer.getvalue().split("\n"))
-
-
-def _text(text: str, style: str = "") -> Text:
-    return Text(visible(text), style=style, overflow="fold")
 
 
 def _report(report: Report, width: int) -> Group:
     parts: list[RenderableType] = [
         _headline(report),
-        _text(impact_line(report.impact, has_truncated=report.totals.truncated > 0)),
+        safe_text(impact_line(report.impact, has_truncated=report.totals.truncated > 0)),
     ]
     for group in summary.finding_groups(report):
         parts += ["", *_finding_group(group, report, width)]
@@ -112,11 +93,11 @@ def _headline(report: Report) -> Text:
     worst = max((f.severity for f in report.findings), default=None)
     good = "bold green" if summary.is_judged(report) else "bold"
     style = good if worst is None else _SEVERITY_STYLES[worst]
-    return _text(summary.headline(report), style)
+    return safe_text(summary.headline(report), style)
 
 
 def _heading(text: str) -> Text:
-    return _text(text, "bold")
+    return safe_text(text, "bold")
 
 
 def _indented(item: RenderableType, by: int = _INDENT) -> Padding:
@@ -126,23 +107,23 @@ def _indented(item: RenderableType, by: int = _INDENT) -> Padding:
 def _finding_group(group: summary.FindingGroup, report: Report, width: int) -> Iterable[RenderableType]:
     head = group.head
     title = Text.assemble(
-        _text(f"{head.code} {head.name}", _SEVERITY_STYLES[head.severity]),
-        _text(f"  {head.severity.name.lower()}, {head.confidence.name.lower()}, {count_of(group.count, 'time')}"),
+        safe_text(f"{head.code} {head.name}", _SEVERITY_STYLES[head.severity]),
+        safe_text(f"  {head.severity.name.lower()}, {head.confidence.name.lower()}, {count_of(group.count, 'time')}"),
     )
     yield title
     for message in summary.bounded([f.message for f in group.findings]):
-        yield _indented(_text(message))
+        yield _indented(safe_text(message))
     for line in proof_lines(group.occurrences):
-        yield _indented(_text(line))
+        yield _indented(safe_text(line))
     shown, *others = group.occurrences or (None,)
     if shown is not None and shown.evidence:
         yield ""
-        yield _indented(_text(summary.occurrence_title(shown)))
+        yield _indented(safe_text(summary.occurrence_title(shown)))
         yield ""
         yield _indented(_ladder(build_ladder(shown), wide=width >= _WIDE))
         yield ""
         if shown.far_end is not None:
-            yield _indented(_text(proof_line(shown)))
+            yield _indented(safe_text(proof_line(shown)))
         for label, text in ((summary.filter_label(shown, report), shown.display_filter), far_filter(shown)):
             if text:
                 yield _indented(_labelled(label, text))
@@ -159,11 +140,11 @@ def _finding_group(group: summary.FindingGroup, report: Report, width: int) -> I
         yield ""
         yield _indented(_heading("What would have refuted it"))
     for refutation in refutations:
-        yield _indented(_text(refutation), 4)
+        yield _indented(safe_text(refutation), 4)
 
 
 def _labelled(label: str, text: str) -> Text:
-    return Text.assemble(_text(f"{label}: ", "bold"), _text(text))
+    return Text.assemble(safe_text(f"{label}: ", "bold"), safe_text(text))
 
 
 def _others(group: summary.FindingGroup, others: list[OccurrenceDetail], width: int) -> Iterable[RenderableType]:
@@ -173,7 +154,7 @@ def _others(group: summary.FindingGroup, others: list[OccurrenceDetail], width: 
     yield _indented(_grid(summary.occurrence_grid(others), width - _INDENT))
     left_out = summary.left_out(group, n_drawn)
     if left_out:
-        yield _indented(_text(left_out, "dim"), 4)
+        yield _indented(safe_text(left_out, "dim"), 4)
 
 
 def _remedies(group: summary.FindingGroup) -> Iterable[RenderableType]:
@@ -182,11 +163,11 @@ def _remedies(group: summary.FindingGroup) -> Iterable[RenderableType]:
         yield _indented(_heading(summary.remedy_title(subjects, len(group.remedies))))
         for block in split_blocks(remedy):
             if block.is_code:
-                yield from (_indented(_text(line, "cyan"), 8) for line in block.lines)
+                yield from (_indented(safe_text(line, "cyan"), 8) for line in block.lines)
             else:
-                yield _indented(_text(" ".join(block.lines)), 4)
+                yield _indented(safe_text(" ".join(block.lines)), 4)
         if others:
-            yield _indented(_text(others), 4)
+            yield _indented(safe_text(others), 4)
 
 
 def _ladder(ladder: Ladder, *, wide: bool) -> RenderableType:
@@ -196,16 +177,16 @@ def _ladder(ladder: Ladder, *, wide: bool) -> RenderableType:
     table.add_column(no_wrap=True)
     table.add_column(ratio=1)
     rows: list[RenderableType] = []
-    head = _text(f"{'time':>{time_width}}  {ladder.header}  {'frame':>{frame_width}}", "dim")
+    head = safe_text(f"{'time':>{time_width}}  {ladder.header}  {'frame':>{frame_width}}", "dim")
     table.add_row(head, "")
     rows.append(head)
     for line in ladder.lines:
         drawn = Text.assemble(
-            _text(f"{line.time:>{time_width}}  "),
-            _text(line.arrow, _line_style(line)),
-            _text(f"  {line.frame:>{frame_width}}"),
+            safe_text(f"{line.time:>{time_width}}  "),
+            safe_text(line.arrow, _line_style(line)),
+            safe_text(f"  {line.frame:>{frame_width}}"),
         )
-        words = _text(line.text, "italic")
+        words = safe_text(line.text, "italic")
         table.add_row(drawn, words)
         rows += [drawn, _indented(words, time_width + 4)] if line.text else [drawn]
     return table if wide else Group(*rows)
@@ -224,13 +205,13 @@ def _grid(grid: summary.Grid, room: int) -> RenderableType:
     last = len(widths) - 1
     least = widths[last] if last in grid.right else min(widths[last], _LAST_COLUMN)
     if sum(widths[:last]) + least + 2 * last > room:
-        return Group(*(_text(_row_in_words(grid.headers, row)) for row in grid.rows))
+        return Group(*(safe_text(_row_in_words(grid.headers, row)) for row in grid.rows))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for idx, header in enumerate(grid.headers):
         justify: Literal["left", "right"] = "right" if idx in grid.right else "left"
-        table.add_column(_text(header), justify=justify, overflow="fold", width=widths[idx] if idx < last else None)
+        table.add_column(safe_text(header), justify=justify, overflow="fold", width=widths[idx] if idx < last else None)
     for row in grid.rows:
-        table.add_row(*(_text(cell) for cell in row))
+        table.add_row(*(safe_text(cell) for cell in row))
     return table
 
 
@@ -247,7 +228,7 @@ def _upstreams(report: Report, width: int) -> list[RenderableType]:
         _heading(summary.upstreams_title(report)),
         _indented(_grid(summary.upstream_grid(report.upstreams, has_proxy=report.has_proxy), width - _INDENT)),
     ]
-    parts += [_indented(_text(remark)) for remark in summary.upstream_remarks(report.upstreams)]
+    parts += [_indented(safe_text(remark)) for remark in summary.upstream_remarks(report.upstreams)]
     return parts
 
 
@@ -270,5 +251,5 @@ def _verdicts(report: Report) -> list[RenderableType]:
 
 
 def _section(heading: str, lines: Iterable[str]) -> list[RenderableType]:
-    body = [_indented(_text(line)) for line in lines]
+    body = [_indented(safe_text(line)) for line in lines]
     return ["", _heading(heading), *body] if body else []

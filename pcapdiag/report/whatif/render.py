@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from pcapdiag.report.render import markdown
+from pcapdiag.report.render.blocks import WIDTH, render_blocks
 from pcapdiag.report.render.document import Bullets, Code, Heading, Paragraph, Table
 from pcapdiag.report.render.html.engine import asset, csp_hash, make_environment
 from pcapdiag.report.whatif.sweep import sweep_chart
@@ -18,13 +19,9 @@ if TYPE_CHECKING:
     from pcapdiag.base.scenarios import WhatIf
     from pcapdiag.report.model import Tool
 
-WIDTH = 100
-
 
 def render_terminal(answer: WhatIf, *, width: int = WIDTH, color: bool = False) -> str:
     """Return a what-if as text for a terminal; see `report.render.blocks.render_blocks`."""
-    from pcapdiag.report.render.blocks import render_blocks  # noqa: PLC0415 - rich loads only here
-
     styles = {"warning": "bold yellow", "clean": "bold green", "info": "bold"}
     return render_blocks(build_blocks(answer), style=styles[_state(answer)], width=width, color=color)
 

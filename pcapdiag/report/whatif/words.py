@@ -184,8 +184,8 @@ def model_lines(answer: WhatIf) -> Iterator[str]:
     latency = answer.scenarios[1].added_latency_ns
     if latency is not None:
         yield (
-            f"Handshakes and lost tries add {spell_ns(latency.mean)} to an answered request as captured, "
-            f"{spell_ns(latency.p99)} at the 99th percentile."
+            f"In the replay of the captured settings handshakes and lost tries add {spell_ns(latency.mean)} to an "
+            f"answered request, {spell_ns(latency.p99)} at the 99th percentile."
         )
     yield f"The same --seed ({answer.model.seed}) gives the same numbers. docs/whatif.md explains the model."
 

@@ -12,8 +12,9 @@ from pcapdiag.base.findings import Note, Severity, Verdict, VerdictKind
 from pcapdiag.base.tables import Table
 from pcapdiag.engine.capture.batch import Capture
 from pcapdiag.report.render import markdown
+from pcapdiag.report.render.blocks import MIN_WIDTH
 from pcapdiag.report.render.document import MAX_FOLDED_ROWS
-from pcapdiag.report.render.terminal import MIN_WIDTH, render
+from pcapdiag.report.render.terminal import render
 from tests.report import builders
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
