@@ -1,7 +1,7 @@
 """The report for a terminal: the verdict first, the proof as a ladder, then what to do about it.
 
-Text of captures and of rules goes through `safe_text`, which escapes it; rich never sees markup. This module and `blocks`
-are the only ones of this package that know rich.
+Text of captures and of rules goes through `safe_text`, which escapes it; rich never sees markup. Of this package only
+this module and `blocks` know rich.
 """
 
 from __future__ import annotations
