@@ -8,6 +8,7 @@ With ``PCAPDIAG_NO_SKIP=1`` a skip is a failure: a run that is meant to be compl
 an oracle were not there.
 """
 
+import importlib
 import os
 import shutil
 import signal
@@ -21,7 +22,10 @@ from hypothesis import HealthCheck, settings
 from tests.waiting import HANG_S
 
 # Kernels that Python calls come from the library, as everywhere; tests call others one by one, and those are compiled.
+# That is read once, here; processes that tests start run as an operator's do, without a compiler in their memory.
 os.environ.setdefault("PCAPDIAG_KERNELS", "each")
+importlib.import_module("pcapdiag.engine.compiler.policy")
+del os.environ["PCAPDIAG_KERNELS"]
 # A shell's background job ignores Ctrl-C, and so would every program that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -142,13 +146,12 @@ def cli():
 
     def run(*arguments, stdin=None, env=None, cwd=None):
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        inherited = {name: value for name, value in os.environ.items() if name != "PCAPDIAG_KERNELS"}
         return subprocess.run(
             [sys.executable, "-m", "pcapdiag", *map(str, arguments)],
             input=stdin,
             capture_output=True,
             text=not isinstance(stdin, bytes),
-            env={**inherited, "PYTHONPATH": path, "NO_COLOR": "1", **(env or {})},
+            env={**os.environ, "PYTHONPATH": path, "NO_COLOR": "1", **(env or {})},
             cwd=cwd,
             timeout=HANG_S,
             check=False,

@@ -119,7 +119,7 @@ def start(arguments: Sequence[str], *, core: int | None, stderr: int) -> subproc
     """Start pcapdiag on a pipe, bound to a core if one is named."""
     bind = () if core is None else ("taskset", "-c", str(core))
     command = [*bind, sys.executable, "-P", "-c", MEASURED, *arguments]
-    env = {**os.environ, "PCAPDIAG_KERNELS": "", "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=env, bufsize=0)
 
 

@@ -31,7 +31,7 @@ def loaded_modules(*arguments):
         f"try:\n    main({list(arguments)!r}, prog_name='pcapdiag')\n"
         f"except SystemExit:\n    print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)\n"
     )
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "PCAPDIAG_KERNELS": ""}
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True, timeout=HANG_S
     )

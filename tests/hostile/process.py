@@ -37,7 +37,7 @@ def run_measured(*args, **options):
         capture_output=True,
         text=True,
         timeout=HANG_S,
-        env={**os.environ, "PCAPDIAG_KERNELS": "", **options.pop("env", {})},
+        env={**os.environ, **options.pop("env", {})},
         **options,
     )
     stderr, _, most = done.stderr.rpartition("\nmemory ")

@@ -206,7 +206,6 @@ def cluster(tmp_path, monkeypatch):
     import dask
     from distributed import LocalCluster
 
-    monkeypatch.delenv("PCAPDIAG_KERNELS", raising=False)  # as in `places.environment`
     monkeypatch.setenv("PYTHONPATH", str(places.ROOT))
     started = []
 

@@ -151,8 +151,7 @@ def command(folder, store, *options):
 
 def environment():
     """Return the environment of a scan in a process of its own."""
-    inherited = {name: value for name, value in os.environ.items() if name != "PCAPDIAG_KERNELS"}
-    return inherited | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+    return os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
 
 
 def scan(folder, store, *options, check=(0, 1)):
