@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.api.entries import entries_of_capture
-from pcapdiag.base.findings import Exposure
+from pcapdiag.base.findings import Exposure, Role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,27 +43,37 @@ def with_effects(findings: Sequence[Finding], analysis: Analysis, inputs: Inputs
         The same where nothing can be said.
     """
     timeout_ns = advised_timeout_ns(findings)
-    if timeout_ns < 0 or not any(map(_is_mended, findings)):
+    is_told = timeout_ns >= 0 and any(map(_is_mended, findings))
+    if not is_told and not any(map(_keeps_peers, findings)):
         return tuple(findings)
     from pathlib import Path  # noqa: PLC0415 - only where there is something to mend
 
-    from pcapdiag.whatif.effects import MOST_REQUESTS, effect_of_timeout  # noqa: PLC0415
+    from pcapdiag.whatif.effects import IN_ROTATION, MOST_REQUESTS, effects, timeout_of_proxy  # noqa: PLC0415
     from pcapdiag.whatif.groups import build_groups  # noqa: PLC0415
 
     if len(analysis.exchanges) > MOST_REQUESTS:
         return tuple(findings)
     is_short = sum(Path(path).stat().st_size for path in inputs.access_logs if Path(path).is_file()) <= _MOST_BYTES
     read = entries_of_capture(analysis, inputs) if inputs.access_logs and is_short else None
-    effect = effect_of_timeout(build_groups(analysis, findings, read), timeout_ns)
-    if not effect:
-        return tuple(findings)
-    return tuple(replace(f, remedy=_beside_the_change(f.remedy, effect)) if _is_mended(f) else f for f in findings)
+    shorter = timeout_of_proxy(timeout_ns)
+    wishes = [wish for wish, n in ((shorter, is_told), (IN_ROTATION, any(map(_keeps_peers, findings)))) if n]
+    told = effects(build_groups(analysis, findings, read), wishes)
+    return tuple(
+        replace(f, remedy=_beside_the_change(f.remedy, effect))
+        if (effect := told.get(shorter if _is_mended(f) else IN_ROTATION, "")) and (_is_mended(f) or _keeps_peers(f))
+        else f
+        for f in findings
+    )
 
 
 def _is_mended(finding: Finding) -> bool:
-    """Tell whether a shorter timeout of the proxy mends a cause, and the finding says where to set it."""
-    facts = finding.facts
-    return facts.exposure is Exposure.RACE and not facts.risk_of and bool(finding.changes)
+    """Tell whether a shorter timeout of the proxy mends a cause, or a risk, and the finding says where to set it."""
+    return finding.facts.exposure is Exposure.RACE and bool(finding.changes)
+
+
+def _keeps_peers(finding: Finding) -> bool:
+    """Tell whether a finding says where to keep peers in rotation that failures put out."""
+    return finding.facts.role is Role.NO_PEER and bool(finding.changes)
 
 
 def _beside_the_change(remedy: str, effect: str) -> str:

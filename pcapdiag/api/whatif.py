@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from pcapdiag.analysis.inputs import Inputs
+    from pcapdiag.analysis.model import Analysis
     from pcapdiag.api.result import CaptureReport
-    from pcapdiag.base.scenarios import WhatIf
+    from pcapdiag.base.scenarios import UpstreamRate, WhatIf
     from pcapdiag.privacy.anonymize import Anonymizer
     from pcapdiag.proxy.logs.entries import AccessEntry
     from pcapdiag.report.model import InputFile, Tool
@@ -147,12 +148,27 @@ def whatif_captures(
     answer = compute(groups, asked, sweep=swept, seed=seed, on_progress=on_scenario)
     if recommend and not answer.disagreement:
         settings = result.captured.analysis.settings
-        best = find_best(groups, answer, settings, seed=seed, advised_ns=advised_timeout_ns(result.captured.findings))
+        advised_ns = advised_timeout_ns(result.captured.findings)
+        best = find_best(groups, answer, settings, seed=seed, advised_ns=advised_ns, on_progress=on_scenario)
         answer = replace(answer, recommendation=best)
+    answer = replace(answer, per_day=_per_day(result.captured.analysis))
     if result.captured.anonymizer is not None:
         answer = _disguised(answer, result.captured.anonymizer)
     report = result.report
     return WhatIfResult(answer, report.tool, tuple(report.inputs), result)
+
+
+def _per_day(analysis: Analysis) -> tuple[UpstreamRate, ...]:
+    """Return what the race takes per day with the captured settings, where enough was watched."""
+    from pcapdiag.analysis.density import measure_density  # noqa: PLC0415 - help must not wait for it
+    from pcapdiag.base.scenarios import UpstreamRate as Rate  # noqa: PLC0415
+
+    found = ((str(endpoint), density, density.per_day()) for endpoint, density in measure_density(analysis).items())
+    return tuple(
+        Rate(name, density.gaps, rate.low, rate.expected, rate.high)
+        for name, density, rate in found
+        if rate is not None
+    )
 
 
 def _disguised(answer: WhatIf, anonymizer: Anonymizer) -> WhatIf:
@@ -170,6 +186,7 @@ def forecast(
     sweep: str = "",
     recommend: bool = False,
     seed: int | None = None,
+    on_scenario: Callable[[int, int], None] | None = None,
 ) -> WhatIfResult:
     """Say what access log and configuration let one expect, without a capture.
 
@@ -179,7 +196,7 @@ def forecast(
         With access logs and a configuration.
     upstream_idle : str
         After which idle time the upstreams close, or the name of their server.
-    cases, sweep, recommend, seed
+    cases, sweep, recommend, seed, on_scenario
         As for `whatif_captures`.
 
     Returns
@@ -221,9 +238,9 @@ def forecast(
         msg = "the access log has no request that says when it began ($request_time) and for which upstream"
         raise UsageError(msg)
     seed = SEED if seed is None else seed
-    answer = compute(groups, asked, sweep=swept, seed=seed, must_agree=False)
+    answer = compute(groups, asked, sweep=swept, seed=seed, must_agree=False, on_progress=on_scenario)
     if recommend:
-        answer = replace(answer, recommendation=find_best(groups, answer, settings, seed=seed))
+        answer = replace(answer, recommendation=find_best(groups, answer, settings, seed=seed, on_progress=on_scenario))
     digests = digest.result()
     files = tuple(InputFile(p, kind, digests[p].n_bytes, digests[p].sha256) for p, kind in inputs.kinds.items())
     return WhatIfResult(answer, Tool("pcapdiag", __version__), files)

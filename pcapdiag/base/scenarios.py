@@ -109,6 +109,21 @@ class ReplayModel:
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamRate:
+    """How many requests the idle-close race takes per day at an upstream, with the captured settings.
+
+    By the density of idle gaps around its race window, of which there were `gaps`; `low` and `high` are the limits that
+    so few allow, with 95 %.
+    """
+
+    endpoint: str
+    gaps: int
+    low: float
+    expected: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
 class WhatIf:
     """The whole answer; `sweep` names the key whose values the scenarios from `first_swept` on go through.
 
@@ -121,3 +136,4 @@ class WhatIf:
     sweep: str = ""
     first_swept: int = -1
     disagreement: str = ""
+    per_day: tuple[UpstreamRate, ...] = ()

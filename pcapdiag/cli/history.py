@@ -173,6 +173,7 @@ class _Trend:
 
 
 def _lines(store: Store, wanted: Wanted) -> Iterator[str]:
+    from pcapdiag.base.rates import spell_per_day  # noqa: PLC0415 - the same
     from pcapdiag.nightly.store import history as past  # noqa: PLC0415 - the same
     from pcapdiag.privacy.escape import visible  # noqa: PLC0415 - help must not wait for it
     from pcapdiag.report.summary import brief  # noqa: PLC0415 - the same
@@ -203,15 +204,17 @@ def _lines(store: Store, wanted: Wanted) -> Iterator[str]:
             yield f"  {code}  {trend.draw(_with_zeros(of_code, days))}  {sum(of_code.values())}"
     if upstreams:
         yield ""
-        yield "by upstream, last day of each: requests, reused, lost, near misses, RTT (median), idle timeout"
+        yield "by upstream, last day of each: requests, reused, lost, near misses, RTT (median), idle "
+        yield "timeout, what the idle-close race is expected to take"
         for endpoint in dict.fromkeys(row.endpoint for row in upstreams):
             of_upstream = [row for row in upstreams if row.endpoint == endpoint]
             last = of_upstream[-1]
+            risk = spell_per_day(last.risk) if last.risk is not None else "-"
             yield (
                 f"  {visible(endpoint):24} {trend.draw({row.day: row.lost for row in of_upstream})}  {last.day}  "
                 f"{last.exchanges}, {last.reused}, {last.lost}, {last.near_misses}, "
                 f"{brief(last.rtt_p50_ns) if last.rtt_p50_ns >= 0 else '-'}, "
-                f"{brief(last.idle_timeout_ns) if last.idle_timeout_ns >= 0 else '-'}"
+                f"{brief(last.idle_timeout_ns) if last.idle_timeout_ns >= 0 else '-'}, {risk}"
             )
 
 

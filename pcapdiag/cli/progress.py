@@ -44,6 +44,7 @@ class ProgressMeter:
         self._next = self._start + _SHOW_AFTER_S
         self._bar: Progress | None = None
         self._task: TaskID | None = None
+        self._counts = False
         self._pipes = [] if quiet else [path for path in captures if _is_pipe(path)]
         self._timer: threading.Timer | None = None
 
@@ -92,6 +93,27 @@ class ProgressMeter:
             total = bytes_total if bytes_total > 0 else None
             self._bar.update(self._task, completed=bytes_done, total=total, description=f"{frames:,} {unit}")
 
+    def on_count(self, done: int, total: int, *, unit: str = "scenarios") -> None:
+        """Show how far work is that is counted, not read; takes the place of the bar of what was read.
+
+        Parameters
+        ----------
+        done, total : int
+            Of `unit`.
+        unit : str
+            What is counted.
+        """
+        if self._quiet or not self._is_tty or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _REFRESH_S
+        if not self._counts:
+            if self._bar is not None:
+                self._bar.stop()
+            self._counts = True
+            self._bar, self._task = _new_bar(counting=True)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total, description=unit)
+
 
 def _is_pipe(path: str) -> bool:
     try:
@@ -101,22 +123,23 @@ def _is_pipe(path: str) -> bool:
     return stat.S_ISFIFO(mode)
 
 
-def _new_bar() -> tuple[Progress, TaskID]:
+def _new_bar(*, counting: bool = False) -> tuple[Progress, TaskID]:
     from rich.console import Console  # noqa: PLC0415 - only long work pays for rich
     from rich.progress import (  # noqa: PLC0415
         BarColumn,
         DownloadColumn,
+        MofNCompleteColumn,
         Progress,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
 
+    amount = (MofNCompleteColumn(),) if counting else (DownloadColumn(), TransferSpeedColumn())
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        *amount,
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,

@@ -100,9 +100,19 @@ def whatif(
                     recommend=recommend,
                     seed=seed,
                     on_progress=meter.on_progress,
+                    on_scenario=meter.on_count,
                 )
         else:
-            result = forecast(inputs, upstream_idle, cases=asked, sweep=sweep, recommend=recommend, seed=seed)
+            with ProgressMeter(quiet=quiet) as meter:
+                result = forecast(
+                    inputs,
+                    upstream_idle,
+                    cases=asked,
+                    sweep=sweep,
+                    recommend=recommend,
+                    seed=seed,
+                    on_scenario=meter.on_count,
+                )
         file.write(_render(result, format_, width=width, to_stdout=output == STDOUT).encode())
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pcapdiag.analysis.attempts import is_still_open
+from pcapdiag.analysis.density import measure_density
 from pcapdiag.analysis.handshake import HTTP2
 from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.codes import CapturePoint, Direction, Leg, Outcome, Protocol
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
     from pcapdiag.analysis.model import Analysis, Upstream
     from pcapdiag.base.findings import Evidence, Finding, Occurrence, Verdict
+    from pcapdiag.base.rates import RaceDensity
     from pcapdiag.engine.capture.batch import Capture
 
 _MOST_UPSTREAMS = 1000
@@ -97,6 +99,7 @@ def build_report(
     if not analysis.has_proxy:
         findings = plain_findings(findings)
     shown = listed(findings, list_all=list_all)
+    density = measure_density(analysis)
     upstreams = analysis.upstreams if list_all else _busiest(analysis.upstreams)
     turns, pending = _count_unsure(analysis)
     n_twins, n_again = _count_twins(analysis)
@@ -128,7 +131,7 @@ def build_report(
             pending=pending,
             still_open=count_losses(loss for loss in analysis.losses if is_still_open(loss, analysis.last_ts_ns)),
         ),
-        upstreams=tuple(_upstream(u) for u in upstreams),
+        upstreams=tuple(_upstream(u, density.get(u.endpoint)) for u in upstreams),
         findings=tuple(builder.finding(*pair) for pair in zip(findings, shown, strict=True)),
         verdicts=tuple(RuleVerdict(v.code, v.kind, v.reason, v.role) for v in verdicts),
         log=builder.log(findings, verdicts),
@@ -302,7 +305,7 @@ def _display_filter(capture: str, request_frame: int, evidence: tuple[EvidenceFr
     return f"frame.number in {{{', '.join(map(str, sorted(frames)))}}}" if frames else ""
 
 
-def _upstream(upstream: Upstream) -> UpstreamSummary:
+def _upstream(upstream: Upstream, density: RaceDensity | None) -> UpstreamSummary:
     timeout = upstream.idle_timeout
     return taken_over(
         UpstreamSummary,
@@ -315,4 +318,5 @@ def _upstream(upstream: Upstream) -> UpstreamSummary:
         else IdleTimeoutSummary(
             timeout.value_ns, timeout.spread_ns, timeout.samples, Confidence(timeout.confidence), timeout.named_as
         ),
+        losses_per_day=density.per_day() if density is not None else None,
     )

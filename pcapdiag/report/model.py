@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pcapdiag.analysis.far_end import Delay, ProofKind  # noqa: TC001 - docs/generate.py reads the types
 from pcapdiag.base.codes import CapturePoint, Direction
 from pcapdiag.base.findings import Change, Confidence, Role, Severity, VerdictKind
+from pcapdiag.base.rates import PerDay  # noqa: TC001 - with the first
 from pcapdiag.base.units import format_ts_ns
 from pcapdiag.privacy.escape import storable
 from pcapdiag.proxy.conf.describe import SettingRow  # noqa: TC001 - with the first
@@ -130,7 +131,8 @@ class UpstreamSummary:
     """One upstream endpoint and what the capture says of it.
 
     `longest_gap_ns` is the longest idle gap before any request, answered or not; the handshakes of the `opened`
-    connections that were seen to open took `handshake_ns` together.
+    connections that were seen to open took `handshake_ns` together. `losses_per_day` is how many requests the
+    idle-close race will take per day, with its 95 % interval; null where too little was watched.
     """
 
     endpoint: str
@@ -152,6 +154,7 @@ class UpstreamSummary:
     longest_gap_ns: int = -1
     opened: int = 0
     handshake_ns: int = 0
+    losses_per_day: PerDay | None = None
 
 
 @dataclass(frozen=True, slots=True)

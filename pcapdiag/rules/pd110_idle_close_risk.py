@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import sqrt
 from typing import TYPE_CHECKING
 
+from pcapdiag.analysis.density import measure_density
 from pcapdiag.base.codes import Leg
 from pcapdiag.base.findings import Confidence, Exposure, Finding, RuleFacts, Severity
+from pcapdiag.base.rates import LEAST_QUOTED, spell_per_day
 from pcapdiag.base.units import count_of
 from pcapdiag.proxy.conf.describe import POOL
 from pcapdiag.rules._remedy import keepalive_remedy
@@ -19,11 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pcapdiag.analysis.model import Analysis, Upstream
-
-_DAY_NS = 86_400 * 1_000_000_000
-_LEAST_NEAR = 5
-_LEAST_SPAN_NS = 3_600 * 1_000_000_000
-"""A rate per day wants so many near misses and so long a look: one in a minute says nothing of a day."""
+    from pcapdiag.base.rates import RaceDensity
 
 
 class IdleCloseRisk(Rule):
@@ -43,8 +40,9 @@ class IdleCloseRisk(Rule):
     Evidence
     --------
     The closings by the upstream, the near misses, the longest idle gap that was still answered. The expected losses
-    per day are the density of idle gaps near T times one RTT, with the interval that so few observations allow; they
-    are named only where at least an hour was watched and at least five requests came near.
+    per day are the density of idle gaps near T times the length of the window, with the interval that so few
+    observations allow; up to 3 near misses may have been due where none was seen. They are worked out where an hour was
+    watched, or as much of the traffic that the access log shows per day; a sentence quotes them from ten on.
 
     When it is wrong
     ----------------
@@ -78,9 +76,10 @@ class IdleCloseRisk(Rule):
             or is_idle_close_in_server(loss, upstream_of(analysis, loss))
             or is_reset_after_lost_fin(analysis, loss, upstream_of(analysis, loss))
         }
+        density = measure_density(analysis)
         for upstream in analysis.upstreams:
             if upstream.endpoint not in raced and _is_measured(upstream) and _is_exposed(upstream):
-                yield self._finding(analysis, upstream)
+                yield self._finding(analysis, upstream, density.get(upstream.endpoint))
 
     def missing(self, analysis: Analysis) -> str:
         """Return why no idle timeout could be compared."""
@@ -94,10 +93,10 @@ class IdleCloseRisk(Rule):
             return "no upstream's idle timeout is known: the proxy closed every idle connection first"
         return "no upstream's idle timeout is known: no upstream was seen to close idle connections at a constant age"
 
-    def _finding(self, analysis: Analysis, upstream: Upstream) -> Finding:
+    def _finding(self, analysis: Analysis, upstream: Upstream, density: RaceDensity | None) -> Finding:
         timeout = upstream.idle_timeout
         value = timeout.value_ns if timeout is not None else -1
-        per_day, low, high = _expected_per_day(analysis, upstream)
+        per_day = density.per_day() if density is not None else None
         remedy = keepalive_remedy(analysis, upstream, ())
         near = count_of(upstream.near_misses, "answered request")
         came = (
@@ -106,14 +105,13 @@ class IdleCloseRisk(Rule):
         closes = count_of(upstream.idle_closes_by_upstream, "idle connection")
         rate = ""
         details: dict[str, int | str | float] = {}
-        if per_day:
-            mean, least, most = map(_amount, (per_day, low, high))
-            requests = "lost request" if mean == "1" else "lost requests"
-            rate = f"; at its traffic about {mean} {requests} per day to this upstream ({least} to {most})"
+        if per_day is not None:
+            if per_day.expected >= LEAST_QUOTED:
+                rate = f"; at its traffic about {spell_per_day(per_day)} will be lost to this upstream"
             details = {
-                "expected_losses_per_day": round(per_day, 3),
-                "expected_losses_per_day_low": round(low, 3),
-                "expected_losses_per_day_high": round(high, 3),
+                "expected_losses_per_day": round(per_day.expected, 3),
+                "expected_losses_per_day_low": round(per_day.low, 3),
+                "expected_losses_per_day_high": round(per_day.high, 3),
             }
         words = GroupText(
             severity=Severity.WARNING if upstream.near_misses else Severity.INFO,
@@ -156,29 +154,3 @@ def _is_exposed(upstream: Upstream) -> bool:
     window_start = upstream.race_window_ns[0]
     closes_first = 0 <= upstream.proxy_idle_close_ns < window_start
     return upstream.near_misses > 0 or (upstream.idle_closes_by_upstream > 0 and not closes_first)
-
-
-def _expected_per_day(analysis: Analysis, upstream: Upstream) -> tuple[float, float, float]:
-    """Return the expected losses per day and their 95 % interval: the density of gaps near T times one RTT.
-
-    All are 0 where too little was seen for a number.
-    """
-    rtt, span = upstream.rtt_p50_ns, analysis.last_ts_ns - analysis.first_ts_ns
-    n = upstream.near_misses
-    if rtt <= 0 or span < _LEAST_SPAN_NS or upstream.idle_timeout is None or n < _LEAST_NEAR:
-        return 0.0, 0.0, 0.0
-    observed_width = rtt + max(rtt, upstream.idle_timeout.value_ns // 50)
-    scale = rtt / observed_width * _DAY_NS / span
-    # Limits of a Poisson mean (Byar): exact enough for a sentence, and no table is needed.
-    low = n * (1 - 1 / (9 * n) - 1.96 / (3 * sqrt(n))) ** 3
-    high = (n + 1) * (1 - 1 / (9 * (n + 1)) + 1.96 / (3 * sqrt(n + 1))) ** 3
-    return n * scale, max(low, 0.0) * scale, high * scale
-
-
-def _amount(number: float) -> str:
-    """Return a number of requests in so many digits as an estimate bears."""
-    if number >= 10:
-        return f"{number:,.0f}"
-    if number >= 0.1:
-        return f"{number:.1f}".removesuffix(".0")
-    return "less than 0.1"

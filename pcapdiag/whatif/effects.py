@@ -1,4 +1,4 @@
-"""What a report's own remedy would have done: one sentence, from a replay of the captured requests."""
+"""What a report's own remedies would have done: a sentence each, from a replay of the captured requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from pcapdiag.base.errors import UsageError
 from pcapdiag.base.units import NS_PER_MS, about, count_of, format_duration_ns
 from pcapdiag.whatif.compute import compute
-from pcapdiag.whatif.keys import Asked
+from pcapdiag.whatif.keys import Asked, apply
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,45 +21,81 @@ _REQUESTS_PER_SCENARIO: Final = 400_000
 """Draws counted: a fifth of a second."""
 _FEWEST, _MOST = 10, 20
 """Draws."""
+_NO_LIVE: Final = "requests without a live upstream"
+_FAILED: Final = "failed requests of clients"
 
 
-def effect_of_timeout(groups: Sequence[Group], timeout_ns: int) -> str:
-    """Say what a shorter timeout of the proxy would have done to the captured requests.
+def timeout_of_proxy(timeout_ns: int) -> Asked:
+    """[ns] Return the wish that the proxy keeps idle connections for no longer."""
+    return Asked((("proxy.keepalive_timeout", format_duration_ns(timeout_ns).replace(" ", "")),))
+
+
+IN_ROTATION: Final = Asked((("max_fails", "0"),))
+"""The wish that no failure puts a peer out."""
+
+
+def effects(groups: Sequence[Group], wishes: Sequence[Asked]) -> dict[Asked, str]:
+    """Say what settings would have done to the captured requests.
 
     Parameters
     ----------
     groups : sequence of Group
         As `groups.build_groups` gives them.
-    timeout_ns : int
-        [ns] How long the proxy would have kept idle connections.
+    wishes : sequence of Asked
+        Each is replayed alone.
 
     Returns
     -------
-    str
-        One sentence; empty where the replay of the captured settings is not what was observed, nothing was lost, or
-        the proxy has no such setting.
+    dict of Asked to str
+        One sentence each; without those that the proxy has no setting for. Nothing where the replay of the captured
+        settings is not what was observed.
     """
     n_requests = sum(len(group.arrivals.requests) for group in groups)
-    if not 0 < n_requests <= MOST_REQUESTS:
-        return ""
-    asked = Asked((("proxy.keepalive_timeout", format_duration_ns(timeout_ns).replace(" ", "")),))
+    possible = [wish for wish in wishes if _is_possible(wish, groups)]
+    if not possible or not 0 < n_requests <= MOST_REQUESTS:
+        return {}
     draws = max(min(_REQUESTS_PER_SCENARIO // n_requests, _MOST), _FEWEST)
     try:
-        answer = compute(groups, [asked], draws=draws)
+        answer = compute(groups, possible, draws=draws)
     except UsageError:
-        return ""  # more servers than are replayed, or an nginx that has no such setting
+        return {}  # more servers than are replayed
     if answer.disagreement:
-        return ""
-    observed, replayed, predicted = answer.scenarios
-    if observed.lost_tries is None or not observed.lost_tries.expected:
-        return ""
-    parts = [_remaining(predicted.lost_tries, observed.lost_tries, "lost try", "lost tries")]
-    if observed.client_failures is not None and observed.client_failures.expected:
-        parts.append(_remaining(predicted.client_failures, observed.client_failures, "failed request of a client"))
-    return f"Replayed with that, of {' and of '.join(parts)}; {_cost(observed, replayed, predicted)}."
+        return {}
+    observed, replayed, *predicted = answer.scenarios
+    told = ((wish, _told(observed, replayed, scenario)) for wish, scenario in zip(possible, predicted, strict=True))
+    return {wish: text for wish, text in told if text}
 
 
-def _remaining(left: Quantity | None, seen: Quantity, one: str, many: str = "failed requests of clients") -> str:
+def _is_possible(wish: Asked, groups: Sequence[Group]) -> bool:
+    """Tell whether the proxy has such a setting; an nginx that is too old has none for idle connections."""
+    try:
+        for group in groups:
+            apply(wish, group.settings)
+    except UsageError:
+        return False
+    return True
+
+
+def _told(observed: Scenario, replayed: Scenario, predicted: Scenario) -> str:
+    parts = [
+        _remaining(left, seen, *words)
+        for left, seen, words in (
+            (predicted.lost_tries, observed.lost_tries, ("lost try", "lost tries")),
+            (predicted.no_live_upstreams, observed.no_live_upstreams, ("request without a live upstream", _NO_LIVE)),
+            (predicted.client_failures, observed.client_failures, ("failed request of a client", _FAILED)),
+        )
+        if seen is not None and seen.expected
+    ]
+    if parts:
+        return f"Replayed with that, of {', of '.join(parts)}; {_cost(observed, replayed, predicted)}."
+    was, left = replayed.lost_tries, predicted.lost_tries
+    if observed.lost_tries is None or was is None or left is None or round(left.high):
+        return ""
+    due = f" (with the settings as they are {round(was.low)} to {round(was.high)})" if round(was.high) else ""
+    return f"Replayed with that, no try is lost{due}; {_cost(observed, replayed, predicted)}."
+
+
+def _remaining(left: Quantity | None, seen: Quantity, one: str, many: str) -> str:
     counted = count_of(round(seen.expected), one, many)
     if left is None:
         return f"{counted} it is not known how many remain"
@@ -75,7 +111,7 @@ def _cost(observed: Scenario, replayed: Scenario, predicted: Scenario) -> str:
     more = round(after - before)
     was, would = replayed.added_latency_ns, predicted.added_latency_ns
     slower_ns = round(would.mean.expected - was.mean.expected) if was is not None and would is not None else 0
-    pays = f", an answer takes {about(slower_ns)} longer in the mean" if slower_ns >= NS_PER_MS else ""
+    pays = f", an answer takes {about(round(slower_ns, -5))} longer in the mean" if slower_ns >= NS_PER_MS else ""
     if more <= 0:
         return f"it opens no more connections{pays}"
     share = f" ({more / before:.0%})" if before else ""

@@ -12,7 +12,7 @@ from pcapdiag.whatif.keys import Asked
 from pcapdiag.whatif.replay import NEXT_UPSTREAM
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pcapdiag.base.findings import Change
     from pcapdiag.base.scenarios import Scenario, WhatIf
@@ -98,7 +98,13 @@ def _written(ns: int) -> str:
 
 
 def recommend(
-    groups: Sequence[Group], answer: WhatIf, settings: ProxySettings | None, *, seed: int, advised_ns: int = -1
+    groups: Sequence[Group],
+    answer: WhatIf,
+    settings: ProxySettings | None,
+    *,
+    seed: int,
+    advised_ns: int = -1,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Recommendation | None:
     """Return the settings without a predicted loss at the least cost.
 
@@ -114,6 +120,8 @@ def recommend(
         Of the draws.
     advised_ns : int
         [ns] As for `field_remedies`.
+    on_progress : callable, optional
+        Called with remedies replayed and in all.
 
     Returns
     -------
@@ -124,7 +132,12 @@ def recommend(
     was_lost = observed.lost_tries is not None and observed.lost_tries.expected > 0
     if not was_lost and (replayed.lost_tries is None or replayed.lost_tries.expected < _LIKELY):
         return None
-    tried = [predict(groups, one, seed=seed) for one in field_remedies(groups, advised_ns)]
+    remedies = field_remedies(groups, advised_ns)
+    tried: list[Scenario] = []
+    for one in remedies:
+        tried.append(predict(groups, one, seed=seed))
+        if on_progress is not None:
+            on_progress(len(tried), len(remedies))
     sound = [s for s in tried if _worst(s) == 0 and not s.bound]
     in_proxy = [s for s in sound if "upstream.keepalive_timeout" not in s.settings]
     best = min(in_proxy or sound, key=_cost, default=None)

@@ -209,7 +209,7 @@ def loss(*, is_connect):
     """Return as much of a Loss as a report reads."""
     return SimpleNamespace(
         is_connect=is_connect,
-        connection=SimpleNamespace(conn=0),
+        connection=SimpleNamespace(conn=0, resp=None),
         depth=-1 if is_connect else 4,
         request_ts_ns=0,
         retransmissions=0,

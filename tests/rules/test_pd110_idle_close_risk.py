@@ -4,7 +4,6 @@ import pytest
 
 from pcapdiag.base.findings import Severity, VerdictKind
 from pcapdiag.rules.diagnose import diagnose
-from pcapdiag.rules.pd110_idle_close_risk import _amount
 from tests.rules.builders import MS, Scene, fin
 
 
@@ -27,31 +26,23 @@ def test_near_misses_are_counted_and_losses_per_day_expected_where_enough_was_se
     low, high = (finding.details[f"expected_losses_per_day_{end}"] for end in ("low", "high"))
     assert low == pytest.approx(28.6 * 0.5 * 2.4, rel=0.02)
     assert high == pytest.approx(54.5 * 0.5 * 2.4, rel=0.01)
-    assert "at its traffic about 48 lost requests per day to this upstream (34 to 65)" in finding.message
+    assert "at its traffic about 48 (34 to 65) per day will be lost to this upstream" in finding.message
 
 
-@pytest.mark.parametrize(("near", "hours"), [(4, 10), (40, 0.03), (0, 10)])
-def test_a_rate_per_day_wants_many_near_misses_and_a_long_look(near, hours):
+@pytest.mark.parametrize(("near", "expected", "high"), [(4, 4.8, 12.3), (0, 0.0, 3.6)])
+def test_less_than_ten_a_day_are_no_headline_and_stand_beside_their_interval(near, expected, high):
     scene = Scene()
-    finding, _ = risk(scene.upstream(near_misses=near), scene=scene, hours=hours)
+    finding, _ = risk(scene.upstream(near_misses=near), scene=scene, hours=10)
+    assert "per day" not in finding.message
+    assert finding.details["expected_losses_per_day"] == pytest.approx(expected)
+    assert finding.details["expected_losses_per_day_high"] == pytest.approx(high, rel=0.01)
+
+
+def test_a_rate_per_day_wants_a_long_look():
+    scene = Scene()
+    finding, _ = risk(scene.upstream(near_misses=40), scene=scene, hours=0.03)
     assert "per day" not in finding.message
     assert not [key for key in finding.details if "per_day" in key]
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (4159.2, "4,159"),
-        (9.6, "9.6"),
-        (10.0, "10"),
-        (0.05, "less than 0.1"),
-        (2.96, "3"),
-        (9.99, "10"),
-        (0.0, "less than 0.1"),
-    ],
-)
-def test_an_estimate_is_written_as_people_write_numbers(number, text):
-    assert _amount(number) == text
 
 
 def test_idle_closings_without_near_misses_are_information():

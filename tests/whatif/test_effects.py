@@ -8,13 +8,17 @@ from pcapdiag.analysis.inputs import Inputs
 from pcapdiag.api.analyze import analyze_captures
 from pcapdiag.api.whatif import groups_of
 from pcapdiag.base.units import NS_PER_S
-from pcapdiag.whatif.effects import MOST_REQUESTS, effect_of_timeout
+from pcapdiag.whatif.effects import IN_ROTATION, MOST_REQUESTS, effects, timeout_of_proxy
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
 CASE = ROOT / "captures" / "idle_close_race_before"
 INPUTS = Inputs(access_logs=(str(CASE / "access.log"),), proxy_conf=str(CASE / "nginx.conf"))
+
+
+def effect_of_timeout(of, timeout_ns):
+    return effects(of, [timeout_of_proxy(timeout_ns)]).get(timeout_of_proxy(timeout_ns), "")
 
 
 def groups():
@@ -24,9 +28,23 @@ def groups():
 def test_a_timeout_below_the_upstreams_loses_nothing_and_says_what_it_costs():
     said = effect_of_timeout(groups(), 3 * NS_PER_S)
     assert said.startswith(
-        "Replayed with that, of 11 lost tries 0 remain and of 12 failed requests of clients 0 remain; "
+        "Replayed with that, of 11 lost tries 0 remain, of 9 requests without a live upstream 0 remain, "
+        "of 12 failed requests of clients 0 remain; "
     )
     assert "connections more (" in said
+
+
+def test_each_wish_is_replayed_alone():
+    both = effects(groups(), [timeout_of_proxy(3 * NS_PER_S), IN_ROTATION])
+    assert both[IN_ROTATION].startswith("Replayed with that, of 11 lost tries ")
+    assert "0 remain" not in both[IN_ROTATION].split(",")[1]
+    assert both[timeout_of_proxy(3 * NS_PER_S)] == effect_of_timeout(groups(), 3 * NS_PER_S)
+
+
+def test_where_nothing_was_lost_yet_it_says_what_is_due():
+    (group,) = groups()
+    quiet = replace(group, observed=group.observed | {"lost_tries": 0, "client_failures": 0})
+    assert effect_of_timeout([quiet], 3 * NS_PER_S) == ""  # the replay loses some: it does not hold
 
 
 def test_a_timeout_inside_the_window_leaves_some():

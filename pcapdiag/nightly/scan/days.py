@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from pcapdiag.analysis.density import DAY_NS, DailyTraffic, near_zone
 from pcapdiag.analysis.upstreams import near_miss_above_ns
 from pcapdiag.base.codes import Leg, Outcome
 from pcapdiag.base.findings import Confidence
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from pcapdiag.analysis.density import NearZone
     from pcapdiag.analysis.model import Analysis, Upstream
 
     Ints = NDArray[np.int64]
 
-_DAY_NS: Final = 86_400 * 10**9
 _ANSWERED: Final = (Outcome.ANSWERED, Outcome.TRUNCATED, Outcome.PENDING)
 
 
@@ -39,6 +40,7 @@ def day_of(ts_ns: int) -> str:
 
 @dataclass(slots=True)
 class _Counts:
+    gaps_near: int = 0
     connections: int = 0
     opened: int = 0
     exchanges: int = 0
@@ -68,6 +70,7 @@ def upstream_days(analysis: Analysis, *, after_ns: int, until_ns: int) -> tuple[
     counts: dict[tuple[int, int], _Counts] = defaultdict(_Counts)
     bounds = after_ns, until_ns
     near = np.array([_near_above(u) for u in upstreams], dtype=np.int64)
+    zones = [near_zone(u) for u in upstreams]
 
     rows = analysis.connections
     handshake = np.where(
@@ -87,12 +90,22 @@ def upstream_days(analysis: Analysis, *, after_ns: int, until_ns: int) -> tuple[
             count.exchanges += len(index)
             count.reused += int(np.count_nonzero(gaps >= 0))
             answered = np.isin(outcome[index], _ANSWERED)
-            count.near_misses += int(np.count_nonzero((gaps > near[key[0]]) & answered & (gaps >= 0)))
+            n_near = int(np.count_nonzero((gaps > near[key[0]]) & answered & (gaps >= 0)))
+            count.near_misses += n_near
+            count.gaps_near += n_near
     for loss in analysis.losses:
         group = int(groups[loss.connection.conn])
         if group >= 0 and _is_within(loss.request_ts_ns, bounds):
-            counts[group, loss.request_ts_ns // _DAY_NS].lost += 1
-    return tuple(_row(upstreams[group], day, counts[group, day]) for group, day in sorted(counts))
+            day = counts[group, loss.request_ts_ns // DAY_NS]
+            day.lost += 1
+            zone = zones[group]
+            if zone is not None and zone.holds(loss.idle_before_ns):
+                day.gaps_near += loss.stands_for
+    watched = _Watched(analysis, bounds)
+    return tuple(
+        _row(upstreams[group], day, count, zones[group], watched.ppm(upstreams[group], day, count.exchanges))
+        for (group, day), count in sorted(counts.items())
+    )
 
 
 def _groups(analysis: Analysis) -> Ints:
@@ -121,7 +134,7 @@ def _by_day(groups: Ints, ts_ns: Ints, bounds: tuple[int, int]) -> Iterator[tupl
     if until >= 0:
         wanted &= ts_ns <= until
     index = np.flatnonzero(wanted)
-    group, day = groups[index], ts_ns[index] // _DAY_NS
+    group, day = groups[index], ts_ns[index] // DAY_NS
     order = np.lexsort((day, group))
     index, group, day = index[order], group[order], day[order]
     starts = np.flatnonzero(np.r_[True, (group[1:] != group[:-1]) | (day[1:] != day[:-1])][: len(index)])
@@ -139,7 +152,24 @@ def _near_above(upstream: Upstream) -> int:
     return near_miss_above_ns(upstream.idle_timeout.value_ns, max(upstream.rtt_p50_ns, 0))
 
 
-def _row(upstream: Upstream, day: int, count: _Counts) -> UpstreamDay:
+class _Watched:
+    """How much of a day a capture shows: of its traffic where the access log tells that, else of its hours."""
+
+    def __init__(self, analysis: Analysis, bounds: tuple[int, int]) -> None:
+        self._traffic = DailyTraffic(analysis)
+        self._first_ns = max(analysis.first_ts_ns, bounds[0] + 1)
+        self._last_ns = analysis.last_ts_ns if bounds[1] < 0 else min(analysis.last_ts_ns, bounds[1])
+
+    def ppm(self, upstream: Upstream, day: int, n_requests: int) -> int:
+        """[millionths] Of a day of this upstream."""
+        a_day = self._traffic.requests(upstream)
+        if a_day > 0:
+            return round(n_requests / a_day * 1e6)
+        first_ns, last_ns = max(self._first_ns, day * DAY_NS), min(self._last_ns, (day + 1) * DAY_NS)
+        return max(last_ns - first_ns, 0) * 1_000_000 // DAY_NS
+
+
+def _row(upstream: Upstream, day: int, count: _Counts, zone: NearZone | None, watched_ppm: int) -> UpstreamDay:
     rtt = -1, -1, -1
     handshakes = np.concatenate(count.handshakes) if count.handshakes else np.empty(0, dtype=np.int64)
     if len(handshakes):
@@ -148,7 +178,7 @@ def _row(upstream: Upstream, day: int, count: _Counts) -> UpstreamDay:
     timeout = upstream.idle_timeout
     return UpstreamDay(
         endpoint=str(upstream.endpoint),
-        day=day_of(day * _DAY_NS),
+        day=day_of(day * DAY_NS),
         connections=count.connections,
         opened=count.opened,
         exchanges=count.exchanges,
@@ -163,4 +193,8 @@ def _row(upstream: Upstream, day: int, count: _Counts) -> UpstreamDay:
         idle_timeout_samples=timeout.samples if timeout else 0,
         idle_timeout_confidence=Confidence(timeout.confidence) if timeout else None,
         server_field=upstream.server_field,
+        gaps_near=count.gaps_near if zone is not None else -1,
+        near_width_ns=zone.width_ns if zone is not None else -1,
+        race_window_ns=zone.window_ns if zone is not None else -1,
+        watched_ppm=watched_ppm,
     )

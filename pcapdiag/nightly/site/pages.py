@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
+from pcapdiag.base.rates import spell_per_day
 from pcapdiag.base.units import count_of, format_bytes, format_ts_ns
 from pcapdiag.nightly.site.data import CODE, finding_page
 from pcapdiag.nightly.site.drawings import draw_chart, draw_months, draw_spark
@@ -268,6 +269,7 @@ def _upstream(row: UpstreamTrend) -> dict[str, Any]:
         "exchanges": f"{row.exchanges:,}",
         "lost": f"{row.lost:,}",
         "near": f"{row.near_misses:,}",
+        "risk": spell_per_day(row.risk).removesuffix(" per day") if row.risk else "-",
         "reused": f"{row.reused:,}",
         "timeout": brief(row.idle_timeout_ns) if row.idle_timeout_ns >= 0 else "not measured",
         "rtt": brief(row.rtt_p50_ns) if row.rtt_p50_ns >= 0 else "-",

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import zlib
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, select
 
 from pcapdiag.base.findings import Confidence, Severity
+from pcapdiag.base.rates import PerDay, RaceDensity
 from pcapdiag.nightly.store.model import FindingRow, FindingState, OccurrenceRow
 from pcapdiag.nightly.store.tables import (
     CaptureTable,
@@ -37,6 +38,7 @@ _STATE_ORDER: Final = (
     FindingState.QUIET,
     FindingState.GONE,
 )
+_UNKNOWN: Final = PerDay(-1.0, -1.0, -1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class UpstreamTrend:
     """One upstream on one day over all captures; times in ns, -1 where nothing was measured.
 
     T and the median RTT are those of the capture with the most samples, the 99th percentile is the highest of all.
+    `risk_*` say how many requests the idle-close race will take per day at this rate, with a 95 % interval; -1 where
+    too little was watched.
     """
 
     endpoint: str
@@ -70,6 +74,14 @@ class UpstreamTrend:
     idle_timeout_ns: int
     idle_timeout_samples: int
     server_field: str
+    risk_low: float = -1.0
+    risk_expected: float = -1.0
+    risk_high: float = -1.0
+
+    @property
+    def risk(self) -> PerDay | None:
+        """What the race takes per day; None where too little was watched."""
+        return PerDay(self.risk_low, self.risk_expected, self.risk_high) if self.risk_high >= 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +324,7 @@ def _worst_first(row: FindingRow) -> tuple[int, int, str, str]:
 def _merge(endpoint: str, day: str, rows: list[Any]) -> UpstreamTrend:
     most_opened = max(rows, key=lambda r: (r.opened, r.capture_key))
     most_samples = max(rows, key=lambda r: (r.idle_timeout_samples, r.capture_key))
+    risk = _risk(rows, most_samples)
     return UpstreamTrend(
         endpoint=endpoint,
         day=day,
@@ -325,7 +338,23 @@ def _merge(endpoint: str, day: str, rows: list[Any]) -> UpstreamTrend:
         idle_timeout_ns=most_samples.idle_timeout_ns,
         idle_timeout_samples=most_samples.idle_timeout_samples,
         server_field=next((row.server_field for row in reversed(rows) if row.server_field), ""),
+        risk_low=risk.low,
+        risk_expected=risk.expected,
+        risk_high=risk.high,
     )
+
+
+def _risk(rows: list[Any], most_samples: Any) -> PerDay:
+    """Return what the captures of a day say together of how many requests the race will take."""
+    told = [row for row in rows if row.gaps_near >= 0 and row.watched_ppm > 0]
+    density = RaceDensity(
+        sum(row.gaps_near for row in told),
+        most_samples.race_window_ns,
+        most_samples.near_width_ns,
+        sum(row.watched_ppm for row in told) / 1e6,
+    )
+    rate = density.per_day()
+    return _UNKNOWN if rate is None else PerDay(*(round(number, 3) for number in astuple(rate)))
 
 
 def _from_mapping(kind: Any, row: Any, listed: str) -> Any:

@@ -115,7 +115,8 @@ class UpstreamDay:
 
     `idle_timeout_ns` is T, with its spread, samples and confidence; `reused` counts requests on a connection that had
     carried one before, `lost` those that got no answer, `near_misses` those that were answered although their idle gap
-    lay close to the race window.
+    lay close to the race window. The last four say how many gaps lay near
+    it, what that was worth and how much was watched, as `base.rates.RaceDensity`; -1 where nobody could tell.
     """
 
     endpoint: str
@@ -134,6 +135,11 @@ class UpstreamDay:
     idle_timeout_samples: int
     idle_timeout_confidence: Confidence | None
     server_field: str
+    gaps_near: int = -1
+    near_width_ns: int = -1
+    race_window_ns: int = -1
+    watched_ppm: int = -1
+    """Of a day's traffic to this upstream, or of a day."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from pcapdiag.base.rates import PerDay, spell_per_day
 from pcapdiag.base.units import format_duration_ns
 from pcapdiag.report.render.document import Bullets, Code, Heading, Paragraph, Table
 from pcapdiag.report.summary import Grid, brief
@@ -12,13 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pcapdiag.base.findings import Change
-    from pcapdiag.base.scenarios import Quantity, Scenario, WhatIf
+    from pcapdiag.base.scenarios import Quantity, Scenario, UpstreamRate, WhatIf
     from pcapdiag.report.render.document import Block
 
 UNKNOWN: Final = "?"
 MOST_POINTS: Final = 40
 """Of a sweep, in a table."""
 _HEADERS = ("scenario", "failed", "lost tries", "no live", "connections")
+_MOST_RATES: Final = 10
 _FIELDS = ("client_failures", "lost_tries", "no_live_upstreams", "connections_opened")
 
 
@@ -57,6 +59,8 @@ def _blocks(answer: WhatIf) -> Iterator[Block]:
         "Failed: requests of clients answered by an error; lost: tries without an answer; no live: requests that found"
         " no upstream. Nine of ten replays lie between the numbers in brackets."
     )
+    if answer.per_day:
+        yield Bullets(tuple(_rates(answer.per_day)))
     warned = [line for s in answer.scenarios[2:] for line in _warning_lines(s, answer)]
     if warned:
         yield Bullets(tuple(dict.fromkeys(warned)))
@@ -66,6 +70,16 @@ def _blocks(answer: WhatIf) -> Iterator[Block]:
         yield from (Paragraph(line) for line in sweep_lines(answer))
     yield Heading("How these numbers came about", 2)
     yield Bullets(tuple(model_lines(answer)))
+
+
+def _rates(rates: Sequence[UpstreamRate]) -> Iterator[str]:
+    """Yield what the race takes per day at the upstreams that it takes most at."""
+    for rate in sorted(rates, key=lambda r: -r.high)[:_MOST_RATES]:
+        seen = "none" if not rate.gaps else f"{rate.gaps:,}"
+        yield (
+            f"{rate.endpoint}, with the captured settings: the race takes"
+            f" {spell_per_day(PerDay(rate.low, rate.expected, rate.high))}; {seen} of the idle gaps came near it."
+        )
 
 
 def headline(answer: WhatIf) -> str:

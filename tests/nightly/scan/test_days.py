@@ -53,6 +53,18 @@ def test_what_is_measured_over_the_whole_capture_stands_on_every_day(analysis):
     assert all(row.opened <= row.connections and row.reused <= row.exchanges for row in made)
 
 
+def test_a_night_says_how_close_the_race_was_and_how_much_was_watched(analysis):
+    made = {(r.endpoint, r.day): r for r in upstream_days(analysis, after_ns=-1, until_ns=-1)}
+    first, second = made["10.9.0.1:80", "2023-11-14"], made["10.9.0.1:80", "2023-11-15"]
+    assert (first.gaps_near, second.gaps_near) == (first.near_misses + 2, second.near_misses + 1)
+    assert first.race_window_ns <= first.near_width_ns
+    # All captures are one here, from the first evening to the second: part of each day.
+    assert 0 < second.watched_ppm < 1_000_000
+    span_ns = analysis.last_ts_ns - analysis.first_ts_ns
+    assert (first.watched_ppm + second.watched_ppm) / 1e6 == pytest.approx(span_ns / (DAY_S * S), abs=1e-5)
+    assert made["10.9.0.2:80", "2023-11-14"].gaps_near in (-1, 0)
+
+
 @pytest.mark.parametrize(
     ("ts_ns", "day"),
     [(0, "1970-01-01"), (DAY_S * S - 1, "1970-01-01"), (DAY_S * S, "1970-01-02"), (-1, "unknown"), (10**21, "unknown")],

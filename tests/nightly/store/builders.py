@@ -7,7 +7,7 @@ DAY_NS = 86_400 * 10**9
 UPSTREAM = "10.0.0.1:80"
 
 
-def result(key, *, day=20, count=1, exchanges=100, subject=UPSTREAM, **changes):
+def result(key, *, day=20, count=1, exchanges=100, subject=UPSTREAM, gaps_near=-1, watched_ppm=-1, **changes):
     """Return what a capture of one day found."""
     date, ts_ns = f"2026-11-{day:02d}", (20_777 + day - 20) * DAY_NS + 1
     stamp = FileStamp(10, 20, "30")
@@ -33,6 +33,7 @@ def result(key, *, day=20, count=1, exchanges=100, subject=UPSTREAM, **changes):
             7,
             Confidence.LIKELY,
             "nginx",
+            *(gaps_near, 320 * 10**6, 160 * 10**6, watched_ppm),
         ),
     )
     values = {

@@ -51,6 +51,18 @@ def test_a_store_of_a_newer_program_is_refused(tmp_path):
         Database(str(tmp_path / "store.db"))
 
 
+def test_nights_of_several_captures_have_one_rate(tmp_path):
+    with Store(str(tmp_path / "store.db")) as store:
+        scan = store.begin_scan(["/c"], "job", "1")
+        store.write_capture(scan, result("a", gaps_near=3, watched_ppm=50_000))
+        store.write_capture(scan, result("b", gaps_near=1, watched_ppm=50_000))
+        store.write_capture(scan, result("c", gaps_near=-1, watched_ppm=900_000))
+        (row,) = list_upstreams(store)
+    # Four near misses in a tenth of a day, half of them in the window itself; what cannot tell does not dilute it.
+    assert row.risk.expected == 20
+    assert row.risk.low < 20 < row.risk.high
+
+
 def test_many_processes_open_a_new_store_at_once(tmp_path):
     code = "import sys; from pcapdiag.nightly.store.store import Store; Store(sys.argv[1]).close()"
     command = [sys.executable, "-c", code, str(tmp_path / "store.db")]

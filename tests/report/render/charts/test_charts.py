@@ -50,7 +50,7 @@ def losses(occurrences):
         SimpleNamespace(
             is_connect=False,
             depth=o.depth,
-            connection=SimpleNamespace(uid=o.uid, **connection),
+            connection=SimpleNamespace(uid=o.uid, resp=None, **connection),
             request_ts_ns=o.request_ts_ns,
             retransmissions=0,
             icmp=(),
