@@ -27,7 +27,7 @@ demo: $(VENV)/.demo ## analyze a real incident and print the report
 test: $(VENV)/.dev ## run the tests: compiled, and what runs kernels with bounds checks again
 	@$(BIN)/python tests/modes.py
 
-test-all: $(VENV)/.dev ## the same and, for coverage of the kernels, without the compiler
+test-all: $(VENV)/.dev ## the same, whole programs and servers, and, for coverage of the kernels, without the compiler
 	@$(BIN)/python tests/modes.py --all
 
 test-long: $(VENV)/.dev ## the tests that take or wait long, beyond those of make test

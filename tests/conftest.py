@@ -44,6 +44,20 @@ KERNELS = (
     *("analysis/ends/", "analysis/test_shards.py", "engine/", "fuzz/", "ticket/evidence/"),
     *("test_cases.py", "test_corpus.py", "test_lab.py", "test_properties.py", "test_scenario.py"),
 )
+# What starts the whole program again and again, with servers, full disks, kills and builds around it, as an operator's
+# machine would: half the suite's time, and of little use to who edits a rule. `make test-all` runs it, and CI.
+WHOLE = (
+    *(
+        "benchmarks/",
+        "cli/test_current_folder.py",
+        "deploy/",
+        "engine/compiler/test_build.py",
+        "hostile/test_full_disk.py",
+    ),
+    *(f"nightly/scan/test_{name}.py" for name in ("pool", "remote", "services", "split", "unattended")),
+    *("nightly/scan/test_told_from_postgresql.py", "nightly/tell/test_notify.py", "test_loads.py"),
+    *(f"watch/test_{name}.py" for name in ("full_disk", "job", "speaks", "watch")),
+)
 NO_SKIP = os.environ.get("PCAPDIAG_NO_SKIP") == "1"
 LAB = Path(os.environ.get("PCAPDIAG_LAB") or ROOT.parent / "shared" / "captures" / "lab")
 CORPUS = Path(os.environ.get("PCAPDIAG_CORPUS") or ROOT.parent / "shared" / "corpus")
@@ -80,6 +94,9 @@ def _is_for_another_mode(item):
 
 
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if str(Path(item.path).relative_to(ROOT / "tests")).startswith(WHOLE):
+            item.add_marker(pytest.mark.whole)
     excluded = [item for item in items if _is_for_another_mode(item)]
     if excluded:
         config.hook.pytest_deselected(items=excluded)

@@ -1,7 +1,8 @@
 """Run the suite in its modes, all of them whatever the first says, and end with one line that adds them up.
 
-``--all`` runs it without the compiler, too, which serves the coverage of kernels. All other arguments are handed to
-pytest. The modes have libraries of their own, so none disturbs another.
+``--all`` runs what starts whole programs and servers, too, and the suite without the compiler, which serves the
+coverage of kernels. All other arguments are handed to pytest. The modes have libraries of their own, so none disturbs
+another.
 """
 
 import os
@@ -15,16 +16,18 @@ from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parent.parent
 
+USUAL = "not long and not live and not dist"
 MODES = (
-    ("compiled", {}, ("-m", "not long and not live and not dist")),
-    ("with bounds checks", {"NUMBA_BOUNDSCHECK": "1"}, ("-m", "not long and not live and not dist")),
+    ("compiled", {}, ("-m", f"{USUAL} and not whole")),
+    ("with bounds checks", {"NUMBA_BOUNDSCHECK": "1"}, ("-m", f"{USUAL} and not whole")),
 )
+ALL_COMPILED = ("compiled", {}, ("-m", USUAL))
 # Without the compiler a kernel runs a hundred times slower, so slow tests are left to the other modes; only here can
 # coverage see inside the kernels.
 PLAIN = (
     "without the compiler",
     {"NUMBA_DISABLE_JIT": "1"},
-    ("-m", "not slow and not long and not live and not dist", "--cov", "--cov-report="),
+    ("-m", f"not slow and not whole and {USUAL}", "--cov", "--cov-report="),
 )
 BUILD = "from pcapdiag.engine.compiler.policy import load_kernels; load_kernels()"
 KINDS = ("failures", "errors", "skipped")
@@ -47,8 +50,8 @@ def run_mode(name: str, variables: dict[str, str], options: Sequence[str], repor
     env = {**os.environ, **variables}
     # Built here, or all workers would wait for one of them, and tests that bound their time would not like it.
     subprocess.run([sys.executable, "-c", BUILD], cwd=ROOT, env=env, check=True)
-    # One more than there are cores: tests of services, recorders and scans wait more than they compute.
-    workers = str((os.cpu_count() or 1) + 1)
+    # Two more than there are cores: tests of services, recorders and browsers wait more than they compute.
+    workers = str((os.cpu_count() or 1) + 2)
     # Each gets a stretch of the suite, so that what a module's tests share is made once, and helps the others out then.
     how = ("-n", workers, "--dist", "worksteal", f"--junitxml={report}")
     command = [sys.executable, "-m", "pytest", "-q", *how, *options]
@@ -57,7 +60,7 @@ def run_mode(name: str, variables: dict[str, str], options: Sequence[str], repor
 
 def main(arguments: Sequence[str]) -> None:
     """Run the modes; leave with 1 if any of them failed, or ended without a report."""
-    modes = (*MODES, PLAIN) if "--all" in arguments else MODES
+    modes = (ALL_COMPILED, *MODES[1:], PLAIN) if "--all" in arguments else MODES
     for_pytest = [argument for argument in arguments if argument != "--all"]
     total: Counter[str] = Counter()
     skips: Counter[str] = Counter()
