@@ -23,7 +23,8 @@ def test_the_what_if_in_the_readme_is_that_of_the_demo(monkeypatch):
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     readme = (ROOT / "README.md").read_text()
-    rows = re.findall(r"^\| `(\S+=\S+)` \|(.*)\|$", readme, re.MULTILINE)
+    table = readme.split("| what is changed |")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| (\w[^|]*) \|(.*)\|$", table, re.MULTILINE)
     assert len(rows) == 3
 
     def cells(text):

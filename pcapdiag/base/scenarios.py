@@ -56,6 +56,8 @@ class Scenario:
         [ns]
     warnings : tuple of str
         What to know before it is done.
+    scattered : tuple of str
+        Which intervals hold fewer than nine of ten replays, because those lie too far apart.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Scenario:
     reuse_ratio: Quantity | None = None
     added_latency_ns: AddedLatency | None = None
     warnings: tuple[str, ...] = ()
+    scattered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,8 @@ def _predict(groups: Sequence[Group], one: Asked, n: int, seed: int, n_requests:
     totals = _run(groups, settings, n, seed)
     made = _scenario(one.name, dict(one.settings), totals, n_requests)
     bound, why = _bound(groups, settings)
-    return replace(made, bound=bound, warnings=(*why, *_warnings(groups, settings), *_capped(made, totals)))
+    warnings = (*why, *_warnings(groups, settings))
+    return replace(made, bound=bound, warnings=warnings, scattered=tuple(_capped(made, totals)))
 
 
 def _run(groups: Sequence[Group], settings: Sequence[GroupSettings], n: int, seed: int) -> _Totals:

@@ -134,5 +134,5 @@ def test_an_interval_that_was_cut_is_said_to_be():
     told = made.client_failures
     assert 20 < told.expected < 40
     assert told.high - told.low <= told.expected
-    assert any("failed requests of clients" in text and "of the replays" in text for text in made.warnings)
+    assert any("failed requests of clients" in text and "of the replays" in text for text in made.scattered)
     assert not any("lost tries" in text for text in made.warnings)

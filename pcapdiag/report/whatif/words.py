@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.rates import PerDay, spell_per_day
@@ -20,7 +21,13 @@ UNKNOWN: Final = "?"
 MOST_POINTS: Final = 40
 """Of a sweep, in a table."""
 _HEADERS = ("scenario", "failed", "lost tries", "no live", "connections")
+_JUDGED: Final = {"failed": "client_failures", "lost tries": "lost_tries", "connections": "connections_opened"}
 _MOST_RATES: Final = 10
+_WORDS: Final = {
+    "proxy.keepalive_timeout": "the proxy keeps {}",
+    "upstream.keepalive_timeout": "the upstream keeps {}",
+    "next_upstream": "next_upstream {}",
+}
 _FIELDS = ("client_failures", "lost_tries", "no_live_upstreams", "connections_opened")
 
 
@@ -48,11 +55,9 @@ def _blocks(answer: WhatIf) -> Iterator[Block]:
         if best.warnings:
             yield Bullets(tuple(_sentence(text) for text in best.warnings))
         yield Heading("What people do about it, replayed", 2)
-        rows = tuple(map(_judged, best.tried))
-        yield Table(Grid((*_HEADERS, "so it"), rows, frozenset({1, 2, 3, 4})))
-        warned = [line for s in best.tried for line in _warning_lines(s, answer)]
-        if warned:
-            yield Bullets(tuple(dict.fromkeys(warned)))
+        rows = tuple(_judged(s, answer.scenarios[1]) for s in best.tried)
+        yield Table(Grid(("what is changed", *_JUDGED, "so it"), rows, frozenset({1, 2, 3})))
+        yield from _warnings(best.tried)
     yield Heading("Observed, replayed, and what if", 2)
     yield Table(scenario_grid(answer))
     yield Paragraph(
@@ -61,9 +66,7 @@ def _blocks(answer: WhatIf) -> Iterator[Block]:
     )
     if answer.per_day:
         yield Bullets(tuple(_rates(answer.per_day)))
-    warned = [line for s in answer.scenarios[2:] for line in _warning_lines(s, answer)]
-    if warned:
-        yield Bullets(tuple(dict.fromkeys(warned)))
+    yield from _warnings(_side_by_side(answer)[2:])
     if answer.first_swept >= 0:
         yield Heading(f"Sweep of {answer.sweep}", 2)
         yield Table(sweep_grid(answer))
@@ -140,24 +143,46 @@ def spell_ns(value: Quantity | None) -> str:
 
 def scenario_grid(answer: WhatIf) -> Grid:
     """Return observed, replayed and each scenario that was asked for, side by side."""
-    shown = answer.scenarios[: answer.first_swept] if answer.first_swept >= 0 else answer.scenarios
-    return Grid(_HEADERS, tuple(_row(s) for s in shown), frozenset(range(1, len(_HEADERS))))
+    return Grid(_HEADERS, tuple(map(_row, _side_by_side(answer))), frozenset(range(1, len(_HEADERS))))
 
 
-def _row(scenario: Scenario) -> tuple[str, ...]:
+def _side_by_side(answer: WhatIf) -> tuple[Scenario, ...]:
+    """Return all scenarios but the points of a sweep."""
+    return answer.scenarios[: answer.first_swept] if answer.first_swept >= 0 else answer.scenarios
+
+
+def _row(scenario: Scenario, fields: Sequence[str] = _FIELDS) -> tuple[str, ...]:
     mark = {"lower": ">= ", "upper": "<= "}.get(scenario.bound, "")
-    cells = [mark + spell(getattr(scenario, name)) for name in _FIELDS]
-    return scenario.name, *cells
+    return label(scenario), *(mark + spell(getattr(scenario, name)) for name in fields)
 
 
-def _judged(scenario: Scenario) -> tuple[str, ...]:
+def label(scenario: Scenario) -> str:
+    """Return what people call settings: words that a narrow column can break where a key and its value are one."""
+    if len(scenario.settings) == 1 or all(key.startswith("backup") for key in scenario.settings):
+        for key, value in scenario.settings.items():
+            if key in _WORDS:
+                return _WORDS[key].format(value.replace(",", " "))
+            if key == "proxy.keepalive":
+                return f"a pool of {value}" if value != "0" else "no kept connections"
+            if key == "backup" and value.startswith("+"):
+                return "each server again, as a backup"
+    return scenario.name
+
+
+def _judged(scenario: Scenario, replayed: Scenario) -> tuple[str, ...]:
     """Return the row of a remedy of the field, with whether it mends, hides or moves the failure."""
-    lost, failed = scenario.lost_tries, scenario.client_failures
+    return *_row(scenario, tuple(_JUDGED.values())), _judgement(scenario, replayed)
+
+
+def _judgement(scenario: Scenario, replayed: Scenario) -> str:
+    lost, failed, before = scenario.lost_tries, scenario.client_failures, replayed.lost_tries
     if lost is None or failed is None:
-        return *_row(scenario), UNKNOWN
+        return UNKNOWN
     if lost.high == 0:
-        return *_row(scenario), "may mend it" if scenario.bound else "mends it"
-    return *_row(scenario), "hides it" if failed.expected < lost.expected / 2 else "does not help"
+        return "may mend it" if scenario.bound else "mends it"
+    if before is not None and lost.expected < before.expected / 2:
+        return "loses fewer"
+    return "hides it" if failed.expected < lost.expected / 2 else "does not help"
 
 
 def sweep_grid(answer: WhatIf) -> Grid:
@@ -186,10 +211,17 @@ def sweep_lines(answer: WhatIf) -> Iterator[str]:
         )
 
 
-def _warning_lines(scenario: Scenario, answer: WhatIf) -> Iterator[str]:
-    is_swept = answer.first_swept >= 0 and scenario in answer.scenarios[answer.first_swept :]
-    for text in scenario.warnings if not is_swept else ():
-        yield f"{scenario.name}: {text}."
+def _warnings(scenarios: Sequence[Scenario]) -> Iterator[Bullets]:
+    """Yield what to know of scenarios, each thing once."""
+    said: dict[str, list[str]] = defaultdict(list)
+    for scenario in scenarios:
+        for text in scenario.warnings:
+            said[text].append(label(scenario))
+    lines = [f"{'; '.join(names)}: {text}." for text, names in said.items()]
+    if scattered := [label(scenario) for scenario in scenarios if scenario.scattered]:
+        lines.append(f"The replays lie further apart than the brackets say: {'; '.join(dict.fromkeys(scattered))}.")
+    if lines:
+        yield Bullets(tuple(lines))
 
 
 def model_lines(answer: WhatIf) -> Iterator[str]:

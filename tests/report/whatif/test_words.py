@@ -1,10 +1,12 @@
 """What is said of a what-if: the answer first, every number with its interval."""
 
+from dataclasses import replace
+
 import pytest
 
-from pcapdiag.base.scenarios import Quantity
+from pcapdiag.base.scenarios import Quantity, UpstreamRate
 from pcapdiag.report.render.document import Bullets, Table
-from pcapdiag.report.whatif.words import MOST_POINTS, build_blocks, headline, spell, sweep_grid, sweep_lines
+from pcapdiag.report.whatif.words import MOST_POINTS, build_blocks, headline, label, spell, sweep_grid, sweep_lines
 from tests.report.whatif.builders import KEY, recommended, scenario, whatif
 
 
@@ -84,3 +86,39 @@ def test_of_many_points_some_are_listed_and_both_ends():
     rows = sweep_grid(told).rows
     assert len(rows) <= MOST_POINTS + 1
     assert (rows[0][0], rows[-1][0]) == ("1s", "1000s")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"proxy.keepalive_timeout": "4.5s"}, "the proxy keeps 4.5s"),
+        ({"upstream.keepalive_timeout": "75s"}, "the upstream keeps 75s"),
+        ({"proxy.keepalive": "0"}, "no kept connections"),
+        ({"proxy.keepalive": "64"}, "a pool of 64"),
+        ({"next_upstream": "error,timeout"}, "next_upstream error timeout"),
+        ({"backup": "+10.0.0.1:80"}, "each server again, as a backup"),
+        ({"backup": "10.0.0.1:80"}, "as named"),
+        ({"max_fails": "0"}, "as named"),
+        ({"max_fails": "0", "proxy.keepalive": "0"}, "as named"),
+        ({}, "as named"),
+    ],
+)
+def test_settings_have_a_name_that_a_narrow_column_can_break(settings, words):
+    assert label(scenario("as named", 0, 0, settings=settings)) == words
+
+
+def test_what_several_scenarios_have_to_be_known_is_said_once():
+    one = replace(scenario("a", 1, 1), warnings=("mind this",), scattered=("1 to 2",))
+    two = replace(scenario("b", 2, 2), warnings=("mind this", "and that"))
+    lines = [line for b in build_blocks(whatif(one, two)) if isinstance(b, Bullets) for line in b.lines]
+    assert lines[:3] == ["a; b: mind this.", "b: and that.", "The replays lie further apart than the brackets say: a."]
+
+
+def test_the_race_per_day_stands_beside_its_interval():
+    rates = (UpstreamRate("10.0.0.1:80", 0, 0.0, 0.0, 0.75), UpstreamRate("10.0.0.2:80", 40, 28.6, 40.0, 54.5))
+    lines = [line for b in build_blocks(replace(whatif(), per_day=rates)) if isinstance(b, Bullets) for line in b.lines]
+    said = "with the captured settings: the race takes"
+    assert lines[:2] == [
+        f"10.0.0.2:80, {said} 40 (29 to 54) per day; 40 of the idle gaps came near it.",
+        f"10.0.0.1:80, {said} 0 (0 to 0.8) per day; none of the idle gaps came near it.",
+    ]
