@@ -1,6 +1,6 @@
 """How close idle gaps came to each upstream's race window, and how much of a day was watched.
 
-Reads upstreams, losses and the access log's counts; that a rate of lost requests follows is `base.rates`' affair.
+Reads upstreams, losses and the access log's counts by the second; that a rate follows is `base.rates`' affair.
 """
 
 from __future__ import annotations
@@ -9,18 +9,22 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from pcapdiag.analysis.upstreams import near_miss_above_ns
 from pcapdiag.base.rates import RaceDensity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from numpy.typing import NDArray
 
     from pcapdiag.analysis.model import Analysis, Endpoint, Upstream
 
 DAY_NS: Final = 86_400 * 10**9
 _DAY_S: Final = 86_400
+_NS: Final = 10**9
 _LEAST_LOG_S: Final = 3_600
 """[s] An access log of less says nothing of a day."""
+_PAUSE_S: Final = 12 * 3_600
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,42 +58,49 @@ def near_zone(upstream: Upstream) -> NearZone | None:
 
 
 class DailyTraffic:
-    """How many requests go to each upstream per day, by the access log.
+    """How much of a day a time was: of its traffic where the access log tells that, else of its hours.
 
     Parameters
     ----------
     analysis : Analysis
-        With the access log, if one was given.
+        With the access log, if one was given. Of it the stretch counts that the capture lies in, from and to a pause of
+        half a day: a line of another time, or a log of another week, makes no day longer.
     """
 
     def __init__(self, analysis: Analysis) -> None:
         log = analysis.log
-        self._services = log.services if log is not None else {}
-        self._n: Mapping[str, int] = {}
-        self._days = 0.0
-        self._captured: Counter[str] = Counter()
+        self._seconds: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._requests: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._ahead_ns = 0
         if log is None or log.clients is None or log.clients.is_cut or not log.clients.seconds:
             return
-        span_s = max(log.clients.seconds) - min(log.clients.seconds)
-        if span_s < _LEAST_LOG_S:
-            return
-        self._days, self._n = span_s / _DAY_S, log.clients.peers
-        for upstream in analysis.upstreams:
-            self._captured[self._known_as(upstream)] += upstream.exchanges
+        self._ahead_ns = log.ahead_ns
+        found = log.clients.seconds
+        seconds = np.array(sorted(found), np.int64)
+        first, last = ((ns + self._ahead_ns) // _NS for ns in (analysis.first_ts_ns, analysis.last_ts_ns))
+        ends = np.flatnonzero(np.diff(seconds) > _PAUSE_S) + 1
+        for part in np.split(seconds, ends):
+            is_of_capture = part[0] <= last and part[-1] >= first
+            if is_of_capture and part[-1] - part[0] >= _LEAST_LOG_S and len(part) > len(self._seconds):
+                self._seconds = part
+        self._requests = np.array([found[int(second)].requests for second in self._seconds], np.int64)
 
-    def requests(self, upstream: Upstream) -> float:
-        """Return the requests to an upstream per day; -1 where the log does not say.
+    def days(self, first_ns: int, last_ns: int) -> float:
+        """Return how much of a day a time was.
 
-        Where the log names a service that stands for several addresses, those of this one by its share in the capture.
+        Parameters
+        ----------
+        first_ns, last_ns : int
+            [ns] By the capture's clock.
         """
-        name = self._known_as(upstream)
-        if not self._n.get(name, 0) or not self._captured[name]:
-            return -1.0
-        return self._n[name] / self._days * upstream.exchanges / self._captured[name]
-
-    def _known_as(self, upstream: Upstream) -> str:
-        endpoint = str(upstream.endpoint)
-        return self._services.get(endpoint, endpoint)
+        by_time = max(last_ns - first_ns, 0) / DAY_NS
+        if not len(self._seconds):
+            return by_time
+        first, last = ((ns + self._ahead_ns) // _NS for ns in (first_ns, last_ns))
+        within = (self._seconds >= first) & (self._seconds <= last)
+        a_day = self._requests.sum() / (int(self._seconds[-1]) - int(self._seconds[0])) * _DAY_S
+        n = int(self._requests[within].sum())
+        return float(n / a_day) if n else by_time
 
 
 def measure_density(analysis: Analysis) -> dict[Endpoint, RaceDensity]:
@@ -98,7 +109,7 @@ def measure_density(analysis: Analysis) -> dict[Endpoint, RaceDensity]:
     Parameters
     ----------
     analysis : Analysis
-        With the access log, if one was given: what was watched is then counted in requests.
+        With the access log, if one was given: what was watched is then counted in its requests.
 
     Returns
     -------
@@ -114,14 +125,13 @@ def measure_density(analysis: Analysis) -> dict[Endpoint, RaceDensity]:
         zone = zones.get(loss.connection.resp)
         if zone is not None and zone.holds(loss.idle_before_ns):
             lost[loss.connection.resp] += loss.stands_for
-    traffic = DailyTraffic(analysis)
+    days = DailyTraffic(analysis).days(analysis.first_ts_ns, analysis.last_ts_ns)
     found = {}
     for upstream in analysis.upstreams:
         zone = zones.get(upstream.endpoint)
         if zone is None:
             continue
-        a_day = traffic.requests(upstream)
-        days = upstream.exchanges / a_day if a_day > 0 else span_ns / DAY_NS
-        gaps = upstream.near_misses + lost[upstream.endpoint]
-        found[upstream.endpoint] = RaceDensity(gaps, zone.window_ns, zone.width_ns, days)
+        n_lost = lost[upstream.endpoint]
+        gaps = upstream.near_in_zone + n_lost
+        found[upstream.endpoint] = RaceDensity(gaps, n_lost, zone.window_ns, zone.width_ns, days)
     return found

@@ -95,7 +95,7 @@ def _told(analysis: Analysis) -> Iterator[Ends]:
     names: set[str] = set()
     if log is not None:
         names |= {j.entry.upstream_peer for j in log.entries} | set(log.services.values())
-        names |= set(log.clients.peers) if log.clients is not None else set()
+        names |= log.clients.peers if log.clients is not None else set()
     for name in names:
         try:
             yield parse_endpoint(name)

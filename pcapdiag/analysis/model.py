@@ -331,6 +331,8 @@ class Upstream:
     """Connections whose handshake was captured."""
     handshake_ns: int = 0
     """Time that those handshakes took, all together: what a kept connection saves."""
+    near_in_zone: int = 0
+    """Near misses that came before the timer was up at the latest; the others met a timer that did not strike."""
 
 
 @dataclass(frozen=True)

@@ -275,7 +275,8 @@ def _with_gaps(
         # Gaps are never negative; and times of a damaged capture may be centuries apart, more than 64 bits add up to.
         near[group] = near_miss_above_ns(timeout, rtt)
         upper[group] = min(m.idle_timeout.latest_ns + max(margin, 60_000_000), _NEVER)
-    reused, near_misses, beyond, n_announced = (np.zeros(n_group, dtype=np.int64) for _ in range(4))
+    reused, near_misses, in_zone, beyond, n_announced = (np.zeros(n_group, dtype=np.int64) for _ in range(5))
+    ends = np.array([end for _, end in windows], dtype=np.int64)
     longest, longest_used, last_announced, deepest = (np.full(n_group, -1, dtype=np.int64) for _ in range(4))
     first_announced = np.full(n_group, _NEVER)
     n_answered, last_answered = np.zeros(n_group, dtype=np.int64), np.full(n_group, -1, dtype=np.int64)
@@ -298,7 +299,9 @@ def _with_gaps(
         np.maximum.at(longest_used, group, gaps)
         gaps, group = gaps[answered], group[answered]
         n_answered += np.bincount(group, minlength=n_group)
-        near_misses += np.bincount(group[gaps > near[group]], minlength=n_group)
+        is_near = gaps > near[group]
+        near_misses += np.bincount(group[is_near], minlength=n_group)
+        in_zone += np.bincount(group[is_near & (gaps <= ends[group])], minlength=n_group)
         beyond += np.bincount(group[gaps > upper[group]], minlength=n_group)
         np.maximum.at(longest, group, gaps)
     upstreams: list[Upstream] = []
@@ -326,6 +329,7 @@ def _with_gaps(
                 requests_per_connection_limit=int(deepest[group]) + 1 if is_limit else m.request_limit,
                 race_window_ns=window if timeout_or_none is not None else (-1, -1),
                 near_misses=int(near_misses[group]) if is_measured else 0,
+                near_in_zone=int(in_zone[group]) if is_measured else 0,
                 reused=int(reused[group]),
                 longest_answered_gap_ns=int(longest[group]),
                 proxy_idle_close_ns=m.proxy_idle_close_ns,

@@ -13,7 +13,7 @@ from tempfile import TemporaryFile, gettempdir
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     import pandas as pd
 
@@ -70,7 +70,7 @@ class CaptureReport:
     def headline(self) -> str:
         """The verdict in one sentence."""
         from pcapdiag.privacy.escape import visible  # noqa: PLC0415 - with the next
-        from pcapdiag.report.summary import headline  # noqa: PLC0415 - renderers load when something is rendered
+        from pcapdiag.report.headline import headline  # noqa: PLC0415 - renderers load when something is rendered
 
         return visible(headline(self.report))
 
@@ -95,11 +95,19 @@ class CaptureReport:
 
         return render_html(self.report, self.analysis)
 
-    def to_text(self, *, width: int = 100) -> str:
-        """Return the report as on a terminal of `width` columns, without colours."""
+    def to_text(self, *, width: int = 100, show: Collection[str] | None = ()) -> str:
+        """Return the report as on a terminal of `width` columns, without colours.
+
+        Parameters
+        ----------
+        width : int
+            Columns.
+        show : collection of str, optional
+            Sections that follow the page, as ``--show`` takes them; None for the whole report (``-v``).
+        """
         from pcapdiag.report.render.terminal import render  # noqa: PLC0415 - rich loads only here
 
-        return render(self.report, width=width)
+        return render(self.report, width=width, show=show)
 
     def write_bundle(
         self,

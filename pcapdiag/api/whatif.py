@@ -175,7 +175,11 @@ def _disguised(answer: WhatIf, anonymizer: Anonymizer) -> WhatIf:
     """Return the answer under other addresses and names; names of keys look like hosts, so nothing is guessed."""
     from pcapdiag.base.walk import map_texts  # noqa: PLC0415
 
-    return map_texts(answer, lambda text, _field: anonymizer.text(text, guess=False))
+    # The key of a weight is no name of a host, only what stands behind its dot is one.
+    key = "weight."
+    return map_texts(
+        answer, lambda text, _field: key.join(anonymizer.text(part, guess=False) for part in text.split(key))
+    )
 
 
 def forecast(
@@ -223,6 +227,9 @@ def forecast(
     from pcapdiag.whatif.recommend import recommend as find_best  # noqa: PLC0415
     from pcapdiag.whatif.replay import SEED  # noqa: PLC0415
 
+    if inputs.anonymize:
+        msg = "--anonymize disguises what a capture shows; a forecast has none, and names servers as the files do"
+        raise UsageError(msg)
     asked = [parse_case(case) for case in cases]
     swept = parse_sweep(sweep) if sweep else None
     timeout_ns, late_ns, said = parse_idle(upstream_idle)

@@ -31,26 +31,38 @@ class RaceDensity:
     ----------
     gaps : int
         Requests whose idle gap lay within `width_ns`, answered or lost.
+    lost : int
+        Those among them that were lost.
     window_ns : int
         [ns] Length of the race window: one round trip.
     width_ns : int
         [ns] Length of the idle gaps that were counted, the window's included.
     days : float
-        What was watched: in days, or in days of this upstream's traffic where a log tells that.
+        What was watched, in days: of time, or of traffic where a log tells how much of a day's it was.
     """
 
     gaps: int
+    lost: int
     window_ns: int
     width_ns: int
     days: float
 
     def per_day(self) -> PerDay | None:
-        """Return the requests that will be lost to the race per day; None where too little was watched to say."""
+        """Return the requests that will be lost to the race per day; None where too little was watched to say.
+
+        The window's share of the gaps near it counts more of them than those that were lost, and so bears a narrower
+        interval; it supposes that gaps have no rhythm. Where what was lost contradicts it, that alone counts.
+        """
         if self.days < LEAST_DAYS or self.width_ns <= 0 or self.window_ns <= 0:
             return None
-        low, high = poisson_limits(self.gaps)
-        scale = self.window_ns / self.width_ns / self.days
-        return PerDay(low * scale, self.gaps * scale, high * scale)
+        share = min(self.window_ns / self.width_ns, 1.0)
+        least, most = poisson_limits(self.lost)
+        n = self.gaps
+        if not least <= n * share <= most:
+            n, share = self.lost, 1.0
+        low, high = poisson_limits(n)
+        scale = share / self.days
+        return PerDay(low * scale, n * scale, high * scale)
 
 
 def poisson_limits(n: int) -> tuple[float, float]:

@@ -130,7 +130,8 @@ class UpstreamRate:
 class WhatIf:
     """The whole answer; `sweep` names the key whose values the scenarios from `first_swept` on go through.
 
-    `disagreement` says where the replay of the captured settings is not what was observed; then nothing is predicted.
+    `disagreement` says where the replay of the captured settings is not what was observed; then nothing is predicted,
+    but for a forecast, which says that it is not (`agrees`).
     """
 
     scenarios: tuple[Scenario, ...]
@@ -139,4 +140,5 @@ class WhatIf:
     sweep: str = ""
     first_swept: int = -1
     disagreement: str = ""
+    agrees: bool = True
     per_day: tuple[UpstreamRate, ...] = ()

@@ -25,6 +25,8 @@ from pcapdiag.cli.options import (
     log_options,
     redact_option,
     role_options,
+    show_option,
+    verbose_option,
     width_option,
 )
 from pcapdiag.cli.output import STDOUT
@@ -60,6 +62,8 @@ EXIT_FINDINGS = 1
 @code_options
 @fail_on_option()
 @width_option
+@verbose_option
+@show_option
 @click.option(
     "--follow",
     "follow_s",
@@ -90,6 +94,8 @@ def analyze(
     table: str,
     fail_on: str,
     width: int | None,
+    verbose: bool,
+    show: tuple[str, ...],
     bundle: str,
     output: str,
     force: bool,
@@ -109,7 +115,7 @@ def analyze(
       pcapdiag analyze proxy.pcap --upstream-capture upstream1.pcap --upstream-capture upstream2.pcap
       tcpdump -i eth0 -c 100000 -w - tcp port 8080 | pcapdiag analyze -
     """  # noqa: D301 - click reads the character \b
-    form = Form(format_, table, width)
+    form = Form(format_, table, width, show=None if verbose else show, is_one_line=quiet and not (verbose or show))
     if form.is_table:
         inputs = replace(inputs, judge_all=True)
     with (

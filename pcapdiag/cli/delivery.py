@@ -39,11 +39,15 @@ _REPORT = "report.md"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """As what a result is delivered: its format, and the table or the width where the format needs one."""
+    """As what a result is delivered: its format, and the table, the width or the sections where it needs them."""
 
     format_: str
     table: str = TABLES[0]
     width: int | None = None
+    show: tuple[str, ...] | None = ()
+    """Sections that follow the page for a terminal; None for the whole report."""
+    is_one_line: bool = False
+    """Whether a terminal gets the first sentence alone."""
 
     @property
     def is_table(self) -> bool:
@@ -190,5 +194,7 @@ def _render(result: CaptureReport, form: Form, *, to_stdout: bool) -> str:
         return render_ticket(result.report, _TICKETS[form.format_])
     from pcapdiag.report.render import blocks, terminal  # noqa: PLC0415
 
+    if form.is_one_line:
+        return f"{result.headline}\n"
     width, color = terminal_form(form.width, blocks.WIDTH, to_stdout=to_stdout)
-    return terminal.render(result.report, width=width, color=color)
+    return terminal.render(result.report, width=width, color=color, show=form.show)

@@ -186,6 +186,31 @@ width_option = option(
 )
 """--width."""
 
+SECTIONS = ("findings", "moments", "upstreams", "settings", "ends", "ledger", "notes", "verdicts", "input")
+"""Sections of the report for a terminal, as `report.render.terminal.SECTIONS` has them: help must not wait for rich."""
+
+
+def _sections(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        if name not in SECTIONS:
+            msg = f"{name!r} is no section: {', '.join(SECTIONS)}"
+            raise click.BadParameter(msg)
+    return names
+
+
+verbose_option = option("-v", "--verbose", is_flag=True, help="The whole report on the terminal, not one page of it.")
+"""-v, --verbose."""
+
+show_option = option(
+    "--show",
+    default="",
+    metavar="SECTIONS",
+    callback=_sections,
+    help=f"Sections that follow the page on the terminal: {', '.join(SECTIONS)}.",
+)
+"""--show."""
+
 redact_option = click.option(
     "--no-redact", is_flag=True, help="Leave credentials, query values and other secrets as captured."
 )

@@ -264,6 +264,7 @@ class _Builder:
             failures=sum(failures) if finding.facts.role is not Role.RETRIED else 0,
             occurrences=tuple(self._occurrence(o) for o in shown.occurrences),
             role=finding.facts.role,
+            exposure=finding.facts.exposure,
         )
 
     def _occurrence(self, occurrence: Occurrence) -> OccurrenceDetail:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pcapdiag.analysis.far_end import Delay, ProofKind  # noqa: TC001 - docs/generate.py reads the types
 from pcapdiag.base.codes import CapturePoint, Direction
-from pcapdiag.base.findings import Change, Confidence, Role, Severity, VerdictKind
+from pcapdiag.base.findings import Change, Confidence, Exposure, Role, Severity, VerdictKind
 from pcapdiag.base.rates import PerDay  # noqa: TC001 - with the first
 from pcapdiag.base.units import format_ts_ns
 from pcapdiag.privacy.escape import storable
@@ -257,6 +257,7 @@ class FindingDetail:
     occurrences: tuple[OccurrenceDetail, ...]
     changes: tuple[Change, ...] = ()
     role: Role = field(default=Role.CAUSE, metadata=_OF_THE_RULE)
+    exposure: Exposure = field(default=Exposure.REQUEST, metadata=_OF_THE_RULE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from pcapdiag.base.findings import Confidence, Role, Severity, VerdictKind
+from pcapdiag.base.findings import Confidence, VerdictKind
 from pcapdiag.base.units import count_of, format_bytes, format_duration_ns, format_ts_ns
 from pcapdiag.engine.capture.link_types import describe_link_type
 from pcapdiag.privacy.escape import shorten
@@ -37,7 +37,6 @@ MAX_LINES = 20
 """Lines of any other list that grows with the input."""
 
 _MAX_TARGET = 48
-_MOST_SUBJECTS = 3
 _TIGHT_NS = 60_000_000
 """Closings further apart are those of a timer that is looked at now and then."""
 
@@ -137,190 +136,6 @@ def finding_groups(report: Report) -> tuple[FindingGroup, ...]:
     order = list(dict.fromkeys(f.code for f in report.findings))
     ordered = sorted(report.findings, key=lambda f: order.index(f.code))
     return tuple(FindingGroup(tuple(group)) for _, group in groupby(ordered, key=lambda f: f.code))
-
-
-def headline(report: Report) -> str:
-    """Return the verdict in one sentence; it counts the requests to upstreams, not those of clients.
-
-    A report that was not redacted says so here, because no format is without its headline.
-    """
-    verdict = _with_unframed(report, _verdict(report))
-    if not report.has_proxy:
-        verdict = in_plain_words(verdict)
-    return verdict if report.redaction.redacted else f"{verdict} NOT REDACTED: this report may hold credentials."
-
-
-def _with_unframed(report: Report, verdict: str) -> str:
-    """Say before a verdict on which connections it does not hold: HTTP/2 is not framed yet."""
-    note = _http2_note(report)
-    if not note:
-        return verdict
-    counted = note.partition(";")[0]
-    if any(u.exchanges or u.unanswered for u in report.upstreams) or report.findings:
-        if verdict.startswith("No request was lost"):
-            verdict = f"On the others n{verdict[1:]}"
-        return f"Not evaluated: HTTP/2 ({counted}). {verdict}"
-    return f"Not evaluated: HTTP/2 ({counted}). Whether a request was lost on them is not known."
-
-
-def _http2_note(report: Report) -> str:
-    return next((note.text for note in report.notes if note.code == "http2-not-evaluated"), "")
-
-
-def _verdict(report: Report) -> str:
-    totals = report.totals
-    outside = _outside(report)
-    if nothing := _nothing(report):
-        return (
-            f"There is nothing to judge in the packets ({nothing}), {outside}."
-            if outside
-            else (f"There is nothing to judge: {nothing}.")
-        )
-    if totals.unanswered or totals.truncated:
-        more = f" Besides: {outside.removeprefix('but ')}." if outside else ""
-        return f"{_lost(report)}: {_causes(report)}.{_other_errors(report)}{more}"
-    acting = [g for g in finding_groups(report) if g.head.severity >= Severity.WARNING]
-    seen = [g for g in acting if g.head.role is not Role.OUTSIDE]
-    if seen:
-        more = f" Besides: {outside.removeprefix('but ')}." if outside else ""
-        first = f"{_first_lower(seen[0].head.message)}{_likewise(seen[0])}"
-        return f"No request was left without an answer, but: {first}{more}"
-    if outside:
-        return f"No request in the packets was left without an answer, {outside}."
-    n_requests = sum(u.exchanges for u in report.upstreams)
-    if blind := _not_judged(report):
-        return f"Nothing can be judged: {blind}."
-    n_connections = sum(u.connections for u in report.upstreams)
-    text = (
-        f"No request was lost: {count_of(n_requests, 'request')} on {count_of(n_connections, 'connection')} "
-        f"to {count_of(len(report.upstreams), 'upstream')}, none unanswered"
-    )
-    if report.totals.pending:
-        text += f"; {count_of(report.totals.pending, 'response')} still coming when the capture ended"
-    if report.impact.failures > 0:
-        # Both sentences are true, and without this one the first would be read as a denial of the second.
-        text += (
-            f"; the {count_of(report.impact.failures, 'failure')} that clients saw no packet to an upstream explains"
-        )
-    return f"{text}. {_turns(report, n_requests)}" if report.totals.turns else f"{text}."
-
-
-def _likewise(group: FindingGroup) -> str:
-    """Return a sentence that names the other subjects of a group; empty if there is none."""
-    others = [s for s in dict.fromkeys(f.subject for f in group.findings) if s and s != group.head.subject]
-    if not others:
-        return ""
-    more = f" and {len(others) - _MOST_SUBJECTS:,} more" if len(others) > _MOST_SUBJECTS else ""
-    return f" Likewise {', '.join(others[:_MOST_SUBJECTS])}{more}."
-
-
-def _nothing(report: Report) -> str:
-    """Return why the packets hold nothing to judge; empty if they hold requests, losses or findings."""
-    totals = report.totals
-    if not totals.frames:
-        return "the capture holds no frame"
-    if not totals.connections:
-        return f"{count_of(totals.frames, 'frame')}, but no TCP connection among them"
-    acting = [f for f in report.findings if f.severity >= Severity.WARNING and f.role is not Role.OUTSIDE]
-    if totals.unanswered or totals.truncated or acting or any(u.exchanges for u in report.upstreams):
-        return ""
-    return f"{count_of(totals.connections, 'connection')}, no request to an upstream"
-
-
-def _outside(report: Report) -> str:
-    """Return what the logs know of failures that no packet shows, as the end of a sentence; empty if nothing."""
-    group = next((g for g in finding_groups(report) if g.head.role is Role.OUTSIDE), None)
-    if group is None:
-        return ""
-    failures = count_of(group.count, "failure")
-    code = f"{group.head.code} {group.head.name}"
-    text = f"but the proxy's logs know {failures} that nothing found in the packets explains ({code}"
-    # Where no line is known to be of this time, that is said at once.
-    doubt = ", perhaps of another time" if all(f.confidence is Confidence.POSSIBLE for f in group.findings) else ""
-    return f"{text}{doubt})"
-
-
-def is_judged(report: Report) -> bool:
-    """Return whether there were requests to upstreams, and the capture could tell which of them failed."""
-    return any(u.exchanges or u.unanswered for u in report.upstreams) and not _not_judged(report)
-
-
-def _not_judged(report: Report) -> str:
-    """Return why not even the rule that any lost request would fall to could be evaluated; empty if it was."""
-    if _http2_note(report) and any(u.exchanges or u.unanswered for u in report.upstreams):
-        return ""
-    last = (v for v in report.verdicts if v.role is Role.UNEXPLAINED)
-    return next((v.reason for v in last if v.verdict is VerdictKind.NOT_EVALUATED), "")
-
-
-def _turns(report: Report, n_requests: int) -> str:
-    turns = report.totals.turns
-    which = "They are" if turns == n_requests else f"{turns:,} of them {'is' if turns == 1 else 'are'}"
-    return f"{which} counted by turns of bytes (TLS, or not HTTP/1): what a turn holds is not seen."
-
-
-def _lost(report: Report) -> str:
-    totals = report.totals
-    # What is told for information failed nobody: requests still open at the capture's end, the other address family.
-    told = [f for f in report.findings if f.severity < Severity.WARNING and f.failures and f.occurrences]
-    told_connects = sum(f.failures for f in told if f.occurrences[0].depth < 0)
-    told_requests = sum(f.failures for f in told) - told_connects
-    requests = totals.unanswered - totals.failed_connects - told_requests
-    connects = totals.failed_connects - told_connects
-    beside = [
-        *([count_of(told_requests, "request")] if told_requests else []),
-        *([count_of(told_connects, "connection attempt")] if told_connects else []),
-    ]
-    parts = []
-    if requests:
-        n_requests = sum(u.exchanges for u in report.upstreams)
-        parts.append(f"{requests:,} of {count_of(n_requests, 'request')} got no answer")
-    if connects:
-        parts.append(f"{count_of(connects, 'connection attempt')} failed")
-    if totals.truncated:
-        parts.append(f"{count_of(totals.truncated, 'response')} {'was' if totals.truncated == 1 else 'were'} cut off")
-    text = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
-    if not beside:
-        return text
-    n_beside = told_requests + told_connects
-    verb = "was" if n_beside == 1 else "were"
-    kind = f"{verb} still open when the capture ended"
-    if n_beside != totals.still_open:
-        kind = f"{'is' if n_beside == 1 else 'are'} told for information only"
-    return f"{text} ({' and '.join(beside)} {kind})" if text else "No request is known to be lost; for information"
-
-
-def _causes(report: Report) -> str:
-    """Return the cause of most of the failures, and how many have others."""
-    groups = (g for g in finding_groups(report) if g.failures)
-    causes = sorted(groups, key=lambda g: (g.head.severity < Severity.WARNING, -g.failures))
-    if not causes:
-        is_one = report.totals.unanswered + report.totals.truncated == 1
-        return "its cause is not shown" if is_one else "their causes are not shown"
-    first, *others = causes
-    head = first.head
-    n_failures = report.totals.unanswered + report.totals.truncated
-    share = f", {count_of(first.failures, 'time')}" if first.failures < n_failures else ""
-    text = f"{_first_lower(head.title.rstrip('.'))} ({head.code} {head.name}, {head.confidence.name.lower()}{share})"
-    if head.severity < Severity.WARNING:
-        text = f"{_first_lower(head.message.rstrip('.'))} ({head.code} {head.name})"
-    if others:
-        text += "; besides " + ", ".join(f"{g.failures:,} x {g.head.code} {g.head.name}" for g in others)
-    # A response that the proxy itself cut off has no finding, nor has what --select leaves out.
-    unexplained = n_failures - sum(g.failures for g in causes)
-    return f"{text}; for {unexplained:,} no cause is shown" if unexplained > 0 else text
-
-
-def _other_errors(report: Report) -> str:
-    """Return a sentence on errors that left no request to an upstream without an answer; empty if there is none."""
-    groups = [g for g in finding_groups(report) if g.head.severity >= Severity.ERROR and not g.failures]
-    listed = ", ".join(f"{g.count:,} x {g.head.code} {g.head.name}" for g in groups)
-    return f" Other errors: {listed}." if groups else ""
-
-
-def _first_lower(text: str) -> str:
-    """Lower the first letter unless the word is a name or an abbreviation."""
-    return text[0].lower() + text[1:] if len(text) > 1 and not text[1].isupper() else text
 
 
 def remedy_title(subjects: Sequence[str], n_remedies: int) -> str:

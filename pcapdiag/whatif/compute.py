@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -82,7 +83,8 @@ def compute(
     replayed = _run(groups, [group.settings for group in groups], n_draws, seed)
     observed = _observed(groups)
     first = _scenario("replayed", {}, replayed, n_requests)
-    difference = find_disagreement(observed, first)
+    first = replace(first, scattered=tuple(_capped(first, replayed)))
+    difference = _unexplained(groups) or find_disagreement(observed, first)
     disagreement = difference if must_agree else ""
     scenarios = [observed, first]
     total = 2 + len(asked) + len(points)
@@ -100,6 +102,7 @@ def compute(
         sweep=sweep[0] if sweep and not disagreement else "",
         first_swept=2 + len(asked) if sweep and not disagreement else -1,
         disagreement=disagreement,
+        agrees=not difference,
     )
 
 
@@ -112,10 +115,18 @@ def predict(groups: Sequence[Group], one: Asked, *, draws: int = 0, seed: int = 
 def _predict(groups: Sequence[Group], one: Asked, n: int, seed: int, n_requests: int) -> Scenario:
     settings = [apply(one, group.settings) for group in groups]
     totals = _run(groups, settings, n, seed)
-    made = _scenario(one.name, dict(one.settings), totals, n_requests)
+    made = _scenario(one.name, _joined(one.settings), totals, n_requests)
     bound, why = _bound(groups, settings)
     warnings = (*why, *_warnings(groups, settings))
     return replace(made, bound=bound, warnings=warnings, scattered=tuple(_capped(made, totals)))
+
+
+def _joined(settings: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Return settings by key; several servers that become backups stand behind each other."""
+    joined: dict[str, list[str]] = defaultdict(list)
+    for key, value in settings:
+        joined[key].append(value)
+    return {key: " ".join(values) for key, values in joined.items()}
 
 
 def _run(groups: Sequence[Group], settings: Sequence[GroupSettings], n: int, seed: int) -> _Totals:
@@ -217,6 +228,19 @@ def find_disagreement(observed: Scenario, replayed: Scenario) -> str:
     return ""
 
 
+def _unexplained(groups: Sequence[Group]) -> str:
+    """Say that a connection was forgotten after less idling than others survived: then it was no timer."""
+    for group in groups:
+        for place in group.places:
+            if 0 <= place.forgets_ns < place.answered_ns:
+                return (
+                    f"{place.endpoint}, or something before it, had forgotten a connection that was idle for"
+                    f" {_rounded(place.forgets_ns)}, and another answered after {_rounded(place.answered_ns)}: idle"
+                    " time does not explain it, so nothing is predicted"
+                )
+    return ""
+
+
 def _bound(groups: Sequence[Group], settings: Sequence[GroupSettings]) -> tuple[str, tuple[str, ...]]:
     """Say whether connections would be kept for longer than the capture shows what becomes of them."""
     for group, wanted in zip(groups, settings, strict=True):
@@ -228,6 +252,20 @@ def _bound(groups: Sequence[Group], settings: Sequence[GroupSettings]) -> tuple[
             before = [ns for ns in (held.keepalive_timeout_ns, place.timeout_ns) if ns >= 0]
             kept_ns = min(limits, default=-1)
             is_longer = kept_ns < 0 <= min(before, default=-1) or kept_ns > min(before, default=kept_ns)
+            is_other = wanted.keepalive and wanted.keepalive_timeout_ns != held.keepalive_timeout_ns
+            if is_other and place.forgets_ns >= 0 and (kept_ns < 0 or kept_ns > max(place.answered_ns, 0)):
+                known = (
+                    "none was idle before and answered"
+                    if place.answered_ns < 0
+                    else (f"the longest that was answered was {_rounded(place.answered_ns)}")
+                )
+                why = (
+                    f"something forgot a connection to {place.endpoint} that was idle for {_rounded(place.forgets_ns)};"
+                    f" {known}: what happens in between nobody knows"
+                )
+                return "lower", (why,)
+            if is_longer and longest < 0:
+                return "lower", (f"no idle connection to {place.endpoint} was used: nobody knows what ends one",)
             if is_longer and 0 <= longest < max(kept_ns, longest + (kept_ns < 0)):
                 why = (
                     f"no connection to {place.endpoint} was idle for longer than {_rounded(longest)} and then "

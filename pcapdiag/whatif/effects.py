@@ -21,6 +21,8 @@ _REQUESTS_PER_SCENARIO: Final = 400_000
 """Draws counted: a fifth of a second."""
 _FEWEST, _MOST = 10, 20
 """Draws."""
+_CONNECTIONS_APART: Final = 0.3
+"""Of the connections that were seen, by how many the replay may miss them and still tell a cost."""
 _NO_LIVE: Final = "requests without a live upstream"
 _FAILED: Final = "failed requests of clients"
 
@@ -87,7 +89,7 @@ def _told(observed: Scenario, replayed: Scenario, predicted: Scenario) -> str:
         if seen is not None and seen.expected
     ]
     if parts:
-        return f"Replayed with that, of {', of '.join(parts)}; {_cost(observed, replayed, predicted)}."
+        return f"Replayed with that, {', '.join(parts)}; {_cost(observed, replayed, predicted)}."
     was, left = replayed.lost_tries, predicted.lost_tries
     if observed.lost_tries is None or was is None or left is None or round(left.high):
         return ""
@@ -98,16 +100,21 @@ def _told(observed: Scenario, replayed: Scenario, predicted: Scenario) -> str:
 def _remaining(left: Quantity | None, seen: Quantity, one: str, many: str) -> str:
     counted = count_of(round(seen.expected), one, many)
     if left is None:
-        return f"{counted} it is not known how many remain"
+        return f"of {counted} it is not known how many remain"
+    if left.low > seen.expected:
+        return f"instead of {counted} {round(left.low)} to {round(left.high)}"
     if round(left.low) == round(left.high):
-        return f"{counted} {round(left.expected)} remain"
-    return f"{counted} {round(left.low)} to {round(left.high)} remain"
+        return f"of {counted} {round(left.expected)} remain"
+    return f"of {counted} {round(left.low)} to {round(left.high)} remain"
 
 
 def _cost(observed: Scenario, replayed: Scenario, predicted: Scenario) -> str:
     if observed.connections_opened is None or predicted.connections_opened is None:
         return "its cost is not known"
     before, after = observed.connections_opened.expected, predicted.connections_opened.expected
+    again = replayed.connections_opened
+    if again is not None and abs(again.expected - before) > max(_CONNECTIONS_APART * before, 3):
+        return "what it costs is not known, the replay opens other connections than were seen"
     more = round(after - before)
     was, would = replayed.added_latency_ns, predicted.added_latency_ns
     slower_ns = round(would.mean.expected - was.mean.expected) if was is not None and would is not None else 0

@@ -12,6 +12,7 @@ from pcapdiag.proxy.logs.entries import Try
 from pcapdiag.whatif.arrivals import ip_hash_key, make_arrivals, read_log
 from pcapdiag.whatif.group import Group, Place
 from pcapdiag.whatif.groups import group_settings
+from pcapdiag.whatif.keys import LONGEST_NS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -44,9 +45,14 @@ def parse_idle(text: str) -> tuple[int, int, str]:
         It is neither; the message lists the servers.
     """
     try:
-        return parse_duration(text), 0, f"the upstreams close connections that are idle for {text}, as was said"
+        idle_ns = parse_duration(text)
     except ValueError:
-        pass
+        idle_ns = -1
+    if idle_ns > LONGEST_NS:
+        msg = f"--upstream-idle {text}: at most 365 days"
+        raise UsageError(msg)
+    if idle_ns >= 0:
+        return idle_ns, 0, f"the upstreams close connections that are idle for {text}, as was said"
     named = [d for d in DEFAULTS if text.lower() == d.name.lower()]
     named += [d for d in DEFAULTS if d.token and text.lower() == d.token]
     if not named:

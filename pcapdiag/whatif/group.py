@@ -103,7 +103,10 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One upstream as measured; times as in `kernels.replay_state.PLACE`."""
+    """One upstream as measured; times as in `kernels.replay_state.PLACE`.
+
+    `answered_ns` is the longest idle gap after which it answered; from there to `drop_ns` or `reset_ns` nobody knows.
+    """
 
     endpoint: str
     timeout_ns: int = -1
@@ -118,6 +121,12 @@ class Place:
     close_ppm: int = 0
     closings: tuple[int, ...] = ()
     outages: tuple[Outage, ...] = ()
+    answered_ns: int = -1
+
+    @property
+    def forgets_ns(self) -> int:
+        """[ns] The shortest idle gap after which something had forgotten a connection; -1 if nothing did."""
+        return min((ns for ns in (self.drop_ns, self.reset_ns) if ns >= 0), default=-1)
 
 
 @dataclass(frozen=True)

@@ -199,6 +199,7 @@ def _peers(
     """Return the block's servers; those that the capture has not seen are taken to be like the others."""
     by_endpoint = {settings.services.get(place.endpoint, place.endpoint): n for n, place in enumerate(places)}
     peers: list[Peer] = []
+    # nginx has a peer for each server line, of the same address too.
     for server in block.servers:
         if server.endpoint is None:
             numbers = [n for n, place in enumerate(places) if place.endpoint.endswith(f":{server.port}")]
@@ -212,7 +213,8 @@ def _peers(
                         f"{text} was not seen in the capture; it is taken to be like {places[0].endpoint}"
                     )
             numbers = [by_endpoint[text]]
-        peers += [_peer(places[n].endpoint, n, server) for n in numbers if all(p.place != n for p in peers)]
+        taken = {peer.place for peer in peers} if server.endpoint is None else set()
+        peers += [_peer(places[n].endpoint, n, server) for n in numbers if n not in taken]
     return tuple(peers) or _lua_peers(places)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.errors import UsageError
-from pcapdiag.base.units import NS_PER_S, format_duration_ns, parse_duration
+from pcapdiag.base.units import NS_PER_MS, NS_PER_S, format_duration_ns, parse_duration, parse_endpoint
 from pcapdiag.whatif.group import BALANCES, GroupSettings, Peer
 from pcapdiag.whatif.replay import NEXT_UPSTREAM
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 MOST_POINTS: Final = 1000
-_LONGEST_NS: Final = 365 * 86_400 * NS_PER_S
+LONGEST_NS: Final = 365 * 86_400 * NS_PER_S
 _MOST: Final = 1_000_000
 
 
@@ -62,6 +63,10 @@ def parse_case(text: str) -> Asked:
     if not settings:
         msg = f"a scenario needs key=value; the keys are {_list_keys()}"
         raise UsageError(msg)
+    for key, n in Counter(key for key, _ in settings if key != "backup").items():
+        if n > 1:
+            msg = f"{text}: {key} is given {n} times; one scenario has one value of it"
+            raise UsageError(msg)
     return Asked(settings)
 
 
@@ -173,8 +178,8 @@ def _duration(key: str, text: str) -> int:
     except ValueError as error:
         msg = f"{key}: {error}"
         raise UsageError(msg) from None
-    if not 0 <= ns <= _LONGEST_NS:
-        msg = f"{key}={text}: from 0 to 365 days"
+    if ns and not NS_PER_MS <= ns <= LONGEST_NS:
+        msg = f"{key}={text}: 0, or from 1 ms, nginx's own unit, to 365 days"
         raise UsageError(msg)
     return ns
 
@@ -231,10 +236,11 @@ def _max_conns(settings: GroupSettings, text: str) -> GroupSettings:
 def _backup(settings: GroupSettings, text: str) -> GroupSettings:
     address = text.partition("=")[2]
     name = address.removeprefix("+")
-    host, _, port = name.rpartition(":")
-    if not host or not port.isdecimal():
+    try:
+        parse_endpoint(name)
+    except ValueError:
         msg = f"backup={address}: an address with its port, or + before it to add one"
-        raise UsageError(msg)
+        raise UsageError(msg) from None
     if settings.balance in _WITHOUT_BACKUP:
         msg = f"backup={address}: nginx's {settings.balance} knows no backup servers"
         raise UsageError(msg)

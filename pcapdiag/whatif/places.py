@@ -104,6 +104,7 @@ def _measure(
         close_ppm=close_ppm,
         closings=closings,
         outages=outages,
+        answered_ns=upstream.longest_answered_gap_ns,
     )
 
 

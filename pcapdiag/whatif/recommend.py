@@ -8,6 +8,7 @@ from pcapdiag.base.scenarios import Recommendation
 from pcapdiag.base.units import NS_PER_MS, NS_PER_S, count_of, format_duration_ns
 from pcapdiag.proxy.conf.remedy import lower_pool_timeouts
 from pcapdiag.whatif.compute import predict, race_window
+from pcapdiag.whatif.kernels.replay_state import MOST_PEERS
 from pcapdiag.whatif.keys import Asked
 from pcapdiag.whatif.replay import NEXT_UPSTREAM
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 MARGIN_NS: Final = 100 * NS_PER_MS
 """[ns] Kept between the longest idle time and the shortest that may be lost, for clocks and busy machines."""
 _LEAST_NS: Final = 100 * NS_PER_MS
-_LIKELY: Final = 0.5
-"""Lost tries from which on something is to be mended, although none was seen."""
 
 
 def safe_timeout_ns(groups: Sequence[Group]) -> int:
@@ -37,7 +36,9 @@ def safe_timeout_ns(groups: Sequence[Group]) -> int:
         for place in group.places:
             window = race_window(group, group.settings, place.endpoint)
             ends = [window[0]] if window is not None else []
-            ends += [ns - place.rtt_ns for ns in (place.drop_ns, place.reset_ns) if ns >= 0]
+            if place.forgets_ns >= 0:
+                # Between what was answered and what was lost the limit of a firewall lies somewhere.
+                ends.append(min(place.answered_ns, place.forgets_ns - place.rtt_ns))
             if ends:
                 safe = max(min(ends) - MARGIN_NS, 0)
                 least = safe if least < 0 else min(least, safe)
@@ -76,7 +77,8 @@ def field_remedies(groups: Sequence[Group], advised_ns: int = -1) -> list[Asked]
             asked += [(("max_fails", "10"),), (("max_fails", "0"),)]
         if has_several and not any(peer.is_backup for s in held for peer in s.peers):
             added = tuple(("backup", f"+{peer.endpoint}") for s in held for peer in s.peers)
-            asked.append(added)
+            if all(2 * len(s.peers) <= MOST_PEERS for s in held):
+                asked.append(added)
         conditions = set().union(*(s.next_upstream for s in held)) - {"off"}
         if "non_idempotent" not in conditions:
             wanted = {"error", "timeout", *conditions, "non_idempotent"}
@@ -130,7 +132,7 @@ def recommend(
     """
     observed, replayed = answer.scenarios[:2]
     was_lost = observed.lost_tries is not None and observed.lost_tries.expected > 0
-    if not was_lost and (replayed.lost_tries is None or replayed.lost_tries.expected < _LIKELY):
+    if not was_lost and (replayed.lost_tries is None or round(replayed.lost_tries.low) < 1):
         return None
     remedies = field_remedies(groups, advised_ns)
     tried: list[Scenario] = []
@@ -143,16 +145,18 @@ def recommend(
     best = min(in_proxy or sound, key=_cost, default=None)
     if best is None:
         return Recommendation({}, tried=tuple(tried))
-    warnings = [*best.warnings, *_alternatives(sound, best, replayed)]
+    warnings = [*best.warnings, *_alternatives(sound, best, observed if observed.connections_opened else replayed)]
     changes: tuple[Change, ...] = ()
     timeout = best.settings.get("proxy.keepalive_timeout")
     if settings is not None and timeout is not None:
         limits = {group.name: _proxy_timeout_ns(groups, advised_ns) for group in groups}
         changes = lower_pool_timeouts(settings, limits)
         safe_ns = safe_timeout_ns(groups)
+        of = "the upstream's timeout less a round trip, what it varies and"
+        if any(place.forgets_ns >= 0 for group in groups for place in group.places):
+            of = "the longest idle gap that was still answered, before something forgot the connection, less"
         warnings.append(
-            f"the limit is {_written(round(safe_ns, -7))}: the upstream's timeout less a round trip, what it varies and"
-            f" {_written(MARGIN_NS)}; not the timeout itself"
+            f"the limit is {_written(round(safe_ns, -7))}: {of} {_written(MARGIN_NS)}; not the timeout itself"
         )
     return Recommendation(dict(best.settings), changes, tuple(warnings), tuple(tried))
 
@@ -167,10 +171,10 @@ def _cost(scenario: Scenario) -> float:
     return scenario.connections_opened.expected if scenario.connections_opened is not None else 0.0
 
 
-def _alternatives(sound: Sequence[Scenario], best: Scenario, replayed: Scenario) -> list[str]:
+def _alternatives(sound: Sequence[Scenario], best: Scenario, before: Scenario) -> list[str]:
     """Say what it costs, and which other settings lose nothing either."""
     said = []
-    extra = _cost(best) - _cost(replayed)
+    extra = _cost(best) - _cost(before)
     if extra >= 0.5:
         said.append(f"it opens {count_of(round(extra), 'connection')} more in the time of the capture")
     said += [

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pcapdiag.analysis.density import DailyTraffic, measure_density, near_zone
+from pcapdiag.analysis.density import DAY_NS, DailyTraffic, measure_density, near_zone
 from pcapdiag.proxy.join.clients import ClientTally
 from pcapdiag.proxy.join.ledger import Ledger
 from pcapdiag.proxy.logs.entries import AccessEntry, Try
@@ -46,18 +46,41 @@ def test_what_was_not_measured_has_no_zone(changes):
 def test_requests_that_were_lost_there_count_with_those_that_were_lucky():
     scene = Scene()
     inside, outside = scene.lost(fin(127), idle_ms=3_950), scene.lost(fin(127), idle_ms=1_000, conn=1)
-    density = measure_density(scene.analysis(inside, outside, upstream=scene.upstream(near_misses=4)))[UPSTREAM]
-    assert density.gaps == 5
+    density = measure_density(scene.analysis(inside, outside, upstream=scene.upstream(near_misses=9, near_in_zone=4)))[
+        UPSTREAM
+    ]
+    assert (density.gaps, density.lost) == (5, 1)
     assert density.days == pytest.approx(100 / DAY_S)
 
 
-def test_a_capture_counts_as_much_of_a_day_as_the_access_log_says():
+def days(entries, hours=1.0):
+    """Return how much of a day a capture of so many hours is that begins with the log's first day."""
     scene = Scene()
-    analysis = scene.analysis(upstream=scene.upstream(exchanges=60))
-    # Half a day with 600 requests to it: a day has 1,200, and the capture held 60.
-    entries = [entry(T0_S + n * DAY_S // 2 // 599) for n in range(600)]
-    density = measure_density(with_log(analysis, entries))[UPSTREAM]
-    assert density.days == pytest.approx(60 / 1200, rel=0.01)
+    first_ns = T0_S * 10**9
+    last_ns = first_ns + round(hours * 3_600) * 10**9
+    analysis = with_log(scene.analysis(first_ts_ns=first_ns, last_ts_ns=last_ns), entries)
+    return DailyTraffic(analysis).days(first_ns, last_ns)
+
+
+BUSY = [entry(T0_S + n) for n in range(0, 3_600, 10)]  # 361 in the first hour
+QUIET = [entry(T0_S + 3_600 + n) for n in range(0, DAY_S - 3_600, 100)]  # and 828 in the other 23
+
+
+def test_a_capture_counts_as_much_of_a_day_as_the_access_log_says():
+    share = 360 / 1188
+    assert days([*BUSY, *QUIET]) == pytest.approx(share, rel=0.01)
+    # One line of ten in the log: the same share.
+    assert days([*BUSY, *QUIET][::10]) == pytest.approx(share, rel=0.05)
+
+
+@pytest.mark.parametrize("stray", [1_000, T0_S - 8 * DAY_S, T0_S + 900 * DAY_S])
+def test_a_line_of_another_time_makes_no_day_longer(stray):
+    assert days([*BUSY, *QUIET, entry(stray)]) == pytest.approx(days([*BUSY, *QUIET]))
+
+
+def test_of_a_log_of_two_weeks_the_one_of_the_capture_counts():
+    other = [entry(T0_S + 7 * DAY_S + n) for n in range(0, DAY_S, 2)]
+    assert days([*BUSY, *QUIET, *other]) == pytest.approx(days([*BUSY, *QUIET]))
 
 
 @pytest.mark.parametrize(
@@ -65,22 +88,8 @@ def test_a_capture_counts_as_much_of_a_day_as_the_access_log_says():
     [
         [],
         [entry(T0_S), entry(T0_S + 3_500)],  # less than an hour
-        [entry(T0_S, "10.9.9.9:1"), entry(T0_S + DAY_S, "10.9.9.9:1")],  # of another upstream
+        [entry(T0_S + 5 * DAY_S), entry(T0_S + 5 * DAY_S + 7_200)],  # of another day
     ],
 )
 def test_a_log_that_does_not_say_leaves_it_to_the_time(entries):
-    density = measure_density(with_log(Scene().analysis(), entries))[UPSTREAM]
-    assert density.days == pytest.approx(100 / DAY_S)
-
-
-def test_requests_to_a_service_are_shared_among_the_addresses_behind_it():
-    scene = Scene()
-    one = scene.upstream(exchanges=30)
-    other = replace(one, endpoint=replace(UPSTREAM, port=81), exchanges=90)
-    service = "10.96.0.10:80"
-    services = {str(u.endpoint): service for u in (one, other)}
-    entries = [entry(T0_S + n * 864, service) for n in range(101)]
-    analysis = with_log(replace(scene.analysis(), upstreams=(one, other)), entries, services=services)
-    traffic = DailyTraffic(analysis)
-    assert traffic.requests(one) == pytest.approx(101 / 4)
-    assert traffic.requests(other) == pytest.approx(101 * 3 / 4)
+    assert days(entries, hours=2) == pytest.approx(2 * 3_600 * 10**9 / DAY_NS)

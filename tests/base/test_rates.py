@@ -35,17 +35,26 @@ def test_where_none_was_seen_three_may_have_been_due():
 
 
 def test_the_window_has_its_share_of_the_gaps_near_it():
-    rate = RaceDensity(gaps=40, window_ns=160, width_ns=320, days=0.5).per_day()
+    rate = RaceDensity(gaps=40, lost=18, window_ns=160, width_ns=320, days=0.5).per_day()
     assert rate.expected == 40
     assert rate.low < 40 < rate.high
-    assert RaceDensity(gaps=0, window_ns=160, width_ns=320, days=2.0).per_day() == PerDay(0.0, 0.0, 0.75)
+    assert RaceDensity(gaps=0, lost=0, window_ns=160, width_ns=320, days=2.0).per_day() == PerDay(0.0, 0.0, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "lost", "expected", "high"), [(1000, 0, 0, 3), (500, 500, 500, 546), (40, 40, 40, 55)]
+)
+def test_where_the_losses_contradict_the_density_they_count_alone(gaps, lost, expected, high):
+    rate = RaceDensity(gaps=gaps, lost=lost, window_ns=20, width_ns=120, days=1.0).per_day()
+    assert rate.expected == expected
+    assert rate.high == pytest.approx(high, rel=0.01)
 
 
 @pytest.mark.parametrize(
     ("width", "window", "days"), [(320, 160, 0.01), (0, 160, 1.0), (320, 0, 1.0), (320, 160, -1e-6)]
 )
 def test_where_too_little_was_watched_there_is_no_rate(width, window, days):
-    assert RaceDensity(40, window, width, days).per_day() is None
+    assert RaceDensity(40, 20, window, width, days).per_day() is None
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_colour_is_for_terminals_only_and_no_color_is_obeyed():
         env = {k: v for k, v in os.environ.items() if k != "NO_COLOR"} | {"PYTHONPATH": str(ROOT), "TERM": "xterm"}
         main, side = pty.openpty()
         with subprocess.Popen(
-            [sys.executable, "-m", "pcapdiag", "analyze", str(RACE), "-q"], stdout=side, stderr=side, env=env | changes
+            [sys.executable, "-m", "pcapdiag", "analyze", str(RACE)], stdout=side, stderr=side, env=env | changes
         ) as process:
             os.close(side)
             output = b""
@@ -249,9 +249,9 @@ def test_targets_are_redacted_unless_asked(invoke, tmp_path):
     capture = tmp_path / "c.pcap"
     capture.write_bytes(RACE.read_bytes().replace(b"GET /api HTTP", b"GET /?k=v HTTP"))
     assert b"/?k=v" in capture.read_bytes()
-    assert "k=***" in invoke("analyze", capture).stdout
+    assert "k=***" in invoke("analyze", capture, "-v").stdout
     assert "k=v" not in invoke("analyze", capture, "--format", "json").stdout
-    assert "k=v" in invoke("analyze", capture, "--no-redact").stdout
+    assert "k=v" in invoke("analyze", capture, "--no-redact", "-v").stdout
     assert "k=v" not in invoke("show", "exchanges", capture, "--format", "csv").stdout
 
 

@@ -86,6 +86,19 @@ def test_a_forecast_needs_no_capture_and_says_what_it_assumes(invoke):
     assert any("a round trip takes" in text for text in document["model"]["assumptions"])
 
 
+def test_a_forecast_cannot_be_disguised_and_leaks_nothing(invoke):
+    done = invoke("whatif", *LOGS, "--upstream-idle", "4s", "--anonymize", "-q")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "a forecast has none" in done.stderr
+    assert "10.1.1." not in done.stderr
+
+
+def test_an_idle_time_beyond_all_sense_is_refused(invoke):
+    done = invoke("whatif", *LOGS, "--upstream-idle", "1000000d", "-q")
+    assert done.returncode == 2
+    assert "at most 365 days" in done.stderr
+
+
 def test_the_name_of_a_server_stands_for_its_default(invoke):
     done = invoke("whatif", *LOGS, "--upstream-idle", "uvicorn", "-q")
     assert "Uvicorn with its default of 5 s" in done.stdout.replace("\n  ", " ")

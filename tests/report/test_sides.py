@@ -4,9 +4,9 @@ import pytest
 
 from pcapdiag.api.analyze import analyze
 from pcapdiag.base.findings import Severity
+from pcapdiag.report.headline import headline
 from pcapdiag.report.render.terminal import render
 from pcapdiag.report.sides import in_plain_words
-from pcapdiag.report.summary import headline
 from tests.scenario import parse, write_capture
 
 RACE = r"""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pcapdiag.base.findings import Severity, VerdictKind
+from pcapdiag.report.headline import headline, is_judged
 from pcapdiag.report.impact import impact_line
 from pcapdiag.report.ladder import build_ladder, zero_ns
 from pcapdiag.report.model import Impact, ReportNote, RuleVerdict
@@ -15,8 +16,6 @@ from pcapdiag.report.remedy import Block, split_blocks
 from pcapdiag.report.summary import (
     brief,
     finding_groups,
-    headline,
-    is_judged,
     occurrence_grid,
     occurrence_title,
     remedy_title,

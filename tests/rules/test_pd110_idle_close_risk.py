@@ -16,23 +16,38 @@ def risk(upstream, *losses, scene, hours=0.0):
 
 def test_near_misses_are_counted_and_losses_per_day_expected_where_enough_was_seen():
     scene = Scene()
-    finding, verdict = risk(scene.upstream(near_misses=40), scene=scene, hours=10)
+    finding, verdict = risk(scene.upstream(near_misses=5, near_in_zone=5), scene=scene, hours=1)
     assert verdict.kind is VerdictKind.FOUND
     assert finding.severity is Severity.WARNING
-    assert finding.count == 40
+    assert finding.count == 5
     assert finding.occurrences == ()
-    # 40 near misses in a window of two RTT within 10 h: half as many in the race window itself, 2.4 such spans a day.
-    assert finding.details["expected_losses_per_day"] == pytest.approx(40 * 0.5 * 2.4)
+    # 5 near misses in a window of two RTT within an hour: half as many in the race window itself, 24 such spans a day.
+    assert finding.details["expected_losses_per_day"] == pytest.approx(5 * 0.5 * 24)
     low, high = (finding.details[f"expected_losses_per_day_{end}"] for end in ("low", "high"))
-    assert low == pytest.approx(28.6 * 0.5 * 2.4, rel=0.02)
-    assert high == pytest.approx(54.5 * 0.5 * 2.4, rel=0.01)
-    assert "at its traffic about 48 (34 to 65) per day will be lost to this upstream" in finding.message
+    assert low == pytest.approx(1.61 * 0.5 * 24, rel=0.02)
+    assert high == pytest.approx(11.67 * 0.5 * 24, rel=0.01)
+    assert "at its traffic about 60 (19 to 140) per day will be lost to this upstream" in finding.message
+
+
+def test_that_none_was_lost_of_very_many_that_came_near_counts_for_more():
+    """A poll that always comes just in time: its gaps have a rhythm, and the window is never hit."""
+    scene = Scene()
+    finding, _ = risk(scene.upstream(near_misses=1000, near_in_zone=1000), scene=scene, hours=10)
+    assert finding.details["expected_losses_per_day"] == 0
+    assert finding.details["expected_losses_per_day_high"] == pytest.approx(3 * 2.4)
+    assert "per day" not in finding.message
+
+
+def test_gaps_beyond_the_timer_tell_nothing_of_the_window():
+    scene = Scene()
+    finding, _ = risk(scene.upstream(near_misses=4, near_in_zone=0), scene=scene, hours=10)
+    assert finding.details["expected_losses_per_day"] == 0
 
 
 @pytest.mark.parametrize(("near", "expected", "high"), [(4, 4.8, 12.3), (0, 0.0, 3.6)])
 def test_less_than_ten_a_day_are_no_headline_and_stand_beside_their_interval(near, expected, high):
     scene = Scene()
-    finding, _ = risk(scene.upstream(near_misses=near), scene=scene, hours=10)
+    finding, _ = risk(scene.upstream(near_misses=near, near_in_zone=near), scene=scene, hours=10)
     assert "per day" not in finding.message
     assert finding.details["expected_losses_per_day"] == pytest.approx(expected)
     assert finding.details["expected_losses_per_day_high"] == pytest.approx(high, rel=0.01)
@@ -40,7 +55,7 @@ def test_less_than_ten_a_day_are_no_headline_and_stand_beside_their_interval(nea
 
 def test_a_rate_per_day_wants_a_long_look():
     scene = Scene()
-    finding, _ = risk(scene.upstream(near_misses=40), scene=scene, hours=0.03)
+    finding, _ = risk(scene.upstream(near_misses=40, near_in_zone=40), scene=scene, hours=0.03)
     assert "per day" not in finding.message
     assert not [key for key in finding.details if "per_day" in key]
 

@@ -9,7 +9,7 @@ from pcapdiag.base.findings import Confidence, Severity
 from pcapdiag.proxy.join.join import join_logs
 from pcapdiag.proxy.join.ledger import OutsideKind
 from pcapdiag.proxy.logs.entries import LogKind
-from pcapdiag.report.summary import headline
+from pcapdiag.report.headline import headline
 from pcapdiag.rules.pd902_failure_outside_capture import FailureOutsideCapture
 from tests.conftest import ROOT
 from tests.proxy.join.builders import CONNECTING, SPAN, T0, access, entry, wire

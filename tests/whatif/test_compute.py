@@ -136,3 +136,40 @@ def test_an_interval_that_was_cut_is_said_to_be():
     assert told.high - told.low <= told.expected
     assert any("failed requests of clients" in text and "of the replays" in text for text in made.scattered)
     assert not any("lost tries" in text for text in made.warnings)
+
+
+def forgetful(answered_s, forgets_s=4):
+    """Return a group whose second server was forgotten by a firewall after so long, and answered after so long."""
+    places = (PLACES[0], replace(PLACES[1], timeout_ns=-1, drop_ns=forgets_s * S, answered_ns=round(answered_s * S)))
+    return replace(make_group(), places=places)
+
+
+def test_between_what_was_answered_and_what_was_forgotten_nobody_knows():
+    made = answer(
+        forgetful(2), "proxy.keepalive_timeout=3s", "proxy.keepalive_timeout=2s", "max_fails=0", must_agree=False
+    )
+    assert [scenario.bound for scenario in made.scenarios[2:]] == ["lower", "", ""]
+    assert "what happens in between nobody knows" in made.scenarios[2].warnings[0]
+    assert answer(forgetful(-1), "proxy.keepalive_timeout=1s", must_agree=False).scenarios[2].bound == "lower"
+    assert not answer(forgetful(-1), "proxy.keepalive=0", must_agree=False).scenarios[2].bound
+
+
+def test_what_was_forgotten_before_others_answered_was_forgotten_for_another_reason():
+    made = answer(forgetful(4.5), "proxy.keepalive_timeout=3s")
+    assert "idle time does not explain it, so nothing is predicted" in made.disagreement
+    assert len(made.scenarios) == 2
+
+
+def test_where_nothing_idle_was_ever_used_a_longer_time_is_a_bound():
+    made = answer(make_group(longest_gap_ns=-1), "upstream.keepalive_timeout=75s", must_agree=False)
+    assert made.scenarios[2].bound == "lower"
+
+
+def test_servers_that_become_backups_stand_together_in_the_settings():
+    (scenario,) = answer(make_group(), "backup=+10.0.0.1:80 backup=+10.0.0.2:80", must_agree=False).scenarios[2:]
+    assert scenario.settings == {"backup": "+10.0.0.1:80 +10.0.0.2:80"}
+
+
+def test_a_forecast_that_is_not_what_was_seen_goes_on_and_tells():
+    made = answer(make_group(lost_tries=39), "max_fails=0", must_agree=False)
+    assert (len(made.scenarios), made.agrees, made.disagreement) == (3, False, "")

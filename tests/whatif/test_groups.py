@@ -76,6 +76,18 @@ def test_without_logs_the_capture_tells_the_arrivals_and_a_retry_is_no_request()
     assert any("--proxy-conf" in text for text in group.assumptions)
 
 
+def test_a_server_that_is_listed_twice_is_two_peers_of_one_place(tmp_path):
+    text = (ROOT / "captures" / "idle_close_race_before" / "nginx.conf").read_text()
+    conf = tmp_path / "nginx.conf"
+    conf.write_text(text.replace("server 10.1.1.3:80;", "server 10.1.1.3:80; server 10.1.1.3:80 backup;"))
+    _, (group,) = case("idle_close_race_before", conf)
+    assert [(p.endpoint, p.is_backup) for p in group.settings.peers][2:] == [
+        ("10.1.1.3:80", False),
+        ("10.1.1.3:80", True),
+    ]
+    assert len(group.places) == 3
+
+
 def test_servers_that_were_not_seen_are_taken_to_be_like_the_others(tmp_path):
     text = (ROOT / "captures" / "idle_close_race_before" / "nginx.conf").read_text()
     conf = tmp_path / "nginx.conf"

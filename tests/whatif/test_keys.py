@@ -102,6 +102,11 @@ def test_settings_of_a_case_are_applied_together_in_order():
         ("next_upstream=error,,timeout", "no condition ''"),
         ("backup=second", "an address with its port"),
         ("backup=+:", "an address with its port"),
+        ("backup=+1.2.3.4:99999999", "an address with its port"),
+        ("backup=+foo:80", "an address with its port"),
+        ("backup=+[::1:80", "an address with its port"),
+        ("proxy.keepalive_timeout=1ns", "from 1 ms"),
+        ("max_fails=0 max_fails=5", "given 2 times"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_what_does(text, said):

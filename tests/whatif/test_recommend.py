@@ -32,8 +32,14 @@ def test_the_safe_limit_is_the_timeout_less_a_round_trip_and_a_margin():
 
 
 def test_the_safe_limit_is_that_of_the_most_hasty_place():
-    hasty = (PLACES[0], replace(PLACES[1], timeout_ns=60 * S, drop_ns=2 * S))
-    assert safe_timeout_ns([make_group(3, hasty)]) == 2 * S - 100 * MS - MARGIN_NS
+    def limit(answered_ns):
+        forgetful = replace(PLACES[1], timeout_ns=60 * S, drop_ns=2 * S, answered_ns=answered_ns)
+        return safe_timeout_ns([make_group(3, (PLACES[0], forgetful))])
+
+    # A firewall's limit lies between what was answered and what was lost: only the one is safe.
+    assert limit(1500 * MS) == 1500 * MS - MARGIN_NS
+    assert limit(1999 * MS) == 2 * S - 100 * MS - MARGIN_NS
+    assert limit(-1) == 0
     endless = tuple(replace(place, timeout_ns=-1) for place in PLACES)
     assert safe_timeout_ns([make_group(3, endless)]) == -1
 

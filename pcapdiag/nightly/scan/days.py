@@ -41,6 +41,7 @@ def day_of(ts_ns: int) -> str:
 @dataclass(slots=True)
 class _Counts:
     gaps_near: int = 0
+    lost_near: int = 0
     connections: int = 0
     opened: int = 0
     exchanges: int = 0
@@ -71,6 +72,7 @@ def upstream_days(analysis: Analysis, *, after_ns: int, until_ns: int) -> tuple[
     bounds = after_ns, until_ns
     near = np.array([_near_above(u) for u in upstreams], dtype=np.int64)
     zones = [near_zone(u) for u in upstreams]
+    ends = [zone.until_ns if zone is not None else -1 for zone in zones]
 
     rows = analysis.connections
     handshake = np.where(
@@ -90,9 +92,9 @@ def upstream_days(analysis: Analysis, *, after_ns: int, until_ns: int) -> tuple[
             count.exchanges += len(index)
             count.reused += int(np.count_nonzero(gaps >= 0))
             answered = np.isin(outcome[index], _ANSWERED)
-            n_near = int(np.count_nonzero((gaps > near[key[0]]) & answered & (gaps >= 0)))
-            count.near_misses += n_near
-            count.gaps_near += n_near
+            is_near = (gaps > near[key[0]]) & answered & (gaps >= 0)
+            count.near_misses += int(np.count_nonzero(is_near))
+            count.gaps_near += int(np.count_nonzero(is_near & (gaps <= ends[key[0]])))
     for loss in analysis.losses:
         group = int(groups[loss.connection.conn])
         if group >= 0 and _is_within(loss.request_ts_ns, bounds):
@@ -101,9 +103,10 @@ def upstream_days(analysis: Analysis, *, after_ns: int, until_ns: int) -> tuple[
             zone = zones[group]
             if zone is not None and zone.holds(loss.idle_before_ns):
                 day.gaps_near += loss.stands_for
+                day.lost_near += loss.stands_for
     watched = _Watched(analysis, bounds)
     return tuple(
-        _row(upstreams[group], day, count, zones[group], watched.ppm(upstreams[group], day, count.exchanges))
+        _row(upstreams[group], day, count, zones[group], watched.ppm(day))
         for (group, day), count in sorted(counts.items())
     )
 
@@ -153,20 +156,17 @@ def _near_above(upstream: Upstream) -> int:
 
 
 class _Watched:
-    """How much of a day a capture shows: of its traffic where the access log tells that, else of its hours."""
+    """How much of a day a capture shows."""
 
     def __init__(self, analysis: Analysis, bounds: tuple[int, int]) -> None:
         self._traffic = DailyTraffic(analysis)
         self._first_ns = max(analysis.first_ts_ns, bounds[0] + 1)
         self._last_ns = analysis.last_ts_ns if bounds[1] < 0 else min(analysis.last_ts_ns, bounds[1])
 
-    def ppm(self, upstream: Upstream, day: int, n_requests: int) -> int:
-        """[millionths] Of a day of this upstream."""
-        a_day = self._traffic.requests(upstream)
-        if a_day > 0:
-            return round(n_requests / a_day * 1e6)
+    def ppm(self, day: int) -> int:
+        """[millionths] Of a day."""
         first_ns, last_ns = max(self._first_ns, day * DAY_NS), min(self._last_ns, (day + 1) * DAY_NS)
-        return max(last_ns - first_ns, 0) * 1_000_000 // DAY_NS
+        return round(self._traffic.days(first_ns, last_ns) * 1e6)
 
 
 def _row(upstream: Upstream, day: int, count: _Counts, zone: NearZone | None, watched_ppm: int) -> UpstreamDay:
@@ -194,6 +194,7 @@ def _row(upstream: Upstream, day: int, count: _Counts, zone: NearZone | None, wa
         idle_timeout_confidence=Confidence(timeout.confidence) if timeout else None,
         server_field=upstream.server_field,
         gaps_near=count.gaps_near if zone is not None else -1,
+        lost_near=count.lost_near if zone is not None else -1,
         near_width_ns=zone.width_ns if zone is not None else -1,
         race_window_ns=zone.window_ns if zone is not None else -1,
         watched_ppm=watched_ppm,

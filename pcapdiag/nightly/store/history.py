@@ -27,7 +27,7 @@ from pcapdiag.nightly.store.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from pcapdiag.nightly.store.store import Store
 
@@ -231,11 +231,13 @@ def list_upstreams(store: Store, wanted: Wanted | None = None) -> tuple[Upstream
     table = UpstreamDayTable
     days: dict[tuple[str, str], list[Any]] = defaultdict(list)
     with store.database.reading() as db:
+        times = select(CaptureTable.key, CaptureTable.first_ts_ns, CaptureTable.last_ts_ns)
+        spans = {row.key: (row.first_ts_ns, row.last_ts_ns) for row in db.execute(times)}
         query = select(*table.__table__.c).order_by(table.endpoint, table.day, table.capture_key)
         for row in db.execute(query):
             if _begins(row.endpoint, wanted.upstreams) and _is_day_wanted(row.day, wanted):
                 days[row.endpoint, row.day].append(row)
-    return tuple(_merge(endpoint, day, rows) for (endpoint, day), rows in days.items())
+    return tuple(_merge(endpoint, day, rows, spans) for (endpoint, day), rows in days.items())
 
 
 def list_scans(store: Store) -> tuple[ScanRow, ...]:
@@ -321,10 +323,10 @@ def _worst_first(row: FindingRow) -> tuple[int, int, str, str]:
     return _STATE_ORDER.index(row.state), -row.severity, row.code, row.identifier
 
 
-def _merge(endpoint: str, day: str, rows: list[Any]) -> UpstreamTrend:
+def _merge(endpoint: str, day: str, rows: list[Any], spans: Mapping[str, tuple[int, int]]) -> UpstreamTrend:
     most_opened = max(rows, key=lambda r: (r.opened, r.capture_key))
     most_samples = max(rows, key=lambda r: (r.idle_timeout_samples, r.capture_key))
-    risk = _risk(rows, most_samples)
+    risk = _risk(rows, most_samples, spans)
     return UpstreamTrend(
         endpoint=endpoint,
         day=day,
@@ -344,17 +346,29 @@ def _merge(endpoint: str, day: str, rows: list[Any]) -> UpstreamTrend:
     )
 
 
-def _risk(rows: list[Any], most_samples: Any) -> PerDay:
+def _risk(rows: list[Any], most_samples: Any, spans: Mapping[str, tuple[int, int]]) -> PerDay:
     """Return what the captures of a day say together of how many requests the race will take."""
     told = [row for row in rows if row.gaps_near >= 0 and row.watched_ppm > 0]
     density = RaceDensity(
         sum(row.gaps_near for row in told),
+        sum(row.lost_near for row in told),
         most_samples.race_window_ns,
         most_samples.near_width_ns,
-        sum(row.watched_ppm for row in told) / 1e6,
+        sum(row.watched_ppm for row in told) / 1e6 * _share_apart([spans[row.capture_key] for row in told]),
     )
     rate = density.per_day()
     return _UNKNOWN if rate is None else PerDay(*(round(number, 3) for number in astuple(rate)))
+
+
+def _share_apart(spans: list[tuple[int, int]]) -> float:
+    """Return which share of captures' time is left when what several of them show at once counts once."""
+    together = covered = 0
+    until = -1
+    for first, last in sorted(spans):
+        together += last - first
+        covered += max(last - max(first, until), 0)
+        until = max(until, last)
+    return covered / together if together else 1.0
 
 
 def _from_mapping(kind: Any, row: Any, listed: str) -> Any:

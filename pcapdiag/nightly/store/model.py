@@ -115,7 +115,7 @@ class UpstreamDay:
 
     `idle_timeout_ns` is T, with its spread, samples and confidence; `reused` counts requests on a connection that had
     carried one before, `lost` those that got no answer, `near_misses` those that were answered although their idle gap
-    lay close to the race window. The last four say how many gaps lay near
+    lay close to the race window. The last five say how many gaps lay near
     it, what that was worth and how much was watched, as `base.rates.RaceDensity`; -1 where nobody could tell.
     """
 
@@ -136,10 +136,11 @@ class UpstreamDay:
     idle_timeout_confidence: Confidence | None
     server_field: str
     gaps_near: int = -1
+    lost_near: int = -1
     near_width_ns: int = -1
     race_window_ns: int = -1
     watched_ppm: int = -1
-    """Of a day's traffic to this upstream, or of a day."""
+    """Of a day's traffic where the access log tells it, else of a day."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,7 @@ class UpstreamDayTable(Base):
     idle_timeout_confidence: Mapped[str]
     server_field: Mapped[str]
     gaps_near: Mapped[int]
+    lost_near: Mapped[int]
     near_width_ns: Mapped[int]
     race_window_ns: Mapped[int]
     watched_ppm: Mapped[int]

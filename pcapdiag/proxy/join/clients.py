@@ -5,7 +5,6 @@ Knows entries of the access log; neither the capture nor what any of it means.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -81,14 +80,14 @@ class ClientTally:
         which may be after the last packet. Of more than `MOST_SECONDS` kinds the rest is not kept.
     is_cut : bool
         Whether the log had more seconds than are kept.
-    peers : Counter of str
-        How many tries went to each upstream that the log names, some of them where they are many.
+    peers : set of str
+        Upstreams that the log names, some of them where they are many.
     """
 
     seconds: dict[int, Served] = field(default_factory=dict)
     crossing: dict[tuple[int, int], Served] = field(default_factory=dict)
     is_cut: bool = False
-    peers: Counter[str] = field(default_factory=Counter)
+    peers: set[str] = field(default_factory=set)
 
     def watch(self, entries: Iterable[AccessEntry]) -> Iterator[AccessEntry]:
         """Yield the entries as they are, and count them."""
@@ -105,9 +104,8 @@ class ClientTally:
                 return
             served = self.seconds[second] = Served()
         served.count(entry)
-        for tried in entry.tries:
-            if tried.addr in self.peers or len(self.peers) < MOST_PEERS:
-                self.peers[tried.addr] += 1
+        if len(self.peers) < MOST_PEERS:
+            self.peers.update(t.addr for t in entry.tries)
         began = (entry.ts_ns - max(entry.request_time_ns, 0) - ROUNDING_NS) // NS_PER_S
         if began < second and (len(self.crossing) < MOST_SECONDS or (began, second) in self.crossing):
             self.crossing.setdefault((began, second), Served()).count(entry)

@@ -13,6 +13,7 @@ from pcapdiag.base.units import count_of
 from pcapdiag.privacy.escape import shorten
 from pcapdiag.report import summary
 from pcapdiag.report.far_end import both_ends_lines, far_filter, proof_line, proof_lines
+from pcapdiag.report.headline import headline
 from pcapdiag.report.impact import impact_line
 from pcapdiag.report.incidents import incident_lines
 from pcapdiag.report.ladder import build_ladder
@@ -198,7 +199,7 @@ class _Builder:
 
     def build(self, images: Sequence[Image]) -> None:
         # The verdict is the last thing to be shortened.
-        self._add(Paragraph(shorten(summary.headline(self._report), 4 * self._text), "strong"))
+        self._add(Paragraph(shorten(headline(self._report), 4 * self._text), "strong"))
         if self._text >= _LEAST_TEXT:
             self._add(Paragraph(self._cut(impact_line(self._report.impact))))
         self._add(*images)

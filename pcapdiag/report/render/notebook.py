@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pcapdiag.base.units import count_of
 from pcapdiag.privacy.escape import visible
 from pcapdiag.report import summary
+from pcapdiag.report.headline import headline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,7 @@ def render(report: Report, *, hint: str = "") -> str:
 
 
 def _parts(report: Report, hint: str) -> Iterator[str]:
-    yield f"<p><strong>{_text(summary.headline(report))}</strong></p>"
+    yield f"<p><strong>{_text(headline(report))}</strong></p>"
     shown = report.findings[: summary.MAX_LINES]
     if shown:
         headers = ("code", "severity", "confidence", "subject", "count", "message")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pcapdiag.base.units import count_of, format_ts_ns
 from pcapdiag.privacy.escape import shorten, visible
 from pcapdiag.report import summary
+from pcapdiag.report.headline import headline
 from pcapdiag.report.impact import impact_line
 from pcapdiag.report.remedy import split_blocks
 
@@ -72,7 +73,7 @@ def _code(lines: tuple[str, ...]) -> str:
 
 
 def _lines(report: Report, limit: int, whole: str) -> Iterator[str]:
-    yield f"*{mrkdwn_text(shorten(summary.headline(report), limit))}*"
+    yield f"*{mrkdwn_text(shorten(headline(report), limit))}*"
     yield mrkdwn_text(shorten(impact_line(report.impact, has_truncated=report.totals.truncated > 0), limit))
     yield from (f"Where: {mrkdwn_text(shorten(line, limit))}" for line in _places(report))
     groups = summary.finding_groups(report)

@@ -43,6 +43,7 @@ def whatif_document(answer: WhatIf, tool: Tool, inputs: Sequence[InputFile]) -> 
         "sweep": told["sweep"],
         "first_swept": told["first_swept"],
         "disagreement": told["disagreement"],
+        "agrees": told["agrees"],
         "per_day": list(told["per_day"]),
     }
 

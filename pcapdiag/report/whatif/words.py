@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.rates import PerDay, spell_per_day
-from pcapdiag.base.units import format_duration_ns
+from pcapdiag.base.units import count_of, format_duration_ns
 from pcapdiag.report.render.document import Bullets, Code, Heading, Paragraph, Table
 from pcapdiag.report.summary import Grid, brief
 
@@ -21,6 +21,7 @@ UNKNOWN: Final = "?"
 MOST_POINTS: Final = 40
 """Of a sweep, in a table."""
 _HEADERS = ("scenario", "failed", "lost tries", "no live", "connections")
+_WORST: Final = 3
 _JUDGED: Final = {"failed": "client_failures", "lost tries": "lost_tries", "connections": "connections_opened"}
 _MOST_RATES: Final = 10
 _WORDS: Final = {
@@ -66,7 +67,7 @@ def _blocks(answer: WhatIf) -> Iterator[Block]:
     )
     if answer.per_day:
         yield Bullets(tuple(_rates(answer.per_day)))
-    yield from _warnings(_side_by_side(answer)[2:])
+    yield from _warnings(_side_by_side(answer)[1:])
     if answer.first_swept >= 0:
         yield Heading(f"Sweep of {answer.sweep}", 2)
         yield Table(sweep_grid(answer))
@@ -100,11 +101,13 @@ def headline(answer: WhatIf) -> str:
     if asked:
         first = asked[0]
         return (
-            f"With {first.name} {_bounded(first, 'client_failures')} of clients' requests fail and "
+            f"With {first.name}: {_bounded(first, 'client_failures')} of clients' requests fail, "
             f"{_bounded(first, 'lost_tries')} tries are lost; {_instead(observed, replayed)}."
         )
     if answer.first_swept >= 0:
         return f"{answer.sweep}, swept; {_instead(observed, replayed)}."
+    if not answer.agrees:
+        return f"What these assumptions give is not what the log shows: {_instead(observed, replayed)}."
     return f"The replay of the captured settings agrees with what was observed: {_instead(observed, replayed)}."
 
 
@@ -112,7 +115,7 @@ def _instead(observed: Scenario, replayed: Scenario) -> str:
     """Say what was observed, or, where that is not known, what the replay of it gives."""
     is_known = observed.client_failures is not None and observed.lost_tries is not None
     seen, said = (observed, "as captured ") if is_known else (replayed, "as it is set now, by the replay, ")
-    return f"{said}{_number(seen.client_failures)} failed and {_number(seen.lost_tries)} tries were lost"
+    return f"{said}{_number(seen.client_failures)} requests failed and {_number(seen.lost_tries)} tries were lost"
 
 
 def _bounded(scenario: Scenario, name: str) -> str:
@@ -175,36 +178,61 @@ def _judged(scenario: Scenario, replayed: Scenario) -> tuple[str, ...]:
 
 
 def _judgement(scenario: Scenario, replayed: Scenario) -> str:
-    lost, failed, before = scenario.lost_tries, scenario.client_failures, replayed.lost_tries
-    if lost is None or failed is None:
+    lost, failed = scenario.lost_tries, scenario.client_failures
+    lost_before, failed_before = replayed.lost_tries, replayed.client_failures
+    if lost is None or failed is None or lost_before is None or failed_before is None:
         return UNKNOWN
     if lost.high == 0:
         return "may mend it" if scenario.bound else "mends it"
-    if before is not None and lost.expected < before.expected / 2:
+    if lost.expected < lost_before.expected / 2:
         return "loses fewer"
-    return "hides it" if failed.expected < lost.expected / 2 else "does not help"
+    return "hides it" if failed.expected < failed_before.expected / 2 else "does not help"
 
 
 def sweep_grid(answer: WhatIf) -> Grid:
-    """Return the points of a sweep, at most `MOST_POINTS` of them, evenly chosen."""
+    """Return the points of a sweep, at most about `MOST_POINTS` of them, evenly chosen, and those that lose most."""
     points = answer.scenarios[answer.first_swept :]
     step = -(-len(points) // MOST_POINTS)
-    chosen = [*points[::step], *([points[-1]] if (len(points) - 1) % step else [])]
+    chosen = {*range(0, len(points), step), len(points) - 1}
+    worst = sorted(range(len(points)), key=lambda n: -_most_lost(points[n]))[:_WORST]
+    chosen |= {n for n in worst if _most_lost(points[n]) > 0}
     rows = tuple(
-        (s.settings[answer.sweep], spell(s.client_failures), spell(s.lost_tries), spell(s.connections_opened))
-        for s in chosen
+        (points[n].settings[answer.sweep], *_row(points[n], tuple(_JUDGED.values()))[1:]) for n in sorted(chosen)
     )
-    return Grid((answer.sweep, "failed", "lost tries", "connections"), rows, frozenset({1, 2, 3}))
+    return Grid((answer.sweep, *_JUDGED), rows, frozenset({1, 2, 3}))
+
+
+def _most_lost(scenario: Scenario) -> float:
+    return scenario.lost_tries.high if scenario.lost_tries is not None else -1.0
 
 
 def sweep_lines(answer: WhatIf) -> Iterator[str]:
     """Yield what the sweep says in words."""
     points = answer.scenarios[answer.first_swept :]
-    clean = [s.settings[answer.sweep] for s in points if s.lost_tries is not None and s.lost_tries.high == 0]
-    if clean:
-        yield f"Nothing is lost at {clean[0]}{f' to {clean[-1]}' if len(clean) > 1 else ''}, of the values tried."
+    runs: list[list[Scenario]] = [[]]
+    for point in points:
+        if _most_lost(point) == 0 and not point.bound:
+            runs[-1].append(point)
+        elif runs[-1]:
+            runs.append([])
+    names = [
+        f"{run[0].settings[answer.sweep]} to {run[-1].settings[answer.sweep]}"
+        if len(run) > 1
+        else run[0].settings[answer.sweep]
+        for run in runs
+        if run
+    ]
+    if names:
+        yield f"Nothing is lost at {' and '.join(names)}, of the values tried."
+    bounded = [point for point in points if point.bound]
+    if bounded:
+        first = bounded[0]
+        n_others = len(bounded) - 1
+        also = f" and at {count_of(n_others, 'other value')}" if n_others else ""
+        why = next(iter(first.warnings), "what happens then the capture does not show")
+        yield f"At {first.settings[answer.sweep]}{also} the numbers are bounds: {why}."
     low, high = answer.model.window_ns
-    if low >= 0 and "keepalive_timeout" in answer.sweep:
+    if low >= 0 and answer.sweep == "proxy.keepalive_timeout":
         yield (
             f"A request that comes {format_duration_ns(round(low, -7))} to {format_duration_ns(round(high, -7))} after "
             "the last one on its connection may be lost."

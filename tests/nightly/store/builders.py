@@ -7,7 +7,9 @@ DAY_NS = 86_400 * 10**9
 UPSTREAM = "10.0.0.1:80"
 
 
-def result(key, *, day=20, count=1, exchanges=100, subject=UPSTREAM, gaps_near=-1, watched_ppm=-1, **changes):
+def result(
+    key, *, day=20, count=1, exchanges=100, subject=UPSTREAM, gaps_near=-1, lost_near=-1, watched_ppm=-1, **changes
+):
     """Return what a capture of one day found."""
     date, ts_ns = f"2026-11-{day:02d}", (20_777 + day - 20) * DAY_NS + 1
     stamp = FileStamp(10, 20, "30")
@@ -33,7 +35,7 @@ def result(key, *, day=20, count=1, exchanges=100, subject=UPSTREAM, gaps_near=-
             7,
             Confidence.LIKELY,
             "nginx",
-            *(gaps_near, 320 * 10**6, 160 * 10**6, watched_ppm),
+            *(gaps_near, lost_near, 320 * 10**6, 160 * 10**6, watched_ppm),
         ),
     )
     values = {
@@ -47,7 +49,7 @@ def result(key, *, day=20, count=1, exchanges=100, subject=UPSTREAM, gaps_near=-
         "files": (FileRecord(f"/c/{key}.pcap", stamp, FileStatus.OK, "h", 1, "s", key, ts_ns, ts_ns),),
         "status": FileStatus.OK,
         "first_ts_ns": ts_ns,
-        "last_ts_ns": ts_ns + 10,
+        "last_ts_ns": ts_ns + 3_600 * 10**9,
         "frames": 1,
         "n_bytes": 1,
         "connections": 5,

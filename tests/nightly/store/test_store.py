@@ -52,15 +52,22 @@ def test_a_store_of_a_newer_program_is_refused(tmp_path):
 
 
 def test_nights_of_several_captures_have_one_rate(tmp_path):
+    hour = 3_600 * 10**9
     with Store(str(tmp_path / "store.db")) as store:
         scan = store.begin_scan(["/c"], "job", "1")
-        store.write_capture(scan, result("a", gaps_near=3, watched_ppm=50_000))
-        store.write_capture(scan, result("b", gaps_near=1, watched_ppm=50_000))
-        store.write_capture(scan, result("c", gaps_near=-1, watched_ppm=900_000))
+        first = result("a", gaps_near=3, lost_near=1, watched_ppm=50_000)
+        later = {"first_ts_ns": first.last_ts_ns, "last_ts_ns": first.last_ts_ns + hour}
+        store.write_capture(scan, first)
+        store.write_capture(scan, result("b", gaps_near=1, lost_near=0, watched_ppm=50_000, **later))
+        store.write_capture(scan, result("c", watched_ppm=900_000))
         (row,) = list_upstreams(store)
-    # Four near misses in a tenth of a day, half of them in the window itself; what cannot tell does not dilute it.
-    assert row.risk.expected == 20
-    assert row.risk.low < 20 < row.risk.high
+        # Four near misses in a tenth of a day, half of them in the window; what cannot tell does not dilute it.
+        assert row.risk.expected == 20
+        assert row.risk.low < 20 < row.risk.high
+        # A second proxy in the same hour: more requests in the same time.
+        store.write_capture(scan, result("d", gaps_near=4, lost_near=1, watched_ppm=50_000, **later))
+        (row,) = list_upstreams(store)
+        assert row.risk.expected == 40
 
 
 def test_many_processes_open_a_new_store_at_once(tmp_path):

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from pcapdiag.report.headline import headline
 from pcapdiag.report.render.markdown import code_block, code_span, prose, render
-from pcapdiag.report.summary import headline
 from tests.report import builders
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])

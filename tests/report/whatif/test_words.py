@@ -28,7 +28,7 @@ def test_a_recommendation_is_the_answer():
     told = headline(recommended({KEY: "3.5s"}))
     assert told == (
         "With proxy.keepalive_timeout=3.5s no request is predicted to be lost; "
-        "as captured 12 failed and 11 tries were lost."
+        "as captured 12 requests failed and 11 tries were lost."
     )
 
 
@@ -38,7 +38,7 @@ def test_where_nothing_helps_that_is_said():
 
 def test_a_scenario_that_was_asked_for_is_the_answer():
     told = headline(whatif(scenario("max_fails=0", (1, 1.8, 2), (9, 10.1, 14))))
-    assert told.startswith("With max_fails=0 2 (1-2) of clients' requests fail and 10 (9-14) tries are lost;")
+    assert told.startswith("With max_fails=0: 2 (1-2) of clients' requests fail, 10 (9-14) tries are lost;")
 
 
 def test_a_bound_is_said_as_a_bound():
@@ -122,3 +122,43 @@ def test_the_race_per_day_stands_beside_its_interval():
         f"10.0.0.2:80, {said} 40 (29 to 54) per day; 40 of the idle gaps came near it.",
         f"10.0.0.1:80, {said} 0 (0 to 0.8) per day; none of the idle gaps came near it.",
     ]
+
+
+def test_a_sweep_names_the_stretches_that_lose_nothing_and_what_lies_between_is_none():
+    told = whatif(swept=[("1s", 0), ("2s", 0), ("3s", 7), ("4s", 0), ("5s", 2)])
+    assert next(sweep_lines(told)) == "Nothing is lost at 1s to 2s and 4s, of the values tried."
+
+
+def test_of_many_points_those_that_lose_most_are_listed():
+    told = whatif(swept=[(f"{n}s", 9 if n == 50 else 0) for n in range(1, 100)])
+    assert ("50s", "9", "9", "40") in sweep_grid(told).rows
+
+
+def test_bounds_of_a_sweep_are_marked_and_are_no_promise():
+    plain = whatif(swept=[("1s", 0), ("9s", 0), ("10s", 0)])
+    bounded = [replace(s, bound="lower", warnings=("nobody knows",)) for s in plain.scenarios[3:]]
+    told = replace(plain, scenarios=(*plain.scenarios[:3], *bounded))
+    assert sweep_grid(told).rows[1:] == (("9s", ">= 0", ">= 0", ">= 40"), ("10s", ">= 0", ">= 0", ">= 40"))
+    assert list(sweep_lines(told))[:2] == [
+        "Nothing is lost at 1s, of the values tried.",
+        "At 9s and at 1 other value the numbers are bounds: nobody knows.",
+    ]
+
+
+def test_a_forecast_that_is_not_what_the_log_shows_says_so_first():
+    assert headline(whatif(agrees=False)).startswith("What these assumptions give is not what the log shows: ")
+
+
+@pytest.mark.parametrize(
+    ("lost", "failed", "words"),
+    [
+        (0, 0, "mends it"),
+        (3, 3, "loses fewer"),
+        (11, 2, "hides it"),
+        (11, 12, "does not help"),
+        (20, 30, "does not help"),
+    ],
+)
+def test_a_remedy_is_judged_by_what_the_replay_of_the_captured_settings_loses(lost, failed, words):
+    tables = [b for b in build_blocks(recommended({}, scenario("one", failed, lost))) if isinstance(b, Table)]
+    assert tables[0].grid.rows[0][-1] == words

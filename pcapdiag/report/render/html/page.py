@@ -12,6 +12,7 @@ from pcapdiag.base.units import count_of, format_bytes, format_ts_ns
 from pcapdiag.privacy.escape import shorten, visible
 from pcapdiag.report import summary
 from pcapdiag.report.far_end import both_ends_lines
+from pcapdiag.report.headline import headline, is_judged
 from pcapdiag.report.impact import impact_basis
 from pcapdiag.report.incidents import incident_lines
 from pcapdiag.report.ledger import ledger_lines
@@ -86,8 +87,8 @@ def page_words(report: Report, charts: Collection[str]) -> dict[str, Any]:
     last = max((c.last_ts_ns for c in captures), default=-1)
     when = f"{summary.clock(format_ts_ns(first))} UTC, {summary.brief(last - first)}" if first >= 0 else ""
     return {
-        "headline": visible(summary.headline(report)),
-        "worst": worst.name.lower() if worst is not None else "clean" if summary.is_judged(report) else "info",
+        "headline": visible(headline(report)),
+        "worst": worst.name.lower() if worst is not None else "clean" if is_judged(report) else "info",
         "when": when,
         "causes": tuple(_causes(report)),
         "remedies": tuple(_remedies(report)),

@@ -6,7 +6,7 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
-_COLUMNS = ("gaps_near", "near_width_ns", "race_window_ns", "watched_ppm")
+_COLUMNS = ("gaps_near", "lost_near", "near_width_ns", "race_window_ns", "watched_ppm")
 
 
 def upgrade() -> None:

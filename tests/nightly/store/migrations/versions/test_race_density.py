@@ -24,7 +24,7 @@ def test_a_store_of_an_older_program_is_read_and_goes_on(tmp_path):
         db.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
     newest.close()
     with Store(path) as store:
-        store.write_capture(scan, result("b", day=21, gaps_near=40, watched_ppm=500_000))
+        store.write_capture(scan, result("b", day=21, gaps_near=40, lost_near=18, watched_ppm=500_000))
         old, new = list_upstreams(store)
     assert (old.day, old.near_misses, old.risk) == ("2026-11-20", 2, None)
     assert new.risk.expected == 40

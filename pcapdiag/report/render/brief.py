@@ -1,0 +1,175 @@
+"""The report on one page of a terminal: the verdict, one request as proof, what else there is, and what to do.
+
+Everything else is a section of the whole report (`terminal.SECTIONS`); what is left out here is named here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from pcapdiag.base.findings import Severity
+from pcapdiag.base.units import count_of
+from pcapdiag.report import summary
+from pcapdiag.report.headline import clients_words, headline, main_cause
+from pcapdiag.report.impact import impact_line
+from pcapdiag.report.incidents import incident_lines
+from pcapdiag.report.ladder import build_ladder
+from pcapdiag.report.ledger import entries_in_words
+from pcapdiag.report.remedy import split_blocks
+from pcapdiag.report.render.blocks import safe_text
+from pcapdiag.report.render.parts import SEVERITY_STYLES, draw_headline, draw_ladder, heading, indented
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import RenderableType
+
+    from pcapdiag.base.findings import Change
+    from pcapdiag.report.model import OccurrenceDetail, Report
+
+_MOST_OTHERS: Final = 5
+_MOST_NOTES: Final = 3
+_MOST_LINES: Final = 12
+"""Of a remedy's settings."""
+_MESSAGE: Final = 110
+"""[characters] Of what else there is."""
+
+
+def draw_brief(report: Report) -> Iterator[RenderableType]:
+    """Yield the page.
+
+    Parameters
+    ----------
+    report : Report
+        What to show.
+
+    Yields
+    ------
+    RenderableType
+        The answer first, what to do last: that is what a terminal leaves in sight.
+    """
+    yield draw_headline(report)
+    if not (clients := clients_words(report)) or clients not in headline(report):
+        yield safe_text(impact_line(report.impact, has_truncated=report.totals.truncated > 0))
+    groups = summary.finding_groups(report)
+    main = main_cause(report) or next(iter(groups), None)
+    if main is not None:
+        yield from _proof(main, report)
+    yield from _others([group for group in groups if main is None or group.findings != main.findings])
+    yield from _left_open(report)
+    if main is not None:
+        yield from _remedy(main)
+    yield from _next(main)
+
+
+def _proof(group: summary.FindingGroup, report: Report) -> Iterator[RenderableType]:
+    shown = next((o for o in group.occurrences if o.evidence), None)
+    if shown is None:
+        if group.failures:  # else the first sentence has said it
+            yield ""
+            yield from (indented(safe_text(f.message)) for f in group.findings[:_MOST_OTHERS])
+        return
+    yield ""
+    yield indented(safe_text(summary.occurrence_title(shown)))
+    for line in entries_in_words(report.log, shown.log_lines)[:1]:
+        yield indented(safe_text(f"Log entry: {line}"))
+    if shown.display_filter:
+        yield indented(safe_text(f"{summary.filter_label(shown, report)}: {shown.display_filter}"))
+    yield ""
+    yield indented(draw_ladder(build_ladder(_without_handshake(shown)), wide=False))
+
+
+def _without_handshake(occurrence: OccurrenceDetail) -> OccurrenceDetail:
+    """Return an occurrence without the frames that opened its connection, where it carried requests before."""
+    frames = tuple(frame for frame in occurrence.evidence if "SYN" not in frame.flags)
+    return replace(occurrence, evidence=frames) if occurrence.depth > 0 and frames else occurrence
+
+
+def _others(groups: Sequence[summary.FindingGroup]) -> Iterator[RenderableType]:
+    """Yield a line for each other finding that asks for something, and one for those that only inform."""
+    acting = [group for group in groups if group.head.severity >= Severity.WARNING]
+    if not groups:
+        return
+    yield ""
+    yield indented(heading("Also found"))
+    for group in acting[:_MOST_OTHERS]:
+        head = group.head
+        name = f"{head.code} {head.name}, {head.confidence.name.lower()}, {count_of(group.count, 'time')}"
+        yield indented(safe_text(f"{name}: {_first_words(head.message)}", SEVERITY_STYLES[head.severity]), 4)
+    rest = [*acting[_MOST_OTHERS:], *(group for group in groups if group.head.severity < Severity.WARNING)]
+    if rest:
+        names = ", ".join(f"{group.head.code} {group.head.name} ({group.count:,})" for group in rest)
+        kind = "And" if len(acting) > _MOST_OTHERS else "For information"
+        yield indented(safe_text(f"{kind}: {names}"), 4)
+
+
+def _first_words(text: str) -> str:
+    """Return as much of a sentence as stands in two lines, cut between words."""
+    return text if len(text) <= _MESSAGE else f"{text[:_MESSAGE].rsplit(' ', 1)[0]} ..."
+
+
+def _left_open(report: Report) -> Iterator[RenderableType]:
+    """Yield what was not looked for, and what is odd about the input: it limits all that is said."""
+    _, skipped = summary.verdict_lines(report)
+    n_skipped = sum(len(codes.split(", ")) for codes, _ in skipped)
+    moments, notes = incident_lines(report), summary.note_lines(report)
+    lines = [*moments[:1], *notes[:_MOST_NOTES]]
+    if len(moments) > 1:
+        lines.append(f"{count_of(len(moments) - 1, 'more such moment')}: --show moments")
+    if len(notes) > _MOST_NOTES:
+        lines.append(f"{count_of(len(notes) - _MOST_NOTES, 'more note')} on the input: --show notes")
+    if n_skipped:
+        lines.append(f"{count_of(n_skipped, 'cause')} could not be looked for: --show verdicts says which, and why")
+    if lines:
+        yield ""
+        yield indented(heading("Mind"))
+        yield from (indented(safe_text(line), 4) for line in lines)
+
+
+def _remedy(group: summary.FindingGroup) -> Iterator[RenderableType]:
+    remedy = next(iter(group.remedies), None)
+    if remedy is None:
+        return
+    head = group.head
+    yield ""
+    title = f"{head.code} {head.name}, {head.confidence.name.lower()}, {count_of(group.count, 'time')}: what to do"
+    yield safe_text(title, SEVERITY_STYLES[head.severity])
+    changes = list(dict.fromkeys(change for finding in group.findings for change in finding.changes))
+    blocks = split_blocks(remedy.text)
+    if changes:
+        yield from (indented(safe_text(line, "cyan"), 4) for line in _patch(changes))
+        # What it would have done says more than why it is just that value.
+        effect = [block for block in blocks if block.lines[0].startswith("Replayed with that")] or [
+            block for block in blocks if block.lines[0].startswith("That is ")
+        ]
+        cautions = [change.caution for change in changes if change.caution]
+        yield from (indented(safe_text(text)) for text in dict.fromkeys(cautions))
+        yield from (indented(safe_text(" ".join(block.lines))) for block in effect)
+        return
+    for block in blocks[:2]:
+        if block.is_code:
+            yield from (indented(safe_text(line, "cyan"), 4) for line in block.lines[:_MOST_LINES])
+        else:
+            yield indented(safe_text(" ".join(block.lines)))
+
+
+def _patch(changes: Sequence[Change]) -> Iterator[str]:
+    """Yield the changes of the operator's own files, each once, as the lines of a diff."""
+    place = ""
+    for change in changes[:_MOST_LINES]:
+        here = f"{change.file}:{change.line}" if change.file and change.line > 0 else change.file or change.proxy
+        if place != f"{here}, {change.where}":
+            place = f"{here}, {change.where}"
+            yield place
+        yield from (f"-{line}" for line in change.old_text.splitlines())
+        yield from (f"+{line}" for line in change.text.splitlines())
+    if len(changes) > _MOST_LINES:
+        yield f"and {len(changes) - _MOST_LINES:,} more: -v"
+
+
+def _next(main: summary.FindingGroup | None) -> Iterator[RenderableType]:
+    yield ""
+    yield safe_text("-v shows all of it: every occurrence, upstreams, settings, the log's entries", "dim")
+    if main is not None:
+        yield safe_text(f"--bundle incident.zip packs it for a ticket; pcapdiag rule {main.head.code} explains", "dim")
