@@ -50,12 +50,12 @@ def render(report: Report, *, width: int = WIDTH, color: bool = False, show: Col
     ----------
     report : Report
         What to show.
-    show : collection of str, optional
-        Names of `SECTIONS` that follow the answer on one page; the whole report if it is not given.
     width : int
         Columns; the smallest is `MIN_WIDTH`.
     color : bool
         Whether to write ANSI colours.
+    show : collection of str, optional
+        Names of `SECTIONS` that follow the answer on one page; the whole report if it is not given.
 
     Returns
     -------
