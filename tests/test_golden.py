@@ -8,7 +8,14 @@ from pcapdiag.cli import main
 from tests.conftest import ROOT
 
 GOLDEN = ROOT / "tests" / "golden"
-SUFFIXES = {"terminal": "txt", "markdown": "md", "json": "json", "jira": "jira.txt", "slack": "slack.txt"}
+FORMS = {
+    "txt": ("--format", "terminal"),
+    "whole.txt": ("--format", "terminal", "-v"),
+    "md": ("--format", "markdown"),
+    "json": ("--format", "json"),
+    "jira.txt": ("--format", "jira"),
+    "slack.txt": ("--format", "slack"),
+}
 CASES = {
     "capture_ends_while_waiting": "capture.pcap",
     "connect_refused_and_timeout": "proxy.pcap",
@@ -22,22 +29,22 @@ CASES = {
 FAR_ENDS = {"idle_close_race_65s": "upstream_?.pcap"}
 
 
-@pytest.mark.parametrize("format_", SUFFIXES)
+@pytest.mark.parametrize("suffix", FORMS)
 @pytest.mark.parametrize("case", CASES)
-def test_the_report_is_the_one_that_was_approved(case, format_, monkeypatch, update_golden):
+def test_the_report_is_the_one_that_was_approved(case, suffix, monkeypatch, update_golden):
     monkeypatch.chdir(ROOT)
-    arguments = ["analyze", f"captures/{case}/{CASES[case]}", "--format", format_, "--fail-on", "never"]
+    arguments = ["analyze", f"captures/{case}/{CASES[case]}", *FORMS[suffix], "--fail-on", "never"]
     if case in FAR_ENDS:
         arguments += ["--upstream-capture", f"captures/{case}/{FAR_ENDS[case]}"]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.stderr
     report = result.stdout.replace(f'"version": "{__version__}"', '"version": "*"')
-    golden = GOLDEN / f"{case}.{SUFFIXES[format_]}"
+    golden = GOLDEN / f"{case}.{suffix}"
     if update_golden:
         golden.write_text(report)
     assert report == golden.read_text()
 
 
 def test_every_golden_file_belongs_to_a_case():
-    expected = {f"{case}.{suffix}" for case in CASES for suffix in SUFFIXES.values()}
+    expected = {f"{case}.{suffix}" for case in CASES for suffix in FORMS}
     assert {path.name for path in GOLDEN.iterdir()} == expected
