@@ -33,6 +33,13 @@ _WHAT = {
             " net.ipv4.ip_local_port_range and TIME_WAIT, permissions), and keep connections to upstreams open."
         ),
     ),
+    OutsideKind.NOT_TRIED: (
+        "for which the proxy had no server to try, or none that was free in time: nothing was sent",
+        (
+            "The proxy's own log says at these times which servers it put out and why: health checks, failures before."
+            " Where requests waited in its queue, servers were too few or too slow."
+        ),
+    ),
     OutsideKind.UNRESOLVED: (
         "because a name of an upstream could not be resolved: nothing was sent to it",
         "A capture of port 53 at the proxy shows what the resolver answered.",

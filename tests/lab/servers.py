@@ -45,6 +45,8 @@ class Proxy:
     """Further lines of the location."""
     listen: str = ""
     """Further parameters of ``listen``."""
+    needs: tuple[str, ...] = ()
+    logs_tries: bool = True
 
     def configuration(self, addresses):
         """Return nginx.conf."""
@@ -77,6 +79,39 @@ http {{
     def start(self, machine, folder, addresses):
         """Start nginx as the proxy."""
         _run_nginx(machine, folder, self.configuration(addresses))
+        machine.wait_for_port(PROXY_PORT)
+
+
+@dataclass(frozen=True, slots=True)
+class HaproxyAsProxy:
+    """HAProxy in the place of nginx, with its own log of requests."""
+
+    needs: tuple[str, ...] = ("haproxy",)
+    logs_tries: bool = False
+
+    def start(self, machine, folder, addresses):
+        """Start HAProxy as the proxy; one thread, so that all kept connections are in one pool."""
+        servers = "\n".join(f"  server s{n} {a}:{PORT} pool-purge-delay 60s" for n, a in enumerate(addresses, 1))
+        (folder / "haproxy.cfg").write_text(f"""global
+  log stdout format raw local0
+  nbthread 1
+defaults
+  mode http
+  log global
+  option httplog
+  timeout client 30s
+  timeout connect 5s
+  timeout server 5s
+  retries 1
+frontend lab
+  bind 127.0.0.1:{PROXY_PORT}
+  http-request capture req.hdr(X-Request-Id) len 64
+  default_backend be
+backend be
+  http-reuse always
+{servers}
+""")
+        machine.run("haproxy", "-db", "-f", "haproxy.cfg", folder=folder, log="haproxy.log")
         machine.wait_for_port(PROXY_PORT)
 
 

@@ -34,6 +34,8 @@ class Stage:
     processes: list = field(default_factory=list)
     """The main process of each upstream; None where nothing runs."""
     events: list[dict] = field(default_factory=list)
+    logs_tries: bool = True
+    """Whether the proxy's access log lists its tries, as nginx's does; else every failure of the client was one."""
 
     def note(self, what, **more):
         """Keep what was done beside what was recorded."""
@@ -41,6 +43,8 @@ class Stage:
 
     def lost_tries(self):
         """Return how many tries the proxy lost at a peer so far, by its access log."""
+        if not self.logs_tries:
+            return sum(answer.is_failure for answer in self.client.answers)
         return sum(try_.is_lost for line in read_access_log(self.folder / "access.log") for try_ in line.tries)
 
     def warm(self, n):
