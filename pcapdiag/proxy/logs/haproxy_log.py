@@ -175,6 +175,9 @@ def _read(path: str, line: int, text: str) -> Record | None:
         *(path, line, began_ns + lasted_ns, _WIDTH_NS, -1, request_id, method, target, protocol, "", client),
         *(_status(fields), lasted_ns, _tries(fields)),
     )
+    if request == "<BADREQ>":
+        # Nobody asked for anything: a probe of the port, or bytes that are no HTTP.
+        return NOTICE
     if fields["early"]:
         # `option logasap`: written before the session ended, so that how it did is not known.
         return Record(None, access)

@@ -80,6 +80,13 @@ def test_what_haproxy_answered_itself_is_no_try():
     assert (record.entry, record.access.tries) == (None, ())
 
 
+def test_a_connection_without_a_request_is_none():
+    assert read(LOST.replace("b/s1", "b/<NOSRV>").replace("SH--", "CR--").replace("GET /api HTTP/1.1", "<BADREQ>")) == (
+        None,
+        None,
+    )
+
+
 def test_a_client_that_left_without_an_answer_is_counted_as_one_that_gave_up():
     assert read(LOST.replace("-1/72 502 209 - - SH--", "-1/72 -1 0 - - CH--")).access.status == 499
 
