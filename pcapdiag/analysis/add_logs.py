@@ -161,7 +161,11 @@ class _Logs:
     def _join(self, wires: Sequence[WireTry], older: OlderLogs) -> Ledger:
         upstreams = frozenset(str(u.endpoint) for u in self._analysis.upstreams)
         span = CaptureSpan(self._analysis.first_ts_ns, self._analysis.last_ts_ns, upstreams, _unframed(self._analysis))
-        tally = ClientTally(has_zone=all(log.format.has_zone for log in self.foreign.values()))
+        formats = [log.format for log in self.foreign.values() if log.format.has_accesses]
+        tally = ClientTally(
+            has_zone=all(known.has_zone for known in formats),
+            counts_retries=all(known.counts_retries for known in formats),
+        )
         errors = chain(*self.errors, *older.errors)
         accesses = tally.watch(chain(*self.accesses, *older.accesses))
         has_lines = not self._own_errors and all(log.format.has_accesses for log in self.foreign.values())

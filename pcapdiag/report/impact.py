@@ -91,7 +91,7 @@ def _from_log(analysis: Analysis, tally: ClientTally) -> Impact:
         requests=requests,
         failures=sum(s.failures for s in served),
         gave_up=sum(s.gave_up for s in served),
-        hidden_by_retries=sum(s.retried for s in served) if has_tries else -1,
+        hidden_by_retries=sum(s.retried for s in served) if has_tries and tally.counts_retries else -1,
         failing_s=sum(s.failures > 0 for s in served),
         unavailable_s=sum(s.failures == s.requests for s in served),
         unknown=_NO_TRIES if not has_tries else _SILENT if analysis.proxy_kind is ProxyKind.HAPROXY else "",

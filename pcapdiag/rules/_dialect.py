@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _NGINX_DEFAULT_NS = 60 * NS_PER_S
 """keepalive_timeout of nginx's upstream block (ngx_http_upstream_keepalive_module), where none is set."""
 
+OF_OTHER_KIN = frozenset({ProxyKind.HAPROXY, ProxyKind.APACHE, ProxyKind.ALB, ProxyKind.ENVOY})
+"""Proxies whose logs tell that a try failed; not what an answer lacked, which peers were out, or were tried before."""
 _FAMILY = (
     "APISIX keepalive_pool.idle_timeout, ingress-nginx upstream-keepalive-timeout, Kong upstream_keepalive_idle_timeout"
 )

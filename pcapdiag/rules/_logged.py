@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.base.codes import Direction, TcpFlag
 from pcapdiag.base.findings import Confidence, Evidence, Finding, Occurrence
-from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.join.ledger import EntryVerdict
-from pcapdiag.rules._dialect import proxy_kind
+from pcapdiag.rules._dialect import OF_OTHER_KIN, proxy_kind
 from pcapdiag.rules._evidence import MOST_WITH_EVIDENCE
 
 if TYPE_CHECKING:
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from pcapdiag.proxy.logs.entries import LogKind
     from pcapdiag.rules._rule import GroupText, Rule
 
-_OTHERS = frozenset({ProxyKind.HAPROXY, ProxyKind.APACHE, ProxyKind.ALB, ProxyKind.ENVOY})
-"""Proxies of which only that a try failed is read from the log, not what an answer lacked or which peers were out."""
 _ABOVE_ERROR = frozenset({"crit", "alert", "emerg"})
 NEEDS_LOG = "only the error log says what of an answer the proxy could not use: needs --error-log"
 
@@ -49,7 +46,7 @@ def lacks_error_log(analysis: Analysis, needs: str) -> str:
         return needs
     if not analysis.log.has_errors:
         return "the error log that was given is empty, or no line of it was understood"
-    if proxy_kind(analysis) in _OTHERS:
+    if proxy_kind(analysis) in OF_OTHER_KIN:
         return "the log of this proxy does not tell such a failure from others"
     logs = analysis.settings.error_logs if analysis.settings is not None else ()
     # nginx writes such failures at level error: a log that begins above lacks them all.

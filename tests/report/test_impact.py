@@ -59,6 +59,14 @@ def test_haproxy_logs_no_line_for_some_failures_and_that_is_said():
     assert "logs nothing" in told
 
 
+def test_a_log_without_tries_that_were_repeated_does_not_say_that_none_was():
+    tally = ClientTally(counts_retries=False)
+    assert len(list(tally.watch([access(500, (PEER, 200, 10))]))) == 1
+    analysis = Scene().analysis(log=replace(Ledger(clock=None, entries=(), tries=()), clients=tally))
+    impact = measure_impact(replace(analysis, first_ts_ns=T0, last_ts_ns=T0 + 999 * MS))
+    assert (impact.requests, impact.hidden_by_retries) == (1, -1)
+
+
 def counted(*lines, last_ms, clock=None):
     """Return the impact of lines beside a capture from T0 on."""
     tally = ClientTally()

@@ -84,6 +84,8 @@ class ClientTally:
         Upstreams that the log names, some of them where they are many.
     has_zone : bool
         Whether the log names its zone; where it does not, its seconds are local time as if it were UTC.
+    counts_retries : bool
+        Whether the log tells of tries that were repeated.
     """
 
     seconds: dict[int, Served] = field(default_factory=dict)
@@ -91,6 +93,7 @@ class ClientTally:
     is_cut: bool = False
     peers: set[str] = field(default_factory=set)
     has_zone: bool = True
+    counts_retries: bool = True
 
     def watch(self, entries: Iterable[AccessEntry]) -> Iterator[AccessEntry]:
         """Yield the entries as they are, and count them."""

@@ -60,7 +60,7 @@ _NOT_NAMED = "it names no upstream, and no entry of its thread before it does"
 _NOTHING_SENT = {
     LogKind.NO_SERVER: "no server was there to be tried: nothing was sent for this",
     LogKind.QUEUED: "it waited for a free server and left the queue unserved: nothing was sent for this",
-    LogKind.NO_RESOURCES: "the proxy's own machine lacked what a connection takes: nothing was sent for this",
+    LogKind.NO_RESOURCES: "the proxy had no room for another connection: nothing was sent for this",
 }
 _NO_TRY = "no failed try at this peer fits kind and time"
 _UNFRAMED = "its upstream speaks HTTP/2, whose streams are not told apart yet: its packets may be in the capture"
@@ -262,7 +262,7 @@ class _Judge:
 
     def _unmatched(self, entry: ErrorEntry, attempt: LoggedTry, number: int) -> tuple[EntryVerdict, str]:
         peer = normalize_peer(entry.upstream_peer)
-        if entry.kind is LogKind.GIVEN_UP:
+        if entry.kind is LogKind.GIVEN_UP or (not peer and entry.log_conn < 0):
             return EntryVerdict.UNDETERMINED, _NOT_NAMED
         if peer not in self._span.peers and is_name(peer):
             return EntryVerdict.UNDETERMINED, f"nothing tells which address {peer} has"

@@ -111,6 +111,8 @@ class LogKind(IntEnum):
     """The proxy refused what the server answered."""
     GIVEN_UP = 41
     """What a proxy says of a request after it said what its try failed of."""
+    TRY_FAILED = 42
+    """A try failed, and the log does not say of what."""
 
 
 @dataclass(frozen=True, slots=True)

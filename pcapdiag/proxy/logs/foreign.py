@@ -9,7 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pcapdiag.base.errors import LogError
+from pcapdiag.proxy.logs.alb_log import ALB_LOG
 from pcapdiag.proxy.logs.entries import Log, LogCounts
+from pcapdiag.proxy.logs.envoy_log import ENVOY_LOG
 from pcapdiag.proxy.logs.haproxy_log import HAPROXY_LOG
 from pcapdiag.proxy.logs.httpd_log import HTTPD_LOG
 from pcapdiag.proxy.logs.lines import Unwrapper, read_lines
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from pcapdiag.proxy.logs.entries import AccessEntry, ErrorEntry
     from pcapdiag.proxy.logs.foreign_format import ForeignFormat, Record
 
-FOREIGN_LOGS: Final[tuple[ForeignFormat, ...]] = (HTTPD_LOG, HAPROXY_LOG)
+FOREIGN_LOGS: Final[tuple[ForeignFormat, ...]] = (HTTPD_LOG, HAPROXY_LOG, ALB_LOG, ENVOY_LOG)
 _SAMPLE: Final = 50
 _LONGEST: Final = 1 << 16
 """[characters] Of a longer line only the beginning is read."""

@@ -70,6 +70,8 @@ class ForeignFormat(NamedTuple):
         Whether it has a line for each request that was served.
     has_zone : bool
         Whether its stamps name their zone.
+    counts_retries : bool
+        Whether a line says how often its request was tried.
     """
 
     proxy: str
@@ -79,6 +81,7 @@ class ForeignFormat(NamedTuple):
     kinds: tuple[MessageKind, ...]
     has_accesses: bool
     has_zone: bool
+    counts_retries: bool = False
 
 
 _BLANK: Final = ErrorEntry(

@@ -248,4 +248,5 @@ HAPROXY_LOG: Final = ForeignFormat(
     kinds=(*KINDS, _NO_SERVER),
     has_accesses=True,
     has_zone=False,
+    counts_retries=True,
 )

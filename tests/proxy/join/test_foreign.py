@@ -8,6 +8,7 @@ import pytest
 from pcapdiag.proxy.join.join import join_logs
 from pcapdiag.proxy.join.ledger import EntryVerdict, WireVerdict
 from pcapdiag.proxy.join.places import CaptureSpan
+from pcapdiag.proxy.logs.alb_log import ALB_LOG
 from pcapdiag.proxy.logs.haproxy_log import HAPROXY_LOG
 from pcapdiag.proxy.logs.httpd_log import HTTPD_LOG
 from tests.proxy.join.builders import MS, OTHER, PEER, SPAN, T0, T0_S, S, wire
@@ -126,6 +127,25 @@ def test_a_failure_without_a_line_is_missing_in_a_log_that_covers_its_time():
     assert [t.verdict for t in ledger.tries] == [WireVerdict.LOGGED, WireVerdict.NOT_IN_LOG]
     ledger = join_logs(tries, SPAN, [haproxy(100)])
     assert [t.verdict for t in ledger.tries] == [WireVerdict.LOGGED, WireVerdict.OUTSIDE_LOG]
+
+
+def alb(at_ms, statuses="502 -"):
+    day, ms = stamp(at_ms, "%Y-%m-%dT%H:%M:%S")
+    text = f'http {day}.{ms}000Z app/x 192.0.2.2:1 {PEER} 0.000 0.001 -1 {statuses} 34 366 "GET http://x/api HTTP/1.1"'
+    return ALB_LOG.read("alb.log", 1, text).entry
+
+
+def test_a_status_without_a_reason_fits_whatever_failed_then():
+    refused = wire(
+        9000, conn=1, depth=-1, method="", target="", resp_fin_ns=-1, orig_fin_ns=-1, resp_rst_ns=T0 + 9100 * MS
+    )
+    assert verdicts(join_logs([wire(0), refused], SPAN, [alb(100), alb(9100)])) == [EXPLAINED, EXPLAINED]
+
+
+@pytest.mark.parametrize("statuses", ["504 -", "460 -"])
+def test_a_timeout_of_a_load_balancer_and_a_client_that_left_are_no_race(statuses):
+    ledger = join_logs([wire(0), wire(9000, conn=1)], SPAN, [alb(100, statuses), alb(9100)])
+    assert verdicts(ledger) == [UNDETERMINED, EXPLAINED]
 
 
 STATUS_LINE = "AH01102: error reading status line from remote server"
