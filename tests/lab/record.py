@@ -153,9 +153,11 @@ def main():
     parser.add_argument("--show", action="store_true", help="print what pcapdiag says")
     parser.add_argument("--keepalive-timeout", default="", help="of the proxy, other than the scenario's")
     arguments = parser.parse_args()
-    names = arguments.names or list(SCENARIOS)
+    names = arguments.names or list(OF_NGINX)
     if unknown := set(names) - set(SCENARIOS):
         parser.error(f"no scenario {', '.join(sorted(unknown))}; there are: {', '.join(SCENARIOS)}")
+    if (arguments.cases or arguments.show) and not OF_NGINX.keys() >= set(names):
+        parser.error(f"cases and reports are made of scenarios with nginx only, not of {', '.join(OTHER_PROXIES)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if reason := why_not():
         parser.exit(2, f"the lab cannot run: {reason}\n")
