@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 _NGINX_DEFAULT_NS = 60 * NS_PER_S
 """keepalive_timeout of nginx's upstream block (ngx_http_upstream_keepalive_module), where none is set."""
 
-OF_OTHER_KIN = frozenset({ProxyKind.HAPROXY, ProxyKind.APACHE, ProxyKind.ALB, ProxyKind.ENVOY})
-"""Proxies whose logs tell that a try failed; not what an answer lacked, which peers were out, or were tried before."""
 _FAMILY = (
     "APISIX keepalive_pool.idle_timeout, ingress-nginx upstream-keepalive-timeout, Kong upstream_keepalive_idle_timeout"
 )
@@ -107,6 +105,20 @@ def _line_of(analysis: Analysis, peer: str, name: str) -> str:
         return f" ({server.source})"
     where = f", {held.source or held.why}" if held.source != server.source else ""
     return f" ({server.source}, now {name} {held.value}{where})"
+
+
+_GROUPS = {
+    ProxyKind.HAPROXY: "backend",
+    ProxyKind.APACHE: "balancer",
+    ProxyKind.ALB: "target group",
+    ProxyKind.ENVOY: "cluster",
+}
+
+
+def group_of_peers(analysis: Analysis) -> str:
+    """Return what the proxy calls a group of servers; nginx's word where nothing tells."""
+    kind = proxy_kind(analysis)
+    return _GROUPS.get(kind, "upstream block") if kind is not None else "upstream block"
 
 
 def pool_setting(analysis: Analysis) -> str:

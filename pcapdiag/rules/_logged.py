@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.base.codes import Direction, TcpFlag
 from pcapdiag.base.findings import Confidence, Evidence, Finding, Occurrence
+from pcapdiag.proxy.conf.settings import OF_OTHER_KIN
 from pcapdiag.proxy.join.ledger import EntryVerdict
-from pcapdiag.rules._dialect import OF_OTHER_KIN, proxy_kind
+from pcapdiag.rules._dialect import proxy_kind
 from pcapdiag.rules._evidence import MOST_WITH_EVIDENCE
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from pcapdiag.base.findings import Confidence, Finding, Occurrence, Role, RuleFa
 from pcapdiag.base.units import about
 from pcapdiag.proxy.conf.describe import RETRY
 from pcapdiag.proxy.conf.remedy import stop_repeating_requests
+from pcapdiag.proxy.conf.settings import OF_OTHER_KIN
 from pcapdiag.rules._changes import change_block
-from pcapdiag.rules._dialect import OF_OTHER_KIN, proxy_kind
+from pcapdiag.rules._dialect import proxy_kind
 from pcapdiag.rules._logged import wire_occurrence
 from pcapdiag.rules._rule import GroupText, Rule
 from pcapdiag.rules._wire import can_have_run

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from pcapdiag.base.codes import Leg, Protocol
 from pcapdiag.base.findings import Confidence, Finding, Occurrence, Role, RuleFacts, Severity
 from pcapdiag.base.units import NS_PER_S, count_of, parse_endpoint
+from pcapdiag.proxy.conf.settings import OF_OTHER_KIN
 from pcapdiag.proxy.join.ledger import OutsideKind
+from pcapdiag.rules._dialect import proxy_kind
 from pcapdiag.rules._rule import GroupText, Rule
 
 if TYPE_CHECKING:
@@ -147,6 +149,9 @@ class FailureOutsideCapture(Rule):
             is_placed = all(f.is_placed for f in failures)
             is_likely = any(f.is_likely for f in failures)
             what, remedy = _WHAT[kind]
+            if proxy_kind(analysis) in OF_OTHER_KIN:
+                # Variables of nginx's log format help with no other.
+                remedy = ". ".join(sentence for sentence in remedy.split(". ") if "$" not in sentence).rstrip(".") + "."
             words = GroupText(
                 message=_message(what, failures),
                 refuted_by="Packets of these tries in the capture, or a clock by which the lines are of another time.",

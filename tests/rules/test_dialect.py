@@ -9,7 +9,7 @@ from pcapdiag.base.codes import Protocol
 from pcapdiag.proxy.conf.haproxy import read_haproxy
 from pcapdiag.proxy.conf.httpd import read_httpd
 from pcapdiag.proxy.conf.settings import ProxyKind
-from pcapdiag.rules._dialect import server_words
+from pcapdiag.rules._dialect import group_of_peers, runs_twice, server_words, wait_setting
 from pcapdiag.rules.diagnose import diagnose
 from tests.rules.builders import Scene, acknowledged, fin, only, proxy_fin, resent, rst
 
@@ -130,3 +130,35 @@ def test_directives_are_those_of_the_module_that_speaks_the_protocol(protocol, m
     finding = only(diagnose(scene.analysis(loss)), "PD204")
     assert f"{module}_next_upstream error;" in finding.remedy
     assert f"set {module}_read_timeout" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [
+        (None, "upstream block"),
+        (ProxyKind.NGINX, "upstream block"),
+        (ProxyKind.HAPROXY, "backend"),
+        (ProxyKind.ALB, "target group"),
+    ],
+)
+def test_a_group_of_servers_has_the_name_that_the_proxy_has_for_it(kind, word):
+    assert group_of_peers(Scene().analysis(proxy_kind=kind)) == word
+
+
+@pytest.mark.parametrize(
+    ("kind", "read", "twice"),
+    [
+        (ProxyKind.NGINX, "proxy_read_timeout", "proxy_next_upstream error;"),
+        (ProxyKind.HAPROXY, "timeout server", "retry-on names response-timeout"),
+        (ProxyKind.APACHE, "timeout on the ProxyPass line", ""),
+        (ProxyKind.ENVOY, "the timeout of the route", ""),
+    ],
+)
+def test_what_limits_the_wait_has_the_name_that_the_proxy_has_for_it(kind, read, twice):
+    scene = Scene()
+    loss = losses(scene)[0]
+    analysis = scene.analysis(loss, proxy_kind=kind)
+    assert wait_setting(analysis, loss, "read") == read
+    said = runs_twice(analysis, loss)
+    assert twice in said
+    assert bool(said) is bool(twice)

@@ -32,6 +32,10 @@ class ProxyKind(Enum):
     ENVOY = "Envoy"
 
 
+OF_OTHER_KIN = frozenset({ProxyKind.HAPROXY, ProxyKind.APACHE, ProxyKind.ALB, ProxyKind.ENVOY})
+"""Proxies whose logs tell that a try failed; not what an answer lacked, which peers were out, or were tried before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Setting(Generic[T_co]):
     """One value.

@@ -185,7 +185,9 @@ def _read(path: str, line: int, text: str) -> Record | None:
     fraction = head["fraction"] or ""
     stamp_ns += int(fraction.ljust(9, "0")) if fraction else 0
     message = text[at:].partition(_REFERER)[0]
-    peer = client if kind.sign == "AH02003" else _peer_of(message)
+    # "remote server returned by" names none: of a request that was given up, the try before it names the upstream.
+    is_try = kind.kind is not LogKind.GIVEN_UP
+    peer = client if kind.sign == "AH02003" else _peer_of(message) if is_try else ""
     entry = failed_try(path, line, stamp_ns, 10 ** (9 - len(fraction)), kind, peer, f"{message} ({kind.meaning})")
     given_up = _GIVEN_UP.search(message)
     target = given_up[1] if given_up is not None else ""

@@ -1,6 +1,7 @@
 """Logs of other proxies are recognised by their lines, and by nothing else."""
 
 import gzip
+import json
 
 import pytest
 from hypothesis import given
@@ -114,6 +115,29 @@ def test_lines_are_counted_once_and_only_failures_are_entries(entries):
     found, served, counts = entries(HAPROXY, HAPROXY_LINE, "what?", bad, "Server b/s1 is DOWN, reason: Layer4 timeout")
     assert ([e.line for e in found], [a.line for a in served]) == ([3], [1, 3])
     assert (counts.n_lines, counts.n_records, counts.n_unparsed) == (4, 3, 1)
+
+
+@pytest.mark.parametrize("proxy", FORMATS)
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        "2026-12-01T03:47:06.576Z stdout F {}".format,
+        "2026-12-01T03:47:06.576Z {}".format,
+        "[pod/lb-0/lb] {}".format,
+        "lb-1  | {}".format,
+        "Dec  1 03:47:06 lb proxy[812]: {}".format,
+        "<134>1 2026-12-01T03:47:06.576Z lb proxy 812 - - {}".format,
+        lambda line: json.dumps({"log": f"{line}\n", "stream": "stdout", "time": "2026-12-01T03:47:06.576Z"}),
+        lambda line: json.dumps({"MESSAGE": line, "_PID": "812"}),
+    ],
+    ids=["cri", "docker -t", "kubectl --prefix", "compose", "syslog", "rfc5424", "docker", "journald"],
+)
+def test_whatever_runtimes_wrap_around_a_line_is_taken_off(log, entries, proxy, wrap):
+    kind = FORMATS[proxy].kinds[0]
+    assert log(wrap(kind.sample)).format.proxy == proxy
+    (plain,), _, _ = entries(proxy, kind.sample)
+    (wrapped,), _, counts = entries(proxy, wrap(kind.sample))
+    assert (wrapped, counts.n_unparsed) == (plain, 0)
 
 
 def test_a_server_has_the_address_that_the_configuration_gives_its_name(entries):

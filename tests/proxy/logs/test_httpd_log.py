@@ -85,7 +85,7 @@ def test_a_message_says_what_failed_and_where(text, kind, action, peer):
 
 def test_the_request_that_was_given_up_is_named_by_its_path():
     found = entry(f"{BY}AH00898: Error reading from remote server returned by /api/x")
-    assert (found.kind, found.target) == (LogKind.GIVEN_UP, "/api/x")
+    assert (found.kind, found.target, found.upstream_peer) == (LogKind.GIVEN_UP, "/api/x", "")
 
 
 @pytest.mark.parametrize(
