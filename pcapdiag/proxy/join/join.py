@@ -265,7 +265,8 @@ class _Judge:
         if entry.kind is LogKind.GIVEN_UP or (not peer and entry.log_conn < 0):
             return EntryVerdict.UNDETERMINED, _NOT_NAMED
         if peer not in self._span.peers and is_name(peer):
-            return EntryVerdict.UNDETERMINED, f"nothing tells which address {peer} has"
+            hint = " (--proxy-conf may)" if "/" in peer else ""
+            return EntryVerdict.UNDETERMINED, f"nothing tells which address {peer} has{hint}"
         if peer not in self._span.peers:
             return EntryVerdict.NOT_CAPTURED, f"the capture holds no packet of {peer or 'its upstream'}"
         is_unframed = peer in self._span.unframed
