@@ -19,6 +19,7 @@ import click
 
 from pcapdiag.base import scenarios
 from pcapdiag.cli import main as cli
+from pcapdiag.proxy.logs.foreign import FOREIGN_LOGS
 from pcapdiag.report import model
 from pcapdiag.report.compare import model as comparison
 from pcapdiag.report.whatif import json as whatif
@@ -55,6 +56,22 @@ A cause is called confirmed only where at least {LEAST_JUDGED} claims of its cod
 {LEAST_TRUE:.0%} of them were true; elsewhere it is likely at most, unless captures of both ends prove it. A code and
 protocol that is not here was never judged. `tcp`: attempts to connect; `any`: events that are no single request.
 
+"""
+PROXIES_PREFACE = """\
+The logs and configurations of nginx and its kin (OpenResty, APISIX, ingress-nginx, Kong) are read as nginx writes
+them. Logs of the proxies below are told by their lines, whichever of `--error-log` and `--access-log` names them, and
+each failure in them is joined with the try that failed, one to one, by time, server, request and what happened; each
+gets one verdict, as the entries of nginx do. A client that went away and a timeout are never joined with a race.
+
+Where a log names a server and not its address (HAProxy), `--proxy-conf` says which it is; without it that is learned
+from at least three failures that agree with the capture. Tries that the proxy repeated, and HAProxy's silent closing
+of a client's connection when a kept connection to the server broke under a later request, have no line of their own:
+they are found in packets alone. Rotated files of these logs are not looked for.
+
+Of haproxy.cfg are read: backends and servers, `http-reuse`, `pool-purge-delay`, `pool-max-conn`, timeouts, `retries`,
+`retry-on`, and whether paths are rewritten. Of httpd's file: `ProxyPass`, `BalancerMember` and `ProxySet` with their
+parameters, `ProxyTimeout`, `Timeout`, `SetEnv proxy-nokeepalive` and `proxy-initial-not-pooled`; included files are
+not.
 """
 HELP_WIDTH = 100
 SIMPLE = {int: "integer", str: "string", float: "number", bool: "boolean", typing.Any: "any"}
@@ -171,6 +188,16 @@ def make_precision_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def make_proxies_page() -> str:
+    """Return the page on proxies that are not nginx: what of their logs is told apart, with a sample of each."""
+    text = f"# Logs of other proxies\n\n{MADE}{PROXIES_PREFACE}"
+    for known in FOREIGN_LOGS:
+        text += f"\n## {known.proxy}\n\nLog: {known.log}.\n\n| sign | what it says | kind in JSON |\n|---|---|---|\n"
+        text += "".join(f"| `{kind.sign}` | {kind.meaning} | `{kind.kind.name.lower()}` |\n" for kind in known.kinds)
+        text += f"\n{fence(known.kinds[0].sample)}"
+    return text
+
+
 def make_pages() -> dict[str, str]:
     """Return all pages by their path below this folder."""
     pages = {
@@ -180,6 +207,7 @@ def make_pages() -> dict[str, str]:
         "json-whatif.md": make_whatif_page(),
         "rules/README.md": make_rule_index(),
         "precision.md": make_precision_page(),
+        "proxies.md": make_proxies_page(),
     }
     return pages | {f"rules/{rule.code}.md": make_rule_page(rule) for rule in RULES}
 

@@ -28,11 +28,12 @@ from pcapdiag.proxy.conf.values import version_numbers
 from pcapdiag.proxy.join.arrivals import judge_arrivals
 from pcapdiag.proxy.join.clients import ClientTally
 from pcapdiag.proxy.join.join import join_logs, without_absence
+from pcapdiag.proxy.join.pairs import is_name
 from pcapdiag.proxy.join.places import CaptureSpan
 from pcapdiag.proxy.logs.access_log import read_access_log
 from pcapdiag.proxy.logs.error_log import container_zone_s, read_error_log
 from pcapdiag.proxy.logs.files import expand_logs
-from pcapdiag.proxy.logs.foreign import MEANINGS, recognise_log
+from pcapdiag.proxy.logs.foreign import read_failures, read_served, recognise_log
 from pcapdiag.proxy.logs.older import OlderLogs, find_older
 from pcapdiag.proxy.logs.upstream_log import read_upstream_log
 
@@ -45,12 +46,10 @@ if TYPE_CHECKING:
     from pcapdiag.proxy.join.arrivals import Arrival
     from pcapdiag.proxy.join.ledger import Ledger, LogClock, WireTry
     from pcapdiag.proxy.logs.entries import LogCounts
-    from pcapdiag.proxy.logs.foreign import ForeignLog
 
 _MOST_PEERS = 10
 _MOST_QUOTED = 160
 """[characters] Of a line that was not understood."""
-_MOST_CODES = 3
 _MOST_CLIENTS = 200
 """Connections of clients that are asked which version the proxy is."""
 
@@ -120,8 +119,17 @@ class _Logs:
         pattern = None if inputs.upstream_log_format in ("", AUTO) else inputs.upstream_log_format
         recognised = map(recognise_log, dict.fromkeys((*inputs.error_logs, *inputs.access_logs)))
         self.foreign = {log.path: log for log in recognised if log is not None}
-        self.errors = [read_error_log(path) for path in inputs.error_logs if path not in self.foreign]
-        self.accesses = [read_access_log(path, self._format) for path in inputs.access_logs]
+        addresses = settings.addresses() if settings is not None else {}
+        rewrites = settings is not None and any(server.rewrites for server in settings.own)
+        self._own_errors = tuple(path for path in inputs.error_logs if path not in self.foreign)
+        self._own_accesses = tuple(path for path in inputs.access_logs if path not in self.foreign)
+        others = self.foreign.values()
+        self.errors = [read_error_log(path) for path in self._own_errors]
+        self.errors += [read_failures(log, addresses, rewrites=rewrites) for log in others]
+        self.accesses = [read_access_log(path, self._format) for path in self._own_accesses]
+        self.accesses += [read_served(log, addresses) for log in others if log.format.has_accesses]
+        if self._zone_s is None and others and not self._own_errors and all(log.format.has_zone for log in others):
+            self._zone_s = 0
         self.applications = [read_upstream_log(path, pattern) for path in inputs.upstream_logs]
 
     def join(self, wires: Sequence[WireTry]) -> tuple[Ledger | None, OlderLogs]:
@@ -153,16 +161,28 @@ class _Logs:
     def _join(self, wires: Sequence[WireTry], older: OlderLogs) -> Ledger:
         upstreams = frozenset(str(u.endpoint) for u in self._analysis.upstreams)
         span = CaptureSpan(self._analysis.first_ts_ns, self._analysis.last_ts_ns, upstreams, _unframed(self._analysis))
-        tally = ClientTally()
+        formats = [log.format for log in self.foreign.values() if log.format.has_accesses]
+        tally = ClientTally(
+            has_zone=all(known.has_zone for known in formats),
+            counts_retries=all(known.counts_retries for known in formats),
+        )
         errors = chain(*self.errors, *older.errors)
         accesses = tally.watch(chain(*self.accesses, *older.accesses))
-        ledger = join_logs(wires, span, errors, accesses, self._settings, zone_s=self._zone_s)
+        has_lines = not self._own_errors and all(log.format.has_accesses for log in self.foreign.values())
+        ledger = join_logs(
+            wires,
+            span,
+            errors,
+            accesses,
+            self._settings,
+            zone_s=self._zone_s,
+            covers=tally.covers if has_lines else None,
+        )
         return replace(
             ledger,
             clients=tally if self.accesses else None,
-            # Of another proxy's log nothing is joined, but one was given.
             errors_read=sum(log.counts.n_records for log in (*self.errors, *(o.log for o in older.errors)))
-            if self._inputs.error_logs
+            if self.errors
             else -1,
             accesses_read=sum(log.counts.n_records for log in self.accesses) if self.accesses else -1,
         )
@@ -170,8 +190,8 @@ class _Logs:
     def _find_older(self, clock: LogClock | None) -> OlderLogs:
         is_known = clock is not None and clock.is_measured and not clock.is_ambiguous
         return find_older(
-            self._inputs.error_logs,
-            self._inputs.access_logs,
+            self._own_errors,
+            self._own_accesses,
             self._format,
             self._analysis.first_ts_ns,
             self._analysis.last_ts_ns,
@@ -202,7 +222,7 @@ def _proxy_kind(settings: ProxySettings | None, logs: _Logs, ledger: Ledger | No
     """Return what the proxy is: by its configuration, by logs of another one, or by entries that only nginx writes."""
     if settings is not None:
         return settings.kind
-    others = {log.proxy for log in logs.foreign.values()}
+    others = {log.format.proxy for log in logs.foreign.values()}
     if others:
         return ProxyKind(others.pop()) if len(others) == 1 else None
     return ProxyKind.NGINX if ledger is not None and ledger.entries else None
@@ -232,11 +252,10 @@ def _notes(settings: ProxySettings | None, logs: _Logs, ledger: Ledger | None, o
         yield from _left_out(ledger)
         yield from (Note("rotated-log-added", text) for text in older.remarks())
         yield from _translated(ledger)
-    yield from map(_foreign, logs.foreign.values())
-    for log in (*logs.errors, *logs.accesses, *(its.log for its in older.used)):
+    served = (log for log in logs.accesses if log.path not in logs.foreign)  # of the others each line was counted once
+    for log in (*logs.errors, *served, *(its.log for its in older.used)):
         yield from log.counts.notes
-        if log.path not in logs.foreign:
-            yield from _unparsed(log.path, log.counts, "are no log lines")
+        yield from _unparsed(log.path, log.counts, "are no log lines")
     yield from _of_the_other_kind(logs)
     for application in logs.applications:
         yield from (*application.counts.notes, *_unparsed(application.path, application.counts, "hold no request"))
@@ -249,20 +268,9 @@ def _translated(ledger: Ledger) -> Iterator[Note]:
         shown = f"{', '.join(peers[:_MOST_PEERS])}{' and others' if len(peers) > _MOST_PEERS else ''}"
         yield Note(
             "address-translated",
-            f"{service} of the log and the configuration is {shown} in the capture: learned from failures that agree in"
-            " time, order and request line",
+            f"{service} of the log{'' if is_name(service) else ' and the configuration'} is {shown} in the capture:"
+            " learned from failures that agree in time, order and request line",
         )
-
-
-def _foreign(log: ForeignLog) -> Note:
-    """Return a note on a log that was recognised and not joined."""
-    text = f"a log of {log.proxy}: its entries are not joined with the capture"
-    if log.codes:
-        meant = {code: f" ({meaning})" for code, meaning in MEANINGS.items()}
-        most = log.codes.most_common(_MOST_CODES)
-        said = ", ".join(f"{count_of(n, 'time')} {code}{meant.get(code, '')}" for code, n in most)
-        text += f". Of upstreams it says {said}"
-    return Note("foreign-log", text, file=log.path)
 
 
 def _left_out(ledger: Ledger) -> Iterator[Note]:

@@ -17,6 +17,7 @@ from pcapdiag.base.findings import RuleFacts
 from pcapdiag.base.tables import ByteStore, Table
 from pcapdiag.base.walk import map_texts
 from pcapdiag.engine.tcp.uid import connection_uid
+from pcapdiag.proxy.join.pairs import is_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,9 +65,20 @@ def teach(anonymizer: Anonymizer, analysis: Analysis, findings: Sequence[Finding
         names={*_hosts_of_requests(analysis), *_names_in(analysis.log), *_names_in(analysis.settings)},
         uids=_uids(analysis, findings, anonymizer),
         paths=[*(file.path for capture in analysis.captures for file in capture.files), *paths],
-        groups=() if analysis.settings is None else [block.name for block in analysis.settings.upstreams],
+        groups=_groups(analysis),
         texts=_texts_in((analysis.log, analysis.settings, findings)),
     )
+
+
+def _groups(analysis: Analysis) -> Iterator[str]:
+    """Yield the names of groups of peers, and those that logs and configurations of other proxies have for servers."""
+    if analysis.settings is not None:
+        yield from (block.name for block in analysis.settings.upstreams)
+        for server in analysis.settings.own:
+            yield from (server.block.rpartition("/")[2], server.name.rpartition("/")[2])
+    for joined in analysis.log.entries if analysis.log is not None else ():
+        if is_name(joined.entry.upstream):
+            yield from joined.entry.upstream.split("/")
 
 
 def disguise_analysis(analysis: Analysis, anonymizer: Anonymizer) -> Analysis:

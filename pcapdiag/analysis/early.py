@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.losses import with_losses
 from pcapdiag.proxy.join.ledger import EntryVerdict
-from pcapdiag.proxy.join.symptoms import BODY
+from pcapdiag.proxy.logs.entries import BODY
 
 if TYPE_CHECKING:
     from pcapdiag.analysis.model import Analysis

@@ -102,6 +102,7 @@ def _told(analysis: Analysis) -> Iterator[Ends]:
         except ValueError:
             continue
     if settings is not None:
+        yield from (server.endpoint for server in settings.own if server.endpoint is not None)
         for block in settings.upstreams:
             yield from (server.endpoint for server in block.servers if server.endpoint is not None)
 

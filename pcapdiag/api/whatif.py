@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pcapdiag.api.result import CaptureReport
     from pcapdiag.base.scenarios import UpstreamRate, WhatIf
     from pcapdiag.privacy.anonymize import Anonymizer
+    from pcapdiag.proxy.conf.settings import ProxyKind
     from pcapdiag.proxy.logs.entries import AccessEntry
     from pcapdiag.report.model import InputFile, Tool
     from pcapdiag.whatif.group import Group
@@ -143,6 +144,7 @@ def whatif_captures(
     from pcapdiag.whatif.replay import SEED  # noqa: PLC0415
 
     result = analyze_captures(captures, inputs, on_progress=on_progress)
+    _must_be_modelled(result.captured.analysis.proxy_kind)
     groups = groups_of(result, inputs)
     seed = SEED if seed is None else seed
     answer = compute(groups, asked, sweep=swept, seed=seed, on_progress=on_scenario)
@@ -235,6 +237,7 @@ def forecast(
     timeout_ns, late_ns, said = parse_idle(upstream_idle)
     digest = start_digest([*inputs.kinds])
     settings = read_proxy_conf(inputs.proxy_conf, version="")
+    _must_be_modelled(settings.kind)
     form = access_format(inputs, settings)
 
     def read() -> Iterable[AccessEntry]:
@@ -251,6 +254,17 @@ def forecast(
     digests = digest.result()
     files = tuple(InputFile(p, kind, digests[p].n_bytes, digests[p].sha256) for p, kind in inputs.kinds.items())
     return WhatIfResult(answer, Tool("pcapdiag", __version__), files)
+
+
+def _must_be_modelled(kind: ProxyKind | None) -> None:
+    """Raise `UsageError` for a proxy whose pool is another one than that which is replayed."""
+    from pcapdiag.proxy.conf.settings import OF_OTHER_KIN  # noqa: PLC0415 - after what can fail quickly
+
+    if kind is not None and kind in OF_OTHER_KIN:
+        msg = (
+            f"what-if replays the pool of nginx and its kin: of {kind.value} there is no model, so nothing is predicted"
+        )
+        raise UsageError(msg)
 
 
 def groups_of(result: CaptureReport, inputs: Inputs) -> tuple[Group, ...]:

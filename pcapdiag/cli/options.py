@@ -98,7 +98,7 @@ def log_options(*, followed: bool = False) -> Callable[[F], F]:
         ),
         option(
             "--proxy-conf",
-            help="Configuration of the proxy: nginx.conf, nginx -T, APISIX, ingress-nginx or Kong.",
+            help="Configuration of the proxy: nginx.conf, nginx -T, APISIX, ingress-nginx, Kong, HAProxy or Apache.",
             default="",
             **_FILE,
         ),

@@ -21,13 +21,19 @@ if TYPE_CHECKING:
     from pcapdiag.proxy.join.clients import ClientTally
 
 ACCESS_LOG, CLIENT_LEG = "access_log", "client_leg"
-_NOT_READ = (ProxyKind.HAPROXY, ProxyKind.APACHE)
+_NOT_READ = (ProxyKind.APACHE,)
 """Of these a common format is read as nginx's is; what is not, is not misunderstood, but theirs."""
 _CLIENT_CLOSED = 499
 _MOST_SECONDS = 400_000
 _MOST_UNREAD = 20
 """One line in so many may have a status that cannot be read."""
 _NO_STATUS = "the format of the access log was not understood; give --proxy-conf or --log-format"
+_SILENT = (
+    "where a kept connection to a server breaks under a request that is not its client's first, HAProxy closes the"
+    " client's connection, too, and logs nothing"
+)
+"""As http-reuse has it (``abort_keep_alive`` in HAProxy's source): the client is to send the request again."""
+_NO_ZONE = "nothing tells which zone the access log is in (--log-zone)"
 _NO_TRIES = "the access log does not name the upstreams of a request ($upstream_addr, $upstream_status)"
 _NO_RETRIES = "only an access log (--access-log) tells which requests a retry saved"
 
@@ -68,6 +74,10 @@ def _from_log(analysis: Analysis, tally: ClientTally) -> Impact:
     # Within its width an offset is the middle of what whole seconds leave open, and no difference.
     if clock is not None and clock.is_measured and not clock.is_ambiguous and not clock.agrees:
         ahead_ns = clock.offset_ns
+    zone_s = analysis.log.zone_s if analysis.log is not None else None
+    if not tally.has_zone and zone_s is None:
+        return Impact(unknown=_NO_ZONE)
+    ahead_ns += 0 if tally.has_zone else (zone_s or 0) * NS_PER_S
     first, last = ((t + ahead_ns) // NS_PER_S for t in (analysis.first_ts_ns, analysis.last_ts_ns))
     served = tally.within(first, last).values()
     if not served:
@@ -81,10 +91,10 @@ def _from_log(analysis: Analysis, tally: ClientTally) -> Impact:
         requests=requests,
         failures=sum(s.failures for s in served),
         gave_up=sum(s.gave_up for s in served),
-        hidden_by_retries=sum(s.retried for s in served) if has_tries else -1,
+        hidden_by_retries=sum(s.retried for s in served) if has_tries and tally.counts_retries else -1,
         failing_s=sum(s.failures > 0 for s in served),
         unavailable_s=sum(s.failures == s.requests for s in served),
-        unknown="" if has_tries else _NO_TRIES,
+        unknown=_NO_TRIES if not has_tries else _SILENT if analysis.proxy_kind is ProxyKind.HAPROXY else "",
     )
 
 
@@ -130,7 +140,9 @@ def impact_line(impact: Impact, *, has_truncated: bool = False) -> str:
     """Return the impact in one sentence; why it is not known where it is not."""
     if impact.failures < 0:
         return f"What clients saw is not known: {impact.unknown}."
-    text = f"Clients saw {count_of(impact.failures, 'failure')} of {count_of(impact.requests, 'request')}"
+    is_least = impact.unknown == _SILENT
+    least = "at least " if is_least else ""
+    text = f"Clients saw {least}{count_of(impact.failures, 'failure')} of {count_of(impact.requests, 'request')}"
     if impact.hidden_by_retries >= 0:
         text += f"; retries hid {impact.hidden_by_retries:,} more" if impact.hidden_by_retries else "; retries hid none"
     if impact.gave_up:
@@ -143,6 +155,7 @@ def impact_line(impact: Impact, *, has_truncated: bool = False) -> str:
             else f"; in {count_of(impact.failing_s, 'second')} somebody was not served"
         )
     cut_off = "; of bodies that were cut off it does not tell" if impact.source == ACCESS_LOG and has_truncated else ""
+    cut_off += f"; {_SILENT}" if is_least else ""
     return f"{text} ({_SOURCES[impact.source]}{cut_off})."
 
 

@@ -13,6 +13,7 @@ from pcapdiag.base.units import NS_PER_S, count_of, format_duration_ns
 from pcapdiag.privacy.escape import shorten
 from pcapdiag.proxy.join.ledger import EntryVerdict, WireVerdict
 from pcapdiag.proxy.join.symptoms import FOUND_NO_PEER
+from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.report.model import LogEntryDetail, LogFailure, LogSummary
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _NO_TIE = (
 )
 _ENOUGH = 3
 """Entries that have their try at one offset: another proxy's log has not."""
+_CLIENT_CLOSED = LogKind.CLIENT_CLOSED.name.lower()
 MOST_ENTRIES = 4
 """Entries of the error log that stand beside a ladder."""
 
@@ -138,7 +140,7 @@ def _entry(
     return LogEntryDetail(
         path=entry.path,
         line=entry.line,
-        ts_ns=(entry.ts_s - zone_s) * NS_PER_S,
+        ts_ns=entry.ts_ns - zone_s * NS_PER_S,
         level=entry.level,
         pid=entry.pid,
         log_conn=entry.log_conn,
@@ -180,7 +182,10 @@ def entries_in_words(log: LogSummary, places: Sequence[str]) -> tuple[str, ...]:
     wanted = set(places)
     found = [(f"{e.path}:{e.line}", e) for e in log.entries if f"{e.path}:{e.line}" in wanted]
     found.sort(key=lambda pair: places.index(pair[0]))
-    lines = tuple(f"{place}: *{e.log_conn} {shorten(e.message, 100)}" for place, e in found[:MOST_ENTRIES])
+    lines = tuple(
+        f"{place}: {f'*{e.log_conn} ' if e.log_conn >= 0 else ''}{shorten(e.message, 100)}"
+        for place, e in found[:MOST_ENTRIES]
+    )
     return (*lines, f"and {len(found) - MOST_ENTRIES:,} more") if len(found) > MOST_ENTRIES else lines
 
 
@@ -235,7 +240,9 @@ def _seems_foreign(log: LogSummary, entries: Counter[EntryVerdict]) -> bool:
     """Tell whether the log may be another proxy's: not where a few entries have their try for certain."""
     explained = entries[EntryVerdict.EXPLAINED]
     is_own = log.is_certain and explained >= _ENOUGH
-    return entries[EntryVerdict.UNDETERMINED] > explained and not is_own
+    # A client may leave at any moment, and leave nothing broken that packets show.
+    unfit = sum(e.verdict is EntryVerdict.UNDETERMINED and e.kind != _CLIENT_CLOSED for e in log.entries)
+    return unfit > explained and not is_own
 
 
 def _no_entry(log: LogSummary) -> str:

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pcapdiag.base.units import count_of
-from pcapdiag.proxy.conf.describe import POOL, describe_block, describe_location, describe_main
+from pcapdiag.proxy.conf.describe import POOL, describe_block, describe_location, describe_main, describe_own
 from pcapdiag.report.summary import MAX_LINES, Grid
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ def settings_read(analysis: Analysis, findings: Iterable[Finding]) -> tuple[Sett
     if settings is None:
         return ()
     findings = tuple(findings)
+    if settings.own:
+        mine = dict.fromkeys(s for u in analysis.upstreams for s in settings.servers_of(str(u.endpoint)))
+        return tuple(dict.fromkeys(row for server in mine for row in describe_own(server)))
     names = {name for f in findings for name in f.facts.settings} or set(POOL)
     blocks = _blocks(analysis, findings)
     rows = [row for block in blocks for row in describe_block(block) if row.name.rpartition(" ")[2] in names]

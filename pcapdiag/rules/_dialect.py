@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from pcapdiag.base.codes import Protocol
 from pcapdiag.base.units import NS_PER_S, about
 from pcapdiag.proxy.conf.settings import ProxyKind
-from pcapdiag.proxy.conf.values import nginx_time
+from pcapdiag.proxy.conf.values import nginx_time, seconds
 
 if TYPE_CHECKING:
     from pcapdiag.analysis.model import Analysis, Connection, Loss
+    from pcapdiag.proxy.conf.change import Wait
 
 _NGINX_DEFAULT_NS = 60 * NS_PER_S
 """keepalive_timeout of nginx's upstream block (ngx_http_upstream_keepalive_module), where none is set."""
@@ -57,15 +58,28 @@ def limit_pool(analysis: Analysis, peer: str, limit_ns: int) -> str:
     if kind is ProxyKind.NGINX:
         return f"At the proxy, in the upstream block of {peer}: keepalive_timeout {nginx_time(limit_ns)};"
     if kind is ProxyKind.APACHE:
-        seconds = limit_ns // NS_PER_S
-        if not seconds:
-            return f"At the proxy (Apache httpd), where {peer} is named: disablereuse=On,"
-        return f"At the proxy (Apache httpd), on the ProxyPass or BalancerMember line of {peer}: ttl={seconds},"
+        whole_s = limit_ns // NS_PER_S
+        if not whole_s:
+            at = _line_of(analysis, peer, "disablereuse")
+            return f"At the proxy (Apache httpd), where {peer} is named{at}: disablereuse=On,"
+        line = f"on the ProxyPass or BalancerMember line of {peer}{_line_of(analysis, peer, 'ttl')}"
+        return f"At the proxy (Apache httpd), {line}: ttl={whole_s} (with the prefork MPM it may do nothing),"
     if kind is ProxyKind.HAPROXY:
         return (
-            f"At the proxy (HAProxy), on the server line of {peer}: pool-purge-delay {_haproxy_time(limit_ns // 2)}"
+            f"At the proxy (HAProxy), on the server line of {peer}{_line_of(analysis, peer, 'pool-purge-delay')}:"
+            f" pool-purge-delay {_haproxy_time(limit_ns // 2)}"
             f" makes the race rarer: each time it is up half of what was idle is closed, so that few connections get"
             f" older than {about(limit_ns)};"
+        )
+    if kind is ProxyKind.ALB:
+        return (
+            f"At the load balancer (AWS ALB): idle_timeout.timeout_seconds={max(limit_ns // NS_PER_S, 1)}, which holds"
+            " for its clients and for answers that take longer, too;"
+        )
+    if kind is ProxyKind.ENVOY:
+        return (
+            f"At the proxy (Envoy), in the cluster of {peer}: common_http_protocol_options.idle_timeout"
+            f" {_decimal_s(limit_ns)};"
         )
     if kind is None:
         example = f"in nginx: keepalive_timeout {nginx_time(limit_ns)}; in the upstream block"
@@ -80,6 +94,33 @@ _KEYS = {
 }
 
 
+def _line_of(analysis: Analysis, peer: str, name: str) -> str:
+    """Return where a server is configured and what holds there now, in parentheses; empty where it is not known."""
+    servers = analysis.settings.servers_of(peer) if analysis.settings is not None else ()
+    if len(servers) != 1:
+        return ""
+    (server,) = servers
+    held = dict(server.settings).get(name)
+    if held is None:
+        return f" ({server.source})"
+    where = f", {held.source or held.why}" if held.source != server.source else ""
+    return f" ({server.source}, now {name} {held.value}{where})"
+
+
+_GROUPS = {
+    ProxyKind.HAPROXY: "backend",
+    ProxyKind.APACHE: "balancer",
+    ProxyKind.ALB: "target group",
+    ProxyKind.ENVOY: "cluster",
+}
+
+
+def group_of_peers(analysis: Analysis) -> str:
+    """Return what the proxy calls a group of servers; nginx's word where nothing tells."""
+    kind = proxy_kind(analysis)
+    return _GROUPS.get(kind, "upstream block") if kind is not None else "upstream block"
+
+
 def pool_setting(analysis: Analysis) -> str:
     """Return the name of what limits how long the proxy keeps idle connections."""
     kind = proxy_kind(analysis)
@@ -89,6 +130,10 @@ def pool_setting(analysis: Analysis) -> str:
         return "ttl on the ProxyPass or BalancerMember line"
     if kind is ProxyKind.HAPROXY:
         return "pool-purge-delay on the server line"
+    if kind is ProxyKind.ALB:
+        return "idle_timeout.timeout_seconds of the load balancer (60 by default)"
+    if kind is ProxyKind.ENVOY:
+        return "common_http_protocol_options.idle_timeout of the cluster (1 h by default)"
     if kind is None:
         return "the proxy's idle limit for upstream connections (in nginx: keepalive_timeout in the upstream block)"
     return _KEYS[kind]
@@ -101,6 +146,34 @@ def elsewhere(analysis: Analysis) -> str:
         return ""
     others = "" if kind is ProxyKind.NGINX else ", Apache httpd ttl, HAProxy pool-purge-delay"
     return f"The same setting elsewhere: {_FAMILY}{others}."
+
+
+def wait_setting(analysis: Analysis, loss: Loss | None, wait: Wait) -> str:
+    """Return the name of what limits how long the proxy waits for an upstream like that of a lost request."""
+    kind = proxy_kind(analysis)
+    is_connect = wait == "connect"
+    if kind is ProxyKind.HAPROXY:
+        return "timeout connect" if is_connect else "timeout server"
+    if kind is ProxyKind.APACHE:
+        return f"{'connectiontimeout' if is_connect else 'timeout'} on the ProxyPass line"
+    if kind is ProxyKind.ENVOY:
+        return "connect_timeout of the cluster" if is_connect else "the timeout of the route"
+    if kind is ProxyKind.ALB:
+        return "the connection timeout of an ALB (fixed)" if is_connect else "idle_timeout.timeout_seconds"
+    return f"{'proxy' if loss is None else nginx_module(analysis, loss)}_{wait}_timeout"
+
+
+def runs_twice(analysis: Analysis, loss: Loss) -> str:
+    """Return whether a request that timed out is sent once more, as a sentence; empty where that is not known."""
+    kind = proxy_kind(analysis)
+    if kind is ProxyKind.HAPROXY:
+        return "HAProxy sends a request that timed out once more only where retry-on names response-timeout."
+    if kind in {ProxyKind.APACHE, ProxyKind.ENVOY, ProxyKind.ALB}:
+        return ""
+    return (
+        "A timed-out GET is sent to the next peer while the first one may still be working on it:"
+        f" {nginx_module(analysis, loss)}_next_upstream error; (without timeout) avoids running it twice."
+    )
 
 
 def keep_probing(analysis: Analysis) -> str:
@@ -118,20 +191,38 @@ def not_a_cure(analysis: Analysis) -> str:
     kind = proxy_kind(analysis)
     if kind is ProxyKind.HAPROXY:
         return (
-            f"{_ONLY_HIDES}: retry-on empty-response conn-failure, with http-request disable-l7-retry for those that"
-            " must not. http-reuse safe never sends the first request of a client on a kept connection."
+            f"{_ONLY_HIDES}: {_retry_on(analysis)}, with http-request disable-l7-retry for those that must not."
+            " http-reuse safe never sends the first request of a client on a kept connection; http-reuse never sends no"
+            " request on one, at the price of a new connection for each."
         )
     if kind is ProxyKind.APACHE:
         return (
             "SetEnv proxy-initial-not-pooled 1 never sends the first request of a client on a kept connection; the"
-            " later ones still may be lost."
+            " later ones still may be lost. disablereuse=On keeps no connection at all, at the price of a new one for"
+            " each request."
         )
+    if kind is ProxyKind.ENVOY:
+        return f"{_ONLY_HIDES}: retry_on: connect-failure,reset in the route's retry_policy."
+    if kind is ProxyKind.ALB:
+        return ""
     if kind is None:
         return f"{_ONLY_HIDES}; it does not cure it."
     text = f"{_ONLY_HIDES}; nginx does not retry POST, LOCK and PATCH once they were sent."
     if kind is ProxyKind.NGINX:
         return f"max_fails=0 does not cure it: it only keeps the peer in rotation. {text}"
     return text
+
+
+def _retry_on(analysis: Analysis) -> str:
+    """Return the line that makes HAProxy send a request again, and what holds now where the configuration tells."""
+    wanted = "retry-on conn-failure empty-response"
+    held = {server.retry_on for server in analysis.settings.own} if analysis.settings is not None else set()
+    if len(held) != 1:
+        return wanted
+    (now,) = held
+    if "empty-response" in now.value or "all-retryable-errors" in now.value:
+        return f"{wanted}, as {now.source} has it"
+    return f"{wanted} (now {' '.join(now.value) or 'none'}, {now.source or now.why})"
 
 
 def retries(analysis: Analysis, loss: Loss) -> str:
@@ -148,9 +239,14 @@ def retries(analysis: Analysis, loss: Loss) -> str:
     return "Requests that may be sent twice can be retried."
 
 
+def _decimal_s(value_ns: int) -> str:
+    """Return a time as protobuf's JSON writes a duration."""
+    return f"{seconds(value_ns)}s"
+
+
 def _haproxy_time(value_ns: int) -> str:
-    seconds = value_ns // NS_PER_S
-    return f"{seconds}s" if seconds else f"{max(value_ns // 1_000_000, 1)}ms"
+    whole_s = value_ns // NS_PER_S
+    return f"{whole_s}s" if whole_s else f"{max(value_ns // 1_000_000, 1)}ms"
 
 
 class ServerWords(NamedTuple):

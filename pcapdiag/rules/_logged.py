@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.base.codes import Direction, TcpFlag
 from pcapdiag.base.findings import Confidence, Evidence, Finding, Occurrence
+from pcapdiag.proxy.conf.settings import OF_OTHER_KIN
 from pcapdiag.proxy.join.ledger import EntryVerdict
+from pcapdiag.rules._dialect import proxy_kind
 from pcapdiag.rules._evidence import MOST_WITH_EVIDENCE
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ def lacks_error_log(analysis: Analysis, needs: str) -> str:
         return needs
     if not analysis.log.has_errors:
         return "the error log that was given is empty, or no line of it was understood"
+    if proxy_kind(analysis) in OF_OTHER_KIN:
+        return "the log of this proxy does not tell such a failure from others"
     logs = analysis.settings.error_logs if analysis.settings is not None else ()
     # nginx writes such failures at level error: a log that begins above lacks them all.
     if logs and all(log.level.value in _ABOVE_ERROR for log in logs):

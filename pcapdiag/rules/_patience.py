@@ -191,8 +191,7 @@ def told_by_log(analysis: Analysis) -> dict[tuple[int, int], bool]:
 def _logged_timeout(analysis: Analysis, loss: Loss, wait: int) -> int:
     """[ns] Return the timeout that ran out: as configured where it fits, else the wait without its small change."""
     if analysis.settings is not None:
-        blocks = analysis.settings.blocks_of_peer(str(loss.connection.resp))
-        values = {place.read_timeout_ns.value for place in analysis.settings.locations_of(blocks)}
+        values = analysis.settings.waits_for(str(loss.connection.resp), "read")
         # The log says that a timeout ran out, the file which there are; what was measured may have begun elsewhere.
         passed = [value for value in values if 0 < value <= wait + _EARLY_NS]
         if passed:
@@ -204,11 +203,11 @@ def _logged_timeout(analysis: Analysis, loss: Loss, wait: int) -> int:
 
 def _configured(analysis: Analysis, loss: Loss, wait: int, *, early_ns: int = _EARLY_NS) -> tuple[int, Confidence]:
     """[ns] Return the configured timeout that `wait` shows, -1 if it is none of them, 0 if none is known."""
-    blocks = analysis.settings.blocks_of_peer(str(loss.connection.resp)) if analysis.settings is not None else ()
-    if analysis.settings is None or not blocks:
+    peer = str(loss.connection.resp)
+    settings = analysis.settings
+    if settings is None or not (settings.blocks_of_peer(peer) or settings.servers_of(peer)):
         return 0, Confidence.LIKELY
-    places = analysis.settings.locations_of(blocks)
-    values = {place.read_timeout_ns.value for place in places}
+    values = settings.waits_for(peer, "read")
     near = [value for value in values if -early_ns <= wait - value <= max(_LATE_CONFIGURED_NS, wait // 300)]
     if near:
         return max(near), Confidence.CONFIRMED

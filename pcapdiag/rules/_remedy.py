@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from pcapdiag.analysis.model import Analysis, Endpoint, Loss, Upstream
     from pcapdiag.base.findings import Change
+    from pcapdiag.proxy.conf.settings import Setting
 
 _CONNECT_NS = 2 * NS_PER_S
 """[ns] Room for one repeated SYN, which comes after a second."""
@@ -294,7 +295,7 @@ def _proxy_keeps(analysis: Analysis, upstream: Upstream) -> tuple[int, str]:
     used = upstream.longest_gap_ns
     if upstream.proxy_idle_close_ns >= 0 and used <= upstream.proxy_idle_close_ns * 51 // 50:
         return upstream.proxy_idle_close_ns, ""
-    held = [block.keepalive_timeout_ns for block in analysis.blocks_by_endpoint.get(upstream.endpoint, ())]
+    held = _limits_of_pool(analysis, upstream)
     if held:
         longest = max(held, key=lambda setting: setting.value if setting.value >= 0 else _FOREVER_NS)
         if longest.value < 0 or used <= longest.value + NS_PER_S:
@@ -304,9 +305,17 @@ def _proxy_keeps(analysis: Analysis, upstream: Upstream) -> tuple[int, str]:
     return (default, " (the default of nginx)") if used <= default and default > 0 else (0, "")
 
 
+def _limits_of_pool(analysis: Analysis, upstream: Upstream) -> list[Setting[int]]:
+    """Return how long the configuration keeps idle connections to an upstream; nothing where that has no limit."""
+    held = [block.keepalive_timeout_ns for block in analysis.blocks_by_endpoint.get(upstream.endpoint, ())]
+    if analysis.settings is not None and is_pool_exact(analysis):
+        held += [server.pool_limit_ns for server in analysis.settings.servers_of(str(upstream.endpoint))]
+    return held
+
+
 def _contradicted(analysis: Analysis, upstream: Upstream) -> str:
     """Return a sentence on a configuration by which the proxy cannot have kept a connection as long as it did."""
-    held = [block.keepalive_timeout_ns for block in analysis.blocks_by_endpoint.get(upstream.endpoint, ())]
+    held = _limits_of_pool(analysis, upstream)
     known = [setting for setting in held if not setting.assumed]
     if not known or any(setting.value < 0 or upstream.longest_gap_ns <= setting.value + NS_PER_S for setting in held):
         return ""

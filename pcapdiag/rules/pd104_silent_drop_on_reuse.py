@@ -183,6 +183,8 @@ def _patience(analysis: Analysis) -> str:
     kind = proxy_kind(analysis)
     if kind is ProxyKind.HAPROXY:
         return "timeout server"
+    if kind is ProxyKind.APACHE:
+        return "timeout on the ProxyPass line"
     return "proxy_read_timeout" if kind is ProxyKind.NGINX else "read timeout at the proxy"
 
 

@@ -9,8 +9,7 @@ from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence, Severity
 from pcapdiag.base.units import about, count_of
-from pcapdiag.proxy.join.symptoms import BODY
-from pcapdiag.proxy.logs.entries import LogKind
+from pcapdiag.proxy.logs.entries import BODY, LogKind
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._logged import logged_finding, logged_tries
 from pcapdiag.rules._rule import CauseRule, Group, GroupText

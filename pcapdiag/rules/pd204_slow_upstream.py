@@ -10,12 +10,11 @@ from pcapdiag.base.codes import ExchangeFlag
 from pcapdiag.base.findings import Finding, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.describe import RETRY
-from pcapdiag.proxy.join.symptoms import BODY
-from pcapdiag.proxy.logs.entries import LogKind
+from pcapdiag.proxy.logs.entries import BODY, LogKind
 from pcapdiag.rules._attempts import down_words
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
-from pcapdiag.rules._dialect import nginx_module
+from pcapdiag.rules._dialect import runs_twice, wait_setting
 from pcapdiag.rules._logged import logged_finding, logged_tries
 from pcapdiag.rules._patience import give_ups, stalls
 from pcapdiag.rules._remedy import wait_longer
@@ -107,15 +106,17 @@ class SlowUpstream(CauseRule):
         for peer, joined in logged_tries(analysis, frozenset({LogKind.TIMED_OUT}), BODY).items():
             unseen = [j for j in joined if j.wire is not None and j.wire.key not in keys]
             if unseen:
-                yield logged_finding(self, peer, "stalled", unseen, _stalled(peer, len(unseen), "", "proxy"))
+                yield logged_finding(
+                    self, peer, "stalled", unseen, _stalled(peer, len(unseen), "", wait_setting(analysis, None, "read"))
+                )
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         n = group.n_losses
         if group.group.startswith(_INSIDE):
             has_heads = all(loss.is_head_whole for loss in group.losses)
-            module, timeout = nginx_module(analysis, group.losses[0]), group.group.removeprefix(_INSIDE)
-            return _stalled(group.subject, n, timeout, module, has_heads=has_heads)
+            setting = wait_setting(analysis, group.losses[0], "read")
+            return _stalled(group.subject, n, group.group.removeprefix(_INSIDE), setting, has_heads=has_heads)
         gone = down_words(analysis, group, f"{group.subject} took {count_of(n, 'request')}.")
         if gone is not None:
             return gone
@@ -123,9 +124,11 @@ class SlowUpstream(CauseRule):
         late = count_losses(loss for loss in group.losses if loss.flags & ExchangeFlag.LATE_ANSWER)
         answered = _too_late(late, n)
         changes = wait_longer(analysis, group.losses, int(float(timeout.removesuffix("s")) * 1e9))
-        module = nginx_module(analysis, group.losses[0])
+        setting = wait_setting(analysis, group.losses[0], "read")
+        twice = runs_twice(analysis, group.losses[0])
+        twice = f"\n\n{twice}" if twice else ""
         longer = (
-            f"set {module}_read_timeout in their location above {timeout} and above what the late answers took."
+            f"set {setting} in their location above {timeout} and above what the late answers took."
             if not changes
             else f"let the proxy wait longer, at least as long as the late answers took:\n\n{change_block(changes)}"
             if late
@@ -140,15 +143,14 @@ class SlowUpstream(CauseRule):
             refuted_by="A client that closed just before the proxy did, or status 499 in the access log.",
             remedy=(
                 f"The upstream needs longer than {timeout} for these requests. Find out why in its own log; if they"
-                f" are meant to take so long, {longer}\n\nA timed-out GET is sent to the next peer while the first one"
-                f" may still be working on it: {module}_next_upstream error; (without timeout) avoids running it twice."
+                f" are meant to take so long, {longer}{twice}"
             ),
             details={"late_answers": late},
             changes=changes,
         )
 
 
-def _stalled(peer: str, n: int, timeout: str, module: str, *, has_heads: bool = True) -> GroupText:
+def _stalled(peer: str, n: int, timeout: str, setting: str, *, has_heads: bool = True) -> GroupText:
     until = f"the proxy gave up after {timeout} without a byte" if timeout else "the proxy's read timeout ran out"
     return GroupText(
         message=(
@@ -158,7 +160,7 @@ def _stalled(peer: str, n: int, timeout: str, module: str, *, has_heads: bool = 
         refuted_by="The missing bytes in a capture without drops, or in the client's own log.",
         remedy=(
             f"An event stream needs heartbeats more often than that, or a longer read timeout in its own location"
-            f" ({module}_read_timeout counts from byte to byte). Else read the log of {peer} at these times for what"
+            f" ({setting} counts from byte to byte). Else read the log of {peer} at these times for what"
             " held the response up: a slow query while streaming, a lock, a full disk."
         ),
     )

@@ -26,6 +26,7 @@ from pcapdiag.rules._attempts import (
 )
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
+from pcapdiag.rules._dialect import group_of_peers
 from pcapdiag.rules._remedy import retry_elsewhere
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import hop_count
@@ -133,8 +134,8 @@ class ConnectRefused(CauseRule):
             refuted_by="A SYN-ACK from the upstream for one of these attempts.",
             remedy=(
                 f"See on the upstream whether anything listened on {group.subject} at these times (process start times,"
-                " the service's own log, `ss -ltn`). If it was restarted, take the peer out of the proxy's upstream"
-                f" block first, or let the new process take the listening socket over.{by_filter}"
+                " the service's own log, `ss -ltn`). If it was restarted, take the peer out of the proxy's"
+                f" {group_of_peers(analysis)} first, or let the new process take the listening socket over.{by_filter}"
                 f"{retry if changes else ''}"
             ),
             changes=changes,

@@ -10,7 +10,9 @@ from pcapdiag.base.findings import Confidence, Finding, Occurrence, Role, RuleFa
 from pcapdiag.base.units import about
 from pcapdiag.proxy.conf.describe import RETRY
 from pcapdiag.proxy.conf.remedy import stop_repeating_requests
+from pcapdiag.proxy.conf.settings import OF_OTHER_KIN
 from pcapdiag.rules._changes import change_block
+from pcapdiag.rules._dialect import proxy_kind
 from pcapdiag.rules._logged import wire_occurrence
 from pcapdiag.rules._rule import GroupText, Rule
 from pcapdiag.rules._wire import can_have_run
@@ -66,7 +68,11 @@ class RetriedFailure(Rule):
 
     def missing(self, analysis: Analysis) -> str:
         """Return what is missing: only the access log lists the tries of a request."""
-        if analysis.log is not None and (analysis.log.names_tries or analysis.log.retries):
+        if analysis.log is not None and analysis.log.retries:
+            return ""
+        if analysis.log is not None and proxy_kind(analysis) in OF_OTHER_KIN:
+            return "the log of this proxy does not list the tries of a request"
+        if analysis.log is not None and analysis.log.names_tries:
             return ""
         if analysis.log is not None and analysis.log.accesses_read == 0:
             return "no line of the access log that was given could be read"

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from pcapdiag.base.codes import Leg, Protocol
 from pcapdiag.base.findings import Confidence, Finding, Occurrence, Role, RuleFacts, Severity
 from pcapdiag.base.units import NS_PER_S, count_of, parse_endpoint
+from pcapdiag.proxy.conf.settings import OF_OTHER_KIN
 from pcapdiag.proxy.join.ledger import OutsideKind
+from pcapdiag.rules._dialect import proxy_kind
 from pcapdiag.rules._rule import GroupText, Rule
 
 if TYPE_CHECKING:
@@ -31,6 +33,13 @@ _WHAT = {
         (
             "No capture shows them: look at the machine's limits at these times (file descriptors, ports of"
             " net.ipv4.ip_local_port_range and TIME_WAIT, permissions), and keep connections to upstreams open."
+        ),
+    ),
+    OutsideKind.NOT_TRIED: (
+        "for which the proxy had no server to try, or none that was free in time: nothing was sent",
+        (
+            "The proxy's own log says at these times which servers it put out and why: health checks, failures before."
+            " Where requests waited in its queue, servers were too few or too slow."
         ),
     ),
     OutsideKind.UNRESOLVED: (
@@ -140,6 +149,9 @@ class FailureOutsideCapture(Rule):
             is_placed = all(f.is_placed for f in failures)
             is_likely = any(f.is_likely for f in failures)
             what, remedy = _WHAT[kind]
+            if proxy_kind(analysis) in OF_OTHER_KIN:
+                # Variables of nginx's log format help with no other.
+                remedy = ". ".join(sentence for sentence in remedy.split(". ") if "$" not in sentence).rstrip(".") + "."
             words = GroupText(
                 message=_message(what, failures),
                 refuted_by="Packets of these tries in the capture, or a clock by which the lines are of another time.",

@@ -8,6 +8,7 @@ from pcapdiag.analysis.inputs import Inputs
 from pcapdiag.base.errors import LogError, UsageError
 from pcapdiag.base.findings import VerdictKind
 from pcapdiag.proxy.conf.read import read_proxy_conf
+from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.report.ledger import ledger_lines
 from tests.conftest import ROOT
 
@@ -60,7 +61,7 @@ def test_lines_that_are_none_are_counted_and_some_are_named(analysis, tmp_path):
     assert note.text.endswith("lines are no log lines (line 1, 2, 3, 4, 5, ...)")
 
 
-def test_another_proxys_error_log_was_given_although_it_is_not_joined(analysis, tmp_path):
+def test_another_proxys_error_log_is_read_by_its_own_rules_whatever_option_names_it(analysis, tmp_path):
     log = tmp_path / "httpd.log"
     log.write_text(
         "[Tue Dec 01 03:47:06.576123 2026] [proxy_http:error] [pid 7:tid 9] (70014)End of file found:"
@@ -70,7 +71,12 @@ def test_another_proxys_error_log_was_given_although_it_is_not_joined(analysis, 
     access.write_text('192.0.2.2 - - [01/Dec/2026:03:47:06 +0000] "GET / HTTP/1.1" 502 157 "-" "-"\n')
     inputs = Inputs(error_logs=(str(log),), access_logs=(str(access),))
     joined = add_logs(analysis, inputs)
-    assert joined.log.errors_read == 0
+    assert joined.log.errors_read == 1
+    assert [(j.entry.upstream_peer, j.reason) for j in joined.log.entries] == [
+        ("192.0.2.9:8080", "the capture holds no packet of 192.0.2.9:8080")
+    ]
+    assert joined.proxy_kind is ProxyKind.APACHE
+    assert len(add_logs(analysis, Inputs(access_logs=(str(log),))).log.entries) == 1
     assert add_logs(analysis, Inputs(access_logs=(str(access),))).log.errors_read == -1
 
 

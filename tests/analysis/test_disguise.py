@@ -86,3 +86,28 @@ def test_icmp_errors_have_other_addresses_and_no_bytes():
         ends = format_endpoint(*new.icmp[0].src), format_endpoint(*new.icmp[0].dst)
         assert ends == (str(new.connection.orig), str(new.connection.resp))
     assert [(a.frame, a.data, a.src) for a in after.asides] == [(a.frame, b"", (0, 0, -1)) for a in before.asides]
+
+
+@pytest.mark.parametrize("conf", [True, False], ids=["with configuration", "log alone"])
+def test_names_that_another_proxys_log_and_configuration_have_for_servers_are_names(conf, tmp_path):
+    case = ROOT / "captures" / "haproxy_as_proxy"
+    given = {}
+    for name in ("haproxy.log", "haproxy.cfg"):
+        text = (case / name).read_text()
+        for old, new in (
+            ("be/s1", "payments/berlin7"),
+            ("server s1", "server berlin7"),
+            ("backend be", "backend payments"),
+        ):
+            text = text.replace(old, new)
+        given[name] = tmp_path / name
+        given[name].write_text(text)
+    more = {"proxy_conf": given["haproxy.cfg"]} if conf else {}
+    result = pcapdiag.analyze(case / "proxy.pcap", access_logs=[given["haproxy.log"]], **more)
+    anonymizer = Anonymizer(bytes(range(KEY_BYTES)))
+    teach(anonymizer, result.analysis, (), [])
+    after = disguise_analysis(result.analysis, anonymizer)
+    told = repr((after.log, after.settings))
+    assert len(after.log.entries) == 4
+    assert "payments" not in told
+    assert "berlin7" not in told

@@ -25,6 +25,14 @@ def test_cases_are_scenarios():
     assert result.report.findings is not None
 
 
+@pytest.mark.parametrize("given", [{"access_logs": ["haproxy.log"]}, {"proxy_conf": "haproxy.cfg"}])
+def test_a_proxy_without_a_model_is_not_replayed_as_if_it_were_nginx(given):
+    folder = ROOT / "captures" / "haproxy_as_proxy"
+    inputs = {key: [folder / n for n in v] if isinstance(v, list) else folder / v for key, v in given.items()}
+    with pytest.raises(pcapdiag.UsageError, match="of HAProxy there is no model"):
+        pcapdiag.what_if(folder / "proxy.pcap", **inputs)
+
+
 def test_without_a_configuration_requests_go_where_they_went():
     result = pcapdiag.what_if(CASE / "proxy.pcap", cases=["proxy.keepalive_timeout=3s"])
     assert result.answer.scenarios[2].lost_tries.high == 0

@@ -17,7 +17,7 @@ from pcapdiag.proxy.join.join import join_logs
 from pcapdiag.proxy.join.places import CaptureSpan
 from pcapdiag.proxy.logs.access_log import read_access_log
 from pcapdiag.proxy.logs.error_log import read_error_log
-from pcapdiag.proxy.logs.foreign import recognise_log
+from pcapdiag.proxy.logs.foreign import FOREIGN_LOGS, ForeignLog, read_failures, recognise_log
 from pcapdiag.proxy.logs.upstream_log import read_upstream_log
 from pcapdiag.report.render import jira, markdown, slack
 from pcapdiag.report.summary import _NUMBER
@@ -84,6 +84,20 @@ PIECES = {
 }
 
 
+OF_OTHERS = {
+    "a word": "a",
+    "words": "a ",
+    "numbers": "1/",
+    "quotes": '" ',
+    "brackets": "[1] ",
+    "statuses": "(1)a: ",
+    "clients": "[client a] ",
+    "codes": "AH01102: remote server ",
+    "flags": "UC,",
+    "objects": '{"a":',
+}
+
+
 @pytest.mark.parametrize("read", [read_error_log, read_access_log, read_upstream_log, recognise_log])
 def test_a_line_of_a_log_takes_time_of_its_length(read, tmp_path):
     log = tmp_path / "x.log"
@@ -102,6 +116,24 @@ def test_a_line_of_a_log_takes_time_of_its_length(read, tmp_path):
 
     for piece in PIECES.values():
         assert_grows_with_its_size(work_of(piece), 4096)
+
+
+@pytest.mark.parametrize("known", FOREIGN_LOGS, ids=lambda known: known.proxy)
+def test_a_line_of_another_proxys_log_takes_time_of_its_length(known, tmp_path):
+    log = tmp_path / "x.log"
+    sample = known.kinds[0].sample
+
+    def work_of(piece):
+        def of_size(n):
+            text = (piece * (n // len(piece) + 1))[:n]
+            lines = (f"{sample[:at]}{text}{sample[at:]}" for at in range(0, len(sample), 17))
+            log.write_text("\n".join(lines))
+            return lambda: sum(1 for _ in read_failures(ForeignLog(str(log), known), {}))
+
+        return of_size
+
+    for piece in OF_OTHERS.values():
+        assert_grows_with_its_size(work_of(piece), 512)
 
 
 LINES = {
@@ -139,6 +171,16 @@ CONFIGURATIONS = {
     ),
     "upstreams": lambda n: "http {" + "".join(f"upstream u{i} {{server 10.0.0.1;}}\n" for i in range(n)) + "}",
     "servers": lambda n: "http { upstream u {" + "".join(f"server 10.0.0.1:{i};\n" for i in range(n)) + "}}",
+    "sections of HAProxy": lambda n: (
+        "defaults\n  mode http\n" * (n // 4) + "backend b\n  server s 1.1.1.1:1\n" * (n // 4)
+    ),
+    "servers of HAProxy": lambda n: "backend b\n  mode http\n" + "  server s a:80 pool-max-conn 1\n" * (n // 4),
+    "words of HAProxy": lambda n: "backend b\n  mode http\n  server s a:80 " + "pool-max-conn " * n,
+    "upstreams of httpd": lambda n: "LoadModule a b\n" + "ProxyPass / http://a/ ttl=1\n" * (n // 4),
+    "balancers of httpd": lambda n: (
+        "LoadModule a b\nProxyPass / http://a/\n" + "<Proxy balancer://a>\nProxySet a=b\n" * (n // 4)
+    ),
+    "a line of httpd": lambda n: "LoadModule a b\nProxyPass / http://a/\n" + "ProxyPass a=b \\\n" * n,
     "a section of HAProxy": lambda n: "global" + " " * n * 20 + "{}\n",
     "a value of Kong": lambda n: "proxy_listen = a\nb = " + (" " * 50 + "x") * n + "\n",
     "a comment of Kong": lambda n: "proxy_listen = a\nb = " + "\\#" * n * 20 + "\n",

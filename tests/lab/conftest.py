@@ -4,8 +4,7 @@ import pytest
 
 from tests.lab.network import remove_leftovers, why_not
 from tests.lab.oracle import Recording
-from tests.lab.record import missing, record_together
-from tests.lab.scenarios import SCENARIOS
+from tests.lab.record import SCENARIOS, missing, record_together
 
 
 @pytest.fixture(scope="session")

@@ -21,11 +21,13 @@ from tests.lab.case import write_case
 from tests.lab.client import Client
 from tests.lab.hub import Hub
 from tests.lab.network import Network, remove_leftovers, why_not
-from tests.lab.scenarios import SCENARIOS
+from tests.lab.scenarios import OTHER_PROXIES
+from tests.lab.scenarios import SCENARIOS as OF_NGINX
 from tests.lab.stage import Stage
 from tests.waiting import HANG_S, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
+SCENARIOS = OF_NGINX | OTHER_PROXIES
 AT_ONCE = 8
 """Recordings at a time: most of what they do is to wait."""
 ALWAYS = ("nginx", "tcpdump", "tshark")
@@ -33,7 +35,7 @@ ALWAYS = ("nginx", "tcpdump", "tshark")
 
 def missing(scenario):
     """Return what a scenario needs and is not installed."""
-    wanted = [*ALWAYS, *(need for upstream in scenario.upstreams for need in upstream.needs)]
+    wanted = [*ALWAYS, *scenario.proxy.needs, *(need for upstream in scenario.upstreams for need in upstream.needs)]
     return sorted({n for n in wanted if shutil.which(n) is None and importlib.util.find_spec(n) is None})
 
 
@@ -75,7 +77,7 @@ def _play(name, scenario, folder):
     with Network(hub, len(scenario.upstreams)) as network:
         proxy, *machines = network.machines.values()
         upstreams = list(zip(machines, scenario.upstreams, strict=True))
-        stage = Stage(Client(proxy, name), hub, folder, upstreams)
+        stage = Stage(Client(proxy, name), hub, folder, upstreams, logs_tries=scenario.proxy.logs_tries)
         for machine, upstream in upstreams:
             (folder / machine.name).mkdir()
             stage.processes.append(upstream.start(machine, folder / machine.name))
@@ -151,9 +153,11 @@ def main():
     parser.add_argument("--show", action="store_true", help="print what pcapdiag says")
     parser.add_argument("--keepalive-timeout", default="", help="of the proxy, other than the scenario's")
     arguments = parser.parse_args()
-    names = arguments.names or list(SCENARIOS)
+    names = arguments.names or list(OF_NGINX)
     if unknown := set(names) - set(SCENARIOS):
         parser.error(f"no scenario {', '.join(sorted(unknown))}; there are: {', '.join(SCENARIOS)}")
+    if (arguments.cases or arguments.show) and not OF_NGINX.keys() >= set(names):
+        parser.error(f"cases and reports are made of scenarios with nginx only, not of {', '.join(OTHER_PROXIES)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if reason := why_not():
         parser.exit(2, f"the lab cannot run: {reason}\n")

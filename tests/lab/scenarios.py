@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from tests.lab import servers
 from tests.lab.hub import Path
-from tests.lab.servers import FASTCGI, HTTP, Proxy, Upstream
+from tests.lab.servers import FASTCGI, HTTP, HaproxyAsProxy, HttpdAsProxy, Proxy, Upstream
 from tests.lab.stage import MOST_ROUNDS, NothingHappenedError
+from tests.waiting import HANG_S
 
 RACE = {"race_fin": "PD101"}
 NONE: dict[str, str] = {}
@@ -31,7 +32,7 @@ class Scenario:
     """Other codes that must be found."""
     may: frozenset[str] = frozenset()
     """Codes that may be found, as the moment has it."""
-    proxy: Proxy = field(default_factory=Proxy)
+    proxy: Proxy | HaproxyAsProxy | HttpdAsProxy = field(default_factory=Proxy)
     to_upstream: Path = field(default_factory=Path)
     to_proxy: Path = field(default_factory=Path)
     seed: int = 1
@@ -45,6 +46,15 @@ def _race(stage):
     idle_s = stage.idle_timeout_s()
     stage.race("POST", idle_s=idle_s, wanted=2)
     stage.race("GET", idle_s=idle_s, wanted=1)
+
+
+def _race_stall_and_refusal(stage):
+    stage.race("POST", idle_s=stage.idle_timeout_s(), wanted=2)
+    stage.stall("GET")
+    stage.processes[0].terminate()
+    stage.processes[0].wait(HANG_S)
+    stage.note("server stopped")
+    stage.client.ask("GET")
 
 
 def _no_race_any_more(idle_s):
@@ -327,3 +337,19 @@ SCENARIOS: dict[str, Scenario] = {
         is_judged=False,
     ),
 }
+
+OTHER_PROXIES = {
+    "haproxy_as_proxy": Scenario(
+        "Idle-close races at HAProxy as the proxy, then a server that stalls, then none",
+        (servers.nginx(keepalive_s=T_S),),
+        _race_stall_and_refusal,
+        proxy=HaproxyAsProxy(),
+    ),
+    "httpd_as_proxy": Scenario(
+        "The same at Apache httpd as the proxy",
+        (servers.nginx(keepalive_s=T_S),),
+        _race_stall_and_refusal,
+        proxy=HttpdAsProxy(),
+    ),
+}
+"""What other proxies than nginx write of it; tests/lab/test_other_proxies.py."""

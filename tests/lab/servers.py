@@ -12,8 +12,11 @@ from pathlib import Path
 
 from tests.waiting import HANG_S
 
+HTTPD_MODULES = "/usr/lib/apache2/modules"
 APPS = Path(__file__).parent / "apps"
 PORT, PROXY_PORT = 80, 8080
+TIMEOUT_S = 2
+"""How long the proxies that are not nginx wait for an answer."""
 LOG_FORMAT = (
     '$msec $connection $connection_requests "$upstream_addr" "$upstream_status" "$upstream_response_time" '
     '"$upstream_connect_time" "$upstream_header_time" $http_x_request_id $status $request_time '
@@ -45,6 +48,8 @@ class Proxy:
     """Further lines of the location."""
     listen: str = ""
     """Further parameters of ``listen``."""
+    needs: tuple[str, ...] = ()
+    logs_tries: bool = True
 
     def configuration(self, addresses):
         """Return nginx.conf."""
@@ -77,6 +82,72 @@ http {{
     def start(self, machine, folder, addresses):
         """Start nginx as the proxy."""
         _run_nginx(machine, folder, self.configuration(addresses))
+        machine.wait_for_port(PROXY_PORT)
+
+
+@dataclass(frozen=True, slots=True)
+class HaproxyAsProxy:
+    """HAProxy in the place of nginx, with its own log of requests."""
+
+    needs: tuple[str, ...] = ("haproxy",)
+    logs_tries: bool = False
+
+    def start(self, machine, folder, addresses):
+        """Start HAProxy as the proxy; one thread, so that all kept connections are in one pool."""
+        servers = "\n".join(f"  server s{n} {a}:{PORT} pool-purge-delay 60s" for n, a in enumerate(addresses, 1))
+        (folder / "haproxy.cfg").write_text(f"""global
+  log stdout format raw local0
+  nbthread 1
+defaults
+  mode http
+  log global
+  option httplog
+  timeout client 30s
+  timeout connect 5s
+  timeout server {TIMEOUT_S}s
+  retries 1
+frontend lab
+  bind 127.0.0.1:{PROXY_PORT}
+  http-request capture req.hdr(X-Request-Id) len 64
+  default_backend be
+backend be
+  http-reuse always
+{servers}
+""")
+        machine.run("haproxy", "-db", "-f", "haproxy.cfg", folder=folder, log="haproxy.log")
+        machine.wait_for_port(PROXY_PORT)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpdAsProxy:
+    """Apache httpd in the place of nginx, with its own error log."""
+
+    needs: tuple[str, ...] = ("apache2",)
+    logs_tries: bool = False
+
+    def start(self, machine, folder, addresses):
+        """Start httpd as the proxy; its one upstream is never put out."""
+        (address,) = addresses
+        modules = "mpm_event", "authz_core", "proxy", "proxy_http"
+        lines = "\n".join(f"LoadModule {name}_module {HTTPD_MODULES}/mod_{name}.so" for name in modules)
+        (folder / "httpd.conf").write_text(f"""ServerName lab
+ServerRoot "."
+PidFile httpd.pid
+User www-data
+Group www-data
+DefaultRuntimeDir "."
+{lines}
+StartServers 1
+ServerLimit 1
+ThreadsPerChild 16
+MaxRequestWorkers 16
+ErrorLog error.log
+LogLevel warn
+Listen 127.0.0.1:{PROXY_PORT}
+ProxyPass / http://{address}:{PORT}/ retry=0 timeout={TIMEOUT_S}
+""")
+        httpd = ("apache2", "-d", folder, "-f", folder / "httpd.conf", "-DFOREGROUND")
+        machine.run(*httpd, folder=folder, log="console.log")
         machine.wait_for_port(PROXY_PORT)
 
 

@@ -4,6 +4,7 @@ Plans are timed by what the hub saw, and repeat what did not come about, a bound
 was lost is read from the proxy's access log, not from the clock.
 """
 
+import os
 import signal
 import time
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ class Stage:
     processes: list = field(default_factory=list)
     """The main process of each upstream; None where nothing runs."""
     events: list[dict] = field(default_factory=list)
+    logs_tries: bool = True
+    """Whether the proxy's access log lists its tries, as nginx's does; else every failure of the client was one."""
 
     def note(self, what, **more):
         """Keep what was done beside what was recorded."""
@@ -41,6 +44,8 @@ class Stage:
 
     def lost_tries(self):
         """Return how many tries the proxy lost at a peer so far, by its access log."""
+        if not self.logs_tries:
+            return sum(answer.is_failure for answer in self.client.answers)
         return sum(try_.is_lost for line in read_access_log(self.folder / "access.log") for try_ in line.tries)
 
     def warm(self, n):
@@ -136,6 +141,19 @@ class Stage:
             time.sleep(0.5)
         message = f"{self.lost_tries() - before} of {wanted} tries were lost"
         raise NothingHappenedError(message)
+
+    def stall(self, method):
+        """Ask while the workers of an nginx upstream stand still, so that the proxy's patience ends."""
+        master = self.processes[0].pid
+        workers = [int(pid) for pid in Path(f"/proc/{master}/task/{master}/children").read_text().split()]
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        self.note("upstream stopped")
+        try:
+            self.client.ask(method)
+        finally:
+            for pid in workers:
+                os.kill(pid, signal.SIGCONT)
 
     def ask_grpc(self, n):
         """Call `n` times by gRPC through the proxy, one call after the other."""

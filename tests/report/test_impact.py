@@ -19,7 +19,7 @@ def given(kind, *lines):
     return measure_impact(Scene().analysis(log=ledger, proxy_kind=kind))
 
 
-@pytest.mark.parametrize("kind", [ProxyKind.HAPROXY, ProxyKind.APACHE])
+@pytest.mark.parametrize("kind", [ProxyKind.APACHE])
 @pytest.mark.parametrize("lines", [(), (access(700_000_000, (PEER, 200, 100)),)])
 def test_an_access_log_of_another_proxy_that_was_not_understood_is_called_that(kind, lines):
     impact = given(kind, *lines)
@@ -35,6 +35,36 @@ def test_of_a_log_of_nginx_it_says_what_is_missing():
         given(ProxyKind.NGINX, access(700_000_000, (PEER, 200, 100)))
     )
     assert "holds no request that could be read" in impact_line(given(None))
+
+
+def local(zone_s, *lines):
+    """Return the impact of lines of HAProxy, whose stamps are of a zone that only the ledger may know."""
+    tally = ClientTally(has_zone=False)
+    assert len(list(tally.watch(lines))) == len(lines)
+    ledger = replace(Ledger(clock=None, entries=(), tries=(), zone_s=zone_s), clients=tally)
+    analysis = Scene().analysis(log=ledger, proxy_kind=ProxyKind.HAPROXY)
+    return measure_impact(replace(analysis, first_ts_ns=T0, last_ts_ns=T0 + 999 * MS))
+
+
+def test_lines_without_a_zone_count_where_the_zone_is_known():
+    line = access(3_600_500, (PEER, 200, 10))
+    assert local(3600, line).requests == 1
+    assert "--log-zone" in local(None, line).unknown
+    assert "holds no request of the time" in local(0, line).unknown
+
+
+def test_haproxy_logs_no_line_for_some_failures_and_that_is_said():
+    told = impact_line(local(0, access(500, (PEER, 502, 10), status=502), access(600, (PEER, 200, 10))))
+    assert told.startswith("Clients saw at least 1 failure of 2 requests")
+    assert "logs nothing" in told
+
+
+def test_a_log_without_tries_that_were_repeated_does_not_say_that_none_was():
+    tally = ClientTally(counts_retries=False)
+    assert len(list(tally.watch([access(500, (PEER, 200, 10))]))) == 1
+    analysis = Scene().analysis(log=replace(Ledger(clock=None, entries=(), tries=()), clients=tally))
+    impact = measure_impact(replace(analysis, first_ts_ns=T0, last_ts_ns=T0 + 999 * MS))
+    assert (impact.requests, impact.hidden_by_retries) == (1, -1)
 
 
 def counted(*lines, last_ms, clock=None):

@@ -2,14 +2,14 @@
 
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from pcapdiag.base.codes import Protocol
-from pcapdiag.proxy.conf.foreign import unread_settings
+from pcapdiag.proxy.conf.haproxy import read_haproxy
+from pcapdiag.proxy.conf.httpd import read_httpd
 from pcapdiag.proxy.conf.settings import ProxyKind
-from pcapdiag.rules._dialect import server_words
+from pcapdiag.rules._dialect import group_of_peers, runs_twice, server_words, wait_setting
 from pcapdiag.rules.diagnose import diagnose
 from tests.rules.builders import Scene, acknowledged, fin, only, proxy_fin, resent, rst
 
@@ -31,10 +31,11 @@ def losses(s):
     ]
 
 
-def remedies(kind, **changes):
+def remedies(kind, text="", **changes):
     scene = Scene()
     made = [replace(loss, connection=replace(loss.connection, **changes)) for loss in losses(scene)]
-    given = {"settings": unread_settings(Path("p.cfg"), kind)} if kind in (ProxyKind.HAPROXY, ProxyKind.APACHE) else {}
+    read = {ProxyKind.HAPROXY: read_haproxy, ProxyKind.APACHE: read_httpd}.get(kind)
+    given = {"settings": read(text, "p.cfg")} if read is not None else {}
     upstream = scene.upstream(server_field=changes.get("server", ""))
     analysis = scene.analysis(*made, upstream=upstream, proxy_kind=kind, **given)
     return [f"{f.message} {f.remedy}" for f in diagnose(analysis).findings]
@@ -44,6 +45,36 @@ def remedies(kind, **changes):
 def test_another_proxy_gets_none_of_the_settings_of_nginx(kind, own):
     texts = remedies(kind, server="uvicorn")
     assert len(texts) >= 6
+    assert [found for text in texts for found in NGINX_WORDS.findall(text)] == []
+    assert any(own in text for text in texts)
+
+
+HAPROXY = (
+    "defaults\n  mode http\n  retry-on all-retryable-errors\nbackend b\n  server s1 10.1.1.1:80 pool-purge-delay 60s\n"
+)
+HTTPD = "ProxyPass /a http://10.1.1.1:80/ ttl=120\nProxyPass /b http://10.1.1.2:80/\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "own"),
+    [
+        (ProxyKind.HAPROXY, HAPROXY, "the server line of 10.1.1.1:80 (p.cfg:5, now pool-purge-delay 60s): pool-purge"),
+        (ProxyKind.HAPROXY, HAPROXY, "retry-on conn-failure empty-response, as p.cfg:3 has it"),
+        (ProxyKind.HAPROXY, "", "retry-on conn-failure empty-response, with"),
+        (ProxyKind.HAPROXY, HAPROXY.replace("  retry-on all-retryable-errors\n", ""), "(now conn-failure, the default"),
+        (ProxyKind.APACHE, HTTPD, "line of 10.1.1.1:80 (p.cfg:1, now ttl 120): ttl=3"),
+        (ProxyKind.APACHE, HTTPD.replace(" ttl=120", ""), "(p.cfg:1, now ttl none, the default of mod_proxy): ttl=3"),
+    ],
+)
+def test_what_is_configured_is_named_with_its_line(kind, text, own):
+    assert any(own in found for found in remedies(kind, text))
+
+
+@pytest.mark.parametrize(
+    ("kind", "own"), [(ProxyKind.ALB, "idle_timeout.timeout_seconds=3"), (ProxyKind.ENVOY, "idle_timeout 3s;")]
+)
+def test_a_proxy_whose_configuration_is_not_read_has_its_words_all_the_same(kind, own):
+    texts = remedies(kind, server="uvicorn")
     assert [found for text in texts for found in NGINX_WORDS.findall(text)] == []
     assert any(own in text for text in texts)
 
@@ -99,3 +130,35 @@ def test_directives_are_those_of_the_module_that_speaks_the_protocol(protocol, m
     finding = only(diagnose(scene.analysis(loss)), "PD204")
     assert f"{module}_next_upstream error;" in finding.remedy
     assert f"set {module}_read_timeout" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [
+        (None, "upstream block"),
+        (ProxyKind.NGINX, "upstream block"),
+        (ProxyKind.HAPROXY, "backend"),
+        (ProxyKind.ALB, "target group"),
+    ],
+)
+def test_a_group_of_servers_has_the_name_that_the_proxy_has_for_it(kind, word):
+    assert group_of_peers(Scene().analysis(proxy_kind=kind)) == word
+
+
+@pytest.mark.parametrize(
+    ("kind", "read", "twice"),
+    [
+        (ProxyKind.NGINX, "proxy_read_timeout", "proxy_next_upstream error;"),
+        (ProxyKind.HAPROXY, "timeout server", "retry-on names response-timeout"),
+        (ProxyKind.APACHE, "timeout on the ProxyPass line", ""),
+        (ProxyKind.ENVOY, "the timeout of the route", ""),
+    ],
+)
+def test_what_limits_the_wait_has_the_name_that_the_proxy_has_for_it(kind, read, twice):
+    scene = Scene()
+    loss = losses(scene)[0]
+    analysis = scene.analysis(loss, proxy_kind=kind)
+    assert wait_setting(analysis, loss, "read") == read
+    said = runs_twice(analysis, loss)
+    assert twice in said
+    assert bool(said) is bool(twice)

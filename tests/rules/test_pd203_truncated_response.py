@@ -6,7 +6,7 @@ import pytest
 
 from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import VerdictKind
-from pcapdiag.proxy.join.symptoms import BODY
+from pcapdiag.proxy.logs.entries import BODY
 from pcapdiag.rules.diagnose import diagnose
 from pcapdiag.rules.pd203_truncated_response import TruncatedResponse
 from tests.proxy.join.builders import MS, T0, entry, wire

@@ -6,6 +6,7 @@ import pytest
 
 from pcapdiag.api.analyze import analyze
 from pcapdiag.base.findings import Confidence, Severity
+from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.join.join import join_logs
 from pcapdiag.proxy.join.ledger import OutsideKind
 from pcapdiag.proxy.logs.entries import LogKind
@@ -53,6 +54,14 @@ def test_each_kind_is_told_by_its_entry_and_says_what_would_show_it(line, kind):
     assert (finding.count, finding.severity, finding.confidence) == (1, Severity.WARNING, Confidence.LIKELY)
     assert finding.remedy
     assert finding.occurrences[0].log_lines == ("error.log:1",)
+
+
+@pytest.mark.parametrize("kind", [ProxyKind.HAPROXY, ProxyKind.APACHE])
+def test_another_proxy_is_not_told_of_variables_of_nginx(kind):
+    ledger = join([wire(500)], [entry(0), entry(20, kind=LogKind.RECV_FAILED, errno_name="ECONNRESET")])
+    (found,) = FailureOutsideCapture().check(replace(analysis(log=ledger), proxy_kind=kind))
+    assert found.remedy == ("They may be among the packets in a form that is not recognised, or elsewhere.")
+    assert "$upstream_addr" in findings(ledger)[0].remedy
 
 
 def test_where_no_zone_is_known_that_is_said_and_a_long_capture_makes_it_no_warning():

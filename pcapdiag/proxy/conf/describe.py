@@ -10,7 +10,7 @@ from pcapdiag.proxy.conf.values import nginx_time
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pcapdiag.proxy.conf.settings import Location, ProxySettings, Setting, UpstreamBlock
+    from pcapdiag.proxy.conf.settings import Location, OwnServer, ProxySettings, Setting, UpstreamBlock
 
 POOL = ("keepalive", "keepalive_timeout")
 RETRY = ("_next_upstream", "_next_upstream_tries", "_next_upstream_timeout")
@@ -49,6 +49,13 @@ def describe_block(block: UpstreamBlock) -> Iterator[SettingRow]:
         yield _row(of, f"{peer} fail_timeout", server.fail_timeout_ns, _time(server.fail_timeout_ns.value))
 
 
+def describe_own(server: OwnServer) -> Iterator[SettingRow]:
+    """Yield what decides about connections to a server of a proxy that is not of nginx's kin, in its own words."""
+    of = f"{server.block}/{server.name}" if "/" not in server.name else server.name
+    for name, setting in server.settings:
+        yield _row(of, name, setting, setting.value)
+
+
 def describe_location(place: Location) -> Iterator[SettingRow]:
     """Yield what decides about the requests that a place passes on."""
     of = f"location {place.path}" if place.path else "outside of locations"
@@ -84,7 +91,8 @@ def describe(settings: ProxySettings) -> tuple[SettingRow, ...]:
     tuple of SettingRow
         Blocks first, then locations, then logs and workers.
     """
-    rows = [row for block in settings.upstreams for row in describe_block(block)]
+    rows = [row for server in settings.own for row in describe_own(server)]
+    rows += [row for block in settings.upstreams for row in describe_block(block)]
     rows += [row for place in settings.locations for row in describe_location(place)]
     return (*rows, *describe_main(settings))
 

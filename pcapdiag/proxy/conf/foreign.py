@@ -1,14 +1,11 @@
-"""Configurations that are recognised and not read: HAProxy's and Apache's. Knows their shape and no setting."""
+"""Whose configuration a file is if it is not of nginx's kin: HAProxy's or Apache's. Knows their shape, no setting."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from pcapdiag.proxy.conf.settings import ConfNote, ProxyKind, ProxySettings, Setting
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pcapdiag.proxy.conf.settings import ProxyKind
 
 _HAPROXY_SECTION: Final = re.compile(r"(?:global|defaults|frontend|backend|listen)(?:\s[^{};#]*+)?(?:#.*)?")
 _HAPROXY_LINE: Final = re.compile(
@@ -29,9 +26,3 @@ def foreign_kind(text: str) -> ProxyKind | None:
     if any(map(_HAPROXY_SECTION.fullmatch, lines)) and any(map(_HAPROXY_LINE.match, lines)):
         return ProxyKind.HAPROXY
     return ProxyKind.APACHE if sum(map(bool, map(_APACHE_LINE.match, lines))) >= 2 else None
-
-
-def unread_settings(path: Path, kind: ProxyKind) -> ProxySettings:
-    """Return the settings of a configuration of which nothing is known but whose it is."""
-    note = ConfNote(str(path), f"a configuration of {kind.value}: none of its settings is read, only whose it is")
-    return ProxySettings(kind, "", str(path), (), (), (), (), (), Setting("", assumed=True), (note,))

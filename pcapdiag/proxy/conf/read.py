@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.errors import UsageError
 from pcapdiag.proxy.conf.apisix import is_apisix, read_apisix
-from pcapdiag.proxy.conf.foreign import foreign_kind, unread_settings
+from pcapdiag.proxy.conf.foreign import foreign_kind
+from pcapdiag.proxy.conf.haproxy import read_haproxy
+from pcapdiag.proxy.conf.httpd import read_httpd
 from pcapdiag.proxy.conf.ingress import read_ingress
 from pcapdiag.proxy.conf.kong import is_kong, kong_lines, read_kong, read_kong_declarative
 from pcapdiag.proxy.conf.nginx import read_nginx
 from pcapdiag.proxy.conf.nginx_source import MOST_BYTES, is_dump
+from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.conf.tree import read_tree
 
 if TYPE_CHECKING:
@@ -23,13 +26,13 @@ _YAML: Final = re.compile(r"---|[\[{]|[\w.\"'-]+:(?:\s|$)")
 
 
 def read_proxy_conf(path: str | Path, *, version: str = "") -> ProxySettings:
-    """Read the configuration of nginx, APISIX, ingress-nginx or Kong; that of HAProxy or Apache is only recognised.
+    """Read the configuration of nginx, APISIX, ingress-nginx, Kong, HAProxy or Apache httpd.
 
     Parameters
     ----------
     path : str or Path
         nginx.conf (or what ``nginx -T`` printed), APISIX config.yaml or upstream objects, an ingress-nginx ConfigMap,
-        kong.conf or a declarative configuration of Kong.
+        kong.conf or a declarative configuration of Kong, haproxy.cfg, a file of Apache httpd with its ProxyPass.
     version : str
         Version of the proxy if it is known, as its Server field says it.
 
@@ -51,8 +54,10 @@ def read_proxy_conf(path: str | Path, *, version: str = "") -> ProxySettings:
     if _YAML.match(first.lstrip()) or path.suffix.lower() in {".yaml", ".yml", ".json"}:
         return _read_yaml(path, text, version)
     kind = foreign_kind(text)
-    if kind is not None:
-        return unread_settings(path, kind)
+    if kind is ProxyKind.HAPROXY:
+        return read_haproxy(text, str(path))
+    if kind is ProxyKind.APACHE:
+        return read_httpd(text, str(path))
     if lines := kong_lines(text):
         return read_kong(lines, str(path), version=version)
     return read_nginx(path, text, version=version)

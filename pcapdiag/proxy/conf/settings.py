@@ -28,6 +28,12 @@ class ProxyKind(Enum):
     KONG = "Kong"
     HAPROXY = "HAProxy"
     APACHE = "Apache httpd"
+    ALB = "AWS ALB"
+    ENVOY = "Envoy"
+
+
+OF_OTHER_KIN = frozenset({ProxyKind.HAPROXY, ProxyKind.APACHE, ProxyKind.ALB, ProxyKind.ENVOY})
+"""Proxies whose logs tell that a try failed; not what an answer lacked, which peers were out, or were tried before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +254,51 @@ class ConfNote:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnServer:
+    """One server of a proxy that is not of nginx's kin, and what holds for it.
+
+    Attributes
+    ----------
+    block, name : str
+        As a log names them: backend and server of HAProxy; balancer or path, and URL, of Apache.
+    address : str
+        Address and port as a log has them.
+    endpoint : tuple of int or None
+        Of a literal address; None for a name or a socket file.
+    port : int
+        -1 if there is none.
+    reuse : Setting of bool
+        Whether idle connections to it are kept for further requests.
+    pool_limit_ns : Setting of int
+        [ns] How long an idle connection is used again; -1: without a limit.
+    connect_timeout_ns, read_timeout_ns : Setting of int
+        [ns] As named; -1: without a limit.
+    retry_on : Setting of tuple of str
+        Conditions under which a request is sent once more.
+    rewrites : bool
+        Whether requests may reach it with another target than clients sent.
+    settings : tuple of (str, Setting of str)
+        Name and value, in its own words, of all that decides about its connections.
+    source : str
+        ``file:line``.
+    """
+
+    block: str
+    name: str
+    address: str
+    endpoint: Endpoint | None
+    port: int
+    reuse: Setting[bool]
+    pool_limit_ns: Setting[int]
+    connect_timeout_ns: Setting[int]
+    read_timeout_ns: Setting[int]
+    retry_on: Setting[tuple[str, ...]]
+    rewrites: bool
+    settings: tuple[tuple[str, Setting[str]], ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProxySettings:
     """Everything that was read from one configuration.
 
@@ -275,6 +326,9 @@ class ProxySettings:
         What could not be read or used.
     services : mapping of str to str
         From an endpoint to the address that the configuration has for it, where logs told (NAT).
+    own : tuple of OwnServer
+        Servers of a proxy that is not of nginx's kin, with its settings in its own words; then there are no blocks and
+        locations.
     """
 
     kind: ProxyKind
@@ -288,6 +342,35 @@ class ProxySettings:
     worker_processes: Setting[str]
     notes: tuple[ConfNote, ...]
     services: Mapping[str, str] = field(default_factory=dict)
+    own: tuple[OwnServer, ...] = ()
+
+    def servers_of(self, peer: Endpoint | str) -> tuple[OwnServer, ...]:
+        """Return the servers of `own` that a peer may be: by its address, by its name in a log, else by its port."""
+        if not self.own:
+            return ()
+        known = self.services.get(peer, "") if isinstance(peer, str) else ""
+        try:
+            point = parse_endpoint(peer) if isinstance(peer, str) else peer
+        except ValueError:
+            return ()
+        named = (s for s in self.own if known and known in {f"{s.block}/{s.name}", s.address})
+        return (
+            tuple(s for s in self.own if s.endpoint == point)
+            or tuple(named)
+            or tuple(s for s in self.own if s.endpoint is None and s.port == point[2])
+        )
+
+    def waits_for(self, peer: Endpoint | str, wait: str) -> frozenset[int]:
+        """Return how long [ns] the proxy may wait for a peer: ``connect``, ``send`` or ``read``; none if not known."""
+        if self.own:
+            name = "connect_timeout_ns" if wait == "connect" else "read_timeout_ns"
+            return frozenset(getattr(server, name).value for server in self.servers_of(peer))
+        places = self.locations_of(self.blocks_of_peer(peer))
+        return frozenset(getattr(place, f"{wait}_timeout_ns").value for place in places)
+
+    def addresses(self) -> dict[str, str]:
+        """Return the addresses of servers that a log only names, by the names that it has for them."""
+        return {f"{server.block}/{server.name}": server.address for server in self.own if server.endpoint is not None}
 
     def block(self, name: str) -> UpstreamBlock | None:
         """Return the block of this name, None if there is none."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.join.assign import align
 from pcapdiag.proxy.join.attempts import tries_by_connection
 from pcapdiag.proxy.join.clock import Interval, estimate_clock
@@ -23,7 +22,8 @@ from pcapdiag.proxy.join.pairs import (
     MOST_SAMPLED,
     normalize_peer,
 )
-from pcapdiag.proxy.join.symptoms import CONNECTING, HEADER, Symptom
+from pcapdiag.proxy.join.symptoms import Symptom
+from pcapdiag.proxy.logs.entries import CONNECTING, HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -149,7 +149,7 @@ def _link_logged(links: AccessLinks, tries: Sequence[AccessTry], logged: Sequenc
         head = attempt.head
         if head.log_conn < 0 or attempt.symptom is Symptom.NO_PACKETS:
             continue
-        ts_ns = head.ts_s * NS_PER_S
+        ts_ns = head.ts_ns
         key = head.log_conn, head.upstream_peer
         for position in of_conn.get(key, ()):
             access = tries[position]
@@ -161,7 +161,7 @@ def _link_logged(links: AccessLinks, tries: Sequence[AccessTry], logged: Sequenc
                 continue
             low, high = access.end_ns
             groups[key].append(
-                (number, position, Interval(ts_ns - high - LAG_NS - ROUNDING_NS, ts_ns + NS_PER_S - low + LEAD_NS))
+                (number, position, Interval(ts_ns - high - LAG_NS - ROUNDING_NS, ts_ns + head.width_ns - low + LEAD_NS))
             )
     rows: dict[int, list[Interval]] = defaultdict(list)
     for members in groups.values():

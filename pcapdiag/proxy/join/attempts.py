@@ -9,6 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.join.symptoms import Symptom, symptom_of
 from pcapdiag.proxy.logs.entries import LogKind
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pcapdiag.proxy.logs.entries import AccessEntry, ErrorEntry
+
+AT_ONCE_NS = NS_PER_S
+"""[ns] Between what a thread says of a try and what it says of its request: it does nothing else meanwhile."""
 
 
 @dataclass(slots=True)
@@ -70,7 +74,12 @@ def group_entries(entries: Sequence[ErrorEntry]) -> list[LoggedTry]:
     """
     tries: list[LoggedTry] = []
     last: dict[tuple[int, int, str, str], LoggedTry] = {}
+    of_thread: dict[tuple[str, int, int], LoggedTry] = {}
     for position, entry in enumerate(entries):
+        thread = entry.path, entry.pid, entry.tid
+        if entry.kind is LogKind.GIVEN_UP and (failed := of_thread.get(thread)) is not None and _goes_on(failed, entry):
+            failed.entries.append(position)
+            continue
         key = entry.pid, entry.log_conn, entry.upstream, entry.request
         before = last.get(key)
         if before is not None and _is_other_half(before, entry):
@@ -80,8 +89,14 @@ def group_entries(entries: Sequence[ErrorEntry]) -> list[LoggedTry]:
             continue
         made = LoggedTry([position], entry, symptom_of(entry))
         tries.append(made)
-        last[key] = made
+        last[key] = of_thread[thread] = made
     return tries
+
+
+def _goes_on(failed: LoggedTry, entry: ErrorEntry) -> bool:
+    """Whether a thread that says what it gave up means the try whose failure it has just told of."""
+    is_same_client = not (failed.head.client and entry.client) or failed.head.client == entry.client
+    return is_same_client and entry.ts_ns - failed.head.ts_ns <= AT_ONCE_NS
 
 
 def _is_other_half(before: LoggedTry, entry: ErrorEntry) -> bool:

@@ -82,18 +82,28 @@ class ClientTally:
         Whether the log had more seconds than are kept.
     peers : set of str
         Upstreams that the log names, some of them where they are many.
+    has_zone : bool
+        Whether the log names its zone; where it does not, its seconds are local time as if it were UTC.
+    counts_retries : bool
+        Whether the log tells of tries that were repeated.
     """
 
     seconds: dict[int, Served] = field(default_factory=dict)
     crossing: dict[tuple[int, int], Served] = field(default_factory=dict)
     is_cut: bool = False
     peers: set[str] = field(default_factory=set)
+    has_zone: bool = True
+    counts_retries: bool = True
 
     def watch(self, entries: Iterable[AccessEntry]) -> Iterator[AccessEntry]:
         """Yield the entries as they are, and count them."""
         for entry in entries:
             self._count(entry)
             yield entry
+
+    def covers(self) -> tuple[int, int]:
+        """[s] Return the first and last second of the log; (0, -1) without any."""
+        return min(self.seconds, default=0), max(self.seconds, default=-1)
 
     def _count(self, entry: AccessEntry) -> None:
         second = entry.ts_ns // NS_PER_S
@@ -105,7 +115,7 @@ class ClientTally:
             served = self.seconds[second] = Served()
         served.count(entry)
         if len(self.peers) < MOST_PEERS:
-            self.peers.update(t.addr for t in entry.tries)
+            self.peers.update(t.addr for t in entry.tries if t.addr)
         began = (entry.ts_ns - max(entry.request_time_ns, 0) - ROUNDING_NS) // NS_PER_S
         if began < second and (len(self.crossing) < MOST_SECONDS or (began, second) in self.crossing):
             self.crossing.setdefault((began, second), Served()).count(entry)

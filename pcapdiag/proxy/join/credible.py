@@ -51,9 +51,9 @@ def is_credible(clock: LogClock, pairing: Pairing, choices: Mapping[int, Choice]
         for number, attempt in enumerate(pairing.logged)
         if attempt.symptom in SHARP
         and normalize_peer(attempt.head.upstream_peer) in span.peers
-        and span.first_ns <= attempt.head.ts_s * NS_PER_S - clock.total_ns <= span.last_ns
+        and span.first_ns <= attempt.head.ts_ns - clock.total_ns <= span.last_ns
     ]
-    stamps = [attempt.head.ts_s * NS_PER_S for attempt in pairing.logged]
+    stamps = [attempt.head.ts_ns for attempt in pairing.logged]
     chosen = {choice.chosen for choice in choices.values()}
     covered = [
         position in chosen

@@ -28,14 +28,14 @@ from pcapdiag.proxy.join.ledger import (
 )
 from pcapdiag.proxy.join.match import RequestIds, choose_tries, find_clock, sharpen_clock
 from pcapdiag.proxy.join.outside import ID_MISSING, list_outside
-from pcapdiag.proxy.join.pairs import Pairing, normalize_peer
+from pcapdiag.proxy.join.pairs import Pairing, is_name, normalize_peer
 from pcapdiag.proxy.join.places import CaptureSpan, Span, keep_own
 from pcapdiag.proxy.join.services import behind_services, learn_services, with_own_peers
 from pcapdiag.proxy.join.symptoms import Symptom
 from pcapdiag.proxy.logs.entries import LogKind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from pcapdiag.proxy.conf.settings import ProxySettings
     from pcapdiag.proxy.join.access import AccessLinks
@@ -56,6 +56,12 @@ _AFTER = "it was logged after the capture ended"
 _SENT_BEFORE = "no try fits it, and it may have begun before the capture did"
 _LAST_SECOND = "the capture ended in the second in which it was logged"
 _NO_OFFSET = "no failed try of the capture fits it at any clock offset"
+_NOT_NAMED = "it names no upstream, and no entry of its thread before it does"
+_NOTHING_SENT = {
+    LogKind.NO_SERVER: "no server was there to be tried: nothing was sent for this",
+    LogKind.QUEUED: "it waited for a free server and left the queue unserved: nothing was sent for this",
+    LogKind.NO_RESOURCES: "the proxy had no room for another connection: nothing was sent for this",
+}
 _NO_TRY = "no failed try at this peer fits kind and time"
 _UNFRAMED = "its upstream speaks HTTP/2, whose streams are not told apart yet: its packets may be in the capture"
 _NO_TRY_FITS = frozenset({ID_MISSING, _NO_OFFSET, _NO_TRY})
@@ -71,6 +77,7 @@ def join_logs(
     settings: ProxySettings | None = None,
     *,
     zone_s: int | None = None,
+    covers: Callable[[], tuple[int, int]] | None = None,
 ) -> Ledger:
     """Join the error log with what the capture shows.
 
@@ -88,6 +95,9 @@ def join_logs(
         The proxy's configuration.
     zone_s : int, optional
         [s] The error log's zone; found by itself if not given.
+    covers : callable, optional
+        Where entries of failures and of requests are lines of one log: its first and last second [s], asked once it was
+        read. Without it a log reaches from its first entry about an upstream to its last.
 
     Returns
     -------
@@ -106,7 +116,7 @@ def join_logs(
         elif entry.kind is LogKind.HEALTH_CHECK and len(checks) < MOST_CHECKS:
             checks.append(entry)
     checks.sort(key=lambda entry: entry.ts_s)
-    order = sorted(range(len(concerned)), key=lambda n: concerned[n].ts_s)
+    order = sorted(range(len(concerned)), key=lambda n: concerned[n].ts_ns)
     concerned = [concerned[n] for n in order]
     logged = group_entries(concerned)
     conns = {entry.log_conn for entry in concerned if entry.log_conn >= 0}
@@ -131,6 +141,7 @@ def join_logs(
             clock = replace(clock, is_ambiguous=True)
             links.forget_wires()
     judge = _Judge(span, clock, pairing, links, access_tries, found, has_errors=n_read > 0)
+    judge.covers = covers() if covers is not None else None
     joined: list[JoinedEntry | None] = [None] * len(concerned)
     for number, attempt in enumerate(logged):
         for position in attempt.entries:
@@ -172,6 +183,7 @@ class _Judge:
         has_errors: bool,
     ) -> None:
         self._has_errors = has_errors
+        self.covers: tuple[int, int] | None = None
         self._chosen = {choice.chosen for choice in found.choices.values()}
         self._doubtful = found.doubtful
         self._span = span
@@ -187,7 +199,9 @@ class _Judge:
         wires = self._pairing.wires
         if attempt.symptom is Symptom.NO_PACKETS:
             reason = "it failed before anything was sent"
-            if entry.upstream_peer.startswith("unix:"):
+            if entry.kind in _NOTHING_SENT:
+                reason = _NOTHING_SENT[entry.kind]
+            elif entry.upstream_peer.startswith("unix:"):
                 reason = "it went over a unix socket: no capture shows that"
             elif entry.kind is LogKind.RESOLVE_FAILED:
                 reason = "the upstream's name could not be resolved: nothing was sent to it"
@@ -248,21 +262,27 @@ class _Judge:
 
     def _unmatched(self, entry: ErrorEntry, attempt: LoggedTry, number: int) -> tuple[EntryVerdict, str]:
         peer = normalize_peer(entry.upstream_peer)
+        if entry.kind is LogKind.GIVEN_UP or (not peer and entry.log_conn < 0):
+            return EntryVerdict.UNDETERMINED, _NOT_NAMED
+        if peer not in self._span.peers and is_name(peer):
+            hint = " (--proxy-conf may)" if "/" in peer else ""
+            return EntryVerdict.UNDETERMINED, f"nothing tells which address {peer} has{hint}"
         if peer not in self._span.peers:
             return EntryVerdict.NOT_CAPTURED, f"the capture holds no packet of {peer or 'its upstream'}"
         is_unframed = peer in self._span.unframed
         if self._clock is None:
             return (EntryVerdict.UNDETERMINED, _UNFRAMED) if is_unframed else (EntryVerdict.NOT_CAPTURED, _NO_OFFSET)
-        at = entry.ts_s * NS_PER_S - self._clock.total_ns
+        at = entry.ts_ns - self._clock.total_ns
         half = self._clock.width_ns // 2
-        if at + NS_PER_S + half < self._span.first_ns:
+        if at + entry.width_ns + half < self._span.first_ns:
             return EntryVerdict.NOT_CAPTURED, _BEFORE
         if at - half > self._span.last_ns:
             return EntryVerdict.NOT_CAPTURED, _AFTER
-        lead = JUST_BEGUN_NS if attempt.symptom in (Symptom.TIMEOUT, Symptom.CONNECT_TIMEOUT) else NS_PER_S
+        is_timeout = attempt.symptom in (Symptom.TIMEOUT, Symptom.CONNECT_TIMEOUT)
+        lead = JUST_BEGUN_NS if is_timeout else NS_PER_S
         if at - half < self._span.first_ns + lead:
             return EntryVerdict.NOT_CAPTURED, _SENT_BEFORE
-        if at + NS_PER_S + half > self._span.last_ns:
+        if at + entry.width_ns + half > self._span.last_ns:
             return EntryVerdict.NOT_CAPTURED, _LAST_SECOND
         if is_unframed:
             return EntryVerdict.UNDETERMINED, _UNFRAMED
@@ -278,6 +298,8 @@ class _Judge:
             if j.wire is not None:
                 told.setdefault(j.wire.key, []).append(j.entry)
         stamps = [j.entry.ts_s for j in joined]
+        if stamps and self.covers is not None:
+            stamps = [min(stamps[0], self.covers[0]), max(stamps[-1], self.covers[1])]
         results = []
         for position, wire in enumerate(self._pairing.wires):
             if not wire.is_failure:

@@ -296,6 +296,8 @@ class OutsideKind(Enum):
     UNIX_SOCKET = "unix_socket"
     NOTHING_SENT = "nothing_sent"
     """The proxy's own machine refused it: no port, no file descriptor, no permission."""
+    NOT_TRIED = "not_tried"
+    """No server was there to be tried, or none was free in time."""
     UNRESOLVED = "unresolved"
     NO_PEER = "no_peer"
     """No live upstream, in a log of which nobody knows whether it is of the capture's time."""

@@ -26,7 +26,8 @@ from pcapdiag.proxy.join.clock import (
 )
 from pcapdiag.proxy.join.ledger import LogClock
 from pcapdiag.proxy.join.pairs import LAG_NS, LEAD_NS, TOLERANCE_NS, Fits, Pairing, end_of, normalize_peer
-from pcapdiag.proxy.join.symptoms import HEADER, Symptom
+from pcapdiag.proxy.join.symptoms import BREAKS, Symptom
+from pcapdiag.proxy.logs.entries import HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -125,9 +126,9 @@ def sharpen_clock(pairing: Pairing, choices: dict[int, Choice], clock: LogClock,
         moments = fits.moments
         if bool(moments.is_open[at]) == clock.is_measured:
             continue
-        ts_ns = pairing.logged[number].head.ts_s * NS_PER_S
+        head = pairing.logged[number].head
         low, high = int(moments.low[at]), int(moments.high[at])
-        rows.append([Interval(ts_ns - high - LAG_NS, ts_ns + NS_PER_S - low + LEAD_NS)])
+        rows.append([Interval(head.ts_ns - high - LAG_NS, head.ts_ns + head.width_ns - low + LEAD_NS)])
     best = find_plateaus(rows)
     if not best:
         return clock
@@ -160,7 +161,7 @@ def choose_tries(
         # Entries of one second that ask for the same may be the same tries: of names only those count that tries have.
         head, request_id, tries = attempt.head, ids.of(number), pairing.of(number).tries
         named = tries.hosts.id_of(head.host), bool(head.host), tries.request_ids.id_of(request_id), bool(request_id)
-        key = (*pairing.key(number), head.ts_s, *named, request_id in ids.on_wire)
+        key = (*pairing.key(number), head.ts_ns, head.width_ns, *named, request_id in ids.on_wire)
         if key not in shared:
             shared[key] = _row(pairing.near(number, clock), attempt, request_id, ids, is_measured=clock.is_measured)
         fits, row = shared[key]
@@ -191,7 +192,7 @@ def _row(fits: Fits, attempt: LoggedTry, request_id: str, ids: RequestIds, *, is
     # A status line may be the whole of what came of a head.
     if head.action == HEADER and attempt.symptom is not Symptom.BAD_RESPONSE:
         costs += np.where(tries.has_head[at], _OTHER_STAGE, 0)
-    if attempt.symptom in (Symptom.CLOSED, Symptom.RESET):
+    if attempt.symptom in BREAKS:
         costs += np.where(tries.is_failure[at], 0, _SEEMS_WHOLE)
     if request_id in ids.on_wire:
         costs += np.where((its_ids[at] > 0) & ids.are_joined, 0, _OTHER_ID)

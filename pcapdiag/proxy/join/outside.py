@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.join.ledger import EntryVerdict, OutsideFailure, OutsideKind, WireVerdict
-from pcapdiag.proxy.join.pairs import normalize_peer
+from pcapdiag.proxy.join.pairs import is_name, normalize_peer
 from pcapdiag.proxy.join.places import Place
 from pcapdiag.proxy.join.symptoms import FOUND_NO_PEER, Symptom
 from pcapdiag.proxy.logs.entries import LogKind
@@ -31,6 +31,7 @@ _QUARTER_NS = 900 * NS_PER_S
 _MOST_ZONES_NS = 15 * 3600 * NS_PER_S
 ID_MISSING = "no try of the capture carries its request id: its packets are missing"
 """Why an entry has no try, where that is certain."""
+_NOT_TRIED = frozenset({LogKind.NO_SERVER, LogKind.QUEUED})
 _UPGRADED = "proxying upgraded"
 _BESIDE_S = 2
 """[s] How far the entry of a request may be from its line in the access log."""
@@ -115,8 +116,10 @@ def _kind(attempt: LoggedTry, j: JoinedEntry, span: CaptureSpan) -> OutsideKind 
     if attempt.symptom is Symptom.NO_PACKETS:
         if entry.kind in FOUND_NO_PEER:
             return OutsideKind.NO_PEER
+        if entry.kind in _NOT_TRIED:
+            return OutsideKind.NOT_TRIED
         return OutsideKind.UNRESOLVED if entry.kind is LogKind.RESOLVE_FAILED else OutsideKind.NOTHING_SENT
-    if not peer:
+    if not peer or (is_name(peer) and peer not in span.peers):
         return None
     if peer not in span.peers:
         return OutsideKind.OTHER_PEER

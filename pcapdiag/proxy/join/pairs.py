@@ -14,7 +14,8 @@ import numpy as np
 from pcapdiag.base.units import NS_PER_S, format_address, parse_endpoint
 from pcapdiag.proxy.join.clock import Interval, find_plateaus, merge_columns
 from pcapdiag.proxy.join.columns import Moments, PeerTries
-from pcapdiag.proxy.join.symptoms import ACTIONS, HANDSHAKING, SENDING, SHARP, Moment, Symptom, moment_of
+from pcapdiag.proxy.join.symptoms import ACTIONS, SHARP, Moment, Symptom, moment_of
+from pcapdiag.proxy.logs.entries import HANDSHAKING, SENDING
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -72,6 +73,15 @@ def normalize_peer(peer: str) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
+def is_name(peer: str) -> bool:
+    """Tell whether a log names a server by words alone: ``backend/server`` of HAProxy, or ``name:port`` of a host."""
+    if peer.startswith("unix:") or normalize_peer(peer).startswith("["):
+        return False
+    host, _, port = peer.rpartition(":")
+    is_host = port.isdecimal() and host != "" and host.strip("0123456789.") != ""
+    return is_host or "/" in peer
+
+
 class Pairing:
     """All pairs that are possible.
 
@@ -107,13 +117,13 @@ class Pairing:
         by_try: dict[int, list[Interval]] = defaultdict(list)
         shared: dict[tuple[Hashable, ...], list[Interval]] = {}
         for number in self._sample(range(len(self.logged)), MOST_SAMPLED):
-            ts_s = self.logged[number].head.ts_s
-            key = (*self.key(number), ts_s)
+            head = self.logged[number].head
+            key = (*self.key(number), head.ts_ns, head.width_ns)
             if key not in shared:
                 fits = self.of(number)
                 moments = fits.moments.take(fits.moments.is_open == is_open)
-                lows = ts_s * NS_PER_S - moments.high - LAG_NS
-                highs = (ts_s + 1) * NS_PER_S - moments.low + LEAD_NS
+                lows = head.ts_ns - moments.high - LAG_NS
+                highs = head.ts_ns + head.width_ns - moments.low + LEAD_NS
                 row = shared[key] = list(map(Interval, lows.tolist(), highs.tolist()))
                 for position, interval in zip(fits.tries.positions[moments.at].tolist(), row, strict=True):
                     by_try[position].append(interval)
@@ -160,12 +170,13 @@ class Pairing:
         """Return the tries that a logged one may be at this clock offset; where packets tell, no others."""
         attempt = self.logged[number]
         fits = self.of(number)
-        half, ts_ns = clock.width_ns // 2 + TOLERANCE_NS, attempt.head.ts_s * NS_PER_S - clock.total_ns
-        moments = fits.moments.meeting(ts_ns - LAG_NS - half, ts_ns + NS_PER_S + LEAD_NS + half)
+        half, ts_ns = clock.width_ns // 2 + TOLERANCE_NS, attempt.head.ts_ns - clock.total_ns
+        last_ns = ts_ns + attempt.head.width_ns
+        moments = fits.moments.meeting(ts_ns - LAG_NS - half, last_ns + LEAD_NS + half)
         if attempt.symptom in SHARP:  # of these alone packets show the moment
             half = clock.width_ns // 2 + _NEAR_NS
             ends = fits.tries.ends[moments.at]
-            is_near = (ends >= max(ts_ns - half, 0)) & (ends <= max(ts_ns + NS_PER_S + half, 0))
+            is_near = (ends >= max(ts_ns - half, 0)) & (ends <= max(last_ns + half, 0))
             moments = moments.take(is_near)
         return Fits(fits.tries, moments)
 
@@ -175,14 +186,14 @@ class Pairing:
         silent = [number for number, attempt in enumerate(self.logged) if attempt.symptom in _SILENT]
         for number in self._sample(silent, len(silent)):
             attempt = self.logged[number]
-            seen_ns = attempt.head.ts_s * NS_PER_S - total_ns
+            seen_ns = attempt.head.ts_ns - total_ns
             fits = self.of(number)
             moments = fits.moments.take(fits.moments.is_open)
             # Repetitions of a request go on after the proxy has given it up; those of a SYN do not.
             is_connect, last = fits.tries.is_connect[moments.at], fits.tries.last_sent[moments.at]
             least = np.where(is_connect, last - moments.low, 0)
             low = np.maximum(seen_ns - moments.low - width_ns // 2 - LAG_NS, least)
-            high = seen_ns + NS_PER_S - moments.low + width_ns // 2 + LEAD_NS
+            high = seen_ns + attempt.head.width_ns - moments.low + width_ns // 2 + LEAD_NS
             fitting = (low <= high) & (high <= LONGEST_TIMEOUT_NS)
             if fitting.any():
                 rows[attempt.symptom].append(merge_columns(low[fitting], high[fitting]))
@@ -222,10 +233,9 @@ class Pairing:
         key = peer, action
         if key not in self._timeouts:
             is_connect = attempt.symptom is Symptom.CONNECT_TIMEOUT or action == HANDSHAKING
-            name = "connect_timeout_ns" if is_connect else "send_timeout_ns" if action == SENDING else "read_timeout_ns"
-            places = self._settings.locations_of(self._settings.blocks_of_peer(peer))
-            values = {getattr(place, name).value for place in places}
-            self._timeouts[key] = values.pop() if len(values) == 1 else -1
+            name = "connect" if is_connect else "send" if action == SENDING else "read"
+            values = self._settings.waits_for(peer, name)
+            self._timeouts[key] = next(iter(values)) if len(values) == 1 else -1
         return self._timeouts[key]
 
 

@@ -1,8 +1,9 @@
-"""Addresses that the log names and no packet has: a service address in front of the endpoints in the capture (NAT).
+"""Addresses and names that the log has and no packet: a service address before the endpoints in the capture (NAT).
 
-Between proxy and capture point an address may be translated: a cluster's service address, a virtual server's. Which
-endpoint stands behind which address is learned from failures that agree in time, order and request line, one entry to
-one try; where too few do, or one endpoint would stand behind two addresses, nothing is learned. Knows the join's parts.
+Between proxy and capture point an address may be translated: a cluster's service address, a virtual server's; and a log
+may name its servers and not say where they are (HAProxy). Which endpoint stands behind which address or name is learned
+from failures that agree in time, order and request line, one entry to one try; where too few do, or one endpoint would
+stand behind two, nothing is learned. Knows the join's parts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pcapdiag.proxy.join.access import link_access
 from pcapdiag.proxy.join.attempts import LoggedTry
 from pcapdiag.proxy.join.ledger import WireTry
 from pcapdiag.proxy.join.match import RequestIds, choose_tries, find_clock
-from pcapdiag.proxy.join.pairs import Pairing, end_of, normalize_peer
+from pcapdiag.proxy.join.pairs import Pairing, end_of, is_name, normalize_peer
 from pcapdiag.proxy.join.symptoms import SHARP, Symptom
 
 if TYPE_CHECKING:
@@ -66,8 +67,9 @@ def learn_services(
     dict of str to str
         From an endpoint that no log names to an address that no packet has; empty where nothing was learned.
     """
+    of_entries = {normalize_peer(a.head.upstream_peer) for a in logged if a.symptom is not Symptom.NO_PACKETS}
     named = {normalize_peer(a.head.upstream_peer) for a in logged} | {normalize_peer(t.peer) for t in access_tries}
-    strangers = {peer for peer in named - span.peers if _is_endpoint(peer)}
+    strangers = {p for p in named - span.peers if _is_endpoint(p) or (p in of_entries and is_name(p))}
     behind = span.peers - named
     if not strangers or not behind:
         return {}
@@ -118,9 +120,9 @@ def _fits(
     inside = [
         number in chosen
         for number, attempt in enumerate(attempts)
-        if attempt.symptom in SHARP and span.first_ns <= attempt.head.ts_s * NS_PER_S - clock.total_ns <= span.last_ns
+        if attempt.symptom in SHARP and span.first_ns <= attempt.head.ts_ns - clock.total_ns <= span.last_ns
     ]
-    stamps = [attempt.head.ts_s * NS_PER_S for attempt in attempts]
+    stamps = [attempt.head.ts_ns for attempt in attempts]
     tried = set(chosen.values())
     covered = [
         position in tried

@@ -9,17 +9,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from pcapdiag.proxy.join.ledger import first_of
-from pcapdiag.proxy.logs.entries import LogKind
+from pcapdiag.proxy.logs.entries import BODY, CONNECTING, HANDSHAKING, HEADER, SENDING, LogKind
 
 if TYPE_CHECKING:
     from pcapdiag.proxy.join.ledger import WireTry
     from pcapdiag.proxy.logs.entries import ErrorEntry
 
-BODY = "reading upstream"
-HEADER = "reading response header from upstream"
-SENDING = "sending request to upstream"
-HANDSHAKING = "SSL handshaking to upstream"
-CONNECTING = "connecting to upstream"
 ACTIONS = frozenset({BODY, HEADER, SENDING, HANDSHAKING, CONNECTING})
 """What nginx may be doing, as far as it tells tries apart."""
 
@@ -29,6 +24,8 @@ class Symptom(Enum):
 
     CLOSED = "the upstream closed"
     RESET = "the connection was reset"
+    BROKEN = "the upstream closed or reset"
+    UNCONNECTED = "no connection came about"
     REFUSED = "the connection was refused"
     UNREACHABLE = "the address could not be reached"
     CONNECT_TIMEOUT = "no connection in time"
@@ -55,6 +52,12 @@ class Moment(NamedTuple):
 _BY_KIND = {
     LogKind.PREMATURE_CLOSE: Symptom.CLOSED,
     LogKind.UPSTREAM_CLOSED: Symptom.CLOSED,
+    LogKind.BROKEN: Symptom.BROKEN,
+    LogKind.NO_CONNECTION: Symptom.UNCONNECTED,
+    LogKind.INVALID_RESPONSE: Symptom.BAD_RESPONSE,
+    LogKind.NO_SERVER: Symptom.NO_PACKETS,
+    LogKind.QUEUED: Symptom.NO_PACKETS,
+    LogKind.NO_RESOURCES: Symptom.NO_PACKETS,
     LogKind.TOO_BIG_HEADER: Symptom.BAD_RESPONSE,
     LogKind.INVALID_HEADER: Symptom.BAD_RESPONSE,
     LogKind.NO_VALID_HEADER: Symptom.BAD_RESPONSE,
@@ -92,7 +95,9 @@ _BY_ERRNO = {
 _REFUSED_HERE = frozenset({"EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "EADDRNOTAVAIL", "EADDRINUSE"})
 """What the proxy's own machine lacked when a connection was to be opened."""
 
-SHARP = frozenset({Symptom.CLOSED, Symptom.RESET, Symptom.REFUSED})
+BREAKS = frozenset({Symptom.CLOSED, Symptom.RESET, Symptom.BROKEN})
+"""The upstream ended an established connection."""
+SHARP = BREAKS | {Symptom.REFUSED}
 """What packets show at the moment in which it is logged."""
 _ECONNREFUSED = 111
 
@@ -142,7 +147,7 @@ def moment_of(symptom: Symptom, action: str, wire: WireTry) -> Moment | None:
         return _failed_connect(symptom, wire)
     if action == BODY and wire.first_response_ns < 0:
         return None
-    if symptom in (Symptom.CLOSED, Symptom.RESET) and not (wire.is_failure or _may_have_broken_off(action, wire)):
+    if symptom in BREAKS and not (wire.is_failure or _may_have_broken_off(action, wire)):
         return None
     is_silent = wire.held_back_ns >= 0 or (action == SENDING and wire.proxy_close_ns < 0)
     if symptom is Symptom.TIMEOUT and wire.is_failure and is_silent:
@@ -160,8 +165,10 @@ def _may_have_broken_off(action: str, wire: WireTry) -> bool:
 
 
 def _failed_connect(symptom: Symptom, wire: WireTry) -> Moment | None:
-    if symptom is Symptom.REFUSED and wire.resp_rst_ns >= 0:
+    if symptom in (Symptom.REFUSED, Symptom.UNCONNECTED) and wire.resp_rst_ns >= 0:
         return Moment(wire.resp_rst_ns, wire.resp_rst_ns)
+    if symptom is Symptom.UNCONNECTED and wire.icmp_ns >= 0:
+        return Moment(wire.icmp_ns, wire.icmp_ns)
     if wire.icmp_ns >= 0 and symptom in (Symptom.REFUSED, Symptom.UNREACHABLE):
         # The kernel fails connect() as it reads the message.
         is_refusal = wire.icmp_errno == _ECONNREFUSED
@@ -176,12 +183,12 @@ def _failed_connect(symptom: Symptom, wire: WireTry) -> Moment | None:
 
 def _failed_handshake(symptom: Symptom, action: str, wire: WireTry) -> Moment | None:
     """Return the moment of an entry on a handshake: between the alert or the first closing and the last."""
-    if symptom is Symptom.HANDSHAKE or (action == HANDSHAKING and symptom in (Symptom.CLOSED, Symptom.RESET)):
+    if symptom in (Symptom.HANDSHAKE, Symptom.UNCONNECTED) or (action == HANDSHAKING and symptom in BREAKS):
         return _handshake(wire)
     if action == HANDSHAKING and symptom in (Symptom.TIMEOUT, Symptom.ABORTED):
         return _END[symptom](wire)
     # A request in clear that a TLS alert answered was sent: there the proxy reads what is no HTTP.
-    if not wire.is_connect and symptom in (Symptom.CLOSED, Symptom.RESET, Symptom.BAD_RESPONSE):
+    if not wire.is_connect and symptom in BREAKS | {Symptom.BAD_RESPONSE}:
         return _handshake(wire)
     return None
 
@@ -203,6 +210,10 @@ def _reset(wire: WireTry) -> Moment | None:
     if 0 <= wire.resp_fin_ns < wire.resp_rst_ns and wire.proxy_close_ns >= 0:
         return None
     return Moment(wire.resp_rst_ns, wire.resp_rst_ns)
+
+
+def _broken(wire: WireTry) -> Moment | None:
+    return _closed(wire) or _reset(wire)
 
 
 def _timed_out(wire: WireTry) -> Moment | None:
@@ -247,6 +258,7 @@ def _never(_wire: WireTry) -> Moment | None:
 _END = {
     Symptom.CLOSED: _closed,
     Symptom.RESET: _reset,
+    Symptom.BROKEN: _broken,
     Symptom.TIMEOUT: _timed_out,
     Symptom.BAD_RESPONSE: _bad_response,
     Symptom.HANDSHAKE: _handshake,

@@ -26,7 +26,7 @@ class Meaning(NamedTuple):
 
 # Linux; then BSD and macOS; then Windows; then illumos and Linux on MIPS. Where one number has two meanings, the one
 # that sockets return counts.
-_ERRNO_NAMES: Final = {
+ERRNO_NAMES: Final = {
     1: "EPERM",
     2: "ENOENT",
     4: "EINTR",
@@ -95,6 +95,7 @@ _ERRNO_NAMES: Final = {
     147: "EHOSTDOWN",
     148: "EHOSTUNREACH",
 }
+"""Names of error numbers, the same on every platform."""
 
 _K: Final = LogKind
 _BUFFERED: Final = r"a client request body is buffered|an upstream response is buffered"
@@ -267,7 +268,7 @@ def _classify(text: str) -> Meaning:
     # The resolver's codes look like errno and are none; what applications and Lua write is their own.
     if kind not in {_K.RESOLVE_FAILED, _K.UPSTREAM_STDERR, _K.LUA} and (match := _ERRNO.search(head)):
         errno = int(match[1])
-        name = _ERRNO_NAMES.get(errno, "")
+        name = ERRNO_NAMES.get(errno, "")
     if kind in _WAYS_OF_SOCKETS:
         names_upstream = "upstream" in action and "client" not in action
     elif kind == _K.OTHER:

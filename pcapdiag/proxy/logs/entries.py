@@ -9,10 +9,19 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
+from pcapdiag.base.units import NS_PER_S
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pcapdiag.base.findings import Note
+
+BODY: Final = "reading upstream"
+HEADER: Final = "reading response header from upstream"
+SENDING: Final = "sending request to upstream"
+HANDSHAKING: Final = "SSL handshaking to upstream"
+CONNECTING: Final = "connecting to upstream"
+"""Steps of a try as nginx names them (`ErrorEntry.action`); entries of other proxies' logs are given the same names."""
 
 MOST_UNPARSED: Final = 20
 """How many lines that are no log lines are kept to be shown; all are counted."""
@@ -88,6 +97,22 @@ class LogKind(IntEnum):
     """Start, reload, exit or crash of an nginx process."""
     HEALTH_CHECK = 34
     """A health check in Lua counted against a peer, or put it out."""
+    BROKEN = 35
+    """The upstream closed or reset the connection; the log (HAProxy, ALB, Envoy) does not say which."""
+    NO_CONNECTION = 36
+    """No connection to the server came about; the log does not say why."""
+    NO_SERVER = 37
+    """There was no server to be tried: no packets."""
+    QUEUED = 38
+    """The request waited for a free server until its time was up, or its client left: no packets."""
+    NO_RESOURCES = 39
+    """The proxy's own machine lacked something (a port, a socket, memory) to connect with: no packets."""
+    INVALID_RESPONSE = 40
+    """The proxy refused what the server answered."""
+    GIVEN_UP = 41
+    """What a proxy says of a request after it said what its try failed of."""
+    TRY_FAILED = 42
+    """A try failed, and the log does not say of what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +163,15 @@ class ErrorEntry:
     """Further ``key: "value"`` pairs, such as ``request_id`` of APISIX."""
     concerns_upstream: bool
     """Whether it reports a try, or a whole request, that an upstream did not serve."""
+    fraction_ns: int = 0
+    """[ns] What the stamp says beyond its whole second."""
+    width_ns: int = NS_PER_S
+    """[ns] What the stamp leaves open; nginx stamps whole seconds."""
+
+    @property
+    def ts_ns(self) -> int:
+        """[ns] The log's local time, as if it were UTC; the event was up to `width_ns` later."""
+        return self.ts_s * NS_PER_S + self.fraction_ns
 
 
 class Try(NamedTuple):

@@ -1,56 +1,38 @@
-"""Logs of proxies whose entries are not joined: whose they are, and what of them concerns upstreams.
+"""Logs of proxies that are not nginx: whose a file is, and its lines as entries.
 
-Knows their lines by shape. So much is enough to speak of the right proxy, and to say that its log was not joined.
+Knows the list of them and how a file is gone through; what a line says, each module of its own knows.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from dataclasses import dataclass, field
-from itertools import chain
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pcapdiag.base.errors import LogError
-from pcapdiag.proxy.logs.entries import LogCounts
-from pcapdiag.proxy.logs.lines import read_lines
+from pcapdiag.proxy.logs.alb_log import ALB_LOG
+from pcapdiag.proxy.logs.entries import Log, LogCounts
+from pcapdiag.proxy.logs.envoy_log import ENVOY_LOG
+from pcapdiag.proxy.logs.haproxy_log import HAPROXY_LOG
+from pcapdiag.proxy.logs.httpd_log import HTTPD_LOG
+from pcapdiag.proxy.logs.lines import Unwrapper, read_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-HAPROXY: Final = "HAProxy"
-APACHE: Final = "Apache httpd"
-_APACHE: Final = re.compile(
-    r"\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,6})? \d{4}\] \[(?P<module>\w*:)?[a-z]+\d?\] "
-)
-_CODE: Final = re.compile(r"\b(?P<code>AH\d{5}): ")
-MEANINGS: Final = {
-    "AH00898": "error reading from the upstream",
-    "AH00957": "a connection attempt failed",
-    "AH00959": "the upstream is put out for a while",
-    "AH01102": "error reading the status line",
-    "AH01114": "no connection to the upstream",
-    "AH01097": "passing the request body failed",
-    "AH02609": "reading the request body failed",
-}
-"""What mod_proxy means by its usual codes; the text beside a code may hold names and addresses."""
-_HAPROXY: Final = re.compile(
-    r"(?:^|\s)[0-9A-Fa-f.:\[\]]{3,48}:\d{1,5} \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d\.\d{3}\] "
-    r"\S{1,200} \S{1,200}/\S{1,200} [+-]?\d+(?:/[+-]?\d+){1,4} "
-)
+    from pcapdiag.proxy.logs.entries import AccessEntry, ErrorEntry
+    from pcapdiag.proxy.logs.foreign_format import ForeignFormat, Record
+
+FOREIGN_LOGS: Final[tuple[ForeignFormat, ...]] = (HTTPD_LOG, HAPROXY_LOG, ALB_LOG, ENVOY_LOG)
 _SAMPLE: Final = 50
-_MOST_LINES: Final = 200_000
-_LONGEST: Final = 2_000
-_MOST_CODES: Final = 20
+_LONGEST: Final = 1 << 16
+"""[characters] Of a longer line only the beginning is read."""
 
 
-@dataclass(slots=True)
-class ForeignLog:
-    """One log: the proxy that wrote it, and how often it says what about upstreams (Apache: codes of mod_proxy)."""
+class ForeignLog(NamedTuple):
+    """A log, and whose it is."""
 
     path: str
-    proxy: str
-    codes: Counter[str] = field(default_factory=Counter)
+    format: ForeignFormat
 
 
 def recognise_log(path: str) -> ForeignLog | None:
@@ -66,37 +48,91 @@ def recognise_log(path: str) -> ForeignLog | None:
     ForeignLog or None
         Most of its first lines are of one proxy.
     """
-    lines = _lines(path)
-    first = [line for _, line in zip(range(_SAMPLE), lines, strict=False)]
-    for proxy, shape in ((APACHE, _APACHE.match), (HAPROXY, _HAPROXY.search)):
-        if 2 * sum(shape(line) is not None for line in first) > len(first):
-            found = ForeignLog(path, proxy)
-            if proxy is APACHE:
-                _count_codes(found, chain(first, lines))
-            return found
+    try:
+        first = [text for _, text in zip(range(_SAMPLE), _texts(path, LogCounts()), strict=False)]
+    except (LogError, OSError):
+        # Whoever opens it to read it says why that cannot be.
+        return None
+    for known in FOREIGN_LOGS:
+        if 2 * sum(known.is_record(text) for _, text in first) > len(first):
+            return ForeignLog(path, known)
     return None
 
 
-def _lines(path: str) -> Iterator[str]:
-    """Yield the lines of a log as far as they are looked at; nothing of one that cannot be read."""
-    try:
-        n_left = _MOST_LINES
-        for _, lines in read_lines(path, LogCounts()):
-            for line in lines[:n_left]:
-                if line:
-                    yield line[:_LONGEST]
-            n_left -= len(lines)
-            if n_left <= 0:
-                return
-    except (LogError, OSError):
-        return
+def _texts(path: str, counts: LogCounts) -> Iterator[tuple[int, str]]:
+    """Yield number and text of each line that holds something, as the proxy wrote it."""
+    unwrapper = Unwrapper()
+    number = 0
+    for start, lines in read_lines(path, counts):
+        for number, line in enumerate(lines, start):
+            text = unwrapper.unwrap(line[:_LONGEST]) if line else None
+            if text:
+                yield number, text
+    if rest := unwrapper.rest():
+        yield number, rest
 
 
-def _count_codes(found: ForeignLog, lines: Iterator[str]) -> None:
-    for line in lines:
-        head = _APACHE.match(line)
-        if head is None or not (head["module"] or "").startswith("proxy"):
+def read_failures(log: ForeignLog, addresses: Mapping[str, str], *, rewrites: bool = False) -> Log[ErrorEntry]:
+    """Open a log for what it says of tries that failed.
+
+    Parameters
+    ----------
+    log : ForeignLog
+        From `recognise_log`.
+    addresses : mapping of str to str
+        Addresses of servers that the log only names, as the configuration has them.
+    rewrites : bool
+        Whether requests may be sent on with another target than the log has: then any fits.
+
+    Returns
+    -------
+    Log of ErrorEntry
+        Its lines about tries, in their order.
+    """
+    return Log(log.path, lambda counts: _failures(log, addresses, counts, rewrites=rewrites))
+
+
+def read_served(log: ForeignLog, addresses: Mapping[str, str]) -> Log[AccessEntry]:
+    """Open a log for what it says of requests of clients.
+
+    Parameters
+    ----------
+    log : ForeignLog
+        From `recognise_log`; one that has them (`ForeignFormat.has_accesses`).
+    addresses : mapping of str to str
+        Addresses of servers that the log only names.
+
+    Returns
+    -------
+    Log of AccessEntry
+        Its lines about requests, in their order.
+    """
+    return Log(log.path, lambda counts: _served(log, addresses, counts))
+
+
+def _records(log: ForeignLog, counts: LogCounts) -> Iterator[Record]:
+    for number, text in _texts(log.path, counts):
+        record = log.format.read(log.path, number, text)
+        if record is None:
+            counts.reject(number, text)
             continue
-        code = _CODE.search(line, head.end())
-        if code is not None and (code["code"] in found.codes or len(found.codes) < _MOST_CODES):
-            found.codes[code["code"]] += 1
+        counts.n_records += 1
+        yield record
+
+
+def _failures(
+    log: ForeignLog, addresses: Mapping[str, str], counts: LogCounts, *, rewrites: bool
+) -> Iterator[ErrorEntry]:
+    for record in _records(log, counts):
+        entry = record.entry
+        if entry is not None:
+            peer = addresses.get(entry.upstream_peer, entry.upstream_peer)
+            yield replace(entry, upstream_peer=peer, upstream_uri="" if rewrites else entry.upstream_uri)
+
+
+def _served(log: ForeignLog, addresses: Mapping[str, str], counts: LogCounts) -> Iterator[AccessEntry]:
+    for record in _records(log, counts):
+        access = record.access
+        if access is not None:
+            named = tuple(t._replace(addr=addresses.get(t.addr, t.addr)) for t in access.tries)
+            yield access._replace(tries=named)

@@ -1,4 +1,4 @@
-"""Configurations of HAProxy and Apache are recognised and not read as nginx's."""
+"""Configurations of HAProxy and Apache are told from others, and not read as nginx's."""
 
 import pytest
 
@@ -46,11 +46,12 @@ def test_a_configuration_is_recognised_by_its_shape(text, kind):
 
 
 @pytest.mark.parametrize(("text", "kind"), [(HAPROXY, ProxyKind.HAPROXY), (APACHE, ProxyKind.APACHE)])
-def test_of_another_proxy_nothing_is_assumed(tmp_path, text, kind):
+def test_another_proxy_has_its_servers_and_none_of_the_settings_of_nginx(tmp_path, text, kind):
     path = tmp_path / "proxy.conf"
     path.write_text(text)
     settings = read_proxy_conf(path)
     assert settings.kind is kind
-    assert settings.blocks_of_peer("10.1.1.1:80") == ()
-    assert describe(settings) == ()
-    assert kind.value in settings.notes[0].text
+    assert (settings.blocks_of_peer("10.1.1.1:80"), settings.locations, settings.notes) == ((), (), ())
+    (server,) = settings.servers_of("10.1.1.1:80")
+    assert server.source.startswith(f"{path}:")
+    assert {row.name for row in describe(settings)} & {"keepalive_timeout", "proxy_next_upstream", "max_fails"} == set()

@@ -11,8 +11,7 @@ from pcapdiag.proxy.join import join
 from pcapdiag.proxy.join.join import join_logs
 from pcapdiag.proxy.join.ledger import Absence, EntryVerdict, WireVerdict
 from pcapdiag.proxy.join.places import CaptureSpan
-from pcapdiag.proxy.join.symptoms import BODY, SENDING
-from pcapdiag.proxy.logs.entries import LogKind
+from pcapdiag.proxy.logs.entries import BODY, SENDING, LogKind
 from tests.proxy.join.builders import CONNECTING, HEADER, MS, OTHER, PEER, SPAN, T0, S, access, entry, wire
 
 ALSO_TESTS = ("match",)
