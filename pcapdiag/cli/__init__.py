@@ -19,6 +19,7 @@ import click
 from pcapdiag.base.errors import PcapdiagError
 from pcapdiag.base.version import __version__
 from pcapdiag.cli.config import load_defaults
+from pcapdiag.cli.pipes import let_readers_leave
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -82,6 +83,14 @@ class _Program(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the options; what --help and --version say has readers that may leave, too."""
+        try:
+            return super().make_context(*args, **extra)
+        except BrokenPipeError as error:
+            let_readers_leave()
+            raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from error
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command and turn every failure into one line on stderr and an exit code."""
         # Loading the compiler makes half a million objects that live until the end; looking through them again and
@@ -96,8 +105,7 @@ class _Program(click.Group):
         except KeyboardInterrupt:
             ctx.exit(_fail("interrupted", EXIT_INTERRUPTED))
         except BrokenPipeError:
-            # The reader of our output has gone (`| head`); Python would complain once more when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            let_readers_leave()
             ctx.exit(EXIT_BROKEN_PIPE)
         except OSError as error:
             from pcapdiag.base.disk import explain  # noqa: PLC0415 - help needs no tempfile
@@ -119,7 +127,10 @@ class _Program(click.Group):
 def _fail(text: str, exit_code: int) -> int:
     from pcapdiag.privacy.escape import visible  # noqa: PLC0415 - help needs no unicodedata
 
-    click.echo(f"pcapdiag: {visible(text.replace(chr(10), ' '))}", err=True)
+    try:
+        click.echo(f"pcapdiag: {visible(text.replace(chr(10), ' '))}", err=True)
+    except BrokenPipeError:  # nobody reads the words; the code says it, too
+        let_readers_leave()
     return exit_code
 
 
@@ -159,10 +170,14 @@ def run() -> NoReturn:
         main(prog_name="pcapdiag")
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except BrokenPipeError:  # the words of a refusal, which nobody reads
+        let_readers_leave()
+        code = EXIT_FAILED
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        code = EXIT_BROKEN_PIPE
+        let_readers_leave()
+        code = code or EXIT_BROKEN_PIPE
     except OSError as error:
         from pcapdiag.base.disk import explain  # noqa: PLC0415 - help needs no tempfile
 

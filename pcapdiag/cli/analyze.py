@@ -28,6 +28,7 @@ from pcapdiag.cli.options import (
     width_option,
 )
 from pcapdiag.cli.output import STDOUT
+from pcapdiag.cli.pipes import reader_may_leave
 from pcapdiag.cli.progress import ProgressMeter
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ def analyze(
         with ProgressMeter(quiet=quiet, captures=(*captures, *inputs.upstream_captures)) as meter:
             result = analyze_captures(captures, inputs, on_progress=meter.on_progress)
         check_endpoints(result.analysis, inputs)
-        deliver(result)
+        with reader_may_leave():
+            deliver(result)
         if bundle_file is not None:
             with ProgressMeter(quiet=quiet) as meter:
                 result.write_bundle(bundle_file, on_progress=meter.on_progress)

@@ -8,6 +8,7 @@ import click
 
 from pcapdiag.cli.options import collect_inputs, file_options, format_option, option, role_options, width_option
 from pcapdiag.cli.output import STDOUT, open_output, terminal_form
+from pcapdiag.cli.pipes import reader_may_leave
 from pcapdiag.cli.progress import ProgressMeter
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def compare(
         from pcapdiag.api.analyze import compare_reports  # noqa: PLC0415 - help must not wait for it
 
         comparison = compare_reports(*sides, as_one=as_one)
-        file.write(_render(comparison, format_, width=width, to_stdout=output == STDOUT).encode())
+        with reader_may_leave():
+            file.write(_render(comparison, format_, width=width, to_stdout=output == STDOUT).encode())
     ctx.exit(EXIT_EXPOSED if _fails(comparison, fail_on) else 0)
 
 

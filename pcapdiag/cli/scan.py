@@ -20,6 +20,7 @@ from pcapdiag.cli.options import (
     store_option,
 )
 from pcapdiag.cli.output import open_output
+from pcapdiag.cli.pipes import reader_may_leave
 from pcapdiag.cli.tell import plan_telling, tell, tell_options
 
 if TYPE_CHECKING:
@@ -166,7 +167,8 @@ def scan(
                 prune(opened, keep_days=keep_days, keep_bytes=keep_bytes)
             from pcapdiag.nightly.scan.summary import render  # noqa: PLC0415 - with the rest
 
-            file.write(render(summary, format_).encode())
+            with reader_may_leave():
+                file.write(render(summary, format_).encode())
         # The summary is out by now, whatever becomes of the rest.
         tell(telling, opened, summary, quiet=quiet)
     ctx.exit(EXIT_FINDINGS if _fails(summary, fail_on, only_changes=fail_on_change) else 0)

@@ -178,19 +178,6 @@ def test_the_width_can_be_chosen(invoke):
     assert widths[0] <= 80 < widths[1] <= 140
 
 
-def test_a_reader_that_goes_away_ends_the_program_quietly():
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [sys.executable, "-m", "pcapdiag", "show", "frames", str(RACE), "--format", "json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=env,
-    ) as process:
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 128 + signal.SIGPIPE
-
-
 def wait_until_read(pipe):
     """Wait until nothing is left in the pipe: its reader is at work and waits for more."""
     unread = array.array("i", [1])
