@@ -65,7 +65,14 @@ def compare(
       pcapdiag compare monday.json tuesday.pcap --format markdown -o change.md
     """  # noqa: D301 - click reads the character \b
     with open_output(output, force=force) as file:
-        sides = [_report(path, inputs, quiet=quiet) for path in (before, after)]
+        from pcapdiag.report.compare.side import is_json_report, load_report  # noqa: PLC0415 - the same
+
+        # Both are looked at before either is read: a mistyped AFTER is said at once.
+        reports = {path: load_report(path) for path in (before, after) if is_json_report(path)}
+        for path in (before, after):
+            if path not in reports:
+                _must_be_capture(path)
+        sides = [reports.get(path) or _report(path, inputs, quiet=quiet) for path in (before, after)]
         from pcapdiag.api.analyze import compare_reports  # noqa: PLC0415 - help must not wait for it
 
         comparison = compare_reports(*sides, as_one=as_one)
@@ -74,11 +81,13 @@ def compare(
     ctx.exit(EXIT_EXPOSED if _fails(comparison, fail_on) else 0)
 
 
-def _report(path: str, inputs: Inputs, *, quiet: bool) -> dict[str, Any]:
-    from pcapdiag.report.compare.side import is_json_report, load_report  # noqa: PLC0415 - help must not wait for it
+def _must_be_capture(path: str) -> None:
+    from pcapdiag.engine.capture.series import group_captures  # noqa: PLC0415 - a JSON report needs no engine
 
-    if is_json_report(path):
-        return load_report(path)
+    group_captures([path])
+
+
+def _report(path: str, inputs: Inputs, *, quiet: bool) -> dict[str, Any]:
     from pcapdiag.api.analyze import analyze_captures  # noqa: PLC0415 - a JSON report needs no engine
 
     with ProgressMeter(quiet=quiet, captures=[path]) as meter:

@@ -138,6 +138,7 @@ def scan(
     if is_watch:
         _watch(ctx, places, out, format_)
     from pcapdiag.cli.scan_progress import ScanMeter  # noqa: PLC0415 - only a scan has one
+    from pcapdiag.nightly.scan.logs import must_be_there  # noqa: PLC0415 - the same
     from pcapdiag.nightly.scan.model import ReadOptions, ScanOptions  # noqa: PLC0415 - the same
     from pcapdiag.nightly.scan.run import run_scan  # noqa: PLC0415 - the same
     from pcapdiag.nightly.store.database import default_store  # noqa: PLC0415 - the same
@@ -153,6 +154,7 @@ def scan(
         until_ns=_time_ns(until),
     )
     codes_matching((*inputs.select, *inputs.ignore))  # a typing error is said now
+    must_be_there(inputs)  # and so is this one
     telling = plan_telling(ctx, out=out, site_url=site_url, metrics=metrics, jsonl=jsonl, notify_url_env=notify_url_env)
     keep_bytes = _bytes(keep_size)
     split_bytes = 0 if split_size == "0" else _bytes(split_size)
