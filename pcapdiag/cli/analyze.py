@@ -48,7 +48,8 @@ EXIT_FINDINGS = 1
 @far_end_option
 @format_option(
     FORMATS,
-    "For people at a terminal, for a ticket (GitHub and GitLab, Jira, Slack), for programs, or as tables.",
+    "For people at a terminal, for a ticket (GitHub and GitLab, Jira, Slack), for programs, as tables, or all in one"
+    " ZIP; the name after -o chooses, too.",
     variable="FORMAT",
 )
 @click.option(
@@ -103,6 +104,7 @@ def analyze(
 
     \b
       pcapdiag analyze proxy.pcap
+      pcapdiag analyze proxy.pcap -o report.html                  one page; .md, .json, .csv, .parquet and .zip, too
       pcapdiag analyze proxy.pcap --format markdown -o report/    report.md and its charts
       pcapdiag analyze proxy.pcap --format csv -o tables/         findings, occurrences, exchanges
       pcapdiag analyze proxy.pcap --bundle incident.zip
@@ -120,7 +122,7 @@ def analyze(
         from pcapdiag.analysis.endpoints import check_endpoints  # noqa: PLC0415 - the same
         from pcapdiag.api.analyze import analyze_captures  # noqa: PLC0415 - the engine loads when there is work
 
-        if bundle:
+        if bundle or form.is_bundle:
             _reject_pipes((*captures, *inputs.upstream_captures))
         with ProgressMeter(quiet=quiet, captures=(*captures, *inputs.upstream_captures)) as meter:
             result = analyze_captures(captures, inputs, on_progress=meter.on_progress)

@@ -24,7 +24,7 @@ EXIT_EXPOSED = 1
 @role_options
 @format_option(
     ("terminal", "markdown", "jira", "json"),
-    "For people at a terminal, for a ticket, or for programs.",
+    "For people at a terminal, for a ticket, or for programs; the name after -o chooses, too.",
     variable="COMPARE_FORMAT",
 )
 @click.option("--as-one", is_flag=True, help="Compare all upstreams together: their addresses changed in between.")
@@ -62,7 +62,7 @@ def compare(
 
     \b
       pcapdiag compare monday.pcap tuesday.pcap
-      pcapdiag compare monday.json tuesday.pcap --format markdown -o change.md
+      pcapdiag compare monday.json tuesday.pcap -o change.md
     """  # noqa: D301 - click reads the character \b
     with open_output(output, force=force) as file:
         from pcapdiag.report.compare.side import is_json_report, load_report  # noqa: PLC0415 - the same

@@ -31,7 +31,8 @@ TABLES = ("findings", "occurrences", "exchanges")
 
 _TABLE_FORMATS = ("csv", "parquet")
 _TICKETS = {"markdown": "github", "jira": "jira", "adf": "adf", "slack": "slack"}
-FORMATS = ("terminal", "html", *_TICKETS, "json", *_TABLE_FORMATS)
+_BUNDLE = "zip"
+FORMATS = ("terminal", "html", *_TICKETS, "json", *_TABLE_FORMATS, _BUNDLE)
 
 _CHARTS = ("timeline", "idle-gaps", "closings", "cascade")
 _REPORT = "report.md"
@@ -49,6 +50,11 @@ class Form:
     def is_table(self) -> bool:
         """Whether it has a row for each occurrence, however many there are."""
         return self.format_ in _TABLE_FORMATS
+
+    @property
+    def is_bundle(self) -> bool:
+        """Whether it is everything that a ticket needs, for which the captures are read twice."""
+        return self.format_ == _BUNDLE
 
     @property
     def file_names(self) -> tuple[str, ...]:
@@ -100,8 +106,8 @@ def open_delivery(form: Form, output: str, *, force: bool = False) -> Iterator[C
                     folder.rmdir()
             raise
         return
-    if form.format_ == "parquet" and output == STDOUT and sys.stdout.isatty():
-        msg = "Parquet is binary: name a file or a folder with -o"
+    if form.format_ in {"parquet", _BUNDLE} and output == STDOUT and sys.stdout.isatty():
+        msg = f"{form.format_} is binary: name a file with -o"
         raise UsageError(msg)
     with open_output(output, force=force) as file:
         yield lambda result: _write_file(result, form, file, to_stdout=output == STDOUT)
@@ -132,6 +138,8 @@ def _prepare_folder(form: Form, folder: Path, *, force: bool) -> tuple[Path, boo
 def _write_file(result: CaptureReport, form: Form, file: IO[bytes], *, to_stdout: bool) -> None:
     if form.format_ in _TABLE_FORMATS:
         _write_table(result, form.table, form.format_, file)
+    elif form.is_bundle:
+        result.write_bundle(file)
     elif form.format_ == "html":
         file.write(result.to_html().encode())
     else:

@@ -45,7 +45,9 @@ _TREND_DAYS = 30
     show_default=True,
     help="With csv: which table. The others show all.",
 )
-@format_option(("table", "json", "csv"), "For people or for programs.", variable="HISTORY_FORMAT")
+@format_option(
+    ("table", "json", "csv"), "For people or for programs; the name after -o chooses, too.", variable="HISTORY_FORMAT"
+)
 @file_options
 def history(
     *,
@@ -71,7 +73,7 @@ def history(
       pcapdiag history
       pcapdiag history --state new --state worse
       pcapdiag history --upstream 10.0.0.7:8080 --format json
-      pcapdiag history --table upstreams --format csv -o upstreams.csv
+      pcapdiag history --table upstreams -o upstreams.csv
     """  # noqa: D301 - click reads the character \b
     from pcapdiag.nightly.store.database import default_store, require_store  # noqa: PLC0415 - help must not wait for it
     from pcapdiag.nightly.store.history import Wanted  # noqa: PLC0415 - the same

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
+from pcapdiag.cli.formats import choose_format
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -143,8 +145,8 @@ def fail_on_option(text: str = "Lowest severity that makes the exit code 1.") ->
 
 
 def format_option(formats: Sequence[str], text: str, *, variable: str) -> Callable[[F], F]:
-    """Return --format with the formats of a command, the first of them the default."""
-    return option(
+    """Return --format with the formats of a command, the first of them the default; a name after -o chooses, too."""
+    declared = option(
         "--format",
         "format_",
         type=click.Choice(formats),
@@ -153,6 +155,17 @@ def format_option(formats: Sequence[str], text: str, *, variable: str) -> Callab
         variable=variable,
         help=text,
     )
+
+    def add(function: F) -> F:
+        @wraps(function)
+        def call(*args: Any, format_: str, **values: Any) -> Any:
+            if "output" in values:
+                format_ = choose_format(click.get_current_context(), format_, values["output"], formats)
+            return function(*args, format_=format_, **values)
+
+        return declared(cast("F", call))
+
+    return add
 
 
 def store_option(text: str) -> Callable[[F], F]:

@@ -86,7 +86,9 @@ FORMATS = ("text", "json", "jsonl")
 @click.option("--no-exchanges", is_flag=True, help="Do not keep the exchanges.")
 @click.option("--keep-days", type=click.FloatRange(min=0), default=0, metavar="N", help="Forget what is older.")
 @click.option("--keep-size", default="", metavar="SIZE", help="Forget the oldest beyond SIZE (20G).")
-@format_option(FORMATS, "The summary for people or for programs.", variable="SCAN_FORMAT")
+@format_option(
+    FORMATS, "The summary for people or for programs; the name after -o chooses, too.", variable="SCAN_FORMAT"
+)
 @tell_options
 @redact_option
 @file_options

@@ -52,7 +52,7 @@ _FOR_PEOPLE = {
 @role_options
 @format_option(
     ("table", "csv", "json", "parquet"),
-    "Some columns for people, or all columns, exact to the nanosecond.",
+    "Some columns for people, or all columns, exact to the nanosecond; the name after -o chooses, too.",
     variable="SHOW_FORMAT",
 )
 @click.option("--where", metavar="EXPR", help="Only rows for which EXPR is true.")

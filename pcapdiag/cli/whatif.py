@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(min=0), default=None, help="Of the draws: the same seed, the same numbers.")
 @format_option(
     ("terminal", "markdown", "html", "json"),
-    "For people at a terminal, for a ticket, as a page, or for programs.",
+    "For people at a terminal, for a ticket, as a page, or for programs; the name after -o chooses, too.",
     variable="WHATIF_FORMAT",
 )
 @width_option
@@ -77,7 +77,7 @@ def whatif(
       pcapdiag whatif proxy.pcap --access-log access.log --proxy-conf nginx.conf --recommend
       pcapdiag whatif proxy.pcap ... --set proxy.keepalive_timeout=3s
       pcapdiag whatif proxy.pcap ... --case max_fails=0 --case 'max_fails=0 next_upstream=error,timeout,non_idempotent'
-      pcapdiag whatif proxy.pcap ... --sweep proxy.keepalive_timeout=1s:10s:500ms --format html -o whatif.html
+      pcapdiag whatif proxy.pcap ... --sweep proxy.keepalive_timeout=1s:10s:500ms -o whatif.html
       pcapdiag whatif --access-log access.log --proxy-conf nginx.conf --upstream-idle 5s
     """  # noqa: D301 - click reads the character \b
     if not captures and not (inputs.access_logs and inputs.proxy_conf and upstream_idle):
