@@ -11,6 +11,7 @@ import click
 
 from pcapdiag.base.errors import UsageError
 from pcapdiag.base.outfile import open_file
+from pcapdiag.cli.choices import Choice
 from pcapdiag.cli.delivery import FORMATS, TABLES, Form, open_delivery
 from pcapdiag.cli.options import (
     all_option,
@@ -54,7 +55,7 @@ EXIT_FINDINGS = 1
 )
 @click.option(
     "--table",
-    type=click.Choice(TABLES),
+    type=Choice(TABLES),
     default=TABLES[0],
     show_default=True,
     help="With csv or parquet into one file: which table. A folder gets all.",

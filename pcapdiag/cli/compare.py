@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pcapdiag.cli.choices import Choice
 from pcapdiag.cli.options import collect_inputs, file_options, format_option, option, role_options, width_option
 from pcapdiag.cli.output import STDOUT, open_output, terminal_form
 from pcapdiag.cli.pipes import reader_may_leave
@@ -30,7 +31,7 @@ EXIT_EXPOSED = 1
 @click.option("--as-one", is_flag=True, help="Compare all upstreams together: their addresses changed in between.")
 @option(
     "--fail-on",
-    type=click.Choice(["exposed", "undecided", "never"]),
+    type=Choice(["exposed", "undecided", "never"]),
     default="exposed",
     show_default=True,
     variable="COMPARE_FAIL_ON",

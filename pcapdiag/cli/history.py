@@ -9,7 +9,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from pcapdiag.cli.options import file_options, format_option, store_option
+from pcapdiag.cli.choices import Choice
+from pcapdiag.cli.options import code_option, file_options, format_option, store_option
 from pcapdiag.cli.output import open_output
 
 if TYPE_CHECKING:
@@ -29,18 +30,18 @@ _TREND_DAYS = 30
 @store_option("Where scans remember")
 @click.option("--since", default="", metavar="DATE", help="Only days from DATE on (2026-11-20, UTC).")
 @click.option("--until", default="", metavar="DATE", help="Only days before DATE.")
-@click.option("--code", "codes", multiple=True, metavar="CODE", help="Only these codes (PD101, PD2); repeat for more.")
+@code_option("Only these codes (PD101, PD2); repeat for more.")
 @click.option("--upstream", "upstreams", multiple=True, metavar="ADDR[:PORT]", help="Only these upstreams.")
 @click.option(
     "--state",
     "states",
     multiple=True,
-    type=click.Choice(["new", "ongoing", "worse", "gone", "quiet"]),
+    type=Choice(["new", "ongoing", "worse", "gone", "quiet"]),
     help="Only findings in this state; repeat for more.",
 )
 @click.option(
     "--table",
-    type=click.Choice(TABLES),
+    type=Choice(TABLES),
     default=TABLES[0],
     show_default=True,
     help="With csv: which table. The others show all.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
+from pcapdiag.cli.choices import Choice, complete_codes
 from pcapdiag.cli.formats import choose_format
 
 if TYPE_CHECKING:
@@ -131,16 +132,27 @@ def _split(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) 
     return tuple(code.strip() for value in values for code in value.split(",") if code.strip())
 
 
+_CODES: dict[str, Any] = {
+    "multiple": True,
+    "metavar": "CODES",
+    "callback": _split,
+    "shell_complete": complete_codes,
+}
 code_options = options(
-    option("--select", multiple=True, metavar="CODES", callback=_split, help="Report only these codes (PD101,PD2)."),
-    option("--ignore", multiple=True, metavar="CODES", callback=_split, help="Report all but these codes."),
+    option("--select", help="Report only these codes (PD101,PD2).", **_CODES),
+    option("--ignore", help="Report all but these codes.", **_CODES),
 )
 """--select and --ignore."""
 
 
+def code_option(text: str) -> Callable[[F], F]:
+    """Return --code, for one code or several by repeating it."""
+    return click.option("--code", "codes", multiple=True, metavar="CODE", shell_complete=complete_codes, help=text)
+
+
 def fail_on_option(text: str = "Lowest severity that makes the exit code 1.") -> Callable[[F], F]:
     """Return --fail-on with a severity."""
-    severities = click.Choice(["error", "warning", "info", "never"])
+    severities = Choice(["error", "warning", "info", "never"])
     return option("--fail-on", type=severities, default="warning", show_default=True, help=text)
 
 
@@ -149,7 +161,7 @@ def format_option(formats: Sequence[str], text: str, *, variable: str) -> Callab
     declared = option(
         "--format",
         "format_",
-        type=click.Choice(formats),
+        type=Choice(formats),
         default=formats[0],
         show_default=True,
         variable=variable,

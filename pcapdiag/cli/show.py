@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from pcapdiag.base.errors import UsageError
+from pcapdiag.cli.choices import Choice
 from pcapdiag.cli.options import (
     captures_argument,
     collect_inputs,
@@ -47,7 +48,7 @@ _FOR_PEOPLE = {
 
 
 @click.command()
-@click.argument("table", type=click.Choice(list(_FOR_PEOPLE)))
+@click.argument("table", type=Choice(list(_FOR_PEOPLE)))
 @captures_argument
 @role_options
 @format_option(

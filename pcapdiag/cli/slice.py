@@ -12,6 +12,7 @@ from pcapdiag.cli.options import (
     all_option,
     anonymize_option,
     captures_argument,
+    code_option,
     collect_inputs,
     file_options,
     log_options,
@@ -29,7 +30,7 @@ _MOST_MASKED = 12
 
 @click.command
 @captures_argument
-@click.option("--code", "codes", multiple=True, metavar="CODE", help="Prove only this finding (PD101, PD2); repeat.")
+@code_option("Prove only this finding (PD101, PD2); repeat.")
 @click.option(
     "--connection", "connections", multiple=True, metavar="UID", help="Keep this connection, whole; repeat for several."
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pcapdiag.base.errors import PcapdiagError, UsageError
+from pcapdiag.cli.choices import Choice
 from pcapdiag.cli.options import (
     anonymize_option,
     code_options,
@@ -93,7 +94,7 @@ _LEAST_RING = 4 << 20
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["text", "jsonl"]),
+    type=Choice(["text", "jsonl"]),
     default="text",
     show_default=True,
     help="The line on stdout for each incident.",

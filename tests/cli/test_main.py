@@ -4,19 +4,21 @@ import array
 import fcntl
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
 import termios
 import time
 
+import numpy as np
 import pytest
 
 from pcapdiag.base.version import __version__
 from tests.conftest import ROOT
 from tests.waiting import HANG_S, wait_until
 
-ALSO_TESTS = ("analyze",)
+ALSO_TESTS = ("analyze", "versions")
 
 RACE = ROOT / "captures" / "idle_close_race_ipv6" / "proxy.pcap"
 HEALTHY = ROOT / "captures" / "healthy_keepalive" / "proxy.pcap"
@@ -59,7 +61,7 @@ def test_every_command_answers_to_h(invoke, command):
 
 
 def test_version_is_the_version_of_the_package(cli):
-    assert cli("--version").stdout == f"pcapdiag {__version__}\n"
+    assert cli("--version").stdout.splitlines()[0] == f"pcapdiag {__version__}"
     assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text()
 
 
@@ -100,6 +102,12 @@ def test_the_exit_code_says_whether_there_are_findings(invoke, capture, options,
         (["show", "nothing", str(RACE)], "'nothing' is not one of"),
         (["show", "exchanges", str(RACE), "--where", "idle > 1"], "there is no column 'idle'"),
         (["rule", "PD000"], "no rule 'PD000'"),
+        (["rule", "PD1011"], "no rule 'PD1011'; did you mean PD101?\n"),
+        (["analyze", str(RACE), "--select", "idle-close-rase"], "; did you mean idle-close-race?\n"),
+        (["analyze", str(RACE), "--format", "jsn"], "'zip'; did you mean json?\n"),
+        (["show", "exchange", str(RACE)], "'closings'; did you mean exchanges?\n"),
+        (["anaylze", str(RACE)], "No such command 'anaylze'; did you mean analyze?\n"),
+        ([str(RACE.with_name("prox.pcap"))], f"did you mean {RACE}?\n"),
         (["nonsense"], "No such command 'nonsense'"),
     ],
 )
@@ -240,6 +248,28 @@ def test_targets_are_redacted_unless_asked(invoke, tmp_path):
     assert "k=v" not in invoke("analyze", capture, "--format", "json").stdout
     assert "k=v" in invoke("analyze", capture, "--no-redact").stdout
     assert "k=v" not in invoke("show", "exchanges", capture, "--format", "csv").stdout
+
+
+def test_a_capture_where_a_command_stands_is_analyzed(cli, invoke, tmp_path, monkeypatch):
+    expected = invoke("analyze", RACE)
+    (tmp_path / "race").symlink_to(RACE)
+    (tmp_path / "rule").symlink_to(RACE)
+    monkeypatch.chdir(tmp_path)
+    assert invoke(RACE) == expected
+    assert invoke(RACE.parent).returncode == 1, "a folder"
+    assert invoke("ra[cx]e").stdout.splitlines()[0] == expected.stdout.splitlines()[0]
+    assert invoke("race", "--fail-on", "never").returncode == 0
+    assert cli("-", stdin=RACE.read_bytes()).stdout.decode().splitlines()[0] == expected.stdout.splitlines()[0]
+    assert invoke("file://" + str(RACE)).returncode == invoke("analyze", "file://" + str(RACE)).returncode
+    assert invoke("rule").stdout.startswith("PD101 "), "a command is a command, whatever lies here"
+
+
+def test_what_a_bug_report_needs_follows_the_version(cli):
+    lines = cli("--version").stdout.splitlines()
+    assert lines[1].startswith(f"Python {platform.python_version()} ")
+    assert lines[2] == f"Platform {platform.platform()}"
+    assert f"numpy {np.__version__}, " in lines[3]
+    assert cli("-V").stdout.splitlines() == lines
 
 
 def test_completion_knows_commands_and_options(cli):
