@@ -19,8 +19,10 @@ import click
 
 from pcapdiag.base import scenarios
 from pcapdiag.cli import main as cli
+from pcapdiag.cli.show import FOR_PEOPLE
 from pcapdiag.report import model
 from pcapdiag.report.compare import model as comparison
+from pcapdiag.report.table_columns import TABLES, column_words
 from pcapdiag.report.whatif import json as whatif
 from pcapdiag.rules import RULES
 from pcapdiag.rules._precision import LEAST_JUDGED, LEAST_TRUE, most_certain, precision
@@ -44,6 +46,11 @@ WHATIF_PREFACE = f"""\
 `expected` and `high` are the same), the second `replayed` (the settings of the capture), then one per scenario that was
 asked for, in this order. Between `low` and `high` lie nine of ten replays. What is not known is null.
 [What if](whatif.md) explains the model.
+"""
+TABLES_PREFACE = """\
+`pcapdiag show TABLE CAPTURE`: `--format table` shows the columns that are marked here, CSV, JSON and Parquet show all;
+`--columns` chooses. A name that holds a quantity ends in its unit. What is missing is empty in table and CSV, and -1 in
+JSON, Parquet and `--where`. `pcapdiag analyze --format csv` has the exchanges with the same columns.
 """
 PRECISION_PREFACE = f"""\
 Claims of the program on captures whose truth is known: the lab's and the incidents' (the servers' own logs say what
@@ -140,6 +147,18 @@ def name_type(hint: object) -> str:
     raise TypeError(msg)
 
 
+def make_tables_page() -> str:
+    """Return the columns of each table of `pcapdiag show`."""
+    text = f"# Tables\n\n{MADE}{TABLES_PREFACE}"
+    for table, columns in TABLES.items():
+        text += f"\n## {table}\n\n| column | for people | meaning |\n|--------|---|---------|\n"
+        for name, meaning in columns.items():
+            words = ", ".join(f"`{word}`" for word in column_words(name))
+            shown = "yes" if name in FOR_PEOPLE[table] else ""
+            text += f"| `{name}` | {shown} | {meaning}{f': {words}' if words else ''} |\n"
+    return text
+
+
 def make_rule_index() -> str:
     """Return the catalogue."""
     text = (
@@ -178,6 +197,7 @@ def make_pages() -> dict[str, str]:
         "json.md": make_json_page(),
         "json-compare.md": make_comparison_page(),
         "json-whatif.md": make_whatif_page(),
+        "tables.md": make_tables_page(),
         "rules/README.md": make_rule_index(),
         "precision.md": make_precision_page(),
     }
