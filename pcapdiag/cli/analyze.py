@@ -19,6 +19,7 @@ from pcapdiag.cli.options import (
     captures_argument,
     code_options,
     collect_inputs,
+    color_option,
     fail_on_option,
     far_end_option,
     file_options,
@@ -63,6 +64,7 @@ EXIT_FINDINGS = 1
 @code_options
 @fail_on_option()
 @width_option
+@color_option
 @click.option(
     "--follow",
     "follow_s",
@@ -93,6 +95,7 @@ def analyze(
     table: str,
     fail_on: str,
     width: int | None,
+    color: str,
     bundle: str,
     output: str,
     force: bool,
@@ -113,7 +116,7 @@ def analyze(
       pcapdiag analyze proxy.pcap --upstream-capture upstream1.pcap --upstream-capture upstream2.pcap
       tcpdump -i eth0 -c 100000 -w - tcp port 8080 | pcapdiag analyze -
     """  # noqa: D301 - click reads the character \b
-    form = Form(format_, table, width)
+    form = Form(format_, table, width, color)
     if form.is_table:
         inputs = replace(inputs, judge_all=True)
     with (

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pcapdiag.cli.choices import Choice
-from pcapdiag.cli.options import collect_inputs, file_options, format_option, option, role_options, width_option
+from pcapdiag.cli.options import (
+    collect_inputs,
+    color_option,
+    file_options,
+    format_option,
+    option,
+    role_options,
+    width_option,
+)
 from pcapdiag.cli.output import STDOUT, open_output, terminal_form
 from pcapdiag.cli.pipes import reader_may_leave
 from pcapdiag.cli.progress import ProgressMeter
@@ -38,6 +46,7 @@ EXIT_EXPOSED = 1
     help="What makes the exit code 1: trouble after the change, or also that nobody can tell.",
 )
 @width_option
+@color_option
 @file_options
 @click.pass_context
 @collect_inputs
@@ -51,6 +60,7 @@ def compare(
     as_one: bool,
     fail_on: str,
     width: int | None,
+    color: str,
     output: str,
     force: bool,
     quiet: bool,
@@ -78,7 +88,7 @@ def compare(
 
         comparison = compare_reports(*sides, as_one=as_one)
         with reader_may_leave():
-            file.write(_render(comparison, format_, width=width, to_stdout=output == STDOUT).encode())
+            file.write(_render(comparison, format_, look=(width, color), to_stdout=output == STDOUT).encode())
     ctx.exit(EXIT_EXPOSED if _fails(comparison, fail_on) else 0)
 
 
@@ -104,7 +114,7 @@ def _fails(comparison: Comparison, fail_on: str) -> bool:
     return comparison.outcome >= (Judgement.CANNOT_TELL if fail_on == "undecided" else Judgement.STILL_EXPOSED)
 
 
-def _render(comparison: Comparison, format_: str, *, width: int | None, to_stdout: bool) -> str:
+def _render(comparison: Comparison, format_: str, *, look: tuple[int | None, str], to_stdout: bool) -> str:
     from pcapdiag.report.compare import render  # noqa: PLC0415
 
     if format_ == "json":
@@ -120,5 +130,5 @@ def _render(comparison: Comparison, format_: str, *, width: int | None, to_stdou
     from pcapdiag.report.compare import terminal  # noqa: PLC0415 - rich loads only here
     from pcapdiag.report.render import blocks  # noqa: PLC0415
 
-    width, color = terminal_form(width, blocks.WIDTH, to_stdout=to_stdout)
+    width, color = terminal_form(look[0], blocks.WIDTH, look[1], to_stdout=to_stdout)
     return terminal.render(comparison, width=width, color=color)

@@ -40,11 +40,12 @@ _REPORT = "report.md"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """As what a result is delivered: its format, and the table or the width where the format needs one."""
+    """As what a result is delivered: its format, and the table, or width and colours, where the format needs them."""
 
     format_: str
     table: str = TABLES[0]
     width: int | None = None
+    color: str = "auto"
 
     @property
     def is_table(self) -> bool:
@@ -198,5 +199,5 @@ def _render(result: CaptureReport, form: Form, *, to_stdout: bool) -> str:
         return render_ticket(result.report, _TICKETS[form.format_])
     from pcapdiag.report.render import blocks, terminal  # noqa: PLC0415
 
-    width, color = terminal_form(form.width, blocks.WIDTH, to_stdout=to_stdout)
+    width, color = terminal_form(form.width, blocks.WIDTH, form.color, to_stdout=to_stdout)
     return terminal.render(result.report, width=width, color=color)

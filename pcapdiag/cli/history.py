@@ -11,7 +11,7 @@ import click
 
 from pcapdiag.cli.choices import Choice
 from pcapdiag.cli.options import code_option, file_options, format_option, store_option
-from pcapdiag.cli.output import open_output
+from pcapdiag.cli.output import STDOUT, fit, open_output, terminal_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +24,7 @@ TABLES = ("findings", "upstreams", "codes", "scans")
 SCHEMA_VERSION = 1
 _BARS = "▁▂▃▄▅▆▇█"
 _TREND_DAYS = 30
+_HANG = 11
 
 
 @click.command()
@@ -89,7 +90,9 @@ def history(
         elif format_ == "json":
             file.write((json.dumps(_to_json(opened, wanted), indent=2, ensure_ascii=False) + "\n").encode())
         else:
-            file.write(("\n".join(_lines(opened, wanted)) + "\n").encode())
+            width = terminal_width() if output == STDOUT else None
+            lines = (fit(line, width, hang=_HANG) for line in _lines(opened, wanted))
+            file.write(("\n".join(lines) + "\n").encode())
 
 
 def _day(text: str) -> str:

@@ -206,10 +206,19 @@ def notify_option(what: str) -> Callable[[F], F]:
 
 width_option = option(
     "--width",
-    help="Columns of the terminal report; the terminal's own, or 100 where there is none.",
+    help="Columns of the terminal report; the terminal's own or those of COLUMNS, or 100 where there is neither.",
     type=click.IntRange(min=60, max=400),
 )
 """--width."""
+
+color_option = option(
+    "--color",
+    type=Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Colours of the terminal report; auto: on a terminal, or as NO_COLOR and FORCE_COLOR say.",
+)
+"""--color."""
 
 redact_option = click.option(
     "--no-redact", is_flag=True, help="Leave credentials, query values and other secrets as captured."

@@ -12,6 +12,7 @@ from pcapdiag.base.errors import UsageError
 from pcapdiag.base.suggest import did_you_mean
 from pcapdiag.cli.choices import complete_rules
 from pcapdiag.cli.options import format_option
+from pcapdiag.cli.output import fit, fit_page, terminal_width
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,14 +39,17 @@ def rule(code: str | None, format_: str) -> None:
     found = RULES if code is None else _matching(RULES, code)
     if format_ == "json":
         click.echo(json.dumps([_to_json(r) for r in found], indent=2, ensure_ascii=False))
-    elif code is not None and len(found) == 1:
+        return
+    width = terminal_width()
+    if code is not None and len(found) == 1:
         (only,) = found
-        click.echo(f"{only.code} {only.name}: {only.title}\nSeverity: {only.severity.name.lower()}\n")
-        click.echo(inspect.getdoc(only) or "")
-    else:
-        width = max(len(r.name) for r in found)
-        for r in found:
-            click.echo(f"{r.code}  {r.name:<{width}}  {r.severity.name.lower():<7}  {r.title}")
+        click.echo(fit(f"{only.code} {only.name}: {only.title}", width, hang=2))
+        click.echo(f"Severity: {only.severity.name.lower()}\n\n{fit_page(inspect.getdoc(only) or '', width)}")
+        return
+    names = max(len(r.name) for r in found)
+    for r in found:
+        line = f"{r.code}  {r.name:<{names}}  {r.severity.name.lower():<7}  {r.title}"
+        click.echo(fit(line, width, hang=len(line) - len(r.title)))
 
 
 def _matching(rules: Sequence[type[Rule]], code: str) -> Sequence[type[Rule]]:

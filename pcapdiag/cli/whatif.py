@@ -10,6 +10,7 @@ from pcapdiag.base.errors import UsageError
 from pcapdiag.cli.options import (
     anonymize_option,
     collect_inputs,
+    color_option,
     file_options,
     format_option,
     log_options,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     variable="WHATIF_FORMAT",
 )
 @width_option
+@color_option
 @anonymize_option
 @file_options
 @collect_inputs
@@ -64,6 +66,7 @@ def whatif(
     seed: int | None,
     format_: str,
     width: int | None,
+    color: str,
     output: str,
     force: bool,
     quiet: bool,
@@ -103,10 +106,10 @@ def whatif(
                 )
         else:
             result = forecast(inputs, upstream_idle, cases=asked, sweep=sweep, recommend=recommend, seed=seed)
-        file.write(_render(result, format_, width=width, to_stdout=output == STDOUT).encode())
+        file.write(_render(result, format_, look=(width, color), to_stdout=output == STDOUT).encode())
 
 
-def _render(result: WhatIfResult, format_: str, *, width: int | None, to_stdout: bool) -> str:
+def _render(result: WhatIfResult, format_: str, *, look: tuple[int | None, str], to_stdout: bool) -> str:
     if format_ == "json":
         from pcapdiag.report.whatif.json import render_json  # noqa: PLC0415
 
@@ -118,5 +121,5 @@ def _render(result: WhatIfResult, format_: str, *, width: int | None, to_stdout:
         return render.render_markdown(result.answer)
     if format_ == "html":
         return render.render_html(result.answer, result.tool)
-    width, color = terminal_form(width, WIDTH, to_stdout=to_stdout)
+    width, color = terminal_form(look[0], WIDTH, look[1], to_stdout=to_stdout)
     return render.render_terminal(result.answer, width=width, color=color)

@@ -156,31 +156,6 @@ def test_standard_input_gives_the_same_findings_as_the_file(cli):
     assert report["inputs"][0]["bytes"] == RACE.stat().st_size
 
 
-def test_colour_is_for_terminals_only_and_no_color_is_obeyed():
-    import pty
-
-    def run_on_terminal(**changes):
-        env = {k: v for k, v in os.environ.items() if k != "NO_COLOR"} | {"PYTHONPATH": str(ROOT), "TERM": "xterm"}
-        main, side = pty.openpty()
-        with subprocess.Popen(
-            [sys.executable, "-m", "pcapdiag", "analyze", str(RACE), "-q"], stdout=side, stderr=side, env=env | changes
-        ) as process:
-            os.close(side)
-            output = b""
-            while True:
-                try:
-                    output += os.read(main, 65536)
-                except OSError:  # the other end is closed
-                    break
-        os.close(main)
-        assert process.returncode == 1
-        return output
-
-    assert b"\x1b[1;31m" in run_on_terminal()
-    assert b"\x1b" not in run_on_terminal(NO_COLOR="1")
-    assert b"\x1b" not in run_on_terminal(TERM="dumb")
-
-
 def test_the_width_can_be_chosen(invoke):
     widths = [max(map(len, invoke("analyze", RACE, "--width", str(w)).stdout.splitlines())) for w in (80, 140)]
     assert widths[0] <= 80 < widths[1] <= 140
