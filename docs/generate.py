@@ -7,7 +7,6 @@ changes one of these changes its page with `make docs`.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import sys
 import types
 import typing
@@ -22,6 +21,7 @@ from pcapdiag.cli import main as cli
 from pcapdiag.cli.show import FOR_PEOPLE
 from pcapdiag.report import model
 from pcapdiag.report.compare import model as comparison
+from pcapdiag.report.schema import describe
 from pcapdiag.report.table_columns import TABLES, column_words
 from pcapdiag.report.whatif import json as whatif
 from pcapdiag.rules import RULES
@@ -33,7 +33,7 @@ JSON_PREFACE = f"""\
 `pcapdiag analyze --format json`, `schema_version` {model.SCHEMA_VERSION}. Fields may be added; what is here keeps its
 name and meaning. A name that holds a quantity ends in its unit. Beside every field `..._ts_ns` stands `..._ts`, the
 same time in ISO 8601 (UTC), null when the time is -1. Frames are numbered from 1 within the file named by `capture`.
-No index and no time are -1.
+No index and no time are -1. `pcapdiag schema report` (`comparison`, `whatif`) prints the same as JSON Schema.
 """
 COMPARISON_PREFACE = f"""\
 `pcapdiag compare --format json`, `schema_version` {comparison.SCHEMA_VERSION}, with the conventions of
@@ -118,11 +118,6 @@ def list_objects(root: type) -> list[tuple[str, type]]:
                 if dataclasses.is_dataclass(part) and part not in found:
                     found.append(part)
     return [(cls.__name__, cls) for cls in found]
-
-
-def describe(cls: type) -> str:
-    """Return what a class says of itself, without the sections on its attributes."""
-    return inspect.cleandoc(cls.__doc__ or "").split("\n\nAttributes\n")[0]
 
 
 def name_type(hint: object) -> str:

@@ -143,6 +143,7 @@ def test_a_third_party_is_imported_only_where_it_lives(third_party):
         ["attach", "--help"],
         ["rule", "--help"],
         ["completion", "--help"],
+        ["schema", "--help"],
         ["completion", "fish"],
     ],
 )

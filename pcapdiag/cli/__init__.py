@@ -42,6 +42,7 @@ _COMMANDS = {
     "history": "Say what earlier scans found: new, worse, gone; trends.",
     "slice": "Write the packets that prove the findings, without secrets.",
     "rule": "List the root causes that are looked for, or explain one.",
+    "schema": "Print the JSON Schema of a report, a comparison or a what-if.",
     "completion": "Print the script that lets bash, zsh or fish complete commands.",
 }
 
