@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from pcapdiag.analysis.inputs import Inputs
-    from pcapdiag.report.model import Report
+    from pcapdiag.base.findings import Severity
 
 EXIT_FINDINGS = 1
 
@@ -50,8 +50,8 @@ EXIT_FINDINGS = 1
 @far_end_option
 @format_option(
     FORMATS,
-    "For people at a terminal, for a ticket (GitHub and GitLab, Jira, Slack), for programs, as tables, or all in one"
-    " ZIP; the name after -o chooses, too.",
+    "For people at a terminal, for a ticket (GitHub and GitLab, Jira, Slack), for programs, as tables, all in one ZIP,"
+    " or for pipelines (code scanning, test reports, GitHub Actions); the name after -o chooses, too.",
     variable="FORMAT",
 )
 @click.option(
@@ -111,12 +111,14 @@ def analyze(
       pcapdiag analyze proxy.pcap -o report.html                  one page; .md, .json, .csv, .parquet and .zip, too
       pcapdiag analyze proxy.pcap --format markdown -o report/    report.md and its charts
       pcapdiag analyze proxy.pcap --format csv -o tables/         findings, occurrences, exchanges
+      pcapdiag analyze proxy.pcap --proxy-conf nginx.conf -o pcapdiag.sarif     code scanning; junit and github, too
       pcapdiag analyze proxy.pcap --bundle incident.zip
       pcapdiag analyze proxy.pcap --error-log error.log --access-log access.log --proxy-conf nginx.conf
       pcapdiag analyze proxy.pcap --upstream-capture upstream1.pcap --upstream-capture upstream2.pcap
       tcpdump -i eth0 -c 100000 -w - tcp port 8080 | pcapdiag analyze -
     """  # noqa: D301 - click reads the character \b
-    form = Form(format_, table, width, color)
+    failing = _at_or_above(fail_on)
+    form = Form(format_, table, width, color, failing)
     if form.is_table:
         inputs = replace(inputs, judge_all=True)
     with (
@@ -136,7 +138,7 @@ def analyze(
         if bundle_file is not None:
             with ProgressMeter(quiet=quiet) as meter:
                 result.write_bundle(bundle_file, on_progress=meter.on_progress)
-    ctx.exit(EXIT_FINDINGS if _has_findings(result.report, fail_on) else 0)
+    ctx.exit(EXIT_FINDINGS if any(f.severity in failing for f in result.report.findings) else 0)
 
 
 def _open_bundle(path: str, output: str, *, force: bool) -> AbstractContextManager[IO[bytes] | None]:
@@ -160,8 +162,9 @@ def _reject_pipes(captures: Sequence[str]) -> None:
     reject_pipes(group_captures(list(captures)))
 
 
-def _has_findings(report: Report, fail_on: str) -> bool:
-    return fail_on != "never" and any(f.severity.name.lower() in _AT_OR_ABOVE[fail_on] for f in report.findings)
+def _at_or_above(fail_on: str) -> frozenset[Severity]:
+    from pcapdiag.base.findings import Severity  # noqa: PLC0415 - help needs none
 
-
-_AT_OR_ABOVE = {"error": {"error"}, "warning": {"error", "warning"}, "info": {"error", "warning", "info"}}
+    if fail_on == "never":
+        return frozenset()
+    return frozenset(severity for severity in Severity if severity >= Severity[fail_on.upper()])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pcapdiag.api.analyze import CaptureReport
+    from pcapdiag.base.findings import Severity
     from pcapdiag.report.render.document import Image
 
 TABLES = ("findings", "occurrences", "exchanges")
@@ -32,7 +33,8 @@ TABLES = ("findings", "occurrences", "exchanges")
 _TABLE_FORMATS = ("csv", "parquet")
 _TICKETS = {"markdown": "github", "jira": "jira", "adf": "adf", "slack": "slack"}
 _BUNDLE = "zip"
-FORMATS = ("terminal", "html", *_TICKETS, "json", *_TABLE_FORMATS, _BUNDLE)
+_PIPELINES = ("sarif", "junit", "github")
+FORMATS = ("terminal", "html", *_TICKETS, "json", *_TABLE_FORMATS, _BUNDLE, *_PIPELINES)
 
 _CHARTS = ("timeline", "idle-gaps", "closings", "cascade")
 _REPORT = "report.md"
@@ -40,12 +42,13 @@ _REPORT = "report.md"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """As what a result is delivered: its format, and the table, or width and colours, where the format needs them."""
+    """As what a result is delivered: its format, and what some formats need: table, width and colours, failures."""
 
     format_: str
     table: str = TABLES[0]
     width: int | None = None
     color: str = "auto"
+    failing: frozenset[Severity] = frozenset()
 
     @property
     def is_table(self) -> bool:
@@ -197,7 +200,17 @@ def _render(result: CaptureReport, form: Form, *, to_stdout: bool) -> str:
         from pcapdiag.report.render.dialects import render_ticket  # noqa: PLC0415
 
         return render_ticket(result.report, _TICKETS[form.format_])
+    if form.format_ in _PIPELINES:
+        return _render_for_pipeline(result, form)
     from pcapdiag.report.render import blocks, terminal  # noqa: PLC0415
 
     width, color = terminal_form(form.width, blocks.WIDTH, form.color, to_stdout=to_stdout)
     return terminal.render(result.report, width=width, color=color)
+
+
+def _render_for_pipeline(result: CaptureReport, form: Form) -> str:
+    from pcapdiag.report.render import ci  # noqa: PLC0415 - only pipelines need it
+
+    if form.format_ == "junit":
+        return ci.render_junit(result.report, form.failing)
+    return ci.render_sarif(result.report) if form.format_ == "sarif" else ci.render_github(result.report)

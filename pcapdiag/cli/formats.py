@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 _BY_SUFFIX: Final = {
     ".html": ("html",),
     ".htm": ("html",),
-    ".json": ("json", "adf"),
+    ".json": ("json", "adf", "sarif"),
     ".md": ("markdown",),
     ".csv": ("csv",),
     ".parquet": ("parquet",),
     ".zip": ("zip",),
+    ".sarif": ("sarif",),
+    ".xml": ("junit",),
 }
 """What a file of that name may hold, the first of it where nothing else was asked for."""
 

@@ -34,6 +34,8 @@ BEGINS = {
     "r.csv": b"code,",
     "r.parquet": b"PAR1",
     "r.zip": b"PK",
+    "r.sarif": b'{\n  "$schema": "https://json.schemastore.org/sarif-2.1.0.json"',
+    "r.xml": b'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>',
     "r.txt": b"",
 }
 
