@@ -98,6 +98,15 @@ def test_a_scan_and_a_recorder_do_not_begin_with_inputs_that_are_not_there(invok
     assert done.stderr.endswith(f"did you mean {case / 'nginx.conf'}?\n")
 
 
+def test_a_mistyped_bundle_or_code_is_said_at_once(invoke, case):
+    (case / "incident.zip").write_bytes(b"")
+    done = invoke("attach", case / "incidnt.zip", "--to", "https://jira.example.test/browse/OPS-1")
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"did you mean {case / 'incident.zip'}?\n")
+    done = invoke("slice", "/no/such.pcap", "--code", "PD1011", "-o", case / "evidence.pcapng")
+    assert (done.returncode, done.stderr) == (2, "pcapdiag: no rule fits 'PD1011'; did you mean PD101?\n")
+
+
 def test_compare_looks_at_both_sides_before_it_reads_one(invoke, case):
     done = invoke("compare", "-", case / "proxi.pcap", stdin=b"")
     assert done.returncode == 2
