@@ -52,9 +52,9 @@ def _complete_columns(ctx: click.Context, _param: click.Parameter, incomplete: s
     from pcapdiag.report.table_columns import TABLES  # noqa: PLC0415 - help needs none
 
     before, comma, last = incomplete.rpartition(",")
-    sign = "-" if last.startswith("-") else ""
-    columns = TABLES.get(ctx.params.get("table") or "", {})
-    return [f"{before}{comma}{sign}{name}" for name in columns if name.startswith(last.removeprefix("-"))]
+    # Behind an option that waits for its value click has told no arguments apart yet.
+    columns = next((TABLES[word] for word in ctx.args if word in TABLES), {})
+    return [f"{before}{comma}{name}" for name in columns if name.startswith(last)]
 
 
 @click.command()

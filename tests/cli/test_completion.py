@@ -53,6 +53,8 @@ def test_bash_completes_commands_options_values_and_codes(complete):
     assert complete("analyze", "--ignore", "PD101,pd6") == ["PD101,PD601"]
     assert complete("rule", "PD50") == ["PD502"]
     assert complete("rule", "mtu") == ["mtu-black-hole"]
+    assert complete("show", "exchanges", "x.pcap", "--columns", "resp,idle") == ["resp,idle_before_ns"]
+    assert complete("show", "frames", "x.pcap", "--sort", "wi") == ["wire_len", "window"]
     assert complete("slice", "--code", "PD99") == ["PD999"]
 
 
