@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final, Self
 from pcapdiag.base.codecs import DamagedError, compression_of, unpack
 from pcapdiag.base.errors import CaptureError
 from pcapdiag.base.findings import Note
-from pcapdiag.base.suggest import cannot_open
 from pcapdiag.engine.capture.remote import RemoteStored, is_url
 from pcapdiag.engine.capture.sniff import HEAD_BYTES
 
@@ -273,7 +272,8 @@ def open_source(path: str, *, follow_s: float = 0.0, stopped: threading.Event | 
         if path != STDIN:
             os.set_blocking(fd, True)
     except OSError as error:
-        raise CaptureError(cannot_open(path, error)) from error
+        msg = f"cannot open {path}: {error.strerror}"
+        raise CaptureError(msg) from error
     try:
         if problem := _problem(fd):
             msg = f"{path} {problem}"
