@@ -7,7 +7,6 @@ changes one of these changes its page with `make docs`.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import sys
 import types
 import typing
@@ -19,9 +18,12 @@ import click
 
 from pcapdiag.base import scenarios
 from pcapdiag.cli import main as cli
+from pcapdiag.cli.show import FOR_PEOPLE
 from pcapdiag.proxy.logs.foreign import FOREIGN_LOGS
 from pcapdiag.report import model
 from pcapdiag.report.compare import model as comparison
+from pcapdiag.report.schema import describe
+from pcapdiag.report.table_columns import TABLES, column_words
 from pcapdiag.report.whatif import json as whatif
 from pcapdiag.rules import RULES
 from pcapdiag.rules._precision import LEAST_JUDGED, LEAST_TRUE, most_certain, precision
@@ -32,7 +34,7 @@ JSON_PREFACE = f"""\
 `pcapdiag analyze --format json`, `schema_version` {model.SCHEMA_VERSION}. Fields may be added; what is here keeps its
 name and meaning. A name that holds a quantity ends in its unit. Beside every field `..._ts_ns` stands `..._ts`, the
 same time in ISO 8601 (UTC), null when the time is -1. Frames are numbered from 1 within the file named by `capture`.
-No index and no time are -1.
+No index and no time are -1. `pcapdiag schema report` (`comparison`, `whatif`) prints the same as JSON Schema.
 """
 COMPARISON_PREFACE = f"""\
 `pcapdiag compare --format json`, `schema_version` {comparison.SCHEMA_VERSION}, with the conventions of
@@ -45,6 +47,11 @@ WHATIF_PREFACE = f"""\
 `expected` and `high` are the same), the second `replayed` (the settings of the capture), then one per scenario that was
 asked for, in this order. Between `low` and `high` lie nine of ten replays. What is not known is null.
 [What if](whatif.md) explains the model.
+"""
+TABLES_PREFACE = """\
+`pcapdiag show TABLE CAPTURE`: `--format table` shows the columns that are marked here, CSV, JSON and Parquet show all;
+`--columns` chooses. A name that holds a quantity ends in its unit. What is missing is empty in table and CSV, and -1 in
+JSON, Parquet and `--where`. `pcapdiag analyze --format csv` has the exchanges with the same columns.
 """
 PRECISION_PREFACE = f"""\
 Claims of the program on captures whose truth is known: the lab's and the incidents' (the servers' own logs say what
@@ -130,11 +137,6 @@ def list_objects(root: type) -> list[tuple[str, type]]:
     return [(cls.__name__, cls) for cls in found]
 
 
-def describe(cls: type) -> str:
-    """Return what a class says of itself, without the sections on its attributes."""
-    return inspect.cleandoc(cls.__doc__ or "").split("\n\nAttributes\n")[0]
-
-
 def name_type(hint: object) -> str:
     """Return a type in the words of JSON."""
     if hint in SIMPLE:
@@ -155,6 +157,18 @@ def name_type(hint: object) -> str:
         return "object"
     msg = f"no JSON words for {hint}"
     raise TypeError(msg)
+
+
+def make_tables_page() -> str:
+    """Return the columns of each table of `pcapdiag show`."""
+    text = f"# Tables\n\n{MADE}{TABLES_PREFACE}"
+    for table, columns in TABLES.items():
+        text += f"\n## {table}\n\n| column | for people | meaning |\n|--------|---|---------|\n"
+        for name, meaning in columns.items():
+            words = ", ".join(f"`{word}`" for word in column_words(name))
+            shown = "yes" if name in FOR_PEOPLE[table] else ""
+            text += f"| `{name}` | {shown} | {meaning}{f': {words}' if words else ''} |\n"
+    return text
 
 
 def make_rule_index() -> str:
@@ -205,6 +219,7 @@ def make_pages() -> dict[str, str]:
         "json.md": make_json_page(),
         "json-compare.md": make_comparison_page(),
         "json-whatif.md": make_whatif_page(),
+        "tables.md": make_tables_page(),
         "rules/README.md": make_rule_index(),
         "precision.md": make_precision_page(),
         "proxies.md": make_proxies_page(),

@@ -26,6 +26,9 @@ from tests.waiting import HANG_S
 os.environ.setdefault("PCAPDIAG_KERNELS", "each")
 importlib.import_module("pcapdiag.engine.compiler.policy")
 del os.environ["PCAPDIAG_KERNELS"]
+# Widths and colours are those of no terminal, whatever the shell exports.
+for variable in ("COLUMNS", "FORCE_COLOR"):
+    os.environ.pop(variable, None)
 # A shell's background job ignores Ctrl-C, and so would every program that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -141,6 +141,10 @@ def test_a_third_party_is_imported_only_where_it_lives(third_party):
         ["show", "--help"],
         ["compare", "--help"],
         ["attach", "--help"],
+        ["rule", "--help"],
+        ["completion", "--help"],
+        ["schema", "--help"],
+        ["completion", "fish"],
     ],
 )
 def test_help_loads_nothing_heavy(arguments):

@@ -22,7 +22,7 @@ from pcapdiag.base.codes import Leg
 from pcapdiag.base.findings import Note
 from pcapdiag.base.units import count_of, format_endpoint
 from pcapdiag.privacy.escape import shorten
-from pcapdiag.proxy.conf.read import read_proxy_conf
+from pcapdiag.proxy.conf import read
 from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.conf.values import version_numbers
 from pcapdiag.proxy.join.arrivals import judge_arrivals
@@ -30,6 +30,7 @@ from pcapdiag.proxy.join.clients import ClientTally
 from pcapdiag.proxy.join.join import join_logs, without_absence
 from pcapdiag.proxy.join.pairs import is_name
 from pcapdiag.proxy.join.places import CaptureSpan
+from pcapdiag.proxy.logs import lines
 from pcapdiag.proxy.logs.access_log import read_access_log
 from pcapdiag.proxy.logs.error_log import container_zone_s, read_error_log
 from pcapdiag.proxy.logs.files import expand_logs
@@ -78,7 +79,7 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
     """
     if not inputs.kinds:
         return analysis
-    settings = read_proxy_conf(inputs.proxy_conf, version=proxy_version(analysis)) if inputs.proxy_conf else None
+    settings = read.read_proxy_conf(inputs.proxy_conf, version=proxy_version(analysis)) if inputs.proxy_conf else None
     logs = _Logs(inputs, settings, analysis)
     wires = list_tries(analysis) if inputs.logs else ()
     ledger, older = logs.join(wires)
@@ -229,19 +230,26 @@ def _proxy_kind(settings: ProxySettings | None, logs: _Logs, ledger: Ledger | No
 
 
 def expand_inputs(inputs: Inputs) -> Inputs:
-    """Return the inputs with files in place of folders and globs, each once.
+    """Return the inputs with files in place of folders and globs, each once, each known to be there.
 
     Raises
     ------
     LogError
-        A folder holds no such log, or nothing fits a glob.
+        A folder holds no such log, nothing fits a glob, or a log cannot be opened.
+    UsageError
+        The configuration cannot be.
     """
-    return replace(
+    expanded = replace(
         inputs,
         error_logs=expand_logs(inputs.error_logs, "error"),
         access_logs=expand_logs(inputs.access_logs, "access"),
         upstream_logs=expand_logs(inputs.upstream_logs, ""),
     )
+    for path in expanded.logs:
+        lines.must_be_readable(path)
+    if expanded.proxy_conf:
+        read.must_be_readable(expanded.proxy_conf)
+    return expanded
 
 
 def _notes(settings: ProxySettings | None, logs: _Logs, ledger: Ledger | None, older: OlderLogs) -> Iterator[Note]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pcapdiag.base.errors import UsageError
+from pcapdiag.base.suggest import did_you_mean
 from pcapdiag.base.units import parse_address, parse_endpoint, parse_zone
 
 AUTO: Final = "auto"
@@ -135,12 +136,13 @@ def zone_offset_s(zone: str, at_ns: int) -> int | None:
     if fixed is not None:
         return fixed
     from datetime import datetime, timedelta  # noqa: PLC0415 - seldom needed, and slow to load
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones  # noqa: PLC0415
 
     try:
         place = ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        msg = f"there is no zone {zone!r}; write auto, UTC, +08:00 or a name such as Asia/Shanghai"
+        near = did_you_mean(zone, available_timezones()) or "; write auto, UTC, +08:00 or a name such as Asia/Shanghai"
+        msg = f"there is no zone {zone!r}{near}"
         raise UsageError(msg) from error
     offset = datetime.fromtimestamp(max(at_ns, 0) // 1_000_000_000, tz=place).utcoffset() or timedelta(0)
     return int(offset.total_seconds())

@@ -11,14 +11,17 @@ import os
 import signal
 import sys
 import traceback
+from glob import iglob
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from pcapdiag.base.errors import PcapdiagError
-from pcapdiag.base.version import __version__
+from pcapdiag.base.suggest import did_you_mean
 from pcapdiag.cli.config import load_defaults
+from pcapdiag.cli.pipes import let_readers_leave
+from pcapdiag.cli.versions import version_option
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -39,6 +42,8 @@ _COMMANDS = {
     "history": "Say what earlier scans found: new, worse, gone; trends.",
     "slice": "Write the packets that prove the findings, without secrets.",
     "rule": "List the root causes that are looked for, or explain one.",
+    "schema": "Print the JSON Schema of a report, a comparison or a what-if.",
+    "completion": "Print the script that lets bash, zsh or fish complete commands.",
 }
 
 
@@ -77,10 +82,31 @@ class _Program(click.Group):
         command: click.Command = getattr(import_module(f"pcapdiag.cli.{cmd_name}"), cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; a capture in its place is analyzed."""
+        name = args[0]
+        is_option = name.startswith("-") and name != "-"
+        if name not in _COMMANDS and not is_option and _is_capture(name):
+            return "analyze", self.get_command(ctx, "analyze"), args
+        if name in _COMMANDS or is_option or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        msg = f"No such command {name!r}{did_you_mean(name, _COMMANDS) or '.'}"
+        raise click.UsageError(msg, ctx)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the list of commands without loading them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the options; what --help and --version say has readers that may leave, too."""
+        try:
+            return super().make_context(*args, **extra)
+        except BrokenPipeError as error:
+            let_readers_leave()
+            raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command and turn every failure into one line on stderr and an exit code."""
@@ -96,8 +122,7 @@ class _Program(click.Group):
         except KeyboardInterrupt:
             ctx.exit(_fail("interrupted", EXIT_INTERRUPTED))
         except BrokenPipeError:
-            # The reader of our output has gone (`| head`); Python would complain once more when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            let_readers_leave()
             ctx.exit(EXIT_BROKEN_PIPE)
         except OSError as error:
             from pcapdiag.base.disk import explain  # noqa: PLC0415 - help needs no tempfile
@@ -116,10 +141,18 @@ class _Program(click.Group):
             ctx.exit(_fail("this is a bug in pcapdiag; please report the lines above", EXIT_FAILED))
 
 
+def _is_capture(name: str) -> bool:
+    """Return whether a word that is no command is meant as a capture: a file, a URL, stdin, or a path all the same."""
+    return name == "-" or "/" in name or "." in name or os.path.lexists(name) or any(iglob(name))  # noqa: PTH207 - as the shell
+
+
 def _fail(text: str, exit_code: int) -> int:
     from pcapdiag.privacy.escape import visible  # noqa: PLC0415 - help needs no unicodedata
 
-    click.echo(f"pcapdiag: {visible(text.replace(chr(10), ' '))}", err=True)
+    try:
+        click.echo(f"pcapdiag: {visible(text.replace(chr(10), ' '))}", err=True)
+    except BrokenPipeError:  # nobody reads the words; the code says it, too
+        let_readers_leave()
     return exit_code
 
 
@@ -130,15 +163,15 @@ def _fail(text: str, exit_code: int) -> int:
 Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 the job could not be done.
 Defaults:   pcapdiag.toml here or in ~/.config/pcapdiag/ ([analyze], fail-on = "error"),
             and the variables that -h names.
-Completion: eval "$(_PCAPDIAG_COMPLETE=bash_source pcapdiag)"; also zsh_source, fish_source.""",
+Completion: pcapdiag completion -h says how bash, zsh and fish learn it.""",
 )
-@click.version_option(__version__, "-V", "--version", prog_name="pcapdiag", message="%(prog)s %(version)s")
+@version_option
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Tell from a packet capture why a reverse proxy answered 502, and prove it.
 
     \b
-      pcapdiag analyze proxy.pcap          the verdict, its proof and the remedy
+      pcapdiag analyze proxy.pcap          the verdict, its proof and the remedy; so does pcapdiag proxy.pcap
       pcapdiag show exchanges proxy.pcap   every request with the idle gap before it
       pcapdiag rule PD101                  one root cause in full
     """  # noqa: D301 - click reads the character \b
@@ -159,10 +192,14 @@ def run() -> NoReturn:
         main(prog_name="pcapdiag")
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except BrokenPipeError:  # the words of a refusal, which nobody reads
+        let_readers_leave()
+        code = EXIT_FAILED
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        code = EXIT_BROKEN_PIPE
+        let_readers_leave()
+        code = code or EXIT_BROKEN_PIPE
     except OSError as error:
         from pcapdiag.base.disk import explain  # noqa: PLC0415 - help needs no tempfile
 

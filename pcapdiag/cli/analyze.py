@@ -11,6 +11,7 @@ import click
 
 from pcapdiag.base.errors import UsageError
 from pcapdiag.base.outfile import open_file
+from pcapdiag.cli.choices import Choice
 from pcapdiag.cli.delivery import FORMATS, TABLES, Form, open_delivery
 from pcapdiag.cli.options import (
     all_option,
@@ -18,6 +19,7 @@ from pcapdiag.cli.options import (
     captures_argument,
     code_options,
     collect_inputs,
+    color_option,
     fail_on_option,
     far_end_option,
     file_options,
@@ -30,6 +32,7 @@ from pcapdiag.cli.options import (
     width_option,
 )
 from pcapdiag.cli.output import STDOUT
+from pcapdiag.cli.pipes import reader_may_leave
 from pcapdiag.cli.progress import ProgressMeter
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from pcapdiag.analysis.inputs import Inputs
-    from pcapdiag.report.model import Report
+    from pcapdiag.base.findings import Severity
 
 EXIT_FINDINGS = 1
 
@@ -49,12 +52,13 @@ EXIT_FINDINGS = 1
 @far_end_option
 @format_option(
     FORMATS,
-    "For people at a terminal, for a ticket (GitHub and GitLab, Jira, Slack), for programs, or as tables.",
+    "For people at a terminal, for a ticket (GitHub and GitLab, Jira, Slack), for programs, as tables, all in one ZIP,"
+    " or for pipelines (code scanning, test reports, GitHub Actions); the name after -o chooses, too.",
     variable="FORMAT",
 )
 @click.option(
     "--table",
-    type=click.Choice(TABLES),
+    type=Choice(TABLES),
     default=TABLES[0],
     show_default=True,
     help="With csv or parquet into one file: which table. A folder gets all.",
@@ -64,6 +68,7 @@ EXIT_FINDINGS = 1
 @width_option
 @verbose_option
 @show_option
+@color_option
 @click.option(
     "--follow",
     "follow_s",
@@ -96,6 +101,7 @@ def analyze(
     width: int | None,
     verbose: bool,
     show: tuple[str, ...],
+    color: str,
     bundle: str,
     output: str,
     force: bool,
@@ -108,14 +114,18 @@ def analyze(
 
     \b
       pcapdiag analyze proxy.pcap
+      pcapdiag analyze proxy.pcap -o report.html                  one page; .md, .json, .csv, .parquet and .zip, too
       pcapdiag analyze proxy.pcap --format markdown -o report/    report.md and its charts
       pcapdiag analyze proxy.pcap --format csv -o tables/         findings, occurrences, exchanges
+      pcapdiag analyze proxy.pcap --proxy-conf nginx.conf -o pcapdiag.sarif     code scanning; junit and github, too
       pcapdiag analyze proxy.pcap --bundle incident.zip
       pcapdiag analyze proxy.pcap --error-log error.log --access-log access.log --proxy-conf nginx.conf
       pcapdiag analyze proxy.pcap --upstream-capture upstream1.pcap --upstream-capture upstream2.pcap
       tcpdump -i eth0 -c 100000 -w - tcp port 8080 | pcapdiag analyze -
     """  # noqa: D301 - click reads the character \b
-    form = Form(format_, table, width, show=None if verbose else show, is_one_line=quiet and not (verbose or show))
+    failing = _at_or_above(fail_on)
+    is_one_line = quiet and not (verbose or show)
+    form = Form(format_, table, width, color, failing, show=None if verbose else show, is_one_line=is_one_line)
     if form.is_table:
         inputs = replace(inputs, judge_all=True)
     with (
@@ -125,16 +135,17 @@ def analyze(
         from pcapdiag.analysis.endpoints import check_endpoints  # noqa: PLC0415 - the same
         from pcapdiag.api.analyze import analyze_captures  # noqa: PLC0415 - the engine loads when there is work
 
-        if bundle:
+        if bundle or form.is_bundle:
             _reject_pipes((*captures, *inputs.upstream_captures))
         with ProgressMeter(quiet=quiet, captures=(*captures, *inputs.upstream_captures)) as meter:
             result = analyze_captures(captures, inputs, on_progress=meter.on_progress)
         check_endpoints(result.analysis, inputs)
-        deliver(result)
+        with reader_may_leave():
+            deliver(result)
         if bundle_file is not None:
             with ProgressMeter(quiet=quiet) as meter:
                 result.write_bundle(bundle_file, on_progress=meter.on_progress)
-    ctx.exit(EXIT_FINDINGS if _has_findings(result.report, fail_on) else 0)
+    ctx.exit(EXIT_FINDINGS if any(f.severity in failing for f in result.report.findings) else 0)
 
 
 def _open_bundle(path: str, output: str, *, force: bool) -> AbstractContextManager[IO[bytes] | None]:
@@ -158,8 +169,9 @@ def _reject_pipes(captures: Sequence[str]) -> None:
     reject_pipes(group_captures(list(captures)))
 
 
-def _has_findings(report: Report, fail_on: str) -> bool:
-    return fail_on != "never" and any(f.severity.name.lower() in _AT_OR_ABOVE[fail_on] for f in report.findings)
+def _at_or_above(fail_on: str) -> frozenset[Severity]:
+    from pcapdiag.base.findings import Severity  # noqa: PLC0415 - help needs none
 
-
-_AT_OR_ABOVE = {"error": {"error"}, "warning": {"error", "warning"}, "info": {"error", "warning", "info"}}
+    if fail_on == "never":
+        return frozenset()
+    return frozenset(severity for severity in Severity if severity >= Severity[fail_on.upper()])

@@ -7,6 +7,7 @@ import os
 import click
 
 from pcapdiag.base.errors import UsageError
+from pcapdiag.cli.choices import Choice
 from pcapdiag.cli.options import option, quiet_option
 from pcapdiag.privacy.escape import visible
 
@@ -23,7 +24,7 @@ from pcapdiag.privacy.escape import visible
 )
 @option(
     "--kind",
-    type=click.Choice(["auto", "jira", "jira-cloud", "github", "gitlab", "webhook"]),
+    type=Choice(["auto", "jira", "jira-cloud", "github", "gitlab", "webhook"]),
     default="auto",
     show_default=True,
     variable="ATTACH_KIND",

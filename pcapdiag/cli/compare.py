@@ -6,8 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pcapdiag.cli.options import collect_inputs, file_options, format_option, option, role_options, width_option
+from pcapdiag.cli.choices import Choice
+from pcapdiag.cli.options import (
+    collect_inputs,
+    color_option,
+    file_options,
+    format_option,
+    option,
+    role_options,
+    width_option,
+)
 from pcapdiag.cli.output import STDOUT, open_output, terminal_form
+from pcapdiag.cli.pipes import reader_may_leave
 from pcapdiag.cli.progress import ProgressMeter
 
 if TYPE_CHECKING:
@@ -23,19 +33,20 @@ EXIT_EXPOSED = 1
 @role_options
 @format_option(
     ("terminal", "markdown", "jira", "json"),
-    "For people at a terminal, for a ticket, or for programs.",
+    "For people at a terminal, for a ticket, or for programs; the name after -o chooses, too.",
     variable="COMPARE_FORMAT",
 )
 @click.option("--as-one", is_flag=True, help="Compare all upstreams together: their addresses changed in between.")
 @option(
     "--fail-on",
-    type=click.Choice(["exposed", "undecided", "never"]),
+    type=Choice(["exposed", "undecided", "never"]),
     default="exposed",
     show_default=True,
     variable="COMPARE_FAIL_ON",
     help="What makes the exit code 1: trouble after the change, or also that nobody can tell.",
 )
 @width_option
+@color_option
 @file_options
 @click.pass_context
 @collect_inputs
@@ -49,6 +60,7 @@ def compare(
     as_one: bool,
     fail_on: str,
     width: int | None,
+    color: str,
     output: str,
     force: bool,
     quiet: bool,
@@ -61,22 +73,32 @@ def compare(
 
     \b
       pcapdiag compare monday.pcap tuesday.pcap
-      pcapdiag compare monday.json tuesday.pcap --format markdown -o change.md
+      pcapdiag compare monday.json tuesday.pcap -o change.md
     """  # noqa: D301 - click reads the character \b
     with open_output(output, force=force) as file:
-        sides = [_report(path, inputs, quiet=quiet) for path in (before, after)]
+        from pcapdiag.report.compare.side import is_json_report, load_report  # noqa: PLC0415 - the same
+
+        # Both are looked at before either is read: a mistyped AFTER is said at once.
+        reports = {path: load_report(path) for path in (before, after) if is_json_report(path)}
+        for path in (before, after):
+            if path not in reports:
+                _must_be_capture(path)
+        sides = [reports.get(path) or _report(path, inputs, quiet=quiet) for path in (before, after)]
         from pcapdiag.api.analyze import compare_reports  # noqa: PLC0415 - help must not wait for it
 
         comparison = compare_reports(*sides, as_one=as_one)
-        file.write(_render(comparison, format_, width=width, to_stdout=output == STDOUT).encode())
+        with reader_may_leave():
+            file.write(_render(comparison, format_, look=(width, color), to_stdout=output == STDOUT).encode())
     ctx.exit(EXIT_EXPOSED if _fails(comparison, fail_on) else 0)
 
 
-def _report(path: str, inputs: Inputs, *, quiet: bool) -> dict[str, Any]:
-    from pcapdiag.report.compare.side import is_json_report, load_report  # noqa: PLC0415 - help must not wait for it
+def _must_be_capture(path: str) -> None:
+    from pcapdiag.engine.capture.series import group_captures  # noqa: PLC0415 - a JSON report needs no engine
 
-    if is_json_report(path):
-        return load_report(path)
+    group_captures([path])
+
+
+def _report(path: str, inputs: Inputs, *, quiet: bool) -> dict[str, Any]:
     from pcapdiag.api.analyze import analyze_captures  # noqa: PLC0415 - a JSON report needs no engine
 
     with ProgressMeter(quiet=quiet, captures=[path]) as meter:
@@ -92,7 +114,7 @@ def _fails(comparison: Comparison, fail_on: str) -> bool:
     return comparison.outcome >= (Judgement.CANNOT_TELL if fail_on == "undecided" else Judgement.STILL_EXPOSED)
 
 
-def _render(comparison: Comparison, format_: str, *, width: int | None, to_stdout: bool) -> str:
+def _render(comparison: Comparison, format_: str, *, look: tuple[int | None, str], to_stdout: bool) -> str:
     from pcapdiag.report.compare import render  # noqa: PLC0415
 
     if format_ == "json":
@@ -108,5 +130,5 @@ def _render(comparison: Comparison, format_: str, *, width: int | None, to_stdou
     from pcapdiag.report.compare import terminal  # noqa: PLC0415 - rich loads only here
     from pcapdiag.report.render import blocks  # noqa: PLC0415
 
-    width, color = terminal_form(width, blocks.WIDTH, to_stdout=to_stdout)
+    width, color = terminal_form(look[0], blocks.WIDTH, look[1], to_stdout=to_stdout)
     return terminal.render(comparison, width=width, color=color)

@@ -27,7 +27,9 @@ _MOST_BYTES = 1 << 20
 _LOGS = ("error-log", "access-log", "upstream-log", "proxy-conf")
 _FORMS = ("log-format", "log-zone", "upstream-log-format")
 _OPTIONS = {
-    "analyze": (*("proxy", "upstream", "format", "select", "ignore", "fail-on", "width", "quiet", "verbose", "show"),),
+    "analyze": (
+        *("proxy", "upstream", "format", "select", "ignore", "fail-on", "width", "color", "quiet", "verbose", "show"),
+    ),
     "scan": (
         *("proxy", "upstream", "format", "select", "ignore", "fail-on", "fail-on-change", "jobs", "settle", "quiet"),
         *_FORMS,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pcapdiag.api.analyze import CaptureReport
+    from pcapdiag.base.findings import Severity
     from pcapdiag.report.render.document import Image
 
 TABLES = ("findings", "occurrences", "exchanges")
@@ -31,7 +32,9 @@ TABLES = ("findings", "occurrences", "exchanges")
 
 _TABLE_FORMATS = ("csv", "parquet")
 _TICKETS = {"markdown": "github", "jira": "jira", "adf": "adf", "slack": "slack"}
-FORMATS = ("terminal", "html", *_TICKETS, "json", *_TABLE_FORMATS)
+_BUNDLE = "zip"
+_PIPELINES = ("sarif", "junit", "github")
+FORMATS = ("terminal", "html", *_TICKETS, "json", *_TABLE_FORMATS, _BUNDLE, *_PIPELINES)
 
 _CHARTS = ("timeline", "idle-gaps", "closings", "cascade")
 _REPORT = "report.md"
@@ -39,11 +42,13 @@ _REPORT = "report.md"
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """As what a result is delivered: its format, and the table, the width or the sections where it needs them."""
+    """As what a result is delivered: its format, and what some formats need: table, width and colours, sections."""
 
     format_: str
     table: str = TABLES[0]
     width: int | None = None
+    color: str = "auto"
+    failing: frozenset[Severity] = frozenset()
     show: tuple[str, ...] | None = ()
     """Sections that follow the page for a terminal; None for the whole report."""
     is_one_line: bool = False
@@ -53,6 +58,11 @@ class Form:
     def is_table(self) -> bool:
         """Whether it has a row for each occurrence, however many there are."""
         return self.format_ in _TABLE_FORMATS
+
+    @property
+    def is_bundle(self) -> bool:
+        """Whether it is everything that a ticket needs, for which the captures are read twice."""
+        return self.format_ == _BUNDLE
 
     @property
     def file_names(self) -> tuple[str, ...]:
@@ -104,8 +114,8 @@ def open_delivery(form: Form, output: str, *, force: bool = False) -> Iterator[C
                     folder.rmdir()
             raise
         return
-    if form.format_ == "parquet" and output == STDOUT and sys.stdout.isatty():
-        msg = "Parquet is binary: name a file or a folder with -o"
+    if form.format_ in {"parquet", _BUNDLE} and output == STDOUT and sys.stdout.isatty():
+        msg = f"{form.format_} is binary: name a file with -o"
         raise UsageError(msg)
     with open_output(output, force=force) as file:
         yield lambda result: _write_file(result, form, file, to_stdout=output == STDOUT)
@@ -136,6 +146,8 @@ def _prepare_folder(form: Form, folder: Path, *, force: bool) -> tuple[Path, boo
 def _write_file(result: CaptureReport, form: Form, file: IO[bytes], *, to_stdout: bool) -> None:
     if form.format_ in _TABLE_FORMATS:
         _write_table(result, form.table, form.format_, file)
+    elif form.is_bundle:
+        result.write_bundle(file)
     elif form.format_ == "html":
         file.write(result.to_html().encode())
     else:
@@ -192,9 +204,19 @@ def _render(result: CaptureReport, form: Form, *, to_stdout: bool) -> str:
         from pcapdiag.report.render.dialects import render_ticket  # noqa: PLC0415
 
         return render_ticket(result.report, _TICKETS[form.format_])
+    if form.format_ in _PIPELINES:
+        return _render_for_pipeline(result, form)
     from pcapdiag.report.render import blocks, terminal  # noqa: PLC0415
 
     if form.is_one_line:
         return f"{result.headline}\n"
-    width, color = terminal_form(form.width, blocks.WIDTH, to_stdout=to_stdout)
+    width, color = terminal_form(form.width, blocks.WIDTH, form.color, to_stdout=to_stdout)
     return terminal.render(result.report, width=width, color=color, show=form.show)
+
+
+def _render_for_pipeline(result: CaptureReport, form: Form) -> str:
+    from pcapdiag.report.render import ci  # noqa: PLC0415 - only pipelines need it
+
+    if form.format_ == "junit":
+        return ci.render_junit(result.report, form.failing)
+    return ci.render_sarif(result.report) if form.format_ == "sarif" else ci.render_github(result.report)

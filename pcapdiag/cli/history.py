@@ -9,8 +9,9 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from pcapdiag.cli.options import file_options, format_option, store_option
-from pcapdiag.cli.output import open_output
+from pcapdiag.cli.choices import Choice
+from pcapdiag.cli.options import code_option, file_options, format_option, store_option
+from pcapdiag.cli.output import STDOUT, fit, open_output, terminal_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,29 +24,32 @@ TABLES = ("findings", "upstreams", "codes", "scans")
 SCHEMA_VERSION = 1
 _BARS = "▁▂▃▄▅▆▇█"
 _TREND_DAYS = 30
+_HANG = 11
 
 
 @click.command()
 @store_option("Where scans remember")
 @click.option("--since", default="", metavar="DATE", help="Only days from DATE on (2026-11-20, UTC).")
 @click.option("--until", default="", metavar="DATE", help="Only days before DATE.")
-@click.option("--code", "codes", multiple=True, metavar="CODE", help="Only these codes (PD101, PD2); repeat for more.")
+@code_option("Only these codes (PD101, PD2); repeat for more.")
 @click.option("--upstream", "upstreams", multiple=True, metavar="ADDR[:PORT]", help="Only these upstreams.")
 @click.option(
     "--state",
     "states",
     multiple=True,
-    type=click.Choice(["new", "ongoing", "worse", "gone", "quiet"]),
+    type=Choice(["new", "ongoing", "worse", "gone", "quiet"]),
     help="Only findings in this state; repeat for more.",
 )
 @click.option(
     "--table",
-    type=click.Choice(TABLES),
+    type=Choice(TABLES),
     default=TABLES[0],
     show_default=True,
     help="With csv: which table. The others show all.",
 )
-@format_option(("table", "json", "csv"), "For people or for programs.", variable="HISTORY_FORMAT")
+@format_option(
+    ("table", "json", "csv"), "For people or for programs; the name after -o chooses, too.", variable="HISTORY_FORMAT"
+)
 @file_options
 def history(
     *,
@@ -71,7 +75,7 @@ def history(
       pcapdiag history
       pcapdiag history --state new --state worse
       pcapdiag history --upstream 10.0.0.7:8080 --format json
-      pcapdiag history --table upstreams --format csv -o upstreams.csv
+      pcapdiag history --table upstreams -o upstreams.csv
     """  # noqa: D301 - click reads the character \b
     from pcapdiag.nightly.store.database import default_store, require_store  # noqa: PLC0415 - help must not wait for it
     from pcapdiag.nightly.store.history import Wanted  # noqa: PLC0415 - the same
@@ -86,7 +90,9 @@ def history(
         elif format_ == "json":
             file.write((json.dumps(_to_json(opened, wanted), indent=2, ensure_ascii=False) + "\n").encode())
         else:
-            file.write(("\n".join(_lines(opened, wanted)) + "\n").encode())
+            width = terminal_width() if output == STDOUT else None
+            lines = (fit(line, width, hang=_HANG) for line in _lines(opened, wanted))
+            file.write(("\n".join(lines) + "\n").encode())
 
 
 def _day(text: str) -> str:

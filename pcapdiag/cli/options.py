@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
+from pcapdiag.cli.choices import Choice, complete_codes
+from pcapdiag.cli.formats import choose_format
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -129,30 +132,52 @@ def _split(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) 
     return tuple(code.strip() for value in values for code in value.split(",") if code.strip())
 
 
+_CODES: dict[str, Any] = {
+    "multiple": True,
+    "metavar": "CODES",
+    "callback": _split,
+    "shell_complete": complete_codes,
+}
 code_options = options(
-    option("--select", multiple=True, metavar="CODES", callback=_split, help="Report only these codes (PD101,PD2)."),
-    option("--ignore", multiple=True, metavar="CODES", callback=_split, help="Report all but these codes."),
+    option("--select", help="Report only these codes (PD101,PD2).", **_CODES),
+    option("--ignore", help="Report all but these codes.", **_CODES),
 )
 """--select and --ignore."""
 
 
+def code_option(text: str) -> Callable[[F], F]:
+    """Return --code, for one code or several by repeating it."""
+    return click.option("--code", "codes", multiple=True, metavar="CODE", shell_complete=complete_codes, help=text)
+
+
 def fail_on_option(text: str = "Lowest severity that makes the exit code 1.") -> Callable[[F], F]:
     """Return --fail-on with a severity."""
-    severities = click.Choice(["error", "warning", "info", "never"])
+    severities = Choice(["error", "warning", "info", "never"])
     return option("--fail-on", type=severities, default="warning", show_default=True, help=text)
 
 
 def format_option(formats: Sequence[str], text: str, *, variable: str) -> Callable[[F], F]:
-    """Return --format with the formats of a command, the first of them the default."""
-    return option(
+    """Return --format with the formats of a command, the first of them the default; a name after -o chooses, too."""
+    declared = option(
         "--format",
         "format_",
-        type=click.Choice(formats),
+        type=Choice(formats),
         default=formats[0],
         show_default=True,
         variable=variable,
         help=text,
     )
+
+    def add(function: F) -> F:
+        @wraps(function)
+        def call(*args: Any, format_: str, **values: Any) -> Any:
+            if "output" in values:
+                format_ = choose_format(click.get_current_context(), format_, values["output"], formats)
+            return function(*args, format_=format_, **values)
+
+        return declared(cast("F", call))
+
+    return add
 
 
 def store_option(text: str) -> Callable[[F], F]:
@@ -181,7 +206,7 @@ def notify_option(what: str) -> Callable[[F], F]:
 
 width_option = option(
     "--width",
-    help="Columns of the terminal report; the terminal's own, or 100 where there is none.",
+    help="Columns of the terminal report; the terminal's own or those of COLUMNS, or 100 where there is neither.",
     type=click.IntRange(min=60, max=400),
 )
 """--width."""
@@ -210,6 +235,14 @@ show_option = option(
     help=f"Sections that follow the page on the terminal: {', '.join(SECTIONS)}.",
 )
 """--show."""
+color_option = option(
+    "--color",
+    type=Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Colours of the terminal report; auto: on a terminal, or as NO_COLOR and FORCE_COLOR say.",
+)
+"""--color."""
 
 redact_option = click.option(
     "--no-redact", is_flag=True, help="Leave credentials, query values and other secrets as captured."

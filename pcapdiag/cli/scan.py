@@ -20,6 +20,7 @@ from pcapdiag.cli.options import (
     store_option,
 )
 from pcapdiag.cli.output import open_output
+from pcapdiag.cli.pipes import reader_may_leave
 from pcapdiag.cli.tell import plan_telling, tell, tell_options
 
 if TYPE_CHECKING:
@@ -85,7 +86,9 @@ FORMATS = ("text", "json", "jsonl")
 @click.option("--no-exchanges", is_flag=True, help="Do not keep the exchanges.")
 @click.option("--keep-days", type=click.FloatRange(min=0), default=0, metavar="N", help="Forget what is older.")
 @click.option("--keep-size", default="", metavar="SIZE", help="Forget the oldest beyond SIZE (20G).")
-@format_option(FORMATS, "The summary for people or for programs.", variable="SCAN_FORMAT")
+@format_option(
+    FORMATS, "The summary for people or for programs; the name after -o chooses, too.", variable="SCAN_FORMAT"
+)
 @tell_options
 @redact_option
 @file_options
@@ -137,6 +140,7 @@ def scan(
     if is_watch:
         _watch(ctx, places, out, format_)
     from pcapdiag.cli.scan_progress import ScanMeter  # noqa: PLC0415 - only a scan has one
+    from pcapdiag.nightly.scan.logs import must_be_there  # noqa: PLC0415 - the same
     from pcapdiag.nightly.scan.model import ReadOptions, ScanOptions  # noqa: PLC0415 - the same
     from pcapdiag.nightly.scan.run import run_scan  # noqa: PLC0415 - the same
     from pcapdiag.nightly.store.database import default_store  # noqa: PLC0415 - the same
@@ -152,6 +156,7 @@ def scan(
         until_ns=_time_ns(until),
     )
     codes_matching((*inputs.select, *inputs.ignore))  # a typing error is said now
+    must_be_there(inputs)  # and so is this one
     telling = plan_telling(ctx, out=out, site_url=site_url, metrics=metrics, jsonl=jsonl, notify_url_env=notify_url_env)
     keep_bytes = _bytes(keep_size)
     split_bytes = 0 if split_size == "0" else _bytes(split_size)
@@ -166,7 +171,8 @@ def scan(
                 prune(opened, keep_days=keep_days, keep_bytes=keep_bytes)
             from pcapdiag.nightly.scan.summary import render  # noqa: PLC0415 - with the rest
 
-            file.write(render(summary, format_).encode())
+            with reader_may_leave():
+                file.write(render(summary, format_).encode())
         # The summary is out by now, whatever becomes of the rest.
         tell(telling, opened, summary, quiet=quiet)
     ctx.exit(EXIT_FINDINGS if _fails(summary, fail_on, only_changes=fail_on_change) else 0)

@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from pcapdiag.base.errors import UsageError
+from pcapdiag.cli.choices import Choice
 from pcapdiag.cli.options import (
     captures_argument,
     collect_inputs,
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pcapdiag.analysis.inputs import Inputs
+    from pcapdiag.cli.rows import Selection
     from pcapdiag.engine.capture.batch import Capture
 
 # What a person wants to see of each table within some 120 columns; the other formats show all columns.
-_FOR_PEOPLE = {
+FOR_PEOPLE = {
     "frames": ("frame", "ts", "kind", "src", "dst", "flags", "seq", "ack", "payload_len", "undecoded_reason"),
     "segments": ("frame", "ts", "conn", "src", "dst", "flags", "seq", "ack", "payload_len", "fate"),
     "connections": (
@@ -46,16 +48,40 @@ _FOR_PEOPLE = {
 }
 
 
+def _complete_columns(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    from pcapdiag.report.table_columns import TABLES  # noqa: PLC0415 - help needs none
+
+    before, comma, last = incomplete.rpartition(",")
+    # Behind an option that waits for its value click has told no arguments apart yet.
+    columns = next((TABLES[word] for word in ctx.args if word in TABLES), {})
+    return [f"{before}{comma}{name}" for name in columns if name.startswith(last)]
+
+
 @click.command()
-@click.argument("table", type=click.Choice(list(_FOR_PEOPLE)))
+@click.argument("table", type=Choice(list(FOR_PEOPLE)))
 @captures_argument
 @role_options
 @format_option(
     ("table", "csv", "json", "parquet"),
-    "Some columns for people, or all columns, exact to the nanosecond.",
+    "Some columns for people, or all columns, exact to the nanosecond; the name after -o chooses, too.",
     variable="SHOW_FORMAT",
 )
-@click.option("--where", metavar="EXPR", help="Only rows for which EXPR is true.")
+@click.option("--where", metavar="EXPR", default="", help="Only rows for which EXPR is true.")
+@click.option(
+    "--columns",
+    metavar="COLUMNS",
+    default="",
+    shell_complete=_complete_columns,
+    help="Only these columns, in this order (resp,idle_before,outcome); docs/tables.md has all.",
+)
+@click.option(
+    "--sort",
+    metavar="[-]COLUMN",
+    default="",
+    shell_complete=_complete_columns,
+    help="By this column, with - the greatest first, what is missing last. Nothing is printed before all is read, and"
+    " all rows are held in memory; with --limit only as many as are printed.",
+)
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most N rows.")
 @file_options
 @redact_option
@@ -66,7 +92,9 @@ def show(
     captures: tuple[str, ...],
     inputs: Inputs,
     format_: str,
-    where: str | None,
+    where: str,
+    columns: str,
+    sort: str,
     limit: int | None,
     output: str,
     force: bool,
@@ -74,37 +102,41 @@ def show(
 ) -> None:
     """Print frames, segments, connections, exchanges or closings.
 
-    Frames are numbered from 1 within their file, as in Wireshark. No index and no time are -1. EXPR compares columns
-    with numbers and strings, as in Python: == != < <= > >= in, and or not, + - * / // %.
+    Frames are numbered from 1 within their file, as in Wireshark. What is missing is empty in table and CSV, and -1 in
+    JSON, Parquet and EXPR. EXPR compares columns with numbers, durations (60s, 1.5ms) and strings, as in Python:
+    == != < <= > >= in, and or not, + - * / // %. Of columns that end in _ns the end may be left out. --upstream shows
+    only what went to it, of frames and segments also what came from it.
 
     \b
       pcapdiag show exchanges proxy.pcap --format csv
-      pcapdiag show exchanges proxy.pcap --where 'outcome == "unanswered" and idle_before_ns > 3.8e9'
+      pcapdiag show exchanges proxy.pcap --where 'outcome == "unanswered" and idle_before > 3.8s'
+      pcapdiag show exchanges proxy.pcap --upstream 10.0.0.7:8080 --sort -idle_before --limit 20
+      pcapdiag show connections proxy.pcap --columns resp,orig,server,n_exchanges
       pcapdiag show closings proxy.pcap --where 'first_closer == "resp"'
       pcapdiag show frames proxy.pcap --where 'kind == "undecoded"' --format json
     """  # noqa: D301 - click reads the character \b
     if format_ == "parquet" and output == STDOUT and sys.stdout.isatty():
         msg = "Parquet is binary: name a file with -o"
         raise UsageError(msg)
+    from pcapdiag.cli.rows import Selection  # noqa: PLC0415 - pandas
+
+    # What does not exist is said before anything is read.
+    selection = Selection(
+        table, where=where, upstreams=inputs.upstream_endpoints, sort=sort, columns=columns, limit=limit
+    )
     with open_output(output, force=force) as file, ProgressMeter(quiet=quiet, captures=captures) as meter:
         from pcapdiag.engine.capture.series import group_captures  # noqa: PLC0415 - help must not wait for the engine
 
         grouped = group_captures(list(captures))
         chunks = _frames(grouped, inputs, meter) if table == "frames" else _tables(table, grouped, inputs, meter)
-        _write(chunks, table, format_, file, where, limit)
+        _write(chunks, table, format_, file, selection)
 
 
-def _write(
-    chunks: Iterator[pd.DataFrame], table: str, format_: str, file: IO[bytes], where: str | None, limit: int | None
-) -> None:
-    from pcapdiag.cli.where import Where  # noqa: PLC0415 - numpy
-    from pcapdiag.cli.writers import limited, open_writer  # noqa: PLC0415 - pandas
+def _write(chunks: Iterator[pd.DataFrame], table: str, format_: str, file: IO[bytes], selection: Selection) -> None:
+    from pcapdiag.cli.writers import open_writer  # noqa: PLC0415 - pandas
 
-    if where is not None:
-        condition = Where(where)
-        chunks = (condition.select(chunk) for chunk in chunks)
-    writer = open_writer(format_, file, _FOR_PEOPLE[table])
-    for chunk in limited(chunks, limit):
+    writer = open_writer(format_, file, selection.columns or FOR_PEOPLE[table])
+    for chunk in selection.apply(chunks):
         writer.write(chunk)
     writer.close()
 
@@ -125,6 +157,7 @@ def _frames(captures: list[Capture], inputs: Inputs, meter: ProgressMeter) -> It
 
 def _tables(table: str, captures: list[Capture], inputs: Inputs, meter: ProgressMeter) -> Iterator[pd.DataFrame]:
     from pcapdiag.analysis.build import build_analysis  # noqa: PLC0415
+    from pcapdiag.analysis.endpoints import check_endpoints  # noqa: PLC0415
     from pcapdiag.base.columns import SEGMENTS  # noqa: PLC0415
     from pcapdiag.base.tables import RowStore  # noqa: PLC0415
     from pcapdiag.report.tables import TableBuilder  # noqa: PLC0415
@@ -137,6 +170,7 @@ def _tables(table: str, captures: list[Capture], inputs: Inputs, meter: Progress
         segment_sink=(lambda part: segments.append(part.rows)) if table == "segments" else None,
         keep_all=True,
     )
+    check_endpoints(analysis, inputs)
     tables = TableBuilder(analysis, redact=inputs.redact)
     if table == "segments":
         yield from tables.segments(segments.table())

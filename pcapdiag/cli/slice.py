@@ -12,6 +12,7 @@ from pcapdiag.cli.options import (
     all_option,
     anonymize_option,
     captures_argument,
+    code_option,
     collect_inputs,
     file_options,
     log_options,
@@ -29,7 +30,7 @@ _MOST_MASKED = 12
 
 @click.command
 @captures_argument
-@click.option("--code", "codes", multiple=True, metavar="CODE", help="Prove only this finding (PD101, PD2); repeat.")
+@code_option("Prove only this finding (PD101, PD2); repeat.")
 @click.option(
     "--connection", "connections", multiple=True, metavar="UID", help="Keep this connection, whole; repeat for several."
 )
@@ -83,9 +84,11 @@ def slice(  # noqa: A001 - commands are found by their name
         from pcapdiag.analysis.endpoints import check_endpoints  # noqa: PLC0415 - the engine loads when there is work
         from pcapdiag.api.analyze import analyze_captures  # noqa: PLC0415 - the engine loads when there is work
         from pcapdiag.engine.capture.series import group_captures  # noqa: PLC0415
+        from pcapdiag.rules.diagnose import codes_matching  # noqa: PLC0415
         from pcapdiag.ticket.evidence.spool import reject_pipes  # noqa: PLC0415
 
-        reject_pipes(group_captures(list(captures)))  # said now, not after a long read
+        codes_matching(codes)  # said now, not after a long read
+        reject_pipes(group_captures(list(captures)))  # and so is this
         with ProgressMeter(quiet=quiet) as meter:
             result = analyze_captures(captures, inputs, on_progress=meter.on_progress)
             check_endpoints(result.analysis, inputs)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pcapdiag.base.errors import PcapdiagError, UsageError
+from pcapdiag.cli.choices import Choice
 from pcapdiag.cli.options import (
     anonymize_option,
     code_options,
@@ -93,7 +94,7 @@ _LEAST_RING = 4 << 20
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["text", "jsonl"]),
+    type=Choice(["text", "jsonl"]),
     default="text",
     show_default=True,
     help="The line on stdout for each incident.",
@@ -134,6 +135,7 @@ def watch(
       tcpdump -i any -U -w - tcp | pcapdiag watch - --out incidents/ --error-log /var/log/nginx/error.log
       pcapdiag watch /var/captures --out incidents/ --ring 2GB --keep 500 --keep 10GB
     """  # noqa: D301 - click reads the character \b
+    from pcapdiag.proxy.conf.read import must_be_readable  # noqa: PLC0415 - the same
     from pcapdiag.watch.model import WatchOptions  # noqa: PLC0415 - help needs none of it
 
     keep_incidents, keep_bytes = _bounds(keep)
@@ -154,6 +156,8 @@ def watch(
     with_defaults = ctx if ctx.default_map else ctx.parent or ctx
     channels = plan_telling(with_defaults, metrics=metrics, notify_url_env=notify_url_env).channels
     telling = WatchTelling(metrics, channels, place_of(out, anonymize=inputs.anonymize))
+    if inputs.proxy_conf:
+        must_be_readable(inputs.proxy_conf)  # said now, not with the first incident
     has_incidents = _record(options, telling, as_json=format_ == "jsonl", quiet=quiet)
     ctx.exit(EXIT_FINDINGS if has_incidents and fail_on != "never" else 0)
 

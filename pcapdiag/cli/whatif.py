@@ -10,6 +10,7 @@ from pcapdiag.base.errors import UsageError
 from pcapdiag.cli.options import (
     anonymize_option,
     collect_inputs,
+    color_option,
     file_options,
     format_option,
     log_options,
@@ -45,10 +46,11 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(min=0), default=None, help="Of the draws: the same seed, the same numbers.")
 @format_option(
     ("terminal", "markdown", "html", "json"),
-    "For people at a terminal, for a ticket, as a page, or for programs.",
+    "For people at a terminal, for a ticket, as a page, or for programs; the name after -o chooses, too.",
     variable="WHATIF_FORMAT",
 )
 @width_option
+@color_option
 @anonymize_option
 @file_options
 @collect_inputs
@@ -64,6 +66,7 @@ def whatif(
     seed: int | None,
     format_: str,
     width: int | None,
+    color: str,
     output: str,
     force: bool,
     quiet: bool,
@@ -77,7 +80,7 @@ def whatif(
       pcapdiag whatif proxy.pcap --access-log access.log --proxy-conf nginx.conf --recommend
       pcapdiag whatif proxy.pcap ... --set proxy.keepalive_timeout=3s
       pcapdiag whatif proxy.pcap ... --case max_fails=0 --case 'max_fails=0 next_upstream=error,timeout,non_idempotent'
-      pcapdiag whatif proxy.pcap ... --sweep proxy.keepalive_timeout=1s:10s:500ms --format html -o whatif.html
+      pcapdiag whatif proxy.pcap ... --sweep proxy.keepalive_timeout=1s:10s:500ms -o whatif.html
       pcapdiag whatif --access-log access.log --proxy-conf nginx.conf --upstream-idle 5s
     """  # noqa: D301 - click reads the character \b
     if not captures and not (inputs.access_logs and inputs.proxy_conf and upstream_idle):
@@ -113,10 +116,10 @@ def whatif(
                     seed=seed,
                     on_scenario=meter.on_count,
                 )
-        file.write(_render(result, format_, width=width, to_stdout=output == STDOUT).encode())
+        file.write(_render(result, format_, look=(width, color), to_stdout=output == STDOUT).encode())
 
 
-def _render(result: WhatIfResult, format_: str, *, width: int | None, to_stdout: bool) -> str:
+def _render(result: WhatIfResult, format_: str, *, look: tuple[int | None, str], to_stdout: bool) -> str:
     if format_ == "json":
         from pcapdiag.report.whatif.json import render_json  # noqa: PLC0415
 
@@ -128,5 +131,5 @@ def _render(result: WhatIfResult, format_: str, *, width: int | None, to_stdout:
         return render.render_markdown(result.answer)
     if format_ == "html":
         return render.render_html(result.answer, result.tool)
-    width, color = terminal_form(width, WIDTH, to_stdout=to_stdout)
+    width, color = terminal_form(look[0], WIDTH, look[1], to_stdout=to_stdout)
     return render.render_terminal(result.answer, width=width, color=color)

@@ -1,22 +1,27 @@
 """``--where``: a small expression language over the columns of a table, and nothing else.
 
-Python's syntax for comparisons, ``and``/``or``/``not``, ``in``, numbers, strings and arithmetic. The expression is
-parsed, checked node by node and evaluated here; it is never handed to ``eval``, so it can reach no function,
-no attribute and no file.
+Python's syntax for comparisons, ``and``/``or``/``not``, ``in``, numbers, strings and arithmetic; beside it durations
+(``60s``, ``1.5ms``), and columns of durations without their unit (``idle_before``). The expression is parsed, checked
+node by node and evaluated here; it is never handed to ``eval``, so it can reach no function, no attribute and no file.
 """
 
 from __future__ import annotations
 
 import ast
 import operator
+import re
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from pcapdiag.base.errors import UsageError
+from pcapdiag.base.suggest import did_you_mean
+from pcapdiag.base.units import parse_duration
+from pcapdiag.report.table_columns import column_words, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -41,6 +46,15 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 
 
+_TOKEN = re.compile(
+    r"""(?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|(?<![\w.])(?P<duration>\d+(?:\.\d+)?(?:ns|us|ms|[smhdw]))\b"""
+)
+
+
+def _in_ns(token: re.Match[str]) -> str:
+    return token["text"] or str(parse_duration(token["duration"]))
+
+
 class Where:
     """A parsed expression.
 
@@ -60,9 +74,40 @@ class Where:
         if len(expression) > _MAX_CHARS:
             self._refuse(f"it is longer than {_MAX_CHARS} characters")
         try:
-            self._tree = ast.parse(expression.strip(), mode="eval").body
+            self._tree = ast.parse(_TOKEN.sub(_in_ns, expression.strip()), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             self._refuse(str(error), error)
+
+    def check(self, columns: Mapping[str, object]) -> None:
+        """Refuse, before there are rows, names of no column, and words that a column never holds.
+
+        Parameters
+        ----------
+        columns : mapping by name
+            Those of the table.
+
+        Raises
+        ------
+        UsageError
+            With the nearest name or word.
+        """
+        for node in ast.walk(self._tree):
+            if isinstance(node, ast.Name):
+                self._known(node.id, columns)
+            elif isinstance(node, ast.Compare):
+                for one, other in pairwise((node.left, *node.comparators)):
+                    self._check_words(one, other)
+                    self._check_words(other, one)
+
+    def _check_words(self, column: ast.expr, value: ast.expr) -> None:
+        if not isinstance(column, ast.Name):
+            return
+        words = column_words(column.id)
+        for node in value.elts if isinstance(value, ast.List | ast.Tuple) else [value]:
+            word = node.value if isinstance(node, ast.Constant) else ""
+            if words and isinstance(word, str) and word not in {"", *words}:
+                near = did_you_mean(word, words) or f"; it is one of {', '.join(words)}"
+                self._refuse(f"{column.id} is never {word!r}{near}")
 
     def select(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the rows of `frame` for which the expression is true.
@@ -120,9 +165,14 @@ class Where:
         return self._refuse(f"{ast.unparse(node)!r} is not allowed; see pcapdiag show --help")
 
     def _column(self, name: str, frame: pd.DataFrame) -> Any:
-        if name not in frame.columns:
-            self._refuse(f"there is no column {name!r}; there are {', '.join(frame.columns)}")
-        return frame[name]
+        return frame[self._known(name, dict.fromkeys(frame.columns))]
+
+    def _known(self, name: str, columns: Mapping[str, object]) -> str:
+        found = resolve(name, columns)
+        if not found:
+            near = did_you_mean(name, columns) or f"; there are {', '.join(columns)}"
+            self._refuse(f"there is no column {name!r}{near}")
+        return found
 
     def _compare(
         self, left: ast.expr, ops: list[ast.cmpop], comparators: list[ast.expr], frame: pd.DataFrame

@@ -16,7 +16,7 @@ from pcapdiag.privacy.escape import storable, visible
 from pcapdiag.report.summary import brief, clock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import pandas as pd
 
@@ -92,7 +92,9 @@ class CsvWriter:
             writer.writerow(frame.columns)
             self._has_header = True
         columns = [
-            [safe_cell(v) if isinstance(v, str) else v for v in values] if _is_text(frame, name) else values
+            [safe_cell(v) if isinstance(v, str) else v for v in values]
+            if _is_text(frame, name)
+            else [None if _is_missing(v) else v for v in values]
             for name, values in zip(frame.columns, _columns(frame), strict=True)
         ]
         writer.writerows(zip(*columns, strict=True))
@@ -168,13 +170,20 @@ def _header(name: str) -> str:
 
 
 def _human(name: str, value: Any) -> str:
+    if _is_missing(value):
+        return ""
+    if name.endswith("ts_ns"):
+        return str(value)
     if name.endswith("_ns"):
-        return brief(value) if value >= 0 else "-"
+        return brief(value)
     if name.endswith("ts") and value:
         return clock(value)
-    if isinstance(value, str):
-        return visible(value) or "-"
-    return "-" if value == -1 else str(value)
+    return visible(value) if isinstance(value, str) else str(value)
+
+
+def _is_missing(value: Any) -> bool:
+    """Return whether a cell says that there is no index and no time: in these tables nothing else is -1."""
+    return type(value) is int and value == -1
 
 
 def require_parquet() -> None:
@@ -214,29 +223,3 @@ class ParquetWriter:
         """Write the footer."""
         if self._writer is not None:
             self._writer.close()
-
-
-def limited(chunks: Iterator[pd.DataFrame], limit: int | None) -> Iterator[pd.DataFrame]:
-    """Yield `chunks` until `limit` rows have passed; at least one chunk, for its columns.
-
-    Parameters
-    ----------
-    chunks : iterator of DataFrame
-        Rows in order.
-    limit : int or None
-        How many rows; None for all.
-
-    Yields
-    ------
-    DataFrame
-        The last one cut.
-    """
-    left = limit
-    for chunk in chunks:
-        if left is None:
-            yield chunk
-            continue
-        yield chunk.head(left)
-        left -= min(left, len(chunk))
-        if not left:
-            return

@@ -14,19 +14,8 @@ import pandas as pd
 
 from pcapdiag.base.codes import (
     ClosingKind,
-    ConnEnd,
-    ConnState,
     Direction,
     ExchangeFlag,
-    Fate,
-    FrameKind,
-    Framing,
-    Leg,
-    Method,
-    Outcome,
-    PacketDirection,
-    Protocol,
-    UndecodedReason,
 )
 from pcapdiag.base.tables import Table
 from pcapdiag.base.units import format_endpoint, format_ts_ns
@@ -34,10 +23,10 @@ from pcapdiag.engine.tcp.uid import connection_uid
 from pcapdiag.privacy.redact import Redactor
 from pcapdiag.report import words
 from pcapdiag.report.frame_numbers import FrameNumbers
+from pcapdiag.report.table_columns import WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from enum import IntEnum
 
     from numpy.typing import NDArray
 
@@ -91,15 +80,15 @@ class TableBuilder:
             **_times("last_ts", rows["last_ts_ns"]),
             "orig": self._orig,
             "resp": self._resp,
-            "leg": _lookup(self._analysis.legs, Leg),
-            "protocol": _lookup(rows["protocol"], Protocol),
-            "conn_state": _lookup(rows["conn_state"], ConnState, {s: s.name for s in ConnState}),
-            "conn_state_words": _lookup(rows["conn_state"], ConnState, words.CONN_STATES),
+            "leg": _lookup("leg", self._analysis.legs),
+            "protocol": _lookup("protocol", rows["protocol"]),
+            "conn_state": _lookup("conn_state", rows["conn_state"]),
+            "conn_state_words": _lookup("conn_state_words", rows["conn_state"]),
             "history": _ascii(rows["history"]),
             "history_words": _map_unique(_ascii(rows["history"]), words.history_words),
-            "end": _lookup(rows["end"], ConnEnd),
-            "first_closer": _lookup(rows["first_closer"], Direction, {Direction.NONE: ""}),
-            "closing_kind": _lookup(rows["closing_kind"], ClosingKind, {ClosingKind.NONE: "", **_UPPER_CLOSING}),
+            "end": _lookup("end", rows["end"]),
+            "first_closer": _lookup("first_closer", rows["first_closer"]),
+            "closing_kind": _lookup("closing_kind", rows["closing_kind"]),
             "idle_at_close_ns": rows["idle_at_close_ns"],
             "n_exchanges": rows["n_exchanges"],
             "n_unanswered": rows["n_unanswered"],
@@ -122,14 +111,14 @@ class TableBuilder:
             "uid": self._uids[index],
             "orig": self._orig[index],
             "resp": self._resp[index],
-            "first_closer": _lookup(rows["first_closer"], Direction),
-            "closing_kind": _lookup(rows["closing_kind"], ClosingKind, _UPPER_CLOSING),
+            "first_closer": _lookup("first_closer", rows["first_closer"]),
+            "closing_kind": _lookup("closing_kind", rows["closing_kind"]),
             "idle_at_close_ns": rows["idle_at_close_ns"],
             "open_exchange": rows["closing_open_exchange"].astype(np.bool_),
             "n_exchanges": rows["n_exchanges"],
             "n_unanswered": rows["n_unanswered"],
-            "conn_state": _lookup(rows["conn_state"], ConnState, {s: s.name for s in ConnState}),
-            "conn_state_words": _lookup(rows["conn_state"], ConnState, words.CONN_STATES),
+            "conn_state": _lookup("conn_state", rows["conn_state"]),
+            "conn_state_words": _lookup("conn_state_words", rows["conn_state"]),
             "capture": file,
         }
         return pd.DataFrame(data)
@@ -154,25 +143,25 @@ class TableBuilder:
             "resp": self._resp[conn],
             "depth": rows["depth"],
             "idle_before_ns": rows["idle_before_ns"],
-            "method": _lookup(rows["method"], Method, {m: m.name for m in Method} | {Method.NONE: ""}),
+            "method": _lookup("method", rows["method"]),
             "target": target,
             "host": host,
             "status_code": rows["status_code"],
-            "outcome": _lookup(rows["outcome"], Outcome, words.OUTCOMES),
+            "outcome": _lookup("outcome", rows["outcome"]),
             "first_byte_ns": rows["first_byte_ns"],
             "duration_ns": rows["duration_ns"],
             "request_bytes": rows["request_bytes"],
             "response_bytes": rows["response_bytes"],
             "retransmissions": rows["retransmissions"],
             "response_frame": response_frame,
-            "protocol": _lookup(rows["protocol"], Protocol),
-            "request_framing": _lookup(rows["request_framing"], Framing),
-            "response_framing": _lookup(rows["response_framing"], Framing),
+            "protocol": _lookup("protocol", rows["protocol"]),
+            "request_framing": _lookup("request_framing", rows["request_framing"]),
+            "response_framing": _lookup("response_framing", rows["response_framing"]),
             "flags": _map_unique(rows["flags"], _exchange_flags),
             "request_id": request_id,
             "conn": conn,
             "uid": self._uids[conn],
-            "leg": _lookup(self._analysis.legs[conn], Leg),
+            "leg": _lookup("leg", self._analysis.legs[conn]),
             "capture": np.where(file == "", response_file, file),
         }
         return pd.DataFrame(data)
@@ -189,10 +178,10 @@ class TableBuilder:
             "frame": frame,
             **_times("ts", rows["ts_ns"]),
             "conn": conn,
-            "dir": _lookup(rows["dir"], Direction),
+            "dir": _lookup("dir", rows["dir"]),
             "src": np.where(orig, self._orig[conn], self._resp[conn]),
             "dst": np.where(orig, self._resp[conn], self._orig[conn]),
-            "fate": _lookup(rows["fate"], Fate, words.FATES),
+            "fate": _lookup("fate", rows["fate"]),
             "flags": _map_unique(rows["flags"], _flags),
             **{name: rows[name] for name in ("seq", "ack", "payload_len", "window", "ttl", "ip_id")},
             "capture": file,
@@ -219,8 +208,6 @@ class TableBuilder:
         texts = (_decode(read(o, n)) for o, n in zip(offsets.tolist(), lengths.tolist(), strict=True))
         return [self._redactor.field("server", text) for text in texts]
 
-
-_UPPER_CLOSING: dict[ClosingKind, str] = {ClosingKind.FIN: "FIN", ClosingKind.RST: "RST"}
 
 _CONNECTION_NUMBERS = (
     *("orig_bytes", "resp_bytes", "orig_frames", "resp_frames", "orig_retransmissions", "resp_retransmissions"),
@@ -250,13 +237,13 @@ def frames_frame(rows: np.ndarray[Any, Any], capture_idx: int, numbers: FrameNum
     data = {
         "frame": frame,
         **_times("ts", rows["ts_ns"]),
-        "kind": _lookup(rows["kind"], FrameKind, words.FRAME_KINDS),
+        "kind": _lookup("kind", rows["kind"]),
         "src": _endpoints(rows["src_hi"], rows["src_lo"], rows["src_port"]),
         "dst": _endpoints(rows["dst_hi"], rows["dst_lo"], rows["dst_port"]),
         "flags": _map_unique(rows["flags"], _flags),
         **{name: rows[name].copy() for name in _FRAME_NUMBERS},
-        "packet_direction": _lookup(rows["packet_direction"], PacketDirection, words.PACKET_DIRECTIONS),
-        "undecoded_reason": _lookup(rows["undecoded_reason"], UndecodedReason, words.UNDECODED_REASONS),
+        "packet_direction": _lookup("packet_direction", rows["packet_direction"]),
+        "undecoded_reason": _lookup("undecoded_reason", rows["undecoded_reason"]),
         "capture": file,
     }
     return pd.DataFrame(data)
@@ -293,12 +280,12 @@ def _exchange_flags(value: int) -> str:
     return ",".join(str(flag.name).lower() for flag in ExchangeFlag if value & flag)
 
 
-def _lookup(values: NDArray[Any], enum: type[IntEnum], texts: dict[Any, str] | None = None) -> NDArray[Any]:
-    """Return the words of an enumeration column; members without words of their own by their name."""
-    texts = {int(m): str(m.name).lower().replace("_", " ") for m in enum} | (texts or {})
-    lowest = min(enum)
-    table = np.array([texts.get(n, str(n)) for n in range(lowest, max(enum) + 1)], dtype=object)
-    result: NDArray[Any] = table[values.astype(np.int64) - int(lowest)]
+def _lookup(name: str, values: NDArray[Any]) -> NDArray[Any]:
+    """Return the words of an enumeration column."""
+    texts = WORDS[name]
+    lowest = min(texts)
+    table = np.array([texts.get(n, str(n)) for n in range(lowest, max(texts) + 1)], dtype=object)
+    result: NDArray[Any] = table[values.astype(np.int64) - lowest]
     return result
 
 

@@ -12,6 +12,7 @@ from pcapdiag.analysis.tls import count_http2
 from pcapdiag.base.codes import ExchangeFlag, Leg, Protocol
 from pcapdiag.base.errors import UsageError
 from pcapdiag.base.findings import Exposure, Finding, Verdict, VerdictKind
+from pcapdiag.base.suggest import did_you_mean
 from pcapdiag.rules import RULES
 from pcapdiag.rules._rule import CauseRule
 from pcapdiag.rules.pd999_undetermined import Undetermined
@@ -146,7 +147,8 @@ def codes_matching(patterns: Iterable[str]) -> set[str]:
         wanted = pattern.strip()
         fitting = {r.code for r in RULES if r.code.startswith(wanted.upper()) or r.name == wanted.lower()}
         if not wanted or not fitting:
-            msg = f"no rule fits {pattern!r}; 'pcapdiag rule' lists the codes"
+            words = [word for r in RULES for word in (r.code, r.name)]
+            msg = f"no rule fits {pattern!r}{did_you_mean(wanted, words) or '; `pcapdiag rule` lists the codes'}"
             raise UsageError(msg)
         codes |= fitting
     return codes

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.errors import UsageError
+from pcapdiag.base.suggest import did_you_mean
 from pcapdiag.base.units import NS_PER_MS, NS_PER_S, format_duration_ns, parse_duration, parse_endpoint
 from pcapdiag.whatif.group import BALANCES, GroupSettings, Peer
 from pcapdiag.whatif.replay import NEXT_UPSTREAM
@@ -149,7 +150,7 @@ def _split(text: str, *, is_checked: bool = True) -> tuple[str, str]:
         msg = f"{text!r} is no key=value; the keys are {_list_keys()}"
         raise UsageError(msg)
     if _name_of(key) not in KEYS:
-        msg = f"{key} is no key; the keys are {_list_keys()}"
+        msg = f"{key} is no key; the keys are {_list_keys()}{did_you_mean(key, KEYS)}"
         raise UsageError(msg)
     if is_checked:
         KEYS[_name_of(key)].apply(_BLANK, text)
@@ -266,6 +267,7 @@ def _next_upstream(settings: GroupSettings, text: str) -> GroupSettings:
     unknown = sorted(conditions - set(NEXT_UPSTREAM))
     if unknown:
         msg = f"next_upstream={value}: no condition {unknown[0]!r}; there are {', '.join(NEXT_UPSTREAM)}"
+        msg += did_you_mean(unknown[0], NEXT_UPSTREAM)
         raise UsageError(msg)
     if "non_idempotent" in conditions and (0, 0, 0) < settings.version < (1, 9, 13):
         msg = "next_upstream=non_idempotent: nginx has it since 1.9.13, and tried all requests again before"

@@ -1,10 +1,14 @@
 """Logs and configuration on the command line."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.waiting import HANG_S
 
 CASE = ROOT / "captures" / "idle_close_race_65s"
 
@@ -31,6 +35,82 @@ def test_what_cannot_be_read_is_said_and_is_exit_code_2(cli, options):
     assert options[1] in done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory):
+    """Return a folder with the files of the case and nothing else that a name could be like."""
+    folder = tmp_path_factory.mktemp("case")
+    for file in CASE.iterdir():
+        (folder / file.name).symlink_to(file)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("option", "typed", "meant"),
+    [
+        ("--error-log", "eror.log", "error.log"),
+        ("--access-log", "Access.log", "access.log"),
+        ("--proxy-conf", "nginx.cnf", "nginx.conf"),
+        ("--upstream-log", "acces.log", "access.log"),
+        ("--upstream-capture", "upstream-a.pcap", "upstream_a.pcap"),
+    ],
+)
+def test_a_mistyped_input_is_said_with_the_nearest_name_beside_it(invoke, case, option, typed, meant):
+    done = invoke("analyze", case / "proxy.pcap", option, case / typed)
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"pcapdiag: cannot open {case / typed}: No such file or directory; did you mean {case / meant}?\n"
+    )
+
+
+def test_what_is_like_nothing_in_its_folder_is_said_without_a_guess(invoke, case):
+    done = invoke("analyze", case / "proxy.pcap", "--error-log", case / "zzz")
+    assert done.stderr == f"pcapdiag: cannot open {case / 'zzz'}: No such file or directory\n"
+    done = invoke("analyze", case / "proxy.pcap", "--error-log", case / "none" / "error.log")
+    assert done.stderr.endswith("error.log: No such file or directory\n")
+
+
+def test_no_packet_is_read_before_logs_are_known_to_be_there():
+    """The capture is a pipe that stays open: who read it first would wait for ever."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader), os.fdopen(writer, "wb"):
+        done = subprocess.run(
+            [sys.executable, "-m", "pcapdiag", "analyze", "-", "--error-log", "nowhere.log"],
+            stdin=reader,
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            timeout=HANG_S,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"pcapdiag: cannot open nowhere.log: No such file or directory\n"
+
+
+def test_a_scan_and_a_recorder_do_not_begin_with_inputs_that_are_not_there(invoke, case, tmp_path):
+    store = ("--store", tmp_path / "store.db")
+    done = invoke("scan", case, "--error-log", case / "eror.log", *store)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith(f"did you mean {case / 'error.log'}?\n")
+    assert list(tmp_path.iterdir()) == []
+    done = invoke("watch", case, "--out", tmp_path / "out", "--proxy-conf", case / "nginx.cnf")
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"did you mean {case / 'nginx.conf'}?\n")
+
+
+def test_a_mistyped_bundle_or_code_is_said_at_once(invoke, case):
+    (case / "incident.zip").write_bytes(b"")
+    done = invoke("attach", case / "incidnt.zip", "--to", "https://jira.example.test/browse/OPS-1")
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"did you mean {case / 'incident.zip'}?\n")
+    done = invoke("slice", "/no/such.pcap", "--code", "PD1011", "-o", case / "evidence.pcapng")
+    assert (done.returncode, done.stderr) == (2, "pcapdiag: no rule fits 'PD1011'; did you mean PD101?\n")
+
+
+def test_compare_looks_at_both_sides_before_it_reads_one(invoke, case):
+    done = invoke("compare", "-", case / "proxi.pcap", stdin=b"")
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"did you mean {case / 'proxy.pcap'}?\n"), "not that stdin is empty"
 
 
 def test_a_zone_may_be_given(cli):

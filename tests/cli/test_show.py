@@ -84,6 +84,52 @@ def test_where_and_limit_choose_rows(rows):
     assert rows("exchanges", RACE, "--where", "depth > 1000") == []
 
 
+def test_rows_and_columns_are_those_that_were_asked_for(invoke, rows):
+    done = invoke(
+        *("show", "exchanges", RACE, "--upstream", "2001:db8:1::2", "--sort", "-idle_before", "--limit", "3"),
+        *("--columns", "resp,idle_before,outcome", "--where", "idle_before >= 1s", "--format", "csv"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = [r for r in rows("exchanges") if r["resp"].startswith("[2001:db8:1::2]:") and r["idle_before_ns"] >= 1e9]
+    expected.sort(key=lambda r: -r["idle_before_ns"])
+    lines = [f"{r['resp']},{r['idle_before_ns']},{r['outcome']}" for r in expected[:3]]
+    assert len(lines) == 3
+    assert done.stdout.splitlines() == ["resp,idle_before_ns,outcome", *lines]
+    people = invoke("show", "exchanges", RACE, "--columns", "resp,idle_before", "--limit", "1").stdout
+    assert people.splitlines()[0].split() == ["resp", "idle", "before"]
+
+
+def test_frames_of_an_upstream_are_those_in_both_directions(rows):
+    shown = rows("frames", RACE, "--upstream", "[2001:db8:1::2]:80")
+    every = [r for r in rows("frames") if "[2001:db8:1::2]:80" in (r["src"], r["dst"])]
+    assert shown == every
+    assert {r["src"] == "[2001:db8:1::2]:80" for r in shown} == {True, False}
+
+
+def test_an_upstream_that_is_nowhere_is_said(invoke):
+    done = invoke("show", "exchanges", RACE, "--upstream", "10.9.9.9")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "10.9.9.9" in done.stderr
+
+
+@pytest.mark.parametrize("option", [("--columns", "outcom"), ("--sort", "outcom"), ("--where", "outcom == 'answered'")])
+def test_a_mistyped_column_is_said_before_anything_is_read(invoke, option):
+    done = invoke("show", "exchanges", "/no/such.pcap", *option)
+    assert done.returncode == 2
+    assert done.stderr.endswith("did you mean outcome?\n")
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_nothing_missing_is_shown_as_a_number(invoke, rows, table):
+    text = invoke("show", table, RACE, "--format", "csv").stdout
+    shown = list(csv.DictReader(io.StringIO(text)))
+    for told, row in zip(shown, rows(table), strict=True):
+        assert [name for name in row if row[name] == -1 and told[name]] == []
+        assert "-1" not in told.values()
+    assert any(-1 in row.values() for row in rows(table)), "else this says nothing"
+    assert "-1" not in invoke("show", table, RACE).stdout.split()
+
+
 def test_a_table_without_rows_is_a_header(invoke):
     done = invoke("show", "exchanges", RACE, "--format", "csv", "--where", "depth > 1000")
     assert done.returncode == 0

@@ -5,6 +5,7 @@ import pytest
 
 from pcapdiag.base.errors import UsageError
 from pcapdiag.cli.where import Where
+from pcapdiag.report.table_columns import TABLES
 
 FRAME = pd.DataFrame(
     {
@@ -41,6 +42,10 @@ FRAME = pd.DataFrame(
         ("True", [0, 1, 2, 3]),
         ("1 > 2", []),
         ("outcome == 3", []),
+        ("idle_before > 3.8s", [1, 3]),
+        ("idle_before_ns > 3.8s and idle_before < 4000ms", [1]),
+        ("0s <= idle_before < 1us", [2]),
+        ("idle_before > 0.0001m or outcome == '60s'", [1, 3]),
     ],
 )
 def test_rows_are_those_for_which_the_expression_is_true(expression, rows):
@@ -79,6 +84,9 @@ def test_rows_are_those_for_which_the_expression_is_true(expression, rows):
         "(" * 400 + "1" + ")" * 400,
         "-" * 1500 + "1 == depth",
         "depth == 1\0",
+        "idle_before > 0.5ns",
+        "idle_before > 5 s",
+        "60 > idle_befor_ns",
     ],
 )
 def test_anything_else_is_refused_with_a_reason(expression):
@@ -89,6 +97,28 @@ def test_anything_else_is_refused_with_a_reason(expression):
 def test_an_unknown_column_lists_those_that_exist():
     with pytest.raises(UsageError, match="there is no column 'idle'; there are depth, idle_before_ns, outcome"):
         Where("idle > 1").select(FRAME)
+
+
+@pytest.mark.parametrize(
+    ("expression", "near"),
+    [
+        ("idle_befor > 1s", "there is no column 'idle_befor'; did you mean idle_before_ns?"),
+        ("1 in (depth, xyzzy)", "there is no column 'xyzzy'; there are request_frame, "),
+        ("outcome == 'unanswerd'", "outcome is never 'unanswerd'; did you mean unanswered?"),
+        ("'gett' != method", "method is never 'gett'; did you mean GET?"),
+        ("outcome in ('answered', 'lost')", "outcome is never 'lost'; it is one of answered, unanswered, "),
+    ],
+)
+def test_what_no_row_can_have_is_refused_before_there_are_rows(expression, near):
+    with pytest.raises(UsageError) as refused:
+        Where(expression).check(TABLES["exchanges"])
+    assert near in str(refused.value)
+
+
+def test_what_a_row_can_have_is_not_refused():
+    Where("method == '' or outcome == 'answered' and target == 'answred' and idle_before > 1s").check(
+        TABLES["exchanges"]
+    )
 
 
 def test_no_rows_stay_no_rows():

@@ -52,7 +52,7 @@ def test_a_socket_is_neither_a_log_nor_a_configuration(option, capture, tmp_path
         listening.bind("s")
         code, stderr = analyze(capture, option, "s")
     assert code == 2
-    assert stderr.startswith(("pcapdiag: cannot open s: ", "pcapdiag: s: there is no such file"))
+    assert stderr.startswith(("pcapdiag: cannot open s: ", "pcapdiag: s is no file; --proxy-conf"))
     assert stderr.count("\n") == 1
 
 

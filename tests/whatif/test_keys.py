@@ -86,6 +86,8 @@ def test_settings_of_a_case_are_applied_together_in_order():
         ("keepalive_timeout=3s", "is no key; the keys are proxy.keepalive_timeout, proxy.keepalive, "),
         ("weight=3", "weight.ADDRESS:PORT"),
         ("weight.=3", "is no key"),
+        ("max_fail=3", "; did you mean max_fails?"),
+        ("next_upstream=error,timeot", "; did you mean timeout?"),
         ("weight.10.0.0.1:80=0", "from 1 to"),
         ("max_fails=-1", "whole number from 0"),
         ("max_fails=1.5", "whole number from 0"),

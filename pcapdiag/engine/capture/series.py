@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.errors import CaptureError, UsageError
 from pcapdiag.base.findings import Note
+from pcapdiag.base.suggest import cannot_open
 from pcapdiag.engine.capture.batch import Capture, CaptureFile
 from pcapdiag.engine.capture.remote import find_remote, is_url
 from pcapdiag.engine.capture.sniff import HEAD_BYTES, container_of, not_a_capture
@@ -197,8 +198,7 @@ def _look_at(path: str) -> _Found | None:
     try:
         status = Path(path).stat()
     except OSError as error:
-        msg = f"cannot open {path}: {error.strerror}"
-        raise CaptureError(msg) from error
+        raise CaptureError(cannot_open(path, error)) from error
     if not stat.S_ISREG(status.st_mode):
         return _Found(path, -1, is_pipe=True)
     if status.st_size == 0:

@@ -6,12 +6,14 @@ too: what neither is named like a capture nor begins like one is left alone.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from glob import glob, has_magic
 from typing import TYPE_CHECKING
 
 from pcapdiag.base.errors import CaptureError, UsageError
+from pcapdiag.base.suggest import cannot_open
 from pcapdiag.engine.capture.remote import find_remote, is_url
 from pcapdiag.engine.capture.series import begins_like_capture, is_capture_name
 from pcapdiag.nightly.scan.model import Found
@@ -75,8 +77,7 @@ def _find(place: str, known: Collection[str], on_problem: Callable[[str, str], N
             yield from _within(match, known, on_problem, is_named=False)
         return
     if not is_there:
-        msg = f"cannot open {place}: No such file or directory"
-        raise CaptureError(msg)
+        raise CaptureError(cannot_open(place, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))))
     yield from _within(place, known, on_problem, is_named=True)
 
 

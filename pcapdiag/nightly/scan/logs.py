@@ -22,6 +22,23 @@ def has_patterns(inputs: Inputs) -> bool:
     return any("%" in name for name in inputs.logs)
 
 
+def must_be_there(inputs: Inputs) -> None:
+    """Raise unless the configuration, and each log whose name holds no directive, can be read.
+
+    Raises
+    ------
+    LogError, UsageError
+        As `expand_inputs`.
+    """
+    from pcapdiag.analysis.add_logs import expand_inputs  # noqa: PLC0415 - the engine, which workers load
+
+    error_logs, access_logs, upstream_logs = (
+        tuple(name for name in names if "%" not in name)
+        for names in (inputs.error_logs, inputs.access_logs, inputs.upstream_logs)
+    )
+    expand_inputs(replace(inputs, error_logs=error_logs, access_logs=access_logs, upstream_logs=upstream_logs))
+
+
 def logs_of(inputs: Inputs, span: tuple[int, int]) -> Inputs:
     """Return the inputs with the logs that a capture needs in place of patterns, each once.
 

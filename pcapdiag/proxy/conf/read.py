@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.errors import UsageError
+from pcapdiag.base.suggest import cannot_open
 from pcapdiag.proxy.conf.apisix import is_apisix, read_apisix
 from pcapdiag.proxy.conf.foreign import foreign_kind
 from pcapdiag.proxy.conf.haproxy import read_haproxy
@@ -85,16 +87,31 @@ def _read_yaml(path: Path, text: str, version: str) -> ProxySettings:
     raise UsageError(msg)
 
 
+def must_be_readable(path: str) -> None:
+    """Raise `UsageError` unless `path` is a file that may be a configuration.
+
+    Parameters
+    ----------
+    path : str
+        What the user named as configuration.
+
+    Raises
+    ------
+    UsageError
+        It is missing, no file, no text, or must not be read.
+    """
+    _text(Path(path))
+
+
 def _text(path: Path) -> str:
     try:
-        if not path.is_file():
-            msg = f"{path}: there is no such file; --proxy-conf wants the proxy's configuration"
+        if not stat.S_ISREG(path.stat().st_mode):
+            msg = f"{path} is no file; --proxy-conf wants the proxy's configuration"
             raise UsageError(msg)
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        msg = f"{path}: cannot be read: {error.strerror}"
-        raise UsageError(msg) from error
+    except (OSError, ValueError) as error:
+        raise UsageError(cannot_open(str(path), error)) from error
     if len(content) > MOST_BYTES:
         msg = f"{path}: more than {MOST_BYTES >> 20} MiB; that is no configuration"
         raise UsageError(msg)

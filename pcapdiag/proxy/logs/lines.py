@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from pcapdiag.base.codecs import DamagedError, compression_of, unpack
 from pcapdiag.base.errors import LogError
 from pcapdiag.base.findings import Note
+from pcapdiag.base.suggest import cannot_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -117,8 +118,7 @@ def _open(path: str) -> BinaryIO:
         # Not to wait for whoever may write to a named pipe.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
-        msg = f"cannot open {path}: {getattr(error, 'strerror', None) or error}"
-        raise LogError(msg) from error
+        raise LogError(cannot_open(path, error)) from error
     mode = os.fstat(fd).st_mode
     if stat.S_ISREG(mode):
         return os.fdopen(fd, "rb", buffering=0)

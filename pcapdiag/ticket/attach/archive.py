@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from pcapdiag.base.errors import UsageError
+from pcapdiag.base.suggest import cannot_open
 from pcapdiag.ticket.manifest import MAX_BYTES, MAX_MEMBERS, NAME, Manifest, Member, parse_manifest
 
 if TYPE_CHECKING:
@@ -179,8 +180,7 @@ def open_bundle(path: str) -> Iterator[Bundle]:
     try:
         file = open(path, "rb")  # noqa: SIM115, PTH123 - closed below; a path that cannot be read is said otherwise
     except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise UsageError(msg) from error
+        raise UsageError(cannot_open(path, error)) from error
     with file:
         if not file.seekable():
             msg = f"{path} is no file; write the bundle to a file first"

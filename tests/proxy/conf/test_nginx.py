@@ -338,12 +338,12 @@ def test_each_module_has_its_own_rule_of_reuse(read, module, version, reuse):
     assert place.read_timeout_ns.value == 3 * S
 
 
-@pytest.mark.parametrize("content", [None, b"\xd4\xc3\xb2\xa1\0\0"])
-def test_what_is_no_text_is_a_usage_error(tmp_path, content):
+@pytest.mark.parametrize(("content", "why"), [(None, "cannot open"), (b"\xd4\xc3\xb2\xa1\0\0", "--proxy-conf")])
+def test_what_is_no_text_is_a_usage_error(tmp_path, content, why):
     path = tmp_path / "x.conf"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UsageError, match="--proxy-conf"):
+    with pytest.raises(UsageError, match=why):
         read_proxy_conf(path)
 
 

@@ -180,7 +180,7 @@ def test_an_encrypted_entry_is_refused(attempt):
 
 def test_a_folder_and_nothing_cannot_be_read(tmp_path):
     for path in (tmp_path, tmp_path / "none"):
-        with pytest.raises(UsageError, match="cannot read"), open_bundle(str(path)):
+        with pytest.raises(UsageError, match="cannot open"), open_bundle(str(path)):
             pytest.fail("opened")
 
 
