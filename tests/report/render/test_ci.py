@@ -11,7 +11,7 @@ import pytest
 import pcapdiag
 from pcapdiag.base.findings import Severity
 from pcapdiag.report.render.ci import render_github, render_junit, render_sarif
-from pcapdiag.report.summary import headline
+from pcapdiag.report.headline import headline
 from tests.conftest import ROOT
 
 CASE = ROOT / "captures" / "idle_close_race_65s"
