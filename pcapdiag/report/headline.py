@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.base.findings import Confidence, Exposure, Role, Severity, VerdictKind
 from pcapdiag.base.units import NS_PER_S, count_of
+from pcapdiag.report.impact import is_least
 from pcapdiag.report.sides import in_plain_words
 from pcapdiag.report.summary import finding_groups
 
@@ -95,13 +96,14 @@ def _verdict(report: Report) -> str:
 def clients_words(report: Report) -> str:
     """Return how many requests of clients failed, as the beginning of a sentence; empty where that is not known."""
     impact = report.impact
-    if impact.failures < 0 or not impact.requests:
+    if impact.failures < 0 or not impact.requests or (is_least(impact) and not impact.failures):
         return ""
     hidden = impact.hidden_by_retries
     if not impact.failures:
         saved = f": retries saved {hidden:,}" if hidden > 0 else ""
         return f"none of {count_of(impact.requests, 'client request')} failed{saved}".capitalize()
-    text = f"{impact.failures:,} of {count_of(impact.requests, 'client request')} failed"
+    least = "At least " if is_least(impact) else ""
+    text = f"{least}{impact.failures:,} of {count_of(impact.requests, 'client request')} failed"
     if n := _without_peer(report):
         text += f", {n:,} of them because no upstream was live"
     return text

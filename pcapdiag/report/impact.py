@@ -136,12 +136,16 @@ def _from_capture(analysis: Analysis) -> Impact | None:
     )
 
 
+def is_least(impact: Impact) -> bool:
+    """Tell whether clients may have seen more failures than were counted: the proxy logs not all of them."""
+    return impact.unknown == _SILENT
+
+
 def impact_line(impact: Impact, *, has_truncated: bool = False) -> str:
     """Return the impact in one sentence; why it is not known where it is not."""
     if impact.failures < 0:
         return f"What clients saw is not known: {impact.unknown}."
-    is_least = impact.unknown == _SILENT
-    least = "at least " if is_least else ""
+    least = "at least " if is_least(impact) else ""
     text = f"Clients saw {least}{count_of(impact.failures, 'failure')} of {count_of(impact.requests, 'request')}"
     if impact.hidden_by_retries >= 0:
         text += f"; retries hid {impact.hidden_by_retries:,} more" if impact.hidden_by_retries else "; retries hid none"
@@ -155,7 +159,7 @@ def impact_line(impact: Impact, *, has_truncated: bool = False) -> str:
             else f"; in {count_of(impact.failing_s, 'second')} somebody was not served"
         )
     cut_off = "; of bodies that were cut off it does not tell" if impact.source == ACCESS_LOG and has_truncated else ""
-    cut_off += f"; {_SILENT}" if is_least else ""
+    cut_off += f"; {_SILENT}" if is_least(impact) else ""
     return f"{text} ({_SOURCES[impact.source]}{cut_off})."
 
 

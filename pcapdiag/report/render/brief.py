@@ -12,7 +12,7 @@ from pcapdiag.base.findings import Severity
 from pcapdiag.base.units import count_of
 from pcapdiag.report import summary
 from pcapdiag.report.headline import clients_words, headline, main_cause
-from pcapdiag.report.impact import impact_line
+from pcapdiag.report.impact import impact_line, is_least
 from pcapdiag.report.incidents import incident_lines
 from pcapdiag.report.ladder import build_ladder
 from pcapdiag.report.ledger import entries_in_words
@@ -50,7 +50,8 @@ def draw_brief(report: Report) -> Iterator[RenderableType]:
         The answer first, what to do last: that is what a terminal leaves in sight.
     """
     yield draw_headline(report)
-    if not (clients := clients_words(report)) or clients not in headline(report):
+    clients = clients_words(report)
+    if not clients or clients not in headline(report) or is_least(report.impact):
         yield safe_text(impact_line(report.impact, has_truncated=report.totals.truncated > 0))
     groups = summary.finding_groups(report)
     main = main_cause(report) or next(iter(groups), None)

@@ -10,8 +10,8 @@ import pytest
 
 import pcapdiag
 from pcapdiag.base.findings import Severity
-from pcapdiag.report.render.ci import render_github, render_junit, render_sarif
 from pcapdiag.report.headline import headline
+from pcapdiag.report.render.ci import render_github, render_junit, render_sarif
 from tests.conftest import ROOT
 
 CASE = ROOT / "captures" / "idle_close_race_65s"
