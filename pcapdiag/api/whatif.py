@@ -138,11 +138,13 @@ def whatif_captures(
 
     asked = [parse_case(case) for case in cases]
     swept = parse_sweep(sweep) if sweep else None
+    from pcapdiag.analysis.add_logs import expand_inputs  # noqa: PLC0415
     from pcapdiag.api.analyze import analyze_captures  # noqa: PLC0415
     from pcapdiag.whatif.compute import compute  # noqa: PLC0415
     from pcapdiag.whatif.recommend import recommend as find_best  # noqa: PLC0415
     from pcapdiag.whatif.replay import SEED  # noqa: PLC0415
 
+    inputs = expand_inputs(inputs)
     result = analyze_captures(captures, inputs, on_progress=on_progress)
     _must_be_modelled(result.captured.analysis.proxy_kind)
     groups = groups_of(result, inputs)
@@ -217,7 +219,7 @@ def forecast(
     UsageError
         A setting makes no sense, or the log has no request of any group.
     """
-    from pcapdiag.analysis.add_logs import access_format  # noqa: PLC0415 - help must not wait for it
+    from pcapdiag.analysis.add_logs import access_format, expand_inputs  # noqa: PLC0415 - help must not wait for it
     from pcapdiag.base.version import __version__  # noqa: PLC0415
     from pcapdiag.engine.capture.digest import start_digest  # noqa: PLC0415
     from pcapdiag.proxy.conf.read import read_proxy_conf  # noqa: PLC0415
@@ -235,6 +237,7 @@ def forecast(
     asked = [parse_case(case) for case in cases]
     swept = parse_sweep(sweep) if sweep else None
     timeout_ns, late_ns, said = parse_idle(upstream_idle)
+    inputs = expand_inputs(inputs)
     digest = start_digest([*inputs.kinds])
     settings = read_proxy_conf(inputs.proxy_conf, version="")
     _must_be_modelled(settings.kind)

@@ -1,6 +1,7 @@
 """`pcapdiag whatif`: its inputs, its formats, its exit codes."""
 
 import json
+import shutil
 
 import pytest
 
@@ -97,6 +98,16 @@ def test_an_idle_time_beyond_all_sense_is_refused(invoke):
     done = invoke("whatif", *LOGS, "--upstream-idle", "1000000d", "-q")
     assert done.returncode == 2
     assert "at most 365 days" in done.stderr
+
+
+def test_a_folder_of_logs_is_as_good_as_the_log(invoke, tmp_path):
+    shutil.copy(CAPTURE.parent / "access.log", tmp_path / "access.log")
+    (_, access, *others) = LOGS
+    told = [
+        invoke("whatif", CAPTURE, "--access-log", log, *others, "-q", "--format", "json") for log in (access, tmp_path)
+    ]
+    first, second = (json.loads(done.stdout)["scenarios"] for done in told)
+    assert first == second
 
 
 def test_the_name_of_a_server_stands_for_its_default(invoke):
