@@ -18,7 +18,7 @@ HOMES = {
     "numba": ("engine/compiler/", "engine/http/kernels/_scan.py"),
     "llvmlite": ("engine/compiler/",),
     "click": ("cli/",),
-    "rich": ("cli/", "report/render/terminal.py", "report/render/blocks.py"),
+    "rich": ("cli/", *(f"report/render/{name}.py" for name in ("terminal", "brief", "parts", "blocks"))),
     "pandas": ("base/tables.py", "api/result.py", "cli/", "report/", "nightly/scan/", "nightly/store/"),
     "pyarrow": ("cli/", "nightly/scan/"),
     "sqlalchemy": ("nightly/store/",),

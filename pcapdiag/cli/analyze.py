@@ -124,7 +124,7 @@ def analyze(
       tcpdump -i eth0 -c 100000 -w - tcp port 8080 | pcapdiag analyze -
     """  # noqa: D301 - click reads the character \b
     failing = _at_or_above(fail_on)
-    is_one_line = quiet and not (verbose or show)
+    is_one_line = quiet and output == STDOUT and not (verbose or show)
     form = Form(format_, table, width, color, failing, show=None if verbose else show, is_one_line=is_one_line)
     if form.is_table:
         inputs = replace(inputs, judge_all=True)

@@ -93,7 +93,7 @@ def test_a_colour_that_is_none_is_refused(invoke):
     assert "did you mean always?" in done.stderr
 
 
-@pytest.mark.parametrize("command", [["analyze", RACE, "-q"], ["rule", "PD101"], ["rule"], ["rule", "PD403"]])
+@pytest.mark.parametrize("command", [["analyze", RACE, "-q", "-v"], ["rule", "PD101"], ["rule"], ["rule", "PD403"]])
 def test_text_is_as_wide_as_the_terminal(command):
     narrow, wide = (on_terminal(*command, columns=columns) for columns in (70, 130))
     assert widest(narrow) <= 70 < widest(wide) <= 130

@@ -13,6 +13,7 @@ from tests.ticket.evidence import scenes
 pytestmark = pytest.mark.compiled_only
 
 PROXY, PEER, PEER6, PROXY6 = "10.77.2.90", "10.77.2.80", "2001:db8:77::80", "2001:db8:77::90"
+KEY = "of these tests: with one of chance a pseudonym might spell acme now and then"
 CLIENT = "198.51.100.23"
 HOST, NODE, BLOCK = "billing7.acme.test", "acmenode9", "Orders_pool7"
 CAPTURE, CAPTURE6, LOG, ACCESS, CONF = (
@@ -102,6 +103,11 @@ def written_by(scene, command, folder, *more):
     else:
         told = run("analyze", *captures, *logs, "--format", command, "-o", folder / "out", *more)
     return {"told": told, **everything_in(folder)}
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch):
+    monkeypatch.setenv("PCAPDIAG_ANONYMIZE_KEY", KEY)
 
 
 def surviving(outputs):

@@ -95,13 +95,12 @@ def _upstream_metrics(rows: Iterable[UpstreamTrend]) -> Iterator[str]:
         ("reused", "Requests on a connection that had carried one before, on the last night."),
     ):
         yield gauge(f"upstream_{name}", help_, [({"upstream": r.endpoint}, getattr(r, name)) for r in rows])
-    risks = [({"upstream": r.endpoint}, r.risk_expected) for r in rows if r.risk is not None]
-    yield gauge("upstream_race_per_day", "Requests that the idle-close race is expected to take per day.", risks)
-    for name, field, help_ in (
-        ("idle_timeout_seconds", "idle_timeout_ns", "After how long an upstream closes idle connections, as measured."),
-        ("rtt_median_seconds", "rtt_p50_ns", "Round-trip time to an upstream, median of its handshakes."),
+    for name, field, unit, help_ in (
+        ("race_per_day", "risk_expected", 1, "Requests that the idle-close race is expected to take per day."),
+        ("idle_timeout_seconds", "idle_timeout_ns", 1e9, "After how long an upstream closes idle connections."),
+        ("rtt_median_seconds", "rtt_p50_ns", 1e9, "Round-trip time to an upstream, median of its handshakes."),
     ):
-        values = [({"upstream": r.endpoint}, getattr(r, field) / 1e9) for r in rows if getattr(r, field) >= 0]
+        values = [({"upstream": r.endpoint}, getattr(r, field) / unit) for r in rows if getattr(r, field) >= 0]
         yield gauge(f"upstream_{name}", help_, values)
 
 
