@@ -153,6 +153,12 @@ def _remedy(group: summary.FindingGroup) -> Iterator[RenderableType]:
             yield from (indented(safe_text(line, "cyan"), 4) for line in block.lines[:_MOST_LINES])
         else:
             yield indented(safe_text(" ".join(block.lines)))
+    if remedy.others:
+        yield indented(safe_text(remedy.others))
+    if n_more := len(group.remedies) - 1:
+        yield indented(
+            safe_text(f"That is for {remedy.subjects[0]}; -v has {count_of(n_more, 'more remedy', 'more remedies')}.")
+        )
 
 
 def _patch(changes: Sequence[Change]) -> Iterator[str]:

@@ -123,3 +123,13 @@ def test_a_change_is_named_in_the_first_sentence_only_where_it_mends_the_cause()
     report = analyze("idle_close_race_65s").report
     doubtful = tuple(replace(f, confidence=Confidence.POSSIBLE) for f in report.findings)
     assert "Set keepalive_timeout" not in " ".join(page(report, findings=doubtful).split("what to do")[0].split())
+
+
+def test_a_remedy_for_one_of_several_says_for_whom_it_is():
+    one = builders.finding(subject="10.0.0.1:80", remedy="Look at the disk.")
+    other = builders.finding(subject="10.0.0.2:80", remedy="Ask the network.", identifier="PD101 other")
+    text = page(builders.report(one, other))
+    assert "Look at the disk." in text
+    assert "Ask the network." not in text
+    assert "That is for 10.0.0.1:80; -v has 1 more remedy." in text
+    assert "That is for" not in page(builders.report(one))
