@@ -56,13 +56,12 @@ def with_effects(findings: Sequence[Finding], analysis: Analysis, inputs: Inputs
     is_short = sum(Path(path).stat().st_size for path in inputs.access_logs if Path(path).is_file()) <= _MOST_BYTES
     read = entries_of_capture(analysis, inputs) if inputs.access_logs and is_short else None
     shorter = timeout_of_proxy(timeout_ns)
-    wishes = [wish for wish, n in ((shorter, is_told), (IN_ROTATION, any(map(_keeps_peers, findings)))) if n]
-    told = effects(build_groups(analysis, findings, read), wishes)
+    wishes = [shorter if _is_mended(f) and is_told else IN_ROTATION if _keeps_peers(f) else None for f in findings]
+    asked = [wish for wish in dict.fromkeys(wishes) if wish is not None]
+    told = effects(build_groups(analysis, findings, read), asked)
     return tuple(
-        replace(f, remedy=_beside_the_change(f.remedy, effect))
-        if (effect := told.get(shorter if _is_mended(f) else IN_ROTATION, "")) and (_is_mended(f) or _keeps_peers(f))
-        else f
-        for f in findings
+        replace(f, remedy=_beside_the_change(f.remedy, told[wish])) if wish is not None and wish in told else f
+        for f, wish in zip(findings, wishes, strict=True)
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.units import NS_PER_S
@@ -34,7 +33,7 @@ def entries_of_capture(analysis: Analysis, inputs: Inputs) -> Callable[[], Itera
     first, last = analysis.first_ts_ns + ahead_ns - _EDGE_NS, analysis.last_ts_ns + ahead_ns + _EDGE_NS
 
     def read() -> Iterator[AccessEntry]:
-        for path in {os.path.realpath(path): path for path in inputs.access_logs}.values():
+        for path in inputs.access_logs:
             for entry in read_access_log(path, access_format(inputs, analysis.settings)):
                 if first <= entry.ts_ns <= last:
                     yield entry

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from pcapdiag.report.summary import FindingGroup
 
 _MOST_SUBJECTS = 3
-_MENDED = (Exposure.RACE, Exposure.FORGOTTEN)
-"""Causes that a setting of the proxy mends; of others it can only wait longer or try again."""
 
 
 def headline(report: Report) -> str:
@@ -125,7 +123,9 @@ def _change_to_make(report: Report) -> str:
     group = main_cause(report)
     if group is None or group.head.severity < Severity.WARNING or group.head.confidence is Confidence.POSSIBLE:
         return ""
-    if group.head.exposure not in _MENDED:
+    # Of a race the limit was measured. A firewall's lies below what was lost, how far is a guess; and against other
+    # causes a setting of the proxy can only wait longer or try again.
+    if group.head.exposure is not Exposure.RACE:
         return ""
     changes = {(c.file, c.line, c.text) for f in group.findings for c in f.changes if c.is_supported is not False}
     if len(changes) != 1:
@@ -137,8 +137,13 @@ def _change_to_make(report: Report) -> str:
 
 def main_cause(report: Report) -> FindingGroup | None:
     """Return the cause of most of the failures; None if nothing failed."""
-    groups = [g for g in finding_groups(report) if g.failures]
-    return min(groups, key=lambda g: (g.head.severity < Severity.WARNING, -g.failures), default=None)
+    return next(iter(_causes_by_weight(report)), None)
+
+
+def _causes_by_weight(report: Report) -> list[FindingGroup]:
+    """Return the causes of failures, that of most first; those that are told for information last."""
+    groups = (g for g in finding_groups(report) if g.failures)
+    return sorted(groups, key=lambda g: (g.head.severity < Severity.WARNING, -g.failures))
 
 
 def _likewise(group: FindingGroup) -> str:
@@ -230,8 +235,7 @@ def _lost(report: Report) -> str:
 
 def _causes(report: Report) -> str:
     """Return the cause of most of the failures, and how many have others."""
-    groups = (g for g in finding_groups(report) if g.failures)
-    causes = sorted(groups, key=lambda g: (g.head.severity < Severity.WARNING, -g.failures))
+    causes = _causes_by_weight(report)
     if not causes:
         is_one = report.totals.unanswered + report.totals.truncated == 1
         return "its cause is not shown" if is_one else "their causes are not shown"

@@ -79,6 +79,8 @@ def _is_possible(wish: Asked, groups: Sequence[Group]) -> bool:
 
 
 def _told(observed: Scenario, replayed: Scenario, predicted: Scenario) -> str:
+    if predicted.bound:
+        return ""  # what remains is not known then, and a sentence has no room to say so
     parts = [
         _remaining(left, seen, *words)
         for left, seen, words in (

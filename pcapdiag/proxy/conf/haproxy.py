@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from pcapdiag.base.units import format_endpoint
+from pcapdiag.base.units import NS_PER_MS, NS_PER_S, format_endpoint
 from pcapdiag.proxy.conf.settings import ConfNote, OwnServer, ProxyKind, ProxySettings, Setting
-from pcapdiag.proxy.conf.values import endpoint
+from pcapdiag.proxy.conf.values import endpoint, unit_time_ns
 
 _PROXIES: Final = frozenset({"defaults", "frontend", "backend", "listen"})
 _SECTIONS: Final = _PROXIES | {
@@ -21,8 +21,15 @@ _SECTIONS: Final = _PROXIES | {
     *("fcgi-app", "crt-store", "crt-list", "traces", "acme", "log-profile", "ssl-f-use"),
 }
 _WITH_SERVERS: Final = frozenset({"backend", "listen"})
-_TIME: Final = re.compile(r"(\d{1,12})(us|ms|s|m|h|d)?", re.ASCII)
-_UNIT_NS: Final = {"us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
+_UNIT_NS: Final = {
+    "": NS_PER_MS,
+    "us": 1000,
+    "ms": NS_PER_MS,
+    "s": NS_PER_S,
+    "m": 60 * NS_PER_S,
+    "h": 3600 * NS_PER_S,
+    "d": 86_400 * NS_PER_S,
+}
 _REWRITES: Final = re.compile(
     r"http-request\s+(?:set-(?:path|pathq|uri|query|method)|replace-(?:path|pathq|uri))\b|reqi?rep\s"
 )
@@ -225,6 +232,4 @@ def time_ns(text: str) -> int:
     int
         [ns] The time.
     """
-    match = _TIME.fullmatch(text)
-    value = int(match[1]) * _UNIT_NS[match[2] or "ms"] if match is not None else -1
-    return value if value < 1 << 62 else -1
+    return unit_time_ns(text, _UNIT_NS)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.units import NS_PER_MS, NS_PER_S, format_endpoint
 from pcapdiag.proxy.conf.settings import ConfNote, OwnServer, ProxyKind, ProxySettings, Setting
-from pcapdiag.proxy.conf.values import endpoint
+from pcapdiag.proxy.conf.values import endpoint, unit_time_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,8 +23,14 @@ _URL: Final = re.compile(
 _PORTS: Final = {"http": 80, "ws": 80, "h2c": 80, "https": 443, "wss": 443, "h2": 443, "ajp": 8009, "fcgi": 8000}
 _NOT_KEPT: Final = frozenset({"fcgi", "scgi", "uwsgi"})
 """Protocols whose connections mod_proxy keeps only where `enablereuse` says so."""
-_TIME: Final = re.compile(r"(\d{1,9})(ms|s|mi?|h)?", re.ASCII | re.IGNORECASE)
-_UNIT_NS: Final = {"ms": NS_PER_MS, "s": NS_PER_S, "m": 60 * NS_PER_S, "mi": 60 * NS_PER_S, "h": 3600 * NS_PER_S}
+_UNIT_NS: Final = {
+    "": NS_PER_S,
+    "ms": NS_PER_MS,
+    "s": NS_PER_S,
+    "m": 60 * NS_PER_S,
+    "mi": 60 * NS_PER_S,
+    "h": 3600 * NS_PER_S,
+}
 _SHOWN: Final = (
     *(
         "ttl",
@@ -216,5 +222,4 @@ def time_ns(text: str) -> int:
     int
         [ns] The time.
     """
-    match = _TIME.fullmatch(text)
-    return int(match[1]) * _UNIT_NS[(match[2] or "s").lower()] if match is not None else -1
+    return unit_time_ns(text.lower(), _UNIT_NS)

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 from pcapdiag.base.units import NS_PER_MS, NS_PER_S, parse_duration, parse_endpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pcapdiag.proxy.conf.settings import Endpoint
 
 _SIZE = re.compile(r"([0-9]{1,15})([kKmMgG]?)")
 _SHIFT = {"": 0, "k": 10, "m": 20, "g": 30}
 _VERSION = re.compile(r"(?<![0-9.])([0-9]{1,4})\.([0-9]{1,4})\.([0-9]{1,4})")
 _NUMBER = re.compile(r"[0-9]{1,15}")
+_WITH_UNIT = re.compile(r"([0-9]{1,12})([A-Za-z]*)")
 _MOST_NS = 1 << 62
 
 
@@ -40,6 +43,21 @@ def time_ns(text: str) -> int:
         msg = f"{text[:20]!r} is too long a time"
         raise ValueError(msg)
     return value
+
+
+def unit_time_ns(text: str, unit_ns: Mapping[str, int]) -> int:
+    """Return a time [ns] that is one number with one unit; -1 if it is none, or longer than a century.
+
+    Parameters
+    ----------
+    text : str
+        As written.
+    unit_ns : mapping of str to int
+        [ns] What each unit counts; under the empty text that of a bare number.
+    """
+    match = _WITH_UNIT.fullmatch(text)
+    value = int(match[1]) * unit_ns[match[2]] if match is not None and match[2] in unit_ns else -1
+    return value if value <= _MOST_NS else -1
 
 
 def size_bytes(text: str) -> int:

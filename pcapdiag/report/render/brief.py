@@ -6,9 +6,10 @@ Everything else is a section of the whole report (`terminal.SECTIONS`); what is 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
-from pcapdiag.base.findings import Severity
+from pcapdiag.base.findings import Exposure, Severity
 from pcapdiag.base.units import count_of
 from pcapdiag.report import summary
 from pcapdiag.report.headline import clients_words, headline, main_cause
@@ -18,7 +19,7 @@ from pcapdiag.report.ladder import build_ladder
 from pcapdiag.report.ledger import entries_in_words
 from pcapdiag.report.remedy import split_blocks
 from pcapdiag.report.render.blocks import safe_text
-from pcapdiag.report.render.parts import SEVERITY_STYLES, draw_headline, draw_ladder, heading, indented
+from pcapdiag.report.render.parts import SEVERITY_STYLES, draw_headline, draw_ladder, heading, indented, labelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from pcapdiag.base.findings import Change
     from pcapdiag.report.model import OccurrenceDetail, Report
+    from pcapdiag.report.remedy import Block
 
 _MOST_OTHERS: Final = 5
 _MOST_NOTES: Final = 3
@@ -74,10 +76,11 @@ def _proof(group: summary.FindingGroup, report: Report) -> Iterator[RenderableTy
     yield ""
     yield indented(safe_text(summary.occurrence_title(shown)))
     for line in entries_in_words(report.log, shown.log_lines)[:1]:
-        yield indented(safe_text(f"Log entry: {line}"))
+        # The name of the log will do: the whole path stands in its section.
+        path, colon, rest = line.partition(": ")
+        yield indented(safe_text(f"Log entry: {PurePath(path).name}{colon}{rest}"))
     if shown.display_filter:
         yield indented(safe_text(f"{summary.filter_label(shown, report)}: {shown.display_filter}"))
-    yield ""
     yield indented(draw_ladder(build_ladder(_without_handshake(shown)), wide=False))
 
 
@@ -122,7 +125,10 @@ def _left_open(report: Report) -> Iterator[RenderableType]:
         lines.append(f"{count_of(len(notes) - _MOST_NOTES, 'more note')} on the input: --show notes")
     if n_skipped:
         lines.append(f"{count_of(n_skipped, 'cause')} could not be looked for: --show verdicts says which, and why")
-    if lines:
+    if len(lines) == 1:
+        yield ""
+        yield indented(labelled("Mind", lines[0]))
+    elif lines:
         yield ""
         yield indented(heading("Mind"))
         yield from (indented(safe_text(line), 4) for line in lines)
@@ -138,27 +144,35 @@ def _remedy(group: summary.FindingGroup) -> Iterator[RenderableType]:
     yield safe_text(title, SEVERITY_STYLES[head.severity])
     changes = list(dict.fromkeys(change for finding in group.findings for change in finding.changes))
     blocks = split_blocks(remedy.text)
-    if changes:
-        yield from (indented(safe_text(line, "cyan"), 4) for line in _patch(changes))
-        # What it would have done says more than why it is just that value.
-        effect = [block for block in blocks if block.lines[0].startswith("Replayed with that")] or [
-            block for block in blocks if block.lines[0].startswith("That is ")
-        ]
-        cautions = [change.caution for change in changes if change.caution]
-        yield from (indented(safe_text(text)) for text in dict.fromkeys(cautions))
-        yield from (indented(safe_text(" ".join(block.lines))) for block in effect)
-        return
-    for block in blocks[:2]:
-        if block.is_code:
-            yield from (indented(safe_text(line, "cyan"), 4) for line in block.lines[:_MOST_LINES])
-        else:
+    for block in _in_few_words(blocks, is_race=head.exposure is Exposure.RACE) if changes else blocks[:2]:
+        if not block.is_code:
             yield indented(safe_text(" ".join(block.lines)))
-    if remedy.others:
+        else:
+            lines = _patch(changes) if changes else block.lines[:_MOST_LINES]
+            yield from (indented(safe_text(line, "cyan"), 4) for line in lines)
+    yield from (indented(safe_text(text)) for text in dict.fromkeys(c.caution for c in changes if c.caution))
+    # A patch is for all upstreams; words are for one, and say for whom else.
+    if remedy.others and not changes:
         yield indented(safe_text(remedy.others))
     if n_more := len(group.remedies) - 1:
-        yield indented(
-            safe_text(f"That is for {remedy.subjects[0]}; -v has {count_of(n_more, 'more remedy', 'more remedies')}.")
-        )
+        more = count_of(n_more, "more remedy", "more remedies")
+        yield indented(safe_text(f"That is for {remedy.subjects[0]}; -v has {more}."))
+
+
+def _in_few_words(blocks: Sequence[Block], *, is_race: bool) -> tuple[Block, ...]:
+    """Return the settings of a remedy and what belongs to them.
+
+    Of a race the limit was measured, so that the change speaks for itself, with what it would have done, or why it is
+    just that value. Of any other cause the words before it say on what it depends, and those behind it how sure it is.
+    """
+    at = next((n for n, block in enumerate(blocks) if block.is_code), None)
+    if at is None:
+        return tuple(blocks[:2])
+    if not is_race:
+        return tuple(blocks[: at + 2])
+    behind = blocks[at + 1 :]
+    told = [block for block in behind if block.lines[0].startswith("Replayed with that")]
+    return (blocks[at], *(told or [block for block in behind if block.lines[0].startswith("That is ")]))
 
 
 def _patch(changes: Sequence[Change]) -> Iterator[str]:
@@ -166,8 +180,9 @@ def _patch(changes: Sequence[Change]) -> Iterator[str]:
     place = ""
     for change in changes[:_MOST_LINES]:
         here = f"{change.file}:{change.line}" if change.file and change.line > 0 else change.file or change.proxy
-        if place != f"{here}, {change.where}":
-            place = f"{here}, {change.where}"
+        since = f" ({change.proxy} {change.since} or later)" if change.since and change.is_supported is None else ""
+        if place != f"{here}, {change.where}{since}":
+            place = f"{here}, {change.where}{since}"
             yield place
         yield from (f"-{line}" for line in change.old_text.splitlines())
         yield from (f"+{line}" for line in change.text.splitlines())
@@ -176,7 +191,6 @@ def _patch(changes: Sequence[Change]) -> Iterator[str]:
 
 
 def _next(main: summary.FindingGroup | None) -> Iterator[RenderableType]:
+    more = f"; --bundle incident.zip: for a ticket; pcapdiag rule {main.head.code}: why" if main is not None else ""
     yield ""
-    yield safe_text("-v shows all of it: every occurrence, upstreams, settings, the log's entries", "dim")
-    if main is not None:
-        yield safe_text(f"--bundle incident.zip packs it for a ticket; pcapdiag rule {main.head.code} explains", "dim")
+    yield safe_text(f"-v: all of it{more}", "dim")

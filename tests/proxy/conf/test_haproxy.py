@@ -113,7 +113,16 @@ def test_whether_requests_are_sent_on_with_another_target_is_read(line, rewrites
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("75s", 75 * S), ("500", S // 2), ("250us", 250_000), ("2m", 120 * S), ("1d", 86400 * S), ("x", -1), ("", -1)],
+    [
+        ("75s", 75 * S),
+        ("500", S // 2),
+        ("250us", 250_000),
+        ("2m", 120 * S),
+        ("1d", 86400 * S),
+        ("x", -1),
+        ("", -1),
+        ("9" * 12 + "d", -1),
+    ],
 )
 def test_a_time_without_unit_counts_milliseconds(text, value):
     assert time_ns(text) == value

@@ -93,7 +93,8 @@ def test_what_was_not_followed_is_said():
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("5", 5 * S), ("500ms", S // 2), ("2mi", 120 * S), ("1h", 3600 * S), ("x", -1)]
+    ("text", "value"),
+    [("5", 5 * S), ("500ms", S // 2), ("2mi", 120 * S), ("1H", 3600 * S), ("x", -1), ("9" * 9 + "h", -1)],
 )
 def test_a_time_without_unit_counts_seconds(text, value):
     assert time_ns(text) == value
