@@ -47,18 +47,23 @@ KERNELS = (
     *("analysis/ends/", "analysis/test_shards.py", "engine/", "fuzz/", "ticket/evidence/"),
     *("test_cases.py", "test_corpus.py", "test_lab.py", "test_properties.py", "test_scenario.py"),
 )
-# What starts the whole program again and again, with servers, full disks, kills and builds around it, as an operator's
-# machine would: half the suite's time, and of little use to who edits a rule. `make test-all` runs it, and CI.
+# What starts whole programs again and again, with servers, browsers, full disks, kills and builds around them, and what
+# goes through all public captures beside other tools (below): half the suite's time, and of little use to who edits a
+# rule. `make test-all` runs it, and CI.
 WHOLE = (
     *(
         "benchmarks/",
+        "browser/",
         "cli/test_current_folder.py",
+        "cli/test_pipes.py",
         "deploy/",
         "engine/compiler/test_build.py",
+        "hostile/test_claims.py",
+        "hostile/test_endless.py",
         "hostile/test_full_disk.py",
     ),
     *(f"nightly/scan/test_{name}.py" for name in ("pool", "remote", "services", "split", "unattended")),
-    *("nightly/scan/test_told_from_postgresql.py", "nightly/tell/test_notify.py", "test_loads.py"),
+    *("nightly/scan/test_told_from_postgresql.py", "nightly/tell/test_notify.py", "test_corpus.py", "test_loads.py"),
     *(f"watch/test_{name}.py" for name in ("full_disk", "job", "speaks", "watch")),
 )
 NO_SKIP = os.environ.get("PCAPDIAG_NO_SKIP") == "1"
@@ -98,7 +103,8 @@ def _is_for_another_mode(item):
 
 def pytest_collection_modifyitems(config, items):
     for item in items:
-        if str(Path(item.path).relative_to(ROOT / "tests")).startswith(WHOLE):
+        is_whole = str(Path(item.path).relative_to(ROOT / "tests")).startswith(WHOLE)
+        if is_whole or {"corpus", "tshark"} <= set(item.fixturenames):
             item.add_marker(pytest.mark.whole)
     excluded = [item for item in items if _is_for_another_mode(item)]
     if excluded:

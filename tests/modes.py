@@ -17,17 +17,15 @@ from xml.etree import ElementTree as ET
 ROOT = Path(__file__).resolve().parent.parent
 
 USUAL = "not long and not live and not dist"
-MODES = (
-    ("compiled", {}, ("-m", f"{USUAL} and not whole")),
-    ("with bounds checks", {"NUMBA_BOUNDSCHECK": "1"}, ("-m", f"{USUAL} and not whole")),
-)
-ALL_COMPILED = ("compiled", {}, ("-m", USUAL))
+COMPILED = ("compiled", {})
+CHECKED = ("with bounds checks", {"NUMBA_BOUNDSCHECK": "1"})
 # Without the compiler a kernel runs a hundred times slower, so slow tests are left to the other modes; only here can
 # coverage see inside the kernels.
-PLAIN = (
-    "without the compiler",
-    {"NUMBA_DISABLE_JIT": "1"},
-    ("-m", f"not slow and not whole and {USUAL}", "--cov", "--cov-report="),
+PLAIN = ("without the compiler", {"NUMBA_DISABLE_JIT": "1"})
+MODES = tuple((*mode, ("-m", f"{USUAL} and not whole")) for mode in (COMPILED, CHECKED))
+ALL_MODES = (
+    *((*mode, ("-m", USUAL)) for mode in (COMPILED, CHECKED)),
+    (*PLAIN, ("-m", f"{USUAL} and not whole and not slow", "--cov", "--cov-report=")),
 )
 BUILD = "from pcapdiag.engine.compiler.policy import load_kernels; load_kernels()"
 KINDS = ("failures", "errors", "skipped")
@@ -48,6 +46,8 @@ def run_mode(name: str, variables: dict[str, str], options: Sequence[str], repor
     """Run pytest in a process of its own; return its exit code."""
     print(f"\n=== {name} ===", flush=True)
     env = {**os.environ, **variables}
+    # Workers and the hundreds of processes that tests start would each compile all sources, and rewrite all tests.
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
     # Built here, or all workers would wait for one of them, and tests that bound their time would not like it.
     subprocess.run([sys.executable, "-c", BUILD], cwd=ROOT, env=env, check=True)
     # Two more than there are cores: tests of services, recorders and browsers wait more than they compute.
@@ -60,7 +60,7 @@ def run_mode(name: str, variables: dict[str, str], options: Sequence[str], repor
 
 def main(arguments: Sequence[str]) -> None:
     """Run the modes; leave with 1 if any of them failed, or ended without a report."""
-    modes = (ALL_COMPILED, *MODES[1:], PLAIN) if "--all" in arguments else MODES
+    modes = ALL_MODES if "--all" in arguments else MODES
     for_pytest = [argument for argument in arguments if argument != "--all"]
     total: Counter[str] = Counter()
     skips: Counter[str] = Counter()

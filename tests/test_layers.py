@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -64,14 +65,17 @@ HEAVY = (
 )
 
 
+@cache
 def imports_of(path):
-    """Yield every imported module of a file, those inside functions too."""
+    """Return every imported module of a file, those inside functions too."""
+    names = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            yield node.module
+            names.append(node.module)
+    return tuple(names)
 
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

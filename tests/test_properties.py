@@ -269,6 +269,14 @@ def test_a_fin_on_the_last_data_is_a_fin_behind_it(folder, drawn, sizes):
     assert told(one[1]) == told(two[1])
 
 
+@pytest.mark.parametrize("cut", range(24, 98))
+def test_nothing_inside_a_first_record_that_was_cut_is_a_record(folder, cut):
+    """Its bytes hold small numbers in plenty, and four of them look like a record of 1970 that ends the file."""
+    whole = write_capture(parse("+0.000335 > S"))
+    assert len(whole) == 98
+    assert analyse(folder, whole[:cut], "cut.pcap").n_frames == 0
+
+
 @fewer
 @given(conversations(max_connections=2), piece_sizes, st.sampled_from(["pcap", "pcapng"]), st.data())
 def test_a_truncated_file_gives_the_tables_of_its_whole_records(folder, drawn, sizes, container, data):

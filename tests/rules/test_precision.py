@@ -35,6 +35,7 @@ def test_what_was_never_judged_is_likely_at_most():
 
 @pytest.mark.corpus
 @pytest.mark.compiled_only
+@pytest.mark.whole
 def test_the_table_is_what_the_program_is_worth(tmp_path, corpus):
     """Made anew from all captures whose truth is known, it is the same."""
     assert corpus.is_dir()

@@ -171,13 +171,15 @@ def _is_chain(buffer, position, stop, at_end, big_endian, header_bytes, ticks_ns
         FOUND, NOT_FOUND, or UNDECIDED when bytes beyond `stop` are needed.
     """
     n_sure = 0
+    # In a file of which no record is known yet, four small numbers inside a packet look like a record of 1970.
+    n_least = 2 if last_s != _ANY_TIME and last_s < 0 else 1
     while n_sure < _CHAIN:
         if position + header_bytes > stop:
             if not at_end:
                 return UNDECIDED
             # The file ends with these records, the last of them perhaps cut short.
             if position == stop or n_sure == _CHAIN - 1:
-                return FOUND if n_sure > 0 else NOT_FOUND
+                return FOUND if n_sure >= n_least else NOT_FOUND
             return NOT_FOUND
         cap_len = u32(buffer, position + 8, big_endian)
         # Rows of records without bytes look alike from many offsets, so they prove nothing.

@@ -129,7 +129,10 @@ def is_certain_pcap_record(data, at, order, tick_ns, near_s):
 
 
 def find_pcap_records(data, start, order, tick_ns, near_s):
-    """Return where, from `start` on, three records beyond doubt follow one another or end the file; else its end."""
+    """Return where, from `start` on, records beyond doubt follow one another or end the file; else its end.
+
+    Three are enough, two at the end of the file, and one that ends it if others tell of its time.
+    """
     for candidate in range(start, len(data)):
         at, near, n_certain = candidate, near_s, 0
         while n_certain < 3 and at + 16 <= len(data):
@@ -139,6 +142,6 @@ def find_pcap_records(data, start, order, tick_ns, near_s):
                 break
             n_certain += 1
             near = [sec]
-        if n_certain in {2, 3} or (n_certain == 1 and at == len(data)):
+        if n_certain in {2, 3} or (n_certain == 1 and at == len(data) and near_s):
             return candidate
     return len(data)
