@@ -130,8 +130,8 @@ class UpstreamRate:
 class WhatIf:
     """The whole answer; `sweep` names the key whose values the scenarios from `first_swept` on go through.
 
-    `disagreement` says where the replay of the captured settings is not what was observed; then nothing is predicted,
-    but for a forecast, which says that it is not (`agrees`).
+    `disagreement` says where the replay of the captured settings is not what was observed; then nothing is predicted
+    (scenarios that were asked for are there, without numbers). A forecast predicts, and says that it is not (`agrees`).
     """
 
     scenarios: tuple[Scenario, ...]

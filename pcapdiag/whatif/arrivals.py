@@ -8,11 +8,13 @@ under way for as long as a usual one takes.
 from __future__ import annotations
 
 import ipaddress
+from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from pcapdiag.base.units import format_duration_ns
 from pcapdiag.whatif.group import Arrivals
 from pcapdiag.whatif.kernels import replay_state as state
 
@@ -30,6 +32,10 @@ _WITH_BODY = ("POST", "PUT", "PATCH")
 _FAILED = (502, 504)
 _SAME_NS = 250_000_000
 """[ns] How far a try of the log may begin from one of the capture and be the same: both clocks, and rounded times."""
+_EXACT_NS: Final = 10_000_000
+"""[ns] A time that leaves no more open than this is taken as it is."""
+_MOST_STATUS: Final = 999
+_SPREAD_SEED: Final = 20261202
 
 
 @dataclass
@@ -48,6 +54,10 @@ class Requests:
         Number of the client.
     flags, place, fail_kind, fail_ns, n_fails : ndarray of int64
         As in `kernels.replay_state.REQUEST`.
+    open_ns : int
+        [ns] What logged times leave open, at most, where requests were spread over it; 0: nothing was.
+
+    Columns of logs are as narrow as their values: there are millions of lines in a day.
     """
 
     start_ns: NDArray[np.int64]
@@ -60,6 +70,57 @@ class Requests:
     fail_kind: NDArray[np.int64]
     fail_ns: NDArray[np.int64]
     n_fails: NDArray[np.int64]
+    open_ns: int = 0
+
+
+class _Lines:
+    """Lines of a log in columns that grow: 63 bytes each, where a row of Python numbers takes 400."""
+
+    def __init__(self) -> None:
+        self.ts_ns, self.width_ns, self.took_ns, self.service_ns = array("q"), array("q"), array("q"), array("q")
+        self.status, self.client, self.flags, self.place = array("h"), array("i"), array("B"), array("h")
+        self.fail_kind, self.fail_ns, self.n_fails = array("B"), array("q"), array("B")
+
+    def requests(self, offset_ns: int) -> Requests:
+        """Return them as requests; `offset_ns` is the log's clock minus the capture's."""
+        ts_ns, width_ns = np.frombuffer(self.ts_ns, np.int64), np.frombuffer(self.width_ns, np.int64)
+        is_open = width_ns > _EXACT_NS
+        within_ns = np.where(is_open, _spread(ts_ns, width_ns) if is_open.any() else 0, width_ns // 2)
+        end_ns = ts_ns + within_ns - offset_ns
+        return Requests(
+            start_ns=end_ns - np.frombuffer(self.took_ns, np.int64),
+            end_ns=end_ns,
+            service_ns=np.frombuffer(self.service_ns, np.int64),
+            status=np.frombuffer(self.status, np.int16),
+            client=np.frombuffer(self.client, np.int32),
+            flags=np.frombuffer(self.flags, np.uint8),
+            place=np.frombuffer(self.place, np.int16),
+            fail_kind=np.frombuffer(self.fail_kind, np.uint8),
+            fail_ns=np.frombuffer(self.fail_ns, np.int64),
+            n_fails=np.frombuffer(self.n_fails, np.uint8),
+            open_ns=int(width_ns.max()) if is_open.any() else 0,
+        )
+
+
+def _spread(ts_ns: NDArray[np.int64], width_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[ns] Return where in its second each line is put: at random, those of one second in the order of the file.
+
+    ``$time_local`` tells the second. All at one moment would need as many connections as a second has requests, and
+    evenly spaced ones would never meet.
+    """
+    chance = np.random.default_rng(_SPREAD_SEED).random(len(ts_ns))
+    placed = np.empty_like(chance)
+    placed[np.argsort(ts_ns, kind="stable")] = chance[np.lexsort((chance, ts_ns))]
+    within: NDArray[np.int64] = (placed * width_ns).astype(np.int64)
+    return within
+
+
+def spread_words(requests: Requests) -> tuple[str, ...]:
+    """Say that requests were spread over what their times leave open; empty where they were not."""
+    if not requests.open_ns:
+        return ()
+    said = format_duration_ns(requests.open_ns)
+    return (f"the access log tells the time to {said}: within it requests are spread at random, in their order",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,35 +161,41 @@ def read_log(
         request began.
     """
     number = {place.endpoint: n for n, place in enumerate(places)}
-    rows: list[tuple[int, ...]] = []
+    lines = _Lines()
     clients: dict[str, int] = {}
     counts = {"client_failures": 0, "client_502": 0, "client_504": 0, "retried": 0, "no_live_upstreams": 0}
     for entry in entries:
-        if entry.request_time_ns < 0 or not any(t.addr in number or t.addr in names for t in entry.tries):
+        took_ns = entry.request_time_ns
+        if took_ns < 0 or not any(t.addr in number or t.addr in names for t in entry.tries):
             continue
-        end_ns = entry.ts_ns + entry.ts_width_ns // 2 - offset_ns
-        start_ns = end_ns - entry.request_time_ns
-        client = clients.setdefault(_address_of(entry.client) or str(entry.log_conn), len(clients))
+        lines.ts_ns.append(entry.ts_ns)
+        lines.width_ns.append(entry.ts_width_ns)
+        lines.took_ns.append(took_ns)
+        lines.client.append(clients.setdefault(_address_of(entry.client) or str(entry.log_conn), len(clients)))
         last = entry.tries[-1]
-        first_place = number.get(entry.tries[0].addr, -1)
+        lines.place.append(number.get(entry.tries[0].addr, -1))
         answered = last.addr in number and not _has_failed(last)
         service_ns = -1
         if answered and last.response_time_ns >= 0:
             rtt_ns = places[number[last.addr]].rtt_ns
             service_ns = max(last.response_time_ns - max(last.connect_time_ns, 0) - rtt_ns, 0)
+        lines.service_ns.append(service_ns)
+        start_ns = entry.ts_ns + entry.ts_width_ns // 2 - offset_ns - took_ns
         kind, takes_ns, n_fails = _own_failure(entry, start_ns, own_failures)
-        status = entry.status if answered and entry.status > 0 else 200
+        lines.fail_kind.append(kind)
+        lines.fail_ns.append(takes_ns)
+        lines.n_fails.append(min(n_fails, 255))
+        lines.status.append(min(entry.status, _MOST_STATUS) if answered and entry.status > 0 else 200)
         flag = int(state.NOT_IDEMPOTENT) if entry.method in NOT_IDEMPOTENT else 0
-        flag |= int(state.HAS_BODY) if entry.method in _WITH_BODY else 0
-        rows.append((start_ns, end_ns, service_ns, status, client, flag, first_place, kind, takes_ns, n_fails))
+        lines.flags.append(flag | (int(state.HAS_BODY) if entry.method in _WITH_BODY else 0))
         counts["client_failures"] += entry.status >= 500
         counts["client_502"] += entry.status == 502
         counts["client_504"] += entry.status == 504
         counts["retried"] += len(entry.tries) > 1 and 0 < entry.status < 500
         counts["no_live_upstreams"] += sum(t.addr in names for t in entry.tries)
-    if not rows:
+    if not lines.ts_ns:
         return None
-    return Requests(*np.array(rows, np.int64).T), list(clients), counts
+    return lines.requests(offset_ns), list(clients), counts
 
 
 def _address_of(client: str) -> str:
@@ -147,9 +214,10 @@ def _own_failure(entry: AccessEntry, start_ns: int, own_failures: dict[str, list
     if not own_failures:
         return 0, 0, 0
     at_ns, kind, takes_ns, n = start_ns, 0, 0, 0
+    room_ns = _SAME_NS + entry.ts_width_ns // 2
     for attempt in entry.tries:
         found = next(
-            (f for f in own_failures.get(attempt.addr, ()) if abs(f.start_ns - at_ns) <= _SAME_NS + f.takes_ns // 8),
+            (f for f in own_failures.get(attempt.addr, ()) if abs(f.start_ns - at_ns) <= room_ns + f.takes_ns // 8),
             None,
         )
         if found is None or not _has_failed(attempt):
@@ -179,7 +247,7 @@ def make_arrivals(requests: Requests, places: Sequence[Place], client_key: Seque
     """
     r = requests
     order = np.lexsort((r.start_ns, r.client))
-    start, end, client = r.start_ns[order], r.end_ns[order], r.client[order]
+    start, end, client = r.start_ns[order], r.end_ns[order], r.client[order].astype(np.int64)
     known = r.service_ns[r.service_ns >= 0]
     rtt_ns = max((place.rtt_ns for place in places), default=0)
     usual_ns = (int(np.median(known)) if len(known) else 0) + rtt_ns

@@ -88,7 +88,9 @@ def compute(
     disagreement = difference if must_agree else ""
     scenarios = [observed, first]
     total = 2 + len(asked) + len(points)
-    if not disagreement:
+    if disagreement:
+        scenarios += [_unpredicted(one) for one in [*asked, *points]]
+    else:
         for number, one in enumerate([*asked, *points]):
             n = n_draws
             if number >= len(asked) and not draws:
@@ -99,8 +101,8 @@ def compute(
     return WhatIf(
         scenarios=tuple(scenarios),
         model=_model(groups, n_draws, seed, () if must_agree or not difference else (_NOT_THE_SAME,)),
-        sweep=sweep[0] if sweep and not disagreement else "",
-        first_swept=2 + len(asked) if sweep and not disagreement else -1,
+        sweep=sweep[0] if sweep else "",
+        first_swept=2 + len(asked) if sweep else -1,
         disagreement=disagreement,
         agrees=not difference,
     )
@@ -119,6 +121,12 @@ def _predict(groups: Sequence[Group], one: Asked, n: int, seed: int, n_requests:
     bound, why = _bound(groups, settings)
     warnings = (*why, *_warnings(groups, settings))
     return replace(made, bound=bound, warnings=warnings, scattered=tuple(_capped(made, totals)))
+
+
+def _unpredicted(one: Asked) -> Scenario:
+    """Return a scenario that was asked for, and of which nothing can be said."""
+    why = "nothing is predicted, because the replay of the captured settings is not what was observed"
+    return Scenario(one.name, _joined(one.settings), warnings=(why,))
 
 
 def _joined(settings: Sequence[tuple[str, str]]) -> dict[str, str]:

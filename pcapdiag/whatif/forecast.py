@@ -9,7 +9,7 @@ from pcapdiag.base.errors import UsageError
 from pcapdiag.base.server_defaults import DEFAULTS
 from pcapdiag.base.units import NS_PER_S, format_duration_ns, format_endpoint, parse_duration
 from pcapdiag.proxy.logs.entries import Try
-from pcapdiag.whatif.arrivals import ip_hash_key, make_arrivals, read_log
+from pcapdiag.whatif.arrivals import ip_hash_key, make_arrivals, read_log, spread_words
 from pcapdiag.whatif.group import Group, Place
 from pcapdiag.whatif.groups import group_settings
 from pcapdiag.whatif.keys import LONGEST_NS
@@ -110,6 +110,7 @@ def forecast_groups(
         if told is None:
             continue
         requests, addresses, counts = told
+        assumptions += spread_words(requests)
         arrivals = make_arrivals(requests, places, [ip_hash_key(a) for a in addresses], source="access log")
         groups.append(Group(block.name, made, places, arrivals, (*assumptions, *assumed), counts))
     return tuple(groups)

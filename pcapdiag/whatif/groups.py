@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.base.units import NS_PER_S, format_duration_ns, format_endpoint
 from pcapdiag.proxy.conf.values import version_numbers
-from pcapdiag.whatif.arrivals import ip_hash_key, make_arrivals, read_log
+from pcapdiag.whatif.arrivals import ip_hash_key, make_arrivals, read_log, spread_words
 from pcapdiag.whatif.captured import captured_requests, count_seen, own_failures
 from pcapdiag.whatif.group import BALANCES, Group, GroupSettings, Peer, Place
 from pcapdiag.whatif.places import measure_places
@@ -83,6 +83,7 @@ def build_groups(
             )
         else:
             requests, addresses, counts = told
+            assumptions += spread_words(requests)
             keys, source = [ip_hash_key(address) for address in addresses], "access log"
         arrivals = make_arrivals(requests, block.places, keys, source=source)
         observed = {**counts, **count_seen(analysis, block.places)}

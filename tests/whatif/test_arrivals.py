@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcapdiag.proxy.logs.entries import AccessEntry, Try
-from pcapdiag.whatif.arrivals import OwnFailure, Requests, ip_hash_key, make_arrivals, read_log
+from pcapdiag.whatif.arrivals import OwnFailure, Requests, ip_hash_key, make_arrivals, read_log, spread_words
 from pcapdiag.whatif.group import Place
 from pcapdiag.whatif.kernels import replay_state as state
 from tests.whatif.kernels import plain_replay
@@ -148,6 +148,36 @@ def test_a_line_says_when_its_request_came_and_what_it_took():
     assert made.service_ns.tolist() == [5 * MS], "less a round trip"
     assert made.place.tolist() == [1]
     assert clients == ["10.9.9.9"]
+
+
+def test_requests_of_one_second_are_spread_over_it_in_the_order_of_their_lines():
+    """``$time_local`` tells the second: 80 requests in each are not 80 at one moment, nor in step."""
+    lines = [entry(attempt("10.0.0.1:80"), end_ms=1000 * (n // 80), took_ms=5, width_ms=1000) for n in range(800)]
+    made, _, _ = read(*lines)
+    assert made.open_ns == S
+    assert (np.diff(made.end_ns) >= 0).all()
+    within = made.end_ns % S
+    assert (made.end_ns // S).tolist() == [n // 80 for n in range(800)]
+    assert all(150 < c < 250 for c in np.histogram(within, 4, (0, S))[0])
+    assert np.std(np.diff(made.end_ns)) > 0.7 * np.mean(np.diff(made.end_ns)), "as chance has it, not evenly"
+    assert (made.end_ns - made.start_ns == 5 * MS).all()
+    assert spread_words(made) == (
+        "the access log tells the time to 1 s: within it requests are spread at random, in their order",
+    )
+
+
+def test_requests_whose_time_is_told_are_where_they_were():
+    lines = [entry(attempt("10.0.0.1:80"), end_ms=7, width_ms=1) for _ in range(3)]
+    made, _, _ = read(*lines)
+    assert (made.open_ns, made.end_ns.tolist()) == (0, [7 * MS + MS // 2] * 3)
+    assert spread_words(made) == ()
+
+
+def test_lines_of_seconds_that_interleave_are_spread_each_in_its_own():
+    seconds = [5, 6, 5, 6, 5]
+    made, _, _ = read(*(entry(attempt("10.0.0.1:80"), end_ms=1000 * s, width_ms=1000) for s in seconds))
+    assert (made.end_ns // S).tolist() == seconds
+    assert (np.diff(made.end_ns[[0, 2, 4]]) > 0).all()
 
 
 def test_what_connecting_took_is_no_service():

@@ -46,11 +46,16 @@ def test_a_sweep_follows_the_cases_and_is_named():
 
 
 def test_where_replay_and_capture_disagree_nothing_is_predicted():
-    made = answer(make_group(lost_tries=39), "proxy.keepalive_timeout=3s")
-    assert len(made.scenarios) == 2
+    sweep = parse_sweep("proxy.keepalive=1:2:1")
+    made = answer(make_group(lost_tries=39), "proxy.keepalive_timeout=3s", sweep=sweep)
     assert "39 were observed" in made.disagreement
     assert "nothing is predicted" in made.disagreement
-    assert (made.sweep, made.first_swept) == ("", -1)
+    names = [scenario.name for scenario in made.scenarios[2:]]
+    assert names == ["proxy.keepalive_timeout=3s", "proxy.keepalive=1", "proxy.keepalive=2"]
+    for scenario in made.scenarios[2:]:
+        assert (scenario.lost_tries, scenario.client_failures, scenario.connections_opened) == (None, None, None)
+        assert "nothing is predicted" in scenario.warnings[0]
+    assert (made.sweep, made.first_swept) == ("proxy.keepalive", 3)
 
 
 @pytest.mark.parametrize(("seen", "agrees"), [(10, True), (15, True), (21, False), (0, False)])
@@ -157,7 +162,7 @@ def test_between_what_was_answered_and_what_was_forgotten_nobody_knows():
 def test_what_was_forgotten_before_others_answered_was_forgotten_for_another_reason():
     made = answer(forgetful(4.5), "proxy.keepalive_timeout=3s")
     assert "idle time does not explain it, so nothing is predicted" in made.disagreement
-    assert len(made.scenarios) == 2
+    assert [s.lost_tries for s in made.scenarios[2:]] == [None]
 
 
 def test_where_nothing_idle_was_ever_used_a_longer_time_is_a_bound():

@@ -19,7 +19,7 @@ HEIGHT = 240
 
 
 def sweep_chart(answer: WhatIf) -> Chart | None:
-    """Return the chart; None where nothing was swept.
+    """Return the chart; None where nothing was swept, or nothing can be said of it.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def sweep_chart(answer: WhatIf) -> Chart | None:
     -------
     Chart or None
     """
-    if answer.first_swept < 0:
+    if answer.first_swept < 0 or answer.disagreement:
         return None
     points = answer.scenarios[answer.first_swept :]
     is_time = answer.sweep.endswith(("timeout", "time"))

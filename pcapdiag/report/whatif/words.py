@@ -68,7 +68,7 @@ def _blocks(answer: WhatIf) -> Iterator[Block]:
     if answer.per_day:
         yield Bullets(tuple(_rates(answer.per_day)))
     yield from _warnings(_side_by_side(answer)[1:])
-    if answer.first_swept >= 0:
+    if answer.first_swept >= 0 and not answer.disagreement:
         yield Heading(f"Sweep of {answer.sweep}", 2)
         yield Table(sweep_grid(answer))
         yield from (Paragraph(line) for line in sweep_lines(answer))
@@ -99,16 +99,28 @@ def headline(answer: WhatIf) -> str:
         return f"With {settings} no request is predicted to be lost; {_instead(observed, replayed)}."
     asked = answer.scenarios[2 : answer.first_swept if answer.first_swept >= 0 else None]
     if asked:
-        first = asked[0]
+        best_asked = min(asked, key=_cost)
+        of_all = f", the best of {len(asked)} that were asked for" if len(asked) > 1 else ""
         return (
-            f"With {first.name}: {_bounded(first, 'client_failures')} of clients' requests fail, "
-            f"{_bounded(first, 'lost_tries')} tries are lost; {_instead(observed, replayed)}."
+            f"With {best_asked.name}{of_all}: {_bounded(best_asked, 'client_failures')} of clients' requests fail, "
+            f"{_bounded(best_asked, 'lost_tries')} tries are lost; {_instead(observed, replayed)}."
         )
     if answer.first_swept >= 0:
         return f"{answer.sweep}, swept; {_instead(observed, replayed)}."
     if not answer.agrees:
         return f"What these assumptions give is not what the log shows: {_instead(observed, replayed)}."
     return f"The replay of the captured settings agrees with what was observed: {_instead(observed, replayed)}."
+
+
+def _cost(scenario: Scenario) -> tuple[float, float, bool]:
+    """Return what a scenario is judged by among others: what clients suffer, what is lost, whether that is a bound."""
+    failed, lost = scenario.client_failures, scenario.lost_tries
+    unknown = float("inf")
+    return (
+        unknown if failed is None else failed.expected,
+        unknown if lost is None else lost.expected,
+        bool(scenario.bound),
+    )
 
 
 def _instead(observed: Scenario, replayed: Scenario) -> str:
@@ -150,7 +162,9 @@ def scenario_grid(answer: WhatIf) -> Grid:
 
 
 def _side_by_side(answer: WhatIf) -> tuple[Scenario, ...]:
-    """Return all scenarios but the points of a sweep."""
+    """Return all scenarios but the points of a sweep, and what nothing can be said of."""
+    if answer.disagreement:
+        return answer.scenarios[:2]
     return answer.scenarios[: answer.first_swept] if answer.first_swept >= 0 else answer.scenarios
 
 

@@ -4,9 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from pcapdiag.base.scenarios import Quantity, UpstreamRate
+from pcapdiag.base.scenarios import Quantity, Scenario, UpstreamRate
 from pcapdiag.report.render.document import Bullets, Table
-from pcapdiag.report.whatif.words import MOST_POINTS, build_blocks, headline, label, spell, sweep_grid, sweep_lines
+from pcapdiag.report.whatif.words import (
+    MOST_POINTS,
+    build_blocks,
+    headline,
+    label,
+    scenario_grid,
+    spell,
+    sweep_grid,
+    sweep_lines,
+)
 from tests.report.whatif.builders import KEY, recommended, scenario, whatif
 
 
@@ -41,6 +50,12 @@ def test_a_scenario_that_was_asked_for_is_the_answer():
     assert told.startswith("With max_fails=0: 2 (1-2) of clients' requests fail, 10 (9-14) tries are lost;")
 
 
+def test_of_several_scenarios_that_were_asked_for_the_best_is_told():
+    asked = (scenario("a", 3, 4), scenario("b", 0, 2), scenario("c", 0, 2, bound="lower"))
+    told = headline(whatif(*asked))
+    assert told.startswith("With b, the best of 3 that were asked for: 0 of clients' requests fail, 2 tries are lost;")
+
+
 def test_a_bound_is_said_as_a_bound():
     told = whatif(scenario("x", 3, 4, bound="lower"))
     assert "at least 3" in headline(told)
@@ -50,6 +65,13 @@ def test_a_bound_is_said_as_a_bound():
 def test_where_replay_and_observation_disagree_that_is_all():
     told = whatif(disagreement="the replay gives 0 to 0 lost tries, and 5 were observed")
     assert headline(told) == "The replay gives 0 to 0 lost tries, and 5 were observed."
+
+
+def test_a_scenario_of_which_nothing_can_be_said_has_no_row():
+    told = whatif(Scenario("asked"), disagreement="the replay gives 0 to 0 lost tries, and 5 were observed")
+    assert [row[0] for row in scenario_grid(told).rows] == ["observed", "replayed"]
+    swept = replace(told, sweep="proxy.keepalive", first_swept=2)
+    assert "Sweep" not in str(build_blocks(swept))
 
 
 def test_remedies_of_the_field_are_judged():
