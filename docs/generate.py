@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from pcapdiag.base import scenarios
+from pcapdiag.base import scenarios, triage
 from pcapdiag.cli import main as cli
 from pcapdiag.cli.show import FOR_PEOPLE
 from pcapdiag.proxy.logs.foreign import FOREIGN_LOGS
@@ -24,6 +24,7 @@ from pcapdiag.report import model
 from pcapdiag.report.compare import model as comparison
 from pcapdiag.report.schema import describe
 from pcapdiag.report.table_columns import TABLES, column_words
+from pcapdiag.report.triage import render as triage_form
 from pcapdiag.report.whatif import json as whatif
 from pcapdiag.rules import RULES
 from pcapdiag.rules._precision import LEAST_JUDGED, LEAST_TRUE, most_certain, precision
@@ -34,7 +35,7 @@ JSON_PREFACE = f"""\
 `pcapdiag analyze --format json`, `schema_version` {model.SCHEMA_VERSION}. Fields may be added; what is here keeps its
 name and meaning. A name that holds a quantity ends in its unit. Beside every field `..._ts_ns` stands `..._ts`, the
 same time in ISO 8601 (UTC), null when the time is -1. Frames are numbered from 1 within the file named by `capture`.
-No index and no time are -1. `pcapdiag schema report` (`comparison`, `whatif`) prints the same as JSON Schema.
+No index and no time are -1. `pcapdiag schema report` (`comparison`, `whatif`, `triage`) prints the same as JSON Schema.
 """
 COMPARISON_PREFACE = f"""\
 `pcapdiag compare --format json`, `schema_version` {comparison.SCHEMA_VERSION}, with the conventions of
@@ -47,6 +48,11 @@ WHATIF_PREFACE = f"""\
 `expected` and `high` are the same), the second `replayed` (the settings of the capture), then one per scenario that was
 asked for, in this order. Between `low` and `high` lie nine of ten replays. What is not known is null.
 [What if](whatif.md) explains the model.
+"""
+TRIAGE_PREFACE = f"""\
+`pcapdiag analyze --format json` without a capture, `schema_version` {triage_form.SCHEMA_VERSION}: the fields of Triage
+below, and before them `schema_version`, `tool` and `inputs` as in [the report](json.md). Times are texts, by the clock
+that `clock` names. Nothing here is a cause.
 """
 TABLES_PREFACE = """\
 `pcapdiag show TABLE CAPTURE`: `--format table` shows the columns that are marked here, CSV, JSON and Parquet show all;
@@ -114,6 +120,11 @@ def make_comparison_page() -> str:
 def make_whatif_page() -> str:
     """Return every object of a what-if's JSON with its fields."""
     return f"# JSON of a what-if\n\n{MADE}{WHATIF_PREFACE}" + describe_objects(scenarios.WhatIf)
+
+
+def make_triage_page() -> str:
+    """Return every object of the JSON that is written without a capture, with its fields."""
+    return f"# JSON before there is a capture\n\n{MADE}{TRIAGE_PREFACE}" + describe_objects(triage.Triage)
 
 
 def describe_objects(root: type) -> str:
@@ -219,6 +230,7 @@ def make_pages() -> dict[str, str]:
         "json.md": make_json_page(),
         "json-compare.md": make_comparison_page(),
         "json-whatif.md": make_whatif_page(),
+        "json-triage.md": make_triage_page(),
         "tables.md": make_tables_page(),
         "rules/README.md": make_rule_index(),
         "precision.md": make_precision_page(),

@@ -142,6 +142,7 @@ def test_a_third_party_is_imported_only_where_it_lives(third_party):
         ["-h"],
         ["--version"],
         ["analyze", "--help"],
+        ["capture-command", "--help"],
         ["show", "--help"],
         ["compare", "--help"],
         ["attach", "--help"],

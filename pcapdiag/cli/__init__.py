@@ -33,6 +33,7 @@ EXIT_BROKEN_PIPE = EXIT_SIGNAL + signal.SIGPIPE
 
 _COMMANDS = {
     "analyze": "Say why requests failed, and prove it.",
+    "capture-command": "Print the tcpdump line, and the log settings, for the next capture.",
     "attach": "Attach a bundle to a ticket: Jira, GitHub, GitLab, or a webhook.",
     "compare": "Say what a change did: fixed, still exposed, not exposed, or cannot tell.",
     "whatif": "Say what other settings would have done, on the captured traffic.",
@@ -79,7 +80,8 @@ class _Program(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"pcapdiag.cli.{cmd_name}"), cmd_name)
+        module = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"pcapdiag.cli.{module}"), module)
         return command
 
     def resolve_command(

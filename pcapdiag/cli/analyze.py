@@ -16,7 +16,6 @@ from pcapdiag.cli.delivery import FORMATS, TABLES, Form, open_delivery
 from pcapdiag.cli.options import (
     all_option,
     anonymize_option,
-    captures_argument,
     code_options,
     collect_inputs,
     color_option,
@@ -46,7 +45,7 @@ EXIT_FINDINGS = 1
 
 
 @click.command()
-@captures_argument
+@click.argument("captures", nargs=-1, metavar="[CAPTURE]...", type=click.Path())
 @role_options
 @log_options()
 @far_end_option
@@ -110,7 +109,8 @@ def analyze(
     """Say why requests failed, and prove it.
 
     CAPTURE is a file (pcap or pcapng, plain or compressed), a folder, a glob, or - for standard input. The files of
-    one rotation series are read as one capture.
+    one rotation series are read as one capture. Without CAPTURE, logs and configuration tell what is logged, what may
+    be behind it, and how to capture what decides it.
 
     \b
       pcapdiag analyze proxy.pcap
@@ -121,9 +121,16 @@ def analyze(
       pcapdiag analyze proxy.pcap --bundle incident.zip
       pcapdiag analyze proxy.pcap --error-log error.log --access-log access.log --proxy-conf nginx.conf
       pcapdiag analyze proxy.pcap --upstream-capture upstream1.pcap --upstream-capture upstream2.pcap
+      pcapdiag analyze --error-log error.log --proxy-conf nginx.conf            before there is a capture
       tcpdump -i eth0 -c 100000 -w - tcp port 8080 | pcapdiag analyze -
     """  # noqa: D301 - click reads the character \b
     failing = _at_or_above(fail_on)
+    if not captures:
+        from pcapdiag.cli.triage import Look, must_fit, write_triage  # noqa: PLC0415 - help must not wait for it
+
+        must_fit(ctx, inputs, format_, bundle)
+        look = Look(format_, width, color, is_whole=verbose, is_one_line=quiet and output == STDOUT)
+        ctx.exit(EXIT_FINDINGS if write_triage(inputs, look, output, force=force) in failing else 0)
     is_one_line = quiet and output == STDOUT and not (verbose or show)
     form = Form(format_, table, width, color, failing, show=None if verbose else show, is_one_line=is_one_line)
     if form.is_table:

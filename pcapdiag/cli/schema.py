@@ -10,9 +10,9 @@ from pcapdiag.cli.choices import Choice
 
 
 @click.command()
-@click.argument("document", type=Choice(["report", "comparison", "whatif"]))
+@click.argument("document", type=Choice(["report", "comparison", "whatif", "triage"]))
 def schema(document: str) -> None:
-    """Print the JSON Schema of what analyze, compare or whatif write with --format json.
+    """Print the JSON Schema of what analyze (with a capture and without), compare or whatif write with --format json.
 
     \b
       pcapdiag schema report > report.schema.json
@@ -23,5 +23,6 @@ def schema(document: str) -> None:
         "report": schemas.report_schema,
         "comparison": schemas.comparison_schema,
         "whatif": schemas.whatif_schema,
+        "triage": schemas.triage_schema,
     }
     click.echo(json.dumps(made[document](), indent=2))

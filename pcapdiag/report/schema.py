@@ -14,8 +14,10 @@ from enum import Enum
 from typing import Any
 
 from pcapdiag.base.scenarios import WhatIf
+from pcapdiag.base.triage import Triage
 from pcapdiag.report.compare import model as comparison
 from pcapdiag.report.model import SCHEMA_VERSION, InputFile, Report, Tool, json_fields, to_plain
+from pcapdiag.report.triage import render as triage
 from pcapdiag.report.whatif import json as whatif
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -45,6 +47,13 @@ def whatif_schema() -> dict[str, Any]:
     objects = _Objects(has_texts=False)
     before = {"schema_version": {}, "tool": objects.of(Tool), "inputs": objects.of(tuple[InputFile, ...])}
     return _document("Answer of pcapdiag whatif", whatif.SCHEMA_VERSION, objects, WhatIf, before)
+
+
+def triage_schema() -> dict[str, Any]:
+    """Return the schema of ``analyze --format json`` without a capture."""
+    objects = _Objects(has_texts=False)
+    before = {"schema_version": {}, "tool": objects.of(Tool), "inputs": objects.of(tuple[InputFile, ...])}
+    return _document("Triage of pcapdiag analyze without a capture", triage.SCHEMA_VERSION, objects, Triage, before)
 
 
 def describe(cls: type) -> str:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from pcapdiag.proxy.logs.error_log import parse_record
 from pcapdiag.proxy.logs.files import expand_logs
-from pcapdiag.proxy.logs.lines import Unwrapper, decode_line
+from pcapdiag.proxy.logs.heads import find_error_record
+from pcapdiag.proxy.logs.lines import decode_line
+from pcapdiag.proxy.logs.unwrap import Unwrapper
 from pcapdiag.watch.model import Failure
 from pcapdiag.watch.tail import LogTail
 
@@ -85,7 +87,10 @@ class LogWatch:
         text = self._unwrapper.unwrap(decode_line(line))
         if not text:
             return []
-        entries = [e for e in parse_record(text) if e.concerns_upstream and e.level in _BAD_LEVELS]
+        records = parse_record(text)
+        if not records and (found := find_error_record(text)) is not None:
+            records = parse_record(found.text)
+        entries = [e for e in records if e.concerns_upstream and e.level in _BAD_LEVELS]
         return [Failure(f"log {e.kind.name.lower()} {e.upstream_peer}", "", now_ns, now_ns) for e in entries]
 
     def cut(self, folder: Path, since_ns: int) -> Inputs:

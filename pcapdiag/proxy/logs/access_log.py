@@ -5,14 +5,23 @@ Knows which formats to try; how a line of one is taken apart is in `log_format`,
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.proxy.logs.entries import AccessEntry, Log, LogCounts
-from pcapdiag.proxy.logs.heads import ERROR_HEAD, find_access_record, find_error_record
-from pcapdiag.proxy.logs.lines import Unwrapper, must_be_readable, read_lines
+from pcapdiag.proxy.logs.heads import (
+    CLIENT,
+    ERROR_HEAD,
+    find_access_record,
+    find_error_record,
+    is_table_header,
+    starts_of_words,
+)
+from pcapdiag.proxy.logs.lines import must_be_readable, read_lines
 from pcapdiag.proxy.logs.log_format import KNOWN_FORMATS, compile_format
 from pcapdiag.proxy.logs.loose import parse_json, parse_loose
-from pcapdiag.proxy.logs.variables import access_entry
+from pcapdiag.proxy.logs.unwrap import Unwrapper, object_behind
+from pcapdiag.proxy.logs.variables import SLOTS, access_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,6 +67,11 @@ def _read(path: str, parsers: tuple[Parser, ...], counts: LogCounts) -> Iterator
 
 
 _WRAPPED: Final = ("{", "[pod/", "\x1b", "<")
+_OBJECT: Final = re.compile(r'\{\s*"')
+_CLIENT: Final = re.compile(rf"(?:{CLIENT}(?::\d{{1,5}})?|-)?", re.ASCII)
+_CLIENT_SLOT: Final = tuple(SLOTS).index("client")
+_MOST_WORDS: Final = 16
+"""Before a record of a format that was given there stand no more."""
 
 
 def parsed_lines(path: str, parsers: tuple[Parser, ...], counts: LogCounts) -> Iterator[tuple[int, list[str]]]:
@@ -77,36 +91,79 @@ def parsed_lines(path: str, parsers: tuple[Parser, ...], counts: LogCounts) -> I
     tuple of int and list of str
         Number of the line and its values by slot.
     """
-    unwrapper = Unwrapper()
-    latest = parsers[0]
+    reader = _LineReader(parsers)
     number = 0
     for first, lines in read_lines(path, counts):
         for number, line in enumerate(lines, first):
             if not line:
                 continue
-            values = None if line.startswith(_WRAPPED) else latest(line)
-            if values is None:
-                text = line if line.startswith("{") else unwrapper.unwrap(line)
-                if text is None:
-                    continue
-                values, latest = _first_match(text, parsers, latest)
-                if values is None and line.startswith("{"):
-                    # A line in JSON may be a record of its own, or be wrapped around one.
-                    text = unwrapper.unwrap(line)
-                    if text is None:
-                        continue
-                    if text != line:
-                        values, latest = _first_match(text, parsers, latest)
-                if values is None:
-                    if text and _is_error(text):
-                        counts.n_foreign += 1
-                    elif text:
-                        counts.reject(number, text)
-                    continue
+            values = reader.quickly(line)
             if values is not None:
                 yield number, values
-    if rest := unwrapper.rest():
+                continue
+            for text, found in reader.take(line):
+                if found is not None:
+                    yield number, found
+                elif text and _is_error(text):
+                    counts.n_foreign += 1
+                elif text and (number > 1 or not is_table_header(text)):
+                    counts.reject(number, text)
+    if rest := reader.rest():
         counts.reject(number, rest)
+
+
+class _LineReader:
+    """Tries what is wrapped around lines, and the parsers, that of the line before first."""
+
+    def __init__(self, parsers: tuple[Parser, ...]) -> None:
+        self._parsers = parsers
+        self._latest = parsers[0]
+        self._unwrapper = Unwrapper()
+
+    def quickly(self, line: str) -> list[str] | None:
+        """Return the values of a line like the one before it, with nothing around it."""
+        # One that reads anything would take for values what stands before a record.
+        if self._latest in _LOOSE or line.startswith(_WRAPPED):
+            return None
+        values = self._latest(line)
+        # A name may be put before an address without a blank between them.
+        return values if values is not None and _CLIENT.fullmatch(values[_CLIENT_SLOT]) else None
+
+    def take(self, line: str) -> Iterator[tuple[str, list[str] | None]]:
+        """Yield each record of a line with its values; None for what no parser understands."""
+        if line.startswith("{") and (values := self._match(line)) is not None:
+            # A line in JSON may be a record of its own, or be wrapped around one.
+            yield line, values
+            return
+        text = self._unwrapper.unwrap(line)
+        for one in text.split("\n") if text else ():
+            yield one, self._match(one)
+
+    def rest(self) -> str:
+        """Return what waits for an end that did not come."""
+        return self._unwrapper.rest()
+
+    def _match(self, text: str) -> list[str] | None:
+        is_json = _OBJECT.match(text) is not None
+        if not is_json and (found := find_access_record(text)) is not None:
+            text = found.text
+        elif not is_json and (inner := object_behind(text)):
+            text, is_json = inner, True
+        for parser in dict.fromkeys((self._latest, *self._parsers)):
+            # Whatever it is, a JSON object says by its keys what a search in its text would guess.
+            if parser in _LOOSE:
+                continue
+            if (values := parser(text)) is not None:
+                self._latest = parser
+                return values
+        if is_json:
+            return parse_json(text)
+        loose = next((parser for parser in self._parsers if parser in _LOOSE), None)
+        if loose is not None:
+            return loose(text)
+        # A format that was given has no beginning that is known: it is tried behind the words before it.
+        parser = self._parsers[0]
+        return next((v for at in starts_of_words(text, _MOST_WORDS) if (v := parser(text[at:])) is not None), None)
 
 
 def _is_error(text: str) -> bool:
@@ -118,12 +175,5 @@ def _parse_loose(line: str) -> list[str] | None:
     return None if _is_error(line) else parse_loose(line)
 
 
-def _first_match(text: str, parsers: tuple[Parser, ...], latest: Parser) -> tuple[list[str] | None, Parser]:
-    is_json = text.startswith("{")
-    if not is_json and (record := find_access_record(text)) is not None:
-        text = record
-    for parser in (latest, *parsers):
-        # Whatever it is, a JSON object says by its keys what a search in its text would guess.
-        if not (is_json and parser in {parse_loose, _parse_loose}) and (values := parser(text)) is not None:
-            return values, parser
-    return (parse_json(text) if is_json else None), latest
+_LOOSE: Final = frozenset((parse_loose, _parse_loose))
+"""Parsers that take any line with a request."""

@@ -16,9 +16,20 @@ from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.logs.catalogue import concerns_upstream, meaning_of
 from pcapdiag.proxy.logs.context import find_context, parse_context, split_request, split_upstream
 from pcapdiag.proxy.logs.entries import ErrorEntry, Log, LogCounts, LogKind
-from pcapdiag.proxy.logs.heads import DATE, ERROR_HEAD, LEVELS, find_access_record, find_error_record
-from pcapdiag.proxy.logs.lines import Unwrapper, must_be_readable, read_lines
+from pcapdiag.proxy.logs.heads import (
+    DATE,
+    ERROR_HEAD,
+    LEVELS,
+    Found,
+    find_access_record,
+    find_error_record,
+    is_table_header,
+    take_field,
+    without_prefix,
+)
+from pcapdiag.proxy.logs.lines import must_be_readable, read_lines
 from pcapdiag.proxy.logs.times import naive_seconds, parse_time
+from pcapdiag.proxy.logs.unwrap import ISO_STAMP, Unwrapper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +42,7 @@ LONGEST_RECORD: Final = 1 << 16
 """[characters] Of a record over several lines; what follows is counted and left out."""
 
 _HEAD: Final = ERROR_HEAD
+_STAMP: Final = re.compile(ISO_STAMP)
 # As quoted in tickets: date, level or process may be missing, but not the connection's number.
 _QUOTED_HEAD: Final = re.compile(
     rf"(?:({DATE}) )?(?:\[({LEVELS})\] )?(?:(\d{{1,10}})#(\d{{1,10}}): )?\*(\d{{1,19}}) (?=[\w\[\\])", re.ASCII
@@ -94,8 +106,12 @@ def container_zone_s(path: str) -> int | None:
     for _, lines in read_lines(path, LogCounts()):
         for line in lines[:_MOST_ASKED]:
             text = unwrapper.unwrap(line)
-            wrapped = parse_time(unwrapper.time) if unwrapper.time else None
-            match = _HEAD.match(text) if text is not None else None
+            match = _HEAD.match(text) if text else None
+            stamp = unwrapper.time
+            if match is None and text and (found := find_error_record(text)) is not None:
+                match = _HEAD.match(found.text)
+                stamp = stamped[0] if (stamped := _STAMP.search(found.prefix)) else stamp
+            wrapped = parse_time(stamp) if stamp else None
             if wrapped is not None and wrapped[2] and match is not None:
                 ahead_s = _seconds(match[1]) - wrapped[0] // NS_PER_S
                 zone_s = (ahead_s + _QUARTER_S // 2) // _QUARTER_S * _QUARTER_S
@@ -132,61 +148,111 @@ def _read(path: str, counts: LogCounts) -> Iterator[ErrorEntry]:
             yield entry
 
 
-def _records(path: str, counts: LogCounts) -> Iterator[_Record]:
-    """Yield line, text behind the head, and the head's parts of every record, with the lines that continue it."""
-    unwrapper = Unwrapper()
-    match_head = _HEAD.match
-    current: _Record | None = None
-    more: list[str] = []
-    more_chars = 0
-    number = 0
+class _Reader:
+    """Puts the records of one log together: each with the lines that continue it."""
 
-    def finish(record: _Record) -> _Record:
-        return (record[0], "\n".join((record[1], *more)), record[2]) if more else record
+    def __init__(self, path: str, counts: LogCounts) -> None:
+        self._path = path
+        self._counts = counts
+        self._unwrapper = Unwrapper()
+        self._current: _Record | None = None
+        self._more: list[str] = []
+        self._n_chars = 0
+        self._prefix = ""
+        self._is_open = False
 
-    def continues(text: str) -> bool:
+    def take(self, number: int, line: str) -> Iterator[_Record]:
+        """Take in a line; yield the records that end before it, or in it."""
+        match = _HEAD.match(line)
+        if match is not None and not _is_escaped(line):
+            yield from self._begin(number, line[match.end() :], match)
+            return
+        text = self._unwrapper.unwrap(line) if line else line
+        for one in text.split("\n") if text is not None else ():
+            yield from self._take(number, one)
+
+    def _take(self, number: int, text: str) -> Iterator[_Record]:
+        """Take in a line without what is known to be wrapped around it."""
+        if (match := _head_at(text, 0)) is not None:
+            yield from self._begin(number, text[match.end() :], match)
+            return
+        if (found := self._find(text)) is not None and (match := _HEAD.match(found.text)) is not None:
+            begun = self._begin(number, found.text[match.end() :], match, prefix=found.prefix, is_open=found.is_open)
+            yield from begun
+            return
+        text = without_prefix(text, self._prefix)
+        if self._is_open:
+            text, self._is_open = take_field(text)
+        self._go_on(number, text)
+
+    def _find(self, text: str) -> Found | None:
+        """Return the record behind something else, unless it belongs to the one that is being read."""
+        if not text or (not self._prefix and self._continues(text)):
+            return None
+        found = find_error_record(text)
+        return None if found is not None and self._is_open and without_prefix(text, self._prefix) == text else found
+
+    def end(self, number: int) -> Iterator[_Record]:
+        """Yield the last record."""
+        if rest := self._unwrapper.rest():
+            self._counts.reject(number, rest)
+        yield from self._finish()
+
+    def _begin(
+        self, number: int, text: str, match: re.Match[str], *, prefix: str = "", is_open: bool = False
+    ) -> Iterator[_Record]:
+        yield from self._finish()
+        self._current = (number, text, match.groups(""))
+        self._prefix, self._is_open = prefix, is_open
+
+    def _finish(self) -> Iterator[_Record]:
+        record, more = self._current, self._more
+        self._current, self._more, self._n_chars = None, [], 0
+        if record is not None:
+            yield (record[0], "\n".join((record[1], *more)), record[2]) if more else record
+
+    def _continues(self, text: str) -> bool:
         """Return whether the record that is being read goes on with this line."""
-        if current is None or _FOREIGN.match(text):
+        if self._current is None or _FOREIGN.match(text):
             return False
-        so_far = more[-1] if more else current[1]
+        so_far = self._more[-1] if self._more else self._current[1]
         return find_context(so_far) < 0 and _LUA_END not in so_far
 
+    def _go_on(self, number: int, text: str) -> None:
+        """Take in a line that begins no record."""
+        if not text:
+            # An empty line may stand within a record, and says nothing between two.
+            if self._current is not None and self._n_chars <= LONGEST_RECORD and self._continues(""):
+                self._more.append("")
+                self._n_chars += 1
+        elif self._continues(text):
+            is_too_long = self._n_chars > LONGEST_RECORD
+            self._n_chars += len(text) + 1
+            if self._n_chars <= LONGEST_RECORD:
+                self._more.append(text)
+            elif not is_too_long:
+                note = f"line {number}: a record goes on for too long"
+                self._counts.notes.append(Note("long-record", note, file=self._path))
+        elif find_access_record(text) is not None:
+            # kubectl logs and docker logs hold both logs of nginx.
+            self._counts.n_foreign += 1
+        elif number > 1 or not is_table_header(text):
+            self._counts.reject(number, text)
+
+
+def _records(path: str, counts: LogCounts) -> Iterator[_Record]:
+    """Yield line, text behind the head, and the head's parts of every record, with the lines that continue it."""
+    reader = _Reader(path, counts)
+    number = 0
     for first, lines in read_lines(path, counts):
         for number, line in enumerate(lines, first):
-            text: str | None = line
-            match = match_head(line)
-            if line and (match is None or ("&quot;" in line and '"' not in line)):
-                text = unwrapper.unwrap(line)
-                if text is None:
-                    continue
-                match = _head_at(text, 0)
-                if match is None and text and not continues(text) and (record := find_error_record(text)):
-                    text, match = record, match_head(record)
-            if match is not None and text is not None:
-                if current is not None:
-                    yield finish(current)
-                    more, more_chars = [], 0
-                current = (number, text[match.end() :], match.groups(""))
-            elif not text:
-                # An empty line may stand within a record, and says nothing between two.
-                if current is not None and more_chars <= LONGEST_RECORD and continues(""):
-                    more.append("")
-                    more_chars += 1
-            elif continues(text):
-                more_chars += len(text) + 1
-                if more_chars <= LONGEST_RECORD:
-                    more.append(text)
-                elif more_chars - len(text) - 1 <= LONGEST_RECORD:
-                    counts.notes.append(Note("long-record", f"line {number}: a record goes on for too long", file=path))
-            elif find_access_record(text) is not None:
-                # kubectl logs and docker logs hold both logs of nginx.
-                counts.n_foreign += 1
-            else:
-                counts.reject(number, text)
-    if current is not None:
-        yield finish(current)
-    if rest := unwrapper.rest():
-        counts.reject(number, rest)
+            yield from reader.take(number, line)
+    yield from reader.end(number)
+
+
+def _is_escaped(line: str) -> bool:
+    """Tell a line that begins as a record does, but has its quotes in another notation."""
+    return ("&" in line and '"' not in line) or '\\"' in line
 
 
 def _head_at(text: str, at: int) -> re.Match[str] | None:
@@ -213,7 +279,10 @@ def _entries(path: str, record: _Record) -> Iterator[ErrorEntry]:
         while (match := _next_head(text, at)) is not None:
             yield _entry(path, line, text[at : match.start()].rstrip(), head)
             # A quoted record without date or process has those of the one before it.
-            head = tuple(own or before for own, before in zip(match.groups(""), head, strict=True))
+            is_whole = match[1] is not None and match[3] is not None
+            head = tuple(
+                own or ("" if is_whole else before) for own, before in zip(match.groups(""), head, strict=True)
+            )
             at = match.end()
     yield _entry(path, line, text[at:], head)
 

@@ -14,7 +14,8 @@ from pcapdiag.proxy.logs.entries import Log, LogCounts
 from pcapdiag.proxy.logs.envoy_log import ENVOY_LOG
 from pcapdiag.proxy.logs.haproxy_log import HAPROXY_LOG
 from pcapdiag.proxy.logs.httpd_log import HTTPD_LOG
-from pcapdiag.proxy.logs.lines import Unwrapper, read_lines
+from pcapdiag.proxy.logs.lines import read_lines
+from pcapdiag.proxy.logs.unwrap import Unwrapper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -66,8 +67,8 @@ def _texts(path: str, counts: LogCounts) -> Iterator[tuple[int, str]]:
     for start, lines in read_lines(path, counts):
         for number, line in enumerate(lines, start):
             text = unwrapper.unwrap(line[:_LONGEST]) if line else None
-            if text:
-                yield number, text
+            for one in text.split("\n") if text else ():
+                yield number, one
     if rest := unwrapper.rest():
         yield number, rest
 

@@ -1,16 +1,14 @@
-"""Lines of a log file: unpacked, decoded, and freed of what containers and collectors wrap around them.
+"""Lines of a log file: unpacked and decoded.
 
-Knows files, encodings and wrappers; knows nothing of what a line says. Memory stays bounded whatever the file holds.
+Knows files and encodings; what is wrapped around a line is known to `unwrap`. Memory stays bounded whatever the file
+holds.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import stat
 from codecs import getincrementaldecoder
-from html import unescape
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.codecs import DamagedError, compression_of, unpack
@@ -30,23 +28,6 @@ LONGEST_LINE: Final = 1 << 18
 _BLOCK_BYTES: Final = 1 << 18
 _HEAD_BYTES: Final = 4096
 _BOMS: Final = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
-
-_ISO: Final = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)"
-_WRAPPER: Final = re.compile(
-    r"(?:\x1b\[[0-9;]*m)*"
-    r"(?:\[pod/[^\]\s]+\] |[\w.-]+ +\| )?"  # kubectl logs --prefix, docker compose
-    r"(?:\x1b\[[0-9;]*m)*"
-    r"(?:"
-    rf"(?P<time>{_ISO}) (?:(?:stdout|stderr) (?P<part>[FP]) )?"  # kubectl logs --timestamps, docker logs -t, CRI
-    r"|(?:<\d{1,3}>)?[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d (?:\S+ )?[\w./-]+(?:\[\d+\])?: "  # BSD syslog, journalctl
-    rf"|<\d{{1,3}}>1 (?P<sent>{_ISO}) \S+ \S+ \S+ \S+ (?:-|\[[^\]]*\]) (?:\ufeff)?"  # RFC 5424
-    r")?"
-)
-_WRAPPING: Final = re.compile(r"(?:\x1b|\[pod/|[\w.-]+ +\| |\d{4}-\d\d-\d\dT|<\d|[A-Z][a-z]{2} [ \d]\d )")
-_DATED: Final = re.compile(r"[ \t]{1,16}\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[", re.ASCII)
-_TEXT_KEYS: Final = ("log", "MESSAGE", "message", "msg", "textPayload", "@message", "line", "body", "_raw", "content")
-_HOLDERS: Final = ("jsonPayload", "result", "_source", "event", "fields")
-_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class _Stored:
@@ -172,8 +153,11 @@ def _whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
             carry.clear()
         carry += piece[end:]
         while len(carry) >= LONGEST_LINE:
-            yield bytes(carry[:LONGEST_LINE]) + b"\n"
-            del carry[:LONGEST_LINE]
+            # An export may be one line: between two of its objects nothing is torn.
+            end = carry.rfind(b"},", LONGEST_LINE // 2, LONGEST_LINE) + 2
+            end = end if end > 1 else LONGEST_LINE
+            yield bytes(carry[:end]) + b"\n"
+            del carry[:end]
     if carry:
         yield bytes(carry)
 
@@ -192,84 +176,3 @@ def decode_line(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         return data.decode("latin-1")
-
-
-class Unwrapper:
-    """Takes off what Docker, Kubernetes, syslog and collectors wrap around a line, and joins the parts of long ones.
-
-    `time` is what the runtime stamped the latest line with, as text; empty where it did not.
-
-    Examples
-    --------
-    >>> Unwrapper().unwrap("2026-11-20T23:56:28.1Z stderr F text")
-    'text'
-    """
-
-    def __init__(self) -> None:
-        self.time = ""
-        self._parts: list[str] = []
-        self._n_chars = 0
-
-    def unwrap(self, line: str) -> str | None:
-        """Return the line inside; None if more of it follows on the next line.
-
-        Parameters
-        ----------
-        line : str
-            As in the file.
-
-        Returns
-        -------
-        str or None
-            The same if nothing is wrapped around it.
-        """
-        text, is_part = line, False
-        self.time = ""
-        if line.startswith("{"):
-            text, is_part, self.time = _unwrap_json(line)
-        elif _WRAPPING.match(line):
-            # One of the alternatives of the pattern is the empty text, so that it always matches.
-            end = 0
-            if match := _WRAPPER.match(line):
-                end, is_part = match.end(), match["part"] == "P"
-                self.time = match["time"] or match["sent"] or ""
-            text = _COLOUR.sub("", line[end:])
-        # A pager or a terminal's column puts blanks before each line; a record that goes on may begin with them.
-        if text[:1] in {" ", "\t"} and _DATED.match(text):
-            text = text.lstrip(" \t")
-        # What a web page showed: no quote is left in such a line.
-        if "&quot;" in text and '"' not in text:
-            text = unescape(text)
-        if is_part and self._n_chars + len(self._parts) < LONGEST_LINE:
-            self._parts.append(text)
-            self._n_chars += len(text)
-            return None
-        return self.rest() + text if self._parts else text
-
-    def rest(self) -> str:
-        """Return what waits for an end that did not come."""
-        rest = "".join(self._parts)
-        self._parts.clear()
-        self._n_chars = 0
-        return rest
-
-
-def _unwrap_json(line: str) -> tuple[str, bool, str]:
-    """Return the text inside a JSON object, whether more follows, and its time; the line itself if it wraps none."""
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError):
-        return line, False, ""
-    if not isinstance(values, dict):
-        return line, False, ""
-    time = values.get("time")
-    held = next((v for key in _HOLDERS if isinstance(v := values.get(key), dict)), None)
-    if held is not None and not any(isinstance(values.get(key), str) for key in _TEXT_KEYS):
-        values = held
-    for key in _TEXT_KEYS:
-        text = values.get(key)
-        if isinstance(text, str):
-            # Docker keeps the line's own end; where it is missing, the line goes on in the next object.
-            is_part = key == "log" and "stream" in values and not text.endswith("\n") and len(text) >= 16000
-            return text.rstrip("\r\n"), is_part, time if isinstance(time, str) else ""
-    return line, False, ""
