@@ -76,7 +76,8 @@ def _wiki(block: Block) -> str:
         case Image(path, text):
             return f"{wiki_text(text)}: {wiki_text(path)}"
         case Details(title, blocks):
-            return f"h3. {wiki_text(title)}\n\n{render_wiki(blocks).rstrip()}"
+            # Jira's own wiki markup has no macro that folds; ADF has.
+            return f"h2. {wiki_text(title)}\n\n{render_wiki(blocks).rstrip()}"
 
 
 def _noformat(lines: Iterable[str]) -> str:

@@ -93,6 +93,11 @@ def _escape_line_start(match: re.Match[str]) -> str:
     return f"{blank}{marker[:-1]}\\{marker[-1]}"
 
 
+def _summary(text: str) -> str:
+    """Return `text` for the line of a folded part: HTML, in which GitHub still looks for references."""
+    return _AFTERWARDS.sub(lambda found: f"{found[1][0]}<!-- -->{found[1][1:]}", html.escape(visible(text)))
+
+
 def _split_reference(match: re.Match[str]) -> str:
     found = match[1]
     if found == "://":
@@ -113,13 +118,13 @@ def _cell(text: str) -> str:
     return code_span(text).replace("|", "\\|") if text not in {"", "-"} else text
 
 
-def code_block(lines: Iterable[str]) -> str:
+def code_block(lines: Iterable[str], language: str = "text") -> str:
     """Return `lines` as a fenced block whose fence no line can close."""
     # GitLab takes a line that begins with a slash for a command, and not everywhere does it know code from text.
     body = [re.sub("^/", " /", visible(line).rstrip()) for line in lines]
     longest = max((len(run) for line in body for run in re.findall("`+", line)), default=0)
     fence = "`" * max(3, longest + 1)
-    return "\n".join([f"{fence}text", *body, fence])
+    return "\n".join([f"{fence}{language}", *body, fence])
 
 
 def _block(block: Block) -> str:
@@ -134,8 +139,8 @@ def _block(block: Block) -> str:
             return prose(text)
         case Labelled(label, code):
             return f"{prose(label)}: {code_span(code)}"
-        case Code(lines):
-            return code_block(lines)
+        case Code(lines, language):
+            return code_block(lines, language)
         case Table(grid):
             return _grid(grid)
         case Bullets(lines):
@@ -143,8 +148,7 @@ def _block(block: Block) -> str:
         case Image(path, text):
             return f"![{prose(text)}]({quote(str(PurePosixPath(path)))})"
         case Details(title, blocks):
-            summary = html.escape(visible(title))
-            return f"<details>\n<summary>{summary}</summary>\n\n{render_blocks(blocks)}\n</details>"
+            return f"<details>\n<summary>{_summary(title)}</summary>\n\n{render_blocks(blocks)}\n</details>"
 
 
 def _grid(grid: Grid) -> str:

@@ -189,7 +189,7 @@ def _causes(report: Report) -> Iterable[Cause]:
             severity=head.severity.name.lower(),
             confidence=head.confidence.name.lower(),
             times=count_of(group.count, "time"),
-            messages=_all_visible(summary.bounded([f.message for f in group.findings])),
+            messages=_all_visible(summary.told_once(group.findings)),
             table=maker.make(group),
             refutations=_all_visible(dict.fromkeys(f.refuted_by for f in group.findings if f.refuted_by)),
         )
