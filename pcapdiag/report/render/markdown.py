@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from pcapdiag.privacy.escape import visible
+from pcapdiag.report.remedy import split_code
 from pcapdiag.report.render.document import (
     Bullets,
     Code,
@@ -69,15 +70,21 @@ def render_blocks(blocks: Iterable[Block]) -> str:
 
 
 def prose(text: str) -> str:
-    """Return `text` so that Markdown shows it as it is, on one line."""
-    shown = visible(text)
+    """Return `text` so that Markdown shows it as it is, on one line; what stands between backticks as code."""
+    out: list[str] = []
+    for part, is_code in split_code(visible(text)):
+        out.append(code_span(part) if is_code else _plain(part, is_start=not out))
+    return "".join(out)
+
+
+def _plain(shown: str, *, is_start: bool) -> str:
     out: list[str] = []
     at = 0
     for match in _IPV6.finditer(shown):
         if "::" in match[0] or match[0].count(":") > 3:
-            out += [_escaped(shown[at : match.start()], is_start=not at), code_span(match[0])]
+            out += [_escaped(shown[at : match.start()], is_start=is_start and not at), code_span(match[0])]
             at = match.end()
-    out.append(_escaped(shown[at:], is_start=not at))
+    out.append(_escaped(shown[at:], is_start=is_start and not at))
     return "".join(out)
 
 

@@ -15,7 +15,7 @@ from pcapdiag.report import summary
 from pcapdiag.report.headline import headline
 from pcapdiag.report.impact import impact_line
 from pcapdiag.report.ladder import build_ladder, without_handshake
-from pcapdiag.report.remedy import split_blocks
+from pcapdiag.report.remedy import split_blocks, split_code
 from pcapdiag.report.render.patch import changes_of, in_few_words, patch_lines
 
 if TYPE_CHECKING:
@@ -55,8 +55,17 @@ def render(report: Report, *, text_limit: int, whole: str, has_ladder: bool = Tr
 
 
 def mrkdwn_text(text: str) -> str:
-    """Return `text` so that Slack shows it as it is, on one line."""
-    return " ".join(_word(word) for word in visible(text).split(" "))
+    """Return `text` so that Slack shows it as it is, on one line; what stands between backticks as code."""
+    out = ""
+    for part, is_code in split_code(visible(text)):
+        shown = _code_span(part) if is_code else " ".join(_word(word) for word in part.split(" "))
+        # Two runs of code that touch would be none.
+        out += f" {shown}" if out.endswith("`") and shown.startswith("`") else shown
+    return out
+
+
+def _code_span(text: str) -> str:
+    return f"`{_entities(_BROADCAST.sub('@ ', text))}`"
 
 
 def strong(text: str) -> str:

@@ -14,6 +14,7 @@ from pcapdiag.base.findings import Change, Confidence
 from pcapdiag.privacy.escape import visible
 from pcapdiag.report.render.dialects import DIALECTS, MIN_LIMIT, WHOLE, render_ticket
 from pcapdiag.report.render.document import Bullets, Code, Details, Heading, Image, Labelled, Paragraph, Table
+from pcapdiag.report.render.html import render_html
 from pcapdiag.report.render.jira import render_adf, render_wiki, wiki_text
 from pcapdiag.report.render.markdown import prose, render_blocks
 from pcapdiag.report.render.slack import mrkdwn_text, strong
@@ -381,6 +382,18 @@ def test_what_differs_in_more_than_numbers_is_told_apart():
     doubtful = dataclasses.replace(of_upstreams(2)[1], confidence=Confidence.POSSIBLE)
     told = told_once(builders.report(*of_upstreams(1), doubtful, other).findings)
     assert len(told) == 3
+
+
+def test_code_in_prose_is_code_and_breaks_no_markup():
+    remedy = "Set it (in nginx `proxy_pass be`), or `max_fails=0`."
+    report = builders.report(builders.finding(remedy=remedy))
+    assert "(in nginx `proxy_pass be`), or `max_fails=0`." in render_ticket(report, "github")
+    assert "(in nginx `proxy_pass be`), or `max_fails=0`." in render_ticket(report, "slack")
+    adf = json.loads(render_ticket(report, "adf"))
+    code = [n["text"] for p in adf["content"] for n in p["content"] if {"type": "code"} in n.get("marks", [])]
+    assert code[:2] == ["proxy_pass be", "max_fails=0"]
+    page = render_html(report, builders.analysis(losses=()))
+    assert "(in nginx <code>proxy_pass be</code>), or <code>max_fails=0</code>." in page
 
 
 def test_in_slack_bold_ends_before_code_and_begins_again_after_it():

@@ -13,7 +13,7 @@ from pcapdiag.privacy.escape import shorten, visible
 from pcapdiag.report import summary
 from pcapdiag.report.anchors import Anchors
 from pcapdiag.report.far_end import both_ends_lines
-from pcapdiag.report.headline import headline, is_judged
+from pcapdiag.report.headline import headline, is_judged, main_cause
 from pcapdiag.report.impact import impact_basis
 from pcapdiag.report.incidents import incident_lines
 from pcapdiag.report.ledger import ledger_lines
@@ -141,7 +141,7 @@ def _impact(impact: Impact) -> dict[str, Any]:
     seconds = "" if impact.unavailable_s < 0 else f"{impact.unavailable_s:,} s"
     partly = f"in which nobody was served; in {impact.failing_s:,} s somebody was not" if seconds else ""
     gave_up = f"; {impact.gave_up:,} more gave up waiting" if impact.gave_up > 0 else ""
-    unknown = f"because {impact.unknown}"
+    unknown = f"because {impact.unknown}" if impact.unknown else "the access log does not tell"
     numbers = (
         ("Requests of clients", _number(impact.requests), "in the time of the capture"),
         ("Failures they saw", _number(impact.failures), f"status 500 or above, or no answer{gave_up}"),
@@ -180,7 +180,7 @@ def _seen(grid: summary.Grid) -> summary.Grid:
 
 def _causes(report: Report) -> Iterable[Cause]:
     maker = RowMaker(report, Anchors(report))
-    for group in summary.finding_groups(report):
+    for group in _main_first(report):
         head = group.head
         yield Cause(
             code=head.code,
@@ -195,8 +195,15 @@ def _causes(report: Report) -> Iterable[Cause]:
         )
 
 
+def _main_first(report: Report) -> list[summary.FindingGroup]:
+    """Return the causes in report order, but first the one that the verdict names."""
+    main = main_cause(report)
+    groups = summary.finding_groups(report)
+    return sorted(groups, key=lambda group: main is None or group.findings != main.findings)
+
+
 def _remedies(report: Report) -> Iterable[RemedyBlock]:
-    for group in summary.finding_groups(report):
+    for group in _main_first(report):
         remedies = group.remedies
         for subjects, text, others in remedies:
             findings = [f for f in group.findings if f.subject in subjects]

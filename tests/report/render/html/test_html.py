@@ -319,6 +319,26 @@ def test_marks_of_charts_lead_to_rows_that_are_there(page):
     assert led <= anchors
 
 
+def test_the_cause_that_the_verdict_names_comes_first():
+    rare = builders.finding(code="PD101", occurrences=(), remedy="Rare.")
+    common = builders.finding(code="PD203", remedy="Common.")
+    page = render_html(builders.report(rare, common), builders.analysis(losses=()))
+    assert Outline(page).said("remedy").index("Common.") < Outline(page).said("remedy").index("Rare.")
+
+
+def test_of_very_many_rows_paper_has_the_first_and_says_so():
+    analysis, report = incident(100, 21)
+    assert "On paper stand the first 20 rows of 21" in render_html(report, analysis)
+    assert "On paper" not in render_html(*incident(100, 20)[::-1])
+
+
+def test_what_the_access_log_does_not_tell_is_said_to_be_so(race):
+    impact = dataclasses.replace(race.report.impact, hidden_by_retries=-1, unknown="")
+    said = Outline(render_html(dataclasses.replace(race.report, impact=impact), race.analysis)).said("impact")
+    assert "not known the access log does not tell" in said
+    assert "because F" not in said
+
+
 def test_the_remedy_stands_before_the_proof_and_its_patch_once(page):
     said = Outline(page).said("remedy")
     assert page.index('id="remedy"') < page.index('id="timeline"') < page.index('id="proof"')
