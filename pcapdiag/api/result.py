@@ -165,6 +165,7 @@ class CaptureReport:
         connections: Sequence[str] = (),
         frames: Sequence[str] = (),
         keep_bodies: bool = False,
+        n_samples: int = 5,
         on_progress: Callable[[int, int, int], None] | None = None,
     ) -> EvidenceSummary:
         """Write a pcapng of the frames that prove the findings, masked as the report is.
@@ -181,6 +182,8 @@ class CaptureReport:
             Further frames to keep, with their connections: the number in the capture, or ``FILE:NUMBER``.
         keep_bodies : bool
             Whether the bodies of HTTP messages are kept.
+        n_samples : int
+            How many connections of each upstream to keep that nothing was lost on and each end closed while idle.
         on_progress : callable, optional
             As in `analyze`.
 
@@ -210,6 +213,7 @@ class CaptureReport:
             redact=self._redact,
             anonymizer=captured.anonymizer,
             keep_bodies=keep_bodies,
+            n_samples=n_samples,
             on_progress=on_progress,
         )
 

@@ -14,9 +14,9 @@ from pcapdiag.cli.options import code_option, file_options, format_option, store
 from pcapdiag.cli.output import STDOUT, fit, open_output, terminal_width
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from pcapdiag.nightly.store.history import Wanted
+    from pcapdiag.nightly.store.history import CodeTrend, FindingDay, UpstreamTrend, Wanted
     from pcapdiag.nightly.store.model import FindingRow
     from pcapdiag.nightly.store.store import Store
 
@@ -179,10 +179,8 @@ class _Trend:
 
 
 def _lines(store: Store, wanted: Wanted) -> Iterator[str]:
-    from pcapdiag.base.rates import spell_per_day  # noqa: PLC0415 - the same
-    from pcapdiag.nightly.store import history as past  # noqa: PLC0415 - the same
-    from pcapdiag.privacy.escape import visible  # noqa: PLC0415 - help must not wait for it
-    from pcapdiag.report.summary import brief  # noqa: PLC0415 - the same
+    from pcapdiag.nightly.store import history as past  # noqa: PLC0415 - help must not wait for it
+    from pcapdiag.nightly.store.share import spell_failures  # noqa: PLC0415 - the same
 
     findings = past.list_findings(store, wanted)
     upstreams = past.list_upstreams(store, wanted)
@@ -192,59 +190,125 @@ def _lines(store: Store, wanted: Wanted) -> Iterator[str]:
         yield "nothing remembered yet; `pcapdiag scan FOLDER` reads captures and remembers"
         return
     trend = _Trend(days)
+    last = days[-1]
     counts = Counter(finding.state.value for finding in findings)
-    yield f"{days[0]} to {days[-1]}: " + (
-        ", ".join(f"{counts[state]} {state}" for state in ("new", "worse", "ongoing", "quiet", "gone") if counts[state])
-        or "nothing found"
-    )
-    by_finding: dict[str, dict[str, int]] = defaultdict(dict)
-    for row in seen:
-        by_finding[row.identifier][row.day] = row.count
-    yield from _finding_lines(findings, trend, by_finding, {u.endpoint: set() for u in upstreams}, upstreams)
+    states = ", ".join(f"{counts[s]} {s}" for s in ("new", "worse", "ongoing", "quiet", "gone") if counts[s])
+    yield f"{days[0]} to {last}: {states or 'nothing found'}"
+    failed = sum(row.failures for row in seen if row.day == last)
+    yield f"{last}: {spell_failures(failed, sum(row.exchanges for row in upstreams if row.day == last))}"
+    if findings:
+        yield ""
+        yield from _table(_FINDINGS, _finding_rows(findings, trend, seen, upstreams))
     codes = past.list_codes(store, wanted)
     if codes:
         yield ""
-        yield "by code"
-        for code in sorted({row.code for row in codes}):
-            of_code = {row.day: row.count for row in codes if row.code == code}
-            yield f"  {code}  {trend.draw(_with_zeros(of_code, days))}  {sum(of_code.values())}"
+        yield from _table(_CODES, _code_rows(codes, trend))
     if upstreams:
         yield ""
-        yield "by upstream, last day of each: requests, reused, lost, near misses, RTT (median), idle "
-        yield "timeout, what the idle-close race is expected to take"
-        for endpoint in dict.fromkeys(row.endpoint for row in upstreams):
-            of_upstream = [row for row in upstreams if row.endpoint == endpoint]
-            last = of_upstream[-1]
-            risk = spell_per_day(last.risk) if last.risk is not None else "-"
-            yield (
-                f"  {visible(endpoint):24} {trend.draw({row.day: row.lost for row in of_upstream})}  {last.day}  "
-                f"{last.exchanges}, {last.reused}, {last.lost}, {last.near_misses}, "
-                f"{brief(last.rtt_p50_ns) if last.rtt_p50_ns >= 0 else '-'}, "
-                f"{brief(last.idle_timeout_ns) if last.idle_timeout_ns >= 0 else '-'}, {risk}"
-            )
+        yield from _table(_UPSTREAMS, _upstream_rows(upstreams, trend))
 
 
-def _finding_lines(
-    findings: Sequence[FindingRow],
-    trend: _Trend,
-    by_finding: dict[str, dict[str, int]],
-    looked_at: dict[str, set[str]],
-    upstreams: Sequence[Any],
-) -> Iterator[str]:
+_FINDINGS = ("state", "code", "where", "failed by night", "on", "<failed", "<found", "<failed in all", "first", "last")
+_CODES = ("code", "failed by night", "<failed in all", "<found in all")
+_UPSTREAMS = (
+    "upstream",
+    "lost by night",
+    "race by night",
+    "last",
+    "<requests",
+    "<lost",
+    "<rate",
+    "<reused",
+    "<near misses",
+    "<RTT",
+    "<timeout T",
+    "race per day",
+)
+"""Names of columns; those that begin with < are numbers, aligned to the right."""
+
+
+def _table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield a table as lines: every column has its name and the width of its widest cell."""
+    cells = [[name.removeprefix("<") for name in names], *(list(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        parts = (
+            cell.rjust(width) if name.startswith("<") else cell.ljust(width)
+            for name, cell, width in zip(names, row, widths, strict=True)
+        )
+        yield "  ".join(parts).rstrip()
+
+
+def _finding_rows(
+    findings: Sequence[FindingRow], trend: _Trend, seen: Sequence[FindingDay], upstreams: Sequence[UpstreamTrend]
+) -> Iterator[Sequence[str]]:
     from pcapdiag.base.units import format_ts_ns  # noqa: PLC0415 - the same
     from pcapdiag.privacy.escape import visible  # noqa: PLC0415 - help must not wait for it
 
-    for row in upstreams:
-        looked_at[row.endpoint].add(row.day)
+    failed: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in seen:
+        failed[row.identifier][row.day] = row.failures
+    looked_at: dict[str, set[str]] = defaultdict(set)
+    for upstream in upstreams:
+        looked_at[upstream.endpoint].add(upstream.day)
     every_day = {row.day for row in upstreams}
     for finding in findings:
         days = looked_at.get(finding.subject, every_day)
-        values = dict.fromkeys(sorted(days), 0) | by_finding[finding.identifier]
-        seen = finding.first_seen_ns, finding.last_seen_ns
-        first, last = (format_ts_ns(ts_ns)[:10] if ts_ns >= 0 else "?" for ts_ns in seen)
+        values = dict.fromkeys(sorted(days), 0) | failed[finding.identifier]
+        times = finding.first_seen_ns, finding.last_seen_ns
+        first, last = (format_ts_ns(ts_ns)[:10] if ts_ns >= 0 else "?" for ts_ns in times)
         yield (
-            f"  {finding.state.value:8} {finding.code}  {visible(finding.subject):24} {trend.draw(values)}  "
-            f"{finding.last_count} on {finding.state_day}, {finding.count} in all, first {first}, last {last}"
+            finding.state.value,
+            finding.code,
+            visible(finding.subject),
+            trend.draw(values),
+            finding.state_day,
+            f"{failed[finding.identifier].get(finding.state_day, 0):,}",
+            f"{finding.last_count:,}",
+            f"{finding.failures:,}",
+            first,
+            last,
+        )
+
+
+def _code_rows(codes: Sequence[CodeTrend], trend: _Trend) -> Iterator[Sequence[str]]:
+    for code in sorted({row.code for row in codes}):
+        mine = [row for row in codes if row.code == code]
+        failed = {row.day: row.failures for row in mine}
+        yield (
+            code,
+            trend.draw(_with_zeros(failed, trend.days)),
+            f"{sum(failed.values()):,}",
+            f"{sum(row.count for row in mine):,}",
+        )
+
+
+def _upstream_rows(upstreams: Sequence[UpstreamTrend], trend: _Trend) -> Iterator[Sequence[str]]:
+    from pcapdiag.base.rates import spell_per_day  # noqa: PLC0415 - the same
+    from pcapdiag.nightly.store.share import spell_share  # noqa: PLC0415 - the same
+    from pcapdiag.privacy.escape import visible  # noqa: PLC0415 - help must not wait for it
+    from pcapdiag.report.summary import brief  # noqa: PLC0415 - the same
+
+    by_endpoint: dict[str, list[UpstreamTrend]] = defaultdict(list)
+    for row in upstreams:
+        by_endpoint[row.endpoint].append(row)
+    for endpoint, rows in by_endpoint.items():
+        last = rows[-1]
+        # In thousandths: what is expected per day is seldom a whole number.
+        risks = {row.day: round(row.risk.expected * 1000) for row in rows if row.risk is not None}
+        yield (
+            visible(endpoint),
+            trend.draw({row.day: row.lost for row in rows}),
+            trend.draw(risks),
+            last.day,
+            f"{last.exchanges:,}",
+            f"{last.lost:,}",
+            spell_share(last.lost, last.exchanges),
+            f"{last.reused:,}",
+            f"{last.near_misses:,}",
+            brief(last.rtt_p50_ns) if last.rtt_p50_ns >= 0 else "-",
+            brief(last.idle_timeout_ns) if last.idle_timeout_ns >= 0 else "-",
+            spell_per_day(last.risk).removesuffix(" per day") if last.risk is not None else "-",
         )
 
 

@@ -41,6 +41,14 @@ _MOST_MASKED = 12
     metavar="[FILE:]N",
     help="Keep this frame with its connection; repeat for several.",
 )
+@click.option(
+    "--idle-closes",
+    type=click.IntRange(0, 1000),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Of each upstream, keep so many connections that nothing was lost on, closed while idle: they show T.",
+)
 @click.option("--keep-bodies", is_flag=True, help="Keep the bodies of HTTP messages.")
 @click.option(
     "--no-redact", is_flag=True, help="Leave every byte as captured: credentials, bodies, what TLS has encrypted."
@@ -57,6 +65,7 @@ def slice(  # noqa: A001 - commands are found by their name
     codes: tuple[str, ...],
     connections: tuple[str, ...],
     frames: tuple[str, ...],
+    idle_closes: int,
     keep_bodies: bool,
     inputs: Inputs,
     output: str,
@@ -65,12 +74,12 @@ def slice(  # noqa: A001 - commands are found by their name
 ) -> None:
     """Write the packets that prove the findings as a pcapng with comments, without secrets.
 
-    Kept are the connections of every finding, and up to 50 per upstream that were closed while idle: they show its idle
-    timeout. A connection of up to 2,000 frames is kept whole; of a longer one the last two exchanges before each loss,
-    its key frames, and the closing. Each key frame has a comment that says what it proves (display filter:
-    frame.comment), and every frame its original number (frame.packet_id). Of payloads only HTTP heads and the headers
-    of TLS records are kept. Masked in the heads, byte for byte, are credentials, cookies, query values and every field
-    that is not known to be harmless. Checksums are made to agree.
+    Kept are the connections of every finding, and of each upstream some that were closed while idle (--idle-closes):
+    they show its idle timeout T, and say so in a comment. A connection of up to 2,000 frames is kept whole; of a longer
+    one the last two exchanges before each loss, its key frames, and the closing. Each key frame has a comment that says
+    what it proves (display filter: frame.comment), and every frame its original number (frame.packet_id). Of payloads
+    only HTTP heads and the headers of TLS records are kept. Masked in the heads, byte for byte, are credentials,
+    cookies, query values and every field that is not known to be harmless. Checksums are made to agree.
 
     \b
       pcapdiag slice proxy.pcap -o evidence.pcapng
@@ -98,6 +107,7 @@ def slice(  # noqa: A001 - commands are found by their name
                 connections=connections,
                 frames=frames,
                 keep_bodies=keep_bodies,
+                n_samples=idle_closes,
                 on_progress=meter.on_progress,
             )
     if not quiet:
@@ -114,6 +124,9 @@ def _remarks(summary: EvidenceSummary) -> list[str]:
     kept = f"{count_of(len(summary.frames), 'frame')} of {count_of(summary.connections, 'connection')}"
     proved = f", {n_key:,} with a comment ({', '.join(summary.codes)})" if n_key else ""
     lines = [f"{kept}{proved}; report {summary.identifier}"]
+    if summary.showing:
+        n_lost = count_of(summary.lost, "connection")
+        lines.append(f"{n_lost} with what was found, {summary.showing:,} that nothing was lost on, to show T")
     if not summary.frames:
         lines = ["nothing was found, so there is nothing to prove; --connection or --frame keep what you name"]
     if summary.parts:

@@ -7,16 +7,19 @@ it says why it is not known. Tries to upstreams are not requests of clients, and
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pcapdiag.base.codes import Leg, Outcome, Protocol
 from pcapdiag.base.units import NS_PER_S, count_of
 from pcapdiag.proxy.conf.settings import ProxyKind
+from pcapdiag.proxy.join.clients import Served
 from pcapdiag.report.model import Impact
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pcapdiag.analysis.model import Analysis
     from pcapdiag.proxy.join.clients import ClientTally
 
@@ -66,18 +69,70 @@ def measure_impact(analysis: Analysis) -> Impact:
     return Impact(unknown="no access log was given (--access-log) and the clients' connections are not in the capture")
 
 
-def _from_log(analysis: Analysis, tally: ClientTally) -> Impact:
-    if tally.is_cut:
-        return Impact(unknown="the access log covers too long a time; give the part of it around the capture")
+def served_by_second(analysis: Analysis, impact: Impact) -> dict[int, Served]:
+    """Return what became of requests of clients by the second in which they ended, as the impact counts them.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        The tables that `impact` was measured from.
+    impact : Impact
+        Which source counts.
+
+    Returns
+    -------
+    dict of int to Served
+        By the beginning of the second, in ns of the capture's clock; empty where what clients saw is not known.
+    """
+    if impact.failures < 0:
+        return {}
+    tally = analysis.log.clients if analysis.log is not None else None
+    if impact.source == ACCESS_LOG and tally is not None:
+        ahead_ns = _ahead_ns(analysis, tally)
+        first, last = ((t + ahead_ns) // NS_PER_S for t in (analysis.first_ts_ns, analysis.last_ts_ns))
+        return {second * NS_PER_S - ahead_ns: served for second, served in tally.within(first, last).items()}
+    ends: dict[int, Served] = {}
+    for seconds, is_lost, has_gone in _client_requests(analysis):
+        found, at = np.unique(seconds, return_inverse=True)
+        kinds = (np.ones(len(at), dtype=np.bool_), is_lost, has_gone & ~is_lost)
+        counts = (np.bincount(at[kind], minlength=len(found)).tolist() for kind in kinds)
+        for second, requests, failures, gave_up in zip(found.tolist(), *counts, strict=True):
+            served = ends.setdefault(second * NS_PER_S, Served())
+            served.add(Served(requests=requests, failures=failures, gave_up=gave_up))
+    return ends
+
+
+def _ahead_ns(analysis: Analysis, tally: ClientTally) -> int:
+    """[ns] Return the access log's clock minus the capture's."""
     clock = analysis.log.clock if analysis.log is not None else None
     ahead_ns = 0
     # Within its width an offset is the middle of what whole seconds leave open, and no difference.
     if clock is not None and clock.is_measured and not clock.is_ambiguous and not clock.agrees:
         ahead_ns = clock.offset_ns
     zone_s = analysis.log.zone_s if analysis.log is not None else None
-    if not tally.has_zone and zone_s is None:
+    return ahead_ns + (0 if tally.has_zone else (zone_s or 0) * NS_PER_S)
+
+
+def _client_requests(analysis: Analysis) -> Iterator[tuple[Any, Any, Any]]:
+    """Yield of the clients' requests in the capture the second of their end, whether they failed, whether given up."""
+    legs = analysis.legs
+    for chunk in analysis.exchanges.chunks():
+        mine = (
+            (legs[chunk["conn"]] == Leg.CLIENT) & (chunk["request_ts_ns"] >= 0) & (chunk["outcome"] != Outcome.PENDING)
+        )
+        rows = chunk.rows[mine & (chunk["protocol"] == Protocol.HTTP1)]
+        ends = (rows["request_ts_ns"] + np.maximum(rows["duration_ns"], 0)) // NS_PER_S
+        status = rows["status_code"]
+        is_lost = (status >= 500) | np.isin(rows["outcome"], (Outcome.UNANSWERED, Outcome.TRUNCATED))
+        yield ends, is_lost, status == _CLIENT_CLOSED
+
+
+def _from_log(analysis: Analysis, tally: ClientTally) -> Impact:
+    if tally.is_cut:
+        return Impact(unknown="the access log covers too long a time; give the part of it around the capture")
+    if not tally.has_zone and (analysis.log is None or analysis.log.zone_s is None):
         return Impact(unknown=_NO_ZONE)
-    ahead_ns += 0 if tally.has_zone else (zone_s or 0) * NS_PER_S
+    ahead_ns = _ahead_ns(analysis, tally)
     first, last = ((t + ahead_ns) // NS_PER_S for t in (analysis.first_ts_ns, analysis.last_ts_ns))
     served = tally.within(first, last).values()
     if not served:
@@ -104,25 +159,18 @@ def _from_capture(analysis: Analysis) -> Impact | None:
         return None
     requests: Counter[int] = Counter()
     failures: Counter[int] = Counter()
-    gave_up = n_opaque = 0
-    for chunk in analysis.exchanges.chunks():
-        mine = (
-            (legs[chunk["conn"]] == Leg.CLIENT) & (chunk["request_ts_ns"] >= 0) & (chunk["outcome"] != Outcome.PENDING)
-        )
-        is_http = chunk["protocol"] == Protocol.HTTP1
-        n_opaque += int((mine & ~is_http).sum())
-        rows = chunk.rows[mine & is_http]
-        ends = (rows["request_ts_ns"] + np.maximum(rows["duration_ns"], 0)) // NS_PER_S
-        status = rows["status_code"]
-        is_lost = (status >= 500) | np.isin(rows["outcome"], (Outcome.UNANSWERED, Outcome.TRUNCATED))
+    gave_up = 0
+    for ends, is_lost, has_gone in _client_requests(analysis):
         requests.update(ends.tolist())
         failures.update(ends[is_lost].tolist())
-        gave_up += int((status == _CLIENT_CLOSED).sum())
+        gave_up += int(has_gone.sum())
         if len(requests) > _MOST_SECONDS:
             return Impact(unknown="the capture covers too long a time to be counted by the second")
     if not requests:
         why = (
-            "the clients' connections are encrypted or no HTTP" if n_opaque else "the capture holds no client's request"
+            "the clients' connections are encrypted or no HTTP"
+            if _has_opaque(analysis)
+            else "the capture holds no client's request"
         )
         return Impact(unknown=f"{why}, and no access log was given (--access-log)")
     return Impact(
@@ -133,6 +181,15 @@ def _from_capture(analysis: Analysis) -> Impact | None:
         failing_s=len(failures),
         unavailable_s=sum(n == requests[second] for second, n in failures.items()),
         unknown=_NO_RETRIES,
+    )
+
+
+def _has_opaque(analysis: Analysis) -> bool:
+    """Tell whether clients asked for something that is no HTTP/1, or is encrypted."""
+    legs = analysis.legs
+    return any(
+        bool(((legs[c["conn"]] == Leg.CLIENT) & (c["request_ts_ns"] >= 0) & (c["protocol"] != Protocol.HTTP1)).any())
+        for c in analysis.exchanges.chunks()
     )
 
 

@@ -6,7 +6,7 @@ have no agreed width in East Asian terminals, and a ladder that does not line up
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pcapdiag.base.codes import Direction
@@ -59,6 +59,12 @@ def build_ladder(occurrence: OccurrenceDetail) -> Ladder:
     header = left + " " * (inner + 4 - len(left) - len(right)) + right
     lines = tuple(_line(occurrence, frame, segment, inner) for frame, segment in zip(frames, segments, strict=True))
     return Ladder(header, lines)
+
+
+def without_handshake(occurrence: OccurrenceDetail) -> OccurrenceDetail:
+    """Return an occurrence without the frames that opened its connection, where it carried requests before."""
+    frames = tuple(frame for frame in occurrence.evidence if "SYN" not in frame.flags)
+    return replace(occurrence, evidence=frames) if occurrence.depth > 0 and frames else occurrence
 
 
 def zero_ns(occurrence: OccurrenceDetail) -> int:

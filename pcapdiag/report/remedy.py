@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -11,6 +12,20 @@ class Block:
 
     lines: tuple[str, ...]
     is_code: bool
+
+
+_CODE = re.compile(r"`([^`]+)`")
+
+
+def split_code(text: str) -> tuple[tuple[str, bool], ...]:
+    """Return a sentence as parts, each with whether it is code: what stands between two backticks."""
+    parts: list[tuple[str, bool]] = []
+    at = 0
+    for found in _CODE.finditer(text):
+        parts += [(text[at : found.start()], False), (found[1], True)]
+        at = found.end()
+    parts.append((text[at:], False))
+    return tuple(part for part in parts if part[0])
 
 
 def split_blocks(text: str) -> tuple[Block, ...]:

@@ -40,6 +40,9 @@ _MAX_TARGET = 48
 _TIGHT_NS = 60_000_000
 """Closings further apart are those of a timer that is looked at now and then."""
 
+_VERB = re.compile(r"\b(?:is|are|was|were|has|have)\b")
+_ENDING = re.compile(r"(?<=[a-z])(?:ies|y|es|s)\b")
+
 # Numbers, addresses and times within a remedy.
 _NUMBER = re.compile(r"[0-9a-f]{0,40}[:.\[\]0-9]{0,40}\d[\w:.\]]*")
 
@@ -123,6 +126,43 @@ def _shared_remedy(findings: Sequence[FindingDetail], *, is_only: bool) -> Group
         return GroupRemedy(subjects, text, "")
     numbers = "" if is_same else f", with {'its' if len(subjects) == 2 else 'their'} own numbers (--format json)"
     return GroupRemedy(subjects, text, f"The same goes for {others}{numbers}.")
+
+
+def told_once(findings: Sequence[FindingDetail]) -> tuple[str, ...]:
+    """Return what findings of one code say, each thing once: not again for every upstream with other numbers.
+
+    Parameters
+    ----------
+    findings : sequence of FindingDetail
+        In their order.
+
+    Returns
+    -------
+    tuple of str
+        At most `MAX_LINES` and one that says how many more there are.
+    """
+    alike: dict[tuple[str, int], list[FindingDetail]] = {}
+    for finding in findings:
+        alike.setdefault((_in_general(finding.message), finding.confidence), []).append(finding)
+    return bounded([_with_others(group) for group in alike.values()])
+
+
+def _in_general(text: str) -> str:
+    """Return a sentence without its numbers, and without what depends on them."""
+    for pattern, word in ((_NUMBER, "0"), (_VERB, "is"), (_ENDING, "")):
+        text = pattern.sub(word, text)
+    return text
+
+
+def _with_others(alike: Sequence[FindingDetail]) -> str:
+    first, *others = alike
+    named = [f for f in others if f.subject and f.subject != first.subject]
+    if len(named) < len(others) or not others:
+        return " ".join(dict.fromkeys(f.message for f in alike))
+    places = bounded([f"{f.subject} ({count_of(f.count, 'time')})" for f in named])
+    return (
+        f"{first.message} The same at {', '.join(places)}, with numbers of {'its' if len(named) == 1 else 'their'} own."
+    )
 
 
 def bounded(lines: Sequence[str]) -> tuple[str, ...]:

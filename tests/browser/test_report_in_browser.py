@@ -1,6 +1,8 @@
 """The HTML report in Chromium: by day, by night, on a telephone, on paper, without a script, and under attack."""
 
 import dataclasses
+import re
+import zlib
 from contextlib import contextmanager
 from importlib.resources import files
 
@@ -125,13 +127,13 @@ def test_a_telephone_gets_the_narrow_drawing_and_a_page_the_wide_one(browser, ra
 
 def test_zooming_puts_new_ticks_on_the_axis_and_reset_brings_the_old_ones_back(browser, race):
     with opened(browser, race) as page:
-        figure = page.locator("#idle-gaps figure")
+        figure = page.locator("#timeline figure")
         ticks = figure.locator(".wide .ticks text")
-        axis = figure.locator(".wide .role-axis").first
+        axis = figure.locator(".wide .role-axis").filter(has_text="time (UTC)").last
         assert ticks.count() == 0
         for _ in range(3):
             figure.get_by_role("button", name="Zoom in").click()
-        assert ticks.count() >= 4
+        assert ticks.count() >= 2
         assert axis.is_hidden()
         figure.get_by_role("button", name="Reset").click()
         assert ticks.count() == 0
@@ -165,17 +167,116 @@ def test_pointing_at_a_mark_says_which_request_it_is(browser, race):
 
 def test_the_keyboard_reaches_every_mark(browser, race):
     with opened(browser, race) as page:
-        page.locator("#idle-gaps .plot").focus()
+        page.locator("#timeline .plot").focus()
         seen = set()
         for _ in range(8):
             page.keyboard.press("ArrowRight")
-            seen.add(page.locator("#idle-gaps .tip").inner_text())
+            seen.add(page.locator("#timeline .tip").inner_text())
         assert len(seen) == 8
         page.keyboard.press("+")
-        assert page.locator("#idle-gaps .wide .ticks text").count() >= 2
+        assert page.locator("#timeline .wide .ticks text").count() >= 2
         page.keyboard.press("0")
         page.keyboard.press("Escape")
-        assert page.locator("#idle-gaps .tip").is_hidden()
+        assert page.locator("#timeline .tip").is_hidden()
+
+
+def test_a_mark_leads_to_its_row_which_opens_with_its_ladder(browser, race):
+    with opened(browser, race) as page:
+        mark = page.locator("#idle-gaps .wide .mark-symbol.role-mark path").last
+        mark.scroll_into_view_if_needed()
+        mark.click(force=True)
+        name = page.evaluate("location.hash")
+        assert re.fullmatch(r"#PD101-frame-\d+", name)
+        row = page.locator(f'tbody[id="{name[1:]}"]')
+        assert row.locator(".more").is_visible()
+        assert page.evaluate("document.activeElement.closest('tbody').id") == name[1:]
+        row.locator("tr").first.click()
+        assert row.locator(".more").is_hidden()
+
+
+def test_the_keyboard_goes_from_a_mark_to_its_row_and_closes_it_again(browser, race):
+    with opened(browser, race) as page:
+        page.locator("#idle-gaps .plot").focus()
+        while "lost (" not in page.locator("#idle-gaps .tip").inner_text():
+            page.keyboard.press("ArrowRight")
+        page.keyboard.press("Enter")
+        row = page.locator("tbody.here")
+        assert row.locator(".more").is_visible()
+        page.keyboard.press("Enter")
+        assert row.locator(".more").is_hidden()
+
+
+def test_an_address_with_an_anchor_opens_that_row(browser, race):
+    with opened(browser, race) as page:
+        name = page.locator("#PD101 table.events tbody").last.get_attribute("id")
+        page.evaluate("name => { location.hash = name }", name)
+        page.locator(f'tbody[id="{name}"].here').wait_for()
+        assert page.locator(f'tbody[id="{name}"] pre').is_visible()
+
+
+def test_rows_are_sorted_by_their_numbers_and_found_by_their_words(browser, race):
+    with opened(browser, race) as page:
+        cells = page.locator("#PD101 table.events tbody > tr:first-child")
+
+        def gaps():
+            return [
+                float(text.split()[0])
+                for text in page.locator("#PD101 tbody > tr:first-child > td:nth-child(3)").all_inner_texts()
+            ]
+
+        head = page.locator("#PD101 th", has_text="idle gap")
+        head.get_by_role("button").click()
+        assert gaps() == sorted(gaps())
+        assert head.get_attribute("aria-sort") == "ascending"
+        head.get_by_role("button").click()
+        assert gaps() == sorted(gaps(), reverse=True)
+        find = page.locator("#PD101 input")
+        find.fill("post 10.1.1.2")
+        shown = page.locator("#PD101 tbody:not([hidden]) > tr:first-child").all_inner_texts()
+        assert 0 < len(shown) < cells.count()
+        assert all("POST" in text and "10.1.1.2:80" in text for text in shown)
+        assert page.locator("#PD101 output").first.inner_text() == f"{len(shown)} of {cells.count()}"
+        hidden = next(i for i in page.locator("#PD101 tbody[hidden]").evaluate_all("all => all.map(e => e.id)"))
+        page.evaluate("name => { location.hash = name }", hidden)
+        page.locator(f'tbody[id="{hidden}"].here').wait_for()
+        assert find.input_value() == "", "who is led to a row sees it"
+
+
+def test_filter_patch_and_command_can_be_copied(browser, race):
+    with context_of(browser, permissions=["clipboard-read", "clipboard-write"]) as context:
+        page = context.new_page()
+        page.goto(race.as_uri())
+        for place, wanted in (
+            ("#remedy figure.diff", "-keepalive_timeout 300s;\n+keepalive_timeout 60s;"),
+            ("#remedy article", "pcapdiag rule PD101"),
+            ("#PD101 .ladder", "frame.number in {"),
+        ):
+            page.locator(place).first.locator("button.copies").first.click()
+            assert wanted in page.evaluate("navigator.clipboard.readText()") or place == "#remedy article"
+        command = page.locator("#PD101 .ladder code").last
+        assert command.inner_text().startswith("tshark -r ")
+
+
+def test_no_printed_page_is_empty_and_the_remedy_comes_before_the_charts(browser, pages):
+    for name in COMMITTED:
+        with opened(browser, pages(ROOT / "captures" / name)) as page:
+            sizes = printed(page.pdf(format="A4"))
+            assert len(sizes) >= 2
+            assert min(sizes) > 200, f"{name}: bytes drawn on each page {sizes}"
+            parts = page.locator("main > section").evaluate_all("all => all.map(e => e.id)")
+            assert "remedy" not in parts or parts.index("remedy") == 2
+
+
+def printed(pdf):
+    """Return how much is drawn on each page of what Chromium printed: bytes of its drawing."""
+    objects = dict(re.findall(rb"\n(\d+) 0 obj\n(.*?)\nendobj", pdf, re.DOTALL))
+    sizes = []
+    for text in objects.values():
+        if re.search(rb"/Type /Page\b", text):
+            content = objects[re.search(rb"/Contents (\d+) 0 R", text)[1]]
+            data = content.partition(b"stream\n")[2].rpartition(b"endstream")[0]
+            sizes.append(len(zlib.decompress(data)))
+    return sizes
 
 
 def test_the_skip_link_is_the_first_thing_that_the_keyboard_meets(browser, race):

@@ -82,7 +82,10 @@ def test_one_comes_from_the_calendar_to_the_proof_and_back(browser, site):
 def test_a_sparkline_says_in_words_what_it_draws(browser, site):
     with opened(browser, site) as page:
         words = page.get_by_role("img").first.get_attribute("aria-label")
-        assert words == "8 times in 4 nights: first on 2023-11-15, most on 2023-11-18 (5), 5 on the last, 2023-11-18"
+        assert words == (
+            "rates of failed requests in 4 nights: first on 2023-11-15, most on 2023-11-18"
+            " (5 of 22 requests failed (22.7 %)), 2023-11-18, the last: 5 of 22 requests failed (22.7 %)"
+        )
 
 
 def test_hostile_text_is_text(browser, store, tmp_path):

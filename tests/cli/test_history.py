@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import pytest
 
@@ -29,13 +30,28 @@ def test_people_see_what_changed_first(cli, store):
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0] == "2023-11-14 to 2023-11-16: 1 new, 1 worse, 1 gone"
-    assert [line.split()[:3] for line in lines[1:4]] == [
+    assert re.fullmatch(r"2023-11-16: 14 of \d+ requests failed \([\d.]+ %\)", lines[1])
+    names = ["state", "code", "where", "failed by night", "on", "failed", "found", "failed in all", "first", "last"]
+    assert re.split(r" {2,}", lines[3]) == names
+    assert [line.split()[:3] for line in lines[4:7]] == [
         ["new", "PD101", "10.9.0.3:80"],
         ["worse", "PD101", "10.9.0.1:80"],
         ["gone", "PD101", "10.9.0.2:80"],
     ]
-    assert "▁▁█  2 on 2023-11-16, 2 in all, first 2023-11-16, last 2023-11-16" in lines[1]
-    assert "██▁  0 on 2023-11-16, 16 in all, first 2023-11-14, last 2023-11-15" in lines[3]
+    assert lines[4].split()[3:] == ["▁▁█", "2023-11-16", "2", "2", "2", "2023-11-16", "2023-11-16"]
+    assert lines[6].split()[3:] == ["██▁", "2023-11-16", "0", "0", "16", "2023-11-14", "2023-11-15"]
+
+
+def test_every_column_has_its_name_above_it(invoke, store):
+    lines = invoke("history", "--store", store).stdout.splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("upstream"))
+    at = lines[start].index("race per day")
+    assert len(lines) == start + 4
+    for line in lines[start + 1 :]:
+        cells = re.split(r" {2,}", line)
+        assert len(cells) == len(re.split(r" {2,}", lines[start]))
+        assert line[at - 1] == " "
+        assert line[at] != " "
 
 
 def test_json_holds_findings_with_their_days_and_the_trends(invoke, store):

@@ -12,7 +12,7 @@ from pcapdiag.report.headline import headline, is_judged
 from pcapdiag.report.impact import impact_line
 from pcapdiag.report.ladder import build_ladder, zero_ns
 from pcapdiag.report.model import Impact, ReportNote, RuleVerdict
-from pcapdiag.report.remedy import Block, split_blocks
+from pcapdiag.report.remedy import Block, split_blocks, split_code
 from pcapdiag.report.summary import (
     brief,
     finding_groups,
@@ -265,3 +265,17 @@ def test_remedies_of_one_upstream_have_headings_that_tell_them_apart():
     ]
     titles = [remedy_title(r.subjects, 2) for r in finding_groups(builders.report(*found))[0].remedies]
     assert titles == ["Remedy for 10.0.0.1:80 (idle 4s)", "Remedy for 10.0.0.1:80 (other age)"]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("in nginx `proxy_pass x`, so", (("in nginx ", False), ("proxy_pass x", True), (", so", False))),
+        ("`a`", (("a", True),)),
+        ("one ` alone", (("one ` alone", False),)),
+        ("``", (("``", False),)),
+        ("", ()),
+    ],
+)
+def test_what_stands_between_backticks_is_code(text, parts):
+    assert split_code(text) == parts

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SPARK_NIGHTS: Final = 30
 CHART_NIGHTS: Final = 60
+_LEAST: Final = 14
+"""Nights that a drawing has room for, however few there are."""
 _SPARK_WIDTH, _SPARK_HEIGHT = 120, 24
 _CHART_WIDTH, _CHART_HEIGHT = 800, 140
 _STUB: Final = 1.5
@@ -84,49 +86,73 @@ class Month:
     weeks: tuple[tuple[Cell, ...], ...]
 
 
-def draw_spark(days: Sequence[str], counts: Mapping[str, int], what: str) -> Bars:
+def draw_spark(
+    days: Sequence[str], values: Mapping[str, float], what: str, spelled: Mapping[str, str] | None = None
+) -> Bars:
     """Return a sparkline of the last nights.
 
     Parameters
     ----------
     days : sequence of str
         All nights in order.
-    counts : mapping of str to int
+    values : mapping of str to float
         What to draw, by day; a day without any may be missing.
     what : str
-        What is counted, in the plural.
+        What is counted, in the plural; of values that are no counts, what they are.
+    spelled : mapping of str to str, optional
+        Values that are no counts in words.
     """
     shown = days[-SPARK_NIGHTS:]
-    return _draw(shown, counts, what, (_SPARK_WIDTH, _SPARK_HEIGHT), SPARK_NIGHTS)
+    return _draw(shown, values, what, spelled, (_SPARK_WIDTH, _SPARK_HEIGHT), SPARK_NIGHTS)
 
 
-def draw_chart(days: Sequence[str], counts: Mapping[str, int], what: str) -> Bars:
+def draw_chart(
+    days: Sequence[str], values: Mapping[str, float], what: str, spelled: Mapping[str, str] | None = None
+) -> Bars:
     """Return the chart of the last nights; parameters as of `draw_spark`."""
     shown = days[-CHART_NIGHTS:]
-    return _draw(shown, counts, what, (_CHART_WIDTH, _CHART_HEIGHT), CHART_NIGHTS)
+    return _draw(shown, values, what, spelled, (_CHART_WIDTH, _CHART_HEIGHT), CHART_NIGHTS)
 
 
-def _draw(days: Sequence[str], counts: Mapping[str, int], what: str, size: tuple[int, int], most: int) -> Bars:
+def _draw(
+    days: Sequence[str],
+    by_day: Mapping[str, float],
+    what: str,
+    spelled: Mapping[str, str] | None,
+    size: tuple[int, int],
+    most: int,
+) -> Bars:
     width, height = size
-    values = [counts.get(day, 0) for day in days]
+    values = [by_day.get(day, 0) for day in days]
     highest = max(values, default=0)
-    step = width / most
+    # Few nights do not hide in a corner of the chart.
+    step = width / min(max(len(days), _LEAST), most)
     bars = []
     for i, (day, value) in enumerate(zip(days, values, strict=True)):
         tall = max(value / highest * height, 3.0) if value else _STUB
         kind = "none" if not value else "last" if i == len(days) - 1 else "some"
         # The last night stands at the right end, whatever there was before it.
         x = width - (len(days) - i) * step
-        bars.append(Bar(x, height - tall, step * 0.8, tall, kind, f"{day}: {value:,} {what}"))
+        label = f"{day}: {value:,} {what}" if spelled is None else f"{day}: {spelled.get(day, 'none')}"
+        bars.append(Bar(x, height - tall, step * 0.8, tall, kind, label))
     alt = f"no {what} in {len(days)} nights"
-    if highest:
+    top = f"{highest:,}"
+    if highest and spelled is not None:
+        first = next(day for day, value in zip(days, values, strict=True) if value)
+        most_day = days[values.index(highest)]
+        top = spelled[most_day]
+        last = spelled.get(days[-1], "none")
+        alt = (
+            f"{what} in {len(days)} nights: first on {first}, most on {most_day} ({top}), {days[-1]}, the last: {last}"
+        )
+    elif highest:
         first = next(day for day, value in zip(days, values, strict=True) if value)
         most_day = days[values.index(highest)]
         alt = (
             f"{sum(values):,} {what} in {len(days)} nights: first on {first}, most on {most_day} ({highest:,}), "
             f"{values[-1]:,} on the last, {days[-1]}"
         )
-    return Bars(width, height, tuple(bars), alt, f"{highest:,}", days[0] if days else "", days[-1] if days else "")
+    return Bars(width, height, tuple(bars), alt, top, days[0] if days else "", days[-1] if days else "")
 
 
 def draw_months(nights: Sequence[Night], most: int) -> tuple[Month, ...]:

@@ -10,11 +10,13 @@ from collections import Counter, defaultdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
+from pcapdiag.base.findings import Severity
 from pcapdiag.base.rates import spell_per_day
 from pcapdiag.base.units import count_of, format_bytes, format_ts_ns
 from pcapdiag.nightly.site.data import CODE, finding_page
 from pcapdiag.nightly.site.drawings import draw_chart, draw_months, draw_spark
 from pcapdiag.nightly.store.model import FindingState
+from pcapdiag.nightly.store.share import share_of, spell_failures, spell_share
 from pcapdiag.privacy.escape import shorten
 from pcapdiag.privacy.redact import Redactor
 from pcapdiag.report.remedy import split_blocks
@@ -32,6 +34,7 @@ _MOST_ROWS: Final = 200
 _MOST_MONTHS: Final = 6
 _MOST_TARGET: Final = 80
 _MOST_REPORTS: Final = 5
+_MOST_PLACES: Final = 8
 _GONE: Final = (FindingState.GONE, FindingState.QUIET)
 
 
@@ -48,29 +51,39 @@ class Pages:
         self._data = data
         self._days = [night.day for night in data.nights]
         self._counts: dict[str, dict[str, int]] = defaultdict(dict)
+        self._failures: dict[str, dict[str, int]] = defaultdict(dict)
+        self._requests: dict[str, dict[str, int]] = defaultdict(dict)
         self._seen: dict[str, list[tuple[Night, Seen]]] = defaultdict(list)
         for night in data.nights:
             for seen in night.seen:
                 self._counts[seen.finding.identifier][night.day] = seen.count
+                self._failures[seen.finding.identifier][night.day] = seen.failures
                 self._seen[seen.finding.identifier].append((night, seen))
+            for upstream in night.upstreams:
+                self._requests[upstream.endpoint][night.day] = upstream.exchanges
+        self._of_all = {night.day: night.exchanges for night in data.nights}
 
     def index(self) -> dict[str, Any]:
         """Return what the index says."""
         data = self._data
         last = data.nights[-1] if data.nights else None
-        standing = [f for f in data.findings if f.state not in _GONE]
+        standing = [f for f in data.findings if f.state not in _GONE and f.severity >= Severity.WARNING]
+        told = [f for f in data.findings if f.state not in _GONE and f.severity < Severity.WARNING]
+        incidents = self._incidents(standing)
         gone = [f for f in data.findings if f.state in _GONE]
-        failures = {night.day: night.failures for night in data.nights}
+        shares = {n.day: max(share_of(n.failures, n.exchanges), 0.0) for n in data.nights}
+        spelled = {n.day: spell_failures(n.failures, n.exchanges) for n in data.nights}
         return {
             "title": "pcapdiag: every night",
             "headline": _headline(last) if last else "No night has been scanned yet",
             "worst": _worst(last.seen if last else ()),
             "last": last.day if last else "",
-            "standing": [self._row(finding) for finding in standing[:_MOST_ROWS]],
-            "n_more": max(len(standing) - _MOST_ROWS, 0),
-            "gone": [self._row(finding) for finding in gone[:_MOST_ROWS]],
+            "standing": incidents[:_MOST_ROWS],
+            "n_more": max(len(incidents) - _MOST_ROWS, 0),
+            "told": self._incidents(told)[:_MOST_ROWS],
+            "gone": self._incidents(gone)[:_MOST_ROWS],
             "n_gone": len(gone),
-            "chart": draw_chart(self._days, failures, "failed requests") if data.nights else None,
+            "chart": draw_chart(self._days, shares, "rates of failed requests", spelled) if data.nights else None,
             "months": draw_months(data.nights, _MOST_MONTHS),
             "upstreams": self._upstreams(),
             "bad_files": data.bad_files,
@@ -98,7 +111,7 @@ class Pages:
                     "state": seen.state.value,
                     "message": seen.message,
                     "count": count_of(seen.count, "time"),
-                    "failures": count_of(seen.failures, "failed request"),
+                    "failures": spell_failures(seen.failures, self._requests_of(seen.finding, night.day)),
                     "spark": draw_spark(self._days[: number + 1], self._counts[seen.finding.identifier], "times"),
                     "reports": self._reports(seen.captures),
                     "n_reports_more": max(len(seen.captures) - _MOST_REPORTS, 0),
@@ -149,6 +162,7 @@ class Pages:
                     "state": s.state.value,
                     "count": f"{s.count:,}",
                     "failures": f"{s.failures:,}",
+                    "share": spell_share(s.failures, self._requests_of(finding, night.day)),
                     "reports": self._reports(s.captures),
                     "n_reports_more": max(len(s.captures) - _MOST_REPORTS, 0),
                 }
@@ -160,16 +174,45 @@ class Pages:
             "has_more_occurrences": len(occurrences) > len(shown),
         }
 
-    def _row(self, finding: FindingRow) -> dict[str, Any]:
-        counts = self._counts[finding.identifier]
+    def _requests_of(self, finding: FindingRow, day: str) -> int:
+        """Return how many requests a finding's upstream got on a day; those of all where it is about no upstream."""
+        return self._requests[finding.subject].get(day, 0) if finding.subject in self._requests else self._of_all[day]
+
+    def _incidents(self, findings: Sequence[FindingRow]) -> list[dict[str, Any]]:
+        """Return a row for each cause: the same trouble at several upstreams is one incident."""
+        alike: dict[tuple[str, str], list[FindingRow]] = defaultdict(list)
+        for finding in findings:
+            alike[finding.code, finding.name].append(finding)
+        return [self._incident(rows) for rows in alike.values()]
+
+    def _incident(self, rows: Sequence[FindingRow]) -> dict[str, Any]:
+        head = min(rows, key=lambda f: list(_STATE_WORDS).index(f.state))
+        day = self._days[-1] if self._days else ""
+        failed: dict[str, int] = defaultdict(int)
+        for finding in rows:
+            for at, number in self._failures[finding.identifier].items():
+                failed[at] += number
+        requests = {at: self._requests_of_rows(rows, at) for at in self._days}
+        shares = {at: max(share_of(failed[at], n), 0.0) for at, n in requests.items()}
+        spelled = {at: spell_failures(failed[at], n) for at, n in requests.items()}
+        firsts = [f.first_seen_ns for f in rows if f.first_seen_ns >= 0]
         return {
-            **_about(finding),
-            "state": finding.state.value,
-            "spark": draw_spark(self._days, counts, "times"),
-            "failures": f"{finding.failures:,}",
-            "first": _day(finding.first_seen_ns),
-            "last": _day(finding.last_seen_ns),
+            **_about(head),
+            "state": head.state.value,
+            "places": [(finding_page(f), f.subject or f.name) for f in rows[:_MOST_PLACES]],
+            "n_places_more": max(len(rows) - _MOST_PLACES, 0),
+            "spark": draw_spark(self._days, shares, "rates of failed requests", spelled),
+            "last_failures": f"{failed[day]:,} of {requests.get(day, 0):,}",
+            "last_share": spell_share(failed[day], requests.get(day, 0)),
+            "failures": f"{sum(f.failures for f in rows):,}",
+            "first": _day(min(firsts, default=-1)),
+            "last": _day(max(f.last_seen_ns for f in rows)),
         }
+
+    def _requests_of_rows(self, rows: Sequence[FindingRow], day: str) -> int:
+        if any(f.subject not in self._requests for f in rows):
+            return self._of_all[day]
+        return sum(self._requests[subject].get(day, 0) for subject in {f.subject for f in rows})
 
     def _upstreams(self) -> list[dict[str, Any]]:
         days: dict[str, list[UpstreamTrend]] = defaultdict(list)
@@ -182,7 +225,18 @@ class Pages:
             {
                 **_upstream(days[endpoint][-1]),
                 "day": days[endpoint][-1].day,
-                "spark": draw_spark(self._days, {row.day: row.lost for row in days[endpoint]}, "lost requests"),
+                "spark": draw_spark(
+                    self._days,
+                    {row.day: max(share_of(row.lost, row.exchanges), 0.0) for row in days[endpoint]},
+                    "rates of lost requests",
+                    {row.day: spell_failures(row.lost, row.exchanges) for row in days[endpoint]},
+                ),
+                "risks": draw_spark(
+                    self._days,
+                    {row.day: row.risk.expected for row in days[endpoint] if row.risk is not None},
+                    "requests that the race is expected to take per day",
+                    {row.day: spell_per_day(row.risk) for row in days[endpoint] if row.risk is not None},
+                ),
             }
             for endpoint in order[:_MOST_ROWS]
         ]
@@ -236,13 +290,13 @@ def _headline(night: Night) -> str:
         return f"nothing found in {count_of(night.exchanges, 'request')}"
     states = Counter(seen.state for seen in night.seen)
     parts = [f"{states[state]:,} {state.value}" for state in _STATE_WORDS if states[state]]
-    failed = f"{count_of(night.failures, 'request')} failed" if night.failures else "no request failed"
-    return f"{', '.join(parts)}; {failed}"
+    return f"{', '.join(parts)}; {spell_failures(night.failures, night.exchanges)}"
 
 
 def _short(night: Night) -> str:
     if night.failures:
-        return f"{night.failures:,} failed"
+        share = spell_share(night.failures, night.exchanges)
+        return f"{night.failures:,} failed{f', {share}' if share != '-' else ''}"
     return count_of(len(night.seen), "finding") if night.seen else "nothing found"
 
 
@@ -268,6 +322,7 @@ def _upstream(row: UpstreamTrend) -> dict[str, Any]:
         "endpoint": row.endpoint,
         "exchanges": f"{row.exchanges:,}",
         "lost": f"{row.lost:,}",
+        "share": spell_share(row.lost, row.exchanges),
         "near": f"{row.near_misses:,}",
         "risk": spell_per_day(row.risk).removesuffix(" per day") if row.risk else "-",
         "reused": f"{row.reused:,}",

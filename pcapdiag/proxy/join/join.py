@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from pcapdiag.proxy.logs.entries import AccessEntry, ErrorEntry
 
 MOST_CHECKS = 100_000
+MOST_RELOADS = 1000
 """Entries of health checks that are kept."""
 MOST_ENTRIES = 500_000
 """Entries about upstreams that are joined: a gigabyte of them."""
@@ -105,6 +106,7 @@ def join_logs(
     """
     concerned: list[ErrorEntry] = []
     checks: list[ErrorEntry] = []
+    reloads: dict[int, None] = {}
     n_left_out = n_read = 0
     for entry in entries:
         n_read += 1
@@ -115,6 +117,8 @@ def join_logs(
                 n_left_out += 1
         elif entry.kind is LogKind.HEALTH_CHECK and len(checks) < MOST_CHECKS:
             checks.append(entry)
+        elif entry.kind is LogKind.PROCESS and "SIGHUP" in entry.message and len(reloads) < MOST_RELOADS:
+            reloads[entry.ts_s] = None
     checks.sort(key=lambda entry: entry.ts_s)
     order = sorted(range(len(concerned)), key=lambda n: concerned[n].ts_ns)
     concerned = [concerned[n] for n in order]
@@ -160,6 +164,7 @@ def join_logs(
         chains=own_chains,
         chains_unplaced=n_unplaced,
         retries=tuple(_retries(pairing, links, access_tries)),
+        reloads=tuple(sorted(reloads)),
         entries_left_out=n_left_out,
         accesses_left_out=n_accesses_left_out,
         errors_read=n_read or -1,

@@ -371,6 +371,8 @@ class Ledger:
         From an endpoint of the capture to the address by which the log knows it, where that was learned (NAT).
     outside : tuple of OutsideFailure
         What the logs of the capture's time know, and no packet here shows.
+    reloads : tuple of int
+        [s] When the proxy was told to read its configuration anew, by the log's own clock; logged from level notice on.
     """
 
     clock: LogClock | None
@@ -387,6 +389,7 @@ class Ledger:
     accesses_read: int = -1
     services: Mapping[str, str] = field(default_factory=dict)
     outside: tuple[OutsideFailure, ...] = ()
+    reloads: tuple[int, ...] = ()
 
     @property
     def ahead_ns(self) -> int:

@@ -5,35 +5,31 @@ Everything else is a section of the whole report (`terminal.SECTIONS`); what is 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
-from pcapdiag.base.findings import Exposure, Severity
+from pcapdiag.base.findings import Severity
 from pcapdiag.base.units import count_of
 from pcapdiag.report import summary
 from pcapdiag.report.headline import clients_words, headline, main_cause
 from pcapdiag.report.impact import impact_line, is_least
 from pcapdiag.report.incidents import incident_lines
-from pcapdiag.report.ladder import build_ladder
+from pcapdiag.report.ladder import build_ladder, without_handshake
 from pcapdiag.report.ledger import entries_in_words
 from pcapdiag.report.remedy import split_blocks
 from pcapdiag.report.render.blocks import safe_text
 from pcapdiag.report.render.parts import SEVERITY_STYLES, draw_headline, draw_ladder, heading, indented, labelled
+from pcapdiag.report.render.patch import MOST_LINES, changes_of, in_few_words, patch_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rich.console import RenderableType
 
-    from pcapdiag.base.findings import Change
-    from pcapdiag.report.model import OccurrenceDetail, Report
-    from pcapdiag.report.remedy import Block
+    from pcapdiag.report.model import Report
 
 _MOST_OTHERS: Final = 5
 _MOST_NOTES: Final = 3
-_MOST_LINES: Final = 12
-"""Of a remedy's settings."""
 _MESSAGE: Final = 110
 """[characters] Of what else there is."""
 
@@ -81,13 +77,7 @@ def _proof(group: summary.FindingGroup, report: Report) -> Iterator[RenderableTy
         yield indented(safe_text(f"Log entry: {PurePath(path).name}{colon}{rest}"))
     if shown.display_filter:
         yield indented(safe_text(f"{summary.filter_label(shown, report)}: {shown.display_filter}"))
-    yield indented(draw_ladder(build_ladder(_without_handshake(shown)), wide=False))
-
-
-def _without_handshake(occurrence: OccurrenceDetail) -> OccurrenceDetail:
-    """Return an occurrence without the frames that opened its connection, where it carried requests before."""
-    frames = tuple(frame for frame in occurrence.evidence if "SYN" not in frame.flags)
-    return replace(occurrence, evidence=frames) if occurrence.depth > 0 and frames else occurrence
+    yield indented(draw_ladder(build_ladder(without_handshake(shown)), wide=False))
 
 
 def _others(groups: Sequence[summary.FindingGroup]) -> Iterator[RenderableType]:
@@ -142,13 +132,12 @@ def _remedy(group: summary.FindingGroup) -> Iterator[RenderableType]:
     yield ""
     title = f"{head.code} {head.name}, {head.confidence.name.lower()}, {count_of(group.count, 'time')}: what to do"
     yield safe_text(title, SEVERITY_STYLES[head.severity])
-    changes = list(dict.fromkeys(change for finding in group.findings for change in finding.changes))
-    blocks = split_blocks(remedy.text)
-    for block in _in_few_words(blocks, is_race=head.exposure is Exposure.RACE) if changes else blocks[:2]:
+    changes = changes_of(group)
+    for block in in_few_words(group, split_blocks(remedy.text)):
         if not block.is_code:
             yield indented(safe_text(" ".join(block.lines)))
         else:
-            lines = _patch(changes) if changes else block.lines[:_MOST_LINES]
+            lines = patch_lines(changes, more="-v") if changes else block.lines[:MOST_LINES]
             yield from (indented(safe_text(line, "cyan"), 4) for line in lines)
     yield from (indented(safe_text(text)) for text in dict.fromkeys(c.caution for c in changes if c.caution))
     # A patch is for all upstreams; words are for one, and say for whom else.
@@ -157,37 +146,6 @@ def _remedy(group: summary.FindingGroup) -> Iterator[RenderableType]:
     if n_more := len(group.remedies) - 1:
         more = count_of(n_more, "more remedy", "more remedies")
         yield indented(safe_text(f"That is for {remedy.subjects[0]}; -v has {more}."))
-
-
-def _in_few_words(blocks: Sequence[Block], *, is_race: bool) -> tuple[Block, ...]:
-    """Return the settings of a remedy and what belongs to them.
-
-    Of a race the limit was measured, so that the change speaks for itself, with what it would have done, or why it is
-    just that value. Of any other cause the words before it say on what it depends, and those behind it how sure it is.
-    """
-    at = next((n for n, block in enumerate(blocks) if block.is_code), None)
-    if at is None:
-        return tuple(blocks[:2])
-    if not is_race:
-        return tuple(blocks[: at + 2])
-    behind = blocks[at + 1 :]
-    told = [block for block in behind if block.lines[0].startswith("Replayed with that")]
-    return (blocks[at], *(told or [block for block in behind if block.lines[0].startswith("That is ")]))
-
-
-def _patch(changes: Sequence[Change]) -> Iterator[str]:
-    """Yield the changes of the operator's own files, each once, as the lines of a diff."""
-    place = ""
-    for change in changes[:_MOST_LINES]:
-        here = f"{change.file}:{change.line}" if change.file and change.line > 0 else change.file or change.proxy
-        since = f" ({change.proxy} {change.since} or later)" if change.since and change.is_supported is None else ""
-        if place != f"{here}, {change.where}{since}":
-            place = f"{here}, {change.where}{since}"
-            yield place
-        yield from (f"-{line}" for line in change.old_text.splitlines())
-        yield from (f"+{line}" for line in change.text.splitlines())
-    if len(changes) > _MOST_LINES:
-        yield f"and {len(changes) - _MOST_LINES:,} more: -v"
 
 
 def _next(main: summary.FindingGroup | None) -> Iterator[RenderableType]:

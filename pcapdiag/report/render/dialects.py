@@ -103,7 +103,7 @@ def render_ticket(
 def _highest(report: Report, *, is_short: bool) -> dict[str, int]:
     """Return the parts of a budget in the order in which they are cut, each with the most that makes a difference."""
     if is_short:
-        return {"text": _MAX_TEXT}
+        return {"ladders": 1, "text": _MAX_TEXT}
     return {
         "rows": sum(len(f.occurrences) for f in report.findings),
         "ladders": len(report.findings),
@@ -127,7 +127,7 @@ def _largest_that_fits(budget: Budget, field: str, highest: int, fits: Callable[
 
 def _render(report: Report, kind: Dialect, budget: Budget, *, most: int, whole: str, images: Sequence[Image]) -> str:
     if kind.render is None:
-        return slack.render(report, text_limit=budget.text, whole=whole or WHOLE)
+        return slack.render(report, text_limit=budget.text, whole=whole or WHOLE, has_ladder=budget.ladders > 0)
     document = build_document(report, budget, images=images)
     blocks = list(document.blocks)
     missing = document.omissions()

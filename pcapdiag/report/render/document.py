@@ -13,12 +13,13 @@ from pcapdiag.base.units import count_of
 from pcapdiag.privacy.escape import shorten
 from pcapdiag.report import summary
 from pcapdiag.report.far_end import both_ends_lines, far_filter, proof_line, proof_lines
-from pcapdiag.report.headline import headline
+from pcapdiag.report.headline import headline, main_cause
 from pcapdiag.report.impact import impact_line
 from pcapdiag.report.incidents import incident_lines
 from pcapdiag.report.ladder import build_ladder
 from pcapdiag.report.ledger import entries_in_words, ledger_lines
 from pcapdiag.report.remedy import split_blocks
+from pcapdiag.report.render.patch import changes_of, in_few_words, patch_lines
 from pcapdiag.report.settings import settings_grid, settings_title
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from pcapdiag.report.ladder import Ladder
     from pcapdiag.report.model import OccurrenceDetail, Report
+    from pcapdiag.report.remedy import Block as RemedyBlock
 
 MAX_FOLDED_ROWS = 200
 """Rows of occurrences that a closed table adds to those in sight."""
@@ -57,9 +59,10 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """Lines in a fixed-width font, shown as they are."""
+    """Lines in a fixed-width font, shown as they are; `language` colours them where a dialect can: ``diff``."""
 
     lines: tuple[str, ...]
+    language: str = "text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,24 +201,30 @@ class _Builder:
         self.document = Document()
 
     def build(self, images: Sequence[Image]) -> None:
+        """Say first what everybody reads: verdict, impact, one picture, the patch, one ladder; the rest is folded."""
         # The verdict is the last thing to be shortened.
         self._add(Paragraph(shorten(headline(self._report), 4 * self._text), "strong"))
         if self._text >= _LEAST_TEXT:
-            self._add(Paragraph(self._cut(impact_line(self._report.impact))))
-        self._add(*images)
+            line = impact_line(self._report.impact, has_truncated=self._report.totals.truncated > 0)
+            self._add(Paragraph(self._cut(line)))
+        self._add(*images[:1])
         groups = summary.finding_groups(self._report)
-        # A document without the remedy for what its verdict names would help nobody, so that group always stays.
-        shown = groups[: max(self._findings, 1)]
-        main = max(groups, key=lambda group: group.failures, default=None)
-        if main is not None and main not in shown:
-            shown = (*shown[:-1], main)
-        for number, group in enumerate(shown):
-            self._group(group, is_first=number == 0)
-        self.document.hidden_findings = sum(len(g.findings) for g in groups if g not in shown)
+        main = main_cause(self._report) or next(iter(groups), None)
+        # A document without the remedy for what its verdict names would help nobody, so that this always stays.
+        drawn = self._main(main) if main is not None else None
+        shown = groups[: max(self._findings, 0)]
+        for group in shown:
+            is_main = main is not None and group.findings == main.findings
+            self._group(group, drawn if is_main else None, is_main=is_main)
+        hidden = [g for g in groups if g not in shown and (main is None or g.findings != main.findings)]
+        self.document.hidden_findings = sum(len(g.findings) for g in hidden)
+        if images[1:]:
+            self._add(Details("Charts", tuple(images[1:])))
         for blocks in sections(self._report):
             if blocks and self._sections > 0:
                 self._sections -= 1
-                self._add(*blocks)
+                title, *rest = blocks
+                self._add(Details(title.text, tuple(rest)) if isinstance(title, Heading) else title)
             elif blocks:
                 self.document.hidden_sections += 1
 
@@ -225,42 +234,83 @@ class _Builder:
     def _cut(self, text: str) -> str:
         return shorten(text, self._text)
 
-    def _group(self, group: summary.FindingGroup, *, is_first: bool) -> None:
-        head = group.head
-        self._add(Heading(f"{head.code} {head.name}", 2))
-        facts = f"{head.severity.name.lower()}, {head.confidence.name.lower()}, {count_of(group.count, 'time')}"
-        self._add(Paragraph(facts, "emphasis"))
-        messages = [f.message for f in group.findings][: 1 if self._is_brief else None]
-        self._add(*(Paragraph(self._cut(m)) for m in summary.bounded(messages)))
+    def _main(self, group: summary.FindingGroup) -> OccurrenceDetail | None:
+        """Say what to do about the cause that the verdict names, and show one request of it, which is returned."""
+        self._add(Heading(_named(group), 2))
+        remedy = next(iter(group.remedies), None)
+        if remedy is not None:
+            self._patch(group, remedy)
+        shown = next((o for o in group.occurrences if o.evidence), None)
+        if shown is None:
+            if not self._is_brief and self._findings <= 0:
+                self._add(*(Paragraph(self._cut(m)) for m in summary.told_once(group.findings)[:1]))
+            return None
+        if self._ladders <= 0:
+            self.document.hidden_ladders += 1
+            return None
+        self._ladders -= 1
+        self._add(
+            Paragraph(summary.occurrence_title(shown)),
+            Code(tuple(_ladder_lines(build_ladder(shown)))),
+            Labelled(summary.filter_label(shown, self._report), shown.display_filter),
+        )
+        return shown
+
+    def _patch(self, group: summary.FindingGroup, remedy: summary.GroupRemedy) -> None:
+        changes = changes_of(group)
+        for block in in_few_words(group, split_blocks(remedy.text)):
+            if not block.is_code:
+                self._add(Paragraph(self._cut(" ".join(block.lines))))
+                continue
+            lines = tuple(patch_lines(changes, more="below")) if changes else block.lines
+            if self._is_brief:
+                lines = lines[: max(self._text // 40, 3)]
+            self._add(Code(tuple(self._cut(line) for line in lines), "diff" if changes else "text"))
+        cautions = dict.fromkeys(c.caution for c in changes if c.caution)
+        self._add(*(Paragraph(self._cut(text)) for text in cautions if not self._is_brief))
+        if remedy.others and not changes:
+            self._add(Paragraph(self._cut(remedy.others)))
+
+    def _group(self, group: summary.FindingGroup, drawn: OccurrenceDetail | None, *, is_main: bool) -> None:
+        """Add all of a cause as one folded part; `drawn` is the occurrence that stands above it already."""
+        outer, self.document.blocks = self.document.blocks, []
+        messages = summary.told_once(group.findings)[: 1 if self._is_brief else None]
+        self._add(*(Paragraph(self._cut(m)) for m in messages))
         self._add(*(Paragraph(line) for line in proof_lines(group.occurrences)))
         shown, *others = group.occurrences or (None,)
         if shown is not None and shown.evidence:
-            self._ladder(shown, is_first=is_first)
+            self._ladder(shown, is_drawn=shown is drawn)
         elif shown is not None:
             others = [shown, *others]
         self._table(group, others)
-        self._remedies(group)
+        self._remedies(group, is_main=is_main)
         if not self._is_brief:
             refutations = list(dict.fromkeys(f.refuted_by for f in group.findings if f.refuted_by))
             self._add(*([Heading("What would have refuted it", 3)] if refutations else []))
             self._add(*(Paragraph(text) for text in refutations))
+        inner, self.document.blocks = self.document.blocks, outer
+        self._add(Details(_named(group), tuple(inner)))
 
-    def _ladder(self, shown: OccurrenceDetail, *, is_first: bool) -> None:
-        if self._ladders <= 0:
+    def _ladder(self, shown: OccurrenceDetail, *, is_drawn: bool) -> None:
+        if self._ladders <= 0 and not is_drawn:
             self.document.hidden_ladders += 1
             return
-        self._ladders -= 1
-        blocks: tuple[Block, ...] = (
-            Paragraph(summary.occurrence_title(shown)),
-            Code(tuple(_ladder_lines(build_ladder(shown)))),
+        if not is_drawn:
+            self._ladders -= 1
+            self._add(
+                Paragraph(summary.occurrence_title(shown)),
+                Code(tuple(_ladder_lines(build_ladder(shown)))),
+                Labelled(summary.filter_label(shown, self._report), shown.display_filter),
+            )
+        elif any((shown.far_end, shown.display_filter, shown.log_lines, shown.upstream_log)):
+            self._add(Paragraph("Of the request above:"))
+        self._add(
             *([Paragraph(proof_line(shown))] if shown.far_end is not None else []),
-            Labelled(summary.filter_label(shown, self._report), shown.display_filter),
             *([Labelled(summary.IN_EVIDENCE, summary.evidence_filter(shown))] if shown.display_filter else []),
             *([Labelled(*far_filter(shown))] if far_filter(shown)[1] else []),
             *(Paragraph(f"Log entry: {line}") for line in entries_in_words(self._report.log, shown.log_lines)),
             *([Paragraph(f"Application's log: {shown.upstream_log}")] if shown.upstream_log else []),
         )
-        self._add(*((Heading("Evidence", 3), *blocks) if is_first else (Details("Evidence", blocks),)))
 
     def _table(self, group: summary.FindingGroup, others: Sequence[OccurrenceDetail]) -> None:
         n_drawn = len(group.occurrences) - len(others)
@@ -282,16 +332,38 @@ class _Builder:
         if n_shown == n_rows and left_out:
             self._add(Paragraph(left_out))
 
-    def _remedies(self, group: summary.FindingGroup) -> None:
-        for subjects, remedy, others in group.remedies[: 1 if self._is_brief else None]:
-            self._add(Heading(self._cut(summary.remedy_title(subjects, len(group.remedies))), 3))
-            for block in split_blocks(remedy)[: 2 if self._is_brief else None]:
+    def _remedies(self, group: summary.FindingGroup, *, is_main: bool) -> None:
+        for number, (subjects, remedy, others) in enumerate(group.remedies[: 1 if self._is_brief else None]):
+            blocks = split_blocks(remedy)
+            if is_main and number == 0:
+                blocks = _unsaid(blocks, in_few_words(group, blocks))
+            if not blocks:
+                continue
+            title = summary.remedy_title(subjects, len(group.remedies))
+            self._add(Heading(self._cut(f"More on the {title[0].lower()}{title[1:]}" if is_main else title), 3))
+            for block in blocks[: 2 if self._is_brief else None]:
                 if block.is_code:
                     lines = block.lines[: self._text // 40] if self._is_brief else block.lines
                     self._add(Code(tuple(self._cut(line) for line in lines)))
                 else:
                     self._add(Paragraph(self._cut(" ".join(block.lines))))
             self._add(*([Paragraph(self._cut(others))] if others else []))
+
+
+def _unsaid(blocks: Sequence[RemedyBlock], said: Sequence[RemedyBlock]) -> tuple[RemedyBlock, ...]:
+    """Return the blocks of a remedy that do not stand above already, nor lead up to one that does."""
+    rest = []
+    for block, after in zip(blocks, (*blocks[1:], None), strict=True):
+        leads = after is not None and after in said and block.lines[-1].endswith(":")
+        if block not in said and not leads:
+            rest.append(block)
+    return tuple(rest)
+
+
+def _named(group: summary.FindingGroup) -> str:
+    head = group.head
+    facts = f"{head.severity.name.lower()}, {head.confidence.name.lower()}, {count_of(group.count, 'time')}"
+    return f"{head.code} {head.name}: {facts}"
 
 
 def _ladder_lines(ladder: Ladder) -> Iterator[str]:

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from pcapdiag.privacy.escape import visible
+from pcapdiag.report.remedy import split_code
 from pcapdiag.report.render.document import Bullets, Code, Details, Heading, Image, Labelled, Paragraph, Table
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def _wiki(block: Block) -> str:
         case Image(path, text):
             return f"{wiki_text(text)}: {wiki_text(path)}"
         case Details(title, blocks):
-            return f"h3. {wiki_text(title)}\n\n{render_wiki(blocks).rstrip()}"
+            # Jira's own wiki markup has no macro that folds; ADF has.
+            return f"h2. {wiki_text(title)}\n\n{render_wiki(blocks).rstrip()}"
 
 
 def _noformat(lines: Iterable[str]) -> str:
@@ -103,7 +105,9 @@ def _adf(block: Block) -> Iterator[dict[str, Any]]:
             yield _node("heading", [_text(text)], level=level)
         case Paragraph(text, style):
             mark = {"strong": "strong", "emphasis": "em"}.get(style, "")
-            yield _node("paragraph", [_text(text, mark)])
+            parts = split_code(text) if not mark else ((text, False),)
+            nodes = [_text(part, "code" if is_code else mark) for part, is_code in parts]
+            yield _node("paragraph", nodes or [_text("")])
         case Labelled(label, code):
             yield _node("paragraph", [_text(f"{label}: "), _text(code, "code")])
         case Code(lines):

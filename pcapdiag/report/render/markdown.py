@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from pcapdiag.privacy.escape import visible
+from pcapdiag.report.remedy import split_code
 from pcapdiag.report.render.document import (
     Bullets,
     Code,
@@ -69,15 +70,21 @@ def render_blocks(blocks: Iterable[Block]) -> str:
 
 
 def prose(text: str) -> str:
-    """Return `text` so that Markdown shows it as it is, on one line."""
-    shown = visible(text)
+    """Return `text` so that Markdown shows it as it is, on one line; what stands between backticks as code."""
+    out: list[str] = []
+    for part, is_code in split_code(visible(text)):
+        out.append(code_span(part) if is_code else _plain(part, is_start=not out))
+    return "".join(out)
+
+
+def _plain(shown: str, *, is_start: bool) -> str:
     out: list[str] = []
     at = 0
     for match in _IPV6.finditer(shown):
         if "::" in match[0] or match[0].count(":") > 3:
-            out += [_escaped(shown[at : match.start()], is_start=not at), code_span(match[0])]
+            out += [_escaped(shown[at : match.start()], is_start=is_start and not at), code_span(match[0])]
             at = match.end()
-    out.append(_escaped(shown[at:], is_start=not at))
+    out.append(_escaped(shown[at:], is_start=is_start and not at))
     return "".join(out)
 
 
@@ -91,6 +98,11 @@ def _escaped(text: str, *, is_start: bool) -> str:
 def _escape_line_start(match: re.Match[str]) -> str:
     blank, marker = match.groups()
     return f"{blank}{marker[:-1]}\\{marker[-1]}"
+
+
+def _summary(text: str) -> str:
+    """Return `text` for the line of a folded part: HTML, in which GitHub still looks for references."""
+    return _AFTERWARDS.sub(lambda found: f"{found[1][0]}<!-- -->{found[1][1:]}", html.escape(visible(text)))
 
 
 def _split_reference(match: re.Match[str]) -> str:
@@ -113,13 +125,13 @@ def _cell(text: str) -> str:
     return code_span(text).replace("|", "\\|") if text not in {"", "-"} else text
 
 
-def code_block(lines: Iterable[str]) -> str:
+def code_block(lines: Iterable[str], language: str = "text") -> str:
     """Return `lines` as a fenced block whose fence no line can close."""
     # GitLab takes a line that begins with a slash for a command, and not everywhere does it know code from text.
     body = [re.sub("^/", " /", visible(line).rstrip()) for line in lines]
     longest = max((len(run) for line in body for run in re.findall("`+", line)), default=0)
     fence = "`" * max(3, longest + 1)
-    return "\n".join([f"{fence}text", *body, fence])
+    return "\n".join([f"{fence}{language}", *body, fence])
 
 
 def _block(block: Block) -> str:
@@ -134,8 +146,8 @@ def _block(block: Block) -> str:
             return prose(text)
         case Labelled(label, code):
             return f"{prose(label)}: {code_span(code)}"
-        case Code(lines):
-            return code_block(lines)
+        case Code(lines, language):
+            return code_block(lines, language)
         case Table(grid):
             return _grid(grid)
         case Bullets(lines):
@@ -143,8 +155,7 @@ def _block(block: Block) -> str:
         case Image(path, text):
             return f"![{prose(text)}]({quote(str(PurePosixPath(path)))})"
         case Details(title, blocks):
-            summary = html.escape(visible(title))
-            return f"<details>\n<summary>{summary}</summary>\n\n{render_blocks(blocks)}\n</details>"
+            return f"<details>\n<summary>{_summary(title)}</summary>\n\n{render_blocks(blocks)}\n</details>"
 
 
 def _grid(grid: Grid) -> str:

@@ -14,11 +14,14 @@ from pcapdiag.privacy.escape import shorten, visible
 from pcapdiag.report import summary
 from pcapdiag.report.headline import headline
 from pcapdiag.report.impact import impact_line
-from pcapdiag.report.remedy import split_blocks
+from pcapdiag.report.ladder import build_ladder, without_handshake
+from pcapdiag.report.remedy import split_blocks, split_code
+from pcapdiag.report.render.patch import changes_of, in_few_words, patch_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pcapdiag.report.ladder import Ladder
     from pcapdiag.report.model import Report
 
 _MARKUP = re.compile(
@@ -29,7 +32,7 @@ _MAX_FINDINGS = 5
 _MAX_LINES = 12
 
 
-def render(report: Report, *, text_limit: int, whole: str) -> str:
+def render(report: Report, *, text_limit: int, whole: str, has_ladder: bool = True) -> str:
     """Return the short form of a report.
 
     Parameters
@@ -40,18 +43,42 @@ def render(report: Report, *, text_limit: int, whole: str) -> str:
         Characters of any one text: what is longer is cut.
     whole : str
         Where the whole report is.
+    has_ladder : bool
+        Whether there is room for the ladder of one request.
 
     Returns
     -------
     str
         Lines of mrkdwn, a newline at the end.
     """
-    return "\n".join(_lines(report, text_limit, whole)) + "\n"
+    return "\n".join(_lines(report, text_limit, whole, has_ladder=has_ladder)) + "\n"
 
 
 def mrkdwn_text(text: str) -> str:
-    """Return `text` so that Slack shows it as it is, on one line."""
-    return " ".join(_word(word) for word in visible(text).split(" "))
+    """Return `text` so that Slack shows it as it is, on one line; what stands between backticks as code."""
+    out = ""
+    for part, is_code in split_code(visible(text)):
+        shown = _code_span(part) if is_code else " ".join(_word(word) for word in part.split(" "))
+        # Two runs of code that touch would be none.
+        out += f" {shown}" if out.endswith("`") and shown.startswith("`") else shown
+    return out
+
+
+def _code_span(text: str) -> str:
+    return f"`{_entities(_BROADCAST.sub('@ ', text))}`"
+
+
+def strong(text: str) -> str:
+    """Return `text` in bold, but for what is code: a bold run that holds code is shown with its asterisks."""
+    parts: list[str] = []
+    for word in visible(text).split(" "):
+        shown = _word(word)
+        is_code = shown != word
+        if not is_code and word and parts and parts[-1].endswith("*"):
+            parts[-1] = f"{parts[-1][:-1]} {shown}*"
+        else:
+            parts.append(shown if is_code or not word else f"*{shown}*")
+    return " ".join(parts)
 
 
 def _word(word: str) -> str:
@@ -72,8 +99,8 @@ def _code(lines: tuple[str, ...]) -> str:
     return f"```\n{_BROADCAST.sub('@ ', body)}\n```"
 
 
-def _lines(report: Report, limit: int, whole: str) -> Iterator[str]:
-    yield f"*{mrkdwn_text(shorten(headline(report), limit))}*"
+def _lines(report: Report, limit: int, whole: str, *, has_ladder: bool) -> Iterator[str]:
+    yield strong(shorten(headline(report), limit))
     yield mrkdwn_text(shorten(impact_line(report.impact, has_truncated=report.totals.truncated > 0), limit))
     yield from (f"Where: {mrkdwn_text(shorten(line, limit))}" for line in _places(report))
     groups = summary.finding_groups(report)
@@ -86,7 +113,11 @@ def _lines(report: Report, limit: int, whole: str) -> Iterator[str]:
     # The verdict names the cause of most failures first; the remedy is for that one.
     main = max((group for group in groups if group.remedies), key=lambda group: group.failures, default=None)
     if main is not None:
-        yield from _remedy(main.head.code, main.remedies[0].text, limit)
+        yield from _remedy(main, limit)
+    shown = next((o for g in ([main] if main is not None else []) for o in g.occurrences if o.evidence), None)
+    if shown is not None and has_ladder:
+        yield mrkdwn_text(summary.occurrence_title(shown))
+        yield _code(tuple(_ladder(build_ladder(without_handshake(shown)))))
     yield f"Whole report: {mrkdwn_text(shorten(whole, limit))}"
 
 
@@ -104,13 +135,24 @@ def _places(report: Report) -> Iterator[str]:
     yield f"{count_of(n_lost, 'request')} without an answer from {upstreams}{when}"
 
 
-def _remedy(code: str, remedy: str, limit: int) -> Iterator[str]:
-    """Yield the first paragraph and the first settings; the whole report has the rest."""
-    blocks = split_blocks(remedy)
+def _remedy(group: summary.FindingGroup, limit: int) -> Iterator[str]:
+    """Yield what to change and the words that belong to it; the whole report has the rest."""
+    changes = changes_of(group)
+    blocks = in_few_words(group, split_blocks(group.remedies[0].text))
     words = next((block for block in blocks if not block.is_code), None)
     settings = next((block for block in blocks if block.is_code), None)
-    if words is not None:
-        yield f"Remedy for {mrkdwn_text(code)}: {mrkdwn_text(shorten(' '.join(words.lines), limit))}"
-    if settings is not None:
-        lines = tuple(shorten(line, limit) for line in settings.lines[:_MAX_LINES])
-        yield _code((*lines, *(["..."] if len(settings.lines) > _MAX_LINES else [])))
+    yield f"Remedy for {mrkdwn_text(group.head.code)}:"
+    for block in blocks:
+        if block is words:
+            yield mrkdwn_text(shorten(" ".join(words.lines), limit))
+        elif block is settings:
+            told = tuple(patch_lines(changes, more="whole report")) if changes else settings.lines
+            lines = tuple(shorten(line, limit) for line in told[:_MAX_LINES])
+            yield _code((*lines, *(["..."] if len(told) > _MAX_LINES else [])))
+
+
+def _ladder(ladder: Ladder) -> Iterator[str]:
+    """Yield the lines of a ladder without the words beside it: a chat is narrow."""
+    width = max(len(line.time) for line in ladder.lines)
+    yield f"{'':>{width}}  {ladder.header}  frame"
+    yield from (f"{line.time:>{width}}  {line.arrow}  {line.frame}" for line in ladder.lines)

@@ -58,7 +58,6 @@ def sweep_chart(answer: WhatIf) -> Chart | None:
         height=HEIGHT,
         table=sweep_grid(answer),
         x=axis,
-        y=Axis("linear", 0.0, float(max(top, 1))),
         build=partial(_spec, xs=xs, points=points, axis=axis, title=answer.sweep, window=window),
         tips=tuple(tips),
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from pcapdiag.base.codes import ClosingKind, Leg
+from pcapdiag.base.codes import ClosingKind, Direction, Leg
 from pcapdiag.base.errors import UsageError
 from pcapdiag.base.units import format_address
 from pcapdiag.engine.asides.collect import AsideKind
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pcapdiag.analysis.model import Analysis
+    from pcapdiag.analysis.model import Analysis, IdleTimeout
     from pcapdiag.base.findings import Finding
 
     Rows = np.ndarray[Any, Any]
@@ -33,11 +33,12 @@ WHOLE_FRAMES: Final = 2_000
 EXCHANGES_BEFORE: Final = 2
 """Exchanges kept before a lost one, of a connection that is too long to be kept whole."""
 
-SAMPLES: Final = 50
-"""Connections per upstream that show its idle timeout, and those that nothing happened to."""
+SAMPLES: Final = 5
+"""Connections per upstream that were closed while idle, on which nothing was lost: by each end so many."""
 
 _AT_ONCE_NS: Final = 100_000_000
-
+_TIGHT_NS: Final = 60_000_000
+"""[ns] Two closings of one exact timer lie closer together."""
 
 Endpoints = tuple[int, int, int, int, int, int]
 """Halves of the address and port, of originator and responder."""
@@ -53,6 +54,14 @@ class Comment(NamedTuple):
     is_request: bool
     closing_frame: int
     closing_kind: str
+
+
+class Shown(NamedTuple):
+    """A connection that was closed while idle; `shows_t`: by its upstream, at the idle timeout that was measured."""
+
+    idle_ns: int
+    is_by_upstream: bool
+    shows_t: bool
 
 
 @dataclass(slots=True)
@@ -78,12 +87,18 @@ class Selection:
         Frames that are kept one by one, by capture and frame.
     codes : tuple of str
         Of the findings that are proved, in their order.
+    lost : frozenset of int
+        Of the connections, those on which a finding's request lies.
+    samples : dict of (int, int) to Shown
+        Of the others, those that were closed while idle, by capture and frame of the closing.
     """
 
     connections: dict[int, Kept]
     comments: dict[tuple[int, int], list[Comment]]
     frames: set[tuple[int, int]]
     codes: tuple[str, ...]
+    lost: frozenset[int] = frozenset()
+    samples: dict[tuple[int, int], Shown] = field(default_factory=dict)
 
 
 def select_frames(
@@ -92,6 +107,7 @@ def select_frames(
     *,
     uids: Sequence[str] = (),
     frames: Mapping[tuple[int, int], tuple[Endpoints, Endpoints] | None] | None = None,
+    n_samples: int = SAMPLES,
 ) -> Selection:
     """Choose what proves the findings.
 
@@ -105,6 +121,8 @@ def select_frames(
         Further connections, whole.
     frames : mapping, optional
         Further frames, by capture and 0-based frame, and their endpoints in both orders; None if they are not TCP.
+    n_samples : int
+        How many connections of each upstream to keep that each end closed while idle.
 
     Returns
     -------
@@ -144,7 +162,9 @@ def select_frames(
         if conn >= 0:
             depths[conn].add(depth)
     whole = {conn for uid in uids for conn in _with_uid(analysis, uid)}
-    samples = _samples(analysis, findings) - set(depths) - whole
+    lost = frozenset(o.conn for finding in findings for o in finding.occurrences if o.conn >= 0)
+    shown = _samples(analysis, findings, set(depths) | whole, n_samples)
+    samples = set(shown)
     wanted = sorted({*depths, *whole, *samples})
     rows = analysis.connections.take(np.array(wanted, dtype=np.int64)).rows
     connections = {int(row["conn"]): Kept(row, [(int(row["first_frame"]), int(row["last_frame"]))]) for row in rows}
@@ -154,7 +174,13 @@ def select_frames(
         kept = connections[conn]
         kept.spans = _windows(kept, depths.get(conn, set()), comments, int(capture_idx[conn]))
     single = {*(frames or ()), *(of_icmp & set(comments))}
-    return Selection(connections, dict(comments), single, tuple(dict.fromkeys(f.code for f in findings)))
+    at = {
+        (int(row["capture_idx"]), int(row["closing_frame"])): shown[conn]
+        for conn, kept in connections.items()
+        if conn in shown and (row := kept.row) is not None
+    }
+    codes = tuple(dict.fromkeys(f.code for f in findings))
+    return Selection(connections, dict(comments), single, codes, lost, at)
 
 
 def _n_frames(row: Any) -> int:
@@ -199,10 +225,10 @@ def uid_of(row: Any) -> str:
     return connection_uid(endpoints[:3], endpoints[3:], int(row["first_ts_ns"]))
 
 
-def _samples(analysis: Analysis, findings: Sequence[Finding]) -> set[int]:
+def _samples(analysis: Analysis, findings: Sequence[Finding], others: set[int], n_samples: int) -> dict[int, Shown]:
     """Return connections to the same upstreams that were closed while idle: what the idle timeout was measured at."""
     subjects = {o.resp for f in findings for o in f.occurrences} | {f.subject for f in findings}
-    endpoints = {str(u.endpoint): u.endpoint for u in analysis.upstreams}
+    upstreams = {str(u.endpoint): u for u in analysis.upstreams}
     rows = analysis.connections
     is_idle_close = (
         (analysis.legs == Leg.UPSTREAM)
@@ -211,16 +237,27 @@ def _samples(analysis: Analysis, findings: Sequence[Finding]) -> set[int]:
         & (rows["idle_at_close_ns"] >= _AT_ONCE_NS)
     )
     index = np.flatnonzero(is_idle_close)
-    by_upstream: dict[tuple[int, int, int], list[int]] = defaultdict(list)
-    halves = (rows[name][index].tolist() for name in ("resp_hi", "resp_lo", "resp_port"))
-    for conn, hi, lo, port in zip(index.tolist(), *halves, strict=True):
-        by_upstream[hi, lo, port].append(conn)
-    chosen: set[int] = set()
-    for (hi, lo, port), conns in by_upstream.items():
+    alike: dict[tuple[str, bool, bool], list[int]] = defaultdict(list)
+    names = ("resp_hi", "resp_lo", "resp_port", "idle_at_close_ns", "first_closer")
+    columns = (rows[name][index].tolist() for name in names)
+    for conn, hi, lo, port, idle_ns, closer in zip(index.tolist(), *columns, strict=True):
         endpoint = f"[{a}]:{port}" if ":" in (a := format_address(hi, lo)) else f"{a}:{port}"
-        if endpoint in subjects and endpoint in endpoints:
-            chosen.update(_evenly(conns, SAMPLES))
+        if endpoint in subjects and endpoint in upstreams and conn not in others:
+            is_by_upstream = closer == Direction.RESP
+            timer = upstreams[endpoint].idle_timeout
+            shows_t = is_by_upstream and timer is not None and _is_at(idle_ns, timer)
+            alike[endpoint, is_by_upstream, shows_t].append(conn)
+    chosen: dict[int, Shown] = {}
+    for (_, is_by_upstream, shows_t), conns in alike.items():
+        for conn in _evenly(conns, n_samples):
+            chosen[conn] = Shown(int(rows["idle_at_close_ns"][conn]), is_by_upstream, shows_t)
     return chosen
+
+
+def _is_at(idle_ns: int, timer: IdleTimeout) -> bool:
+    """Tell whether a connection was closed when its upstream's timer was up."""
+    reach = max(timer.value_ns // 50, _TIGHT_NS)
+    return timer.value_ns - reach <= idle_ns <= timer.value_ns + max(timer.spread_ns, timer.late_ns) + reach
 
 
 def _evenly(conns: list[int], most: int) -> list[int]:

@@ -14,12 +14,14 @@ from typing import IO, TYPE_CHECKING, Final
 
 from pcapdiag.base.codes import Protocol
 from pcapdiag.base.errors import UsageError
+from pcapdiag.base.units import count_of
 from pcapdiag.engine.capture.pcapng_writer import Interface, Packet, PcapngWriter
 from pcapdiag.privacy.redact import Redactor
 from pcapdiag.privacy.secret import CUT_PAYLOAD
 from pcapdiag.report.model import Masked
+from pcapdiag.report.summary import brief
 from pcapdiag.ticket.evidence.rewrite import anonymous_link_type, rewrite_frame
-from pcapdiag.ticket.evidence.selection import select_frames
+from pcapdiag.ticket.evidence.selection import SAMPLES, select_frames
 from pcapdiag.ticket.evidence.spool import read_endpoints, reject_pipes, spool_frames
 from pcapdiag.ticket.evidence.streams import StreamReader
 
@@ -81,6 +83,9 @@ class EvidenceSummary:
         Frames of the chosen connections that were too many.
     parts : tuple of Part
         Findings of which it holds a part.
+    lost, showing : int
+        Of the connections, how many have a request that a finding names, and how many show an idle timeout: nothing was
+        lost on those.
     """
 
     identifier: str
@@ -92,6 +97,8 @@ class EvidenceSummary:
     anonymized: bool
     left_out: int
     parts: tuple[Part, ...] = ()
+    lost: int = 0
+    showing: int = 0
 
     @property
     def display_filter(self) -> str:
@@ -110,6 +117,7 @@ def write_evidence(
     redact: bool = True,
     anonymizer: Anonymizer | None = None,
     keep_bodies: bool = False,
+    n_samples: int = SAMPLES,
     on_progress: Callable[[int, int, int], None] | None = None,
 ) -> EvidenceSummary:
     """Write the frames that prove the findings; reads the captures a second time.
@@ -134,6 +142,8 @@ def write_evidence(
         Gives other addresses and names; it knows those of the report already.
     keep_bodies : bool
         Whether the bodies of HTTP messages are kept.
+    n_samples : int
+        How many connections of each upstream to keep that each end closed while idle.
     on_progress : callable, optional
         Called with bytes done, bytes in total and frames.
 
@@ -154,7 +164,8 @@ def write_evidence(
     reject_pipes(analysis.captures)
     asked = set(frames)
     endpoints = read_endpoints(analysis.captures, asked)
-    selection = select_frames(analysis, findings, uids=uids, frames={f: endpoints.get(f) for f in sorted(asked)})
+    further = {f: endpoints.get(f) for f in sorted(asked)}
+    selection = select_frames(analysis, findings, uids=uids, frames=further, n_samples=n_samples)
     spool = spool_frames(analysis.captures, selection, on_progress)
     try:
         evidence = _Evidence(analysis, report, findings, selection, spool, Redactor(active=redact), anonymizer)
@@ -223,6 +234,8 @@ class _Evidence:
             anonymized=self._anonymizer is not None,
             left_out=self._spool.n_left_out,
             parts=_parts(self._findings),
+            lost=len(self._selection.lost & set(self._selection.connections)),
+            showing=self._n_showing,
         )
 
     def _read_streams(self, *, keep_bodies: bool) -> dict[int, StreamReader]:
@@ -260,11 +273,28 @@ class _Evidence:
             f"Evidence of report {self._report.identifier} by {tool.name} {tool.version}.",
             *(self._told(f"{f.code} {f.name}: {f.message}") for f in self._findings),
             *(f"It holds a part: {part}; those that it lacks are like them." for part in _parts(self._findings)),
+            self._what_it_holds(),
             self._what_was_done(),
             "Key frames have comments (display filter: frame.comment).",
             "frame.packet_id is a frame's number in the file that its interface is described by.",
         ]
         return "\n".join(lines)
+
+    def _what_it_holds(self) -> str:
+        """Return how many connections have lost requests and how many show T: those that were quiet are no failures."""
+        selection = self._selection
+        n_lost = len(selection.lost & set(selection.connections))
+        n_others = len(selection.connections) - n_lost - self._n_showing
+        parts = [
+            f"{count_of(n_lost, 'connection')} with what the findings name",
+            f"{count_of(self._n_showing, 'connection')} that nothing was lost on, to show T" if self._n_showing else "",
+            f"{count_of(n_others, 'other')}" if n_others else "",
+        ]
+        return f"It holds {', '.join(part for part in parts if part)}."
+
+    @property
+    def _n_showing(self) -> int:
+        return sum(shown.shows_t for shown in self._selection.samples.values())
 
     def _what_was_done(self) -> str:
         if not self._redactor.active:
@@ -302,8 +332,14 @@ class _Evidence:
         return sorted(names)
 
     def _comments(self, frame: SpooledFrame) -> tuple[str, ...]:
-        comments = self._selection.comments.get((frame.capture_idx, frame.frame), ())
-        return tuple(self._comment(frame, comment) for comment in comments)
+        place = frame.capture_idx, frame.frame
+        told = [self._comment(frame, comment) for comment in self._selection.comments.get(place, ())]
+        shown = self._selection.samples.get(place)
+        if shown is not None:
+            text = f"closed by the {'upstream' if shown.is_by_upstream else 'proxy'} after {brief(shown.idle_ns)} idle"
+            text += ": shows T" if shown.shows_t else ""
+            told.append(self._told(f"{text}. Frame {self._original_number(frame)} of {self._file_name(frame)}."))
+        return tuple(told)
 
     def _comment(self, frame: SpooledFrame, comment: Comment) -> str:
         what = f"request {comment.depth + 1}" if comment.depth >= 0 else "connection attempt"

@@ -1,5 +1,6 @@
 """The static site: pages that last, complete or as they were, and nothing outside of its folder."""
 
+import dataclasses
 import os
 import re
 import shutil
@@ -12,7 +13,11 @@ from html.parser import HTMLParser
 import pytest
 
 from pcapdiag.base.errors import UsageError
+from pcapdiag.base.findings import Severity
+from pcapdiag.nightly.site.data import gather
+from pcapdiag.nightly.site.pages import Pages
 from pcapdiag.nightly.site.write import write_site
+from pcapdiag.nightly.store.model import FindingState
 from pcapdiag.nightly.store.prune import prune
 from pcapdiag.nightly.store.store import Store
 from tests.conftest import ROOT
@@ -96,11 +101,43 @@ def test_the_index_says_what_happened_on_the_last_night(opened, tmp_path):
     write_site(opened, tmp_path / "site")
     index = (tmp_path / "site" / "index.html").read_text()
     title = re.search(r'<h1 id="verdict-title">(.*)</h1>', index)[1]
-    assert re.sub("<[^>]*>", "", title) == "2023-11-18: 1 ongoing; 5 requests failed"
+    assert re.sub("<[^>]*>", "", title) == "2023-11-18: 1 ongoing; 5 of 22 requests failed (22.7 %)"
     assert 'aria-label="2023-11-14: nothing found"' in index
     assert 'aria-label="2023-11-15: 2 requests failed"' in index
     assert "2023-11-17" not in index
     assert "broken.pcap: is not a capture" in index
+
+
+def test_one_cause_at_several_upstreams_is_one_row_with_all_of_them(opened):
+    data = gather(opened)
+    finding = next(f for f in data.findings if f.code == "PD101")
+    twin = dataclasses.replace(finding, identifier="twin", subject="10.9.0.77:80", state=FindingState.WORSE)
+    told = dataclasses.replace(finding, identifier="told", code="PD901", severity=Severity.INFO)
+    words = Pages(dataclasses.replace(data, findings=[finding, twin, told])).index()
+    (row,) = words["standing"]
+    assert row["state"] == "worse", "the worst of them"
+    assert [subject for _, subject in row["places"]] == [finding.subject, "10.9.0.77:80"]
+    assert [r["code"] for r in words["told"]] == ["PD901"]
+
+
+def test_counts_of_the_last_night_agree_in_banner_table_and_history(opened, tmp_path, cli):
+    write_site(opened, tmp_path / "site")
+    text = re.sub("<[^>]*>", " ", (tmp_path / "site" / "index.html").read_text())
+    assert "1 ongoing; 5 of 22 requests failed (22.7 %)" in text
+    assert re.search(r"PD101 idle-close-race[^%]*? 5 of 22\s+22\.7 %", text), "the table"
+    assert "2023-11-18: 5 of 22 requests failed (22.7 %)" in text, "the chart"
+    said = cli("history", "--store", tmp_path / "store.db").stdout.splitlines()
+    assert said[1] == "2023-11-18: 5 of 22 requests failed (22.7 %)"
+    names = re.split(r" {2,}", said[3])
+    row = dict(zip(names, re.split(r" {2,}", said[4]), strict=True))
+    assert (row["state"], row["failed"], row["failed in all"]) == ("ongoing", "5", "8")
+
+
+def test_the_rate_of_losses_and_the_race_of_each_upstream_are_trends(opened):
+    (upstream,) = Pages(gather(opened)).index()["upstreams"]
+    assert "rates of lost requests" in upstream["spark"].alt
+    assert "5 of 22 requests failed (22.7 %)" in upstream["spark"].alt
+    assert "the race is expected to take per day" in upstream["risks"].alt
 
 
 def test_a_night_says_how_a_finding_stood_then(opened, tmp_path):

@@ -356,3 +356,20 @@ def test_what_was_logged_of_an_upstream_whose_streams_are_not_framed_may_be_in_t
     assert alone.verdict is EntryVerdict.UNDETERMINED
     (alone,) = join_logs([], SPAN, [entry(9, peer=OTHER)]).entries
     assert alone.verdict is EntryVerdict.NOT_CAPTURED
+
+
+def test_a_reload_that_the_log_tells_of_is_kept_once_and_its_processes_are_not():
+    def said(second, message):
+        told = entry(second, kind=LogKind.PROCESS)
+        return dataclasses.replace(told, message=message, upstream_peer="", upstream="", concerns_upstream=False)
+
+    lines = [
+        said(7, "signal 1 (SIGHUP) received from 812, reconfiguring"),
+        said(7, "signal 1 (SIGHUP) received from 812, reconfiguring"),
+        said(8, "reconfiguring"),
+        said(9, "gracefully shutting down"),
+        said(12, "signal 1 (SIGHUP) received from 812, reconfiguring"),
+    ]
+    ledger = join_logs([wire(500)], SPAN, lines)
+    assert [second - lines[0].ts_s for second in ledger.reloads] == [0, 5]
+    assert ledger.entries == ()

@@ -10,13 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcapdiag.base.errors import UsageError
+from pcapdiag.base.findings import Change, Confidence
 from pcapdiag.privacy.escape import visible
 from pcapdiag.report.render.dialects import DIALECTS, MIN_LIMIT, WHOLE, render_ticket
 from pcapdiag.report.render.document import Bullets, Code, Details, Heading, Image, Labelled, Paragraph, Table
+from pcapdiag.report.render.html import render_html
 from pcapdiag.report.render.jira import render_adf, render_wiki, wiki_text
 from pcapdiag.report.render.markdown import prose, render_blocks
-from pcapdiag.report.render.slack import mrkdwn_text
-from pcapdiag.report.summary import Grid
+from pcapdiag.report.render.slack import mrkdwn_text, strong
+from pcapdiag.report.summary import Grid, told_once
 from tests.report import builders
 
 pytestmark = pytest.mark.compiled_only  # no kernel runs here
@@ -98,8 +100,8 @@ def test_occurrences_go_before_anything_else_and_from_the_end():
     kept = re.findall(r"^\| `(\d+)`", cut, re.MULTILINE)
     assert 0 < len(kept) < len(frames)
     assert kept == frames[: len(kept)]
-    assert "### Evidence" in cut
-    assert "## Upstreams" in cut
+    assert "| ----- PSH,ACK" in cut, "the ladder"
+    assert "<summary>Upstreams</summary>" in cut
     assert f"{len(frames) - len(kept)} occurrences" in cut
 
 
@@ -259,7 +261,7 @@ def test_a_hostile_remedy_stays_in_its_block_of_slack(attack):
     line = visible(attack)
     found = builders.finding(remedy=f"{line}\n\n    {line}", title=line, message=line)
     text = render_ticket(builders.report(found), "slack")
-    assert text.count("```") == 2
+    assert text.count("```") == 4, "the settings and the ladder"
     assert "<" not in text
     assert not re.search(r"@(here|channel|everyone)", text)
 
@@ -326,8 +328,90 @@ def test_the_remedy_of_a_chat_is_for_the_cause_of_most_failures():
     rare = builders.finding(code="PD101", occurrences=(), remedy="Rare.")
     common = builders.finding(code="PD203", remedy="Common.")
     text = render_ticket(builders.report(rare, common), "slack")
-    assert "Remedy for PD203: Common.\n" in text
+    assert "Remedy for PD203:\nCommon.\n" in text
     assert "Rare." not in text
+
+
+def test_above_the_fold_stand_verdict_impact_one_picture_the_patch_and_one_ladder():
+    images = [Image("timeline.png", "Timeline"), Image("idle-gaps.png", "Idle gaps")]
+    change = Change(
+        proxy="nginx",
+        file="/etc/nginx/nginx.conf",
+        line=12,
+        where="upstream be",
+        setting="keepalive_timeout",
+        old="300s",
+        new="3s",
+        old_text="keepalive_timeout 300s;",
+        text="keepalive_timeout 3s;",
+        old_is_assumed=False,
+        is_new=False,
+    )
+    report = builders.race_report()
+    findings = tuple(dataclasses.replace(f, changes=(change,)) for f in report.findings)
+    text = render_ticket(dataclasses.replace(report, findings=findings), "github", images=images)
+    above, _, folded = text.partition("<details>")
+    assert above.count("![") == 1
+    assert "```diff\n /etc/nginx/nginx.conf:12, upstream be" in above
+    assert "\n-keepalive_timeout 300s;\n+keepalive_timeout 3s;\n```" in above
+    assert above.count("proxy 10.1.1.100:45986") == 1, "one ladder"
+    assert "Upstreams" not in above
+    assert len(above.splitlines()) < 40
+    assert folded.count("keepalive_timeout 3s;") == 0, "the patch is said once"
+    assert "![Idle gaps](idle-gaps.png)" in folded
+    assert text.count("<details>") == text.count("</details>") > 3
+
+
+def of_upstreams(n, message="10.1.1.{0}:80 closes idle connections after {0}.05 s: {1}."):
+    counts = ("1 request was lost", *(f"{k} requests were lost" for k in range(2, n + 1)))
+    return [
+        builders.finding(subject=f"10.1.1.{k}:80", message=message.format(k, counts[k - 1]), identifier=f"PD101/{k}")
+        for k in range(1, n + 1)
+    ]
+
+
+@pytest.mark.parametrize("dialect", [name for name in DIALECTS if name not in {"slack", "adf"}])
+def test_a_cause_is_told_once_and_not_again_for_each_upstream(dialect):
+    text = render_ticket(builders.report(*of_upstreams(3)), dialect)
+    assert text.count("closes idle connections after") == 1
+    assert "1.05 s: 1 request was lost. The same at 10.1.1.2:80 (13 times), 10.1.1.3:80 (13 times)" in text
+
+
+def test_what_differs_in_more_than_numbers_is_told_apart():
+    other = builders.finding(subject="10.1.1.9:80", message="10.1.1.9:80 resets idle connections.", identifier="x")
+    doubtful = dataclasses.replace(of_upstreams(2)[1], confidence=Confidence.POSSIBLE)
+    told = told_once(builders.report(*of_upstreams(1), doubtful, other).findings)
+    assert len(told) == 3
+
+
+def test_code_in_prose_is_code_and_breaks_no_markup():
+    remedy = "Set it (in nginx `proxy_pass be`), or `max_fails=0`."
+    report = builders.report(builders.finding(remedy=remedy))
+    assert "(in nginx `proxy_pass be`), or `max_fails=0`." in render_ticket(report, "github")
+    assert "(in nginx `proxy_pass be`), or `max_fails=0`." in render_ticket(report, "slack")
+    adf = json.loads(render_ticket(report, "adf"))
+    code = [n["text"] for p in adf["content"] for n in p["content"] if {"type": "code"} in n.get("marks", [])]
+    assert code[:2] == ["proxy_pass be", "max_fails=0"]
+    page = render_html(report, builders.analysis(losses=()))
+    assert "(in nginx <code>proxy_pass be</code>), or <code>max_fails=0</code>." in page
+
+
+def test_in_slack_bold_ends_before_code_and_begins_again_after_it():
+    assert strong("Set keepalive_timeout at nginx.conf:12.") == "*Set keepalive_timeout at* `nginx.conf:12`."
+    assert strong("a http://x b c") == "*a* `http://x` *b c*"
+
+
+@given(TEXT | SIGNS)
+def test_bold_text_in_slack_holds_no_code(text):
+    for run in re.findall(r"(?<!\S)\*[^*]*\*(?!\S)", strong(text)):
+        assert "`" not in run
+
+
+def test_a_chat_has_the_ladder_of_one_request_where_there_is_room():
+    report = builders.race_report()
+    assert "PSH,ACK" in render_ticket(report, "slack")
+    small = render_ticket(report, "slack", limit=MIN_LIMIT)
+    assert len(small.encode()) <= MIN_LIMIT
 
 
 def test_the_finding_that_stays_is_the_cause_that_the_verdict_names():

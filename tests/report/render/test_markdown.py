@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from pcapdiag.report.headline import headline
-from pcapdiag.report.render.markdown import code_block, code_span, prose, render
+from pcapdiag.report.render.document import Details, Paragraph
+from pcapdiag.report.render.markdown import code_block, code_span, prose, render, render_blocks
 from tests.report import builders
 
 PARSER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
@@ -28,8 +29,16 @@ def test_a_reader_sees_the_verdict_first():
 
 def test_the_ladder_is_a_code_block_with_the_words_beside_the_arrows():
     fences = [token.content for token in PARSER.parse(render(builders.race_report())) if token.type == "fence"]
-    assert "| <------ FIN,ACK 852:852(0) ack 716 ------- |    109  the upstream closes" in fences[0]
-    assert fences[1] == "upstream be {\n    keepalive_timeout 3s;\n}\n"
+    assert fences[0] == "upstream be {\n    keepalive_timeout 3s;\n}\n"
+    assert "| <------ FIN,ACK 852:852(0) ack 716 ------- |    109  the upstream closes" in fences[1]
+
+
+@pytest.mark.parametrize("title", ["@everyone #1 GH-7", "</summary><script>", "a\nb", "www.x.example http://y :tada:"])
+def test_the_line_of_a_folded_part_is_text(title):
+    text = render_blocks([Details(title, (Paragraph("x"),))])
+    assert "<script" not in text
+    assert not re.search(r"@\w|#\d|GH-\d|://|www\.\w|:tada:", text)
+    assert len(text.splitlines()) == 6
 
 
 def test_tables_are_tables():
@@ -44,7 +53,9 @@ def test_no_link_image_or_html_is_ever_formed(make):
     html = {child.content for t in tokens for child in t.children or [] if child.type == "html_inline"}
     assert html <= {"<!-- -->"}
     blocks = {t.content for t in tokens if t.type == "html_block"}
-    assert all(re.fullmatch(r"<details>\n<summary>[\w ]+</summary>\n|</details>\n", block) for block in blocks)
+    assert all(
+        re.fullmatch(r"<details>\n<summary>(?:[^<>\n]|<!-- -->)+</summary>\n|</details>\n", block) for block in blocks
+    )
 
 
 def test_every_table_row_has_the_cells_of_its_header():

@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 
 import pcapdiag
+from pcapdiag.analysis.model import IdleTimeout
 from pcapdiag.base.errors import CaptureError, UsageError
 from pcapdiag.ticket.evidence import selection, spool
 from tests.conftest import ROOT
@@ -36,6 +37,7 @@ CASES = {
         *("slow_upstream_read_timeout", "truncated_response", "worker_exit", "worker_killed_reset", "client_abort"),
     }
 }
+S = 1_000_000_000
 CHECKS = ("-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE")
 UNVERIFIED, GOOD = "2", "1"
 
@@ -113,6 +115,41 @@ def test_wireshark_shows_what_each_key_frame_proves(proxy, tmp_path, tshark):
     wanted = {e.frame for f in report.findings for o in f.occurrences for e in o.evidence}
     assert {int(packet) for _, packet, _ in rows} == wanted
     assert all(f"Frame {packet} of proxy.pcap." in comment for _, packet, comment in rows)
+
+
+def test_a_connection_that_shows_the_timer_says_so_and_is_told_apart_from_lost_ones(tmp_path, tshark):
+    target = tmp_path / "e.pcapng"
+    path = CASES["idle_close_race_65s"]
+    data, summary = evidence(path, write_to=target)
+    rows = tshark(target, "tcp.stream", "frame.comment", display_filter="frame.comment")
+    showing = {
+        stream
+        for stream, comment in rows
+        if re.match(r"closed by the upstream after [\d.]+ s idle: shows T\.", comment)
+    }
+    lost = {stream for stream, comment in rows if comment.startswith("PD")}
+    assert len(showing) == summary.showing > 3
+    assert len(lost) == summary.lost
+    assert not showing & lost
+    told = (
+        f"It holds {summary.lost} connections with what the findings name, {summary.showing} connections that nothing"
+    )
+    assert f"{told} was lost on, to show T" in data.decode("utf-8", "replace")
+    streams = set(tshark(target, "tcp.stream"))
+    assert {(s,) for s in showing | lost} == streams, "each connection says why it is there"
+
+
+def test_of_each_upstream_so_many_connections_show_its_timer_as_are_asked_for():
+    shown = [evidence(CASES["idle_close_race_65s"], n_samples=n)[1].showing for n in (0, 1, 5)]
+    assert shown[0] == 0
+    assert shown[1] == 3, "one of each of three upstreams"
+    assert 3 < shown[2] <= 15
+
+
+def test_a_connection_closed_at_another_age_does_not_claim_to_show_the_timer():
+    timer = IdleTimeout(value_ns=4 * S, spread_ns=10_000_000, samples=9, confidence=3)
+    ages = (3_900_000_000, 4_000_000_000, 4_060_000_000, 4_200_000_000, 60 * S)
+    assert [selection._is_at(age, timer) for age in ages] == [False, True, True, False, False]
 
 
 def test_the_comment_of_a_request_names_the_fin_by_its_number_here(proxy, tmp_path, tshark):

@@ -51,5 +51,5 @@ def _seen(chart: Chart) -> Chart:
         alt=visible(chart.alt),
         caption=visible(chart.caption),
         table=replace(chart.table, rows=rows),
-        tips=tuple(Tip(tip.x, tip.y, visible(tip.text)) for tip in chart.tips),
+        tips=tuple(replace(tip, text=visible(tip.text)) for tip in chart.tips),
     )

@@ -106,7 +106,6 @@ def cascade(scene: Scene) -> Chart | None:
             ),
         ),
         x=axis,
-        y=Axis("lanes", 0, len(lanes) + 1),
         build=lambda look: _spec(look, outs, lanes, drawn, axis),
         tips=tuple(_tips(outs, lanes, drawn, axis, ahead)),
         left=_LEFT,

@@ -25,6 +25,8 @@ NARROW_PX = 340
 
 _VEGA_LITE = "6.4"
 _PNG_SCALE = 2.0
+_TITLE = 46
+"""[px] For the title of a picture and the line below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +85,28 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Scale of one axis, for whoever puts ticks on it: `kind` is ``time`` (ms since 1970), ``log`` or ``linear``."""
+    """Scale of one axis: `kind` is ``time`` (ms since 1970; a page zooms into it), ``linear`` or ``parts``.
+
+    A chart in ``parts`` has several scales, one below the other.
+    """
 
     kind: str
-    low: float
-    high: float
+    low: float = 0.0
+    high: float = 1.0
     unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Tip:
-    """What a mark says when one points at it: place as fractions of the plot, from the left and from the top."""
+    """What a mark says when one points at it: place as fractions of the plot, from the left and from the top.
+
+    `anchor` is where the page says more of it; empty where it does not.
+    """
 
     x: float
     y: float
     text: str
+    anchor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +127,8 @@ class Chart:
         [px] Of the plot.
     table : Grid
         The numbers behind it.
-    x, y : Axis
-        Scales; a `y` of kind ``lanes`` has no numbers.
+    x : Axis
+        Scale of the time, where there is one.
     build : callable
         Gives the specification for a look, without what all charts share.
     tips : tuple of Tip
@@ -128,6 +137,8 @@ class Chart:
         [px] Room left of the plot; 0 is the same on a telephone.
     has_legend : bool
         Whether the marks are explained above the plot.
+    legend_lines : int
+        Lines that the explanation takes on a telephone.
     """
 
     name: str
@@ -137,21 +148,28 @@ class Chart:
     height: int
     table: Grid
     x: Axis
-    y: Axis
     build: Callable[[Look], dict[str, Any]] = field(repr=False)
     tips: tuple[Tip, ...] = field(default=(), repr=False)
     left: int = 62
     left_narrow: int = 0
     has_legend: bool = True
+    legend_lines: int = 1
 
     def look(self, *, width: int = WIDE_PX, palette: Palette = LIGHT) -> Look:
         """Return how this chart is drawn at a width."""
         look = Look(width, palette, left=self.left, top=26 if self.has_legend else 6)
-        return replace(look, left=self.left_narrow) if self.left_narrow and look.is_narrow else look
+        if not look.is_narrow:
+            return look
+        return replace(look, left=self.left_narrow or self.left, top=look.top + 18 * (self.legend_lines - 1))
 
-    def spec(self, look: Look) -> dict[str, Any]:
+    def spec(self, look: Look, *, has_title: bool = False) -> dict[str, Any]:
         """Return the Vega-Lite specification: data only, nothing to be fetched, nothing to be run."""
         body: dict[str, Any] = _shown(self.build(look))
+        if has_title:
+            look = replace(look, top=look.top + _TITLE)
+            # What one sees in the first place: a picture stands alone in a ticket or a chat.
+            said = self.alt.partition(". ")[0].removesuffix(".")
+            body["title"] = _shown({"text": self.title, "subtitle": said})
         return {
             "$schema": "https://vega.github.io/schema/vega-lite/v6.json",
             "description": _plain(self.alt),
@@ -187,7 +205,7 @@ class Chart:
         return svg
 
     def png(self, *, width: int = WIDE_PX) -> bytes:
-        """Return the chart as a PNG picture on white, two pixels for one.
+        """Return the chart as a PNG picture on white, two pixels for one, with its title and what one sees.
 
         Parameters
         ----------
@@ -202,7 +220,10 @@ class Chart:
         import vl_convert  # noqa: PLC0415 - as above
 
         png: bytes = vl_convert.vegalite_to_png(
-            self.spec(self.look(width=width)), vl_version=_VEGA_LITE, scale=_PNG_SCALE, allowed_base_urls=[]
+            self.spec(self.look(width=width), has_title=True),
+            vl_version=_VEGA_LITE,
+            scale=_PNG_SCALE,
+            allowed_base_urls=[],
         )
         return png
 
@@ -226,6 +247,19 @@ def _config(look: Look) -> dict[str, Any]:
     return {
         "font": FONT,
         "view": {"stroke": palette.line},
+        "title": {
+            "anchor": "start",
+            "frame": "bounds",
+            "fontSize": 14,
+            "subtitleFontSize": 12,
+            "subtitlePadding": 4,
+            "offset": 8,
+            "color": palette.ink,
+            "subtitleColor": palette.faint,
+            "font": FONT,
+            "subtitleFont": FONT,
+            "limit": look.width - 20,
+        },
         "aria": True,
         "axis": {
             "labelColor": palette.faint,

@@ -1,94 +1,59 @@
-"""The idle gap of each request over time, with the race window: whether the lost ones are those that came too late.
+"""How close to an upstream's timer each request came: one row per upstream, the idle gap minus T on a linear axis.
 
-All failures and near misses are drawn as far as they can be told apart; of the other requests one per few pixels. How
-many are not drawn is said. Reads the exchanges a chunk at a time.
+Each lost request is drawn; beyond `MOST_LOST` they are counted in bins, so that none is left out. Below stands the
+whole range of gaps. Reads the exchanges a chunk at a time.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from pcapdiag.analysis.upstreams import near_miss_above_ns
-from pcapdiag.base.units import NS_PER_MS, count_of
-from pcapdiag.report.frame_numbers import FrameNumbers
+from pcapdiag.base.units import count_of
 from pcapdiag.report.render.charts.chart import Axis, Chart, Tip
-from pcapdiag.report.render.charts.scene import clock_text, time_format
+from pcapdiag.report.render.charts.gap_rows import ANSWERED, BINS, NEAR, add_answered, make_rows, span_of
+from pcapdiag.report.render.charts.panel import (
+    AXIS,
+    NAME,
+    ROW,
+    Decades,
+    Span,
+    boxes,
+    layered,
+    points,
+    rows_frame,
+    texts,
+)
+from pcapdiag.report.render.charts.scene import clock_text
 from pcapdiag.report.summary import Grid, brief
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Iterable, Sequence
 
     from pcapdiag.report.render.charts.chart import Look
-    from pcapdiag.report.render.charts.scene import Failure, Requests, Scene
+    from pcapdiag.report.render.charts.gap_rows import Row
+    from pcapdiag.report.render.charts.scene import Failure, Scene
 
-HEIGHT = 290
-MOST_CALM = 1200
-"""Answered requests that are drawn."""
-MOST_MARKED = 1500
-"""Failures, and near misses, that are drawn."""
-_MOST_WINDOWS = 6
-_CELLS = 340, 145
-"""Cells of the plot: of the answered requests in one, one is drawn."""
-_FINE = 680, 290
-"""The same for failures and near misses: what lies on one pixel is one mark."""
-_LEAST_NS = 1000
-_ANSWERED, _NEAR, _LOST = "answered", "near miss", "lost"
-_SIZES = {_ANSWERED: 14, _NEAR: 60, _LOST: 110}
-"""[px^2] Of the marks."""
+MOST_LOST: Final = 1000
+"""Lost requests that are drawn one by one."""
+_LEAST_NS: Final = 1000
+_WHOLE: Final = 62
+"""[px] Height of the part that holds the whole range: lost requests above, answered ones below."""
+_LOST_PART: Final = 24
+_LOST = "lost"
+_MARK: Final = 9
+"""[px] Of a row, from its name to its first mark."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Point:
-    ts_ns: int
-    gap_ns: int
-    kind: str
-    text: str
+class _Whole:
+    """The whole range: how many answered requests in each bin, and all lost ones."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Plane:
-    """Times and gaps as fractions of the plot."""
-
-    first_ns: int
-    last_ns: int
-    low: float
-    high: float
-
-    def x(self, ts_ns: NDArray[np.int64] | int) -> Any:
-        return (np.asarray(ts_ns) - self.first_ns) / max(self.last_ns - self.first_ns, 1)
-
-    def y(self, gap_ns: NDArray[np.int64] | int) -> Any:
-        return (np.log10(np.maximum(gap_ns, _LEAST_NS)) - self.low) / (self.high - self.low)
-
-    def cells(self, ts_ns: NDArray[np.int64], gap_ns: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.int64]:
-        """Return the number of the cell of each point."""
-        column = np.clip(self.x(ts_ns) * size[0], 0, size[0] - 1).astype(np.int64)
-        row = np.clip(self.y(gap_ns) * size[1], 0, size[1] - 1).astype(np.int64)
-        cells: NDArray[np.int64] = column * size[1] + row
-        return cells
-
-
-class _Thinner:
-    """Keeps the first point of each cell."""
-
-    def __init__(self, plane: _Plane, size: tuple[int, int]) -> None:
-        self._plane, self._size = plane, size
-        self._is_taken = np.zeros(size[0] * size[1], dtype=np.bool_)
-
-    def first_of_cells(self, ts_ns: NDArray[np.int64], gap_ns: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return which of the points lie in cells that were empty so far."""
-        if not len(ts_ns):
-            return np.empty(0, dtype=np.int64)
-        cells, first = np.unique(self._plane.cells(ts_ns, gap_ns, self._size), return_index=True)
-        is_new = ~self._is_taken[cells]
-        self._is_taken[cells] = True
-        chosen: NDArray[np.int64] = np.sort(first[is_new])
-        return chosen
+    axis: Decades
+    answered: tuple[int, ...]
+    lost: tuple[Failure, ...]
 
 
 def idle_gaps(scene: Scene) -> Chart | None:
@@ -105,246 +70,307 @@ def idle_gaps(scene: Scene) -> Chart | None:
     """
     if scene.span_ns[0] < 0:
         return None
-    reused = [f for f in scene.failures if f.gap_ns >= 0]
-    plane = _plane(scene, reused)
-    if plane is None:
+    reused = tuple(f for f in scene.failures if f.gap_ns >= 0)
+    whole = _whole(scene, reused)
+    if whole is None:
         return None
-    windows = _windows(scene)
-    points, n_answered, n_near = _collect(scene, plane, reused)
-    if not points:
-        return None
-    drawn = {kind: sum(p.kind == kind for p in points) for kind in (_ANSWERED, _NEAR, _LOST)}
-    hidden = [
-        f"{count_of(n - drawn[kind], *words)}"
-        for kind, n, words in (
-            (_ANSWERED, n_answered, ("answered request", "answered requests")),
-            (_NEAR, n_near, ("near miss", "near misses")),
-            (_LOST, len(reused), ("failure", "failures")),
-        )
-        if n > drawn[kind]
-    ]
-    fresh = len(scene.failures) - len(reused)
-    caption = "Each mark is a request on a reused connection: when it was sent, and how long the connection had idled."
-    if windows:
-        caption += " The band is the race window: a request after such a gap meets the upstream's closing on the way."
-    if hidden:
-        caption += f" Not drawn, because they lie close to others: {', '.join(hidden)}."
-    if fresh:
-        caption += f" {count_of(fresh, 'failure')} on a fresh connection had no idle gap and {_is(fresh)} not here."
-    alt = (
-        f"Idle gaps of {count_of(n_answered + n_near + len(reused), 'request')} over time on a logarithmic axis:"
-        f" {count_of(len(reused), 'failure')}, {count_of(n_near, 'near miss', 'near misses')}."
-        + "".join(f" Race window of {name}: {brief(max(low, 0))} to {brief(high)}." for name, low, high in windows)
-    )
-    axis = Axis("time", plane.first_ns / NS_PER_MS, plane.last_ns / NS_PER_MS)
-    gaps = Axis("log", 10.0**plane.low / 1e9, 10.0**plane.high / 1e9, "s")
+    rows, row_of = make_rows(scene, reused)
+    span = span_of(rows)
+    add_answered(scene, rows, row_of, span)
+    n_lost = sum(f.number for f in reused)
+    is_binned = n_lost > MOST_LOST
+    top = len(rows) * ROW + AXIS if rows else 0
+    height = top + _WHOLE
+    n_near, n_answered = (sum(getattr(row, name) for row in rows) for name in ("n_near", "n_answered"))
+    tips = [*_row_tips(rows, span, scene.span_ns, height, is_binned=is_binned)]
+    drawn = {id(f) for row in rows for _, f in row.lost}
+    tips += _whole_tips(whole, [f for f in reused if id(f) not in drawn], top, height)
     return Chart(
         name="idle-gaps",
-        title="Idle gap of each request, and the race window",
-        alt=alt,
-        caption=caption,
-        height=HEIGHT,
-        table=_table([p for p in points if p.kind != _ANSWERED]),
-        x=axis,
-        y=gaps,
-        build=lambda look: _spec(look, points, windows, axis, gaps),
-        tips=tuple(
-            Tip(round(float(plane.x(p.ts_ns)), 4), round(1 - float(plane.y(p.gap_ns)), 4), p.text) for p in points
-        ),
-        left=70,
+        title="Idle gap of each request, and the race window" if rows else "Idle gap of each request",
+        alt=_alt(rows, n_lost, sum(whole.answered)),
+        caption=_caption(scene, rows, span, n_lost, is_binned=is_binned),
+        height=height,
+        table=_table(rows) if rows else Grid((), ()),
+        x=Axis("parts"),
+        build=lambda look: _spec(look, rows, span, whole, scene.span_ns, height, is_binned=is_binned),
+        tips=tuple(tips),
+        left=84,
+        has_legend=bool(rows) and bool(n_lost or n_near or n_answered),
     )
 
 
-def _is(number: int) -> str:
-    return "is" if number == 1 else "are"
+def _alt(rows: Sequence[Row], n_lost: int, n_answered: int) -> str:
+    text = f"Idle gaps of {count_of(n_answered + n_lost, 'request')}, {n_lost:,} of them lost."
+    return text + "".join(
+        f" {row.name}: {count_of(row.n_lost, 'lost request')}, {_where(row)}, race window from"
+        f" {_signed(row.window[0])} to {_signed(row.window[1])} of T."
+        for row in rows
+    )
 
 
-def _plane(scene: Scene, reused: Sequence[Failure]) -> _Plane | None:
+def _where(row: Row) -> str:
+    """Return where the lost requests of a row lie."""
+    if not row.lost:
+        return "none"
+    gaps = [d for d, _ in row.lost]
+    low, high = min(gaps), max(gaps)
+    return f"at T {_signed(low)}" if low == high else f"from T {_signed(low)} to T {_signed(high)}"
+
+
+def _signed(ns: int) -> str:
+    return f"{'-' if ns < 0 else '+'}{brief(abs(ns))}"
+
+
+def _caption(scene: Scene, rows: Sequence[Row], span: Span, n_lost: int, *, is_binned: bool) -> str:
+    parts = []
+    if rows:
+        parts.append(
+            "Above: a row for each upstream, its idle timeout T at 0; in a row, earlier requests stand higher. The band"
+            " is the race window: a request after such a gap meets the upstream's closing on the way."
+        )
+        beyond = sum(f.number for row in rows for d, f in row.lost if not span.holds(d))
+        if beyond:
+            parts.append(f"{count_of(beyond, 'lost request')} beyond the axis stand{'s' * (beyond == 1)} at its end.")
+        if is_binned:
+            parts.append(f"Bars count the {n_lost:,} lost requests, too many for a mark each.")
+        if any(row.n_answered + row.n_near > len(row.others) for row in rows):
+            parts.append("Answered requests that share a dot are one dot.")
+    parts.append(
+        f"{'Below' if rows else 'Here'}: all gaps of requests on reused connections, on a logarithmic axis;"
+        " bars are answered requests."
+    )
+    unknown = sum(f.number for f in scene.failures if f.gap_ns < 0)
+    if unknown:
+        is_ = "is" if unknown == 1 else "are"
+        parts.append(f"{count_of(unknown, 'failure')} on a fresh connection had no idle gap and {is_} not here.")
+    return " ".join(parts)
+
+
+def _whole(scene: Scene, reused: Sequence[Failure]) -> _Whole | None:
     low, high = np.iinfo(np.int64).max, -1
     for requests in scene.requests():
         gaps = requests.gap_ns[requests.gap_ns >= 0]
         if len(gaps):
             low, high = min(low, int(gaps.min())), max(high, int(gaps.max()))
-    gaps_lost = [f.gap_ns for f in reused]
-    low, high = min([low, *gaps_lost]), max([high, *gaps_lost])
+    low, high = min([low, *(f.gap_ns for f in reused)]), max([high, *(f.gap_ns for f in reused)])
     if high < 0:
         return None
-    high = max([high, *(u.race_window_ns[1] for u in scene.analysis.upstreams)])
-    decade_low = np.log10(max(low, _LEAST_NS)) - 0.15
-    decade_high = np.log10(max(high, _LEAST_NS)) + 0.15
-    decade_high += (decade_high - decade_low) * 0.08  # room for the words above the window
-    if decade_high - decade_low < 1:  # less than a decade has no tick of its own
-        decade_low = decade_high - 1
-    return _Plane(*scene.span_ns, float(decade_low), float(decade_high))
-
-
-def _windows(scene: Scene) -> list[tuple[str, int, int]]:
-    """Return name and race window of each upstream that has one; those with most requests first."""
-    upstreams = sorted(scene.report.upstreams, key=lambda u: -u.exchanges)
-    found = [(scene.peer_labels[u.endpoint], *u.race_window_ns) for u in upstreams if u.race_window_ns[1] > 0]
-    return found[:_MOST_WINDOWS]
-
-
-def _collect(scene: Scene, plane: _Plane, reused: Sequence[Failure]) -> tuple[list[_Point], int, int]:
-    """Return the points to draw, failures last, and how many answered requests and near misses there are."""
-    above = np.array([_near_above(u) for u in scene.analysis.upstreams], dtype=np.int64)
-    numbers = FrameNumbers(scene.analysis.captures, redact=scene.report.redaction.redacted)
-    capture_idx = scene.analysis.connections["capture_idx"]
-    names = list(scene.peer_names.values())
-    kept: dict[str, list[_Point]] = {_ANSWERED: [], _NEAR: []}
-    thinners = {_ANSWERED: _Thinner(plane, _CELLS), _NEAR: _Thinner(plane, _FINE)}
-    counts = dict.fromkeys(kept, 0)
+    high = max([high, *(u.race_window_ns[1] for u in scene.report.upstreams)])
+    axis = Decades.of(low, high, _LEAST_NS)
+    edges = np.array(axis.edges(BINS)) * 1e9
+    answered = np.zeros(BINS, dtype=np.int64)
     for requests in scene.requests():
-        has_gap = (requests.gap_ns >= 0) & requests.is_answered
-        is_near = has_gap & (requests.gap_ns > above[requests.upstream]) if len(above) else has_gap & False
-        for kind, mask in ((_ANSWERED, has_gap & ~is_near), (_NEAR, is_near)):
-            index = np.flatnonzero(mask)
-            counts[kind] += len(index)
-            chosen = index[thinners[kind].first_of_cells(requests.ts_ns[index], requests.gap_ns[index])]
-            _, frames = numbers.number(capture_idx[requests.conn[chosen]], requests.frame[chosen])
-            kept[kind] += [
-                _point(requests, at, kind, frame, names)
-                for at, frame in zip(chosen.tolist(), frames.tolist(), strict=True)
-            ]
-    ts_ns, gap_ns = (np.array([getattr(f, n) for f in reused], dtype=np.int64) for n in ("ts_ns", "gap_ns"))
-    lost = [_lost_point(reused[at]) for at in _Thinner(plane, _FINE).first_of_cells(ts_ns, gap_ns).tolist()]
-    points = [*_evenly(kept[_ANSWERED], MOST_CALM), *_evenly(kept[_NEAR], MOST_MARKED), *_evenly(lost, MOST_MARKED)]
-    return points, counts[_ANSWERED], counts[_NEAR]
+        gaps = requests.gap_ns[(requests.gap_ns >= 0) & requests.is_answered]
+        at = np.clip(np.searchsorted(edges, np.maximum(gaps, _LEAST_NS), side="right") - 1, 0, BINS - 1)
+        answered += np.bincount(at, minlength=BINS)
+    return _Whole(axis, tuple(answered.tolist()), tuple(reused))
 
 
-def _near_above(upstream: Any) -> int:
-    timeout = upstream.idle_timeout
-    if timeout is None:
-        return int(np.iinfo(np.int64).max)
-    return near_miss_above_ns(timeout.value_ns, max(upstream.rtt_p50_ns, 0))
+def _y(ts_ns: int, time: tuple[int, int]) -> float:
+    """[px] Return how far below the top of its row a request stands."""
+    part = min(max((ts_ns - time[0]) / max(time[1] - time[0], 1), 0.0), 1.0)
+    return NAME + _MARK + part * (ROW - NAME - 2 * _MARK)
 
 
-def _evenly(points: list[_Point], most: int) -> list[_Point]:
-    """Return at most so many of the points, evenly over their order."""
-    if len(points) <= most:
-        return points
-    return [points[at] for at in np.linspace(0, len(points) - 1, most).astype(np.int64).tolist()]
-
-
-def _point(requests: Requests, at: int, kind: str, frame: int, names: Sequence[str]) -> _Point:
-    ts_ns, gap_ns = int(requests.ts_ns[at]), int(requests.gap_ns[at])
-    text = f"{clock_text(ts_ns)}, {kind}, {brief(gap_ns)} idle, {names[int(requests.upstream[at])]}, frame {frame}"
-    return _Point(ts_ns, gap_ns, kind, text)
-
-
-def _lost_point(failure: Failure) -> _Point:
-    o = failure.occurrence
+def _words(failure: Failure) -> str:
     text = f"{clock_text(failure.ts_ns)}, lost ({failure.code} {failure.name}), {brief(failure.gap_ns)} idle"
-    return _Point(failure.ts_ns, failure.gap_ns, _LOST, f"{text}, frame {o.request_frame}")
+    frame = failure.occurrence.request_frame
+    text += f", frame {frame}" if frame > 0 else ""
+    return f"{text}, one of {failure.number:,} alike" if failure.number > 1 else text
 
 
-def _table(points: Sequence[_Point]) -> Grid:
-    rows = tuple(tuple(p.text.split(", ", 3)) for p in points[-_MOST_ROWS:])
-    return Grid(("time (UTC)", "what", "idle gap", "frame"), rows)
+def _bins(row: Row, span: Span) -> list[tuple[int, int]]:
+    """Return how many lost requests lie in each bin that has any."""
+    counts: dict[int, int] = {}
+    for off, failure in row.lost:
+        at = min(int(span.fraction(off) * BINS), BINS - 1)
+        counts[at] = counts.get(at, 0) + failure.number
+    return sorted(counts.items())
 
 
-_MOST_ROWS = 200
+def _row_tips(rows: Sequence[Row], span: Span, time: tuple[int, int], height: int, *, is_binned: bool) -> Iterable[Tip]:
+    for n, row in enumerate(rows):
+        for off, ts_ns, _, text in row.others:
+            yield Tip(round(span.fraction(off), 4), round((n * ROW + _y(ts_ns, time)) / height, 4), text)
+        if is_binned:
+            width = (span.high_ns - span.low_ns) // BINS
+            for at, number in _bins(row, span):
+                low = span.low_ns + at * width
+                text = f"{number:,} lost, {_signed(low)} to {_signed(low + width)} of T"
+                yield Tip(round((at + 0.5) / BINS, 4), round((n + 0.6) * ROW / height, 4), f"{row.name}, {text}")
+            continue
+        for off, failure in row.lost:
+            y = (n * ROW + _y(failure.ts_ns, time)) / height
+            text = f"{_words(failure)} (T {_signed(off)})"
+            yield Tip(round(span.fraction(off), 4), round(y, 4), text, failure.anchor)
+
+
+def _whole_tips(whole: _Whole, alone: Sequence[Failure], top: int, height: int) -> list[Tip]:
+    """Return what is said of the whole range: each bin, and the lost requests that have no row."""
+    edges = whole.axis.edges(BINS)
+    tips = [
+        Tip(
+            round((n + 0.5) / BINS, 4),
+            round((top + _WHOLE - 10) / height, 4),
+            f"{count_of(number, 'answered request')} after {brief(round(edges[n] * 1e9))} to"
+            f" {brief(round(edges[n + 1] * 1e9))} idle",
+        )
+        for n, number in enumerate(whole.answered)
+        if number
+    ]
+    y = round((top + _LOST_PART / 2) / height, 4)
+    return [*tips, *(Tip(round(whole.axis.fraction(f.gap_ns / 1e9), 4), y, _words(f), f.anchor) for f in alone)]
+
+
+def _table(rows: Sequence[Row]) -> Grid:
+    def parts(row: Row) -> tuple[int, int, int]:
+        low, high = row.window
+        before = sum(f.number for off, f in row.lost if off < low)
+        after = sum(f.number for off, f in row.lost if off > high)
+        return before, row.n_lost - before - after, after
+
+    return Grid(
+        ("upstream", "race window, from T", "lost before it", "lost in it", "lost after it", "near misses shown"),
+        tuple(
+            (
+                row.name,
+                f"{_signed(row.window[0])} to {_signed(row.window[1])}",
+                *(f"{n:,}" for n in parts(row)),
+                f"{row.n_near:,}",
+            )
+            for row in rows
+        ),
+        frozenset({2, 3, 4, 5}),
+    )
 
 
 def _spec(
-    look: Look, points: Sequence[_Point], windows: Sequence[tuple[str, int, int]], axis: Axis, gaps: Axis
+    look: Look,
+    rows: Sequence[Row],
+    span: Span,
+    whole: _Whole,
+    time: tuple[int, int],
+    height: int,
+    *,
+    is_binned: bool,
 ) -> dict[str, Any]:
     palette = look.palette
-    shown = points
+    layers: list[dict[str, Any]] = []
+    if rows:
+        x = span.x("idle gap minus T", len(rows), height, look)
+        scale, _ = span.unit
+        windows = [
+            {"a": row.window[0] / scale, "b": row.window[1] / scale, "top": n * ROW + NAME, "bottom": (n + 1) * ROW}
+            for n, row in enumerate(rows)
+        ]
+        layers += [
+            boxes(windows, x, palette.window, opacity=0.16),
+            *rows_frame(len(rows), look, [_row_name(row, look) for row in rows]),
+        ]
+        bare = {**x, "axis": None}
+        layers.append(
+            {
+                "data": {"values": [{"v": 0, "y": NAME, "y2": len(rows) * ROW}]},
+                "mark": {"type": "rule", "stroke": palette.ink, "strokeDash": [4, 3], "aria": False},
+                "encoding": {
+                    "x": {"field": "v", **bare},
+                    "y": {"field": "y", "type": "quantitative", "scale": None, "axis": None},
+                    "y2": {"field": "y2"},
+                },
+            }
+        )
+        values = [
+            {"v": off / scale, "y": n * ROW + _y(ts_ns, time), "k": kind}
+            for n, row in enumerate(rows)
+            for off, ts_ns, kind, _ in sorted(row.others, key=lambda o: o[2])
+        ]
+        if is_binned:
+            layers.append(boxes(_bars(rows, span, scale), bare, palette.lost))
+        else:
+            values += [
+                {"v": _clamped(off, span) / scale, "y": n * ROW + _y(f.ts_ns, time), "k": _LOST}
+                for n, row in enumerate(rows)
+                for off, f in row.lost
+            ]
+        if values:
+            kinds = ((ANSWERED, palette.calm, "circle", 14), (NEAR, palette.near, "diamond", 50))
+            looks = (*kinds, (_LOST, palette.lost, "cross", 90))
+            layers.append(points(values, bare, [k for k in looks if any(v["k"] == k[0] for v in values)]))
+    layers += _whole_layers(look, whole, height)
+    return layered(layers)
+
+
+def _row_name(row: Row, look: Look) -> str:
     if look.is_narrow:
-        calm = [p for p in points if p.kind == _ANSWERED]
-        shown = [*_evenly(calm, MOST_CALM // 3), *(p for p in points if p.kind != _ANSWERED)]
-    kinds = [kind for kind in (_ANSWERED, _NEAR, _LOST) if any(p.kind == kind for p in points)]
-    colors = {_ANSWERED: palette.calm, _NEAR: palette.near, _LOST: palette.lost}
-    shapes = {_ANSWERED: "circle", _NEAR: "diamond", _LOST: "cross"}
-    x = {
-        "field": "t",
-        "type": "temporal",
-        "scale": {"type": "utc", "domain": [axis.low, axis.high], "nice": False},
-        "axis": {
-            "title": "time (UTC)",
-            "format": time_format(int((axis.high - axis.low) * NS_PER_MS)),
-            "tickCount": 3 if look.is_narrow else 7,
-            "grid": False,
-        },
-    }
-    y = {
-        "type": "quantitative",
-        "scale": {"type": "log", "domain": [gaps.low, gaps.high], "nice": False},
-        "axis": {"title": None, "values": decades(gaps), "labelExpr": GAP_LABEL},
-    }
-    window_rows = [{"low": max(low / 1e9, gaps.low), "high": min(high / 1e9, gaps.high)} for _, low, high in windows]
-    layers: list[dict[str, Any]] = [
+        return f"{row.name}: {row.n_lost:,} lost"
+    return f"{row.name}: {row.n_lost:,} lost, {row.n_near:,} near, {row.n_answered:,} answered on this axis"
+
+
+def _clamped(off: int, span: Span) -> int:
+    return min(max(off, span.low_ns), span.high_ns)
+
+
+def _bars(rows: Sequence[Row], span: Span, scale: float) -> list[dict[str, float]]:
+    width = (span.high_ns - span.low_ns) / BINS
+    bins = [_bins(row, span) for row in rows]
+    most = max([n for row in bins for _, n in row], default=1)
+    return [
         {
-            "data": {"values": window_rows},
-            "mark": {
-                "type": "rect",
-                "fill": palette.window,
-                "fillOpacity": 0.16,
-                "stroke": palette.window,
-                "aria": False,
-            },
-            "encoding": {
-                "x": {"value": 0},
-                "x2": {"value": look.plot_width},
-                "y": {"field": "low", **y},
-                "y2": {"field": "high"},
-            },
-        },
-        {
-            "data": {
-                "values": [
-                    {"t": p.ts_ns / NS_PER_MS, "g": max(p.gap_ns, _LEAST_NS) / 1e9, "k": p.kind, "s": _SIZES[p.kind]}
-                    for p in shown
-                ]
-            },
-            "mark": {"type": "point", "filled": True, "opacity": 1, "aria": False, "clip": False},
-            "encoding": {
-                "x": x,
-                "y": {"field": "g", **y},
-                "color": {
-                    "field": "k",
-                    "type": "nominal",
-                    "scale": {"domain": kinds, "range": [colors[k] for k in kinds]},
-                },
-                "shape": {
-                    "field": "k",
-                    "type": "nominal",
-                    "scale": {"domain": kinds, "range": [shapes[k] for k in kinds]},
-                },
-                "size": {"field": "s", "type": "quantitative", "scale": None},
-            },
-        },
+            "a": (span.low_ns + at * width) / scale,
+            "b": (span.low_ns + (at + 1) * width) / scale,
+            # One lost request among thousands is still seen.
+            "top": (n + 1) * ROW - max((ROW - NAME - 2) * number / most, 2.0),
+            "bottom": (n + 1) * ROW,
+        }
+        for n, row in enumerate(bins)
+        for at, number in row
     ]
-    if windows:
-        layers.append(_window_label(windows[0], y, gaps))
-    return {"layer": layers}
 
 
-# A constant expression of Vega, which formats the numbers of an axis; no text of the input is in it.
-GAP_LABEL = (
-    "datum.value >= 1 ? format(datum.value, ',') + ' s'"
-    " : datum.value >= 0.001 ? format(datum.value * 1e3, '.0f') + ' ms'"
-    " : format(datum.value * 1e6, '.0f') + ' us'"
-)
+def _whole_layers(look: Look, whole: _Whole, height: int) -> list[dict[str, Any]]:
+    palette = look.palette
+    x = whole.axis.x("idle gap of all requests")
+    edges = whole.axis.edges(BINS)
+    top = height - _WHOLE
+    most = max([*whole.answered, 1])
+    bars = [
+        {
+            "a": edges[n],
+            "b": edges[n + 1],
+            "top": height - max((_WHOLE - _LOST_PART) * number / most, 2.0),
+            "bottom": height,
+        }
+        for n, number in enumerate(whole.answered)
+        if number
+    ]
+    n_lost = sum(f.number for f in whole.lost)
+    ticks = [{"v": max(f.gap_ns, _LEAST_NS) / 1e9, "y": top + 2, "y2": top + _LOST_PART - 2} for f in whole.lost]
+    middle = {"y": {"field": "y", "type": "quantitative", "scale": None, "axis": None}, "y2": {"field": "y2"}}
+    return [
+        boxes(bars, x, palette.calm),
+        *(
+            [
+                {
+                    "data": {"values": _thinned(ticks)},
+                    "mark": {"type": "rule", "stroke": palette.lost, "strokeWidth": 2, "aria": False},
+                    "encoding": {"x": {"field": "v", **x, "axis": None}, **middle},
+                }
+            ]
+            if ticks
+            else []
+        ),
+        texts(
+            look,
+            [(-6, top + _LOST_PART / 2, f"{n_lost:,} lost"), (-6, height - 16, f"{sum(whole.answered):,} answered")],
+            align="right",
+        ),
+    ]
 
 
-def decades(axis: Axis) -> list[float]:
-    """Return where a logarithmic axis has its ticks: powers of ten, and between them 2 and 5 where there is room."""
-    first, last = int(np.floor(np.log10(axis.low))), int(np.ceil(np.log10(axis.high)))
-    steps = (1, 2, 5) if np.log10(axis.high / axis.low) < _FEW_DECADES else (1,)
-    ticks = [float(f"{step}e{n}") for n in range(first, last + 1) for step in steps]
-    return [tick for tick in ticks if axis.low <= tick <= axis.high]
-
-
-_FEW_DECADES = 2.5
-
-
-def _window_label(window: tuple[str, int, int], y: dict[str, Any], gaps: Axis) -> dict[str, Any]:
-    high = window[2]
-    text = f"race window, T = {brief(high)}"
-    return {
-        "data": {"values": [{"g": min(high / 1e9, gaps.high), "text": text}]},
-        "mark": {"type": "text", "align": "left", "baseline": "bottom", "dy": -4, "dx": 4, "aria": False},
-        "encoding": {"x": {"value": 0}, "y": {"field": "g", **y}, "text": {"field": "text"}},
-    }
+def _thinned(ticks: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    """Return one of the lines that would be painted over each other: less than a thousandth apart."""
+    seen: dict[float, dict[str, float]] = {}
+    for tick in ticks:
+        seen.setdefault(round(float(np.log10(tick["v"])), 3), tick)
+    return list(seen.values())

@@ -15,6 +15,7 @@ from pcapdiag.base.codes import Leg, Outcome
 from pcapdiag.base.findings import Role
 from pcapdiag.base.units import NS_PER_MS, format_address, format_ts_ns
 from pcapdiag.privacy.escape import shorten, visible
+from pcapdiag.report.anchors import Anchors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,13 +30,22 @@ _MOST_NAME = 40
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One occurrence of a finding that cost a request; `gap_ns` is -1 on a fresh connection."""
+    """One occurrence of a finding that cost a request; `gap_ns` is -1 on a fresh connection.
+
+    `anchor` is where the page says more of it; of very many it stands for `number`.
+    """
 
     ts_ns: int
     gap_ns: int
     code: str
     name: str
     occurrence: OccurrenceDetail
+    anchor: str = ""
+
+    @property
+    def number(self) -> int:
+        """How many failures this one stands for."""
+        return self.occurrence.stands_for
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,11 @@ class Scene:
         return self.peer_names.get(peer) or self.peer_labels.get(peer) or shorten(visible(peer), _MOST_NAME)
 
     @cached_property
+    def anchors(self) -> Anchors:
+        """Where the page says more of each occurrence."""
+        return Anchors(self.report)
+
+    @cached_property
     def log_ahead_ns(self) -> int:
         """[ns] The error log's clock minus the capture's, zone taken off; 0 if it was not measured."""
         return self.report.log.clock_offset_ns or 0
@@ -72,7 +87,7 @@ class Scene:
         return tuple(
             sorted(
                 (
-                    Failure(o.request_ts_ns, o.idle_before_ns, f.code, f.name, o)
+                    Failure(o.request_ts_ns, o.idle_before_ns, f.code, f.name, o, self.anchors.of(o))
                     for f in self.report.findings
                     if f.role in (Role.CAUSE, Role.UNEXPLAINED)
                     for o in f.occurrences

@@ -1,62 +1,58 @@
-"""The incident over time: requests per moment above, and below a lane for each cause with a mark for each failure.
+"""The incident over time: what became of requests above, and below a lane for each cause with a mark for each failure.
 
-Counts are of the upstream leg, where each try of a request counts. Reads the exchanges a chunk at a time.
+Marks, too: when peers were put out, and when the proxy was told to reload.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
-from pcapdiag.base.findings import Role
+from pcapdiag.base.findings import Role, Severity
 from pcapdiag.base.units import NS_PER_MS, NS_PER_S, count_of, format_duration_ns
 from pcapdiag.report.render.charts.chart import Axis, Chart, Tip
+from pcapdiag.report.render.charts.outcomes import ANSWERED, FAILED, GONE, KINDS, NO_PEER, SAVED, outcomes
 from pcapdiag.report.render.charts.scene import clock_text, time_format
 from pcapdiag.report.summary import Grid, brief
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from pcapdiag.report.render.charts.chart import Look
+    from pcapdiag.report.render.charts.chart import Look, Palette
+    from pcapdiag.report.render.charts.outcomes import Outcomes
     from pcapdiag.report.render.charts.scene import Scene
 
-BARS = 60
-"""Most moments that the time is cut into."""
-_WIDTHS_NS = (
-    *(m * 10.0**n for n in range(3, 9) for m in (1, 2, 5)),
-    *(s * NS_PER_S for s in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)),
-)
-"""[ns] How long a moment may be: numbers that one can say."""
-MOST_LANES = 8
-_BARS_HEIGHT = 110
+MOST_LANES: Final = 8
+"""Of causes; events have lanes of their own."""
+_BARS_HEIGHT = 130
 _LANE_HEIGHT = 26
 _GAP = 22
 _PIXELS = 680
-_LEFT, _LEFT_NARROW = 176, 62
+_LEFT, _LEFT_NARROW = 190, 84
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    ts_ns: int
+    text: str
+    anchor: str = ""
+    number: int = 1
+    clock: str = ""
+    """The time as it is said: of a log by the log's own clock, in whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Lane:
+    """`tone` is what it means: ``lost``, ``near`` for signs and events, ``calm`` for what did no harm."""
+
     code: str
     name: str
-    times_ns: tuple[int, ...]
-    texts: tuple[str, ...]
-    is_calm: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Bars:
-    start_ns: int
-    width_ns: int
-    answered: tuple[int, ...]
-    lost: tuple[int, ...]
+    marks: tuple[_Mark, ...]
+    tone: str
 
     @property
-    def most(self) -> int:
-        """Height of the highest bar."""
-        return max([*(a + b for a, b in zip(self.answered, self.lost, strict=True)), 1])
+    def number(self) -> int:
+        return sum(mark.number for mark in self.marks)
 
 
 def timeline(scene: Scene) -> Chart | None:
@@ -75,128 +71,199 @@ def timeline(scene: Scene) -> Chart | None:
     if first < 0:
         return None
     lanes = _lanes(scene)
-    times = [t for lane in lanes for t in lane.times_ns]
+    events = _events(scene)
+    times = [mark.ts_ns for lane in lanes for mark in lane.marks]
     # The log's clock may put an entry a little beside the capture.
     margin = (last - first) // 10
     first = min([first, *(t for t in times if t >= first - margin)])
     last = max([last, *(t for t in times if t <= last + margin)])
-    bars = _bars(scene, first, last)
-    if not times and not any(bars.answered):
+    bars = outcomes(scene, first, last)
+    if not times and not bars.counts:
         return None
-    shown = lanes[:MOST_LANES]
-    per = format_duration_ns(bars.width_ns)
-    caption = f"Above: requests to upstreams per {per}, every try counted. Below: one mark for each."
-    if len(lanes) > len(shown):
-        caption += f" {count_of(len(lanes) - len(shown), 'cause')} with fewer failures not drawn."
-    alt = (
-        f"Timeline of {brief(last - first)}: {count_of(sum(bars.answered), 'request')} answered,"
-        f" {count_of(sum(bars.lost), 'try', 'tries')} failed. "
-        + " ".join(
-            f"{lane.code} {lane.name}: {count_of(len(lane.times_ns), 'time')}, first at {clock_text(lane.times_ns[0])},"
-            f" last at {clock_text(lane.times_ns[-1])}."
-            for lane in shown
-        )
+    first, last = bars.start_ns, max(last, bars.start_ns + bars.width_ns)
+    shown = [*lanes[:MOST_LANES], *_within(events, first, last)]
+    caption = (
+        f"Above: {'requests of clients' if bars.of_clients else 'tries at upstreams'} per"
+        f" {format_duration_ns(bars.width_ns)}, by what became of them."
+        f"{' Below: one mark for each.' if shown else ''}"
     )
+    if hidden := lanes[MOST_LANES:]:
+        caption += f" {count_of(len(hidden), 'cause')} with fewer failures have no lane."
     axis = Axis("time", first / NS_PER_MS, last / NS_PER_MS)
     lanes_height = len(shown) * _LANE_HEIGHT
     height = _BARS_HEIGHT + (_GAP + lanes_height if shown else 0)
     return Chart(
         name="timeline",
-        title="Timeline of the incident",
-        alt=alt,
+        title=f"Timeline: {'requests of clients' if bars.of_clients else 'tries at upstreams'}, and what went wrong",
+        alt=_alt(bars, shown, last - first),
         caption=caption,
         height=height,
         table=_table(bars),
         x=axis,
-        y=Axis("lanes", 0, len(shown)),
         build=lambda look: _spec(look, bars, shown, axis),
         tips=tuple(_tips(bars, shown, first, last, height)),
         left=_LEFT,
         left_narrow=_LEFT_NARROW,
+        legend_lines=-(-len(bars.counts) // 2) or 1,
     )
 
 
+def _alt(bars: Outcomes, lanes: Sequence[_Lane], span_ns: int) -> str:
+    what = "client request" if bars.of_clients else "try at an upstream"
+    many = "client requests" if bars.of_clients else "tries at upstreams"
+    failed = bars.total(FAILED, NO_PEER)
+    text = f"Timeline of {brief(span_ns)}: {count_of(bars.total(*KINDS), what, many)}, {failed:,} of them failed"
+    if n := bars.total(NO_PEER):
+        text += f", {n:,} without a live upstream"
+    if n := bars.total(SAVED):
+        text += f"; {n:,} saved by a retry"
+    if n := bars.total(GONE):
+        text += f"; {n:,} given up by clients"
+    said = (
+        f" {lane.code}{' ' * bool(lane.code)}{lane.name}: {count_of(lane.number, 'time')}, first at"
+        f" {lane.marks[0].clock}, last at {lane.marks[-1].clock}."
+        for lane in lanes
+    )
+    return f"{text}.{''.join(said)}"
+
+
+def _within(lanes: Sequence[_Lane], first: int, last: int) -> Iterator[_Lane]:
+    """Yield lanes with the marks of a span of time: a log goes beyond the capture."""
+    for lane in lanes:
+        marks = tuple(mark for mark in lane.marks if first <= mark.ts_ns <= last)
+        if marks:
+            yield _Lane(lane.code, lane.name, marks, lane.tone)
+
+
 def _lanes(scene: Scene) -> list[_Lane]:
-    """Return a lane for each cause, those with most failures first, then retries and requests without a peer."""
-    rows: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    """Return a lane for each cause, those with most failures first, then signs, requests without a peer and retries."""
+    rows: dict[tuple[str, str], list[_Mark]] = {}
     for failure in scene.failures:
         o = failure.occurrence
         where = f"frame {o.request_frame}" if o.request_frame > 0 else scene.label(o.resp)
-        rows.setdefault((failure.code, failure.name), []).append((failure.ts_ns, where))
-    lanes = [_lane(code, name, marks, is_calm=False) for (code, name), marks in rows.items()]
-    lanes.sort(key=lambda lane: (-len(lane.times_ns), lane.code))
-    for role in (Role.NO_PEER, Role.RETRIED):
-        findings = scene.findings(role)
+        rows.setdefault((failure.code, failure.name), []).append(
+            _Mark(failure.ts_ns, where, failure.anchor, failure.number)
+        )
+    lanes = [_lane(code, name, marks, "lost") for (code, name), marks in rows.items()]
+    lanes.sort(key=lambda lane: (-lane.number, lane.code))
+    known = {lane.code for lane in lanes}
+    signs = [f for f in scene.findings(Role.CAUSE) if not f.failures and f.severity >= Severity.WARNING]
+    beside = [(code, [f for f in signs if f.code == code], "near", 0) for code in dict.fromkeys(f.code for f in signs)]
+    no_peer, retried = scene.findings(Role.NO_PEER), scene.findings(Role.RETRIED)
+    for code, findings, tone, ahead_ns in (
+        *((code, found, tone, ahead) for code, found, tone, ahead in beside if code not in known),
+        ("", no_peer, "lost", scene.log_ahead_ns),
+        ("", retried, "calm", 0),
+    ):
         marks = [
-            (o.request_ts_ns - scene.log_ahead_ns * (role is Role.NO_PEER), ", ".join(o.log_lines[:1]))
+            _Mark(
+                o.request_ts_ns - ahead_ns,
+                ", ".join(o.log_lines[:1]),
+                scene.anchors.of(o),
+                o.stands_for,
+                clock_text(o.request_ts_ns) if o.uid else _stamp(o.request_ts_ns),
+            )
             for f in findings
             for o in f.occurrences
             if o.request_ts_ns >= 0
         ]
         if marks:
-            head = findings[0]
-            lanes.insert(MOST_LANES - 2, _lane(head.code, head.name, marks, is_calm=role is Role.RETRIED))
+            lanes.insert(MOST_LANES - 2, _lane(code or findings[0].code, findings[0].name, marks, tone))
     return lanes
 
 
-def _lane(code: str, name: str, marks: list[tuple[int, str]], *, is_calm: bool) -> _Lane:
-    marks.sort()
-    texts = tuple(f"{clock_text(t)}, {code} {name}{', ' if where else ''}{where}" for t, where in marks)
-    return _Lane(code, name, tuple(t for t, _ in marks), texts, is_calm)
+def _events(scene: Scene) -> list[_Lane]:
+    """Return when peers were put out and when the proxy was told to reload, by the capture's clock."""
+    ahead_ns = scene.log_ahead_ns
+    out = [
+        _Mark(
+            e.ts_ns - ahead_ns,
+            f"{scene.label(e.upstream.rpartition('://')[2].partition('/')[0])}, line {e.line} of the log",
+            clock=_stamp(e.ts_ns),
+        )
+        for e in scene.report.log.entries
+        if e.kind == "server_disabled" and e.ts_ns >= 0
+    ]
+    ledger = scene.analysis.log
+    zone_s = (ledger.zone_s or 0) if ledger is not None else 0
+    reloads = [
+        _Mark((ts_s - zone_s) * NS_PER_S - ahead_ns, "", clock=_stamp((ts_s - zone_s) * NS_PER_S))
+        for ts_s in (ledger.reloads if ledger is not None else ())
+    ]
+    found = (("peer put out", out), ("proxy reloaded", reloads))
+    return [_lane("", name, marks, "near") for name, marks in found if marks]
 
 
-def _bars(scene: Scene, first: int, last: int) -> _Bars:
-    least = (last - first + 1) / BARS
-    width = next((round(w) for w in _WIDTHS_NS if w >= least), -(-(last - first + 1) // BARS))
-    answered, lost = (np.zeros(BARS, dtype=np.int64) for _ in range(2))
-    for requests in scene.requests():
-        inside = (requests.ts_ns >= first) & (requests.ts_ns <= last)
-        number = (requests.ts_ns - first) // width
-        answered += np.bincount(number[inside & requests.is_answered], minlength=BARS)
-        lost += np.bincount(number[inside & ~requests.is_answered], minlength=BARS)
-    attempts = [f.ts_ns for f in scene.failures if f.occurrence.depth < 0 and first <= f.ts_ns <= last]
-    lost += np.bincount((np.array(attempts, dtype=np.int64) - first) // width, minlength=BARS)
-    return _Bars(first, width, tuple(answered.tolist()), tuple(lost.tolist()))
+def _stamp(ts_ns: int) -> str:
+    return f"{clock_text(ts_ns)[:8]} (log)"
 
 
-def _table(bars: _Bars) -> Grid:
+def _lane(code: str, name: str, marks: list[_Mark], tone: str) -> _Lane:
+    marks.sort(key=lambda mark: mark.ts_ns)
+    head = f"{code} {name}".strip()
+    said = []
+    for m in marks:
+        clock = m.clock or clock_text(m.ts_ns)
+        text = f"{clock}, {head}{', ' if m.text else ''}{m.text}{_alike(m)}"
+        said.append(replace(m, text=text, clock=clock))
+    return _Lane(code, name, tuple(said), tone)
+
+
+def _alike(mark: _Mark) -> str:
+    return f", one of {mark.number:,} alike" if mark.number > 1 else ""
+
+
+def _table(bars: Outcomes) -> Grid:
+    kinds = list(bars.counts)
+    n_bar = len(next(iter(bars.counts.values()), ()))
     rows = tuple(
-        (clock_text(bars.start_ns + n * bars.width_ns), f"{answered:,}", f"{lost:,}")
-        for n, (answered, lost) in enumerate(zip(bars.answered, bars.lost, strict=True))
-        if answered or lost
+        (clock_text(bars.start_ns + n * bars.width_ns), *(f"{bars.counts[kind][n]:,}" for kind in kinds))
+        for n in range(n_bar)
+        if bars.at(n)
     )
-    return Grid(("from (UTC)", "answered", "failed"), rows, frozenset({1, 2}))
+    return Grid(("from (UTC)", *kinds), rows, frozenset(range(1, len(kinds) + 1)))
 
 
-def _tips(bars: _Bars, lanes: Sequence[_Lane], first: int, last: int, height: int) -> list[Tip]:
+def _tips(bars: Outcomes, lanes: Sequence[_Lane], first: int, last: int, height: int) -> list[Tip]:
     span = max(last - first, 1)
     tips = []
-    for n, (answered, lost) in enumerate(zip(bars.answered, bars.lost, strict=True)):
-        if answered or lost:
+    for n in range(len(next(iter(bars.counts.values()), ()))):
+        if found := bars.at(n):
             start = bars.start_ns + n * bars.width_ns
-            text = f"from {clock_text(start)}: {answered:,} answered, {lost:,} failed"
-            y = _BARS_HEIGHT * (1 - (answered + lost) / bars.most) / height
-            tips.append(Tip(round((start + bars.width_ns / 2 - first) / span, 4), round(y, 4), text))
+            text = f"from {clock_text(start)}: {', '.join(f'{number:,} {kind}' for kind, number in found)}"
+            y = _BARS_HEIGHT * (1 - sum(number for _, number in found) / bars.most) / height
+            middle = min(start + bars.width_ns // 2, last)
+            tips.append(Tip(round((middle - first) / span, 4), round(y, 4), text))
     for row, lane in enumerate(lanes):
         y = (_BARS_HEIGHT + _GAP + (row + 0.5) * _LANE_HEIGHT) / height
         tips += [
-            Tip(round((lane.times_ns[at] - first) / span, 4), round(y, 4), lane.texts[at])
-            for at in _distinct(lane.times_ns, first, last)
+            Tip(round((mark.ts_ns - first) / span, 4), round(y, 4), mark.text, mark.anchor)
+            for mark in _distinct(lane.marks, first, last)
         ]
     return tips
 
 
-def _distinct(times_ns: Sequence[int], first: int, last: int) -> list[int]:
-    """Return which times to draw: one per pixel."""
+def _distinct(marks: Sequence[_Mark], first: int, last: int) -> list[_Mark]:
+    """Return which marks to draw: one per pixel."""
     span = max(last - first, 1)
-    chosen: dict[int, int] = {}
-    for at, ts_ns in enumerate(times_ns):
-        if first <= ts_ns <= last:
-            chosen.setdefault((ts_ns - first) * _PIXELS // span, at)
+    chosen: dict[int, _Mark] = {}
+    for mark in marks:
+        if first <= mark.ts_ns <= last:
+            chosen.setdefault((mark.ts_ns - first) * _PIXELS // span, mark)
     return list(chosen.values())
 
 
-def _spec(look: Look, bars: _Bars, lanes: Sequence[_Lane], axis: Axis) -> dict[str, Any]:
+def _colors(palette: Palette) -> dict[str, str]:
+    return {
+        ANSWERED: palette.calm,
+        SAVED: palette.near,
+        GONE: palette.faint,
+        FAILED: palette.lost,
+        NO_PEER: palette.other,
+    }
+
+
+def _spec(look: Look, bars: Outcomes, lanes: Sequence[_Lane], axis: Axis) -> dict[str, Any]:
     palette = look.palette
     scale = {"type": "utc", "domain": [axis.low, axis.high], "nice": False}
     labels = {
@@ -205,19 +272,18 @@ def _spec(look: Look, bars: _Bars, lanes: Sequence[_Lane], axis: Axis) -> dict[s
         "tickCount": 3 if look.is_narrow else 6,
         "grid": False,
     }
-    values = [
-        {
-            "a": (bars.start_ns + n * bars.width_ns) / NS_PER_MS,
-            "b": min((bars.start_ns + (n + 1) * bars.width_ns) / NS_PER_MS, axis.high),
-            "k": kind,
-            "low": low,
-            "high": low + number,
-        }
-        for n, (answered, lost) in enumerate(zip(bars.answered, bars.lost, strict=True))
-        for kind, low, number in (("answered", 0, answered), ("failed", answered, lost))
-        if number
-    ]
+    values = []
+    for n in range(len(next(iter(bars.counts.values()), ()))):
+        low = 0
+        for kind, number in bars.at(n):
+            a = (bars.start_ns + n * bars.width_ns) / NS_PER_MS
+            b = min((bars.start_ns + (n + 1) * bars.width_ns) / NS_PER_MS, axis.high)
+            values.append({"a": a, "b": b, "k": kind, "low": low, "high": low + number})
+            low += number
     x = {"type": "temporal", "scale": scale, "axis": labels}
+    colors = _colors(palette)
+    kinds = list(bars.counts)
+    per = format_duration_ns(bars.width_ns)
     upper = {
         "data": {"values": values},
         "mark": {"type": "rect", "aria": False},
@@ -228,14 +294,22 @@ def _spec(look: Look, bars: _Bars, lanes: Sequence[_Lane], axis: Axis) -> dict[s
                 "field": "low",
                 "type": "quantitative",
                 # Two plots in one view, one above the other: they share the axis of time.
-                "scale": {"domain": [0, bars.most], "nice": False, "range": [_BARS_HEIGHT, 0]},
-                "axis": {"title": None, "tickCount": 3, "tickMinStep": 1, "orient": "left"},
+                "scale": {"domain": [0, max(bars.most, 1)], "nice": False, "range": [_BARS_HEIGHT, 0]},
+                "axis": {
+                    "title": f"{'requests' if bars.of_clients else 'tries'} per {per}",
+                    "titleY": _BARS_HEIGHT / 2,
+                    "titlePadding": 4,
+                    "values": _whole_numbers(bars.most),
+                    "format": ",d",
+                    "orient": "left",
+                },
             },
             "y2": {"field": "high"},
             "color": {
                 "field": "k",
                 "type": "nominal",
-                "scale": {"domain": ["answered", "failed"], "range": [palette.calm, palette.lost]},
+                "scale": {"domain": kinds, "range": [colors[kind] for kind in kinds]},
+                "legend": {"columns": 2 if look.is_narrow else len(KINDS)},
             },
         },
     }
@@ -244,12 +318,12 @@ def _spec(look: Look, bars: _Bars, lanes: Sequence[_Lane], axis: Axis) -> dict[s
     first, last = round(axis.low * NS_PER_MS), round(axis.high * NS_PER_MS)
     marks = [
         {
-            "t": lane.times_ns[at] / NS_PER_MS,
+            "t": mark.ts_ns / NS_PER_MS,
             "lane": _label(lane, look),
-            "c": palette.calm if lane.is_calm else palette.lost,
+            "c": {"lost": palette.lost, "near": palette.near, "calm": palette.calm}[lane.tone],
         }
         for lane in lanes
-        for at in _distinct(lane.times_ns, first, last)
+        for mark in _distinct(lane.marks, first, last)
     ]
     top = _BARS_HEIGHT + _GAP
     lower = {
@@ -280,4 +354,12 @@ def _spec(look: Look, bars: _Bars, lanes: Sequence[_Lane], axis: Axis) -> dict[s
 
 
 def _label(lane: _Lane, look: Look) -> str:
+    if not lane.code:
+        return lane.name
     return lane.code if look.is_narrow else f"{lane.code} {lane.name}"
+
+
+def _whole_numbers(most: int) -> list[int]:
+    """Return where the axis of numbers has its ticks."""
+    step = next(m * 10**n for n in range(20) for m in (1, 2, 5) if m * 10**n * 4 >= most)
+    return list(range(0, most + 1, step))

@@ -12,6 +12,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from pcapdiag.privacy.escape import visible
+from pcapdiag.report.remedy import split_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,7 @@ def make_environment(load: Callable[[str], str]) -> Environment:
     )
     # Our own files, not the input's: what their hashes in the policy stand for.
     environment.globals["markup"] = Markup
+    environment.filters["parts"] = split_code
     return environment
 
 

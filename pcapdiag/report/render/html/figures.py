@@ -91,8 +91,7 @@ def build_figure(chart: Chart) -> Figure:
         data={
             "plots": plots,
             "x": [chart.x.kind, chart.x.low, chart.x.high],
-            "y": [chart.y.kind, chart.y.low, chart.y.high],
-            "tips": [[tip.x, tip.y, tip.text] for tip in chart.tips],
+            "tips": [[tip.x, tip.y, tip.text, tip.anchor] for tip in chart.tips],
         },
     )
 

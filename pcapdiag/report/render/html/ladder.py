@@ -8,13 +8,12 @@ got it. Knows coordinates and words; the template makes SVG of them.
 from __future__ import annotations
 
 import math
-import textwrap
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from pcapdiag.base.codes import CapturePoint, Direction
-from pcapdiag.base.units import count_of
+from pcapdiag.base.units import count_of, format_ts_ns
 from pcapdiag.privacy.escape import shorten, visible
 from pcapdiag.report.ladder import zero_ns
 from pcapdiag.report.model import LogEntryDetail
@@ -36,10 +35,8 @@ _SLANT = 0.6
 _BEFORE = 0.2
 _TOP = 44
 _LINE = 16
-_CHAR_PX = 6.7
-"""[px] A generous width of a letter at the size of the words."""
+_LOG_ROW = 34
 _MOST_FRAMES = 40
-_MOST_LOG = 4
 _CLOSING = frozenset({"FIN", "RST"})
 
 
@@ -89,13 +86,11 @@ class Arrow:
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
-    """An entry of a log at its place."""
+class LogMark:
+    """Where the proxy wrote an entry of a log: a mark on its line, and the entry's place; the words stand beside."""
 
     x: float
     y: float
-    width: float
-    height: float
     text: LadderText
 
 
@@ -121,7 +116,7 @@ class Drawing:
     heads: tuple[LadderText, ...]
     arrows: tuple[Arrow, ...]
     words: tuple[LadderText, ...]
-    boxes: tuple[Box, ...]
+    marks: tuple[LogMark, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +134,7 @@ class LadderFigure:
     evidence_label: str
     evidence_filter: str
     filter: str
+    command: str
 
 
 @dataclass(slots=True)
@@ -155,7 +151,12 @@ class _Message:
 
 
 def build_figure(
-    occurrence: OccurrenceDetail, report: Report, entries: Mapping[str, LogEntryDetail], title: str
+    occurrence: OccurrenceDetail,
+    report: Report,
+    entries: Mapping[str, LogEntryDetail],
+    title: str,
+    *,
+    command: str = "",
 ) -> LadderFigure:
     """Return the ladder of an occurrence.
 
@@ -169,6 +170,8 @@ def build_figure(
         Entries of the log by ``path:line``.
     title : str
         Which request it was.
+    command : str
+        What shows its frames, to be copied.
 
     Returns
     -------
@@ -179,7 +182,7 @@ def build_figure(
     home = _home(occurrence, report)
     messages = _pair(shown, home)
     logs = [entries[place] for place in occurrence.log_lines if place in entries]
-    logs = sorted(logs, key=lambda e: (e.path, e.line))[-_MOST_LOG:]
+    logs.sort(key=lambda e: (e.ts_ns, e.path, e.line))
     rows = _rows(shown, logs, occurrence, home)
     both = any(e.end == "upstream" for e in shown)
     steps = tuple(_step(row, occurrence, home, both=both) for row in rows)
@@ -199,6 +202,7 @@ def build_figure(
         filter=visible(occurrence.display_filter),
         evidence_label=IN_EVIDENCE,
         evidence_filter=visible(evidence_filter(occurrence)),
+        command=command,
     )
 
 
@@ -252,15 +256,19 @@ def _is_same(one: EvidenceFrame, other: EvidenceFrame) -> bool:
 def _rows(
     frames: Sequence[EvidenceFrame], logs: Sequence[LogEntryDetail], occurrence: OccurrenceDetail, home: int
 ) -> list[Row]:
-    """Return events and log entries in their order; an entry follows the closing that the proxy wrote it about."""
+    """Return events and log entries in the order of time; an entry follows the closing that it was written about."""
     rows: list[Row] = list(frames)
+    least = -1
     for entry in logs:
         after = next((n for n, row in enumerate(rows) if _is_about(entry, row, occurrence)), -1)
         if after < 0:
             after = next((n for n, row in enumerate(rows) if _is_told(row, occurrence, home)), len(rows) - 1)
+        # None stands before one that was written earlier.
+        after = max(after, least)
         while after + 1 < len(rows) and isinstance(rows[after + 1], LogEntryDetail):
             after += 1
         rows.insert(after + 1, entry)
+        least = after + 1
     return rows
 
 
@@ -294,7 +302,8 @@ def _is_request(frame: EvidenceFrame, occurrence: OccurrenceDetail) -> bool:
 
 def _step(item: Row, occurrence: OccurrenceDetail, home: int, *, both: bool) -> Step:
     if isinstance(item, LogEntryDetail):
-        return Step("", "log", "", _log_text(item), is_log=True)
+        stamp = f"{format_ts_ns(item.ts_ns)[11:19]} by the log" if item.ts_ns >= 0 else "log entry"
+        return Step(stamp, "log", "", _log_text(item), is_log=True)
     ends = occurrence.sides
     where = ends[_end(item, home)] if both else ""
     sender, receiver = ends if item.dir == Direction.ORIG else ends[::-1]
@@ -371,16 +380,17 @@ def _draw(
     *,
     both: bool,
 ) -> Drawing:
-    left = _MARGIN if both or home == 0 else _BARE
+    has_logs = any(isinstance(item, LogEntryDetail) for item in rows)
+    left = _MARGIN if both or home == 0 or has_logs else _BARE
     right = _WIDTH - (_MARGIN if both or home == 1 else _BARE)
     y = float(_TOP)
     tops: dict[int, float] = {}
     words: list[LadderText] = []
-    boxes: list[Box] = []
+    marks: list[LogMark] = []
     for item in rows:
         if isinstance(item, LogEntryDetail):
-            boxes.append(_box(item, y))
-            y += boxes[-1].height + 16
+            marks.append(_mark(item, left, y + 8))
+            y += _LOG_ROW
             continue
         end = _end(item, home)
         tops[id(item)] = y + 10
@@ -398,13 +408,12 @@ def _draw(
         *([LadderText(2, 31, (shorten(visible(occurrence.orig), 28),), "start", "address")] if occurrence.uid else []),
         LadderText(_WIDTH - 2, 31, (shorten(visible(occurrence.resp), 28),), "end", "address"),
     )
-    return Drawing(_WIDTH, math.ceil(lowest + 8), left, right, heads, tuple(arrows), tuple(words), tuple(boxes))
+    return Drawing(_WIDTH, math.ceil(lowest + 8), left, right, heads, tuple(arrows), tuple(words), tuple(marks))
 
 
-def _box(entry: LogEntryDetail, y: float) -> Box:
-    width = _WIDTH - 24
-    lines = textwrap.wrap(_log_text(entry), int((width - 16) / _CHAR_PX), max_lines=4, placeholder=" ...")
-    return Box(12, y, width, len(lines) * _LINE + 12, LadderText(20, y + 18, tuple(lines), "start", "log"))
+def _mark(entry: LogEntryDetail, x: float, y: float) -> LogMark:
+    lines = (shorten(visible(PurePath(entry.path).name), 14), f"line {entry.line}")
+    return LogMark(x, y, LadderText(x - 10, y, lines, "end", "log"))
 
 
 def _arrows(

@@ -11,25 +11,23 @@ from typing import TYPE_CHECKING, Any
 from pcapdiag.base.units import count_of, format_bytes, format_ts_ns
 from pcapdiag.privacy.escape import shorten, visible
 from pcapdiag.report import summary
+from pcapdiag.report.anchors import Anchors
 from pcapdiag.report.far_end import both_ends_lines
-from pcapdiag.report.headline import headline, is_judged
+from pcapdiag.report.headline import headline, is_judged, main_cause
 from pcapdiag.report.impact import impact_basis
 from pcapdiag.report.incidents import incident_lines
 from pcapdiag.report.ledger import ledger_lines
 from pcapdiag.report.remedy import Block, split_blocks
 from pcapdiag.report.render.html.diff import build_diffs
-from pcapdiag.report.render.html.ladder import LadderFigure, build_figure
+from pcapdiag.report.render.html.rows import Occurrences, RowMaker
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable
 
-    from pcapdiag.report.model import Impact, LogEntryDetail, OccurrenceDetail, Report
+    from pcapdiag.report.model import Impact, LogEntryDetail, Report
     from pcapdiag.report.render.html.diff import FileDiff
 
-MOST_LADDERS = 8
-"""Ladders on a page, and of those of one cause."""
-_MOST_OF_ONE = 3
-_MOST_ENTRIES = 100
+_MOST_ENTRIES = 1000
 _MOST_MESSAGE = 240
 _MOST_INPUTS = 200
 _ENTRY_HEADERS = ("entry", "time (UTC)", "message", "verdict", "cause", "frame", "because")
@@ -46,11 +44,7 @@ class Cause:
     confidence: str
     times: str
     messages: tuple[str, ...]
-    ladders: tuple[LadderFigure, ...]
-    has_both_ends: bool
-    others: summary.Grid | None
-    others_title: str
-    left_out: str
+    table: Occurrences | None
     refutations: tuple[str, ...]
 
 
@@ -64,6 +58,8 @@ class RemedyBlock:
     blocks: tuple[Block, ...]
     others: str
     diffs: tuple[FileDiff, ...]
+    why: str
+    """A command that says more."""
 
 
 def page_words(report: Report, charts: Collection[str]) -> dict[str, Any]:
@@ -126,13 +122,13 @@ def _sections(report: Report, charts: Collection[str]) -> Iterable[tuple[str, st
     has_ledger = bool(report.log.entries or report.log.failures)
     for name, title, is_there in (
         ("impact", "Impact", True),
+        ("remedy", "Remedy", has_remedy),
         ("timeline", "Timeline", "timeline" in charts),
         ("idle-gaps", "Idle gaps", "idle-gaps" in charts),
         ("closings", "Ages at close", "closings" in charts),
         ("proof", "Proof", bool(report.findings)),
         ("cascade", "Cascade", "cascade" in charts),
         ("ledger", "Ledger", has_ledger),
-        ("remedy", "Remedy", has_remedy),
         ("limits", "Not evaluated", True),
         ("inputs", "Inputs", True),
         ("redaction", "Redaction", True),
@@ -145,7 +141,7 @@ def _impact(impact: Impact) -> dict[str, Any]:
     seconds = "" if impact.unavailable_s < 0 else f"{impact.unavailable_s:,} s"
     partly = f"in which nobody was served; in {impact.failing_s:,} s somebody was not" if seconds else ""
     gave_up = f"; {impact.gave_up:,} more gave up waiting" if impact.gave_up > 0 else ""
-    unknown = f"because {impact.unknown}"
+    unknown = f"because {impact.unknown}" if impact.unknown else "the access log does not tell"
     numbers = (
         ("Requests of clients", _number(impact.requests), "in the time of the capture"),
         ("Failures they saw", _number(impact.failures), f"status 500 or above, or no answer{gave_up}"),
@@ -183,14 +179,9 @@ def _seen(grid: summary.Grid) -> summary.Grid:
 
 
 def _causes(report: Report) -> Iterable[Cause]:
-    entries = {f"{e.path}:{e.line}": e for e in report.log.entries}
-    left = MOST_LADDERS
-    for group in summary.finding_groups(report):
-        chosen = _chosen(group.occurrences, _MOST_OF_ONE if left > _MOST_OF_ONE else min(left, 1))
-        left -= len(chosen)
-        others = [o for o in group.occurrences if o not in chosen]
+    maker = RowMaker(report, Anchors(report))
+    for group in _main_first(report):
         head = group.head
-        ladders = tuple(_ladder(o, report, entries) for o in chosen)
         yield Cause(
             code=head.code,
             name=head.name,
@@ -198,31 +189,21 @@ def _causes(report: Report) -> Iterable[Cause]:
             severity=head.severity.name.lower(),
             confidence=head.confidence.name.lower(),
             times=count_of(group.count, "time"),
-            messages=_all_visible(summary.bounded([f.message for f in group.findings])),
-            ladders=ladders,
-            has_both_ends=any(ladder.has_both_ends for ladder in ladders),
-            others=_seen(summary.occurrence_grid(others)) if others else None,
-            others_title=count_of(summary.count_others(group, len(chosen)), "more", "more") if chosen else "Where",
-            left_out=summary.left_out(group, len(chosen)),
+            messages=_all_visible(summary.told_once(group.findings)),
+            table=maker.make(group),
             refutations=_all_visible(dict.fromkeys(f.refuted_by for f in group.findings if f.refuted_by)),
         )
 
 
-def _chosen(occurrences: Iterable[OccurrenceDetail], most: int) -> list[OccurrenceDetail]:
-    """Return the occurrences to draw: those that prove most, at different upstreams."""
-    proved = [o for o in occurrences if o.evidence]
-    proved.sort(key=lambda o: (o.far_end is None, not o.log_lines))
-    of_upstream = {o.resp: o for o in reversed(proved)}
-    first = [o for o in proved if of_upstream.get(o.resp) is o]
-    return first[:most]
-
-
-def _ladder(occurrence: OccurrenceDetail, report: Report, entries: Mapping[str, LogEntryDetail]) -> LadderFigure:
-    return build_figure(occurrence, report, entries, visible(summary.occurrence_title(occurrence)))
+def _main_first(report: Report) -> list[summary.FindingGroup]:
+    """Return the causes in report order, but first the one that the verdict names."""
+    main = main_cause(report)
+    groups = summary.finding_groups(report)
+    return sorted(groups, key=lambda group: main is None or group.findings != main.findings)
 
 
 def _remedies(report: Report) -> Iterable[RemedyBlock]:
-    for group in summary.finding_groups(report):
+    for group in _main_first(report):
         remedies = group.remedies
         for subjects, text, others in remedies:
             findings = [f for f in group.findings if f.subject in subjects]
@@ -233,6 +214,7 @@ def _remedies(report: Report) -> Iterable[RemedyBlock]:
                 blocks=tuple(Block(_all_visible(b.lines), b.is_code) for b in split_blocks(text)),
                 others=visible(others),
                 diffs=build_diffs(findings),
+                why=f"pcapdiag rule {group.head.code}",
             )
 
 

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import hashlib
+import json
 import re
 from html.parser import HTMLParser
 from types import SimpleNamespace
@@ -16,11 +17,12 @@ from pcapdiag.report.render.charts import charts
 from pcapdiag.report.render.html import render_html
 from pcapdiag.report.render.html.figures import DrawingError, inline
 from pcapdiag.report.render.html.ladder import build_figure, in_words
+from pcapdiag.report.render.html.rows import MOST_ROWS, tshark_command
 from tests.conftest import ROOT
 from tests.report import builders
 from tests.report.render.charts.test_charts import incident
 
-ALSO_TESTS = ("diff", "engine", "page")
+ALSO_TESTS = ("diff", "engine", "figures", "ladder", "page", "rows")
 
 pytestmark = pytest.mark.compiled_only
 
@@ -115,8 +117,8 @@ def test_an_incident_of_failures_alone_stays_small():
 
 
 def test_sections_come_in_the_order_in_which_one_asks(page):
-    wanted = ["verdict", "impact", "timeline", "idle-gaps", "closings", "upstreams", "proof", "cascade", "ledger"]
-    wanted += ["remedy", "limits", "inputs", "redaction"]
+    wanted = ["verdict", "impact", "remedy", "timeline", "idle-gaps", "closings", "proof", "upstreams", "cascade"]
+    wanted += ["ledger", "limits", "inputs", "redaction"]
     assert re.findall(r'<section id="([^"]+)"', page) == wanted
 
 
@@ -257,6 +259,104 @@ def test_the_log_entry_stands_after_the_closing_that_it_tells_of(race):
     assert "FIN" in steps[first - 1].words
     assert "upstream prematurely closed connection" in steps[first].words
     assert not any(step.is_log for step in steps[:first])
+
+
+def test_log_entries_hide_no_arrow_and_stand_in_the_order_of_their_time(race):
+    n_logs = 0
+    for finding in race.report.findings:
+        for o in finding.occurrences:
+            if not o.evidence:
+                continue
+            figure = ladder_of(o, race.report)
+            entries = {f"{e.path}:{e.line}": e for e in race.report.log.entries}
+            told = [step.words for step in figure.steps if step.is_log]
+            assert len(told) == len(figure.drawing.marks) == len([p for p in o.log_lines if p in entries])
+            assert told == sorted(told, key=lambda words: int(words.split(":")[1]))
+            assert all(entry.message in " ".join(told) for p, entry in entries.items() if p in o.log_lines)
+            # A mark lies on the proxy's line, its words outside of it.
+            assert all(m.x == figure.drawing.left and m.text.x < m.x for m in figure.drawing.marks)
+            n_logs += len(told)
+    assert n_logs > 30
+
+
+def test_no_entry_of_a_log_stands_before_one_that_was_written_earlier(race):
+    shown = next(o for f in race.report.findings for o in f.occurrences if o.evidence and o.log_lines)
+    entries = {f"{e.path}:{e.line}": e for e in race.report.log.entries}
+    own = entries[shown.log_lines[0]]
+    # One that tells of the frame before, but was written later.
+    first = min(shown.evidence, key=lambda e: e.ts_ns)
+    late = dataclasses.replace(own, line=own.line + 900, request_frame=first.frame, message="written later")
+    entries[f"{late.path}:{late.line}"] = late
+    lines = (*shown.log_lines, f"{late.path}:{late.line}")
+    steps = build_figure(dataclasses.replace(shown, log_lines=lines), race.report, entries, "a request").steps
+    assert [s.words for s in steps if s.is_log][-1].endswith("written later")
+
+
+def tbodies(page):
+    return re.findall(r'<tbody id="([^"]+)">(.*?)</tbody>', page, re.DOTALL)
+
+
+def test_each_occurrence_has_a_row_with_an_anchor_and_its_proof(race, page):
+    rows = dict(tbodies(page))
+    n_listed = sum(len(f.occurrences) for f in race.report.findings)
+    assert len(rows) == len(tbodies(page)) == n_listed
+    for finding in race.report.findings:
+        for o in finding.occurrences:
+            if finding.code != "PD101":
+                continue
+            own = rows[f"PD101-frame-{o.request_frame}"]
+            assert "drawn above" in own or "<svg" in own or "<pre>" in own
+            assert "Command:" in own or "drawn above" in own
+
+
+def test_marks_of_charts_lead_to_rows_that_are_there(page):
+    anchors = {name for name, _ in tbodies(page)}
+    led = set()
+    for name in ("timeline", "idle-gaps"):
+        data = json.loads(re.search(rf'id="data-{name}">(.*?)</script>', page)[1])
+        led |= {tip[3] for tip in data["tips"] if tip[3]}
+    assert led
+    assert led <= anchors
+
+
+def test_the_cause_that_the_verdict_names_comes_first():
+    rare = builders.finding(code="PD101", occurrences=(), remedy="Rare.")
+    common = builders.finding(code="PD203", remedy="Common.")
+    page = render_html(builders.report(rare, common), builders.analysis(losses=()))
+    assert Outline(page).said("remedy").index("Common.") < Outline(page).said("remedy").index("Rare.")
+
+
+def test_of_very_many_rows_paper_has_the_first_and_says_so():
+    analysis, report = incident(100, 21)
+    assert "On paper stand the first 20 rows of 21" in render_html(report, analysis)
+    assert "On paper" not in render_html(*incident(100, 20)[::-1])
+
+
+def test_what_the_access_log_does_not_tell_is_said_to_be_so(race):
+    impact = dataclasses.replace(race.report.impact, hidden_by_retries=-1, unknown="")
+    said = Outline(render_html(dataclasses.replace(race.report, impact=impact), race.analysis)).said("impact")
+    assert "not known the access log does not tell" in said
+    assert "because F" not in said
+
+
+def test_the_remedy_stands_before_the_proof_and_its_patch_once(page):
+    said = Outline(page).said("remedy")
+    assert page.index('id="remedy"') < page.index('id="timeline"') < page.index('id="proof"')
+    assert said.count("keepalive_timeout 60s;") == 1
+    assert "pcapdiag rule PD101" in said
+
+
+def test_a_command_is_given_only_where_it_can_be_copied_as_it_is():
+    o = SimpleNamespace(capture="it's proxy.pcap", display_filter="frame.number in {1, 2}")
+    assert tshark_command(o) == "tshark -r 'it'\"'\"'s proxy.pcap' -Y 'frame.number in {1, 2}'"
+    assert tshark_command(SimpleNamespace(capture="a\x1b.pcap", display_filter="tcp")) == ""
+
+
+def test_a_cause_of_very_many_occurrences_says_how_many_have_no_row():
+    analysis, report = incident(10_000, 3_000)
+    page = render_html(report, analysis)
+    assert len(tbodies(page)) == MOST_ROWS
+    assert f"and {3_000 - MOST_ROWS:,} more: --all --format json lists them all" in page
 
 
 def test_a_capture_at_the_upstream_has_its_times_on_the_right(race):
