@@ -48,6 +48,8 @@ class Inputs:
         Whether everything that comes out has other addresses and names of machines.
     judge_all : bool
         Judge and list every failure, however many there are; else of a flood some of every kind stand for the others.
+    with_hashes : bool
+        Whether the SHA-256 of each input is computed: what a ticket needs, and a quarter of the work.
 
     Raises
     ------
@@ -71,6 +73,7 @@ class Inputs:
     redact: bool = True
     anonymize: bool = False
     judge_all: bool = False
+    with_hashes: bool = False
 
     def __post_init__(self) -> None:
         # Said now, not after a long read.

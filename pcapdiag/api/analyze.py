@@ -50,6 +50,7 @@ def analyze(
     redact: bool = True,
     anonymize: bool = False,
     judge_all: bool = False,
+    with_hashes: bool = False,
     on_progress: Callable[[int, int, int], None] | None = None,
     shards: Sequence[ShardResult] = (),
 ) -> CaptureReport:
@@ -90,6 +91,8 @@ def analyze(
         random, or that of the variable PCAPDIAG_ANONYMIZE_KEY.
     judge_all : bool
         Whether every failure of a flood is judged and listed, else some of every kind stand for the others.
+    with_hashes : bool
+        Whether the report holds the SHA-256 of each input.
     on_progress : callable, optional
         Called with bytes done, bytes in total and frames.
     shards : sequence of ShardResult
@@ -126,6 +129,7 @@ def analyze(
         redact=redact,
         anonymize=anonymize,
         judge_all=judge_all,
+        with_hashes=with_hashes,
     )
     paths = [str(path) for path in captures]
     return analyze_captures(paths, inputs, on_progress=on_progress, shards=shards)
@@ -170,7 +174,7 @@ def analyze_captures(
     far = group_captures(inputs.upstream_captures)
     near = _without(group_captures(captures), far)
     # In a thread of its own until the report needs it; captures are hashed as they are read.
-    digest = start_digest([*inputs.kinds])
+    digest = start_digest([*inputs.kinds], is_hashed=inputs.with_hashes)
     try:
         from pcapdiag.analysis.build import build_analysis  # noqa: PLC0415 - numpy, after what can fail quickly
         from pcapdiag.api.effects import with_effects  # noqa: PLC0415
@@ -180,19 +184,19 @@ def analyze_captures(
         from pcapdiag.rules.diagnose import codes_matching, diagnose  # noqa: PLC0415
 
         codes_matching((*inputs.select, *inputs.ignore))  # a typing error is said now, not after a long read
-        read = partial(build_analysis, on_progress=on_progress, with_digest=True)
+        read = partial(build_analysis, on_progress=on_progress, with_digest=inputs.with_hashes)
         analysis = _read_both_ends(near, far, inputs, read) if far else read(near, inputs, shards=shards)
         if inputs.kinds:
             analysis = add_logs(analysis, inputs)
         diagnosis = diagnose(analysis, select=inputs.select, ignore=inputs.ignore)
         if analysis.settings is not None:
             diagnosis = replace(diagnosis, findings=with_effects(diagnosis.findings, analysis, inputs))
-        added = start_digest([*analysis.added_logs])
+        added = start_digest([*analysis.added_logs], is_hashed=inputs.with_hashes)
         digests = digest.result() | added.result()
     finally:
         digest.cancel()
     other_inputs = [
-        InputFile(path, kind, digests[path].n_bytes, digests[path].sha256)
+        InputFile(path, kind, digests[path].n_bytes, digests[path].sha256 or None)
         for path, kind in (*inputs.kinds.items(), *analysis.added_logs.items())
     ]
     own_words = diagnosis.findings if analysis.has_proxy else plain_findings(diagnosis.findings)

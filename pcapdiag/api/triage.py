@@ -59,11 +59,11 @@ def triage_inputs(inputs: Inputs) -> TriageResult:
         msg = "--anonymize disguises what a capture shows; without one, servers are named as the files do"
         raise UsageError(msg)
     inputs = expand_inputs(inputs)
-    digest = start_digest([*inputs.kinds])
+    digest = start_digest([*inputs.kinds], is_hashed=inputs.with_hashes)
     try:
         triage = build_triage(inputs)
         digests = digest.result()
     finally:
         digest.cancel()
-    files = tuple(InputFile(p, kind, digests[p].n_bytes, digests[p].sha256) for p, kind in inputs.kinds.items())
+    files = tuple(InputFile(p, kind, digests[p].n_bytes, digests[p].sha256 or None) for p, kind in inputs.kinds.items())
     return TriageResult(triage, Tool("pcapdiag", __version__), files)

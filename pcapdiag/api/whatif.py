@@ -238,7 +238,7 @@ def forecast(
     swept = parse_sweep(sweep) if sweep else None
     timeout_ns, late_ns, said = parse_idle(upstream_idle)
     inputs = expand_inputs(inputs)
-    digest = start_digest([*inputs.kinds])
+    digest = start_digest([*inputs.kinds], is_hashed=inputs.with_hashes)
     settings = read_proxy_conf(inputs.proxy_conf, version="")
     _must_be_modelled(settings.kind)
     form = access_format(inputs, settings)
@@ -255,7 +255,7 @@ def forecast(
     if recommend:
         answer = replace(answer, recommendation=find_best(groups, answer, settings, seed=seed, on_progress=on_scenario))
     digests = digest.result()
-    files = tuple(InputFile(p, kind, digests[p].n_bytes, digests[p].sha256) for p, kind in inputs.kinds.items())
+    files = tuple(InputFile(p, kind, digests[p].n_bytes, digests[p].sha256 or None) for p, kind in inputs.kinds.items())
     return WhatIfResult(answer, Tool("pcapdiag", __version__), files)
 
 

@@ -23,6 +23,7 @@ from pcapdiag.cli.options import (
     far_end_option,
     file_options,
     format_option,
+    hash_option,
     log_options,
     redact_option,
     role_options,
@@ -84,6 +85,7 @@ EXIT_FINDINGS = 1
     help="Also write FILE.zip for a ticket: report.html, .md and .json, evidence, charts and hashes.",
 )
 @all_option
+@hash_option
 @anonymize_option
 @file_options
 @redact_option
@@ -144,6 +146,7 @@ def analyze(
 
         if bundle or form.is_bundle:
             _reject_pipes((*captures, *inputs.upstream_captures))
+            inputs = replace(inputs, with_hashes=True)
         with ProgressMeter(quiet=quiet, captures=(*captures, *inputs.upstream_captures)) as meter:
             result = analyze_captures(captures, inputs, on_progress=meter.on_progress)
         check_endpoints(result.analysis, inputs)

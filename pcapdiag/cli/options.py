@@ -257,6 +257,11 @@ all_option = option(
 )
 """--all."""
 
+hash_option = option(
+    "--hash", "with_hashes", help="Put the SHA-256 of every input into the report, as a bundle has it.", is_flag=True
+)
+"""--hash."""
+
 anonymize_option = option(
     "--anonymize",
     help="Other addresses and names of machines, alike in packets, report and log lines; networks stay together. By a"

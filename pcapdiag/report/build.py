@@ -108,7 +108,7 @@ def build_report(
         tool=Tool("pcapdiag", version),
         inputs=(
             *(
-                InputFile(f.path, "capture", f.size if f.size >= 0 else f.n_bytes, f.sha256)
+                InputFile(f.path, "capture", f.size if f.size >= 0 else f.n_bytes, f.sha256 or None)
                 for c in (*analysis.captures, *builder.far_captures)
                 for f in c.files
             ),
@@ -189,9 +189,11 @@ def _count_twins(analysis: Analysis) -> tuple[int, int]:
 
 
 def with_identifier(report: Report) -> Report:
-    """Return the report under the name that its contents give it: wherever the files lie, the same."""
+    """Return the report under the name that its contents give it: wherever the files lie, hashed or not, the same."""
     said = [
-        *(f"{file.kind} {file.sha256}" for file in report.inputs),
+        *(f"{file.kind} {file.bytes}" for file in report.inputs),
+        *(f"{capture.frames} {capture.first_ts_ns} {capture.last_ts_ns}" for capture in report.captures),
+        str(report.totals),
         *(f"{finding.identifier} {finding.count}" for finding in report.findings),
         f"{report.redaction.redacted} {report.redaction.anonymized}",
     ]

@@ -43,12 +43,12 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One file that was read; `bytes` is its size as stored, `sha256` empty for a pipe."""
+    """One file that was read; `bytes` is its size as stored; `sha256` is null unless it was asked for."""
 
     path: str
     kind: str
     bytes: int
-    sha256: str
+    sha256: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ def _report(order: JobOrder) -> JobResult:
 def _analyze(order: JobOrder, captures: Sequence[str]) -> CaptureReport:
     from pcapdiag.api.analyze import analyze_captures  # noqa: PLC0415 - the engine
 
-    return analyze_captures(captures, order.inputs)
+    return analyze_captures(captures, replace(order.inputs, with_hashes=True))
 
 
 class _Seen:

@@ -1,5 +1,6 @@
 """Logs and configuration on the command line."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -22,8 +23,24 @@ def test_inputs_name_the_logs_and_the_configuration(cli):
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert [i["kind"] for i in report["inputs"]] == ["capture", "error_log", "access_log", "proxy_conf"]
-    assert all(len(i["sha256"]) == 64 for i in report["inputs"])
+    assert all(i["sha256"] is None and i["bytes"] > 0 for i in report["inputs"]), "nobody asked for --hash"
     assert report["log"]["zone_offset_s"] == 0
+
+
+def test_hashes_of_inputs_are_there_when_asked_for_and_change_nothing_else(cli):
+    files = ("proxy.pcap", "--error-log", "error.log", "--format", "json", "--fail-on", "never")
+    without, hashed = (json.loads(cli("analyze", *files, *more, cwd=CASE).stdout) for more in ((), ("--hash",)))
+    for file in hashed["inputs"]:
+        assert file["sha256"] == hashlib.sha256((CASE / file["path"]).read_bytes()).hexdigest()
+        file["sha256"] = None
+    assert hashed == without, "its identifier, too"
+
+
+def test_a_pipe_is_hashed_as_it_comes(cli):
+    data = (CASE / "proxy.pcap").read_bytes()
+    for more, digest in ((("--hash",), hashlib.sha256(data).hexdigest()), ((), None)):
+        done = cli("analyze", "-", "--format", "json", "--fail-on", "never", *more, stdin=data)
+        assert json.loads(done.stdout)["inputs"][0]["sha256"] == digest
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ _PIECE_BYTES: Final = 1 << 20
 class FileDigest:
     """SHA-256 of a file as stored.
 
-    `sha256` is empty where there is none to give: a pipe, or a file that could not be read, in which case `error` says
-    why. `n_bytes` is how much was hashed; of a growing file that is its size when hashing began.
+    `sha256` is empty where there is none to give: nobody asked for it, a pipe, or a file that could not be read, in
+    which case `error` says why. `n_bytes` is how much was hashed; of a growing file that is its size when that began.
     """
 
     sha256: str = ""
@@ -37,8 +37,9 @@ class FileDigest:
 class DigestRun:
     """Digests on their way; `start_digest` makes one."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], *, is_hashed: bool) -> None:
         self._paths = list(dict.fromkeys(paths))
+        self._is_hashed = is_hashed
         self._digests: dict[str, FileDigest] = {}
         self._cancelled = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pcapdiag-digest", daemon=True)
@@ -46,7 +47,7 @@ class DigestRun:
 
     def _run(self) -> None:
         for path in self._paths:
-            self._digests[path] = _digest(path, self._cancelled)
+            self._digests[path] = _digest(path, self._cancelled, is_hashed=self._is_hashed)
 
     def result(self) -> dict[str, FileDigest]:
         """Wait for the digests and return them by path."""
@@ -58,23 +59,25 @@ class DigestRun:
         self._cancelled.set()
 
 
-def start_digest(paths: Sequence[str]) -> DigestRun:
+def start_digest(paths: Sequence[str], *, is_hashed: bool = True) -> DigestRun:
     """Begin to compute the SHA-256 of files in a thread of its own.
 
     Parameters
     ----------
     paths : sequence of str
         Files; ``-`` and pipes get an empty digest, for they can be read only once.
+    is_hashed : bool
+        Else only their sizes are told.
 
     Returns
     -------
     DigestRun
         Ask it for the `result` when everything else is done.
     """
-    return DigestRun(paths)
+    return DigestRun(paths, is_hashed=is_hashed)
 
 
-def _digest(path: str, cancelled: threading.Event) -> FileDigest:
+def _digest(path: str, cancelled: threading.Event, *, is_hashed: bool) -> FileDigest:
     if path == "-":
         return FileDigest()
     try:
@@ -82,6 +85,8 @@ def _digest(path: str, cancelled: threading.Event) -> FileDigest:
             return FileDigest()
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - the same
             n_left = os.fstat(file.fileno()).st_size
+            if not is_hashed:
+                return FileDigest(n_bytes=n_left)
             digest = hashlib.sha256()
             n_bytes = 0
             buffer = memoryview(bytearray(min(_PIECE_BYTES, max(n_left, 1))))

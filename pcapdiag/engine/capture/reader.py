@@ -210,7 +210,9 @@ class _Producer:
         decoder = _Decoder() if self._decode else None
         for i, file in enumerate(self._capture.files):
             is_last = i == len(self._capture.files) - 1
-            with open_source(file.path, follow_s=self._follow_s if is_last else 0.0, stopped=self._stopped) as source:
+            follow_s = self._follow_s if is_last else 0.0
+            hashed = self._with_digest
+            with open_source(file.path, follow_s=follow_s, stopped=self._stopped, is_hashed=hashed) as source:
                 self._source = source
                 file.size = source.size
                 self._walker.begin_file(file, source.compression)
@@ -232,7 +234,7 @@ class _Producer:
         """
         if not self._with_digest or source.is_hashed:
             self._read_file(source, decoder)
-            return source.sha256
+            return source.sha256 if self._with_digest else ""
         if source.compression:
             whole = start_digest([source.path])
             try:

@@ -42,9 +42,11 @@ class Stored:
         [s] At the end of a regular file, wait for more until it was quiet for so long.
     stopped : threading.Event
         Set when nobody wants the bytes any more; then a wait ends as if the input did.
+    is_hashed : bool
+        Whether the bytes of a pipe are hashed as they come: they are read but once.
     """
 
-    def __init__(self, fd: int, *, follow_s: float, stopped: threading.Event) -> None:
+    def __init__(self, fd: int, *, follow_s: float, stopped: threading.Event, is_hashed: bool = False) -> None:
         self._fd = fd
         self._follow_s = follow_s
         self._stopped = stopped
@@ -55,7 +57,7 @@ class Stored:
         self.error: OSError | None = None
         self._head = b""
         self._poll: select.poll | None = None
-        self._digest = hashlib.sha256() if self.is_live else None
+        self._digest = hashlib.sha256() if self.is_live and is_hashed else None
         if self.is_live:
             self._poll = select.poll()
             self._poll.register(fd, select.POLLIN)
@@ -112,7 +114,7 @@ class Stored:
 
     @property
     def sha256(self) -> str:
-        """Hex digest of what was read, for a pipe; empty for a file, whose blocks `reader` hashes."""
+        """Hex digest of what was read, for a pipe that is hashed; empty for a file, whose blocks `reader` hashes."""
         return self._digest.hexdigest() if self._digest is not None else ""
 
     def n_grown(self) -> int:
@@ -238,7 +240,9 @@ class Source:
         self.close()
 
 
-def open_source(path: str, *, follow_s: float = 0.0, stopped: threading.Event | None = None) -> Source:
+def open_source(
+    path: str, *, follow_s: float = 0.0, stopped: threading.Event | None = None, is_hashed: bool = False
+) -> Source:
     """Open a capture file for reading from its first byte.
 
     Parameters
@@ -249,6 +253,8 @@ def open_source(path: str, *, follow_s: float = 0.0, stopped: threading.Event | 
         [s] At the end of a regular file, wait for more until it was quiet for so long.
     stopped : threading.Event, optional
         Set it to end a wait for bytes.
+    is_hashed : bool
+        Whether what can be read but once is hashed as it comes.
 
     Returns
     -------
@@ -278,7 +284,7 @@ def open_source(path: str, *, follow_s: float = 0.0, stopped: threading.Event | 
         if problem := _problem(fd):
             msg = f"{path} {problem}"
             raise CaptureError(msg)  # noqa: TRY301 - the descriptor is closed below
-        return Source(path, Stored(fd, follow_s=follow_s, stopped=stopped or threading.Event()))
+        return Source(path, Stored(fd, follow_s=follow_s, stopped=stopped or threading.Event(), is_hashed=is_hashed))
     except BaseException:
         os.close(fd)
         raise

@@ -107,6 +107,7 @@ def _read(job: Job, part: Part) -> JobResult:
         heads = {path: file_hash(path, HEAD_BYTES) for path in part.paths}
         if has_patterns(inputs):
             inputs = logs_of(inputs, span_of([fresh[path].found for path in part.paths]))
+        inputs = replace(inputs, with_hashes=True)  # by which a file is known again
         result = analyze_captures([*part.context_paths, *part.paths], inputs, shards=job.shards)
         if lost := [n for capture in result.report.captures for n in capture.notes if n.code == "read-error"]:
             return _all_failed(job, part, "read-error", lost[0].text)

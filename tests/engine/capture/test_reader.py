@@ -322,7 +322,7 @@ def test_a_pipe_hands_over_frames_before_more_bytes_come(tmp_path):
     writer = os.open(fifo, os.O_RDWR)
     built = files.records(9)
     capture = Capture([CaptureFile(str(fifo))])
-    batches = read_batches(capture, decode=False)
+    batches = read_batches(capture, decode=False, with_digest=True)
     os.write(writer, files.pcap(built[:4]))
     assert len(next(batches).frames) == 4
     os.write(writer, b"".join(files.pcap_record(record) for record in built[4:8]))

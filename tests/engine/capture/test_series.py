@@ -211,7 +211,7 @@ def test_a_folder_of_an_object_store_holds_captures_and_series(bucket, tmp_path)
     url = bucket(a00001_20261120__pcap=first, a00002_20261120__pcap=second, notes__txt=b"no capture")
     (capture,) = group_captures([url])
     assert [f.path.rpartition("/")[2] for f in capture.files] == ["a00001_20261120.pcap", "a00002_20261120.pcap"]
-    assert sum(len(batch.frames) for batch in read_batches(capture)) == 6
+    assert sum(len(batch.frames) for batch in read_batches(capture, with_digest=True)) == 6
     assert all(len(f.sha256) == 64 for f in capture.files)
 
 

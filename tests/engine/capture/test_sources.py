@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import hashlib
 import lzma
 import os
 import subprocess
@@ -218,7 +219,7 @@ def test_no_descriptor_is_left_open(tmp_path):
 
 PROGRAM = """
 from tests.engine.capture import files
-capture, rows = files.read("-")
+capture, rows = files.read("-", with_digest=True)
 print(len(rows), capture.files[0].format, capture.files[0].sha256, *files.codes(capture))
 """
 
@@ -240,7 +241,8 @@ def test_standard_input_may_be_a_file(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(files.pcap(files.records(50)))
     with path.open("rb") as file:
-        assert run_with_stdin(stdin=file).stdout.split() == [b"50", b"pcap"]
+        words = run_with_stdin(stdin=file).stdout.split()
+    assert words == [b"50", b"pcap", hashlib.sha256(path.read_bytes()).hexdigest().encode()]
 
 
 def test_an_empty_standard_input_is_an_error_that_says_what_to_look_at():

@@ -105,7 +105,7 @@ def page_words(report: Report, charts: Collection[str]) -> dict[str, Any]:
         "clean": ", ".join(clean),
         "notes": _all_visible(summary.note_lines(report)),
         "incidents": _all_visible(incident_lines(report)),
-        "inputs": summary.Grid(("file", "what", "size", "SHA-256"), _inputs(report)),
+        "inputs": _inputs(report),
         "input_lines": _all_visible(summary.input_lines(report)),
         "impact": _impact(report.impact),
         "redaction": tuple(_redaction(report)),
@@ -236,8 +236,10 @@ def _entries(entries: Iterable[LogEntryDetail]) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(visible(cell) for cell in row) for row in rows)
 
 
-def _inputs(report: Report) -> tuple[tuple[str, ...], ...]:
-    return tuple(
-        (visible(i.path), i.kind.replace("_", " "), format_bytes(i.bytes) if i.bytes >= 0 else "-", i.sha256 or "-")
-        for i in report.inputs[:_MOST_INPUTS]
-    )
+def _inputs(report: Report) -> summary.Grid:
+    inputs = report.inputs[:_MOST_INPUTS]
+    rows = [(visible(i.path), i.kind.replace("_", " "), format_bytes(i.bytes) if i.bytes >= 0 else "-") for i in inputs]
+    if not any(i.sha256 for i in inputs):
+        return summary.Grid(("file", "what", "size"), tuple(rows))
+    hashed = tuple((*row, i.sha256 or "-") for row, i in zip(rows, inputs, strict=True))
+    return summary.Grid(("file", "what", "size", "SHA-256"), hashed)

@@ -36,6 +36,7 @@ def race():
         error_logs=[CASE / "error.log"],
         access_logs=[CASE / "access.log"],
         proxy_conf=CASE / "nginx.conf",
+        with_hashes=True,
     )
 
 
