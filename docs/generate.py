@@ -79,7 +79,13 @@ gets one verdict, as the entries of nginx do. A client that went away and a time
 Where a log names a server and not its address (HAProxy), `--proxy-conf` says which it is; without it that is learned
 from at least three failures that agree with the capture. Tries that the proxy repeated, and HAProxy's silent closing
 of a client's connection when a kept connection to the server broke under a later request, have no line of their own:
-they are found in packets alone. Rotated files of these logs are not looked for.
+they are found in packets alone. Rotated files beside them are read where a log begins after the capture, as those of
+nginx are.
+
+Caddy's lines were recorded with Caddy 2.6 in the live lab; those of Traefik, of Google's load balancers and of Classic
+Load Balancers are as their documentation has them. Caddy names the server of a try only with `level DEBUG`, Google's
+load balancers name it without its port, Traefik tells its own answers from those of a server by their length alone, and
+a Classic Load Balancer does not say when a request that failed was over: it is joined by order, or not at all.
 
 Of haproxy.cfg are read: backends and servers, `http-reuse`, `pool-purge-delay`, `pool-max-conn`, timeouts, `retries`,
 `retry-on`, and whether paths are rewritten. Of httpd's file: `ProxyPass`, `BalancerMember` and `ProxySet` with their

@@ -120,7 +120,7 @@ class _Logs:
         pattern = None if inputs.upstream_log_format in ("", AUTO) else inputs.upstream_log_format
         recognised = map(recognise_log, dict.fromkeys((*inputs.error_logs, *inputs.access_logs)))
         self.foreign = {log.path: log for log in recognised if log is not None}
-        addresses = settings.addresses() if settings is not None else {}
+        addresses = self._addresses = settings.addresses() if settings is not None else {}
         rewrites = settings is not None and any(server.rewrites for server in settings.own)
         self._own_errors = tuple(path for path in inputs.error_logs if path not in self.foreign)
         self._own_accesses = tuple(path for path in inputs.access_logs if path not in self.foreign)
@@ -198,6 +198,8 @@ class _Logs:
             self._analysis.last_ts_ns,
             clock.total_ns if clock is not None and is_known else None,
             given=self._inputs.kinds,
+            foreign=self.foreign,
+            addresses=self._addresses,
         )
 
 

@@ -176,7 +176,7 @@ class Triage:
     failures : int
         Failed tries and requests, each counted once; from the access log where no error log was given.
     counted_in : str
-        ``error log``, ``access log`` or empty.
+        ``error log``, ``access log``, ``log`` for one of a proxy that has both in one, or empty.
     clock : str
         Whose time the times are: ``UTC``, or ``local time of the log``.
     first, last : str

@@ -10,15 +10,29 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pcapdiag.base.codes import Protocol
 from pcapdiag.base.units import NS_PER_S, about
-from pcapdiag.proxy.conf.settings import ProxyKind
+from pcapdiag.proxy.conf.settings import OF_OTHER_KIN, ProxyKind
 from pcapdiag.proxy.conf.values import nginx_time, seconds
 
 if TYPE_CHECKING:
     from pcapdiag.analysis.model import Analysis, Connection, Loss
     from pcapdiag.proxy.conf.change import Wait
 
-_NGINX_DEFAULT_NS = 60 * NS_PER_S
-"""keepalive_timeout of nginx's upstream block (ngx_http_upstream_keepalive_module), where none is set."""
+_POOL_DEFAULTS = {
+    # keepalive_timeout of ngx_http_upstream_keepalive_module
+    ProxyKind.NGINX: (60 * NS_PER_S, "the default of nginx"),
+    # keepalive of reverse_proxy's http transport (Caddyfile reference)
+    ProxyKind.CADDY: (120 * NS_PER_S, "the default of Caddy"),
+    # serversTransport.forwardingTimeouts.idleConnTimeout (Traefik's reference of static configuration)
+    ProxyKind.TRAEFIK: (90 * NS_PER_S, "the default of Traefik"),
+    # HTTP keepalive timeout between load balancer and backends ("Backend services overview")
+    ProxyKind.GCP: (600 * NS_PER_S, "fixed by GCP"),
+    # idle timeout ("Configure the idle connection timeout for your Classic Load Balancer")
+    ProxyKind.CLB: (60 * NS_PER_S, "the default of AWS CLB"),
+}
+"""How long idle connections to servers are kept where nothing else is set, each by its own documentation."""
+_CADDY_BLOCK = "in the block transport http of its reverse_proxy"
+_TRAEFIK_KEY = "forwardingTimeouts.idleConnTimeout"
+_SET_BY_NOBODY = "the idle limit of the load balancer (GCP fixes it at 600 s, so raise that of the other side instead)"
 
 _FAMILY = (
     "APISIX keepalive_pool.idle_timeout, ingress-nginx upstream-keepalive-timeout, Kong upstream_keepalive_idle_timeout"
@@ -42,9 +56,19 @@ def nginx_module(analysis: Analysis, loss: Loss) -> str:
     return {Protocol.FASTCGI: "fastcgi", Protocol.UWSGI: "uwsgi"}.get(loss.connection.protocol, "proxy")
 
 
-def pool_default_ns(analysis: Analysis) -> int:
-    """[ns] Return how long the proxy keeps idle connections if nothing else is set; -1 where that is not known."""
-    return _NGINX_DEFAULT_NS if proxy_kind(analysis) is ProxyKind.NGINX and analysis.settings is None else -1
+def pool_default(analysis: Analysis) -> tuple[int, str]:
+    """Return how long [ns] the proxy keeps idle connections if nothing else is set, and whose default that is.
+
+    (-1, "") where that is not known, or a configuration was read.
+    """
+    kind = proxy_kind(analysis)
+    known = _POOL_DEFAULTS.get(kind) if kind is not None and analysis.settings is None else None
+    return known if known is not None else (-1, "")
+
+
+def can_limit_pool(analysis: Analysis) -> bool:
+    """Tell whether anybody can set how long the proxy keeps idle connections; GCP's load balancers have it fixed."""
+    return proxy_kind(analysis) is not ProxyKind.GCP
 
 
 def is_pool_exact(analysis: Analysis) -> bool:
@@ -81,6 +105,17 @@ def limit_pool(analysis: Analysis, peer: str, limit_ns: int) -> str:
             f"At the proxy (Envoy), in the cluster of {peer}: common_http_protocol_options.idle_timeout"
             f" {_decimal_s(limit_ns)};"
         )
+    if kind is ProxyKind.CADDY:
+        return f"At the proxy (Caddy), {_CADDY_BLOCK} to {peer}: keepalive {_decimal_s(limit_ns)},"
+    if kind is ProxyKind.TRAEFIK:
+        return f"At the proxy (Traefik), in the serversTransport of {peer}: {_TRAEFIK_KEY}: {_decimal_s(limit_ns)},"
+    if kind is ProxyKind.CLB:
+        return (
+            f"At the load balancer (AWS CLB): an idle timeout of {max(limit_ns // NS_PER_S, 1)} s, which holds for its"
+            " clients and for answers that take longer, too;"
+        )
+    if kind is ProxyKind.GCP:
+        return f"At the load balancer: {_SET_BY_NOBODY};"
     if kind is None:
         example = f"in nginx: keepalive_timeout {nginx_time(limit_ns)}; in the upstream block"
         return f"At the proxy: an idle limit of {about(limit_ns)} for connections to {peer} ({example}),"
@@ -112,6 +147,10 @@ _GROUPS = {
     ProxyKind.APACHE: "balancer",
     ProxyKind.ALB: "target group",
     ProxyKind.ENVOY: "cluster",
+    ProxyKind.CADDY: "reverse_proxy",
+    ProxyKind.TRAEFIK: "service",
+    ProxyKind.GCP: "backend service",
+    ProxyKind.CLB: "load balancer",
 }
 
 
@@ -134,6 +173,14 @@ def pool_setting(analysis: Analysis) -> str:
         return "idle_timeout.timeout_seconds of the load balancer (60 by default)"
     if kind is ProxyKind.ENVOY:
         return "common_http_protocol_options.idle_timeout of the cluster (1 h by default)"
+    if kind is ProxyKind.CADDY:
+        return f"keepalive {_CADDY_BLOCK} (2m by default)"
+    if kind is ProxyKind.TRAEFIK:
+        return f"{_TRAEFIK_KEY} of the serversTransport (90s by default)"
+    if kind is ProxyKind.CLB:
+        return "the idle timeout of the load balancer (60 s by default)"
+    if kind is ProxyKind.GCP:
+        return _SET_BY_NOBODY
     if kind is None:
         return "the proxy's idle limit for upstream connections (in nginx: keepalive_timeout in the upstream block)"
     return _KEYS[kind]
@@ -160,6 +207,15 @@ def wait_setting(analysis: Analysis, loss: Loss | None, wait: Wait) -> str:
         return "connect_timeout of the cluster" if is_connect else "the timeout of the route"
     if kind is ProxyKind.ALB:
         return "the connection timeout of an ALB (fixed)" if is_connect else "idle_timeout.timeout_seconds"
+    if kind is ProxyKind.CADDY:
+        return f"{'dial_timeout' if is_connect else 'response_header_timeout'} {_CADDY_BLOCK}"
+    if kind is ProxyKind.TRAEFIK:
+        key = "dialTimeout" if is_connect else "responseHeaderTimeout"
+        return f"forwardingTimeouts.{key} of the serversTransport"
+    if kind is ProxyKind.CLB:
+        return "the connection timeout of a CLB (fixed)" if is_connect else "the idle timeout of the load balancer"
+    if kind is ProxyKind.GCP:
+        return "the connection timeout of GCP (fixed)" if is_connect else "timeoutSec of the backend service"
     return f"{'proxy' if loss is None else nginx_module(analysis, loss)}_{wait}_timeout"
 
 
@@ -168,7 +224,7 @@ def runs_twice(analysis: Analysis, loss: Loss) -> str:
     kind = proxy_kind(analysis)
     if kind is ProxyKind.HAPROXY:
         return "HAProxy sends a request that timed out once more only where retry-on names response-timeout."
-    if kind in {ProxyKind.APACHE, ProxyKind.ENVOY, ProxyKind.ALB}:
+    if kind is not None and kind in OF_OTHER_KIN:
         return ""
     return (
         "A timed-out GET is sent to the next peer while the first one may still be working on it:"
@@ -203,7 +259,14 @@ def not_a_cure(analysis: Analysis) -> str:
         )
     if kind is ProxyKind.ENVOY:
         return f"{_ONLY_HIDES}: retry_on: connect-failure,reset in the route's retry_policy."
-    if kind is ProxyKind.ALB:
+    if kind is ProxyKind.CADDY:
+        return f"{_ONLY_HIDES}: lb_retries or lb_try_duration of reverse_proxy; Caddy sends only a GET again."
+    if kind is ProxyKind.TRAEFIK:
+        return (
+            "Traefik's retry middleware hides it, and does not ask which requests may be sent twice: it repeats a POST,"
+            " too, unless it is left out for such routes."
+        )
+    if kind in {ProxyKind.ALB, ProxyKind.CLB, ProxyKind.GCP}:
         return ""
     if kind is None:
         return f"{_ONLY_HIDES}; it does not cure it."

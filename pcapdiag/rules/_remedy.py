@@ -18,11 +18,12 @@ from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.conf.values import nginx_time
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._dialect import (
+    can_limit_pool,
     elsewhere,
     is_pool_exact,
     limit_pool,
     not_a_cure,
-    pool_default_ns,
+    pool_default,
     pool_setting,
 )
 from pcapdiag.rules._patience import give_ups
@@ -71,6 +72,13 @@ def keepalive_remedy(analysis: Analysis, upstream: Upstream | None, losses: Sequ
     """
     timeout, _ = known_timeout(upstream, at_least=Confidence.POSSIBLE)
     hides = not_a_cure(analysis)
+    if not can_limit_pool(analysis) and (upstream is None or timeout < 0):
+        text = (
+            f"Let the upstream keep idle connections longer than the proxy does, which has its limit fixed"
+            f" ({about(pool_default(analysis)[0])}). This capture does not show how long the upstream waits; its"
+            " configuration does."
+        )
+        return Remedy(text)
     if upstream is None or timeout < 0:
         text = (
             f"Let the proxy give up idle connections before the upstream does: {pool_setting(analysis)}, below the"
@@ -85,7 +93,7 @@ def keepalive_remedy(analysis: Analysis, upstream: Upstream | None, losses: Sequ
     safe = plan.kept.get(upstream.endpoint, -1)
     saved = plan.n_raced_saved
     is_no_use = bool(losses) and not plan.saved(tuple(losses)) and all(loss.idle_before_ns >= 0 for loss in losses)
-    if safe > 0 and not is_no_use:
+    if safe > 0 and not is_no_use and can_limit_pool(analysis):
         changes = plan.changes if losses else changes_for(analysis, upstream.endpoint)
         details = {"proxy_keepalive_timeout_ns": safe}
         if is_pool_exact(analysis):
@@ -301,8 +309,8 @@ def _proxy_keeps(analysis: Analysis, upstream: Upstream) -> tuple[int, str]:
         if longest.value < 0 or used <= longest.value + NS_PER_S:
             return longest.value, f" ({longest.why if longest.assumed else longest.source})"
         return 0, ""
-    default = pool_default_ns(analysis)
-    return (default, " (the default of nginx)") if used <= default and default > 0 else (0, "")
+    default, whose = pool_default(analysis)
+    return (default, f" ({whose})") if used <= default and default > 0 else (0, "")
 
 
 def _limits_of_pool(analysis: Analysis, upstream: Upstream) -> list[Setting[int]]:

@@ -76,7 +76,7 @@ def build_triage(inputs: Inputs) -> Triage:
     left_out = sum(row.count for _, row in listed[MOST_MESSAGES:]) + (tally if in_errors else accesses).left_out
     return Triage(
         failures=tally.failures if in_errors else accesses.failures,
-        counted_in="error log" if in_errors else "access log" if logs.accesses else "",
+        counted_in=logs.counted_in,
         clock=clock if timeline.first_s >= 0 else "",
         first=_time(timeline.first_s, shift_s),
         last=_time(timeline.last_s, shift_s),
@@ -124,6 +124,13 @@ class _Logs:
     def kind(self) -> ProxyKind | None:
         """What the proxy is; None where nothing tells."""
         return self._settings.kind if self._settings is not None else self._kind
+
+    @property
+    def counted_in(self) -> str:
+        """Which log failures are counted in."""
+        if self.errors:
+            return "error log" if self._own_errors else "log"
+        return "access log" if self.accesses else ""
 
     def count(self) -> tuple[Tally, AccessTally]:
         """Read all of them."""

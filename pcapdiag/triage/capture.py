@@ -55,6 +55,20 @@ _SETTINGS: Final[dict[ProxyKind, tuple[str, ...]]] = {
     ),
     ProxyKind.HAPROXY: ("defaults", "    mode http", "    log global", "    option httplog"),
     ProxyKind.ALB: ("access_logs.s3.enabled=true",),
+    ProxyKind.CLB: ("AccessLog.Enabled=true",),
+    ProxyKind.GCP: ("logConfig.enable: true", "logConfig.sampleRate: 1.0"),
+    # Only with this level Caddy says which server a try went to.
+    ProxyKind.CADDY: (
+        "{",
+        "    log {",
+        "        level DEBUG",
+        "        format json",
+        "    }",
+        "}",
+        "# in each site:",
+        "log",
+    ),
+    ProxyKind.TRAEFIK: ("accessLog:", "  format: json"),
 }
 _REMARK_MEANT: Final = "These lines join each request with its tries on the wire, one to one, to the millisecond."
 

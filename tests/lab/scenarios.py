@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from tests.lab import servers
 from tests.lab.hub import Path
-from tests.lab.servers import FASTCGI, HTTP, HaproxyAsProxy, HttpdAsProxy, Proxy, Upstream
+from tests.lab.servers import FASTCGI, HTTP, CaddyAsProxy, HaproxyAsProxy, HttpdAsProxy, Proxy, Upstream
 from tests.lab.stage import MOST_ROUNDS, NothingHappenedError
 from tests.waiting import HANG_S
 
@@ -32,7 +32,7 @@ class Scenario:
     """Other codes that must be found."""
     may: frozenset[str] = frozenset()
     """Codes that may be found, as the moment has it."""
-    proxy: Proxy | HaproxyAsProxy | HttpdAsProxy = field(default_factory=Proxy)
+    proxy: Proxy | HaproxyAsProxy | HttpdAsProxy | CaddyAsProxy = field(default_factory=Proxy)
     to_upstream: Path = field(default_factory=Path)
     to_proxy: Path = field(default_factory=Path)
     seed: int = 1
@@ -350,6 +350,12 @@ OTHER_PROXIES = {
         (servers.nginx(keepalive_s=T_S),),
         _race_stall_and_refusal,
         proxy=HttpdAsProxy(),
+    ),
+    "caddy_as_proxy": Scenario(
+        "The same at Caddy as the proxy",
+        (servers.nginx(keepalive_s=T_S),),
+        _race_stall_and_refusal,
+        proxy=CaddyAsProxy(),
     ),
 }
 """What other proxies than nginx write of it; tests/lab/test_other_proxies.py."""

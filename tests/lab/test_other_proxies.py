@@ -74,3 +74,27 @@ def test_every_entry_of_httpds_error_log_leads_to_its_request(recordings, name):
     failed = [request_id for request_id, answer in recording.client.items() if answer["status"] >= 500]
     assert [sent[request_id] for request_id in failed[:-1]] == [min(frames) for frames in by_request[:-1]]
     assert [entry["code"] for entry in entries[1::2]] == ["PD101"] * (len(failed) - 2) + ["PD204", "PD301"]
+
+
+CADDY = ["caddy_as_proxy"]
+CADDY_CODES = {"premature_close": "PD101", "timed_out": "PD204", "connect_failed": "PD301"}
+
+
+@pytest.mark.parametrize("name", CADDY)
+@pytest.mark.parametrize("loggers", [("handlers", "error", "access"), ("error", "access"), ("error",)])
+def test_every_failure_of_caddys_log_leads_to_its_request(recordings, name, loggers, tmp_path):
+    """With the lines about tries, and as it is without them; by request id, as the client has it."""
+    recording = recordings(name)
+    lines = (recording.folder / "caddy.log").read_text().splitlines()
+    log = tmp_path / "caddy.log"
+    log.write_text("".join(f"{line}\n" for line in lines if any(f".{logger}" in line[:120] for logger in loggers)))
+    report = run_report([recording.folder / "proxy.pcap"], "--access-log", str(log))
+    entries = [entry for entry in report["log"]["entries"] if entry["kind"] != "given_up"]
+    failed = [request_id for request_id, answer in recording.client.items() if answer["status"] >= 500]
+    assert [entry["code"] for entry in entries] == [CADDY_CODES[entry["kind"]] for entry in entries]
+    assert {entry["verdict"] for entry in report["log"]["entries"]} == {"explained"}
+    assert len(entries) == len(failed)
+    sent = {
+        o["request_id"]: o["request_frame"] for f in report["findings"] for o in f["occurrences"] if o["request_id"]
+    }
+    assert [sent[request_id] for request_id in failed[:-1]] == [entry["request_frame"] for entry in entries[:-1]]

@@ -71,12 +71,37 @@ def test_what_is_configured_is_named_with_its_line(kind, text, own):
 
 
 @pytest.mark.parametrize(
-    ("kind", "own"), [(ProxyKind.ALB, "idle_timeout.timeout_seconds=3"), (ProxyKind.ENVOY, "idle_timeout 3s;")]
+    ("kind", "own"),
+    [
+        (ProxyKind.ALB, "idle_timeout.timeout_seconds=3"),
+        (ProxyKind.ENVOY, "idle_timeout 3s;"),
+        (ProxyKind.CADDY, "transport http of its reverse_proxy to 10.1.1.1:80: keepalive 3s,"),
+        (ProxyKind.TRAEFIK, "forwardingTimeouts.idleConnTimeout: 3s,"),
+        (ProxyKind.CLB, "an idle timeout of 3 s"),
+    ],
 )
 def test_a_proxy_whose_configuration_is_not_read_has_its_words_all_the_same(kind, own):
     texts = remedies(kind, server="uvicorn")
     assert [found for text in texts for found in NGINX_WORDS.findall(text)] == []
     assert any(own in text for text in texts)
+
+
+def test_a_limit_that_nobody_can_set_is_not_advised():
+    for text in remedies(ProxyKind.GCP, server="uvicorn"):
+        assert "Let the proxy give up" not in text
+        assert NGINX_WORDS.findall(text) == []
+    assert any("uvicorn --timeout-keep-alive) from 4 s" in text for text in remedies(ProxyKind.GCP, server="uvicorn"))
+    assert any("600 s (fixed by GCP)" in text for text in remedies(ProxyKind.GCP, server="uvicorn"))
+
+
+_DEFAULTS = {ProxyKind.NGINX: "60 s", ProxyKind.CADDY: "120 s", ProxyKind.TRAEFIK: "90 s", ProxyKind.CLB: "60 s"}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ProxyKind if kind not in {ProxyKind.HAPROXY, ProxyKind.APACHE}])
+def test_no_proxy_is_told_the_default_of_another(kind):
+    said = " ".join(remedies(kind, server="uvicorn"))
+    for other, keeps in _DEFAULTS.items():
+        assert (f"keeps {keeps} (the default of {other.value})" in said) is (other is kind)
 
 
 def test_where_nothing_tells_the_proxy_its_settings_are_examples():
@@ -139,6 +164,9 @@ def test_directives_are_those_of_the_module_that_speaks_the_protocol(protocol, m
         (ProxyKind.NGINX, "upstream block"),
         (ProxyKind.HAPROXY, "backend"),
         (ProxyKind.ALB, "target group"),
+        (ProxyKind.CADDY, "reverse_proxy"),
+        (ProxyKind.TRAEFIK, "service"),
+        (ProxyKind.GCP, "backend service"),
     ],
 )
 def test_a_group_of_servers_has_the_name_that_the_proxy_has_for_it(kind, word):
@@ -152,6 +180,10 @@ def test_a_group_of_servers_has_the_name_that_the_proxy_has_for_it(kind, word):
         (ProxyKind.HAPROXY, "timeout server", "retry-on names response-timeout"),
         (ProxyKind.APACHE, "timeout on the ProxyPass line", ""),
         (ProxyKind.ENVOY, "the timeout of the route", ""),
+        (ProxyKind.CADDY, "response_header_timeout in the block transport http of its reverse_proxy", ""),
+        (ProxyKind.TRAEFIK, "forwardingTimeouts.responseHeaderTimeout of the serversTransport", ""),
+        (ProxyKind.CLB, "the idle timeout of the load balancer", ""),
+        (ProxyKind.GCP, "timeoutSec of the backend service", ""),
     ],
 )
 def test_what_limits_the_wait_has_the_name_that_the_proxy_has_for_it(kind, read, twice):

@@ -95,7 +95,7 @@ def test_logs_of_another_proxy_are_counted_by_its_words(tmp_path):
     )
     (tmp_path / "error.log").write_text(f"{line}\n" * 6)
     triage = of(tmp_path)
-    assert triage.failures == 6
+    assert (triage.failures, triage.counted_in) == (6, "log")
     assert triage.messages[0].upstream == "b/s2"
     assert "log_format" not in " ".join(triage.capture.log_settings)
 

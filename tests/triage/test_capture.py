@@ -118,6 +118,8 @@ def test_the_format_that_is_asked_for_is_one_that_is_read():
 def test_each_proxy_is_asked_in_its_own_words(kind):
     advice = advise_capture(None, kind=kind)
     assert advice.log_remark.endswith(".")
+    # Those that log by themselves what is read of them.
+    assert bool(advice.log_settings) is (kind not in {ProxyKind.APACHE, ProxyKind.ENVOY})
     if kind is not ProxyKind.NGINX:
         assert not any("log_format pcapdiag '" in line and line.endswith(";") for line in advice.log_settings)
 

@@ -30,9 +30,18 @@ class ProxyKind(Enum):
     APACHE = "Apache httpd"
     ALB = "AWS ALB"
     ENVOY = "Envoy"
+    CADDY = "Caddy"
+    TRAEFIK = "Traefik"
+    GCP = "GCP load balancer"
+    CLB = "AWS CLB"
 
 
-OF_OTHER_KIN = frozenset({ProxyKind.HAPROXY, ProxyKind.APACHE, ProxyKind.ALB, ProxyKind.ENVOY})
+OF_OTHER_KIN = frozenset(
+    {
+        *(ProxyKind.HAPROXY, ProxyKind.APACHE, ProxyKind.ALB, ProxyKind.ENVOY),
+        *(ProxyKind.CADDY, ProxyKind.TRAEFIK, ProxyKind.GCP, ProxyKind.CLB),
+    }
+)
 """Proxies whose logs tell that a try failed; not what an answer lacked, which peers were out, or were tried before."""
 
 

@@ -10,20 +10,33 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pcapdiag.base.errors import LogError
 from pcapdiag.proxy.logs.alb_log import ALB_LOG
+from pcapdiag.proxy.logs.caddy_log import CADDY_LOG
+from pcapdiag.proxy.logs.clb_log import CLB_LOG
 from pcapdiag.proxy.logs.entries import Log, LogCounts
 from pcapdiag.proxy.logs.envoy_log import ENVOY_LOG
+from pcapdiag.proxy.logs.gcp_log import GCP_LOG
 from pcapdiag.proxy.logs.haproxy_log import HAPROXY_LOG
 from pcapdiag.proxy.logs.httpd_log import HTTPD_LOG
 from pcapdiag.proxy.logs.lines import read_lines
+from pcapdiag.proxy.logs.traefik_log import TRAEFIK_LOG
 from pcapdiag.proxy.logs.unwrap import Unwrapper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pcapdiag.proxy.logs.entries import AccessEntry, ErrorEntry
     from pcapdiag.proxy.logs.foreign_format import ForeignFormat, Record
 
-FOREIGN_LOGS: Final[tuple[ForeignFormat, ...]] = (HTTPD_LOG, HAPROXY_LOG, ALB_LOG, ENVOY_LOG)
+FOREIGN_LOGS: Final[tuple[ForeignFormat, ...]] = (
+    HTTPD_LOG,
+    HAPROXY_LOG,
+    ALB_LOG,
+    CLB_LOG,
+    ENVOY_LOG,
+    CADDY_LOG,
+    TRAEFIK_LOG,
+    GCP_LOG,
+)
 _SAMPLE: Final = 50
 _LONGEST: Final = 1 << 16
 """[characters] Of a longer line only the beginning is read."""
@@ -50,19 +63,20 @@ def recognise_log(path: str) -> ForeignLog | None:
         Most of its first lines are of one proxy.
     """
     try:
-        first = [text for _, text in zip(range(_SAMPLE), _texts(path, LogCounts()), strict=False)]
+        lines = _texts(path, LogCounts(), lambda text: any(known.is_record(text) for known in FOREIGN_LOGS))
+        first = [text for _, (_, text) in zip(range(_SAMPLE), lines, strict=False)]
     except (LogError, OSError):
         # Whoever opens it to read it says why that cannot be.
         return None
     for known in FOREIGN_LOGS:
-        if 2 * sum(known.is_record(text) for _, text in first) > len(first):
+        if 2 * sum(map(known.is_record, first)) > len(first):
             return ForeignLog(path, known)
     return None
 
 
-def _texts(path: str, counts: LogCounts) -> Iterator[tuple[int, str]]:
+def _texts(path: str, counts: LogCounts, is_own: Callable[[str], bool]) -> Iterator[tuple[int, str]]:
     """Yield number and text of each line that holds something, as the proxy wrote it."""
-    unwrapper = Unwrapper()
+    unwrapper = Unwrapper(is_own)
     number = 0
     for start, lines in read_lines(path, counts):
         for number, line in enumerate(lines, start):
@@ -112,8 +126,9 @@ def read_served(log: ForeignLog, addresses: Mapping[str, str]) -> Log[AccessEntr
 
 
 def _records(log: ForeignLog, counts: LogCounts) -> Iterator[Record]:
-    for number, text in _texts(log.path, counts):
-        record = log.format.read(log.path, number, text)
+    read = log.format.begin() if log.format.begin is not None else log.format.read
+    for number, text in _texts(log.path, counts, log.format.is_record):
+        record = read(log.path, number, text)
         if record is None:
             counts.reject(number, text)
             continue

@@ -6,15 +6,16 @@ line like those of its access log where a request was served. Another proxy is o
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.logs.context import split_request
 from pcapdiag.proxy.logs.entries import AccessEntry, ErrorEntry, LogKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 
 class MessageKind(NamedTuple):
@@ -49,6 +50,9 @@ class Record(NamedTuple):
 
 
 NOTICE: Final = Record(None, None)
+CLIENT_LEFT: Final = 499
+"""How access entries say that the client went away, whoever wrote them."""
+_MOST_DIGITS: Final = 15
 
 
 class ForeignFormat(NamedTuple):
@@ -72,6 +76,8 @@ class ForeignFormat(NamedTuple):
         Whether its stamps name their zone.
     counts_retries : bool
         Whether a line says how often its request was tried.
+    begin : callable or None
+        Returns what reads the lines of one file in their order, where one line says again what another has said.
     """
 
     proxy: str
@@ -82,6 +88,7 @@ class ForeignFormat(NamedTuple):
     has_accesses: bool
     has_zone: bool
     counts_retries: bool = False
+    begin: Callable[[], Callable[[str, int, str], Record | None]] | None = None
 
 
 _BLANK: Final = ErrorEntry(
@@ -149,6 +156,58 @@ def failed_try(
         message=message,
         upstream=peer,
         upstream_peer=peer,
+    )
+
+
+def object_of(text: str) -> dict[str, Any] | None:
+    """Return the JSON object that a line is; None if it is none."""
+    if not text.startswith("{"):
+        return None
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def word(values: Mapping[str, Any], name: str) -> str:
+    """Return a text of a JSON object; empty for none, a dash or anything else."""
+    value = values.get(name)
+    return value if isinstance(value, str) and value != "-" else ""
+
+
+def number(values: Mapping[str, Any], name: str) -> int:
+    """Return a whole number that is not negative, also one that is written as text; -1 for anything else."""
+    value = values.get(name)
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS else -1
+
+
+def with_request(entry: ErrorEntry, access: AccessEntry, *, uri: str = "") -> ErrorEntry:
+    """Return the entry of a failed try with what its line says of the request.
+
+    Parameters
+    ----------
+    entry : ErrorEntry
+        From `failed_try`.
+    access : AccessEntry
+        Of the same line.
+    uri : str
+        The target as it was sent on; empty where that may be another.
+
+    Returns
+    -------
+    ErrorEntry
+    """
+    return replace(
+        entry,
+        client=access.client,
+        request=" ".join(filter(None, (access.method, access.target, access.protocol))),
+        method=access.method,
+        target=access.target,
+        protocol=access.protocol,
+        upstream_uri=uri,
+        extra=(("request_id", access.request_id),) if access.request_id else (),
     )
 
 

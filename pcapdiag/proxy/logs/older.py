@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from pcapdiag.proxy.logs.access_log import read_access_log
 from pcapdiag.proxy.logs.error_log import read_error_log
 from pcapdiag.proxy.logs.files import older_files
+from pcapdiag.proxy.logs.foreign import read_failures, read_served, recognise_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pcapdiag.proxy.logs.entries import AccessEntry, ErrorEntry, Log
+    from pcapdiag.proxy.logs.foreign import ForeignLog
 
 T = TypeVar("T")
 
@@ -58,9 +60,10 @@ class OlderLogs:
 
     @property
     def used(self) -> tuple[Within[ErrorEntry] | Within[AccessEntry], ...]:
-        """Those that held something, once they have been read."""
-        errors = [log for log in self.errors if log.n_entries]
-        return (*errors, *(log for log in self.accesses if log.n_entries))
+        """Those that held something, once they have been read; a file that tells of both stands there once."""
+        used: list[Within[ErrorEntry] | Within[AccessEntry]] = [log for log in self.errors if log.n_entries]
+        used += [log for log in self.accesses if log.n_entries]
+        return tuple({log.log.path: log for log in reversed(used)}.values())[::-1]
 
     def remarks(self) -> Iterator[str]:
         """Yield a sentence for each log that was not enough."""
@@ -78,6 +81,8 @@ def find_older(
     offset_ns: int | None,
     *,
     given: Iterable[str],
+    foreign: Mapping[str, ForeignLog] | None = None,
+    addresses: Mapping[str, str] | None = None,
 ) -> OlderLogs:
     """Return the rotated logs that are needed to cover a time.
 
@@ -93,6 +98,10 @@ def find_older(
         [ns] The error log's local time minus UTC; None if it is not known.
     given : iterable of str
         Files that are read anyway.
+    foreign : mapping of str to ForeignLog, optional
+        Logs in use of other proxies, by their names; what was rotated away from one is looked for beside it.
+    addresses : mapping of str to str, optional
+        Addresses of servers that such a log only names.
 
     Returns
     -------
@@ -113,7 +122,36 @@ def find_older(
         for path in access_logs
         for file in _needed(path, lambda p: _begin(read_access_log(p, log_format), _of_access), first, last, read)
     )
+    for path, log in (foreign or {}).items():
+        span = (first, last) if log.format.has_zone else (low, high)
+        more_errors, more_accesses = _of_foreign(path, log, span, read, addresses or {})
+        errors, accesses = (*errors, *more_errors), (*accesses, *more_accesses)
     return OlderLogs(errors, accesses)
+
+
+def _of_foreign(
+    path: str, log: ForeignLog, span: tuple[int, int], read: set[str], addresses: Mapping[str, str]
+) -> tuple[list[Within[ErrorEntry]], list[Within[AccessEntry]]]:
+    """Return what was rotated away from the log of another proxy, as far as it is of that proxy, too."""
+
+    def begin(file: str) -> int:
+        of_file = log._replace(path=file)
+        if log.format.has_accesses:
+            return _begin(read_served(of_file, addresses), _of_access)
+        return _begin(read_failures(of_file, addresses), _of_error)
+
+    errors: list[Within[ErrorEntry]] = []
+    accesses: list[Within[AccessEntry]] = []
+    for file in _needed(path, begin, *span, read):
+        older = recognise_log(file)
+        if older is None or older.format is not log.format:
+            continue
+        # A line that tells of both is counted once, as an access.
+        kind = "access_log" if log.format.has_accesses else "error_log"
+        errors.append(Within(read_failures(older, addresses), kind, path, _of_error, *span))
+        if log.format.has_accesses:
+            accesses.append(Within(read_served(older, addresses), kind, path, _of_access, *span))
+    return errors, accesses
 
 
 def _needed(path: str, begin: Callable[[str], int], low_ns: int, high_ns: int, read: set[str]) -> Iterator[str]:
@@ -132,7 +170,7 @@ def _needed(path: str, begin: Callable[[str], int], low_ns: int, high_ns: int, r
 
 
 def _of_error(entry: ErrorEntry) -> int:
-    return entry.ts_s * 1_000_000_000
+    return entry.ts_ns
 
 
 def _of_access(entry: AccessEntry) -> int:

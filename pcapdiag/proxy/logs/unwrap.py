@@ -15,7 +15,7 @@ from pcapdiag.proxy.logs.heads import ACCESS_HEAD, DATE, ERROR_HEAD, LEVELS, is_
 from pcapdiag.proxy.logs.lines import LONGEST_LINE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ISO_STAMP: Final = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)"
 _WRAPPER: Final = re.compile(
@@ -53,6 +53,13 @@ _WEB_QUOTE: Final = re.compile("&(?:quot|#34|#x22);", re.IGNORECASE)
 class Unwrapper:
     """Takes off what was wrapped around the lines of one log, and joins the parts of long ones.
 
+    Parameters
+    ----------
+    is_own : callable, optional
+        Tells a line of the log, which may itself look like a wrapper: an object of JSON, a stamp before words.
+
+    Notes
+    -----
     `time` is what the runtime stamped the latest line with, as text; empty where it did not.
 
     Examples
@@ -61,8 +68,9 @@ class Unwrapper:
     'text'
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_own: Callable[[str], bool] | None = None) -> None:
         self.time = ""
+        self._is_own = is_own
         self._parts: list[str] = []
         self._n_chars = 0
         self._is_spread = False
@@ -85,6 +93,8 @@ class Unwrapper:
         self.time = ""
         text, is_part = line, False
         for layer in range(_MOST_LAYERS):
+            if self._is_own is not None and self._is_own(text):
+                break
             inner, is_cut = self._peel(text, layer)
             is_part = is_part or is_cut
             if inner == text:
@@ -124,6 +134,8 @@ class Unwrapper:
 
     def _end_of(self, match: re.Match[str]) -> int:
         """Return where the text begins: a name and a colon stand before it in all lines of a log, or are its own."""
+        if self._is_own is not None and match["time"] and self._is_own(match.string[match.start("time") :]):
+            return match.start("time")
         if match["tag"] is not None:
             self._has_tag = self._has_tag or match.string[match.end() : match.end() + 1].isdecimal()
             return match.end() if self._has_tag else match.start("tag")

@@ -40,13 +40,13 @@ def headline(triage: Triage) -> str:
     upstreams = {row.upstream for row in triage.messages if row.upstream} - {g.group for g in triage.empty_groups}
     at = f" at {count_of(len(upstreams), 'upstream')}" if upstreams and not triage.left_out else ""
     told = ""
-    if triage.counted_in == "error log":
+    if triage.counted_in != "access log":
         words, n = _grouped(triage.messages)[0][:2]
         told = f', most often "{words}" ({n:,})'
     else:
         at = ""
-    what = "failure" if triage.counted_in == "error log" else "request answered with 502, 503 or 504"
-    plural = "failures" if triage.counted_in == "error log" else "requests answered with 502, 503 or 504"
+    what = "failure" if triage.counted_in != "access log" else "request answered with 502, 503 or 504"
+    plural = "failures" if triage.counted_in != "access log" else "requests answered with 502, 503 or 504"
     return (
         f"{clients}The {triage.counted_in} has {count_of(triage.failures, what, plural)}{at}, {when}{told}. Logs alone"
         " prove no cause; a capture does."

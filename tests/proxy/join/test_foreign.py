@@ -1,6 +1,7 @@
 """Lines of other proxies' logs, joined with tries: one to one, by their own clock, never with what looks like it."""
 
 import dataclasses
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -9,8 +10,12 @@ from pcapdiag.proxy.join.join import join_logs
 from pcapdiag.proxy.join.ledger import EntryVerdict, WireVerdict
 from pcapdiag.proxy.join.places import CaptureSpan
 from pcapdiag.proxy.logs.alb_log import ALB_LOG
+from pcapdiag.proxy.logs.caddy_log import CADDY_LOG
+from pcapdiag.proxy.logs.clb_log import CLB_LOG
+from pcapdiag.proxy.logs.gcp_log import GCP_LOG
 from pcapdiag.proxy.logs.haproxy_log import HAPROXY_LOG
 from pcapdiag.proxy.logs.httpd_log import HTTPD_LOG
+from pcapdiag.proxy.logs.traefik_log import TRAEFIK_LOG
 from tests.proxy.join.builders import MS, OTHER, PEER, SPAN, T0, T0_S, S, wire
 
 EXPLAINED, UNDETERMINED = EntryVerdict.EXPLAINED, EntryVerdict.UNDETERMINED
@@ -148,6 +153,75 @@ def test_a_status_without_a_reason_fits_whatever_failed_then():
 def test_a_timeout_of_a_load_balancer_and_a_client_that_left_are_no_race(statuses):
     ledger = join_logs([wire(0), wire(9000, conn=1)], SPAN, [alb(100, statuses), alb(9100)])
     assert verdicts(ledger) == [UNDETERMINED, EXPLAINED]
+
+
+def caddy(at_ms, error="EOF", *, line=1, peer=PEER):
+    """Return the entry of a try that ended so many ms after T0."""
+    request = {"remote_ip": "192.0.2.2", "remote_port": str(4000 + line), "method": "GET", "uri": "/api", "headers": {}}
+    values = {"level": "debug", "ts": T0_S + at_ms / 1000, "logger": "http.handlers.reverse_proxy", "msg": "roundtrip"}
+    text = json.dumps(values | {"upstream": peer, "duration": 0.1, "request": request, "error": error})
+    return CADDY_LOG.read("caddy.log", line, text).entry
+
+
+def traefik(at_ms, status=502, size=11, *, line=1):
+    """Return the entry of a request that ended so many ms after T0."""
+    values = {"RouterName": "r", "RequestMethod": "GET", "RequestPath": "/api", "RequestProtocol": "HTTP/1.1"}
+    values |= {"DownstreamStatus": status, "OriginContentSize": size, "ServiceAddr": PEER, "Duration": 72_000_000}
+    values["StartUTC"] = "{}.{}000000Z".format(*stamp(at_ms - 72, "%Y-%m-%dT%H:%M:%S"))
+    return TRAEFIK_LOG.read("access.log", line, json.dumps(values)).entry
+
+
+def gcp(at_ms, details="backend_connection_closed_before_data_sent_to_client", *, line=1):
+    """Return the entry of a request that ended so many ms after T0."""
+    request = {"requestMethod": "GET", "requestUrl": "http://x/api", "status": 502, "serverIp": PEER.split(":")[0]}
+    values = {"httpRequest": request | {"latency": "0.072s"}, "jsonPayload": {"statusDetails": details}}
+    values["timestamp"] = "{}.{}000Z".format(*stamp(at_ms - 72, "%Y-%m-%dT%H:%M:%S"))
+    return GCP_LOG.read("lb.log", line, json.dumps(values)).entry
+
+
+def clb(at_ms, statuses="502 0", *, line=1):
+    """Return the entry of a request that came so many ms after T0."""
+    day, ms = stamp(at_ms, "%Y-%m-%dT%H:%M:%S")
+    text = f'{day}.{ms}000Z lb 192.0.2.2:1 {PEER} 0.000 -1 -1 {statuses} 0 0 "GET http://x/api HTTP/1.1" "c" - -'
+    return CLB_LOG.read("clb.log", line, text).entry
+
+
+@pytest.mark.parametrize("of", [caddy, traefik], ids=["Caddy", "Traefik"])
+def test_each_line_is_joined_with_its_own_try(of):
+    tries = [wire(at, conn=n) for n, at in enumerate((0, 300, 600, 800))]
+    ledger = join_logs(tries, SPAN, [of(400, line=1), of(901, line=2)], zone_s=0)
+    assert [(j.verdict, j.wire.conn) for j in ledger.entries] == [(EXPLAINED, 1), (EXPLAINED, 3)]
+
+
+@pytest.mark.parametrize(
+    ("race", "other"),
+    [
+        (caddy, lambda at: caddy(at, "net/http: timeout awaiting response headers")),
+        (caddy, lambda at: caddy(at, "context canceled")),
+        (caddy, lambda at: caddy(at, "dial tcp 10.1.1.1:80: connect: connection refused")),
+        (caddy, lambda at: caddy(at, peer=OTHER)),
+        (traefik, lambda at: traefik(at, 504, 15)),
+        (traefik, lambda at: traefik(at, 499, 21)),
+    ],
+)
+def test_what_is_no_race_is_joined_with_none(race, other):
+    ledger = join_logs([wire(0), wire(9000, conn=1)], SPAN, [other(100), race(9100, line=2)], zone_s=0)
+    assert [(j.verdict, j.wire.conn if j.wire else -1) for j in ledger.entries][1] == (EXPLAINED, 1)
+    assert verdicts(ledger)[0] is not EXPLAINED
+
+
+def test_a_backend_without_a_port_is_learned_from_failures_that_agree():
+    tries = [wire(at, conn=n) for n, at in enumerate((0, 7000, 19_000))]
+    ledger = join_logs(tries, SPAN, [gcp(at + 100, line=n) for n, at in enumerate((0, 7000, 19_000))], zone_s=0)
+    assert [(j.verdict, j.wire.conn) for j in ledger.entries] == [(EXPLAINED, n) for n in range(3)]
+    ledger = join_logs([wire(0)], SPAN, [gcp(100)], zone_s=0)
+    assert verdicts(ledger) == [UNDETERMINED]
+
+
+def test_a_line_that_does_not_tell_its_end_is_joined_by_order_or_not_at_all():
+    tries = [wire(0), wire(200_000, conn=1)]
+    ledger = join_logs(tries, SPAN, [clb(0), clb(200_000, line=2)], zone_s=0)
+    assert [(j.verdict, j.wire.conn if j.wire else -1) for j in ledger.entries] == [(EXPLAINED, 0), (EXPLAINED, 1)]
 
 
 STATUS_LINE = "AH01102: error reading status line from remote server"
