@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.privacy.escape import visible
@@ -141,7 +142,9 @@ class RowMaker:
         said = [proof_line(o)] if o.far_end is not None else []
         said += [f"Application's log: {o.upstream_log}"] if o.upstream_log else []
         said += [
-            f"Log entry: {place}: {self._entries[place].message}" for place in o.log_lines if place in self._entries
+            # The inputs have the whole path.
+            f"Log entry: {PurePath(e.path).name}:{e.line}: {e.message}"
+            for e in (self._entries[place] for place in o.log_lines if place in self._entries)
         ]
         keys = {"idle gap": str(o.idle_before_ns), "frame": str(o.request_frame)}
         return Row(
@@ -153,7 +156,9 @@ class RowMaker:
             figure=figure,
             lines=lines,
             said=() if figure is not None or is_first else tuple(map(visible, said)),
-            filter_label="" if is_first or is_drawn else visible(summary.filter_label(o, self._report)),
+            filter_label=f"Wireshark filter for {visible(PurePath(o.capture).name)}"
+            if o.capture
+            else "Wireshark filter",
             filter=visible(o.display_filter),
             command=tshark_command(o),
             is_drawn_above=is_first,

@@ -394,7 +394,7 @@
     button.type = "button";
     button.className = "copies";
     button.textContent = "Copy";
-    button.setAttribute("aria-label", "Copy " + (element.dataset.what || "the patch"));
+    button.setAttribute("aria-label", "Copy " + (element.dataset.what || (element.tagName === "FIGURE" ? "the patch" : "the filter")));
     button.addEventListener("click", () => copy(button, element));
     if (element.tagName === "FIGURE") element.querySelector("figcaption").append(button);
     else element.after(button);
