@@ -114,6 +114,10 @@ def test_everything_can_be_read_without_a_script(browser, race):
             assert page.locator(f"#{name} .wide svg").is_visible()
         assert page.locator(".ladder svg").first.is_visible()
         assert page.locator(".tools").first.is_hidden()
+        row = page.locator("#PD101 table.events tbody", has=page.locator("pre")).first
+        row.locator("summary").click()
+        assert row.locator("pre").is_visible()
+        assert page.locator(".find, .copies").count() == 0
         page.locator("#idle-gaps details summary").click()
         assert page.locator("#idle-gaps table").is_visible()
 
