@@ -109,7 +109,9 @@ def _from_capture(analysis: Analysis) -> Impact | None:
         mine = (
             (legs[chunk["conn"]] == Leg.CLIENT) & (chunk["request_ts_ns"] >= 0) & (chunk["outcome"] != Outcome.PENDING)
         )
-        is_http = chunk["protocol"] == Protocol.HTTP1
+        # The status of an HTTP/2 response may stand in the tables of its connection.
+        is_read = (chunk["status_code"] >= 0) | (chunk["outcome"] != Outcome.ANSWERED)
+        is_http = (chunk["protocol"] == Protocol.HTTP1) | ((chunk["protocol"] == Protocol.HTTP2) & is_read)
         n_opaque += int((mine & ~is_http).sum())
         rows = chunk.rows[mine & is_http]
         ends = (rows["request_ts_ns"] + np.maximum(rows["duration_ns"], 0)) // NS_PER_S
