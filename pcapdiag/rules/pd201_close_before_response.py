@@ -81,7 +81,11 @@ class CloseBeforeResponse(CauseRule):
                 continue
             if is_failed_in_upstream(loss) and not is_idle_close_in_server(loss, upstream_of(analysis, loss)):
                 what = "FIN" if closing.key is Key.RESP_FIN else "TLS alert (close_notify)"
-                had = "all that was sent of the request" if loss.flags & ExchangeFlag.REQUEST_OPEN else "the whole request"
+                had = (
+                    "all that was sent of the request"
+                    if loss.flags & ExchangeFlag.REQUEST_OPEN
+                    else "the whole request"
+                )
                 text = f"{what} instead of a response: the upstream had {had}"
                 confidence = Confidence.CONFIRMED
             elif loss.crossing is not None and not was_idle(loss) and is_closed_by_upstream(loss):

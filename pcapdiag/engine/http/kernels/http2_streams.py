@@ -149,6 +149,7 @@ def begin_stream_response(s, slot, i, event, begin):
     extra = s.opened[i]
     extra["has_response"] = 1
     row["flags"] = int(row["flags"]) & ~NOT_PROCESSED  # whatever GOAWAY said
+    row["stream_error"] = -1
     row["response_framing"] = Framing.FRAMES.value
     row["response_frame"] = event["frame"]
     row["response_seq"] = (data_sequence(event) + begin) & 0xFFFFFFFF

@@ -218,6 +218,7 @@ class Streams:
         first, _, seq = r.begin
         x.is_answering = True
         x.flags &= ~ExchangeFlag.NOT_PROCESSED
+        x.row["stream_error"] = -1
         x.row |= {"response_frame": first.frame, "response_seq": seq, "response_framing": int(Framing.FRAMES)}
         if x.request_last_ns >= 0:
             x.row["first_byte_ns"] = max(0, first.ts_ns - x.request_last_ns)
