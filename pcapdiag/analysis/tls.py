@@ -1,4 +1,4 @@
-"""TLS handshakes tied to their connections: losses of their own, and which connections carry HTTP/2 that is not read."""
+"""TLS handshakes tied to their connections: losses of their own, and which connections carry HTTP/2 that is unread."""
 
 from __future__ import annotations
 

@@ -254,7 +254,7 @@ EXCHANGES = Schema(
         "stream_error",
         "i1",
         "",
-        "HTTP/2: error code of what ended the stream, RST_STREAM or GOAWAY (127: one that is not defined); -1 if neither did",
+        "HTTP/2: error code of what ended the stream, RST_STREAM or GOAWAY (127: any from 127 on); -1 if neither did",
     ),
 )
 

@@ -269,6 +269,8 @@ def is_idle_close_in_server(loss: Loss, upstream: Upstream | None) -> bool:
     closing = upstream_closing(loss)
     if upstream is None or closing is None or not loss.is_reused or closing.key is Key.RESP_RESET_STREAM:
         return False
+    if loss.flags & ExchangeFlag.NOT_PROCESSED:
+        return False
     # Of a request in several segments the first may have come before the closing, and the others after it.
     is_part = is_partly_acknowledged(loss) and loss.crossing is None and is_closed_by_upstream(loss)
     if not is_part and not is_failed_in_upstream(loss):

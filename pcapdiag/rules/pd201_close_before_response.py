@@ -10,6 +10,7 @@ from pcapdiag.base.findings import Confidence, Severity
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._failure import failure_message, failure_remedy
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
+from pcapdiag.rules._streams import is_not_processed
 from pcapdiag.rules._wire import (
     certainty,
     is_closed_by_upstream,
@@ -77,6 +78,8 @@ class CloseBeforeResponse(CauseRule):
         """Yield requests that the upstream took and answered with a FIN."""
         for loss in analysis.losses:
             closing = upstream_closing(loss)
+            if is_not_processed(loss):
+                continue
             if loss.is_connect or closing is None or closing.key in (Key.RESP_RST, Key.RESP_RESET_STREAM):
                 continue
             if is_failed_in_upstream(loss) and not is_idle_close_in_server(loss, upstream_of(analysis, loss)):

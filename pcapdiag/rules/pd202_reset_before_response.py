@@ -83,7 +83,7 @@ class ResetBeforeResponse(CauseRule):
             if loss.is_connect or closing is None:
                 continue
             if closing.key is Key.RESP_RESET_STREAM and not is_not_processed(loss):
-                texts = {closing.key: stream_text(loss, closing.key)}
+                texts: dict[Key, str] = {closing.key: stream_text(loss, closing.key)}
                 group = f"{_STREAM}-{loss.stream_error}"
                 yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), group, closing, texts)
             if closing.key is not Key.RESP_RST:

@@ -34,8 +34,8 @@ class TruncatedResponse(CauseRule):
     What it looks for
     -----------------
     A response that began and then a FIN or RST of the upstream before the length that Content-Length or the chunks
-    announced; a RST also where only the close would have marked the end; in HTTP/2 a RST_STREAM, too. With an error log also those whose announced
-    length the packets do not show, in TLS or cut by a short snap length.
+    announced; a RST also where only the close would have marked the end; in HTTP/2 a RST_STREAM, too. With an error log
+    also those whose announced length the packets do not show, in TLS or cut by a short snap length.
 
     Why it matters
     --------------

@@ -13,7 +13,7 @@ from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._dialect import proxy_kind
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._streams import error_name, is_not_processed, stream_text
-from pcapdiag.rules._wire import certainty
+from pcapdiag.rules._wire import certainty, is_refused_while_in_use, was_idle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,9 +51,9 @@ class GoawayRace(CauseRule):
     Remedy
     ------
     Let the server end connections in two steps, with time in between (gRPC `MAX_CONNECTION_AGE_GRACE` well above a
-    round trip and the longest call; Go's `GracefulStop`): the first GOAWAY only asks for a new connection. Let the proxy
-    send such requests again: they were not processed. REFUSED_STREAM mostly says that more streams were opened than
-    the server allows (`SETTINGS_MAX_CONCURRENT_STREAMS`), or that it sheds load.
+    round trip and the longest call; Go's `GracefulStop`): the first GOAWAY only asks for a new connection. Let the
+    proxy send such requests again: they were not processed. REFUSED_STREAM mostly says that more streams were opened
+    than the server allows (`SETTINGS_MAX_CONCURRENT_STREAMS`), or that it sheds load.
 
     References
     ----------
@@ -74,6 +74,8 @@ class GoawayRace(CauseRule):
         """Yield streams that the upstream did not process, as it said."""
         for loss in analysis.losses:
             if loss.is_connect or not is_not_processed(loss):
+                continue
+            if was_idle(loss) and not is_refused_while_in_use(loss):
                 continue
             key = Key.RESP_RESET_STREAM if Key.RESP_RESET_STREAM in loss.keys else Key.GOAWAY
             group = _REFUSED if key is Key.RESP_RESET_STREAM else _GOAWAY

@@ -210,7 +210,7 @@ def _begin_frame(s, slot, event, direction, begin, pos):
 
 
 @kernel
-def _keep_block(s, slot, event, data, start, n):
+def _keep_block(s, slot, data, start, n):
     """Keep bytes of a request's header block; write it out when it is whole."""
     c = s.conns[slot]
     f = s.flows[2 * slot]
@@ -280,7 +280,7 @@ def _take_payload(s, slot, event, data, direction, pos, n, n_captured):
             for k in range(first, min(n_captured, VALUE_BYTES - into)):
                 f["frame_value"] |= np.int64(data[start + k]) << (56 - 8 * (into + k))
         if f["tls_counts"] == 1:
-            _keep_block(s, slot, event, data, start, n)
+            _keep_block(s, slot, data, start, n)
     return True
 
 

@@ -1,6 +1,6 @@
 """Plain twin of the kernels of HTTP/2: the part of a conversation that is streams.
 
-Written from RFC 9113 and the documentation of `columns.EXCHANGES` and the codes; statuses are read by the hpack library.
+Written from RFC 9113 and the documentation of `columns.EXCHANGES` and the codes; hpack reads statuses.
 """
 
 import hpack
@@ -140,7 +140,7 @@ class Streams:
                 r.header.append(byte)
                 if len(r.header) < 9:
                     continue
-                if not self._begin_frame(r, event, s, event.length - len(values)):
+                if not self._begin_frame(r, event, event.length - len(values)):
                     self.lose_frames()
                     return
             if not r.left:
@@ -179,7 +179,7 @@ class Streams:
             return r.stream == 0 and is_long_enough
         return r.kind != CONTINUATION
 
-    def _begin_frame(self, r, event, s, stop):
+    def _begin_frame(self, r, event, stop):
         header = bytes(r.header)
         r.header.clear()
         length, r.kind, r.flags = int.from_bytes(header[:3], "big"), header[3], header[4]

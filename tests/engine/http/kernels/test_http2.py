@@ -3,7 +3,6 @@
 import h2.config
 import h2.connection
 import h2.events
-import hpack
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -12,87 +11,67 @@ from hypothesis import strategies as st
 from pcapdiag.base.codes import ExchangeFlag, Key, Outcome, Protocol
 from pcapdiag.engine.http.kernels.http2 import looks_like_settings, read_status
 from pcapdiag.engine.http.kernels.http_state import MAX_OPEN_PER_CONNECTION
-from tests.engine.http.kernels import plain_http2 as plain
+from tests import http2_frames as frames
+from tests.engine.http.kernels.plain_http2 import looks_like_settings as plainly_settings
+from tests.engine.http.kernels.plain_http2 import status_of_block
 from tests.engine.http.kernels.test_http import BATCHES, MOD, STEPS_NS, compare, play, run
 from tests.engine.tcp.kernels.plain_tcp import ACK, CLIENT, FIN, MS, ORIG, PSH, RESP, RST, SERVER, SYN, Segment
+from tests.http2_frames import (
+    BEGIN,
+    CANCEL,
+    END_HEADERS,
+    END_STREAM,
+    HAS_PRIORITY,
+    HEAD,
+    INTERNAL_ERROR,
+    NO_ERROR,
+    PADDED,
+    REFUSED_STREAM,
+    answer,
+    data,
+    frame,
+    goaway,
+    headers,
+    request,
+    reset,
+    status,
+)
 
 ALSO_TESTS = ("http2_streams",)
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-END_STREAM, END_HEADERS, PADDED, HAS_PRIORITY = 1, 4, 8, 32
-HEAD = hpack.Encoder().encode([(":method", "POST"), (":path", "/p.S/Call"), (":authority", "h.test")])
-NO_ERROR, INTERNAL_ERROR, REFUSED_STREAM, CANCEL = 0, 2, 7, 8
-
-
-def frame(kind, stream=0, payload=b"", flags=0):
-    """Return one frame."""
-    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
-
-
-def headers(stream, block=HEAD, flags=END_HEADERS):
-    return frame(plain.HEADERS, stream, block, flags)
-
-
-def data(stream, content=b"content", flags=0):
-    return frame(plain.DATA, stream, content, flags)
-
-
-def reset(stream, error):
-    return frame(plain.RST_STREAM, stream, error.to_bytes(4, "big"))
-
-
-def goaway(last, error=NO_ERROR):
-    return frame(plain.GOAWAY, 0, last.to_bytes(4, "big") + error.to_bytes(4, "big") + b"why")
-
-
-def status(code, *, huffman=False):
-    return hpack.Encoder().encode([(":status", str(code)), ("server", "s")], huffman=huffman)
-
-
-def request(stream):
-    """Return a request that is whole."""
-    return headers(stream) + data(stream, b"\0\0\0\0\1x", END_STREAM)
-
-
-def answer(stream, code=200):
-    """Return a response that is whole, with trailers as gRPC has them."""
-    return headers(stream, status(code)) + data(stream) + headers(stream, b"\x88", END_HEADERS | END_STREAM)
-
-
-BEGIN = {ORIG: PREFACE + frame(plain.SETTINGS, 0, bytes(6)), RESP: frame(plain.SETTINGS)}
 ANY = tuple(
     part
     for stream in (1, 3, 5)
     for part in (
         headers(stream),
         headers(stream, flags=END_HEADERS | END_STREAM),
-        headers(stream, flags=END_STREAM) + frame(plain.CONTINUATION, stream, b"\x82", END_HEADERS),
+        headers(stream, flags=END_STREAM) + frame(frames.CONTINUATION, stream, b"\x82", END_HEADERS),
         headers(stream, bytes(5) + HEAD, END_HEADERS | HAS_PRIORITY),
         headers(stream, b"\2" + HEAD + b"\0\0", END_HEADERS | PADDED),
         data(stream),
         data(stream, b"", END_STREAM),
         data(stream, b"the end", END_STREAM),
-        frame(plain.WINDOW_UPDATE, stream, bytes(4)),
-        frame(plain.PRIORITY, stream, bytes(5)),
+        frame(frames.WINDOW_UPDATE, stream, bytes(4)),
+        frame(frames.PRIORITY, stream, bytes(5)),
         reset(stream, CANCEL),
         reset(stream, REFUSED_STREAM),
         reset(stream, 0xFFFFFFFF),
     )
 )
 BESIDE = (
-    frame(plain.PING, 0, bytes(8)),
-    frame(plain.SETTINGS, 0, b"", 1),
-    frame(plain.WINDOW_UPDATE, 0, bytes(4)),
+    frame(frames.PING, 0, bytes(8)),
+    frame(frames.SETTINGS, 0, b"", 1),
+    frame(frames.WINDOW_UPDATE, 0, bytes(4)),
     frame(99, 3, b"grease"),
 )
 BROKEN = (
-    frame(plain.PING, 0, bytes(7)),
-    frame(plain.CONTINUATION, 1, b"\x82", END_HEADERS),
+    frame(frames.PING, 0, bytes(7)),
+    frame(frames.CONTINUATION, 1, b"\x82", END_HEADERS),
     headers(9, flags=0),
     data(0),
     b"garbage that is no frame",
-    frame(plain.GOAWAY, 0, bytes(4)),
+    frame(frames.GOAWAY, 0, bytes(4)),
 )
-OF_RESPONDER = tuple(
+_BY_STREAM = tuple(
     part
     for stream in (1, 3, 5)
     for part in (
@@ -110,7 +89,8 @@ OF_RESPONDER = tuple(
         goaway(stream - 2 if stream > 1 else 0),
         goaway(stream, INTERNAL_ERROR),
     )
-) + (goaway(2**31 - 1), frame(plain.PUSH_PROMISE, 1, bytes(4) + HEAD, END_HEADERS))
+)
+OF_RESPONDER = (*_BY_STREAM, goaway(2**31 - 1), frame(frames.PUSH_PROMISE, 1, bytes(4) + HEAD, END_HEADERS))
 REQUESTS = tuple(request(n) if n % 4 == 3 else headers(n) for n in (1, 3, 5, 1, 3, 5, 7, 9))
 VOCABULARY = {ORIG: (BEGIN[ORIG], *ANY, *REQUESTS, *REQUESTS, *BESIDE), RESP: (BEGIN[RESP], *OF_RESPONDER, *BESIDE)}
 WITH_BROKEN = {side: (*parts, *BROKEN) for side, parts in VOCABULARY.items()}
@@ -307,12 +287,12 @@ def test_a_flood_of_resets_in_one_segment_is_bounded():
 
 
 def test_a_flood_of_continuations_is_one_request():
-    flood = b"".join(frame(plain.CONTINUATION, 1, b"\0" * 400) for _ in range(150))
+    flood = b"".join(frame(frames.CONTINUATION, 1, b"\0" * 400) for _ in range(150))
     assert outcomes(talk((ORIG, headers(1, flags=0) + flood), (ORIG, flood))) == {1: ("UNANSWERED", -1, -1, False)}
 
 
 def test_a_frame_longer_than_any_is_content_that_never_ends():
-    huge = b"\xff\xff\xff" + bytes([plain.DATA, 0, 0, 0, 0, 1]) + b"x" * 100
+    huge = b"\xff\xff\xff" + bytes([frames.DATA, 0, 0, 0, 0, 1]) + b"x" * 100
     assert outcomes(talk((ORIG, headers(1) + huge), close="upstream FIN")) == {1: ("UNANSWERED", -1, -1, False)}
 
 
@@ -328,7 +308,7 @@ def as_value(block):
 @example(b"\x1f\x00\x03200")
 @example(b"\x3f\xff\xff\xff\xff\x88")
 def test_the_status_is_read_as_hpack_reads_it(block):
-    assert read_status(as_value(block), len(block)) == plain.status_of_block(block)
+    assert read_status(as_value(block), len(block)) == status_of_block(block)
 
 
 @pytest.mark.parametrize("huffman", [False, True])
@@ -339,12 +319,12 @@ def test_every_status_is_read_from_a_first_response(huffman):
 
 
 @given(st.binary(max_size=12))
-@example(frame(plain.SETTINGS))
-@example(frame(plain.SETTINGS, 0, bytes(6))[:9])
-@example(frame(plain.SETTINGS, 0, b"", 1))
+@example(frame(frames.SETTINGS))
+@example(frame(frames.SETTINGS, 0, bytes(6))[:9])
+@example(frame(frames.SETTINGS, 0, b"", 1))
 def test_a_settings_frame_is_known_as_the_twin_knows_it(begin):
     array = np.frombuffer(b"x" + begin + bytes(9), dtype=np.uint8).copy()
-    assert bool(looks_like_settings(array, 1, len(begin))) == plain.looks_like_settings(begin)
+    assert bool(looks_like_settings(array, 1, len(begin))) == plainly_settings(begin)
 
 
 class Hyper:
