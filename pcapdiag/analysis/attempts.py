@@ -85,7 +85,7 @@ def judge_attempts(losses: Sequence[Loss], connections: Table, last_ts_ns: int) 
 
 def is_still_open(loss: Loss, last_ts_ns: int) -> bool:
     """Tell whether a request or attempt was less than a second old, and in order, when the capture ended."""
-    ends = (Key.RESP_FIN, Key.RESP_RST, Key.ORIG_FIN, Key.ORIG_RST)
+    ends = (Key.RESP_FIN, Key.RESP_RST, Key.ORIG_FIN, Key.ORIG_RST, Key.RESP_RESET_STREAM, Key.ORIG_RESET_STREAM)
     return (
         last_ts_ns - loss.request_ts_ns < NS_PER_S
         and not loss.retransmissions

@@ -15,6 +15,7 @@ from pcapdiag.analysis.attempts import judge_attempts
 from pcapdiag.analysis.candidates import find_candidates
 from pcapdiag.analysis.flood import AttemptSieve
 from pcapdiag.analysis.handshake import HTTP2
+from pcapdiag.analysis.http2_heads import with_heads
 from pcapdiag.analysis.icmp import quoted_ends, tie_icmp
 from pcapdiag.analysis.inputs import NO_INPUTS, Inputs
 from pcapdiag.analysis.losses import build_losses
@@ -297,6 +298,7 @@ def build_analysis(
     )
     give_back()
     losses, truncated, early = build_losses(connections, candidates, key_segments, texts)
+    losses, truncated = (with_heads(lost, exchanges, texts) for lost in (losses, truncated))
     losses, truncated = tie_icmp(losses, asides), tie_icmp(truncated, asides)
     losses = judge_attempts(losses, connections, run.totals.last_ts_ns)
     view = read_tls(connections, asides)

@@ -95,7 +95,9 @@ def from_losses(
         unanswered[group] += loss.stands_for
         closing = loss.crossing
         if closing is not None:
-            if loss.idle_before_ns >= 0 and kept[loss.connection.conn]:
+            # A GOAWAY with an error ends no idle connection: an age, a limit or a failure does.
+            is_idle = not (loss.flags & ExchangeFlag.NOT_PROCESSED and loss.stream_error > 0)
+            if loss.idle_before_ns >= 0 and kept[loss.connection.conn] and is_idle:
                 age = closing.ts_ns - (loss.request_ts_ns - loss.idle_before_ns)
                 lost[group].raced.append((loss.connection.conn, age, closing.ts_ns))
         elif loss.is_acknowledged:

@@ -49,7 +49,7 @@ class HandshakeEnd(IntEnum):
 
 
 class HTTP2(IntEnum):
-    """Whether a connection carries HTTP/2."""
+    """Whether a connection carries HTTP/2 whose streams are not seen: inside TLS, or not to be followed."""
 
     NO = 0
     POSSIBLE = 1

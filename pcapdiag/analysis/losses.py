@@ -42,7 +42,7 @@ _GOODBYE_NS = 2_000_000
 """[ns] A FIN this soon behind the last bytes does not wait for an answer to them."""
 
 # One-way or freely interleaved protocols: a turn without an answer means nothing there.
-_WITHOUT_TURNS = (Protocol.HTTP2, Protocol.UPGRADED)
+_WITHOUT_TURNS = (Protocol.HTTP2_UNREAD, Protocol.UPGRADED)
 
 
 def is_loss(exchange: Rows, keys: Container[Key], *, protocol: int, first_closer: int, is_truncated: bool) -> bool:
@@ -275,6 +275,8 @@ def to_loss(row: Rows, connection: Connection, keys: dict[Key, KeySegment], text
         truncated=int(row["outcome"]) == Outcome.TRUNCATED,
         is_head_whole=int(row["response_framing"]) != Framing.UNKNOWN,
         keys=keys,
+        stream=int(row["stream"]),
+        stream_error=int(row["stream_error"]),
     )
 
 

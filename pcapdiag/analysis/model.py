@@ -75,7 +75,9 @@ class KeySegment:
 
     @property
     def kind_name(self) -> str:
-        """``RST`` or ``FIN``; empty for a segment that closes nothing."""
+        """``RST``, ``FIN`` or ``RST_STREAM``; empty for a segment that closes nothing."""
+        if self.key in (Key.RESP_RESET_STREAM, Key.ORIG_RESET_STREAM):
+            return "RST_STREAM"
         if self.flags & TcpFlag.RST:
             return "RST"
         return "FIN" if self.flags & TcpFlag.FIN else ""
@@ -159,6 +161,8 @@ class Loss:
         How many failures of its kind it stands for, itself included: more than one only in a flood of them.
     crowd : str
         What a finding is about in place of its upstream, which is one of very many; else empty.
+    stream, stream_error : int
+        Of HTTP/2, its number and the error code of the RST_STREAM or GOAWAY that ended it; else -1.
     """
 
     connection: Connection
@@ -185,6 +189,8 @@ class Loss:
     attempt: AttemptSign = AttemptSign.NONE
     stands_for: int = 1
     crowd: str = ""
+    stream: int = -1
+    stream_error: int = -1
 
     @property
     def method_name(self) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from pcapdiag.analysis.handshake import HTTP2
 from pcapdiag.analysis.tls import count_http2
-from pcapdiag.base.codes import Leg
+from pcapdiag.base.codes import Leg, Protocol
 from pcapdiag.base.findings import Note
 from pcapdiag.base.units import count_of
 from pcapdiag.engine.asides.collect import MOST_KEPT, AsideKind
@@ -29,20 +29,30 @@ if TYPE_CHECKING:
 
 
 def http2_notes(view: TlsView, connections: Table, legs: NDArray[np.int8]) -> Iterator[Note]:
-    """Yield a note on connections to upstreams that carry HTTP/2, or may."""
+    """Yield a note on connections to upstreams that carry HTTP/2 whose streams are not seen, or may."""
     n_unframed, n_all = count_http2(view.http2, connections, legs)
     if n_unframed:
         n_sure = int(np.count_nonzero((view.http2 == HTTP2.YES) & (legs == Leg.UPSTREAM)))
+        n_unread = int(np.count_nonzero((connections["protocol"] == Protocol.HTTP2_UNREAD) & (legs == Leg.UPSTREAM)))
         how = "may carry HTTP/2 (the client offered it, and TLS 1.3 hides the choice)"
         if n_sure >= n_unframed:
             how = "carry HTTP/2"
         if 0 < n_sure < n_unframed:
             how = f"carry HTTP/2 or may ({n_sure} certainly; of the others TLS 1.3 hides the choice)"
+        why = _why_unread(n_unread, n_unframed)
         yield Note(
             "http2-not-evaluated",
-            f"{n_unframed} of {n_all} connections to upstreams {how}; its streams are not told apart yet: whether a"
-            " request was lost on them is not evaluated",
+            f"{n_unframed} of {n_all} connections to upstreams {how}; its streams are {why}:"
+            " whether a request was lost on them is not evaluated",
         )
+
+
+def _why_unread(n_unread: int, n_all: int) -> str:
+    """Return why streams are not seen: encrypted, or frames that could not be followed."""
+    lost = "not followed (bytes of them are missing, or too many are open at once)"
+    if not n_unread:
+        return "encrypted"
+    return lost if n_unread == n_all else f"encrypted or {lost}"
 
 
 def unread_notes(asides: Sequence[Aside]) -> Iterator[Note]:

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
     from pcapdiag.base.tables import Table
 
-_PROXIED = (Protocol.HTTP1, Protocol.TLS, Protocol.FASTCGI, Protocol.UWSGI, Protocol.HTTP2, Protocol.UPGRADED)
+_PROXIED = (
+    Protocol.HTTP1,
+    Protocol.TLS,
+    Protocol.FASTCGI,
+    Protocol.UWSGI,
+    Protocol.HTTP2,
+    Protocol.HTTP2_UNREAD,
+    Protocol.UPGRADED,
+)
 """What a reverse proxy speaks to an upstream; an upstream's own database connection is none of these."""
 
 _MAX_NESTED_EXCHANGES = 50_000

@@ -15,8 +15,10 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from pcapdiag.base.codes import Protocol
 from pcapdiag.base.columns import CONNECTIONS, EXCHANGES, KEY_SEGMENTS
 from pcapdiag.base.tables import ByteStore, RowStore
+from pcapdiag.engine.http.kernels.http_state import BLOCK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -249,7 +251,10 @@ def join_shards(shards: Sequence[ShardResult], stores: ShardStores) -> int:
             first, stop = (len(t.exchanges) * number // n_piece for number in (piece, piece + 1))
             rows = t.exchanges[first:stop].copy()
             ends = sum(rows[name].astype(np.int64) for name in _TEXTS)
-            t.move_texts(int(np.max(ends, initial=0)))
+            # The length of an HTTP/2 header block stands in front of it.
+            has_block = (rows["protocol"] == Protocol.HTTP2) & (rows["text_offset"] >= 0)
+            ends = ends + np.where(has_block, BLOCK_BYTES + 2, 0)
+            t.move_texts(min(int(np.max(ends, initial=0)), len(t.texts)))
             rows["conn"] = t.numbers[rows["conn"]]
             rows["text_offset"] = t.moved(rows["text_offset"])
             stores.exchanges.append(rows)

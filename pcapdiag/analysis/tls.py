@@ -1,4 +1,4 @@
-"""TLS handshakes tied to their connections: losses of their own, and which connections carry HTTP/2."""
+"""TLS handshakes tied to their connections: losses of their own, and which connections carry HTTP/2 that is unread."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def read_tls(connections: Table, asides: Iterable[Aside]) -> TlsView:
     """
     handshakes: dict[int, TlsHandshake] = {}
     http2 = np.zeros(len(connections), dtype=np.int8)
-    http2[np.asarray(connections["protocol"]) == Protocol.HTTP2] = HTTP2.YES
+    http2[np.asarray(connections["protocol"]) == Protocol.HTTP2_UNREAD] = HTTP2.YES
     spoke: set[tuple[int, int, int]] = set()
     for conn, mine in _by_connection(connections, [a for a in asides if a.kind is AsideKind.TLS]).items():
         row = connections.rows[conn]
@@ -281,6 +281,6 @@ def add_refused(analysis: Analysis) -> Analysis:
 
 
 def count_http2(http2: NDArray[np.int8], connections: Table, legs: NDArray[np.int8]) -> tuple[int, int]:
-    """Return how many connections to upstreams carry HTTP/2, or may, and how many carry anything."""
+    """Return how many connections to upstreams carry HTTP/2 that is not read, or may, and how many carry anything."""
     carries = (legs == Leg.UPSTREAM) & (connections["orig_bytes"] + connections["resp_bytes"] > 0)
     return int(np.count_nonzero(carries & (http2 > HTTP2.NO))), int(np.count_nonzero(carries))

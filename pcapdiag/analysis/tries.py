@@ -159,7 +159,16 @@ def _from_loss(loss: Loss) -> WireTry:
         is_handshake=loss.handshake is not None,
         icmp_ns=icmp.ts_ns if icmp is not None else -1,
         icmp_errno=icmp.errno if icmp is not None else -1,
+        stream_end_ns=_stream_end_ns(loss),
     )
+
+
+def _stream_end_ns(loss: Loss) -> int:
+    """[ns] Return when the upstream said that it ends this stream, or does not serve it; -1 if it did not."""
+    end = loss.keys.get(Key.RESP_RESET_STREAM)
+    if end is None and loss.flags & ExchangeFlag.NOT_PROCESSED:
+        end = loss.keys.get(Key.GOAWAY)
+    return end.ts_ns if end is not None else -1
 
 
 def _unused_handshakes(analysis: Analysis) -> Iterator[WireTry]:

@@ -92,7 +92,8 @@ def measure_upstreams(
     texts : ByteSource
         The store that `server_offset` points into.
     unframed : ndarray of bool, shape (n_conn,), optional
-        Connections whose turns are no requests (HTTP/2): they count as connections, nothing is learned of their bytes.
+        Connections whose requests are not seen (HTTP/2 inside TLS, or not followed): they count as connections, nothing
+        is learned of their bytes.
 
     Returns
     -------

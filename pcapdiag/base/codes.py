@@ -171,6 +171,8 @@ class Protocol(IntEnum):
     """HTTP/1 that switched to another protocol (101, CONNECT)."""
     OPAQUE = 8
     """Its bytes were seen and are none of these; UNKNOWN is what was not seen."""
+    HTTP2_UNREAD = 9
+    """HTTP/2 whose frames could not be followed: bytes are missing, or it has more streams open than are told apart."""
 
 
 class Method(IntEnum):
@@ -201,6 +203,8 @@ class Framing(IntEnum):
     """Not HTTP/1, or a head that was not captured whole: the message ends when the other side speaks."""
     RECORDS = 5
     """FastCGI: the message ends with a record that says so."""
+    FRAMES = 6
+    """HTTP/2: the message ends with a frame that says so (END_STREAM)."""
 
 
 class Outcome(IntEnum):
@@ -245,6 +249,9 @@ class ExchangeFlag(IntFlag):
     """These bytes say goodbye in their protocol (QUIT, COM_QUIT, Terminate, unbind): no answer is owed."""
     NOT_OWED = 0x1000
     """Pipelined behind a request whose response said that the connection ends with it (RFC 9112 section 9.6)."""
+    NOT_PROCESSED = 0x2000
+    """The responder said that it did nothing of this HTTP/2 stream: it lies beyond the last one of its GOAWAY, or was
+    refused (RST_STREAM with REFUSED_STREAM)."""
 
 
 class Key(IntEnum):
@@ -279,6 +286,11 @@ class Key(IntEnum):
     ORIG_ZERO_WINDOW = 16
     """First segment of the originator, inside the response, that says it can take no more bytes, unless a later one
     takes that back."""
+    RESP_RESET_STREAM = 17
+    """HTTP/2: the responder's RST_STREAM that ended this stream."""
+    ORIG_RESET_STREAM = 18
+    GOAWAY = 19
+    """HTTP/2: the responder's GOAWAY, of several the last that lowered the number of streams it still serves."""
 
 
 class Leg(IntEnum):

@@ -239,6 +239,7 @@ EXCHANGES = Schema(
     Column("conn", "i4", "", "connection"),
     Column("depth", "i4", "", "position on the connection, from 0"),
     Column("retransmissions", "i4", "", "repeated transmissions of request bytes"),
+    Column("stream", "i4", "", "number of the HTTP/2 stream; -1 for another protocol"),
     Column("target_len", "i2", "bytes", "length of the target"),
     Column("host_len", "i2", "bytes", "length of the Host field"),
     Column("request_id_len", "i2", "bytes", "length of the X-Request-Id field"),
@@ -249,6 +250,12 @@ EXCHANGES = Schema(
     Column("outcome", "i1", "", "Outcome"),
     Column("request_framing", "i1", "", "Framing of the request"),
     Column("response_framing", "i1", "", "Framing of the response"),
+    Column(
+        "stream_error",
+        "i1",
+        "",
+        "HTTP/2: error code of what ended the stream, RST_STREAM or GOAWAY (127: any from 127 on); -1 if neither did",
+    ),
 )
 
 KEY_SEGMENTS = Schema(

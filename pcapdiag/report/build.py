@@ -175,7 +175,7 @@ def _count_unsure(analysis: Analysis) -> tuple[int, int]:
     turns = pending = 0
     for chunk in analysis.exchanges.chunks():
         mine = is_framed[chunk["conn"]]
-        turns += int((mine & (chunk["protocol"] != Protocol.HTTP1)).sum())
+        turns += int((mine & ~np.isin(chunk["protocol"], (Protocol.HTTP1, Protocol.HTTP2))).sum())
         pending += int((mine & (chunk["outcome"] == Outcome.PENDING)).sum())
     return turns, pending
 

@@ -34,7 +34,7 @@ def headline(report: Report) -> str:
 
 
 def _with_unframed(report: Report, verdict: str) -> str:
-    """Say before a verdict on which connections it does not hold: HTTP/2 is not framed yet."""
+    """Say before a verdict on which connections it does not hold: HTTP/2 inside TLS, or with bytes missing."""
     note = _http2_note(report)
     if not note:
         return verdict

@@ -120,11 +120,17 @@ def _client_requests(analysis: Analysis) -> Iterator[tuple[Any, Any, Any]]:
         mine = (
             (legs[chunk["conn"]] == Leg.CLIENT) & (chunk["request_ts_ns"] >= 0) & (chunk["outcome"] != Outcome.PENDING)
         )
-        rows = chunk.rows[mine & (chunk["protocol"] == Protocol.HTTP1)]
+        rows = chunk.rows[mine & _is_read(chunk)]
         ends = (rows["request_ts_ns"] + np.maximum(rows["duration_ns"], 0)) // NS_PER_S
         status = rows["status_code"]
         is_lost = (status >= 500) | np.isin(rows["outcome"], (Outcome.UNANSWERED, Outcome.TRUNCATED))
         yield ends, is_lost, status == _CLIENT_CLOSED
+
+
+def _is_read(rows: Any) -> Any:
+    """Tell of which requests the answer could be read: the status of HTTP/2 may stand in its connection's tables."""
+    has_status = (rows["status_code"] >= 0) | (rows["outcome"] != Outcome.ANSWERED)
+    return (rows["protocol"] == Protocol.HTTP1) | ((rows["protocol"] == Protocol.HTTP2) & has_status)
 
 
 def _from_log(analysis: Analysis, tally: ClientTally) -> Impact:
@@ -185,10 +191,10 @@ def _from_capture(analysis: Analysis) -> Impact | None:
 
 
 def _has_opaque(analysis: Analysis) -> bool:
-    """Tell whether clients asked for something that is no HTTP/1, or is encrypted."""
+    """Tell whether clients asked for something of which no answer could be read."""
     legs = analysis.legs
     return any(
-        bool(((legs[c["conn"]] == Leg.CLIENT) & (c["request_ts_ns"] >= 0) & (c["protocol"] != Protocol.HTTP1)).any())
+        bool(((legs[c["conn"]] == Leg.CLIENT) & (c["request_ts_ns"] >= 0) & ~_is_read(c)).any())
         for c in analysis.exchanges.chunks()
     )
 

@@ -28,6 +28,7 @@ from pcapdiag.rules.pd305_connect_unreachable import ConnectUnreachable
 from pcapdiag.rules.pd401_oversized_response_head import OversizedResponseHead
 from pcapdiag.rules.pd402_invalid_response import InvalidResponse
 from pcapdiag.rules.pd403_upstream_error_response import UpstreamErrorResponse
+from pcapdiag.rules.pd404_goaway_race import GoawayRace
 from pcapdiag.rules.pd502_mtu_black_hole import MtuBlackHole
 from pcapdiag.rules.pd601_no_live_upstreams import NoLiveUpstreams
 from pcapdiag.rules.pd901_retried_failure import RetriedFailure
@@ -62,6 +63,7 @@ RULES: tuple[type[Rule], ...] = (
     OversizedResponseHead,
     InvalidResponse,
     UpstreamErrorResponse,
+    GoawayRace,
     MtuBlackHole,
     NoLiveUpstreams,
     RetriedFailure,

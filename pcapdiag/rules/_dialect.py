@@ -53,7 +53,9 @@ def nginx_module(analysis: Analysis, loss: Loss) -> str:
         modules = {place.module for place in places}
         if len(modules) == 1:
             return modules.pop()
-    return {Protocol.FASTCGI: "fastcgi", Protocol.UWSGI: "uwsgi"}.get(loss.connection.protocol, "proxy")
+    return {Protocol.FASTCGI: "fastcgi", Protocol.UWSGI: "uwsgi", Protocol.HTTP2: "grpc"}.get(
+        loss.connection.protocol, "proxy"
+    )
 
 
 def pool_default(analysis: Analysis) -> tuple[int, str]:

@@ -8,6 +8,7 @@ from pcapdiag.base.codes import Direction, ExchangeFlag, Key
 from pcapdiag.base.findings import Evidence
 from pcapdiag.base.sequence import relative_sequence, sequence_difference
 from pcapdiag.base.units import format_address, format_endpoint
+from pcapdiag.rules._streams import stream_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +41,9 @@ _LABELS = {
     Key.RESPONSE_END: "last of the response",
     Key.ZERO_WINDOW: "window of zero",
     Key.ORIG_ZERO_WINDOW: "window of zero of the proxy",
+    Key.RESP_RESET_STREAM: "RST_STREAM of the upstream",
+    Key.ORIG_RESET_STREAM: "RST_STREAM of the proxy",
+    Key.GOAWAY: "GOAWAY of the upstream",
 }
 
 _TEXTS = {
@@ -137,10 +141,13 @@ def _usual_text(loss: Loss, segment: KeySegment) -> str:
         if segment.ack < 0:
             return f"the upstream {kind} the connection and acknowledges nothing"
         if segment.acknowledges(loss.request_end_seq):
-            return f"the upstream {kind} the connection and acknowledges the whole request"
+            whole = "all that was sent of the request" if loss.flags & _NOT_WHOLE else "the whole request"
+            return f"the upstream {kind} the connection and acknowledges {whole}"
         if segment.acknowledges((loss.request_seq + 1) & 0xFFFFFFFF):
             return f"the upstream {kind} the connection with a part of the request acknowledged"
         return f"the upstream {kind} the connection and acknowledges none of the request"
+    if segment.key in (Key.RESP_RESET_STREAM, Key.ORIG_RESET_STREAM, Key.GOAWAY):
+        return stream_text(loss, segment.key)
     if segment.key is Key.REQUEST_END and loss.flags & _NOT_WHOLE:
         return "the last byte of the request that was sent"
     if segment.key is Key.ACK and loss.flags & _NOT_WHOLE:

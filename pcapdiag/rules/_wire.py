@@ -54,7 +54,12 @@ def is_acknowledged(loss: Loss) -> bool:
 
 
 def is_unfinished(loss: Loss) -> bool:
-    """Tell whether the proxy stopped sending before the announced end of the request; a hole hides where it ends."""
+    """Tell whether the proxy stopped sending before the announced end of the request; a hole hides where it ends.
+
+    A stream of HTTP/2 may stay open for more: there only what was sent, and is not acknowledged, was stopped.
+    """
+    if loss.stream > 0 and loss.is_acknowledged:
+        return False
     return bool(loss.flags & ExchangeFlag.REQUEST_OPEN) and not loss.flags & ExchangeFlag.HOLE
 
 
@@ -70,16 +75,18 @@ def is_partly_acknowledged(loss: Loss) -> bool:
 
 
 def upstream_closing(loss: Loss) -> KeySegment | None:
-    """Return the first FIN or RST of the upstream's side, or the TLS alert that came instead of a response."""
+    """Return the upstream's first FIN, RST or RST_STREAM, or the TLS alert that came instead of a response."""
     closing = _first(loss.keys.get(Key.RESP_FIN), loss.keys.get(Key.RESP_RST))
+    closing = _first(loss.keys.get(Key.RESP_RESET_STREAM), closing)
     alert = loss.keys.get(Key.UNSOLICITED)
     is_reply = alert is not None and loss.request_seq >= 0 and alert.acknowledges((loss.request_seq + 1) & 0xFFFFFFFF)
     return _first(alert, closing) if is_reply else closing
 
 
 def proxy_closing(loss: Loss) -> KeySegment | None:
-    """Return the first FIN or RST of the proxy."""
-    return _first(loss.keys.get(Key.ORIG_FIN), loss.keys.get(Key.ORIG_RST))
+    """Return the first FIN, RST or RST_STREAM of the proxy."""
+    closing = _first(loss.keys.get(Key.ORIG_FIN), loss.keys.get(Key.ORIG_RST))
+    return _first(loss.keys.get(Key.ORIG_RESET_STREAM), closing)
 
 
 def is_closed_by_proxy(loss: Loss) -> bool:
@@ -121,8 +128,25 @@ def has_unseen_fin(loss: Loss) -> bool:
 
 def was_idle(loss: Loss) -> bool:
     """Tell whether the connection was idle before the request: used before, or opened a good while ahead of need."""
+    if is_among_others(loss):
+        return False
     opened = opened_ns(loss)
     return loss.is_reused or (opened >= 0 and loss.request_ts_ns - opened >= _PRECONNECTED_NS)
+
+
+def is_among_others(loss: Loss) -> bool:
+    """Tell whether other HTTP/2 streams of its connection were open when the request was sent."""
+    return loss.stream > 0 and bool(loss.flags & ExchangeFlag.PIPELINED)
+
+
+def is_refused_while_in_use(loss: Loss) -> bool:
+    """Tell whether a stream was not processed for another reason than the end of an idle connection.
+
+    An idle connection is ended by a GOAWAY without error, and a FIN that crosses the request.
+    """
+    if not loss.flags & ExchangeFlag.NOT_PROCESSED:
+        return False
+    return loss.crossing is None or loss.stream_error != 0 or not loss.idle_before_ns >= _AT_ONCE_NS
 
 
 def opened_ns(loss: Loss) -> int:
@@ -138,7 +162,7 @@ def is_closed_at_once(loss: Loss) -> bool:
 
     They may be the next request, or the rest of one that was answered before it was whole.
     """
-    is_readable = loss.connection.protocol in (Protocol.HTTP1, Protocol.FASTCGI)
+    is_readable = loss.connection.protocol in (Protocol.HTTP1, Protocol.FASTCGI, Protocol.HTTP2)
     return not is_readable and 0 <= loss.idle_before_ns < _AT_ONCE_NS
 
 
@@ -243,7 +267,9 @@ def is_gap_at_timeout(loss: Loss, upstream: Upstream | None) -> bool:
 def is_idle_close_in_server(loss: Loss, upstream: Upstream | None) -> bool:
     """Tell whether an acknowledged request met the idle timer: closed at once, at an idle gap that equals it."""
     closing = upstream_closing(loss)
-    if upstream is None or closing is None or not loss.is_reused:
+    if upstream is None or closing is None or not loss.is_reused or closing.key is Key.RESP_RESET_STREAM:
+        return False
+    if loss.flags & ExchangeFlag.NOT_PROCESSED:
         return False
     # Of a request in several segments the first may have come before the closing, and the others after it.
     is_part = is_partly_acknowledged(loss) and loss.crossing is None and is_closed_by_upstream(loss)
@@ -271,6 +297,8 @@ def can_have_run(analysis: Analysis, loss: Loss) -> bool:
     Not where the upstream had closed before the request came (its kernel acknowledges what comes after its FIN, too),
     nor where its idle timer closed the connection with the request unread, nor where nothing acknowledged all of it.
     """
+    if loss.flags & ExchangeFlag.NOT_PROCESSED:
+        return False
     if loss.is_connect or loss.crossing is not None or has_unseen_fin(loss) or not is_acknowledged(loss):
         return False
     upstream = upstream_of(analysis, loss)

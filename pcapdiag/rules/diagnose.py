@@ -169,7 +169,9 @@ def _unframed(analysis: Analysis, rule: Rule) -> str:
     if analysis.tls is None or not rests_on_requests or rule.facts.exposure is Exposure.CONNECTION:
         return ""
     n_unframed, n_all = count_http2(analysis.tls.http2, analysis.connections, analysis.legs)
-    return f"HTTP/2, which is not framed yet, on {n_unframed} of {n_all} connections to upstreams" if n_unframed else ""
+    return (
+        f"HTTP/2 whose streams are not seen, on {n_unframed} of {n_all} connections to upstreams" if n_unframed else ""
+    )
 
 
 def _nothing_to_judge(analysis: Analysis) -> str:

@@ -23,6 +23,7 @@ from pcapdiag.rules._wire import (
     has_unseen_fin,
     is_closed_at_once,
     is_own_rst,
+    is_refused_while_in_use,
     is_reset_after_lost_fin,
     known_timeout,
     opened_ns,
@@ -114,7 +115,7 @@ class IdleCloseRace(CauseRule):
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield requests that crossed the closing of their idle connection."""
         for loss in analysis.losses:
-            if loss.is_connect or not was_idle(loss):
+            if loss.is_connect or not was_idle(loss) or is_refused_while_in_use(loss):
                 continue
             upstream = upstream_of(analysis, loss)
             crossing = loss.crossing

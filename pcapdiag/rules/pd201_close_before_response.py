@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.far_end import ProofKind
-from pcapdiag.base.codes import Key
+from pcapdiag.base.codes import ExchangeFlag, Key
 from pcapdiag.base.findings import Confidence, Severity
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._failure import failure_message, failure_remedy
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
+from pcapdiag.rules._streams import is_not_processed
 from pcapdiag.rules._wire import (
     certainty,
     is_closed_by_upstream,
@@ -77,14 +78,23 @@ class CloseBeforeResponse(CauseRule):
         """Yield requests that the upstream took and answered with a FIN."""
         for loss in analysis.losses:
             closing = upstream_closing(loss)
-            if loss.is_connect or closing is None or closing.key is Key.RESP_RST:
+            if is_not_processed(loss):
+                continue
+            if loss.is_connect or closing is None or closing.key in (Key.RESP_RST, Key.RESP_RESET_STREAM):
                 continue
             if is_failed_in_upstream(loss) and not is_idle_close_in_server(loss, upstream_of(analysis, loss)):
                 what = "FIN" if closing.key is Key.RESP_FIN else "TLS alert (close_notify)"
-                text = f"{what} instead of a response: the upstream had the whole request"
+                had = (
+                    "all that was sent of the request"
+                    if loss.flags & ExchangeFlag.REQUEST_OPEN
+                    else "the whole request"
+                )
+                text = f"{what} instead of a response: the upstream had {had}"
                 confidence = Confidence.CONFIRMED
             elif loss.crossing is not None and not was_idle(loss) and is_closed_by_upstream(loss):
                 text = "FIN on a fresh connection, without any of the request: closed as soon as it was accepted"
+                if loss.is_reused:
+                    text = "FIN, without any of the request, while other streams of the connection were open"
                 confidence = Confidence.LIKELY
             else:
                 continue

@@ -10,6 +10,7 @@ from pcapdiag.base.findings import Confidence, Severity
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._failure import failure_message, failure_remedy
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
+from pcapdiag.rules._streams import error_name, is_not_processed, stream_text
 from pcapdiag.rules._wire import (
     certainty,
     has_foreign_hops,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from pcapdiag.analysis.model import Analysis, Loss
 
+_STREAM = "stream"
+
 
 class ResetBeforeResponse(CauseRule):
     """The upstream acknowledged the request and then sent a RST instead of a response.
@@ -36,7 +39,8 @@ class ResetBeforeResponse(CauseRule):
     -----------------
     A RST of the upstream after the whole request was acknowledged, or with an acknowledgement number that covers it,
     no response byte before it, and an idle gap unrelated to the upstream's idle timeout. On a fresh connection the
-    acknowledgement is not asked for: nothing could have gone stale there.
+    acknowledgement is not asked for: nothing could have gone stale there. In HTTP/2 a RST_STREAM that ends one stream
+    the same way, with another error than REFUSED_STREAM (PD404).
 
     Why it matters
     --------------
@@ -59,7 +63,7 @@ class ResetBeforeResponse(CauseRule):
 
     References
     ----------
-    RFC 1122 section 4.2.2.13 (closing with unread data sends a RST), RFC 9112 section 9.6.
+    RFC 1122 section 4.2.2.13 (closing with unread data sends a RST), RFC 9112 section 9.6, RFC 9113 sections 6.4 and 7.
     """
 
     code = "PD202"
@@ -76,7 +80,13 @@ class ResetBeforeResponse(CauseRule):
         """Yield requests that the upstream took and answered with a RST."""
         for loss in analysis.losses:
             closing = upstream_closing(loss)
-            if loss.is_connect or closing is None or closing.key is not Key.RESP_RST:
+            if loss.is_connect or closing is None:
+                continue
+            if closing.key is Key.RESP_RESET_STREAM and not is_not_processed(loss):
+                texts: dict[Key, str] = {closing.key: stream_text(loss, closing.key)}
+                group = f"{_STREAM}-{loss.stream_error}"
+                yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), group, closing, texts)
+            if closing.key is not Key.RESP_RST:
                 continue
             upstream = upstream_of(analysis, loss)
             if is_failed_in_upstream(loss):
@@ -96,8 +106,26 @@ class ResetBeforeResponse(CauseRule):
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
+        if group.group.startswith(_STREAM):
+            return _of_streams(analysis, group)
         return GroupText(
             message=failure_message(analysis, group, "reset the connection (RST)"),
             refuted_by="A response to such a request in the upstream's log, or no RST in a capture taken there.",
             remedy=failure_remedy(group, analysis),
         )
+
+
+def _of_streams(analysis: Analysis, group: Group) -> GroupText:
+    n, error = group.n_losses, error_name(group.losses[0].stream_error)
+    return GroupText(
+        message=failure_message(
+            analysis, group, f"ended {'its stream' if n == 1 else 'their streams'} by RST_STREAM ({error})"
+        ),
+        refuted_by="A response to such a request in the upstream's log.",
+        remedy=(
+            f"Read the log of {group.subject} at these times: the application, or what stands between it and the wire,"
+            f" ended these streams itself, with {error}; the connection was not at fault. CANCEL is most often a"
+            " deadline that ran out in the upstream, INTERNAL_ERROR a handler that failed, PROTOCOL_ERROR a request"
+            " that it could not read, ENHANCE_YOUR_CALM a limit."
+        ),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.far_end import ProofKind
@@ -33,8 +34,8 @@ class TruncatedResponse(CauseRule):
     What it looks for
     -----------------
     A response that began and then a FIN or RST of the upstream before the length that Content-Length or the chunks
-    announced; a RST also where only the close would have marked the end. With an error log also those whose announced
-    length the packets do not show, in TLS or cut by a short snap length.
+    announced; a RST also where only the close would have marked the end; in HTTP/2 a RST_STREAM, too. With an error log
+    also those whose announced length the packets do not show, in TLS or cut by a short snap length.
 
     Why it matters
     --------------
@@ -65,7 +66,7 @@ class TruncatedResponse(CauseRule):
     name = "truncated-response"
     title = "The upstream closed inside a response"
     severity = Severity.ERROR
-    needs = ("both directions", "HTTP/1 in the clear")
+    needs = ("both directions", "HTTP in the clear")
     proofs = Proofs(proved_by=(ProofKind.REQUEST_FIRST,), refuted_by=(ProofKind.FORGED_RST,), has_arrived=True)
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
@@ -93,11 +94,15 @@ class TruncatedResponse(CauseRule):
         if group.group == _NOT_READING:
             return _not_reading(group)
         pairs = zip(group.losses, group.claims, strict=True)
-        by_rst = count_losses(loss for loss, c in pairs if c.closing is not None and c.closing.kind_name == "RST")
+        by = Counter[str]()
+        for loss, claim in pairs:
+            by[claim.closing.kind_name if claim.closing is not None else "FIN"] += loss.stands_for
+        by_rst, by_stream = by["RST"], by["RST_STREAM"]
+        streams = f", {by_stream} by RST_STREAM" if by_stream else ""
         return GroupText(
             message=(
                 f"{group.subject} cut off {count_of(group.n_losses, 'response')} ({by_rst} by RST,"
-                f" {group.n_losses - by_rst} by FIN) before {_end_of(group)}."
+                f" {group.n_losses - by_rst - by_stream} by FIN{streams}) before {_end_of(group)}."
             ),
             refuted_by="The missing bytes in a capture without drops, or in the client's own log.",
             remedy=_remedy(group.subject),

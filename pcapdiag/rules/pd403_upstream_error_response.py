@@ -36,7 +36,7 @@ _WHAT = {
     507: "no room left",
 }
 
-_WITH_STATUS = (Protocol.HTTP1, Protocol.FASTCGI, Protocol.UWSGI)
+_WITH_STATUS = (Protocol.HTTP1, Protocol.FASTCGI, Protocol.UWSGI, Protocol.HTTP2)
 
 
 class UpstreamErrorResponse(Rule):

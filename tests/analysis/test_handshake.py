@@ -165,7 +165,7 @@ CHOICES = {
     "hidden": (sent(OFFER_13) + got(FLIGHT_13) + sent(FINISHED_13) + DATA, HTTP2.POSSIBLE),
     "not offered": (sent(HELLO_13) + got(FLIGHT_13) + sent(FINISHED_13) + DATA, HTTP2.NO),
     "upgraded": (sent(ASKS_H2C) + got(SWITCHES + b"Upgrade: h2c\r\n\r\n" + bytes(9)) + sent(PREFACE), HTTP2.YES),
-    "upgraded, no preface": (sent(ASKS_H2C) + got(SWITCHES + b"upgrade:H2C\r\n\r\n"), HTTP2.YES),
+    "upgraded, no preface": (sent(ASKS_H2C) + got(SWITCHES + b"upgrade:H2C\r\n\r\n"), HTTP2.NO),
     "upgraded, the head is cut": (sent(ASKS_H2C) + got(SWITCHES[:20] + bytes(9)) + sent(PREFACE), HTTP2.YES),
     "declined in clear": (sent(ASKS_H2C) + got(b"HTTP/1.1 204 No\r\nUpgrade: h2c\r\n\r\n"), HTTP2.NO),
     "websocket": (sent(ASKS_H2C) + got(SWITCHES + b"Upgrade: websocket\r\n\r\n" + bytes(9)), HTTP2.NO),

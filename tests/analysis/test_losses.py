@@ -123,7 +123,7 @@ def test_protocols_without_turns_have_no_losses():
 
     script = OPEN + f"+0 > P. {GET}\n+1 < R."
     assert len(losses_of(script)[0]) == 1
-    for protocol in (Protocol.HTTP2, Protocol.UPGRADED):
+    for protocol in (Protocol.HTTP2_UNREAD, Protocol.UPGRADED):
         assert losses_of(script, protocol=protocol) == ((), ())
 
 

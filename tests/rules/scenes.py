@@ -116,6 +116,57 @@ def fin_covers_the_first_segment_of_the_request_at_the_idle_timeout(s):
     return [s.lost(fin(161, ack=START + 50), idle_ms=3990, flags=ExchangeFlag.ACKNOWLEDGED_PART)]
 
 
+def _stream(s, *segments, error, processed=False, **changes):
+    """Return a lost stream of HTTP/2; `processed` says whether the upstream may have done something of it."""
+    flags = ExchangeFlag(0) if processed else ExchangeFlag.NOT_PROCESSED
+    return s.lost(*segments, stream=3, stream_error=error, protocol=Protocol.HTTP2, flags=flags, **changes)
+
+
+def _ends_stream(key, at, ack=END):
+    return Seg(key, at, BEFORE, ack, 34, TcpFlag.ACK | TcpFlag.PSH)
+
+
+@scene("PD404")
+def goaway_names_an_earlier_stream_and_the_closing_covers_the_request(s):
+    segments = (_ends_stream(Key.GOAWAY, 160), acknowledged(160), fin(161, ack=END, seq=BEFORE + 34))
+    return [_stream(s, *segments, error=0)]
+
+
+@scene("PD404")
+def goaway_with_an_error_crosses_and_a_fin_behind_it(s):
+    segments = (_ends_stream(Key.GOAWAY, 100, START), fin(100.1, seq=BEFORE + 34), rst(160))
+    return [_stream(s, *segments, error=2, idle_ms=4_000)]
+
+
+@scene("PD404")
+def stream_is_refused(s):
+    return [_stream(s, acknowledged(160), _ends_stream(Key.RESP_RESET_STREAM, 161), error=7)]
+
+
+@scene("PD101")
+def goaway_without_error_and_fin_of_an_idle_connection_cross(s):
+    segments = (_ends_stream(Key.GOAWAY, 100, START), fin(100.1, seq=BEFORE + 34), rst(160))
+    return [_stream(s, *segments, error=0, idle_ms=3_950)]
+
+
+@scene("PD202")
+def stream_is_reset_with_an_error_of_the_application(s):
+    ended = (acknowledged(160), _ends_stream(Key.RESP_RESET_STREAM, 500))
+    return [_stream(s, *ended, error=2, processed=True)]
+
+
+@scene("PD206")
+def proxy_cancels_a_stream_at_no_timeout(s):
+    ended = (acknowledged(160), Seg(Key.ORIG_RESET_STREAM, 3_337, END, BEFORE, 13, TcpFlag.ACK | TcpFlag.PSH))
+    return [_stream(s, *ended, error=8, processed=True)]
+
+
+@scene("PD204")
+def proxy_cancels_a_stream_at_its_timeout(s):
+    ended = (acknowledged(160), Seg(Key.ORIG_RESET_STREAM, 15_001, END, BEFORE, 13, TcpFlag.ACK | TcpFlag.PSH))
+    return [_stream(s, *ended, error=8, processed=True)]
+
+
 @scene("PD104")
 def only_retransmissions_on_reuse(s):
     return [s.lost(resent(360), resent(12_000, Key.LAST_RETRANSMISSION), retransmissions=7, idle_ms=5000)]

@@ -32,4 +32,5 @@ def test_an_upgrade_to_http2_is_none(tmp_path):
     path.write_bytes(write_capture(parse(SCRIPT.replace("Upgrade: websocket", "Upgrade: h2c")), container="pcap-ns"))
     analysis = build_analysis(group_captures([str(path)]))
     assert [f for f in diagnose(analysis).findings if f.code == "PD208"] == []
-    assert "http2-not-evaluated" in {note.code for note in analysis.notes}
+    # Its answer was to come as the first stream.
+    assert [(loss.stream, loss.target) for loss in analysis.losses] == [(1, "/ws")]

@@ -64,7 +64,7 @@ _NOTHING_SENT = {
     LogKind.NO_RESOURCES: "the proxy had no room for another connection: nothing was sent for this",
 }
 _NO_TRY = "no failed try at this peer fits kind and time"
-_UNFRAMED = "its upstream speaks HTTP/2, whose streams are not told apart yet: its packets may be in the capture"
+_UNFRAMED = "its upstream speaks HTTP/2 whose streams are not seen: its packets may be in the capture"
 _NO_TRY_FITS = frozenset({ID_MISSING, _NO_OFFSET, _NO_TRY})
 _NOT_ALL = "very many tries failed, and only some of them were held against the log (--all takes all)"
 _ELSEWHERE = frozenset({_BEFORE, _AFTER, _SENT_BEFORE, _LAST_SECOND})

@@ -91,6 +91,8 @@ class WireTry:
         The TLS handshake failed.
     icmp_ns, icmp_errno : int
         [ns] First ICMP error that quotes the SYN, and the errno that it gives the proxy.
+    stream_end_ns : int
+        [ns] The upstream's RST_STREAM, or the GOAWAY that this HTTP/2 stream lies beyond.
     """
 
     conn: int
@@ -122,6 +124,7 @@ class WireTry:
     is_handshake: bool = False
     icmp_ns: int = -1
     icmp_errno: int = -1
+    stream_end_ns: int = -1
 
     @property
     def is_connect(self) -> bool:

@@ -137,7 +137,7 @@ def keep_own(
 class CaptureSpan:
     """What the capture covers: its first and last time [ns], and the peers that it saw at all.
 
-    Of `unframed` peers (HTTP/2) it is not known what failed: it may be in the capture.
+    Of `unframed` peers (HTTP/2 whose streams are not seen) it is not known what failed: it may be in the capture.
     """
 
     first_ns: int

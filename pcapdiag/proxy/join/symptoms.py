@@ -31,6 +31,7 @@ class Symptom(Enum):
     CONNECT_TIMEOUT = "no connection in time"
     TIMEOUT = "no answer in time"
     BAD_RESPONSE = "the response could not be used"
+    STREAM_ENDED = "the upstream ended the stream, or did not serve it"
     HANDSHAKE = "the TLS handshake failed"
     ABORTED = "the client went away"
     FAILED = "the try failed"
@@ -64,7 +65,8 @@ _BY_KIND = {
     LogKind.INVALID_BODY: Symptom.BAD_RESPONSE,
     LogKind.PREMATURE_RESPONSE: Symptom.BAD_RESPONSE,
     LogKind.PROTOCOL_ERROR: Symptom.BAD_RESPONSE,
-    LogKind.STREAM_REJECTED: Symptom.BAD_RESPONSE,
+    LogKind.STREAM_REJECTED: Symptom.STREAM_ENDED,
+    LogKind.GOAWAY: Symptom.STREAM_ENDED,
     LogKind.UPSTREAM_STDERR: Symptom.BAD_RESPONSE,
     LogKind.TLS_CLOSED: Symptom.HANDSHAKE,
     LogKind.TLS_FAILED: Symptom.HANDSHAKE,
@@ -230,6 +232,14 @@ def _bad_response(wire: WireTry) -> Moment | None:
     return Moment(wire.first_response_ns, max(closed, wire.first_response_ns))
 
 
+def _stream_ended(wire: WireTry) -> Moment | None:
+    # A GOAWAY that came before the request is read with the stream already open.
+    if wire.stream_end_ns < 0:
+        return _any_end(wire)
+    at = max(wire.stream_end_ns, wire.start_ns)
+    return Moment(at, max(wire.proxy_close_ns, at))
+
+
 def _handshake(wire: WireTry) -> Moment | None:
     ends = [t for t in (wire.proxy_close_ns, wire.upstream_close_ns, wire.first_response_ns, wire.alert_ns) if t >= 0]
     return Moment(min(ends), max(ends)) if ends else None
@@ -261,6 +271,7 @@ _END = {
     Symptom.BROKEN: _broken,
     Symptom.TIMEOUT: _timed_out,
     Symptom.BAD_RESPONSE: _bad_response,
+    Symptom.STREAM_ENDED: _stream_ended,
     Symptom.HANDSHAKE: _handshake,
     Symptom.ABORTED: _aborted,
 }

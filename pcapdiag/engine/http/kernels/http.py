@@ -29,6 +29,8 @@ from pcapdiag.base.codes import (
 from pcapdiag.base.columns import CONNECTIONS, STREAM_EVENTS
 from pcapdiag.engine.compiler.arguments import ArrayOf, Bytes
 from pcapdiag.engine.compiler.policy import entry_kernel, kernel
+from pcapdiag.engine.http.kernels.http2 import begin_upgraded, feed_http2, looks_like_settings, skip_in_frame
+from pcapdiag.engine.http.kernels.http2_streams import count_waiting, lose_frames, settle_streams
 from pcapdiag.engine.http.kernels.http_detect import detect_protocol, is_goodbye, looks_like_tls
 from pcapdiag.engine.http.kernels.http_exchange import (
     BITS,
@@ -160,6 +162,16 @@ def _feed_request(s, slot, event, data):  # fmt: skip
     if protocol == Protocol.UWSGI.value:
         feed_uwsgi(s, slot, event, data)
         return
+    if protocol == Protocol.HTTP2.value:
+        is_first = not f["frame_begun"] and f["remaining"] == 0 and f["tls_header"] == 0
+        if c["n_exchanges"] > 0 or not is_first or captured < 1 or data[at] == ord("P"):
+            feed_http2(s, slot, event, data, _START)
+            return
+        # The responder's first bytes only looked like HTTP/2.
+        c["protocol"] = Protocol.OPAQUE.value
+        protocol = np.int64(c["protocol"])
+    if protocol == Protocol.HTTP2_UNREAD.value:
+        return
     tail = int(c["tail"])
     if f["state"] == ST_LOST or (f["state"] == ST_TURN and (tail < 0 or s.opened[tail]["has_response"])):
         f["state"] = ST_START
@@ -196,11 +208,18 @@ def _feed_request(s, slot, event, data):  # fmt: skip
                 if protocol == Protocol.UWSGI.value and pos == 0:
                     feed_uwsgi(s, slot, event, data)
                     return
+                if protocol == Protocol.HTTP2.value:
+                    if pos == 0 and c["n_exchanges"] == 0:
+                        feed_http2(s, slot, event, data, _START)
+                    else:
+                        lose_frames(s, slot)
+                    return
             if protocol == Protocol.HTTP1.value and rest_captured > 0:
                 if detect_protocol(data, at + pos, rest_captured, rest) == Protocol.HTTP2.value:
                     # RFC 7540 section 3.2: the preface of who was upgraded, by a 101 that was not captured whole.
                     c["protocol"] = Protocol.HTTP2.value
-                    protocol = np.int64(c["protocol"])
+                    lose_frames(s, slot)
+                    return
             if protocol == Protocol.HTTP1.value and (c["tail"] >= 0 or rest_captured > 0):
                 # Bytes between messages, or the middle of one whose beginning was not captured.
                 f["state"] = ST_LOST
@@ -302,6 +321,16 @@ def _feed_response(s, slot, event, data):  # fmt: skip
     if protocol == Protocol.UWSGI.value:
         feed_uwsgi_response(s, slot, event, data)
         return
+    if protocol == Protocol.UNKNOWN.value and c["n_exchanges"] == 0 and not c["mid_stream"]:
+        if looks_like_settings(data, at, captured):
+            # Servers need not wait for the originator's preface (RFC 9113 section 3.4).
+            protocol = np.int64(Protocol.HTTP2.value)
+            c["protocol"] = protocol
+    if protocol == Protocol.HTTP2.value:
+        feed_http2(s, slot, event, data, _START)
+        return
+    if protocol == Protocol.HTTP2_UNREAD.value:
+        return
     if protocol != Protocol.HTTP1.value:
         add_turn(s, slot, event, pos, length)
         return
@@ -362,7 +391,10 @@ def _feed_response(s, slot, event, data):  # fmt: skip
                     s.opened[i]["has_response"] = 0
                     f["state"] = ST_START
                 elif frame_response(f, row, c):
-                    _end_message(s, slot, i, direction)
+                    if c["protocol"] == Protocol.HTTP2.value:
+                        begin_upgraded(s, slot, i)
+                    else:
+                        _end_message(s, slot, i, direction)
             elif f["state"] != ST_HEAD:
                 free_scratch(s, f)
                 if f["n_fields"] > 0:
@@ -372,6 +404,8 @@ def _feed_response(s, slot, event, data):  # fmt: skip
             used = _take_content(s, slot, i, event, data, pos)
         pos += used
         c["last_payload_ns"] = event["ts_ns"]
+        if c["protocol"] == Protocol.HTTP2.value and pos < length:
+            feed_http2(s, slot, event, data, pos)
         if c["protocol"] != Protocol.HTTP1.value:
             return
 
@@ -384,7 +418,10 @@ def _skip_hole(s, slot, event):
     f = s.flows[2 * slot + direction]
     length = np.int64(event["data_len"])
     state = int(f["state"])
-    if c["protocol"] == Protocol.UPGRADED.value:
+    if c["protocol"] == Protocol.UPGRADED.value or c["protocol"] == Protocol.HTTP2_UNREAD.value:
+        return
+    if c["protocol"] == Protocol.HTTP2.value:
+        skip_in_frame(s, slot, event)
         return
     if direction == ORIG:
         i = np.int64(c["tail"])
@@ -472,7 +509,10 @@ def _note_closing(s, slot, event):
     c["closing_seen"] = 1
     i = response_target(s, slot)
     in_turn = i >= 0 and s.opened[i]["has_response"] and s.rows[i]["response_framing"] == Framing.TURN.value
-    if i >= 0 and not in_turn:
+    is_waiting = i >= 0 and not in_turn
+    if c["protocol"] == Protocol.HTTP2.value:
+        is_waiting = count_waiting(s, slot) > 0
+    if is_waiting:
         c["closing_open"] = 1
     elif c["last_payload_ns"] >= 0 and not c["close_announced"]:
         c["idle_at_close_ns"] = max(0, event["ts_ns"] - c["last_payload_ns"])
@@ -540,6 +580,8 @@ def _end_slot(s, slot, event, conn_rows):
             s.rows[tail]["method"] = f["method"]
     if s.flows[2 * slot + 1]["state"] == ST_HEAD and c["head"] >= 0 and s.flows[2 * slot + 1]["n_fields"] > 0:
         s.rows[c["head"]]["status_code"] = s.flows[2 * slot + 1]["status_code"]
+    if c["protocol"] == Protocol.HTTP2.value:
+        settle_streams(s, slot, row)
     while c["head"] >= 0:
         emit_exchange(s, slot)
     free_scratch(s, f)

@@ -48,6 +48,8 @@ REQUEST_KEYS = np.int64(
     | 1 << Key.RESPONSE_END
     | 1 << Key.ZERO_WINDOW
     | 1 << Key.ORIG_ZERO_WINDOW
+    | 1 << Key.RESP_RESET_STREAM
+    | 1 << Key.ORIG_RESET_STREAM
 )
 """Key segments of one request; the others are the connection's."""
 ACK_KEY = np.int64(1 << Key.ACK)
@@ -129,8 +131,15 @@ def forget_keys(s, slot, mask):
 
 
 @kernel
-def _follow_with(s, row, slot):
-    """Make the next pipelined exchange the one whose key segments are kept; its row knows where it began."""
+def follow_with(s, row, slot):
+    """Make the next pipelined exchange the one whose key segments are kept; its row knows where it began.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    row : record of columns.EXCHANGES.dtype
+    slot : int
+    """
     c = s.conns[slot]
     c["keys_set"] = (int(c["keys_set"]) & ~REQUEST_KEYS) | (1 << Key.REQUEST.value)
     k = s.keys[slot, Key.REQUEST.value]
@@ -299,14 +308,15 @@ def emit_exchange(s, slot):
         if ending != GOES_ON and row["request_frame"] >= 0 and _is_late(c, row):
             row["outcome"] = Outcome.UNANSWERED.value
             row["flags"] = int(row["flags"]) | LATE_ANSWER
-        if row["request_ts_ns"] >= 0:
+        if row["request_ts_ns"] >= 0 and extra["response_last_ns"] >= 0:
             row["duration_ns"] = max(0, extra["response_last_ns"] - row["request_ts_ns"])
     if row["request_frame"] < 0:
         row["outcome"] = Outcome.RESPONSE_ONLY.value
     elif not extra["request_done"] and row["request_framing"] != Framing.TURN.value and not extra["response_done"]:
         row["flags"] = int(row["flags"]) | REQUEST_OPEN
     outcome = int(row["outcome"])
-    if outcome == Outcome.UNANSWERED.value and int(row["flags"]) & PIPELINED and c["close_announced"]:
+    is_pipelined = int(row["flags"]) & PIPELINED and protocol != Protocol.HTTP2.value
+    if outcome == Outcome.UNANSWERED.value and is_pipelined and c["close_announced"]:
         row["flags"] = int(row["flags"]) | NOT_OWED
     n = ctl["n_exchanges"]
     s.out_rows[n] = row
@@ -324,7 +334,7 @@ def emit_exchange(s, slot):
     if c["head"] < 0:
         c["tail"] = -1
     else:
-        _follow_with(s, s.rows[c["head"]], slot)
+        follow_with(s, s.rows[c["head"]], slot)
     c["n_open"] -= 1
     extra["next"] = ctl["free_open"]
     ctl["free_open"] = i
@@ -346,6 +356,7 @@ def note_acknowledgement(s, row, slot, event):
     """
     if row["request_seq"] < 0:
         return
+    s.conns[slot]["resp_ack"] = event["ack"]
     if sequence_difference(event["ack"], row["request_end_seq"]) >= 0:
         row["flags"] = int(row["flags"]) | ACKNOWLEDGED
         keep_key(s, slot, BITS[Key.ACK.value], event)

@@ -20,6 +20,8 @@ CONN = np.dtype(
         ("orig_max_ack", "i8"),  # known when the connection has ended
         ("ahead_ack", "i8"),  # what responder bytes that answer no known request acknowledge; -1 if none
         ("server_offset", "i8"),
+        ("resp_ack", "i8"),  # what the responder last acknowledged while a request waited; -1 if nothing
+        ("goaway_last", "i8"),  # HTTP/2: the last stream that the responder's GOAWAY lets live; -1 without
         ("head", "i4"),  # first open exchange; -1 if none
         ("tail", "i4"),  # last one, whose request may still be on its way
         ("n_open", "i4"),
@@ -27,6 +29,7 @@ CONN = np.dtype(
         ("n_unanswered", "i4"),
         ("keep_alive_s", "i4"),
         ("keep_alive_max", "i4"),
+        ("last_stream", "i4"),  # HTTP/2: the highest that the originator opened
         ("server_len", "i2"),
         ("ending", "i1"),
         ("protocol", "i1"),
@@ -40,6 +43,8 @@ CONN = np.dtype(
         ("resp_reset", "i1"),
         ("tls_application", "i1"),  # the handshake is over
         ("tls_13", "i1"),  # the responder sent application-data records inside the handshake
+        ("goaway_error", "i1"),
+        ("heads_kept", "i1"),  # HTTP/2: 1 if all header blocks of requests were kept so far
         ("keys_set", "i4"),  # bit k: key segment k is set
     ],
     align=True,
@@ -49,6 +54,13 @@ FLOW = np.dtype(
     [
         ("remaining", "i8"),  # body or chunk or TLS record bytes still to come
         ("content_length", "i8"),  # -1 if the head did not say
+        ("begin_ts_ns", "i8"),  # HTTP/2: the segment that brought the first byte of the present frame
+        ("begin_frame", "i8"),
+        ("begin_ack", "i8"),
+        ("frame_value", "i8"),  # the first 8 payload bytes of the present frame that count, as a number
+        ("frame_stream", "i4"),
+        ("frame_length", "i4"),
+        ("block_stream", "i4"),  # of the header block that began last
         ("scratch", "i4"),  # row of the scratch pool while a head is incomplete; -1 if none
         ("line_len", "i4"),  # bytes of the incomplete line, in the scratch row
         ("target_len", "i4"),
@@ -66,6 +78,10 @@ FLOW = np.dtype(
         ("minor", "i1"),
         ("method", "i1"),
         ("line_empty", "i1"),  # chunk trailers: nothing on this line yet
+        ("frame_flags", "u1"),
+        ("in_block", "i1"),  # HTTP/2: 1 if only CONTINUATION may follow
+        ("block_ends_stream", "i1"),
+        ("frame_begun", "i1"),  # HTTP/2: 1 if its first frame, or the preface, has begun
         ("tls_counts", "i1"),  # the present record: 1 application data of an exchange, 2 a TLS alert, 0 another
     ],
     align=True,
@@ -94,6 +110,9 @@ BLANK_CONN = blank_row(
     orig_max_ack=-1,
     ahead_ack=-1,
     server_offset=-1,
+    resp_ack=-1,
+    goaway_last=-1,
+    heads_kept=1,
     head=-1,
     tail=-1,
     keep_alive_s=-1,
@@ -115,6 +134,8 @@ BLANK_EXCHANGE = blank_row(
     request_ack=-1,
     response_seq=-1,
     text_offset=-1,
+    stream=-1,
+    stream_error=-1,
     status_code=-1,
     method=-1,
     outcome=Outcome.UNANSWERED,
@@ -150,6 +171,8 @@ REQUEST_ID_AT = HOST_AT + HOST_BYTES
 REQUEST_ID_BYTES = 128
 SCRATCH_BYTES = REQUEST_ID_AT + REQUEST_ID_BYTES
 SERVER_BYTES = 128
+BLOCK_BYTES = SCRATCH_BYTES - LINE_BYTES - 2
+"""[bytes] The longest header block of an HTTP/2 request that is kept: as much as of a head of HTTP/1."""
 
 N_KEYS = len(Key)
 MAX_OPEN_PER_CONNECTION = 256

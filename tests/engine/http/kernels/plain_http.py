@@ -5,6 +5,7 @@ pools or bounds.
 """
 
 from pcapdiag.base.codes import ConnEnd, ExchangeFlag, Fate, Framing, Key, Method, Outcome, Protocol
+from tests.engine.http.kernels.plain_http2 import Streams, looks_like_settings
 from tests.engine.http.kernels.plain_http_message import (
     Head,
     Hole,
@@ -20,6 +21,10 @@ from tests.engine.http.kernels.plain_http_message import (
 )
 from tests.engine.tcp.kernels.plain_tcp import ACK, FIN, MOD, ORIG, RESP, RST, SYN, track
 
+OF_CONNECTION = {
+    *(Key.SYN, Key.SYN_ACK, Key.RESPONSE_BEFORE, Key.RESP_FIN, Key.ORIG_FIN, Key.RESP_RST, Key.ORIG_RST),
+    *(Key.UNSOLICITED, Key.GOAWAY),
+}
 LIMITS = {"target": 1536, "host": 256, "request_id": 128, "server": 128}
 
 
@@ -37,7 +42,7 @@ class Exchange:
         sequence = ("request_seq", "request_end_seq", "request_ack", "response_seq")
         self.row = dict.fromkeys((*times, *numbers, *sequence), -1)
         self.row |= {"request_bytes": 0, "response_bytes": 0, "retransmissions": 0, "depth": c.n_exchanges}
-        self.row |= {"protocol": int(c.protocol), "method": int(Method.NONE)}
+        self.row |= {"protocol": int(c.protocol), "method": int(Method.NONE), "stream": -1, "stream_error": -1}
         self.row |= {"request_framing": int(Framing.UNKNOWN), "response_framing": int(Framing.UNKNOWN)}
         self.keys = {}
         c.n_exchanges += 1
@@ -71,8 +76,10 @@ class Side:
         self.is_lost = True
 
 
-class Conversation:
+class Conversation(Streams):
     """The exchanges of one connection."""
+
+    of_connection = OF_CONNECTION
 
     def __init__(self, conn):
         self.conn = conn
@@ -95,6 +102,7 @@ class Conversation:
         self.keep_alive_s = self.keep_alive_max = -1
         self.server = b""
         self.ending = None
+        self.begin_streams()
 
     # What the tracker says.
 
@@ -141,6 +149,7 @@ class Conversation:
             self._note_closing(event, s)
 
     def _note_acknowledgement(self, x, frame, ack):
+        self.resp_ack = ack
         if 0 <= (ack - x.row["request_end_seq"]) % MOD < MOD // 2:
             x.flags |= ExchangeFlag.ACKNOWLEDGED
             self.keys.setdefault(Key.ACK, frame)
@@ -166,6 +175,8 @@ class Conversation:
         if self.closing_seen:
             return
         self.closing_seen = True
+        if self.protocol == Protocol.HTTP2:
+            x = next((x for x in self.open if not x.response_done), None)
         if x and not x.is_turn:
             self.closing_open = True
         elif self.last_payload_ns >= 0 and not self.close_announced:
@@ -181,6 +192,8 @@ class Conversation:
             self._note_request_head(request.exchange, request.parsed)
         if response and isinstance(response.parsed, Head) and response.parsed.end == -1 and self.open:
             self.open[0].row["status_code"] = response.parsed.status
+        if self.protocol == Protocol.HTTP2:
+            self.settle_streams(row["resp_max_ack"])
         while self.open:
             self._hand_out()
 
@@ -249,8 +262,7 @@ class Conversation:
         return x
 
     def _forget_request_keys(self):
-        of_connection = (Key.SYN, Key.SYN_ACK, Key.RESPONSE_BEFORE, Key.RESP_FIN, Key.ORIG_FIN, Key.RESP_RST)
-        self.keys = {k: v for k, v in self.keys.items() if k in (*of_connection, Key.ORIG_RST, Key.UNSOLICITED)}
+        self.keys = {k: v for k, v in self.keys.items() if k in OF_CONNECTION}
 
     def _set_key(self, key, frame):
         if frame >= 0:
@@ -310,14 +322,15 @@ class Conversation:
         outcome = Outcome.UNANSWERED
         if x.is_answering:
             outcome = self._outcome_of(x)
-            if row["request_ts_ns"] >= 0:
+            if row["request_ts_ns"] >= 0 and x.response_last_ns >= 0:
                 row["duration_ns"] = max(0, x.response_last_ns - row["request_ts_ns"])
         if row["request_frame"] < 0:
             outcome = Outcome.RESPONSE_ONLY
         elif not x.request_done and row["request_framing"] != Framing.TURN and not x.response_done:
             x.flags |= ExchangeFlag.REQUEST_OPEN
         self.n_unanswered += outcome == Outcome.UNANSWERED
-        if outcome == Outcome.UNANSWERED and x.flags & ExchangeFlag.PIPELINED and self.close_announced:
+        is_pipelined = x.flags & ExchangeFlag.PIPELINED and self.protocol != Protocol.HTTP2
+        if outcome == Outcome.UNANSWERED and is_pipelined and self.close_announced:
             x.flags |= ExchangeFlag.NOT_OWED
         row["outcome"], row["flags"] = int(outcome), int(x.flags)
         is_early = self.ending == "closed" and x.flags & ExchangeFlag.EARLY_RESPONSE
@@ -364,6 +377,13 @@ class Conversation:
         if self.protocol == Protocol.UWSGI:
             self._feed_uwsgi(event, s, values)
             return
+        if self.protocol == Protocol.HTTP2 and (self.n_exchanges or self.is_preface_due(values)):
+            self.feed_frames(event, s, values)
+            return
+        if self.protocol == Protocol.HTTP2:
+            self.protocol = Protocol.OPAQUE
+        if self.protocol == Protocol.HTTP2_UNREAD:
+            return
         side = self.sides[ORIG]
         last = self.open[-1] if self.open else None
         if side.is_lost or (side.is_turn and (last is None or last.is_answering)):
@@ -396,8 +416,15 @@ class Conversation:
                     if self.protocol == Protocol.UWSGI:
                         self._feed_uwsgi(event, s, values)
                         return
+                    if self.protocol == Protocol.HTTP2 and not self.n_exchanges and len(values) == event.length:
+                        self.feed_frames(event, s, values)
+                        return
+                    if self.protocol == Protocol.HTTP2:
+                        self.lose_frames()
+                        return
                 if self.protocol == Protocol.HTTP1 and detect_protocol(data, len(values)) == Protocol.HTTP2:
-                    self.protocol = Protocol.HTTP2
+                    self.lose_frames()
+                    return
                 if self.protocol == Protocol.HTTP1 and (self.open or data):
                     side.lose()
                     return
@@ -475,6 +502,14 @@ class Conversation:
         if self.protocol == Protocol.FASTCGI:
             self._feed_fastcgi(event, s, values)
             return
+        is_first_word = self.protocol == Protocol.UNKNOWN and not self.n_exchanges and not self.is_mid_stream
+        if is_first_word and looks_like_settings(data):
+            self.protocol = Protocol.HTTP2
+        if self.protocol == Protocol.HTTP2:
+            self.feed_frames(event, s, values)
+            return
+        if self.protocol == Protocol.HTTP2_UNREAD:
+            return
         if self.protocol != Protocol.HTTP1:
             x = self._answering()
             is_first = x is not None and not x.is_answering
@@ -502,6 +537,8 @@ class Conversation:
                 return
             if side.message is not None:
                 values = self._continue_response(side, x, event, values)
+                if self.protocol == Protocol.HTTP2 and values:
+                    self.feed_frames(event, s, values)
                 if self.protocol != Protocol.HTTP1:
                     return
             elif looks_like_response(data):
@@ -561,7 +598,10 @@ class Conversation:
             x.row["response_framing"] = int(message.framing)
             if head.end > 0:
                 self._note_final_head(x, message)
-        if message.is_done and not message.is_interim:
+        if message.is_done and self.protocol == Protocol.HTTP2:
+            self.begin_upgraded(x)
+            side.start_anew()
+        elif message.is_done and not message.is_interim:
             self._end_response(x)
         elif message.framing == Framing.TURN:
             x.row["response_framing"] = int(Framing.TURN)
@@ -618,7 +658,10 @@ class Conversation:
 
     def _skip_hole(self, event):
         side = self.sides[event.dir]
-        if self.protocol == Protocol.UPGRADED:
+        if self.protocol in (Protocol.UPGRADED, Protocol.HTTP2_UNREAD):
+            return
+        if self.protocol == Protocol.HTTP2:
+            self.skip_hole_in_frames(event)
             return
         if event.dir == ORIG:
             x = self.open[-1] if self.open and not self.open[-1].request_done else None
