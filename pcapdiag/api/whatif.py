@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pcapdiag.api.effects import advised_timeout_ns
@@ -248,7 +249,8 @@ def forecast(
 
     groups = forecast_groups(settings, read, timeout_ns, late_ns, said)
     if not groups:
-        msg = "the access log has no request that says when it began ($request_time) and for which upstream"
+        logs = ", ".join(inputs.access_logs)
+        msg = f"{logs}: no request there says when it began ($request_time) and for which upstream; {_read_of(inputs)}"
         raise UsageError(msg)
     seed = SEED if seed is None else seed
     answer = compute(groups, asked, sweep=swept, seed=seed, must_agree=False, on_progress=on_scenario)
@@ -257,6 +259,12 @@ def forecast(
     digests = digest.result()
     files = tuple(InputFile(p, kind, digests[p].n_bytes, digests[p].sha256 or None) for p, kind in inputs.kinds.items())
     return WhatIfResult(answer, Tool("pcapdiag", __version__), files)
+
+
+def _read_of(inputs: Inputs) -> str:
+    """Say what an access log of which nothing could be used looks like."""
+    n_bytes = sum(Path(path).stat().st_size for path in inputs.access_logs if Path(path).is_file())
+    return "it is empty" if not n_bytes else "see what `pcapdiag analyze --access-log` makes of it, or give --log-format"
 
 
 def _must_be_modelled(kind: ProxyKind | None) -> None:

@@ -119,6 +119,8 @@ def _predict(groups: Sequence[Group], one: Asked, n: int, seed: int, n_requests:
     totals = _run(groups, settings, n, seed)
     made = _scenario(one.name, _joined(one.settings), totals, n_requests)
     bound, why = _bound(groups, settings)
+    if settings == [group.settings for group in groups]:
+        why = (*why, "that is how it is set already, so it changes nothing")
     warnings = (*why, *_warnings(groups, settings))
     return replace(made, bound=bound, warnings=warnings, scattered=tuple(_capped(made, totals)))
 

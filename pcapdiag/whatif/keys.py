@@ -94,7 +94,8 @@ def parse_sweep(text: str) -> tuple[str, list[Asked]]:
     read = _duration if is_time else _whole
     low, high, step = (read(key, part) for part in parts)
     if step <= 0 or high < low:
-        msg = f"--sweep {text}: {form}"
+        why = "the step must be above 0" if step <= 0 else "it must not end before it begins"
+        msg = f"--sweep {text}: {why}; {form}"
         raise UsageError(msg)
     n = (high - low) // step + 1
     if n > MOST_POINTS:

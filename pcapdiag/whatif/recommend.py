@@ -174,9 +174,13 @@ def _cost(scenario: Scenario) -> float:
 def _alternatives(sound: Sequence[Scenario], best: Scenario, before: Scenario) -> list[str]:
     """Say what it costs, and which other settings lose nothing either."""
     said = []
-    extra = _cost(best) - _cost(before)
-    if extra >= 0.5:
-        said.append(f"it opens {count_of(round(extra), 'connection')} more in the time of the capture")
+    # Of the numbers as they stand in the table below it.
+    extra = round(_cost(best)) - round(_cost(before))
+    if extra > 0:
+        said.append(
+            f"it opens {count_of(extra, 'connection')} more in the time of the capture than the settings of today, by the"
+            " replay of both"
+        )
     said += [
         f"with {other.name} nothing is lost either, and {_cost(other):.0f} connections are opened instead of "
         f"{_cost(best):.0f}"

@@ -38,6 +38,14 @@ def test_observed_and_replayed_come_first_and_then_what_was_asked_for():
     assert made.scenarios[0].client_failures is None, "what nobody counted is unknown"
 
 
+def test_what_is_set_already_is_said_to_change_nothing():
+    made = answer(make_group(), "proxy.keepalive=32", "proxy.keepalive=31", must_agree=False)
+    held = make_group().settings.keepalive
+    said = {s.settings["proxy.keepalive"]: any("set already" in w for w in s.warnings) for s in made.scenarios[2:]}
+    assert said == {"32": held == 32, "31": held == 31}
+    assert any(said.values())
+
+
 def test_a_sweep_follows_the_cases_and_is_named():
     sweep = parse_sweep("proxy.keepalive_timeout=1s:3s:1s")
     made = answer(make_group(), "max_fails=0", sweep=sweep, must_agree=False)

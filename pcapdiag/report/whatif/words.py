@@ -61,9 +61,11 @@ def _blocks(answer: WhatIf) -> Iterator[Block]:
         yield from _warnings(best.tried)
     yield Heading("Observed, replayed, and what if", 2)
     yield Table(scenario_grid(answer))
+    # Where intervals hold fewer, the line below that names their scenarios is the exception.
+    most = "Nine of ten replays" if not any(s.scattered for s in _side_by_side(answer)) else "Unless said below, nine of ten"
     yield Paragraph(
         "Failed: requests of clients answered by an error; lost: tries without an answer; no live: requests that found"
-        " no upstream. Nine of ten replays lie between the numbers in brackets."
+        f" no upstream. {most} lie between the numbers in brackets."
     )
     if answer.per_day:
         yield Bullets(tuple(_rates(answer.per_day)))
@@ -106,7 +108,8 @@ def headline(answer: WhatIf) -> str:
             f"{_bounded(best_asked, 'lost_tries')} tries are lost; {_instead(observed, replayed)}."
         )
     if answer.first_swept >= 0:
-        return f"{answer.sweep}, swept; {_instead(observed, replayed)}."
+        told = next((line.rstrip(".") for line in sweep_lines(answer)), f"{answer.sweep}, swept")
+        return f"{told}; {_instead(observed, replayed)}."
     if not answer.agrees:
         return f"What these assumptions give is not what the log shows: {_instead(observed, replayed)}."
     return f"The replay of the captured settings agrees with what was observed: {_instead(observed, replayed)}."
@@ -237,14 +240,14 @@ def sweep_lines(answer: WhatIf) -> Iterator[str]:
         if run
     ]
     if names:
-        yield f"Nothing is lost at {' and '.join(names)}, of the values tried."
+        yield f"Nothing is lost with {answer.sweep} at {' and '.join(names)}, of the values tried."
     bounded = [point for point in points if point.bound]
     if bounded:
         first = bounded[0]
         n_others = len(bounded) - 1
         also = f" and at {count_of(n_others, 'other value')}" if n_others else ""
         why = next(iter(first.warnings), "what happens then the capture does not show")
-        yield f"At {first.settings[answer.sweep]}{also} the numbers are bounds: {why}."
+        yield f"With {answer.sweep} at {first.settings[answer.sweep]}{also} the numbers are bounds: {why}."
     low, high = answer.model.window_ns
     if low >= 0 and answer.sweep == "proxy.keepalive_timeout":
         yield (
@@ -257,11 +260,9 @@ def _warnings(scenarios: Sequence[Scenario]) -> Iterator[Bullets]:
     """Yield what to know of scenarios, each thing once."""
     said: dict[str, list[str]] = defaultdict(list)
     for scenario in scenarios:
-        for text in scenario.warnings:
+        for text in (*scenario.warnings, *scenario.scattered):
             said[text].append(label(scenario))
     lines = [f"{'; '.join(names)}: {text}." for text, names in said.items()]
-    if scattered := [label(scenario) for scenario in scenarios if scenario.scattered]:
-        lines.append(f"The replays lie further apart than the brackets say: {'; '.join(dict.fromkeys(scattered))}.")
     if lines:
         yield Bullets(tuple(lines))
 

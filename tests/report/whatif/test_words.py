@@ -67,6 +67,20 @@ def test_where_replay_and_observation_disagree_that_is_all():
     assert headline(told) == "The replay gives 0 to 0 lost tries, and 5 were observed."
 
 
+def test_a_sweep_is_told_first_by_where_nothing_is_lost():
+    told = headline(whatif(swept=[("3s", 0), ("9s", 4)]))
+    assert told == (
+        "Nothing is lost with proxy.keepalive_timeout at 3s, of the values tried; "
+        "as captured 12 requests failed and 11 tries were lost."
+    )
+
+
+def test_where_intervals_hold_fewer_that_is_not_denied_above():
+    told = whatif(replace(scenario("a", 1, 1), scattered=("1 to 2 lost tries: 80% of the replays",)))
+    assert "Unless said below, nine of ten lie between the numbers in brackets." in str(build_blocks(told))
+    assert "Nine of ten replays lie between" in str(build_blocks(whatif(scenario("a", 1, 1))))
+
+
 def test_a_scenario_of_which_nothing_can_be_said_has_no_row():
     told = whatif(Scenario("asked"), disagreement="the replay gives 0 to 0 lost tries, and 5 were observed")
     assert [row[0] for row in scenario_grid(told).rows] == ["observed", "replayed"]
@@ -98,7 +112,7 @@ def test_what_belongs_to_a_scenario_stands_beside_it():
 def test_a_sweep_says_where_nothing_is_lost_and_where_the_window_is():
     told = whatif(swept=[("3s", 0), ("3.5s", 0), ("3.9s", 4), ("5s", 11)])
     assert list(sweep_lines(told)) == [
-        "Nothing is lost at 3s to 3.5s, of the values tried.",
+        "Nothing is lost with proxy.keepalive_timeout at 3s to 3.5s, of the values tried.",
         "A request that comes 3.84 s to 4.01 s after the last one on its connection may be lost.",
     ]
 
@@ -133,7 +147,7 @@ def test_what_several_scenarios_have_to_be_known_is_said_once():
     one = replace(scenario("a", 1, 1), warnings=("mind this",), scattered=("1 to 2",))
     two = replace(scenario("b", 2, 2), warnings=("mind this", "and that"))
     lines = [line for b in build_blocks(whatif(one, two)) if isinstance(b, Bullets) for line in b.lines]
-    assert lines[:3] == ["a; b: mind this.", "b: and that.", "The replays lie further apart than the brackets say: a."]
+    assert lines[:3] == ["a; b: mind this.", "a: 1 to 2.", "b: and that."]
 
 
 def test_the_race_per_day_stands_beside_its_interval():
@@ -148,7 +162,8 @@ def test_the_race_per_day_stands_beside_its_interval():
 
 def test_a_sweep_names_the_stretches_that_lose_nothing_and_what_lies_between_is_none():
     told = whatif(swept=[("1s", 0), ("2s", 0), ("3s", 7), ("4s", 0), ("5s", 2)])
-    assert next(sweep_lines(told)) == "Nothing is lost at 1s to 2s and 4s, of the values tried."
+    line = next(sweep_lines(told))
+    assert line == "Nothing is lost with proxy.keepalive_timeout at 1s to 2s and 4s, of the values tried."
 
 
 def test_of_many_points_those_that_lose_most_are_listed():
@@ -162,8 +177,8 @@ def test_bounds_of_a_sweep_are_marked_and_are_no_promise():
     told = replace(plain, scenarios=(*plain.scenarios[:3], *bounded))
     assert sweep_grid(told).rows[1:] == (("9s", ">= 0", ">= 0", ">= 40"), ("10s", ">= 0", ">= 0", ">= 40"))
     assert list(sweep_lines(told))[:2] == [
-        "Nothing is lost at 1s, of the values tried.",
-        "At 9s and at 1 other value the numbers are bounds: nobody knows.",
+        "Nothing is lost with proxy.keepalive_timeout at 1s, of the values tried.",
+        "With proxy.keepalive_timeout at 9s and at 1 other value the numbers are bounds: nobody knows.",
     ]
 
 
