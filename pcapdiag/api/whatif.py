@@ -264,7 +264,7 @@ def forecast(
 def _read_of(inputs: Inputs) -> str:
     """Say what an access log of which nothing could be used looks like."""
     n_bytes = sum(Path(path).stat().st_size for path in inputs.access_logs if Path(path).is_file())
-    return "it is empty" if not n_bytes else "see what `pcapdiag analyze --access-log` makes of it, or give --log-format"
+    return "it is empty" if not n_bytes else "see what `analyze --access-log` makes of it, or give --log-format"
 
 
 def _must_be_modelled(kind: ProxyKind | None) -> None:

@@ -178,7 +178,7 @@ def _alternatives(sound: Sequence[Scenario], best: Scenario, before: Scenario) -
     extra = round(_cost(best)) - round(_cost(before))
     if extra > 0:
         said.append(
-            f"it opens {count_of(extra, 'connection')} more in the time of the capture than the settings of today, by the"
+            f"it opens {count_of(extra, 'connection')} more in the time of the capture than today's settings, by the"
             " replay of both"
         )
     said += [

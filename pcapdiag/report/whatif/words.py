@@ -62,7 +62,8 @@ def _blocks(answer: WhatIf) -> Iterator[Block]:
     yield Heading("Observed, replayed, and what if", 2)
     yield Table(scenario_grid(answer))
     # Where intervals hold fewer, the line below that names their scenarios is the exception.
-    most = "Nine of ten replays" if not any(s.scattered for s in _side_by_side(answer)) else "Unless said below, nine of ten"
+    is_exact = not any(scenario.scattered for scenario in _side_by_side(answer))
+    most = "Nine of ten replays" if is_exact else "Unless said below, nine of ten"
     yield Paragraph(
         "Failed: requests of clients answered by an error; lost: tries without an answer; no live: requests that found"
         f" no upstream. {most} lie between the numbers in brackets."
