@@ -46,8 +46,8 @@ _MEANINGS: Final[dict[Symptom, Meaning]] = {
         "whether the upstream refused or something before it",
     ),
     Symptom.STREAM_ENDED: Meaning(
-        "an HTTP/2 upstream refused or reset the stream, or was about to close the connection (GOAWAY): a limit on age or"
-        " requests of a connection, a restart, or a request that it did not take",
+        "an HTTP/2 upstream refused or reset the stream, or was about to close the connection (GOAWAY): a limit on age"
+        " or requests of a connection, a restart, or a request that it did not take",
         "which error it gave, and whether the request was processed",
     ),
     Symptom.UNREACHABLE: Meaning(
