@@ -29,7 +29,13 @@ from pcapdiag.base.codes import (
 from pcapdiag.base.columns import CONNECTIONS, STREAM_EVENTS
 from pcapdiag.engine.compiler.arguments import ArrayOf, Bytes
 from pcapdiag.engine.compiler.policy import entry_kernel, kernel
-from pcapdiag.engine.http.kernels.http2 import begin_upgraded, feed_http2, looks_like_settings, skip_in_frame
+from pcapdiag.engine.http.kernels.http2 import (
+    begin_upgraded,
+    feed_http2,
+    is_preface_due,
+    looks_like_settings,
+    skip_in_frame,
+)
 from pcapdiag.engine.http.kernels.http2_streams import count_waiting, lose_frames, settle_streams
 from pcapdiag.engine.http.kernels.http_detect import detect_protocol, is_goodbye, looks_like_tls
 from pcapdiag.engine.http.kernels.http_exchange import (
@@ -163,8 +169,7 @@ def _feed_request(s, slot, event, data):  # fmt: skip
         feed_uwsgi(s, slot, event, data)
         return
     if protocol == Protocol.HTTP2.value:
-        is_first = not f["frame_begun"] and f["remaining"] == 0 and f["tls_header"] == 0
-        if c["n_exchanges"] > 0 or not is_first or captured < 1 or data[at] == ord("P"):
+        if c["n_exchanges"] > 0 or not is_preface_due(f) or captured < 1 or data[at] == ord("P"):
             feed_http2(s, slot, event, data, _START)
             return
         # The responder's first bytes only looked like HTTP/2.

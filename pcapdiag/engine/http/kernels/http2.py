@@ -325,6 +325,22 @@ def _end_frame(s, slot, event, direction):
 
 
 @kernel
+def is_preface_due(f):
+    """Return whether nothing of an originator's frames has been read, not even the preface, which may come alone.
+
+    Parameters
+    ----------
+    f : record of FLOW_STATE
+        Its direction.
+
+    Returns
+    -------
+    bool
+    """
+    return not f["frame_begun"] and f["remaining"] == 0 and f["tls_header"] == 0 and f["tls_type"] != PREFACE
+
+
+@kernel
 def feed_http2(s, slot, event, data, pos):
     """Walk the HTTP/2 frames of an event.
 
@@ -344,7 +360,7 @@ def feed_http2(s, slot, event, data, pos):
     length = np.int64(event["data_len"])
     captured = np.int64(event["data_cap"])
     n_opened = 0
-    if direction == ORIG and not f["frame_begun"] and f["remaining"] == 0 and f["tls_header"] == 0:
+    if direction == ORIG and is_preface_due(f):
         if captured <= pos or data[at + pos] != ord("P"):
             lose_frames(s, slot)
             return

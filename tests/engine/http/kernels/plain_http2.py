@@ -82,7 +82,8 @@ class Streams:
     def is_preface_due(self, values):
         """Whether the originator's bytes are the preface, or lie behind it."""
         r = self.readers[ORIG]
-        return r.begun or r.left > 0 or bool(r.header) or not captured_of(values) or values[0] == ord("P")
+        is_read = r.begun or r.left > 0 or bool(r.header) or r.kind == PREFACE
+        return is_read or not captured_of(values) or values[0] == ord("P")
 
     def begin_upgraded(self, x):
         """Make the exchange of a 101 the first stream."""
@@ -116,7 +117,7 @@ class Streams:
     def feed_frames(self, event, s, values):
         """Read frames out of an event's bytes."""
         r = self.readers[event.dir]
-        if event.dir == ORIG and not r.begun and not r.left and not r.header:
+        if event.dir == ORIG and not r.begun and not r.left and not r.header and r.kind != PREFACE:
             if values[0] != ord("P"):
                 self.lose_frames()
                 return

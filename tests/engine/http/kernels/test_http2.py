@@ -131,7 +131,7 @@ def test_broken_frames_end_the_reading_as_with_the_twin(segments, sizes):
     compare(segments, sizes)
 
 
-def talk(*said, close=""):
+def talk(*said, close="", begin=((ORIG, BEGIN[ORIG]), (RESP, BEGIN[RESP]))):
     """Return the segments of one connection: (side, bytes), each a millisecond after the other."""
     sent, segments, now = {ORIG: 0, RESP: 0}, [], 10**9
     ends = {ORIG: (CLIENT, SERVER), RESP: (SERVER, CLIENT)}
@@ -144,7 +144,7 @@ def talk(*said, close=""):
 
     add(ORIG, SYN)
     add(RESP, SYN | ACK)
-    for side, payload in ((ORIG, BEGIN[ORIG]), (RESP, BEGIN[RESP]), *said):
+    for side, payload in (*begin, *said):
         now += MS
         add(side, ACK | PSH, payload)
     now += MS
@@ -249,6 +249,25 @@ def test_it_does_not_matter_where_segments_are_cut(size):
     cut = [(side, payload[i : i + size]) for side, payload in said for i in range(0, len(payload), size)]
     pieces, _, _ = run(talk(*cut))
     assert [{n: x[n] for n in SAME} for x in pieces.values()] == [{n: x[n] for n in SAME} for x in whole.values()]
+
+
+@pytest.mark.parametrize("size", range(5, 60))
+def test_it_does_not_matter_where_the_preface_is_cut(size):
+    """Alone in its segment, too, as nghttp2 sends it: what follows is no second one. By five bytes it is known."""
+    begin = [(ORIG, BEGIN[ORIG][i : i + size]) for i in range(0, len(BEGIN[ORIG]), size)]
+    segments = talk((ORIG, request(1)), (RESP, answer(1)), begin=(*begin, (RESP, BEGIN[RESP])))
+    assert outcomes(segments) == {1: ("ANSWERED", 200, -1, False)}
+
+
+@pytest.mark.parametrize("size", [1, 9, 23, 24, 25, 33, 200])
+def test_the_preface_behind_an_upgrade_may_come_alone(size):
+    asked = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n"
+    switched = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    mine = BEGIN[ORIG]
+    cut = [(ORIG, mine[i : i + size]) for i in range(0, len(mine), size)]
+    said = (*cut, (RESP, answer(1)), (ORIG, request(3)), (RESP, answer(3)))
+    segments = talk(*said, begin=((ORIG, asked), (RESP, switched + BEGIN[RESP])))
+    assert outcomes(segments) == {1: ("ANSWERED", 200, -1, False), 3: ("ANSWERED", 200, -1, False)}
 
 
 def test_a_server_may_speak_first():
