@@ -52,8 +52,8 @@ def _write_case_of_http2(name, scenario, recording):
     ]
     (recording.folder / "case.toml").write_text("\n".join(lines) + "\n")
     look = (
-        f"Lost are, by the access log and the client's record (`client.jsonl`): {lost}. Whether a stream lies beyond the\n"
-        "last one of a GOAWAY is for who commits the case to read, and to check."
+        f"Lost are, by the access log and the client's record (`client.jsonl`): {lost}. Whether a stream lies beyond\n"
+        "the last one of a GOAWAY is for who commits the case to read, and to check."
     )
     (recording.folder / "README.md").write_text(_readme(name, scenario, recording, look))
 

@@ -39,7 +39,7 @@ class Scenario:
     has_timer: bool = False
     """Whether the upstreams were seen to close idle connections by a timer."""
     is_judged: bool = True
-    """Whether the lab's own reading of packets knows the protocol of the upstreams: not HTTP/2, which clients tell of."""
+    """Whether the lab's own reading of packets knows the protocol of the upstreams: not HTTP/2: clients do."""
 
 
 def _race(stage):
