@@ -275,7 +275,8 @@ def _bound(groups: Sequence[Group], settings: Sequence[GroupSettings]) -> tuple[
                 )
                 return "lower", (why,)
             if is_longer and longest < 0:
-                return "lower", (f"no idle connection to {place.endpoint} was used: nobody knows what ends one",)
+                why = f"no idle connection to {place.endpoint} is known to have been used: nobody knows what ends one"
+                return "lower", (why,)
             if is_longer and 0 <= longest < max(kept_ns, longest + (kept_ns < 0)):
                 why = (
                     f"no connection to {place.endpoint} was idle for longer than {_rounded(longest)} and then "

@@ -145,7 +145,7 @@ def recommend(
     best = min(in_proxy or sound, key=_cost, default=None)
     if best is None:
         return Recommendation({}, tried=tuple(tried))
-    warnings = [*best.warnings, *_alternatives(sound, best, observed if observed.connections_opened else replayed)]
+    warnings = [*best.warnings, *_alternatives(sound, best, replayed)]
     changes: tuple[Change, ...] = ()
     timeout = best.settings.get("proxy.keepalive_timeout")
     if settings is not None and timeout is not None:
@@ -178,7 +178,7 @@ def _alternatives(sound: Sequence[Scenario], best: Scenario, before: Scenario) -
     extra = round(_cost(best)) - round(_cost(before))
     if extra > 0:
         said.append(
-            f"it opens {count_of(extra, 'connection')} more in the time of the capture than today's settings, by the"
+            f"it opens {count_of(extra, 'connection')} more in the time that was watched than today's settings, by the"
             " replay of both"
         )
     said += [

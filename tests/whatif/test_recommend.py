@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from pcapdiag.base.scenarios import Quantity
 from pcapdiag.whatif.compute import compute
 from pcapdiag.whatif.group import Group, GroupSettings, Peer, Place
 from pcapdiag.whatif.recommend import MARGIN_NS, field_remedies, recommend, rounded_down, safe_timeout_ns
@@ -81,3 +82,17 @@ def test_a_shorter_timeout_is_recommended_where_it_loses_nothing():
 
 def test_where_nothing_is_lost_nothing_is_recommended():
     assert recommended(make_group(3)) is None
+
+
+def test_what_it_costs_is_the_difference_of_the_rows_that_a_reader_sees():
+    """Not that of a replay and of what was counted, which stand in one table beside it."""
+    group = make_group(6)
+    answer = compute([group], [], draws=40)
+    observed, replayed = answer.scenarios
+    observed = replace(observed, connections_opened=Quantity(7, 7, 7), lost_tries=Quantity(3, 3, 3))
+    replayed = replace(replayed, connections_opened=Quantity(1, 1.4, 2))
+    best = recommend([group], replace(answer, scenarios=(observed, replayed)), None, seed=1)
+    (chosen,) = [s for s in best.tried if s.settings == best.settings]
+    extra = round(chosen.connections_opened.expected) - 1
+    assert extra > 6
+    assert any(text.startswith(f"it opens {extra} connections more") for text in best.warnings)

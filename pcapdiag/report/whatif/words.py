@@ -131,7 +131,10 @@ def _instead(observed: Scenario, replayed: Scenario) -> str:
     """Say what was observed, or, where that is not known, what the replay of it gives."""
     is_known = observed.client_failures is not None and observed.lost_tries is not None
     seen, said = (observed, "as captured ") if is_known else (replayed, "as it is set now, by the replay, ")
-    return f"{said}{_number(seen.client_failures)} requests failed and {_number(seen.lost_tries)} tries were lost"
+    failed, lost = _number(seen.client_failures), _number(seen.lost_tries)
+    if is_known:
+        return f"{said}{failed} requests failed and {lost} tries were lost"
+    return f"{said}{failed} requests fail and {lost} tries are lost"
 
 
 def _bounded(scenario: Scenario, name: str) -> str:
