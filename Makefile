@@ -9,6 +9,9 @@ RUNTIME := .venv-runtime
 COOLDOWN := 7 days
 INTO := lab-recordings
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+# Bytecode is written of what is imported, when it is: of all that is installed it takes longer than the demo itself.
+export PIP_COMPILE := 0
+unexport PYTHONDONTWRITEBYTECODE
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
     --upgrade --exclude-newer "$(COOLDOWN)" --custom-compile-command "make lock"
 DEMO := captures/idle_close_race_65s
@@ -96,6 +99,9 @@ $(VENV)/.pip:
 	@echo "Setting up $(VENV) ..." >&2
 	@$(PYTHON) -m venv $(VENV) || \
 	    { echo "$(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.groups: | $(VENV)/.demo
 ifndef LOCKED
 	@$(PIP) install --upgrade "pip>=25.1" # the first that knows dependency groups
 endif
@@ -116,7 +122,7 @@ $(VENV)/.demo: pyproject.toml $(if $(LOCKED),requirements/dev.txt) | $(VENV)/.pi
 	@$(call install)
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/.demo
+$(VENV)/.dev: pyproject.toml | $(VENV)/.groups
 	@echo "Installing what tests and checks need into $(VENV) ..." >&2
 	@$(call install,test lint)
 	@touch $@
@@ -126,7 +132,7 @@ $(VENV)/.lab: pyproject.toml | $(VENV)/.dev
 	@$(call install,lab)
 	@touch $@
 
-$(VENV)/.lock: pyproject.toml | $(VENV)/.pip
+$(VENV)/.lock: pyproject.toml | $(VENV)/.groups
 	@$(PIP) install --group lock
 	@touch $@
 

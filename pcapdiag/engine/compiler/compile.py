@@ -5,6 +5,7 @@ the convention by which that function is called, so every type of it is compared
 function of our own in front of it takes two pointers, however the platform passes arguments.
 """
 
+import gc
 import importlib.util
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ def compile_share(scratch: Path) -> None:
     scratch : Path
         Gets an object file for each.
     """
+    gc.disable()  # what numba makes is kept to the end, and looking through it again and again is a tenth of the time
     for module in kernel_modules():
         importlib.import_module(module)
     # LLVM cuts names at 1,024 characters; those of numba's labels are longer, and two of one kernel became the same.
