@@ -16,6 +16,7 @@ from pcapdiag.analysis.early import add_lost_answers
 from pcapdiag.analysis.handshake import HTTP2
 from pcapdiag.analysis.inputs import AUTO, zone_offset_s
 from pcapdiag.analysis.losses import to_connection
+from pcapdiag.analysis.rejected import add_rejected
 from pcapdiag.analysis.tls import add_refused
 from pcapdiag.analysis.tries import list_served, list_tries
 from pcapdiag.base.codes import Leg
@@ -99,7 +100,7 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
         added_logs={log.log.path: log.kind for log in older.used},
         notes=(*analysis.notes, *_notes(settings, logs, ledger, older)),
     )
-    return add_lost_answers(add_refused(joined))
+    return add_lost_answers(add_rejected(add_refused(joined)))
 
 
 def _without_early(ledger: Ledger, analysis: Analysis) -> Ledger:
