@@ -42,10 +42,8 @@ def list_tries(analysis: Analysis) -> tuple[WireTry, ...]:
         Failures first, then answered requests after which the proxy or the upstream closed, then connections that
         were closed when their TLS handshake was done: a proxy that refuses the certificate does so.
     """
-    failures = [_from_loss(loss) for loss in (*analysis.losses, *analysis.truncated)]
-    if not failures:
-        # Nothing else ties the log's clock to the capture's; which of them failed, the log tells.
-        failures = [_from_loss(loss) for loss in analysis.early]
+    # Which of the early answers were lost, the log tells.
+    failures = [_from_loss(loss) for loss in (*analysis.losses, *analysis.truncated, *analysis.early)]
     known = {wire.key for wire in failures}
     answered = (wire for wire in _answered(analysis) if wire.key not in known)
     return (*failures, *answered, *_unused_handshakes(analysis))

@@ -101,7 +101,7 @@ class CloseDuringUpload(CauseRule):
             if _is_upload(loss) and _may_be_lost(loss):
                 yield loss, Claim(Confidence.POSSIBLE, _MAY_BE_LOST, closing, _EARLY)
 
-    def describe(self, analysis: Analysis, group: Group) -> GroupText:  # noqa: ARG002 - the same signature for all
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         n = group.n_losses
         requests = count_of(n, "request")
@@ -128,8 +128,9 @@ class CloseDuringUpload(CauseRule):
                 remedy=remedy,
             )
         answers = "the answer" if n == 1 else "the answers"
+        who_tells = "The proxy's log would tell" if analysis.log is None else "The logs that were given do not tell"
         return GroupText(
-            message=f"{early} and closed: {answers} may have been lost. The proxy's log would tell.",
+            message=f"{early} and closed: {answers} may have been lost. {who_tells}.",
             refuted_by="The upstream's status in the proxy's access log: then it was read.",
             remedy=remedy,
             severity=Severity.WARNING,
