@@ -299,7 +299,8 @@ def _remedy(handshake: TlsHandshake, subject: str) -> str:
             " TLSv1.2 TLSv1.3;` (1.3 is in its default from 1.23.4 on), or let the upstream accept what the proxy"
             f" offers. `openssl s_client -connect {subject} -tls1_2` and `-tls1_3` tell which versions it takes."
         )
-    if name == "unrecognized_name" or (name in _PARAMETERS and not handshake.hello.server_name):
+    is_nameless = handshake.end is not HandshakeEnd.REJECTED and not handshake.hello.server_name
+    if name == "unrecognized_name" or (name in _PARAMETERS and is_nameless):
         return (
             "Send the name that the upstream expects, in nginx `proxy_ssl_server_name on;` and `proxy_ssl_name NAME;`."
             f" `openssl s_client -connect {subject} -servername NAME` shows whether it takes the name."
@@ -341,7 +342,8 @@ def _does_not_accept(handshake: TlsHandshake, name: str) -> str:
         if handshake.own_certificate is OwnCertificate.EMPTY:
             return "most likely insists on a certificate of the proxy"
         return "most likely does not accept the certificate of the proxy"
-    if name == "certificate_required" and handshake.own_certificate is not OwnCertificate.SENT:
+    is_lacking = name == "certificate_required" and handshake.own_certificate is not OwnCertificate.SENT
+    if is_lacking or handshake.own_certificate is OwnCertificate.EMPTY:
         return "wants a certificate of the proxy"
     why = {
         "certificate_expired": "has expired",
