@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcapdiag.analysis.early import add_lost_answers
+from pcapdiag.analysis.early import StatusLines, add_lost_answers
 from pcapdiag.analysis.handshake import HTTP2
 from pcapdiag.analysis.inputs import AUTO, zone_offset_s
 from pcapdiag.analysis.losses import to_connection
+from pcapdiag.analysis.rejected import add_rejected
 from pcapdiag.analysis.tls import add_refused
 from pcapdiag.analysis.tries import list_served, list_tries
 from pcapdiag.base.codes import Leg
@@ -99,7 +100,7 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
         added_logs={log.log.path: log.kind for log in older.used},
         notes=(*analysis.notes, *_notes(settings, logs, ledger, older)),
     )
-    return add_lost_answers(add_refused(joined))
+    return add_lost_answers(add_rejected(add_refused(joined)), logs.status_lines)
 
 
 def _without_early(ledger: Ledger, analysis: Analysis) -> Ledger:
@@ -131,6 +132,7 @@ class _Logs:
         self.accesses += [read_served(log, addresses) for log in others if log.format.has_accesses]
         if self._zone_s is None and others and not self._own_errors and all(log.format.has_zone for log in others):
             self._zone_s = 0
+        self.status_lines = StatusLines(())
         self.applications = [read_upstream_log(path, pattern) for path in inputs.upstream_logs]
 
     def join(self, wires: Sequence[WireTry]) -> tuple[Ledger | None, OlderLogs]:
@@ -168,7 +170,8 @@ class _Logs:
             counts_retries=all(known.counts_retries for known in formats),
         )
         errors = chain(*self.errors, *older.errors)
-        accesses = tally.watch(chain(*self.accesses, *older.accesses))
+        self.status_lines = StatusLines(self._analysis.early, has_zone=tally.has_zone)
+        accesses = self.status_lines.watch(tally.watch(chain(*self.accesses, *older.accesses)))
         has_lines = not self._own_errors and all(log.format.has_accesses for log in self.foreign.values())
         ledger = join_logs(
             wires,

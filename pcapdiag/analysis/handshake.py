@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Rows = np.ndarray[Any, Any]
 _MOST_TEXT = 60
+_AT_ONCE_NS = 1_000_000_000
+"""[ns] A check of a certificate takes no longer; it may have to ask who signed it."""
 
 
 class HandshakeEnd(IntEnum):
@@ -46,6 +48,19 @@ class HandshakeEnd(IntEnum):
     """The originator closed: the responder had not answered its hello."""
     REFUSED = 7
     """It was whole, and the proxy's log says that the certificate was refused."""
+    REJECTED = 8
+    """The originator was done with it, and the responder answered with an alert that TLS 1.3 encrypts: a certificate
+    had been asked for, or the log names the alert."""
+
+
+class OwnCertificate(IntEnum):
+    """What the originator sent of a certificate of its own in TLS 1.3, by the lengths of its records."""
+
+    UNKNOWN = 0
+    NOT_ASKED = 1
+    EMPTY = 2
+    """It was asked for one and had none."""
+    SENT = 3
 
 
 class HTTP2(IntEnum):
@@ -102,7 +117,14 @@ class TlsHandshake:
     is_unused : bool
         It was finished, and no application data followed before the connection was closed.
     reason : str
-        Why the proxy refused the certificate, as its log has it; hostile.
+        Why the proxy refused the certificate, or which alert it got, as its log has it; hostile.
+    own_certificate : OwnCertificate
+        What the originator sent of its own.
+    rejection : Aside or None
+        The encrypted alert with which the responder answered a handshake that was whole for the originator, and after
+        which it sent nothing.
+    named_alert : int
+        What that alert says, by the proxy's log; -1 if it is not known.
     """
 
     hello: tls.Hello
@@ -115,6 +137,9 @@ class TlsHandshake:
     by: Direction = Direction.NONE
     is_unused: bool = False
     reason: str = ""
+    own_certificate: OwnCertificate = OwnCertificate.UNKNOWN
+    rejection: Aside | None = None
+    named_alert: int = -1
 
     @property
     def alert(self) -> Alert | None:
@@ -184,6 +209,12 @@ def read_handshake(row: Rows, asides: Sequence[Aside]) -> TlsHandshake | None:
         text=server.plain,
     )
     end, by = _end_of(row, read, client, server, [a for a in got if a.length > 0])
+    if end is None and _is_13(read):
+        own = _own_certificate(client)
+        rejection = _rejection(row, client, server, first)
+        read = replace(read, own_certificate=own, rejection=rejection)
+        if rejection is not None and own in (OwnCertificate.EMPTY, OwnCertificate.SENT):
+            end, by = HandshakeEnd.REJECTED, Direction.RESP
     is_closed = int(row["closing_kind"]) != ClosingKind.NONE and not int(row["n_exchanges"])
     is_unused = is_closed and end is None and client.is_known and not _has_data(read, client)
     return replace(read, end=end, by=by, is_unused=is_unused and _is_finished(read, client, server, got))
@@ -296,13 +327,48 @@ def _is_finished(read: TlsHandshake, client: tls.Flow, server: tls.Flow, got: Se
 def _has_data(read: TlsHandshake, client: tls.Flow) -> bool:
     """Whether the client sent more than the handshake, by what was captured."""
     hidden = [r for r in client.records if r.type == tls.APPLICATION and r.length > tls.HIDDEN_ALERT_BYTES]
-    is_13 = read.answer is not None and bool(read.answer.versions) and tls.is_tls_13(read.answer.versions[0])
-    return len(hidden) > int(is_13)
+    return len(hidden) > int(_is_13(read))
+
+
+def _is_13(read: TlsHandshake) -> bool:
+    """Whether TLS 1.3 was chosen."""
+    return read.answer is not None and bool(read.answer.versions) and tls.is_tls_13(read.answer.versions[0])
+
+
+def _own_certificate(client: tls.Flow) -> OwnCertificate:
+    """Return what the originator sent of a certificate before its Finished.
+
+    A Certificate message without one is 8 bytes long, in a record of 25 (RFC 8446 section 4.4.2); no other message of a
+    client is.
+    """
+    lengths = [r.length for r in client.records if r.type == tls.APPLICATION]
+    if not client.is_known or not lengths:
+        return OwnCertificate.UNKNOWN
+    if lengths[0] in tls.FINISHED_LENGTHS:
+        return OwnCertificate.NOT_ASKED
+    if not any(length in tls.FINISHED_LENGTHS for length in lengths[1:]):
+        return OwnCertificate.UNKNOWN
+    return OwnCertificate.EMPTY if lengths[0] in tls.NO_CERTIFICATE_LENGTHS else OwnCertificate.SENT
+
+
+def _rejection(row: Rows, client: tls.Flow, server: tls.Flow, hello: Aside) -> Aside | None:
+    """Return the encrypted alert that is all that the responder sent when the originator was done, and sent at once.
+
+    A server that accepts a handshake sends session tickets first, or the response.
+    """
+    done = next((r for r in client.records if r.type == tls.APPLICATION and r.length in tls.FINISHED_LENGTHS), None)
+    if done is None or int(row["closing_kind"]) == ClosingKind.NONE or not _is_all(row, "resp", server, hello.ack):
+        return None
+    after = [r for r in server.records if r.aside.frame > done.aside.frame]
+    if len(after) != 1 or after[0].type != tls.APPLICATION or after[0].length != tls.HIDDEN_ALERT_BYTES:
+        return None
+    alert = after[0].aside
+    return alert if 0 <= alert.ts_ns - done.aside.ts_ns <= _AT_ONCE_NS else None
 
 
 def _is_hidden_alert(read: TlsHandshake, client: tls.Flow) -> bool:
     """Whether the only thing that the client encrypted in TLS 1.3 is an alert."""
-    if read.answer is None or not read.answer.versions or not tls.is_tls_13(read.answer.versions[0]):
+    if not _is_13(read):
         return False
     hidden = [r.length for r in client.records if r.type == tls.APPLICATION]
     return bool(hidden) and all(length == tls.HIDDEN_ALERT_BYTES for length in hidden)

@@ -41,6 +41,8 @@ _Keys = dict[tuple[int, int], dict[Key, KeySegment]]
 _GOODBYE_NS = 2_000_000
 """[ns] A FIN this soon behind the last bytes does not wait for an answer to them."""
 
+_OF_RESPONDER = (Key.UNSOLICITED, Key.RESP_FIN, Key.RESP_RST)
+
 # One-way or freely interleaved protocols: a turn without an answer means nothing there.
 _WITHOUT_TURNS = (Protocol.HTTP2_UNREAD, Protocol.UPGRADED)
 
@@ -177,10 +179,15 @@ def _is_goodbye(loss: Loss) -> bool:
 
 
 def ends_in_goodbye(protocol: int, times: Mapping[Key, int]) -> bool:
-    """Tell the same of an exchange by its protocol and the times [ns] of its key segments."""
+    """Tell the same of an exchange by its protocol and the times [ns] of its key segments.
+
+    Not where the other side had begun to close before: there the closing is the answer to that.
+    """
     closing = times.get(Key.ORIG_FIN, times.get(Key.ORIG_RST))
     last = times.get(Key.REQUEST_END, times.get(Key.REQUEST))
     if protocol != Protocol.TLS or closing is None or last is None or Key.RESPONSE in times:
+        return False
+    if any(times[key] <= closing for key in _OF_RESPONDER if key in times):
         return False
     return 0 <= closing - last <= _GOODBYE_NS
 

@@ -57,6 +57,8 @@ def without_one_way(
     opaque: set[tuple[int, int]] = set()
     for loss in turns:
         key = loss.connection.conn, loss.depth
+        if _is_refused(loss):
+            continue
         is_unknown = not is_proxied and not _is_http(loss, view) and str(loss.connection.resp) not in answering
         if is_unknown or _trickles(loss):
             (opaque if _is_cut_off(loss) else left_out).add(key)
@@ -91,6 +93,16 @@ def _is_http(loss: Loss, view: TlsView) -> bool:
         return False
     offered = (*handshake.hello.alpn, *(handshake.answer.alpn if handshake.answer is not None else ()))
     return "http/1.1" in offered
+
+
+def _is_refused(loss: Loss) -> bool:
+    """Tell whether an alert answered the first turn of a connection at once: whatever that was, it was not taken."""
+    alert = loss.keys.get(Key.UNSOLICITED)
+    if alert is None or loss.is_reused:
+        return False
+    closings = [loss.keys[key].ts_ns for key in (Key.ORIG_FIN, Key.ORIG_RST) if key in loss.keys]
+    is_first = all(alert.ts_ns <= ts_ns for ts_ns in closings)
+    return is_first and alert.ts_ns - loss.request_ts_ns <= NS_PER_S
 
 
 def _trickles(loss: Loss) -> bool:

@@ -129,7 +129,7 @@ def settle_losses(
     for loss in losses:
         conn = loss.connection.conn
         if conn in failed:
-            if loss.depth == 0 and failed[conn].end is HandshakeEnd.PLAIN_REQUEST:
+            if loss.depth == 0 and failed[conn].end in (HandshakeEnd.PLAIN_REQUEST, HandshakeEnd.REJECTED):
                 kept.append(replace(loss, handshake=failed.pop(conn)))
         elif loss.is_connect or not view.http2[conn]:
             kept.append(loss)
@@ -143,7 +143,7 @@ def settle_losses(
         kept.append(replace(loss, truncated=False, handshake=failed.pop(conn)))
     for conn, handshake in failed.items():
         row = connections.rows[conn]
-        kept.append(_to_handshake_loss(to_connection(row, texts), row, handshake))
+        kept.append(to_handshake_loss(to_connection(row, texts), row, handshake))
     return in_order(kept), cut
 
 
@@ -182,8 +182,17 @@ def _by_connection(connections: Table, asides: Sequence[Aside]) -> dict[int, lis
     return found
 
 
-def _to_handshake_loss(connection: Connection, row: Rows, handshake: TlsHandshake) -> Loss:
-    """Return a failed handshake as a loss of its own: no request was sent."""
+def to_handshake_loss(connection: Connection, row: Rows, handshake: TlsHandshake) -> Loss:
+    """Return a failed handshake as a loss of its own: no request was sent.
+
+    Parameters
+    ----------
+    connection : Connection
+    row : record of columns.CONNECTIONS.dtype
+        The same.
+    handshake : TlsHandshake
+        Its `end` is known.
+    """
     has_syn = connection.syn_frames > 0 and connection.orig_isn >= 0
     begin = handshake.hello_aside or handshake.answer_aside
     frame = connection.first_frame if has_syn or begin is None else begin.frame
@@ -274,7 +283,7 @@ def add_refused(analysis: Analysis) -> Analysis:
         handshake = replace(handshake, end=HandshakeEnd.REFUSED, by=Direction.ORIG, reason=reason)
         handshakes[wire.conn] = handshake
         row = analysis.connections.rows[wire.conn]
-        added.append(_to_handshake_loss(to_connection(row, analysis.texts), row, handshake))
+        added.append(to_handshake_loss(to_connection(row, analysis.texts), row, handshake))
     if not added or analysis.tls is None:
         return analysis
     return replace(with_losses(analysis, added), tls=analysis.tls._replace(handshakes=handshakes))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcapdiag.analysis.handshake import HandshakeEnd
 from pcapdiag.analysis.losses import to_connection
 from pcapdiag.analysis.tls import closing_segment
 from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Framing, Key, Leg, Method, Outcome
@@ -41,10 +42,8 @@ def list_tries(analysis: Analysis) -> tuple[WireTry, ...]:
         Failures first, then answered requests after which the proxy or the upstream closed, then connections that
         were closed when their TLS handshake was done: a proxy that refuses the certificate does so.
     """
-    failures = [_from_loss(loss) for loss in (*analysis.losses, *analysis.truncated)]
-    if not failures:
-        # Nothing else ties the log's clock to the capture's; which of them failed, the log tells.
-        failures = [_from_loss(loss) for loss in analysis.early]
+    # Which of the early answers were lost, the log tells.
+    failures = [_from_loss(loss) for loss in (*analysis.losses, *analysis.truncated, *analysis.early)]
     known = {wire.key for wire in failures}
     answered = (wire for wire in _answered(analysis) if wire.key not in known)
     return (*failures, *answered, *_unused_handshakes(analysis))
@@ -157,6 +156,7 @@ def _from_loss(loss: Loss) -> WireTry:
         closing_frame=loss.connection.closing_frame,
         held_back_ns=at(Key.ORIG_FIN) if loss.is_acknowledged_too_late else -1,
         is_handshake=loss.handshake is not None,
+        is_rejected=loss.handshake is not None and loss.handshake.end is HandshakeEnd.REJECTED,
         icmp_ns=icmp.ts_ns if icmp is not None else -1,
         icmp_errno=icmp.errno if icmp is not None else -1,
         stream_end_ns=_stream_end_ns(loss),
@@ -222,7 +222,7 @@ def _alert_ns(loss: Loss) -> int:
     if handshake is None:
         return -1
     alert = handshake.alert
-    where = alert.aside if alert is not None else handshake.answer_aside if handshake.text else None
+    where = alert.aside if alert is not None else handshake.answer_aside if handshake.text else handshake.rejection
     return where.ts_ns if where is not None else -1
 
 

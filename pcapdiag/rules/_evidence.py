@@ -148,13 +148,28 @@ def _usual_text(loss: Loss, segment: KeySegment) -> str:
         return f"the upstream {kind} the connection and acknowledges none of the request"
     if segment.key in (Key.RESP_RESET_STREAM, Key.ORIG_RESET_STREAM, Key.GOAWAY):
         return stream_text(loss, segment.key)
+    if segment.key is Key.RETRANSMISSION and not _is_whole_again(loss, segment):
+        return "a part of the request is sent again"
     if segment.key is Key.REQUEST_END and loss.flags & _NOT_WHOLE:
         return "the last byte of the request that was sent"
     if segment.key is Key.ACK and loss.flags & _NOT_WHOLE:
         return "the upstream's kernel has what was sent so far"
     if segment.key is Key.UNSOLICITED and segment.acknowledges((loss.request_seq + 1) & 0xFFFFFFFF):
         return "an alert, and no response"
+    is_final = loss.truncated or loss.flags & ExchangeFlag.LATE_ANSWER
+    if segment.key is Key.RESPONSE and loss.flags & ExchangeFlag.INTERIM and not is_final:
+        return "an interim response (1xx), which is no answer"
+    if segment.key is Key.UNSOLICITED and not loss.is_reused:
+        return "a TLS alert (encrypted: which one is not seen); none of the request is acknowledged"
     return _TEXTS[segment.key]
+
+
+def _is_whole_again(loss: Loss, segment: KeySegment) -> bool:
+    """Tell whether a segment repeats all that was sent of a request, or an attempt to connect."""
+    if loss.request_seq < 0:
+        return True
+    begins = sequence_difference(segment.seq, loss.request_seq) <= 0
+    return begins and sequence_difference(segment.next_seq, loss.request_end_seq) >= 0
 
 
 def _relative_bases(loss: Loss) -> tuple[int, int]:

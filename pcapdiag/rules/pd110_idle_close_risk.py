@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.density import measure_density
-from pcapdiag.base.codes import Leg
+from pcapdiag.base.codes import Leg, Protocol
 from pcapdiag.base.findings import Confidence, Exposure, Finding, RuleFacts, Severity
 from pcapdiag.base.rates import LEAST_QUOTED, spell_per_day
 from pcapdiag.base.units import count_of
@@ -90,7 +90,13 @@ class IdleCloseRisk(Rule):
         if any(u.idle_closes_by_proxy for u in analysis.upstreams) and not any(
             u.idle_closes_by_upstream for u in analysis.upstreams
         ):
-            return "no upstream's idle timeout is known: the proxy closed every idle connection first"
+            first = "the proxy closed every idle connection first"
+            if bool((analysis.connections["protocol"][analysis.legs == Leg.UPSTREAM] == Protocol.TLS).any()):
+                first = (
+                    "on every idle connection the proxy's FIN came first, and a close_notify of the upstream before it"
+                    " is not looked for"
+                )
+            return f"no upstream's idle timeout is known: {first}"
         return "no upstream's idle timeout is known: no upstream was seen to close idle connections at a constant age"
 
     def _finding(self, analysis: Analysis, upstream: Upstream, density: RaceDensity | None) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.codes import ExchangeFlag, Key
 from pcapdiag.base.findings import Confidence, Severity
 from pcapdiag.rules._claim import Claim, Proofs
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pcapdiag.analysis.model import Analysis, Loss
+
+
+_ALERT = (
+    "\n\nThe alert is encrypted. On a fresh connection it may be a close_notify, or a refusal of this connection, such"
+    " as of the proxy's certificate: the proxy's error log names it (`SSL alert number`), and so does the upstream's."
+)
 
 
 class CloseBeforeResponse(CauseRule):
@@ -50,7 +57,8 @@ class CloseBeforeResponse(CauseRule):
     When it is wrong
     ----------------
     A server that was closing an idle connection when the request came in looks the same at an idle gap that equals its
-    idle timeout; where the capture shows that timeout it is PD103.
+    idle timeout; where the capture shows that timeout it is PD103. A TLS alert that comes first is encrypted: it says
+    close_notify, or that the upstream refuses the connection. Where the proxy's log names it, it is PD304.
 
     Remedy
     ------
@@ -83,7 +91,7 @@ class CloseBeforeResponse(CauseRule):
             if loss.is_connect or closing is None or closing.key in (Key.RESP_RST, Key.RESP_RESET_STREAM):
                 continue
             if is_failed_in_upstream(loss) and not is_idle_close_in_server(loss, upstream_of(analysis, loss)):
-                what = "FIN" if closing.key is Key.RESP_FIN else "TLS alert (close_notify)"
+                what = "FIN" if closing.key is Key.RESP_FIN else "TLS alert (encrypted: which one is not seen)"
                 had = (
                     "all that was sent of the request"
                     if loss.flags & ExchangeFlag.REQUEST_OPEN
@@ -103,8 +111,14 @@ class CloseBeforeResponse(CauseRule):
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
+        pairs = tuple(zip(group.losses, group.claims, strict=True))
+        n_alerts = count_losses(x for x, claim in pairs if claim.closing and claim.closing.key is Key.UNSOLICITED)
+        how = "FIN" if not n_alerts else "TLS alert, then FIN or RST"
+        remedy = failure_remedy(group, analysis)
+        if any(c.closing and c.closing.key is Key.UNSOLICITED and not x.is_reused for x, c in pairs):
+            remedy += _ALERT
         return GroupText(
-            message=failure_message(analysis, group, "closed the connection (FIN)"),
+            message=failure_message(analysis, group, f"closed the connection ({how})"),
             refuted_by="A response to such a request in the upstream's log, or idle gaps that equal its idle timeout.",
-            remedy=failure_remedy(group, analysis),
+            remedy=remedy,
         )

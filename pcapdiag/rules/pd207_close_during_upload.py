@@ -23,7 +23,7 @@ from pcapdiag.rules._wire import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pcapdiag.analysis.model import Analysis, Loss
+    from pcapdiag.analysis.model import Analysis, KeySegment, Loss
 
 _CLOSED = ""
 _ANSWER_LOST = "answer-lost"
@@ -94,14 +94,14 @@ class CloseDuringUpload(CauseRule):
                 continue
             if closing is None or loss.crossing is not None or loss.flags & ExchangeFlag.HOLE:
                 continue
-            texts = {closing.key: f"{closing.kind_name} with only a part of the request acknowledged"}
+            texts = {closing.key: f"{closing.kind_name or 'TLS alert'}: {_acknowledged(loss, closing)}"}
             yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), _CLOSED, closing, texts)
         for loss in analysis.early:
             closing = loss.keys.get(Key.RESP_RST) or loss.keys.get(Key.RESP_FIN)
             if _is_upload(loss) and _may_be_lost(loss):
                 yield loss, Claim(Confidence.POSSIBLE, _MAY_BE_LOST, closing, _EARLY)
 
-    def describe(self, analysis: Analysis, group: Group) -> GroupText:  # noqa: ARG002 - the same signature for all
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         n = group.n_losses
         requests = count_of(n, "request")
@@ -116,7 +116,7 @@ class CloseDuringUpload(CauseRule):
         if group.group == _CLOSED:
             return GroupText(
                 message=f"{group.subject} closed while {requests} {'was' if n == 1 else 'were'} still being sent: its"
-                " closing acknowledges only a part.",
+                f" closing acknowledges {_share(group)}.",
                 refuted_by="A closing that acknowledges the whole request.",
                 remedy=remedy,
             )
@@ -128,13 +128,36 @@ class CloseDuringUpload(CauseRule):
                 remedy=remedy,
             )
         answers = "the answer" if n == 1 else "the answers"
+        who_tells = "The proxy's log would tell" if analysis.log is None else "The logs that were given do not tell"
         return GroupText(
-            message=f"{early} and closed: {answers} may have been lost. The proxy's log would tell.",
+            message=f"{early} and closed: {answers} may have been lost. {who_tells}.",
             refuted_by="The upstream's status in the proxy's access log: then it was read.",
             remedy=remedy,
             severity=Severity.WARNING,
             confidence_at_most=Confidence.POSSIBLE,
         )
+
+
+def _acknowledged(loss: Loss, closing: KeySegment) -> str:
+    """Return how much of what was sent of a request its closing acknowledges, in words."""
+    if closing.ack < 0 or loss.stream > 0 or loss.request_seq < 0:
+        return "only a part of the request was acknowledged"
+    if closing.acknowledges(loss.request_end_seq):
+        return "it acknowledges all that was sent of the request, which was not whole"
+    n_sent = sequence_difference(loss.request_end_seq, loss.request_seq)
+    n_had = max(sequence_difference(closing.ack, loss.request_seq), 0)
+    return f"it acknowledges {n_had:,} of the {count_of(n_sent, 'byte')} that were sent of the request"
+
+
+def _share(group: Group) -> str:
+    """Return the same of all requests of a finding."""
+    pairs = zip(group.losses, group.claims, strict=True)
+    had_all = [c.closing is not None and c.closing.acknowledges(loss.request_end_seq) for loss, c in pairs]
+    if all(had_all):
+        return "what had been sent, which was not all"
+    return (
+        "only a part of what was sent" if not any(had_all) else "only a part of what was sent, or of what was to come"
+    )
 
 
 def _may_be_lost(loss: Loss) -> bool:

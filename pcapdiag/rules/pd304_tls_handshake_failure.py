@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pcapdiag.analysis.handshake import HandshakeEnd
+from pcapdiag.analysis.handshake import HandshakeEnd, OwnCertificate
 from pcapdiag.base.codes import Direction, Key, Protocol, TcpFlag
 from pcapdiag.base.findings import Confidence, Evidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.sequence import relative_sequence
 from pcapdiag.base.units import about, count_of
-from pcapdiag.engine.asides.tls import version_name
+from pcapdiag.engine.asides.tls import alert_name, version_name
 from pcapdiag.proxy.conf.describe import RETRY
 from pcapdiag.rules._claim import Claim
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
@@ -47,7 +47,9 @@ class TlsHandshakeFailure(CauseRule):
     -----------------
     A connection whose client hello was captured, and that then ended in a fatal alert in clear, in bytes that are no
     TLS, or in FIN or RST before both sides were done. The reverse, too: an HTTP request in clear to a port that
-    answers with a TLS alert, or that speaks TLS on other connections and closes without an answer.
+    answers with a TLS alert, or that speaks TLS on other connections and closes without an answer. And a handshake that
+    the proxy was done with: of TLS 1.3, where the upstream asked for a certificate and answered what it got with
+    nothing but a record that is as long as an alert; of any version, where the proxy's log names the alert.
 
     Why it matters
     --------------
@@ -62,7 +64,8 @@ class TlsHandshakeFailure(CauseRule):
     When it is wrong
     ----------------
     An alert in clear is what a side said, not why: a server may say handshake_failure of anything. What TLS 1.3
-    encrypts cannot be read. A check of the certificate that only reads it and goes away looks like a proxy that closes
+    encrypts cannot be read: an upstream that ends just then for another reason says close_notify, which is as long as
+    any other alert. A check of the certificate that only reads it and goes away looks like a proxy that closes
     inside the handshake. That the proxy refuses a certificate after a handshake that was whole (nginx does so with
     `proxy_ssl_verify`) cannot be told from an orderly end without the error log.
 
@@ -83,7 +86,7 @@ class TlsHandshakeFailure(CauseRule):
     severity = Severity.ERROR
     needs = ("both directions", "the client hello")
     helped_by = ("the proxy's error log", "the upstream's own log")
-    supersedes = ("PD201", "PD202", "PD301", "PD302")
+    supersedes = ("PD201", "PD202", "PD207", "PD301", "PD302")
     facts = RuleFacts(settings=("_connect_timeout", *RETRY), exposure=Exposure.CONNECTION)
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
@@ -101,6 +104,8 @@ class TlsHandshakeFailure(CauseRule):
                 confidence = Confidence.CONFIRMED
             if _is_by_choice(handshake):
                 confidence = Confidence.POSSIBLE
+            if handshake.named_alert >= 0:
+                confidence = certainty(analysis, loss, Confidence.CONFIRMED)
             yield (
                 loss,
                 Claim(confidence, _group_of(handshake), closing, frames=tuple(_frames(loss.connection, handshake))),
@@ -154,6 +159,9 @@ def _is_logged(analysis: Analysis, group: Group) -> bool:
 def _group_of(handshake: TlsHandshake) -> str:
     end = handshake.end
     side = "upstream" if handshake.by is Direction.RESP else "proxy"
+    if end is HandshakeEnd.REJECTED:
+        which = alert_name(handshake.named_alert) if handshake.named_alert >= 0 else handshake.own_certificate.name
+        return f"{side}-rejected-{which.lower().replace(' ', '-')}"
     if end is HandshakeEnd.ALERT and handshake.alert is not None:
         return f"{side}-{handshake.alert.name.replace(' ', '-')}"
     return f"{side}-{end.name.lower().replace('_', '-')}" if end is not None else side
@@ -176,6 +184,8 @@ def _what(handshake: TlsHandshake, who: str, group: Group) -> str:
             "the proxy sent an encrypted alert in place of its Finished and closed (TLS 1.3 hides which; often it is"
             " its own check of the upstream's certificate)"
         )
+    if end is HandshakeEnd.REJECTED:
+        return _rejection(handshake, who, group)
     if end is HandshakeEnd.REFUSED:
         reasons = _most_common(loss.handshake.reason for loss in group.losses if loss.handshake is not None)
         return f"when it was whole the proxy refused the certificate, by its error log: {reasons}"
@@ -186,6 +196,23 @@ def _what(handshake: TlsHandshake, who: str, group: Group) -> str:
         return f"the proxy closed{span}{to} without an answer to its client hello"
     how = "reset the connection" if end is HandshakeEnd.RESET else "closed the connection (FIN)"
     return f"{who} {how} inside the handshake, {after}, without an alert"
+
+
+def _rejection(handshake: TlsHandshake, who: str, group: Group) -> str:
+    """Say how the upstream ended handshakes that the proxy was done with."""
+    own = {
+        OwnCertificate.EMPTY: "it had asked for a certificate, and the proxy sent none",
+        OwnCertificate.SENT: "it had asked for a certificate, and the proxy sent one",
+    }.get(handshake.own_certificate, "")
+    if handshake.named_alert >= 0:
+        name = f"the alert {alert_name(handshake.named_alert)} ({handshake.named_alert})"
+        when = "in place of a response" if any(not loss.is_connect for loss in group.losses) else "at once"
+        return f"by the proxy's log {who} answered with {name}, {when}{f'; {own}' if own else ''}"
+    certificate = "for want of that" if handshake.own_certificate is OwnCertificate.EMPTY else "because of that"
+    return (
+        f"{own}; {who} answered with nothing but an encrypted alert, and sent no session ticket: most likely it refused"
+        f" the connection {certificate}, although a close_notify would look the same (the proxy's error log names it)"
+    )
 
 
 def _wait_ns(loss: Loss) -> int:
@@ -255,6 +282,10 @@ def _remedy(handshake: TlsHandshake, subject: str) -> str:
     """Say what to do, in nginx's language, by what ended the handshake."""
     alert = handshake.alert
     name = alert.name if alert is not None else ""
+    if handshake.end is HandshakeEnd.REJECTED:
+        # Which one it was, only a log knows; of who asked for a certificate, that is the matter.
+        is_named = handshake.named_alert >= 0
+        name = alert_name(handshake.named_alert) if is_named else "certificate_required"
     if handshake.end is HandshakeEnd.NOT_TLS:
         return (
             f"Let the proxy speak plain HTTP to {subject} (in nginx `proxy_pass http://...` in place of `https://...`),"
@@ -268,7 +299,8 @@ def _remedy(handshake: TlsHandshake, subject: str) -> str:
             " TLSv1.2 TLSv1.3;` (1.3 is in its default from 1.23.4 on), or let the upstream accept what the proxy"
             f" offers. `openssl s_client -connect {subject} -tls1_2` and `-tls1_3` tell which versions it takes."
         )
-    if name == "unrecognized_name" or (name in _PARAMETERS and not handshake.hello.server_name):
+    is_nameless = handshake.end is not HandshakeEnd.REJECTED and not handshake.hello.server_name
+    if name == "unrecognized_name" or (name in _PARAMETERS and is_nameless):
         return (
             "Send the name that the upstream expects, in nginx `proxy_ssl_server_name on;` and `proxy_ssl_name NAME;`."
             f" `openssl s_client -connect {subject} -servername NAME` shows whether it takes the name."
@@ -277,7 +309,7 @@ def _remedy(handshake: TlsHandshake, subject: str) -> str:
         return _certificate_remedy(subject)
     if name in _CERTIFICATE or name in ("certificate_required", "access_denied"):
         return (
-            "The upstream does not accept the proxy's certificate: give it one that the upstream trusts, in nginx"
+            f"The upstream {_does_not_accept(handshake, name)}: give it one that the upstream trusts, in nginx"
             " `proxy_ssl_certificate` and `proxy_ssl_certificate_key`."
         )
     if name == "no_application_protocol":
@@ -304,6 +336,23 @@ def _remedy(handshake: TlsHandshake, subject: str) -> str:
     )
 
 
+def _does_not_accept(handshake: TlsHandshake, name: str) -> str:
+    """Say what is wrong with the proxy's certificate, as far as that is known."""
+    if handshake.end is HandshakeEnd.REJECTED and handshake.named_alert < 0:
+        if handshake.own_certificate is OwnCertificate.EMPTY:
+            return "most likely insists on a certificate of the proxy"
+        return "most likely does not accept the certificate of the proxy"
+    is_lacking = name == "certificate_required" and handshake.own_certificate is not OwnCertificate.SENT
+    if is_lacking or handshake.own_certificate is OwnCertificate.EMPTY:
+        return "wants a certificate of the proxy"
+    why = {
+        "certificate_expired": "has expired",
+        "certificate_revoked": "was revoked",
+        "unknown_ca": "is signed by nobody whom it trusts",
+    }.get(name, "")
+    return f"does not accept the proxy's certificate{f', which {why}' if why else ''}"
+
+
 def _frames(connection: Connection, handshake: TlsHandshake) -> Iterator[Evidence]:
     """Yield the frames of the handshake."""
     hello, answer = handshake.hello_aside, handshake.answer_aside
@@ -327,6 +376,10 @@ def _frames(connection: Connection, handshake: TlsHandshake) -> Iterator[Evidenc
             yield _frame(connection, answer, Direction.RESP, "no TLS", "bytes that are no TLS record")
         else:
             yield _frame(connection, answer, Direction.RESP, "answer", "the upstream answers the client hello")
+    if handshake.end is HandshakeEnd.REJECTED and handshake.rejection is not None:
+        named = f", by the proxy's log {alert_name(handshake.named_alert)}" if handshake.named_alert >= 0 else ""
+        text = f"an encrypted alert and nothing else{named}"
+        yield _frame(connection, handshake.rejection, Direction.RESP, "alert", text)
     for alert in alerts:
         text = f"fatal alert {alert.name} ({alert.description})"
         yield _frame(connection, alert.aside, alert.dir, "alert", text)

@@ -4,7 +4,7 @@ import pytest
 
 from pcapdiag.analysis import notes
 from pcapdiag.analysis.build import build_analysis
-from pcapdiag.analysis.handshake import HTTP2, HandshakeEnd
+from pcapdiag.analysis.handshake import HTTP2, HandshakeEnd, OwnCertificate
 from pcapdiag.base.codes import Direction
 from pcapdiag.engine.capture.series import group_captures
 from tests import hellos
@@ -199,3 +199,68 @@ def test_a_connection_that_was_open_before_is_taken_for_what_the_others_to_its_e
 def test_more_handshakes_than_are_read_are_noted(analyse, monkeypatch):
     monkeypatch.setattr(notes, "MOST_KEPT", 1)
     assert "tls-handshakes-left-out" in {n.code for n in analyse(OPEN + sent(HELLO)).notes}
+
+
+NO_CERTIFICATE = CHANGE_CIPHER_SPEC + record(23, bytes(25)) + record(23, bytes(53))
+CERTIFICATE = CHANGE_CIPHER_SPEC + record(23, bytes(700)) + record(23, bytes(281)) + record(23, bytes(69))
+TICKETS = record(23, bytes(200)) + record(23, bytes(200))
+REQUEST = record(23, bytes(120))
+BEGUN = OPEN + sent(HELLO_13) + got(FLIGHT_13)
+REJECTED = {
+    "none, before any request": (NO_CERTIFICATE, "", OwnCertificate.EMPTY, -1),
+    "none, behind a request": (NO_CERTIFICATE, sent(REQUEST), OwnCertificate.EMPTY, 0),
+    "one, behind a request": (CERTIFICATE, sent(REQUEST), OwnCertificate.SENT, 0),
+    "one, with a request in the same segment": (CERTIFICATE + REQUEST, "", OwnCertificate.SENT, 0),
+}
+
+
+@pytest.mark.parametrize(("flight", "request_", "own", "depth"), REJECTED.values(), ids=REJECTED)
+@pytest.mark.parametrize("end", ["+0 < F.\n+0 > F.\n", "+0 > F.\n+0.01 < F.\n", "+0 > R.\n", "+0 < R.\n"])
+def test_an_alert_in_answer_to_a_certificate_rejects_it(analyse, flight, request_, own, depth, end):
+    a = analyse(BEGUN + sent(flight) + request_ + got(CLOSE_NOTIFY_13) + end)
+    (loss,) = a.losses
+    assert (loss.handshake.end, loss.handshake.by) == (HandshakeEnd.REJECTED, Direction.RESP)
+    assert (loss.handshake.own_certificate, loss.depth) == (own, depth)
+    assert a.upstreams[0].unanswered == 1
+
+
+def test_an_alert_that_crosses_the_request_rejects_the_certificate_as_well(analyse):
+    crossing = f"+0.001 < P. ack {_sent_bytes(HELLO_13, NO_CERTIFICATE) + 1} {quoted(CLOSE_NOTIFY_13)}\n+0 < F.\n"
+    (loss,) = analyse(BEGUN + sent(NO_CERTIFICATE, REQUEST) + crossing).losses
+    assert (loss.handshake.end, loss.depth) == (HandshakeEnd.REJECTED, 0)
+
+
+def _sent_bytes(*parts):
+    return sum(map(len, parts))
+
+
+NOT_REJECTED = {
+    "tickets were sent": sent(NO_CERTIFICATE) + got(TICKETS) + sent(REQUEST) + got(CLOSE_NOTIFY_13) + "+0 < F.\n",
+    "no certificate was asked for": sent(FINISHED_13, REQUEST) + got(CLOSE_NOTIFY_13) + "+0 < F.\n",
+    "no alert": sent(NO_CERTIFICATE, REQUEST) + "+0.01 < F.\n",
+    "much later": sent(NO_CERTIFICATE, REQUEST) + "+5 < .\n" + got(CLOSE_NOTIFY_13) + "+0 < F.\n",
+    "answered": sent(NO_CERTIFICATE, REQUEST) + got(record(23, bytes(300)), CLOSE_NOTIFY_13) + "+0 < F.\n",
+    "still open": sent(NO_CERTIFICATE, REQUEST) + got(CLOSE_NOTIFY_13),
+}
+
+
+@pytest.mark.parametrize("script", NOT_REJECTED.values(), ids=NOT_REJECTED)
+def test_what_may_be_a_close_notify_rejects_nothing(analyse, script):
+    a = analyse(BEGUN + script)
+    assert [loss.handshake for loss in a.losses if loss.handshake is not None] == []
+    assert a.tls.handshakes[0].end is None
+
+
+def test_the_handshake_of_a_client_with_a_certificate_is_no_request(analyse):
+    whole = sent(CERTIFICATE) + got(TICKETS) + sent(REQUEST) + got(record(23, bytes(300)))
+    a = analyse(BEGUN + whole)
+    (begins,) = (int(n) for n in a.exchanges["request_seq"] - a.connections["orig_isn"][0])
+    assert begins == 1 + len(HELLO_13) + len(CERTIFICATE) + 5
+
+
+def test_a_proxy_that_closes_because_the_upstream_did_says_no_goodbye(analyse):
+    whole = sent(FINISHED_13) + got(TICKETS) + sent(REQUEST) + got(record(23, bytes(300)))
+    closing = "+0.0001 < .\n+0.0001 < F.\n+0.0001 > F.\n"
+    (loss,) = analyse(BEGUN + whole + sent(REQUEST) + closing).losses
+    assert loss.depth == 1
+    assert analyse(BEGUN + whole + sent(REQUEST) + "+0.0001 > F.\n+0.0001 < F.\n").losses == ()

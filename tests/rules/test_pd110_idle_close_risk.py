@@ -2,9 +2,12 @@
 
 import pytest
 
+import pcapdiag
 from pcapdiag.base.findings import Severity, VerdictKind
 from pcapdiag.rules.diagnose import diagnose
+from tests.hellos import CHANGE_CIPHER_SPEC, client_hello, quoted, record, server_hello
 from tests.rules.builders import MS, Scene, fin
+from tests.scenario import parse, write_capture
 
 
 def risk(upstream, *losses, scene, hours=0.0):
@@ -98,3 +101,18 @@ def test_without_an_rtt_no_rate_is_claimed():
     scene = Scene()
     finding, _ = risk(scene.upstream(rtt_min_ns=-1, rtt_p50_ns=-1, rtt_p99_ns=-1, near_misses=1), scene=scene)
     assert "per day" not in finding.message
+
+
+def test_inside_tls_a_fin_of_the_proxy_is_not_said_to_be_the_first_closing(tmp_path):
+    hello = quoted(client_hello(versions=(0x0304,)))
+    answer = quoted(server_hello(version=0x0304) + CHANGE_CIPHER_SPEC + record(23, bytes(900)))
+    done = quoted(CHANGE_CIPHER_SPEC + record(23, bytes(53)))
+    data, alert = quoted(record(23, bytes(200))), quoted(record(23, bytes(19)))
+    script = f"+0 > S\n+0.02 < S.\n+0 > .\n+0.01 > P. {hello}\n+0.02 < P. {answer}\n+0.01 > P. {done}\n"
+    script += f"+0.01 > P. {data}\n+0.02 < P. {data}\n+5 < P. {alert}\n+0.0001 > P. {alert}\n+0 > F.\n+0.02 < F.\n"
+    (tmp_path / "a.pcap").write_bytes(write_capture(parse(script), container="pcap-ns"))
+    report = pcapdiag.analyze(tmp_path / "a.pcap", proxies=["10.9.0.100"])
+    assert not report.analysis.losses
+    (reason,) = (v["reason"] for v in report.to_json()["verdicts"] if v["code"] == "PD110")
+    assert "the proxy closed" not in reason
+    assert "a close_notify of the upstream before it" in reason

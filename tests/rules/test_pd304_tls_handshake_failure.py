@@ -159,3 +159,33 @@ def test_an_entry_on_a_handshake_is_not_told_of_a_request_that_was_answered(repo
     report = report_of(script, error_logs=LOG.format("peer closed connection in SSL handshake"))
     assert [f["code"] for f in report["findings"]] == ["PD902"]
     assert report["log"]["entries"][0]["verdict"] != "explained"
+
+
+HTTPD = "[Tue Nov 14 22:13:20.{us} 2023] [proxy:error] [pid 9:tid 9] {status}[client 192.0.2.2:34462] {code}: {text}\n"
+
+
+def test_what_httpd_says_of_its_first_write_is_of_the_handshake_that_failed(report_of):
+    script = OPEN + HELLO + FLIGHT + f"+0.01 < P. {quoted(alert(40))}\n+0 < F.\n+0 > F.\n"
+    status = "(20014)Internal error (specific information not available): "
+    failed = "pass request body failed to 10.9.0.1:80 (10.9.0.1)"
+    given_up = "Error during SSL Handshake with remote server returned by /a"
+    log = HTTPD.format(us="060000", status=status, code="AH01084", text=failed)
+    log += HTTPD.format(us="060040", status="", code="AH00898", text=given_up)
+    log += HTTPD.format(us="060050", status="", code="AH01097", text=f"{failed} from 192.0.2.2 ()")
+    report = report_of(script, error_logs=log)
+    assert "fatal alert handshake_failure" in only(report)["message"]
+    assert [(e["verdict"], e["code"]) for e in report["log"]["entries"]] == [("explained", "PD304")] * 3
+
+
+def test_who_has_no_certificate_is_told_so_whatever_the_alert_is_called(report_of):
+    hello = f"+0.01 > P. {quoted(client_hello(versions=(0x0304,)))}\n"
+    answer = server_hello(version=0x0304) + hellos.CHANGE_CIPHER_SPEC + record(23, bytes(900))
+    done = hellos.CHANGE_CIPHER_SPEC + record(23, bytes(25)) + record(23, bytes(53))
+    script = OPEN + hello + f"+0.01 < P. {quoted(answer)}\n+0.01 > P. {quoted(done)}\n"
+    script += f"+0.01 > P. {quoted(record(23, bytes(90)))}\n+0.01 < P. {quoted(record(23, bytes(19)))}\n"
+    script += "+0 < F.\n+0 > F.\n"
+    message = "SSL_read() failed (SSL: error:0A000412:SSL routines::sslv3 alert bad certificate:SSL alert number 42)"
+    log = LOG.format(message).replace("SSL handshaking to", "reading response header from")
+    finding = only(report_of(script, error_logs=log))
+    assert "the alert bad_certificate (42)" in finding["message"]
+    assert "wants a certificate of the proxy" in finding["remedy"]

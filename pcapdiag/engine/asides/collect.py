@@ -26,13 +26,15 @@ MOST_KEPT = 50_000
 MOST_BYTES = 2_048
 """[bytes] Kept of one frame."""
 MOST_LATER_BYTES = 512
-"""[bytes] Kept of a segment that follows a client hello and begins no handshake or alert record."""
+"""[bytes] Kept of a segment that follows a client hello and begins no record of the handshake or alert."""
 MOST_WATCHED = 20_000
 """Connections whose client hello was seen and whose next segments are kept, at one time."""
 MOST_AFTER_HELLO = 12
 """Segments with payload that are kept of a connection after its client hello: few handshakes have more."""
 
 _TLS_ALERT, _TLS_HANDSHAKE, _TLS_MAJOR = 21, 22, 3
+_TLS_BEGINS = (20, _TLS_ALERT, _TLS_HANDSHAKE)
+"""Change cipher spec stands before what TLS 1.3 encrypts of the handshake: a certificate of the client's, perhaps."""
 _CLIENT_HELLO = 1
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -197,7 +199,7 @@ def _asides(batch: FrameBatch, picked: NDArray[np.int64], kind: AsideKind, captu
     for row in batch.frames[list(_KEPT)][picked].tolist():
         frame, ts_ns, *ends, seq, ack, ttl, ip_proto, start, captured, length = row
         first = int(buffer[start])
-        most = MOST_LATER_BYTES if kind is AsideKind.TLS and first not in (_TLS_ALERT, _TLS_HANDSHAKE) else MOST_BYTES
+        most = MOST_LATER_BYTES if kind is AsideKind.TLS and first not in _TLS_BEGINS else MOST_BYTES
         yield Aside(
             kind=kind,
             capture_idx=capture_idx,

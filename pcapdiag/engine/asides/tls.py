@@ -24,6 +24,10 @@ PLAIN_ALERT_BYTES = 2
 """[bytes] An alert in clear: level and description. An encrypted one is longer."""
 HIDDEN_ALERT_BYTES = 19
 """[bytes] An alert of TLS 1.3 under encryption (RFC 8446 section 5.2)."""
+FINISHED_LENGTHS = frozenset({45, 53, 69})
+"""[bytes] A Finished of TLS 1.3 under encryption: 4 and a hash of 32 or 48, its type, a tag of 16 or of 8."""
+NO_CERTIFICATE_LENGTHS = frozenset({17, 25})
+"""[bytes] The same of a client's Certificate message that holds none (RFC 8446 section 4.4.2)."""
 MOST_BODY_BYTES = 4_096
 """[bytes] Kept of one record: a hello over several segments is put together."""
 _MOST_RECORD_BYTES = 16_384 + 2_048

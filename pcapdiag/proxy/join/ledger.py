@@ -89,6 +89,8 @@ class WireTry:
         0-based frames of its first byte, and of the first FIN or RST.
     is_handshake : bool
         The TLS handshake failed.
+    is_rejected : bool
+        It failed when the proxy was done with it: what the proxy did then was to send a request and to wait.
     icmp_ns, icmp_errno : int
         [ns] First ICMP error that quotes the SYN, and the errno that it gives the proxy.
     stream_end_ns : int
@@ -122,6 +124,7 @@ class WireTry:
     is_end_known: bool = True
     held_back_ns: int = -1
     is_handshake: bool = False
+    is_rejected: bool = False
     icmp_ns: int = -1
     icmp_errno: int = -1
     stream_end_ns: int = -1

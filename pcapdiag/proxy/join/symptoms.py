@@ -189,8 +189,11 @@ def _failed_handshake(symptom: Symptom, action: str, wire: WireTry) -> Moment | 
         return _handshake(wire)
     if action == HANDSHAKING and symptom in (Symptom.TIMEOUT, Symptom.ABORTED):
         return _END[symptom](wire)
+    # httpd begins the handshake with its first write: that is what failed.
+    if symptom is Symptom.BROKEN and action == SENDING:
+        return _handshake(wire)
     # A request in clear that a TLS alert answered was sent: there the proxy reads what is no HTTP.
-    if not wire.is_connect and symptom in BREAKS | {Symptom.BAD_RESPONSE}:
+    if (wire.is_rejected or not wire.is_connect) and symptom in BREAKS | {Symptom.BAD_RESPONSE}:
         return _handshake(wire)
     return None
 

@@ -92,7 +92,8 @@ KINDS: Final = (
         _line("proxy_http", "", "AH01103", "read timeout"),
     ),
     MessageKind(
-        *("AH01097", _K.BROKEN, SENDING, "passing the request on failed"),
+        # Of the same request as the AH01084 before it, by who had asked for that.
+        *("AH01097", _K.GIVEN_UP, SENDING, "the request was given up while it was passed on"),
         _line(
             *("proxy_http", "(32)Broken pipe: ", "AH01097"),
             "pass request body failed to 10.1.1.1:80 (10.1.1.1) from 192.0.2.2 ()",

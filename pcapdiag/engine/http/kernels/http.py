@@ -98,6 +98,7 @@ RESP = Direction.RESP.value
 ACKNOWLEDGED = int(ExchangeFlag.ACKNOWLEDGED)
 HOLE = int(ExchangeFlag.HOLE)
 INTERIM = int(ExchangeFlag.INTERIM)
+EARLY_RESPONSE = int(ExchangeFlag.EARLY_RESPONSE)
 GOODBYE = int(ExchangeFlag.GOODBYE)
 CR = ord("\r")
 LF = ord("\n")
@@ -389,7 +390,8 @@ def _feed_response(s, slot, event, data):  # fmt: skip
             if ended:
                 free_scratch(s, f)
                 if 100 <= f["status_code"] < 200 and f["status_code"] != 101:
-                    row["flags"] = int(row["flags"]) | INTERIM
+                    # It asks for the rest, or says to wait: no early answer.
+                    row["flags"] = (int(row["flags"]) | INTERIM) & ~EARLY_RESPONSE
                     row["response_frame"] = -1
                     row["response_seq"] = -1
                     row["first_byte_ns"] = -1

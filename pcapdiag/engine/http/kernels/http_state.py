@@ -42,7 +42,7 @@ CONN = np.dtype(
         ("resp_closed", "i1"),
         ("resp_reset", "i1"),
         ("tls_application", "i1"),  # the handshake is over
-        ("tls_13", "i1"),  # the responder sent application-data records inside the handshake
+        ("tls_13", "i1"),  # the responder sent application-data records inside the handshake; 2: so did the originator
         ("goaway_error", "i1"),
         ("heads_kept", "i1"),  # HTTP/2: 1 if all header blocks of requests were kept so far
         ("keys_set", "i4"),  # bit k: key segment k is set

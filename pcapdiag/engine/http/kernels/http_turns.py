@@ -31,14 +31,21 @@ ACKNOWLEDGED_PART = int(ExchangeFlag.ACKNOWLEDGED_PART)
 
 TLS_ALERT = 21
 TLS_APPLICATION = 23
+TLS_HEADER_BYTES = 5
 TLS_13_ALERT_BYTES = 19
 """[bytes] An encrypted TLS 1.3 alert: 2 bytes, their type, the tag (RFC 8446 section 5.2). No message is so short."""
 MIN_REQUEST_RECORD_BYTES = 34
 """[bytes] The shortest HTTP/1 request, ``GET / HTTP/1.0`` and two line ends, behind the shortest tag. HTTP/2 says
 SETTINGS acknowledgement, WINDOW_UPDATE, PING and GOAWAY in less."""
+FINISHED_LENGTHS = (53, 69, 45)
+"""[bytes] The record of a TLS 1.3 Finished: 4 bytes, a hash of SHA-256 or SHA-384, its type, the tag (RFC 8446 section
+4.4.4); the last with the short tag of CCM_8. Before it a client that was asked for a certificate sends that."""
 MAX_ALERT_BYTES = 69
 """[bytes] The longest encrypted alert with its header: CBC with the longest MAC in use."""
 COUNTS, ALERT = 1, 2
+IN_HANDSHAKE, IN_CERTIFICATE = 1, 2
+"""Of a TLS 1.3 connection: the responder's part of the handshake came; the originator's began with something else than
+its Finished."""
 _AT_ONCE_NS = 100_000_000
 _EARLY_PATIENCE_NS = 1_000_000_000
 """A request that was answered early goes on; bytes after a longer pause are the next one."""
@@ -322,8 +329,11 @@ def add_turn(s, slot, event, pos, length):
 
 
 @kernel
-def _record_counts(conn, flow, direction, is_in_request):
-    """Tell what the record that begins is (COUNTS, ALERT or 0); keeps the state of the handshake."""
+def _record_counts(conn, flow, direction, is_in_request, is_behind):
+    """Tell what the record that begins is (COUNTS, ALERT or 0); keeps the state of the handshake.
+
+    `is_behind` says that its segment holds other bytes before it.
+    """
     kind = int(flow["tls_type"])
     if kind == TLS_ALERT and conn["tls_application"]:
         return ALERT
@@ -340,9 +350,21 @@ def _record_counts(conn, flow, direction, is_in_request):
         # TLS 1.3 encrypts the rest of the handshake into application-data records.
         conn["tls_13"] = 1
         return 0
+    if not conn["tls_13"]:
+        conn["tls_application"] = 1
+        return 0 if flow["remaining"] < MIN_REQUEST_RECORD_BYTES else COUNTS
+    # In TLS 1.3 the first such record of the originator is its Finished, unless it has a certificate to send: then the
+    # rest of the handshake comes in one go with that, and what begins a segment of its own without being a Finished is
+    # data behind a handshake that was packed into one record.
+    remaining = int(flow["remaining"])
+    is_finished = (
+        remaining == FINISHED_LENGTHS[0] or remaining == FINISHED_LENGTHS[1] or remaining == FINISHED_LENGTHS[2]
+    )
+    if not is_finished and (conn["tls_13"] == IN_HANDSHAKE or is_behind):
+        conn["tls_13"] = IN_CERTIFICATE
+        return 0
     conn["tls_application"] = 1
-    # In TLS 1.3 the first such record of the originator is its Finished; in TLS 1.2 it is data.
-    return 0 if conn["tls_13"] or flow["remaining"] < MIN_REQUEST_RECORD_BYTES else COUNTS
+    return 0 if is_finished else COUNTS
 
 
 @kernel
@@ -409,8 +431,8 @@ def feed_tls(s, slot, event, data):
             f["remaining"] += byte
         have += 1
         pos += 1
-        if have == 5:
+        if have == TLS_HEADER_BYTES:
             have = 0
             is_in_request = c["tail"] >= 0 and not s.opened[c["tail"]]["has_response"]
-            f["tls_counts"] = _record_counts(c, f, direction, is_in_request)
+            f["tls_counts"] = _record_counts(c, f, direction, is_in_request, pos != TLS_HEADER_BYTES)
         f["tls_header"] = have

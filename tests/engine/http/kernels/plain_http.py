@@ -90,7 +90,7 @@ class Conversation(Streams):
         self.is_mid_stream = True
         self.last_payload_ns = -1
         self.keys = {}
-        self.is_tls_application = self.is_tls_13 = False
+        self.is_tls_application = self.is_tls_13 = self.has_begun_flight = False
         self.ahead_ack = -1
         self.uwsgi_left = None
         self.is_unasked = False
@@ -587,7 +587,7 @@ class Conversation(Streams):
         head = message.head
         self._note_server(message)
         if message.is_interim:
-            x.flags |= ExchangeFlag.INTERIM
+            x.flags = x.flags & ~ExchangeFlag.EARLY_RESPONSE | ExchangeFlag.INTERIM
             x.is_answering = False
             x.row |= {"response_frame": -1, "response_seq": -1, "first_byte_ns": -1}
             side.start_anew()
@@ -872,7 +872,10 @@ class Conversation(Streams):
             side.record.append(byte)
             if len(side.record) == 5:
                 side.record_left = int.from_bytes(side.record[3:], "big")
-                side.record_counts = self._record_counts(side.record[0], side.record_left, event.dir)
+                begins_segment = event.length - len(values) == 5
+                side.record_counts = self._record_counts(
+                    side.record[0], side.record_left, event.dir, begins_segment=begins_segment
+                )
                 side.record.clear()
 
     def _add_turn(self, event, s, seq, length):
@@ -885,7 +888,7 @@ class Conversation(Streams):
         """Whether a request may still be on its way."""
         return bool(self.open) and not self.open[-1].is_answering
 
-    def _record_counts(self, kind, length, direction):
+    def _record_counts(self, kind, length, direction, *, begins_segment):
         """Return "data" for a record that counts, "alert" for one that closes, else nothing."""
         if kind == 21 and self.is_tls_application:
             return "alert"
@@ -899,8 +902,18 @@ class Conversation(Streams):
         if direction == RESP:
             self.is_tls_13 = True
             return ""
+        if not self.is_tls_13:
+            self.is_tls_application = True
+            return "" if length < 34 else "data"
+        # A Finished of TLS 1.3, whose hash has 32 or 48 bytes; or, in its flight, what stands before it.
+        if length in (4 + 32 + 1 + 16, 4 + 48 + 1 + 16, 4 + 32 + 1 + 8):
+            self.is_tls_application = True
+            return ""
+        if not self.has_begun_flight or not begins_segment:
+            self.has_begun_flight = True
+            return ""
         self.is_tls_application = True
-        return "" if self.is_tls_13 or length < 34 else "data"
+        return "data"
 
 
 def status_of(data):

@@ -153,7 +153,10 @@ FRAGMENTS = (
     b"get key\r\n",
     b"BREW /pot HTCPCP/1.0\r\n\r\n",
 )
-RECORDS = tuple(tls_record(kind, n) for kind, n in ((22, 60), (20, 1), (23, 40), (23, 19), (21, 2), (23, 0), (23, 300)))
+RECORDS = tuple(
+    tls_record(kind, n)
+    for kind, n in ((22, 60), (20, 1), (23, 40), (23, 53), (23, 25), (23, 19), (21, 2), (23, 0), (23, 300))
+)
 
 CHUNKS = {ORIG: REQUESTS + FRAGMENTS + RECORDS, RESP: RESPONSES + FRAGMENTS + RECORDS}
 WHOLE = {ORIG: REQUESTS, RESP: RESPONSES}
