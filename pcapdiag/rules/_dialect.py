@@ -234,6 +234,29 @@ def runs_twice(analysis: Analysis, loss: Loss) -> str:
     )
 
 
+_LEFT = {
+    **dict.fromkeys(
+        (ProxyKind.NGINX, ProxyKind.APISIX, ProxyKind.INGRESS_NGINX, ProxyKind.KONG, ProxyKind.TRAEFIK), "status 499"
+    ),
+    # Session state at disconnection, in HAProxy's configuration manual.
+    ProxyKind.HAPROXY: "a termination state that begins with C",
+    # %RESPONSE_FLAGS% in Envoy's documentation of access logs.
+    ProxyKind.ENVOY: "the response flag DC",
+    # Status codes in the documentation of the load balancer's access logs.
+    ProxyKind.ALB: "status 460",
+    ProxyKind.GCP: "statusDetails client_disconnected_before_any_response",
+}
+
+
+def left_words(analysis: Analysis) -> str:
+    """Return what the access log of the proxy says where a client went away, as a sentence."""
+    kind = proxy_kind(analysis)
+    mark = _LEFT.get(kind) if kind is not None else None
+    if mark is None:
+        return "The proxy's own log says whether the client went away."
+    return f"Compare with the access log: {mark} says that the client closed."
+
+
 def keep_probing(analysis: Analysis) -> str:
     """Return how to let the proxy's kernel probe idle connections to upstreams."""
     kind = proxy_kind(analysis)
