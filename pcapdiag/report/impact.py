@@ -14,7 +14,8 @@ import numpy as np
 from pcapdiag.base.codes import Leg, Outcome, Protocol
 from pcapdiag.base.units import NS_PER_S, count_of
 from pcapdiag.proxy.conf.settings import ProxyKind
-from pcapdiag.proxy.join.clients import Served, ahead_ns
+from pcapdiag.proxy.join.access_clock import ahead_ns
+from pcapdiag.proxy.join.clients import Served
 from pcapdiag.report.model import Impact
 
 if TYPE_CHECKING:

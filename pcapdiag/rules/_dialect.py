@@ -295,6 +295,11 @@ def left_words(analysis: Analysis) -> str:
     return f"Compare with the access log: {mark} says that the client closed."
 
 
+def of_nginx(analysis: Analysis, text: str) -> str:
+    """Return words about nginx where the proxy may be of its kin, as far as anything tells; else nothing."""
+    return "" if proxy_kind(analysis) in OF_OTHER_KIN else text
+
+
 def keep_probing(analysis: Analysis) -> str:
     """Return how to let the proxy's kernel probe idle connections to upstreams."""
     kind = proxy_kind(analysis)

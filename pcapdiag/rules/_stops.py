@@ -15,7 +15,7 @@ import numpy as np
 from pcapdiag.base.codes import Direction, Leg
 from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.conf.settings import ProxyKind
-from pcapdiag.proxy.join.clients import ahead_ns
+from pcapdiag.proxy.join.access_clock import ahead_ns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

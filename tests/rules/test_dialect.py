@@ -9,8 +9,8 @@ from pcapdiag.base.codes import Protocol
 from pcapdiag.proxy.conf.haproxy import read_haproxy
 from pcapdiag.proxy.conf.httpd import read_httpd
 from pcapdiag.proxy.conf.nginx import read_nginx
-from pcapdiag.proxy.conf.settings import ProxyKind
-from pcapdiag.rules._dialect import group_of_peers, runs_twice, server_words, wait_setting
+from pcapdiag.proxy.conf.settings import OF_OTHER_KIN, ProxyKind
+from pcapdiag.rules._dialect import group_of_peers, of_nginx, runs_twice, server_words, wait_setting
 from pcapdiag.rules.diagnose import diagnose
 from tests.rules.builders import Scene, acknowledged, fin, only, proxy_fin, resent, rst
 
@@ -227,3 +227,23 @@ def test_of_a_proxy_that_nothing_names_no_directive_is_said():
     loss = losses(scene)[0]
     assert "next_upstream" not in runs_twice(scene.analysis(loss), loss)
     assert "may be sent" in runs_twice(scene.analysis(loss, proxy_kind=ProxyKind.NGINX), loss)
+
+
+@pytest.mark.parametrize("kind", [None, *ProxyKind])
+def test_words_about_nginx_are_left_out_where_the_proxy_is_another(kind):
+    said = of_nginx(Scene().analysis(proxy_kind=kind), "proxy_buffering")
+    assert bool(said) is (kind not in OF_OTHER_KIN)
+
+
+@pytest.mark.parametrize("kind", sorted(OF_OTHER_KIN, key=lambda kind: kind.value))
+@pytest.mark.parametrize("seen", [(acknowledged(160), proxy_fin(723)), (acknowledged(160), proxy_fin(60_000))])
+def test_what_a_proxy_of_another_kind_gave_up_is_told_without_words_of_nginx(kind, seen):
+    scene = Scene()
+    loss = scene.lost(*seen, depth=0)
+    findings = [f for f in diagnose(scene.analysis(loss, proxy_kind=kind)).findings if f.occurrences]
+    assert findings
+    for finding in findings:
+        text = f"{finding.message} {finding.remedy} {finding.refuted_by}"
+        assert not re.search(r"proxy_[a-z_]+|gunicorn|php-fpm|nginx|status 499|worker_shutdown", text) or (
+            kind is ProxyKind.TRAEFIK and "nginx" not in text and "proxy_" not in text
+        )

@@ -14,7 +14,6 @@ from pcapdiag.proxy.logs.entries import CUT_OFF
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pcapdiag.proxy.join.ledger import Ledger
     from pcapdiag.proxy.logs.entries import AccessEntry
 
 MOST_SECONDS = 400_000
@@ -133,19 +132,3 @@ class ClientTally:
             if first_s <= began <= last_s < ended:
                 found.setdefault(ended, Served()).add(served)
         return found
-
-
-def ahead_ns(ledger: Ledger) -> int:
-    """[ns] Return the access log's clock minus the capture's.
-
-    Parameters
-    ----------
-    ledger : Ledger
-        With the requests of clients.
-    """
-    clock, tally = ledger.clock, ledger.clients
-    ahead = 0
-    # Within its width an offset is the middle of what whole seconds leave open, and no difference.
-    if clock is not None and clock.is_measured and not clock.is_ambiguous and not clock.agrees:
-        ahead = clock.offset_ns
-    return ahead + (0 if tally is None or tally.has_zone else (ledger.zone_s or 0) * NS_PER_S)
