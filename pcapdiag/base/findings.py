@@ -69,12 +69,15 @@ class RuleFacts:
         What may be lost to it.
     risk_of : tuple of str
         Codes whose trouble it tells of before that costs a request; empty if it is no mere risk.
+    goes_down : bool
+        Whether a server that goes down, or does not come back, leaves such failures: several kinds may be one event.
     """
 
     role: Role = Role.CAUSE
     settings: tuple[str, ...] = ()
     exposure: Exposure = Exposure.REQUEST
     risk_of: tuple[str, ...] = ()
+    goes_down: bool = False
 
 
 @dataclass(frozen=True, slots=True)

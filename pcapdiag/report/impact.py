@@ -14,6 +14,7 @@ import numpy as np
 from pcapdiag.base.codes import Leg, Outcome, Protocol
 from pcapdiag.base.units import NS_PER_S, count_of
 from pcapdiag.proxy.conf.settings import ProxyKind
+from pcapdiag.proxy.join.access_clock import ahead_ns
 from pcapdiag.proxy.join.clients import Served
 from pcapdiag.report.model import Impact
 
@@ -87,10 +88,10 @@ def served_by_second(analysis: Analysis, impact: Impact) -> dict[int, Served]:
     if impact.failures < 0:
         return {}
     tally = analysis.log.clients if analysis.log is not None else None
-    if impact.source == ACCESS_LOG and tally is not None:
-        ahead_ns = _ahead_ns(analysis, tally)
-        first, last = ((t + ahead_ns) // NS_PER_S for t in (analysis.first_ts_ns, analysis.last_ts_ns))
-        return {second * NS_PER_S - ahead_ns: served for second, served in tally.within(first, last).items()}
+    if impact.source == ACCESS_LOG and analysis.log is not None and tally is not None:
+        ahead = ahead_ns(analysis.log)
+        first, last = ((t + ahead) // NS_PER_S for t in (analysis.first_ts_ns, analysis.last_ts_ns))
+        return {second * NS_PER_S - ahead: served for second, served in tally.within(first, last).items()}
     ends: dict[int, Served] = {}
     for seconds, is_lost, has_gone in _client_requests(analysis):
         found, at = np.unique(seconds, return_inverse=True)
@@ -100,17 +101,6 @@ def served_by_second(analysis: Analysis, impact: Impact) -> dict[int, Served]:
             served = ends.setdefault(second * NS_PER_S, Served())
             served.add(Served(requests=requests, failures=failures, gave_up=gave_up))
     return ends
-
-
-def _ahead_ns(analysis: Analysis, tally: ClientTally) -> int:
-    """[ns] Return the access log's clock minus the capture's."""
-    clock = analysis.log.clock if analysis.log is not None else None
-    ahead_ns = 0
-    # Within its width an offset is the middle of what whole seconds leave open, and no difference.
-    if clock is not None and clock.is_measured and not clock.is_ambiguous and not clock.agrees:
-        ahead_ns = clock.offset_ns
-    zone_s = analysis.log.zone_s if analysis.log is not None else None
-    return ahead_ns + (0 if tally.has_zone else (zone_s or 0) * NS_PER_S)
 
 
 def _client_requests(analysis: Analysis) -> Iterator[tuple[Any, Any, Any]]:
@@ -138,8 +128,8 @@ def _from_log(analysis: Analysis, tally: ClientTally) -> Impact:
         return Impact(unknown="the access log covers too long a time; give the part of it around the capture")
     if not tally.has_zone and (analysis.log is None or analysis.log.zone_s is None):
         return Impact(unknown=_NO_ZONE)
-    ahead_ns = _ahead_ns(analysis, tally)
-    first, last = ((t + ahead_ns) // NS_PER_S for t in (analysis.first_ts_ns, analysis.last_ts_ns))
+    ahead = ahead_ns(analysis.log) if analysis.log is not None else 0
+    first, last = ((t + ahead) // NS_PER_S for t in (analysis.first_ts_ns, analysis.last_ts_ns))
     served = tally.within(first, last).values()
     if not served:
         return Impact(unknown="the access log holds no request of the time of the capture")

@@ -1,6 +1,7 @@
 """What happened at one upstream at one moment, told as one: a machine that resets everything, then refuses.
 
-Knows the findings of a report; they keep their codes and counts.
+Knows findings and exchanges; they keep their codes and counts. Only what a server that goes down leaves may be one
+event, and only while nothing sent to it is answered.
 """
 
 from __future__ import annotations
@@ -8,33 +9,78 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from pcapdiag.base.codes import Outcome
 from pcapdiag.base.findings import Severity
 from pcapdiag.base.units import about, count_of, format_ts_ns
 from pcapdiag.report.model import Incident
 from pcapdiag.report.summary import bounded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from pcapdiag.report.model import FindingDetail, Report
+    from numpy.typing import NDArray
+
+    from pcapdiag.analysis.model import Analysis
+    from pcapdiag.base.findings import Finding
+    from pcapdiag.report.model import Report
 
 _PAUSE_NS = 2_000_000_000
 """[ns] What is further apart than this is another moment."""
 _LEAST_EVENTS = 3
 _LEAST_CAUSES = 2
+_LEAST_ERROR = 500
+_NEVER = np.empty(0, dtype=np.int64)
 _MOST = 50
 
 _Event = tuple[int, int, int]
 """Time of a request or attempt, which finding it stands in, and how many it stands for."""
 
 
-def find_incidents(findings: Sequence[FindingDetail]) -> tuple[Incident, ...]:
+def answered_times(analysis: Analysis, findings: Iterable[Finding]) -> dict[str, NDArray[np.int64]]:
+    """Return when requests were sent that were answered, for the upstreams that findings speak of.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        With all exchanges.
+    findings : iterable of Finding
+        They name connections.
+
+    Returns
+    -------
+    dict of str to ndarray
+        [ns] Sorted, by the upstream as an occurrence names it; an answer of the upstream that says 5xx is none.
+    """
+    ends = analysis.connections.rows[["resp_hi", "resp_lo", "resp_port"]]
+    names = {ends[o.conn].tobytes(): str(o.resp) for f in findings for o in f.occurrences if o.conn >= 0}
+    if not names:
+        return {}
+    keys, of_conn = np.unique(ends, return_inverse=True)
+    wanted = np.array([key.tobytes() in names for key in keys], dtype=np.bool_)
+    sent: dict[int, list[NDArray[np.int64]]] = defaultdict(list)
+    for chunk in analysis.exchanges.chunks():
+        of_row = of_conn[chunk["conn"]]
+        is_answered = (chunk["outcome"] == Outcome.ANSWERED) & (chunk["status_code"] < _LEAST_ERROR) & wanted[of_row]
+        numbers, times = of_row[is_answered], chunk["request_ts_ns"][is_answered]
+        order = np.argsort(numbers, kind="stable")
+        for group in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
+            if len(group):
+                sent[int(numbers[group[0]])].append(times[group])
+    return {names[keys[number].tobytes()]: np.sort(np.concatenate(parts)) for number, parts in sent.items()}
+
+
+def find_incidents(findings: Sequence[Finding], answered: Mapping[str, NDArray[np.int64]]) -> tuple[Incident, ...]:
     """Return moments at which several things went wrong at one upstream.
 
     Parameters
     ----------
-    findings : sequence of FindingDetail
-        Of a report; those for information are left out.
+    findings : sequence of Finding
+        With the occurrences that a report lists; those for information, and what no server leaves that goes down, are
+        left out.
+    answered : mapping of str to ndarray
+        [ns] When requests were sent that each upstream answered, sorted (`answered_times`).
 
     Returns
     -------
@@ -43,7 +89,7 @@ def find_incidents(findings: Sequence[FindingDetail]) -> tuple[Incident, ...]:
     """
     by_endpoint: dict[str, list[_Event]] = defaultdict(list)
     for number, finding in enumerate(findings):
-        if finding.severity < Severity.WARNING:
+        if finding.severity < Severity.WARNING or not finding.facts.goes_down:
             continue
         for occurrence in finding.occurrences:
             if occurrence.request_ts_ns >= 0:
@@ -51,16 +97,16 @@ def find_incidents(findings: Sequence[FindingDetail]) -> tuple[Incident, ...]:
     incidents = [
         _incident(endpoint, events, findings)
         for endpoint, its_events in by_endpoint.items()
-        for events in _moments(sorted(its_events))
+        for events in _moments(sorted(its_events), answered.get(endpoint, _NEVER))
         if len(events) >= _LEAST_EVENTS and len({findings[number].code for _, number, _ in events}) >= _LEAST_CAUSES
     ]
     return tuple(sorted(incidents, key=lambda i: (i.start_ts_ns, i.endpoints))[:_MOST])
 
 
-def _moments(events: Iterable[_Event]) -> Iterator[list[_Event]]:
+def _moments(events: Iterable[_Event], answered: NDArray[np.int64]) -> Iterator[list[_Event]]:
     moment: list[_Event] = []
     for event in events:
-        if moment and event[0] - moment[-1][0] > _PAUSE_NS:
+        if moment and (event[0] - moment[-1][0] > _PAUSE_NS or _is_any_between(answered, moment[-1][0], event[0])):
             yield moment
             moment = []
         moment.append(event)
@@ -68,7 +114,11 @@ def _moments(events: Iterable[_Event]) -> Iterator[list[_Event]]:
         yield moment
 
 
-def _incident(endpoint: str, events: Sequence[_Event], findings: Sequence[FindingDetail]) -> Incident:
+def _is_any_between(times: NDArray[np.int64], first: int, last: int) -> bool:
+    return bool(np.searchsorted(times, first, side="right") < np.searchsorted(times, last))
+
+
+def _incident(endpoint: str, events: Sequence[_Event], findings: Sequence[Finding]) -> Incident:
     counts: Counter[int] = Counter()
     for _, number, stands_for in events:
         counts[number] += stands_for

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
 from pcapdiag.base.findings import Confidence, Role
-from pcapdiag.base.units import NS_PER_S, count_of, format_duration_ns
+from pcapdiag.base.units import NS_PER_S, count_of, format_duration_ns, format_ts_ns
 from pcapdiag.privacy.escape import shorten
 from pcapdiag.proxy.join.ledger import EntryVerdict, WireVerdict
 from pcapdiag.proxy.join.symptoms import FOUND_NO_PEER
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pcapdiag.base.findings import Finding, Verdict
     from pcapdiag.proxy.join.ledger import JoinedEntry, Ledger, WireTry
     from pcapdiag.proxy.logs.entries import ErrorEntry
+    from pcapdiag.report.model import Report
 
 _V = TypeVar("_V", EntryVerdict, WireVerdict)
 _MOST_CANDIDATES = 20
@@ -29,12 +30,14 @@ _MOST_REASONS = 3
 _MOST_UNDETERMINED = 10
 _FOREIGN = "More entries of the capture's time fit no failure of it than fit one: is it the log of this proxy?"
 _UNTIED = (
-    "No entry fits a failure of the capture, whatever the clocks: is it the log of this proxy, and of this time? Its"
+    "No entry fits a failure of the capture in any time zone: is it the log of this proxy, and of this time? Its"
     " zone is not known (--log-zone)."
 )
 _NO_TIE = (
     "Nothing ties the log's clock to the capture's: the capture has no failure, and the zone is not known (--log-zone)."
 )
+_FURTHEST_NS = 15 * 3600 * NS_PER_S
+"""[ns] No zone is further from UTC, with an hour for clocks that are wrong."""
 _ENOUGH = 3
 """Entries that have their try at one offset: another proxy's log has not."""
 _CLIENT_CLOSED = LogKind.CLIENT_CLOSED.name.lower()
@@ -45,7 +48,7 @@ _WIRE_WORDS = {
     WireVerdict.LOGGED: "with an entry",
     WireVerdict.NOT_IN_LOG: "without an entry although the log covers their time",
     WireVerdict.OUTSIDE_LOG: "before or after the log",
-    WireVerdict.NOTHING_LOGGED: "of a kind that logs nothing at the usual level",
+    WireVerdict.NOTHING_LOGGED: "without an entry, and not of a kind that always leaves one at the usual level",
     WireVerdict.UNDETERMINED: "undetermined",
 }
 _ENTRY_WORDS = {
@@ -189,8 +192,16 @@ def entries_in_words(log: LogSummary, places: Sequence[str]) -> tuple[str, ...]:
     return (*lines, f"and {len(found) - MOST_ENTRIES:,} more") if len(found) > MOST_ENTRIES else lines
 
 
-def ledger_lines(log: LogSummary) -> tuple[str, ...]:
-    """Return the ledger in sentences; empty where no log was given."""
+def ledger_lines(log: LogSummary, span: tuple[int, int] = (-1, -1)) -> tuple[str, ...]:
+    """Return the ledger in sentences; empty where no log was given.
+
+    Parameters
+    ----------
+    log : LogSummary
+        With all entries.
+    span : tuple of int
+        [ns] First and last time of the captures; -1 where they hold no packet.
+    """
     if not log.entries and not log.failures:
         return ()
     entries = Counter(e.verdict for e in log.entries)
@@ -232,8 +243,22 @@ def ledger_lines(log: LogSummary) -> tuple[str, ...]:
             f"The log is in {zone}; no failure measures its clock, which is taken to agree with the capture's."
         )
     elif log.entries:
-        lines.append(_UNTIED if log.failures else _NO_TIE)
+        lines.append(_apart(log, span) or (_UNTIED if log.failures else _NO_TIE))
     return (*lines, *_undetermined(log))
+
+
+def _apart(log: LogSummary, span: tuple[int, int]) -> str:
+    """Return that the log is of another time in any zone; empty where it may be of the capture's."""
+    stamps = [entry.ts_ns for entry in log.entries]
+    first, last = min(stamps), max(stamps)
+    if span[0] < 0 or (last >= span[0] - _FURTHEST_NS and first <= span[1] + _FURTHEST_NS):
+        return ""
+    spans = (" to ".join(format_ts_ns(t)[:19].replace("T", " ") for t in pair) for pair in ((first, last), span))
+    logged, captured = spans
+    return (
+        f"The log does not overlap with the capture in any time zone: its entries are of {logged}, the packets of"
+        f" {captured} UTC."
+    )
 
 
 def _seems_foreign(log: LogSummary, entries: Counter[EntryVerdict]) -> bool:
@@ -271,7 +296,7 @@ def _outside(log: LogSummary) -> Iterator[str]:
     if reasons:
         listed = "; ".join(f"{n:,}: {reason}" for reason, n in reasons.most_common(_MOST_REASONS))
         rest = reasons.total() - sum(n for _, n in reasons.most_common(_MOST_REASONS))
-        yield f"Not in the capture, and in no finding: {listed}{f'; {rest:,} for other reasons' if rest else ''}."
+        yield f"Not in the capture: {listed}{f'; {rest:,} for other reasons' if rest else ''}."
 
 
 def _zone(offset_s: int) -> str:
@@ -281,3 +306,9 @@ def _zone(offset_s: int) -> str:
 
 def _sum(counts: Counter[_V], words: Mapping[_V, str]) -> str:
     return ", ".join(f"{counts[verdict]:,} {words[verdict]}" for verdict in words if counts[verdict])
+
+
+def span_of(report: Report) -> tuple[int, int]:
+    """[ns] Return the first and the last time of the captures of a report; -1 where they hold no packet."""
+    first = min((c.first_ts_ns for c in report.captures if c.first_ts_ns >= 0), default=-1)
+    return first, max((c.last_ts_ns for c in report.captures), default=-1)

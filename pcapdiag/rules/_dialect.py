@@ -218,7 +218,8 @@ def wait_setting(analysis: Analysis, loss: Loss | None, wait: Wait) -> str:
         return "the connection timeout of a CLB (fixed)" if is_connect else "the idle timeout of the load balancer"
     if kind is ProxyKind.GCP:
         return "the connection timeout of GCP (fixed)" if is_connect else "timeoutSec of the backend service"
-    return f"{'proxy' if loss is None else nginx_module(analysis, loss)}_{wait}_timeout"
+    name = f"{'proxy' if loss is None else nginx_module(analysis, loss)}_{wait}_timeout"
+    return f"the proxy's {wait} timeout (in nginx: {name})" if kind is None else name
 
 
 def runs_twice(analysis: Analysis, loss: Loss) -> str:
@@ -228,10 +229,75 @@ def runs_twice(analysis: Analysis, loss: Loss) -> str:
         return "HAProxy sends a request that timed out once more only where retry-on names response-timeout."
     if kind is not None and kind in OF_OTHER_KIN:
         return ""
+    if kind is None:
+        return (
+            "Where the proxy tries another server after a timeout, the first one may still be working on the request."
+        )
+    tries = tries_next(analysis, loss, "timeout")
+    if tries is False:
+        return ""
+    verb = "is" if tries else "may be"
     return (
-        "A timed-out GET is sent to the next peer while the first one may still be working on it:"
+        f"A timed-out GET {verb} sent to the next peer while the first one may still be working on it:"
         f" {nginx_module(analysis, loss)}_next_upstream error; (without timeout) avoids running it twice."
     )
+
+
+def tries_next(analysis: Analysis, loss: Loss, condition: str) -> bool | None:
+    """Return whether an nginx sends a request on to another peer after a failure; None where that is not known.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        With the configuration, if it was given.
+    loss : Loss
+        What was lost, at one peer.
+    condition : str
+        Of the failure, as in `proxy_next_upstream`.
+    """
+    settings = analysis.settings
+    if settings is None:
+        return None
+    blocks = settings.blocks_of_peer(str(loss.connection.resp))
+    found = {
+        False
+        if condition not in place.next_upstream.value or place.next_upstream_tries.value == 1 or block.is_single
+        # A name hides how many addresses it has.
+        else None
+        if block.is_single is None
+        else True
+        for block in blocks
+        for place in settings.locations_of((block,))
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+_LEFT = {
+    **dict.fromkeys(
+        (ProxyKind.NGINX, ProxyKind.APISIX, ProxyKind.INGRESS_NGINX, ProxyKind.KONG, ProxyKind.TRAEFIK), "status 499"
+    ),
+    # Session state at disconnection, in HAProxy's configuration manual.
+    ProxyKind.HAPROXY: "a termination state that begins with C",
+    # %RESPONSE_FLAGS% in Envoy's documentation of access logs.
+    ProxyKind.ENVOY: "the response flag DC",
+    # Status codes in the documentation of the load balancer's access logs.
+    ProxyKind.ALB: "status 460",
+    ProxyKind.GCP: "statusDetails client_disconnected_before_any_response",
+}
+
+
+def left_words(analysis: Analysis) -> str:
+    """Return what the access log of the proxy says where a client went away, as a sentence."""
+    kind = proxy_kind(analysis)
+    mark = _LEFT.get(kind) if kind is not None else None
+    if mark is None:
+        return "The proxy's own log says whether the client went away."
+    return f"Compare with the access log: {mark} says that the client closed."
+
+
+def of_nginx(analysis: Analysis, text: str) -> str:
+    """Return words about nginx where the proxy may be of its kin, as far as anything tells; else nothing."""
+    return "" if proxy_kind(analysis) in OF_OTHER_KIN else text
 
 
 def keep_probing(analysis: Analysis) -> str:
@@ -295,6 +361,9 @@ def retries(analysis: Analysis, loss: Loss) -> str:
     kind = proxy_kind(analysis)
     if kind is ProxyKind.NGINX:
         directive = f"{nginx_module(analysis, loss)}_next_upstream"
+        blocks = analysis.settings.blocks_of_peer(str(loss.connection.resp)) if analysis.settings is not None else ()
+        if blocks and all(block.is_single for block in blocks):
+            return "There is no second peer that a request could be sent to instead."
         return (
             f"Requests that may be sent twice can be retried: {directive} error timeout"
             " (the default) does so for all but POST, LOCK and PATCH."
@@ -337,7 +406,7 @@ _BY_PROTOCOL = {
     Protocol.FASTCGI: ServerWords("php-fpm request_terminate_timeout", "php-fpm pm.max_requests"),
     Protocol.UWSGI: ServerWords("uWSGI harakiri", "uWSGI max-requests"),
 }
-_NOT_TOLD = ServerWords("for example gunicorn --timeout, php-fpm request_terminate_timeout", "")
+_NOT_TOLD = ServerWords("", "")
 
 
 def server_words(connection: Connection) -> ServerWords:

@@ -16,6 +16,7 @@ from pcapdiag.base.codes import Direction, ExchangeFlag, Key, Leg
 from pcapdiag.base.findings import Confidence
 from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.logs.entries import LogKind
+from pcapdiag.rules._stops import Stops, Testimony
 from pcapdiag.rules._wire import (
     has_unseen_fin,
     is_acknowledged,
@@ -51,9 +52,6 @@ _LAZY_NS = 300_000_000
 """nginx leaves a running timer as it is if it would move by less (NGX_TIMER_LAZY_DELAY in ngx_event_timer.h)."""
 _MAX_COMPARED = 2_000
 _LEAST_LATE = 4
-_MOMENT_NS = 50_000_000
-_LEAST_STOPPED = 3
-"""So many idle connections that the proxy closes in one moment are the end of a process, not its pool's timer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +71,8 @@ class GiveUp:
     is_logged: bool = False
     is_half_close: bool = False
     """Only a FIN tells of it, which says that nothing more is sent, not that nothing more is read."""
-    proxy_stopped: bool = False
-    """The proxy closed many connections at that moment, idle ones too: it stopped or was reloaded."""
+    testimony: Testimony = Testimony.NOTHING
+    """What else is known of who ended it, where no timeout did."""
 
 
 def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
@@ -97,7 +95,7 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
     waits = np.array([c.ts_ns - last_sent_ns(loss) for loss, c in zip(losses, closings, strict=True)], dtype=np.int64)
     openings = np.array([_opening_ns(loss) for loss in losses], dtype=np.int64)
     departures = _client_departures(analysis)
-    stops = _proxy_stops(analysis)
+    stops = Stops(analysis)
     told = told_by_log(analysis)
     is_proxy = _is_proxy_known(analysis)
     for loss, closing, wait, opening in zip(losses, closings, waits.tolist(), openings.tolist(), strict=True):
@@ -110,8 +108,9 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
         if _left_just_before(departures, closing.ts_ns):
             yield GiveUp(loss, closing, wait, -1, client_left=True, confidence=Confidence.CONFIRMED)
             continue
-        if _is_among(stops, closing.ts_ns):
-            yield GiveUp(loss, closing, wait, -1, client_left=False, confidence=Confidence.LIKELY, proxy_stopped=True)
+        testimony = stops.of(loss.connection.conn, closing.ts_ns)
+        if testimony is Testimony.STOPPED:
+            yield GiveUp(loss, closing, wait, -1, client_left=False, confidence=Confidence.LIKELY, testimony=testimony)
             continue
         timeout, confidence = _configured(analysis, loss, wait)
         if timeout == 0:
@@ -123,7 +122,13 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
         if is_half and is_half_closed_at_the_end(loss):
             continue
         confidence = Confidence.POSSIBLE if is_half else confidence
-        yield GiveUp(loss, closing, wait, timeout, client_left=False, confidence=confidence, is_half_close=is_half)
+        yield GiveUp(
+            *(loss, closing, wait, timeout),
+            client_left=False,
+            confidence=confidence,
+            is_half_close=is_half,
+            testimony=testimony,
+        )
 
 
 def stalls(analysis: Analysis) -> Iterator[GiveUp]:
@@ -230,28 +235,6 @@ def _is_proxy_known(analysis: Analysis) -> bool:
     if _is_told(analysis) or (analysis.legs == Leg.CLIENT).any():
         return True
     return any(upstream.reused > 0 for upstream in analysis.upstreams)
-
-
-def _proxy_stops(analysis: Analysis) -> Ints:
-    """Return the sorted times of closings by the proxy of idle connections, where several fell into one moment."""
-    connections = analysis.connections
-    if not len(connections):
-        return np.empty(0, dtype=np.int64)
-    idle = (
-        (analysis.legs == Leg.UPSTREAM)
-        & (connections["first_closer"] == Direction.ORIG)
-        & (connections["closing_open_exchange"] == 0)
-        & (connections["idle_at_close_ns"] > _MOMENT_NS)
-    )
-    times: Ints = np.sort(connections["closing_ts_ns"][idle])
-    near = np.searchsorted(times, times + _MOMENT_NS, side="right") - np.searchsorted(times, times - _MOMENT_NS)
-    stops: Ints = times[near >= _LEAST_STOPPED]
-    return stops
-
-
-def _is_among(times: Ints, ts_ns: int) -> bool:
-    index = int(np.searchsorted(times, ts_ns - _MOMENT_NS))
-    return index < len(times) and int(times[index]) <= ts_ns + _MOMENT_NS
 
 
 def _is_given_up(loss: Loss) -> bool:

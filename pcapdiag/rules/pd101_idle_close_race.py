@@ -104,7 +104,7 @@ class IdleCloseRace(CauseRule):
         "another one at the upstream (--upstream-capture)",
     )
     supersedes = ("PD106", "PD201")
-    facts = RuleFacts(settings=POOL, exposure=Exposure.RACE)
+    facts = RuleFacts(settings=POOL, exposure=Exposure.RACE, goes_down=True)
     # A restart is no line in the log either: there the packets have to say more.
     proofs = Proofs(
         proved_by=(ProofKind.CLOSED_FIRST,),

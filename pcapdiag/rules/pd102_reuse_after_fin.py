@@ -59,7 +59,7 @@ class ReuseAfterFin(CauseRule):
     needs = ("both directions",)
     helped_by = ("a capture at the proxy",)
     supersedes = ("PD201",)
-    facts = RuleFacts(settings=POOL, exposure=Exposure.RACE)
+    facts = RuleFacts(settings=POOL, exposure=Exposure.RACE, goes_down=True)
     proofs = Proofs(
         proved_by=(ProofKind.CLOSED_FIRST,),
         refuted_by=(ProofKind.REQUEST_FIRST, ProofKind.NO_ANSWER, ProofKind.ANSWER_LOST),

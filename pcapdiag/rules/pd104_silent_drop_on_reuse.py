@@ -75,7 +75,7 @@ class SilentDropOnReuse(CauseRule):
     severity = Severity.ERROR
     needs = ("both directions",)
     helped_by = ("a capture at the upstream (--upstream-capture)",)
-    facts = RuleFacts(settings=POOL, exposure=Exposure.FORGOTTEN)
+    facts = RuleFacts(settings=POOL, exposure=Exposure.FORGOTTEN, goes_down=True)
     reads_protocol = False
     proofs = Proofs(
         proved_by=(ProofKind.NOT_ARRIVED,), refuted_by=(ProofKind.NO_ANSWER,), without_line=Confidence.CONFIRMED

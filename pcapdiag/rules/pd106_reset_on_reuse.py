@@ -75,7 +75,7 @@ class ResetOnReuse(CauseRule):
         "idle closings of the same upstream",
         "a capture at the upstream (--upstream-capture)",
     )
-    facts = RuleFacts(settings=POOL, exposure=Exposure.REUSE)
+    facts = RuleFacts(settings=POOL, exposure=Exposure.REUSE, goes_down=True)
     proofs = Proofs(
         proved_by=(ProofKind.LOST_STATE,), refuted_by=(ProofKind.FORGED_RST,), without_line=Confidence.LIKELY
     )

@@ -60,7 +60,7 @@ class MassClose(Rule):
     severity = Severity.WARNING
     needs = ("several connections that are open at one time",)
     since = "0.3"
-    facts = RuleFacts()
+    facts = RuleFacts(goes_down=True)
 
     def check(self, analysis: Analysis) -> Iterator[Finding]:
         """Yield one finding per upstream that closed many connections at one moment, and per proxy that did."""

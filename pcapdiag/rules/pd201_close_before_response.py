@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pcapdiag.analysis.far_end import ProofKind
 from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.codes import ExchangeFlag, Key
-from pcapdiag.base.findings import Confidence, Severity
+from pcapdiag.base.findings import Confidence, RuleFacts, Severity
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._failure import failure_message, failure_remedy
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
@@ -76,6 +76,7 @@ class CloseBeforeResponse(CauseRule):
     severity = Severity.ERROR
     needs = ("both directions",)
     helped_by = ("idle closings of the same upstream",)
+    facts = RuleFacts(goes_down=True)
     proofs = Proofs(
         proved_by=(ProofKind.REQUEST_FIRST, ProofKind.CLOSED_FIRST),
         refuted_by=(ProofKind.ANSWER_LOST,),

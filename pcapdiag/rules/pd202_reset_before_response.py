@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.far_end import ProofKind
 from pcapdiag.base.codes import Key
-from pcapdiag.base.findings import Confidence, Severity
+from pcapdiag.base.findings import Confidence, RuleFacts, Severity
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._failure import failure_message, failure_remedy
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
@@ -72,6 +72,7 @@ class ResetBeforeResponse(CauseRule):
     severity = Severity.ERROR
     needs = ("both directions",)
     helped_by = ("idle closings of the same upstream", "TTL of the RST")
+    facts = RuleFacts(goes_down=True)
     proofs = Proofs(
         proved_by=(ProofKind.REQUEST_FIRST,), refuted_by=(ProofKind.FORGED_RST, ProofKind.ANSWER_LOST), has_arrived=True
     )

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from pcapdiag.analysis.far_end import ProofKind
 from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.codes import Key
-from pcapdiag.base.findings import Confidence, Severity
+from pcapdiag.base.findings import Confidence, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.logs.entries import BODY, LogKind
 from pcapdiag.rules._claim import Claim, Proofs
+from pcapdiag.rules._dialect import of_nginx
 from pcapdiag.rules._logged import logged_finding, logged_tries
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import certainty, is_closed_by_upstream, not_reading_ns, upstream_closing
@@ -67,6 +68,7 @@ class TruncatedResponse(CauseRule):
     title = "The upstream closed inside a response"
     severity = Severity.ERROR
     needs = ("both directions", "HTTP in the clear")
+    facts = RuleFacts(goes_down=True)
     proofs = Proofs(proved_by=(ProofKind.REQUEST_FIRST,), refuted_by=(ProofKind.FORGED_RST,), has_arrived=True)
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
@@ -87,12 +89,12 @@ class TruncatedResponse(CauseRule):
             # What was answered before the request was whole ended with that answer; the reset is of the request.
             unseen = [j for j in joined if j.wire is not None and not j.wire.is_failure and j.wire.key not in early]
             if unseen:
-                yield logged_finding(self, peer, "logged", unseen, _cut_off(peer, len(unseen)))
+                yield logged_finding(self, peer, "logged", unseen, _cut_off(analysis, peer, len(unseen)))
 
-    def describe(self, analysis: Analysis, group: Group) -> GroupText:  # noqa: ARG002 - the same signature for all
+    def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         if group.group == _NOT_READING:
-            return _not_reading(group)
+            return _not_reading(analysis, group)
         pairs = zip(group.losses, group.claims, strict=True)
         by = Counter[str]()
         for loss, claim in pairs:
@@ -105,12 +107,17 @@ class TruncatedResponse(CauseRule):
                 f" {group.n_losses - by_rst - by_stream} by FIN{streams}) before {_end_of(group)}."
             ),
             refuted_by="The missing bytes in a capture without drops, or in the client's own log.",
-            remedy=_remedy(group.subject),
+            remedy=_remedy(analysis, group.subject),
             details={"by_rst": by_rst},
         )
 
 
-def _not_reading(group: Group) -> GroupText:
+def _not_reading(analysis: Analysis, group: Group) -> GroupText:
+    unbuffered = of_nginx(
+        analysis,
+        " (in nginx with proxy_buffering off, or beyond proxy_max_temp_file_size, the proxy reads no faster than its"
+        " client)",
+    )
     n, full = group.n_losses, duration_range(not_reading_ns(loss) for loss in group.losses)
     return GroupText(
         message=(
@@ -119,10 +126,9 @@ def _not_reading(group: Group) -> GroupText:
         ),
         refuted_by="A later segment of the proxy with an open window, before the closing.",
         remedy=(
-            "Find out what kept the proxy from reading at these times: a client that reads slowly (with proxy_buffering"
-            " off, or beyond proxy_max_temp_file_size, the proxy reads no faster than its client), a full disk, a"
-            f" worker that hung. {group.subject} did what its write timeout (in nginx send_timeout) told it: a longer"
-            " one only gives slow clients more time."
+            f"Find out what kept the proxy from reading at these times: a client that reads slowly{unbuffered}, a full"
+            f" disk, a worker that hung. {group.subject} did what its write timeout told it: a longer one only gives"
+            " slow clients more time."
         ),
     )
 
@@ -137,19 +143,20 @@ def _end_of(group: Group) -> str:
     return f"the announced end, {in_head} of them inside the head"
 
 
-def _remedy(peer: str) -> str:
+def _remedy(analysis: Analysis, peer: str) -> str:
+    hides = of_nginx(analysis, "; in nginx, proxy_buffering on only hides short stalls")
     return (
         f"Read the log of {peer} at these times for what ended the response: a worker that died or was stopped, a write"
-        " timeout, a reload. At the proxy no setting brings the rest back; proxy_buffering on only hides short stalls."
+        f" timeout, a reload. At the proxy no setting brings the rest back{hides}."
     )
 
 
-def _cut_off(peer: str, n: int) -> GroupText:
+def _cut_off(analysis: Analysis, peer: str, n: int) -> GroupText:
     return GroupText(
         message=(
             f"{peer} cut off {count_of(n, 'response')}: the proxy's log says so; how long they were to be, the packets"
             " do not show."
         ),
         refuted_by="The missing bytes in the client's own log.",
-        remedy=_remedy(peer),
+        remedy=_remedy(analysis, peer),
     )

@@ -128,7 +128,7 @@ class SlowUpstream(CauseRule):
         twice = runs_twice(analysis, group.losses[0])
         twice = f"\n\n{twice}" if twice else ""
         longer = (
-            f"set {setting} in their location above {timeout} and above what the late answers took."
+            f"set {setting} for them above {timeout} and above what the late answers took."
             if not changes
             else f"let the proxy wait longer, at least as long as the late answers took:\n\n{change_block(changes)}"
             if late
@@ -140,7 +140,7 @@ class SlowUpstream(CauseRule):
                 f"{group.subject} took {count_of(n, 'request')} and said nothing; the proxy gave up after {timeout},"
                 f" which is a timeout of its own.{answered}"
             ),
-            refuted_by="A client that closed just before the proxy did, or status 499 in the access log.",
+            refuted_by="A client that closed just before the proxy did, or an access log that says so of the client.",
             remedy=(
                 f"The upstream needs longer than {timeout} for these requests. Find out why in its own log; if they"
                 f" are meant to take so long, {longer}{twice}"

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.findings import Confidence, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
+from pcapdiag.proxy.conf.settings import ProxyKind
+from pcapdiag.proxy.conf.values import nginx_time
 from pcapdiag.rules._claim import Claim, Proofs
+from pcapdiag.rules._dialect import left_words, proxy_kind
 from pcapdiag.rules._patience import give_ups, told_by_log
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
+from pcapdiag.rules._stops import Testimony
 from pcapdiag.rules._wire import certainty
 from pcapdiag.rules._words import duration_range
 
@@ -21,6 +25,10 @@ if TYPE_CHECKING:
 
 _HALF_CLOSED = "half-closed"
 _STOPPED = "proxy-stopped"
+_CUT_OFF = "cut-off"
+_UNTOLD = "untold"
+_GROUPS = {Testimony.STOPPED: _STOPPED, Testimony.CUT_OFF: _CUT_OFF, Testimony.NOTHING: _UNTOLD}
+_SEE_STOP = "See what stopped the proxy, or one of its processes, at that time: a reload, a restart, a crash."
 
 
 class ProxyAbort(CauseRule):
@@ -30,7 +38,9 @@ class ProxyAbort(CauseRule):
     -----------------
     A request that was acknowledged, no response byte, and a FIN or RST of the proxy first, after a wait that is no
     timeout of the proxy. Where the client leg is in the capture: a client that closed just before. Where the proxy's
-    logs tell of the request (499, `client prematurely closed connection`), they decide.
+    logs tell of the request (499, `client prematurely closed connection`), they decide. Several idle connections closed
+    in the same moment, or all that the proxy had, are a stop or a reload of the proxy, as are requests that nginx logs
+    with status 000. Where nothing of that is seen, it is not told which it was.
 
     Why it matters
     --------------
@@ -71,11 +81,14 @@ class ProxyAbort(CauseRule):
         for given_up in give_ups(analysis):
             if given_up.timeout_ns < 0:
                 loss, closing = given_up.loss, given_up.closing
-                why = "its client had just closed" if given_up.client_left else "at no timeout of its own"
-                why = "its log says that the client went away" if given_up.is_logged else why
-                group = _HALF_CLOSED if given_up.is_half_close else _STOPPED if given_up.proxy_stopped else ""
-                why = "and nothing says that it would not have read an answer" if given_up.is_half_close else why
-                why = "as it closes others that are idle" if given_up.proxy_stopped else why
+                if given_up.is_half_close:
+                    group, why = _HALF_CLOSED, "and nothing says that it would not have read an answer"
+                elif given_up.is_logged or given_up.client_left:
+                    group, why = "", "its client had just closed"
+                    why = "its log says that the client went away" if given_up.is_logged else why
+                else:
+                    group, why = _GROUPS.get(given_up.testimony, ""), "at no timeout of its own"
+                    why = "as it closes others that are idle" if group == _STOPPED else why
                 texts = {closing.key: f"the proxy closes after {about(given_up.wait_ns)}, {why}"}
                 yield loss, Claim(certainty(analysis, loss, given_up.confidence), group, closing, texts)
 
@@ -101,34 +114,66 @@ class ProxyAbort(CauseRule):
                 ),
                 confidence_at_most=Confidence.POSSIBLE,
             )
-        if group.group == _STOPPED:
+        if group.group in {_STOPPED, _CUT_OFF}:
+            why = (
+                "in the moment in which it closed its other idle connections, too"
+                if group.group == _STOPPED
+                else "and its access log has requests of that second without any answer (000), and no client that left"
+            )
             return GroupText(
                 message=(
-                    f"The proxy closed many connections at one moment, idle ones too, and with them"
-                    f" {count_of(n, 'request')} to {group.subject} in flight ({duration_range(waits)} after the"
-                    " request): it stopped or was reloaded; no client went away."
+                    f"The proxy closed {count_of(n, 'request')} to {group.subject} in flight"
+                    f" ({duration_range(waits)} after the request) {why}: most likely it stopped or was reloaded."
                 ),
-                refuted_by="Status 499 in the access log for these requests.",
+                refuted_by="A client that closed just before, in its own log or in the proxy's.",
+                remedy=f"{_SEE_STOP}{_shutdown(analysis)}",
+            )
+        if group.group == _UNTOLD:
+            return GroupText(
+                message=(
+                    f"The proxy gave up {count_of(n, 'request')} to {group.subject} after {duration_range(waits)}, at"
+                    " no timeout of its own: its client went away, or the proxy itself stopped or was reloaded; the"
+                    " packets do not tell which."
+                ),
+                refuted_by="A gateway timeout (504) in the access log.",
                 remedy=(
-                    "See what stopped the proxy's worker at that time (a reload whose old workers were ended by"
-                    " worker_shutdown_timeout, a restart, a crash). A graceful stop lets requests in flight finish."
+                    f"{left_words(analysis)} If clients should wait longer, raise their timeout (or that of the"
+                    f" balancer in front).{_shutdown(analysis)}{_finish(analysis)}"
                 ),
             )
         told = told_by_log(analysis)
         n_told = count_losses(loss for loss in group.losses if (loss.connection.conn, loss.depth) in told)
         says = "its log says so" if n_told == group.n_losses else f"its log says so of {n_told}"
-        why = "at no timeout of its own: the client most likely went away (499)"
+        why = "at no timeout of its own: its client most likely went away"
         if n_told:
             why = f"because the client went away ({says})"
         return GroupText(
             message=(
-                f"The proxy gave up {count_of(group.n_losses, 'request')} to {group.subject} after"
-                f" {duration_range(waits)}, {why}."
+                f"The proxy gave up {count_of(n, 'request')} to {group.subject} after {duration_range(waits)}, {why}."
             ),
-            refuted_by="Status 504 in the access log, or a client that was still connected then.",
+            refuted_by="A gateway timeout (504) in the access log, or a client that was still connected then.",
             remedy=(
-                "Compare with the access log: status 499 says that the client closed. If clients should wait longer,"
-                " raise their timeout (or that of the balancer in front). proxy_ignore_client_abort on; lets the"
-                " upstream finish what it began."
+                f"{left_words(analysis)} If clients should wait longer, raise their timeout (or that of the balancer in"
+                f" front).{_finish(analysis)}"
             ),
         )
+
+
+def _finish(analysis: Analysis) -> str:
+    """Return how the upstream may finish what it began although the client left: only nginx's kin can be told to."""
+    is_nginx = proxy_kind(analysis) is ProxyKind.NGINX
+    return " proxy_ignore_client_abort on; lets the upstream finish what it began." if is_nginx else ""
+
+
+def _shutdown(analysis: Analysis) -> str:
+    """Return what the configuration says of requests in flight when workers end; empty where it is not known."""
+    settings = analysis.settings
+    if settings is None or settings.kind is not ProxyKind.NGINX:
+        return ""
+    setting = settings.shutdown_timeout_ns
+    if setting.value <= 0:
+        return " A reload lets requests in flight finish here: no worker_shutdown_timeout is set."
+    return (
+        f" worker_shutdown_timeout {nginx_time(setting.value)} ({setting.source}) ends workers that still have requests"
+        " so long after a reload."
+    )

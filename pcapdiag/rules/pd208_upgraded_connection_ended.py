@@ -11,6 +11,7 @@ from pcapdiag.analysis.losses import to_connection
 from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Leg, Protocol
 from pcapdiag.base.findings import Confidence, Occurrence, RuleFacts, Severity
 from pcapdiag.base.units import count_of
+from pcapdiag.rules._dialect import of_nginx
 from pcapdiag.rules._rule import GroupText, Rule
 from pcapdiag.rules._words import duration_range
 
@@ -82,15 +83,16 @@ class UpgradedConnectionEnded(Rule):
             groups[str(who.resp), who.first_closer, who.closing_kind].append(occurrence)
         for (subject, closer, kind), occurrences in groups.items():
             side = "proxy" if closer is Direction.ORIG else "upstream"
-            words = _words(subject, side, kind.name, [o.idle_before_ns for o in occurrences])
+            words = _words(analysis, subject, side, kind.name, [o.idle_before_ns for o in occurrences])
             yield self.finding(subject, words, tuple(occurrences), Confidence.CONFIRMED, f"{side}-{kind.name.lower()}")
 
 
-def _words(subject: str, side: str, kind: str, silences: list[int]) -> GroupText:
+def _words(analysis: Analysis, subject: str, side: str, kind: str, silences: list[int]) -> GroupText:
     n = len(silences)
     after = duration_range(silences)
     by = subject if side == "upstream" else "the proxy"
-    where = f"at {subject}" if side == "upstream" else "at the proxy (in nginx proxy_read_timeout of that location)"
+    in_nginx = of_nginx(analysis, " (in nginx proxy_read_timeout of that location)")
+    where = f"at {subject}" if side == "upstream" else f"at the proxy{in_nginx}"
     silence = f", after a silence of {after}" if after != "unknown" else ""
     return GroupText(
         message=(

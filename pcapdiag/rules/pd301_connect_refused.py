@@ -82,7 +82,7 @@ class ConnectRefused(CauseRule):
     severity = Severity.ERROR
     needs = ("the handshake",)
     helped_by = ("TTL of the RST and of other packets of the upstream",)
-    facts = RuleFacts(settings=("_connect_timeout", *RETRY), exposure=Exposure.CONNECTION)
+    facts = RuleFacts(settings=("_connect_timeout", *RETRY), exposure=Exposure.CONNECTION, goes_down=True)
     proofs = Proofs(proved_by=(ProofKind.REFUSED,), refuted_by=(ProofKind.FORGED_RST,))
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:

@@ -89,7 +89,7 @@ class ConnectTimeout(CauseRule):
     title = "The upstream does not answer connection attempts"
     severity = Severity.ERROR
     needs = ("both directions", "the handshake")
-    facts = RuleFacts(settings=("_connect_timeout", *RETRY), exposure=Exposure.CONNECTION)
+    facts = RuleFacts(settings=("_connect_timeout", *RETRY), exposure=Exposure.CONNECTION, goes_down=True)
     proofs = Proofs(proved_by=(ProofKind.NOT_ARRIVED, ProofKind.NO_ANSWER), refuted_by=(ProofKind.ANSWER_LOST,))
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:

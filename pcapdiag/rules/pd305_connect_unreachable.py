@@ -89,7 +89,7 @@ class ConnectUnreachable(CauseRule):
     severity = Severity.ERROR
     since = "0.2"
     needs = ("the handshake", "ICMP in the capture")
-    facts = RuleFacts(settings=("_connect_timeout", *RETRY), exposure=Exposure.CONNECTION)
+    facts = RuleFacts(settings=("_connect_timeout", *RETRY), exposure=Exposure.CONNECTION, goes_down=True)
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield connection attempts that an ICMP error other than port unreachable answered."""

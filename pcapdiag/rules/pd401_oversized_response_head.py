@@ -9,6 +9,7 @@ from pcapdiag.base.units import count_of
 from pcapdiag.proxy.conf.remedy import raise_buffer_size
 from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.rules._changes import change_block
+from pcapdiag.rules._dialect import of_nginx
 from pcapdiag.rules._logged import NEEDS_LOG, lacks_error_log, logged_finding, logged_tries
 from pcapdiag.rules._rule import GroupText, Rule
 
@@ -103,7 +104,14 @@ def _places(analysis: Analysis, peer: str) -> frozenset[str]:
 def _words(analysis: Analysis, peer: str, joined: Sequence[JoinedEntry], enough: int) -> GroupText:
     changes = raise_buffer_size(analysis.settings, peer, enough) if analysis.settings is not None else ()
     came = _came(joined)
-    how = change_block(changes) if changes else f"    proxy_buffer_size {enough // 1024}k;"
+    how = (
+        change_block(changes)
+        if changes
+        else (
+            of_nginx(analysis, f"    proxy_buffer_size {enough // 1024}k;")
+            or f"    room for {enough // 1024} KiB in the proxy's buffer for a response head"
+        )
+    )
     return GroupText(
         message=(
             f"{peer} sent {count_of(len(joined), 'response')} whose head did not fit into the proxy's buffer (at most"

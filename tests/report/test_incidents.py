@@ -2,22 +2,32 @@
 
 from itertools import pairwise
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdiag.base.findings import Severity
-from pcapdiag.report.incidents import find_incidents
+from pcapdiag.api.analyze import analyze
+from pcapdiag.base.findings import RuleFacts, Severity
+from pcapdiag.report import incidents
 from tests.report import builders
+from tests.scenario import parse, write_capture
 
 S = 10**9
 CODES = ("PD101", "PD106", "PD301")
 
 
-def finding(code, *times, resp="10.1.1.1:80", severity=Severity.ERROR):
+def find_incidents(findings, answered=()):
+    return incidents.find_incidents(findings, {"10.1.1.1:80": np.array(answered, dtype=np.int64)})
+
+
+def finding(code, *times, resp="10.1.1.1:80", severity=Severity.ERROR, goes_down=True):
     occurrences = tuple(
         builders.occurrence(request_ts_ns=t, resp=resp, request_frame=n + 1, evidence=()) for n, t in enumerate(times)
     )
-    return builders.finding(code=code, identifier=f"{code}/{resp}", severity=severity, occurrences=occurrences)
+    facts = RuleFacts(goes_down=goes_down)
+    return builders.finding(
+        code=code, identifier=f"{code}/{resp}", severity=severity, occurrences=occurrences, facts=facts
+    )
 
 
 def test_resets_and_refusals_of_one_moment_are_one_event():
@@ -55,3 +65,32 @@ def test_an_event_holds_no_pause_and_no_failure_twice(events):
         inside = sorted(t * S for t, _ in events if incident.start_ts_ns <= t * S <= incident.end_ts_ns)
         assert all(b - a <= 2 * S for a, b in pairwise(inside))
         assert len(inside) >= 3
+
+
+def test_what_was_answered_in_between_ends_an_event():
+    """Failures of the same two seconds are independent where the upstream served others meanwhile."""
+    findings = (finding("PD106", S, 2 * S), finding("PD301", 3 * S, 4 * S))
+    assert find_incidents(findings, [3 * S - 1]) == ()
+    assert find_incidents(findings, [S + 1, 2 * S + 1]) == ()
+    assert len(find_incidents(findings, [S - 1, S, 4 * S, 4 * S + 1])) == 1
+
+
+def test_only_what_a_server_that_goes_down_leaves_is_one_event():
+    slow = finding("PD204", S, 2 * S, goes_down=False)
+    assert find_incidents((slow, finding("PD301", 3 * S, 4 * S))) == ()
+    assert len(find_incidents((slow, finding("PD106", S), finding("PD301", 3 * S, 4 * S)))) == 1
+
+
+def test_what_was_answered_is_read_from_the_exchanges(tmp_path):
+    """Two connections die, and a third is refused: one event, unless the server answered someone in between."""
+    answered = (
+        '+0.1 @{c} > S\n+0 @{c} < S.\n+0 @{c} > .\n+0 @{c} > P. "GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n"\n'
+        '+0.01 @{c} < P. "HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n"\n+0 @{c} > .\n'
+    )
+    lost = '+0.2 @{c} > P. "GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n"\n+0.04 @{c} < .\n+0.1 @{c} < R.\n'
+    refused = "+0.3 @3 > S\n+0.001 @3 < R.\n"
+    begin = "".join(answered.format(c=c) for c in (0, 1)) + lost.format(c=0) + lost.format(c=1)
+    for script, n in ((begin + refused, 1), (begin + answered.format(c=2) + refused, 0)):
+        path = tmp_path / "a.pcap"
+        path.write_bytes(write_capture(parse(script)))
+        assert len(analyze(path, proxies=["10.9.0.100"]).report.incidents) == n

@@ -128,3 +128,13 @@ def test_of_very_many_entries_the_first_are_listed_and_the_others_counted(monkey
     assert replace(report, log=log).to_json()["log"]["entries_left_out"] == []
     assert len(replace(report, log=log).to_json()["log"]["entries"]) == 8
     assert len(replace(report, log=log, lists_all=False).to_json()["log"]["entries"]) == 3
+
+
+@pytest.mark.parametrize(("away_s", "is_apart"), [(0, False), (14 * 3600, False), (30 * 86_400, True), (-86_400, True)])
+def test_a_log_of_another_day_is_said_not_to_overlap(away_s, is_apart):
+    log = log_of([wire(500)], [entry(5_000_000)])
+    assert log.clock_offset_ns is None
+    at = log.entries[0].ts_ns
+    text = " ".join(ledger_lines(log, (at + away_s * 10**9, at + away_s * 10**9 + 10**9)))
+    assert ("does not overlap with the capture in any time zone" in text) == is_apart
+    assert ("No entry fits" in text) != is_apart

@@ -8,8 +8,9 @@ import pytest
 from pcapdiag.base.codes import Protocol
 from pcapdiag.proxy.conf.haproxy import read_haproxy
 from pcapdiag.proxy.conf.httpd import read_httpd
-from pcapdiag.proxy.conf.settings import ProxyKind
-from pcapdiag.rules._dialect import group_of_peers, runs_twice, server_words, wait_setting
+from pcapdiag.proxy.conf.nginx import read_nginx
+from pcapdiag.proxy.conf.settings import OF_OTHER_KIN, ProxyKind
+from pcapdiag.rules._dialect import group_of_peers, of_nginx, runs_twice, server_words, wait_setting
 from pcapdiag.rules.diagnose import diagnose
 from tests.rules.builders import Scene, acknowledged, fin, only, proxy_fin, resent, rst
 
@@ -152,7 +153,7 @@ def test_what_was_never_acknowledged_is_not_called_delivered(is_taken):
 def test_directives_are_those_of_the_module_that_speaks_the_protocol(protocol, module):
     scene = Scene()
     loss = scene.lost(acknowledged(160), proxy_fin(60_000), depth=0, protocol=protocol)
-    finding = only(diagnose(scene.analysis(loss)), "PD204")
+    finding = only(diagnose(scene.analysis(loss, proxy_kind=ProxyKind.NGINX)), "PD204")
     assert f"{module}_next_upstream error;" in finding.remedy
     assert f"set {module}_read_timeout" in finding.remedy
 
@@ -194,3 +195,55 @@ def test_what_limits_the_wait_has_the_name_that_the_proxy_has_for_it(kind, read,
     said = runs_twice(analysis, loss)
     assert twice in said
     assert bool(said) is bool(twice)
+
+
+@pytest.mark.parametrize(
+    ("servers", "directive", "words"),
+    [
+        ("server 10.1.1.1:80; server 10.9.0.2:80;", "", "GET is sent to the next peer"),
+        ("server 10.1.1.1:80; server 10.9.0.2:80;", "proxy_next_upstream off;", ""),
+        ("server 10.1.1.1:80; server 10.9.0.2:80;", "proxy_next_upstream error;", ""),
+        ("server 10.1.1.1:80; server 10.9.0.2:80;", "proxy_next_upstream_tries 1;", ""),
+        ("server 10.1.1.1:80;", "", ""),
+        ("server 10.1.1.1:80; server 10.9.0.2:80 backup;", "", "GET is sent to the next peer"),
+        ("server app.example:80;", "", "GET may be sent to the next peer"),
+    ],
+)
+def test_a_request_is_called_sent_to_the_next_peer_only_where_there_is_one(tmp_path, servers, directive, words):
+    conf = tmp_path / "nginx.conf"
+    conf.write_text(
+        f"http {{ upstream u {{ {servers} }} server {{ location / {{ proxy_pass http://u; {directive} }} }} }}"
+    )
+    scene = Scene()
+    loss = scene.lost(acknowledged(160), proxy_fin(60_000), depth=0)
+    settings = read_nginx(conf, conf.read_text())
+    said = runs_twice(scene.analysis(loss, settings=settings), loss)
+    assert words in said
+    assert bool(said) is bool(words)
+
+
+def test_of_a_proxy_that_nothing_names_no_directive_is_said():
+    scene = Scene()
+    loss = losses(scene)[0]
+    assert "next_upstream" not in runs_twice(scene.analysis(loss), loss)
+    assert "may be sent" in runs_twice(scene.analysis(loss, proxy_kind=ProxyKind.NGINX), loss)
+
+
+@pytest.mark.parametrize("kind", [None, *ProxyKind])
+def test_words_about_nginx_are_left_out_where_the_proxy_is_another(kind):
+    said = of_nginx(Scene().analysis(proxy_kind=kind), "proxy_buffering")
+    assert bool(said) is (kind not in OF_OTHER_KIN)
+
+
+@pytest.mark.parametrize("kind", sorted(OF_OTHER_KIN, key=lambda kind: kind.value))
+@pytest.mark.parametrize("seen", [(acknowledged(160), proxy_fin(723)), (acknowledged(160), proxy_fin(60_000))])
+def test_what_a_proxy_of_another_kind_gave_up_is_told_without_words_of_nginx(kind, seen):
+    scene = Scene()
+    loss = scene.lost(*seen, depth=0)
+    findings = [f for f in diagnose(scene.analysis(loss, proxy_kind=kind)).findings if f.occurrences]
+    assert findings
+    for finding in findings:
+        text = f"{finding.message} {finding.remedy} {finding.refuted_by}"
+        assert not re.search(r"proxy_[a-z_]+|gunicorn|php-fpm|nginx|status 499|worker_shutdown", text) or (
+            kind is ProxyKind.TRAEFIK and "nginx" not in text and "proxy_" not in text
+        )

@@ -360,6 +360,7 @@ def read_nginx(path: Path, text: str, *, version: str = "") -> ProxySettings:
     for block in blocks:
         reader.walk(_Scope(block))
     workers = _Scope(main).last("worker_processes")
+    ends = _Scope(main).last("worker_shutdown_timeout")
     if not reader.error_logs:
         reader.error_logs.append(ErrorLog("logs/error.log", defaults.assumed("error"), ""))
     kinds = [_GENERATED[block.name] for block in reader.upstreams if block.name in _GENERATED]
@@ -373,5 +374,6 @@ def read_nginx(path: Path, text: str, *, version: str = "") -> ProxySettings:
         access_logs=tuple(reader.access_logs),
         error_logs=tuple(reader.error_logs),
         worker_processes=reader.value(workers, str, defaults.assumed("1")),
+        shutdown_timeout_ns=reader.value(ends, time_ns, defaults.assumed(-1)),
         notes=tuple(reader.notes),
     )

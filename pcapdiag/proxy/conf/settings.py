@@ -331,6 +331,8 @@ class ProxySettings:
         In the order of the configuration; the default one is assumed. Empty for a proxy whose settings are not read.
     worker_processes : Setting of str
         A number or ``auto``.
+    shutdown_timeout_ns : Setting of int
+        [ns] After which a reload ends old workers that still have requests; -1: never.
     notes : tuple of ConfNote
         What could not be read or used.
     services : mapping of str to str
@@ -352,6 +354,7 @@ class ProxySettings:
     notes: tuple[ConfNote, ...]
     services: Mapping[str, str] = field(default_factory=dict)
     own: tuple[OwnServer, ...] = ()
+    shutdown_timeout_ns: Setting[int] = field(default=Setting(-1, assumed=True, why="default of nginx"))
 
     def servers_of(self, peer: Endpoint | str) -> tuple[OwnServer, ...]:
         """Return the servers of `own` that a peer may be: by its address, by its name in a log, else by its port."""

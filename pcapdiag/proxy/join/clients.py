@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pcapdiag.base.units import NS_PER_S
+from pcapdiag.proxy.logs.entries import CUT_OFF
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,6 +39,8 @@ class Served:
         Those whose client went away before the answer (499).
     retried : int
         Those that were answered after at least one try had failed.
+    cut_off : int
+        Those among the failures that the proxy closed without any answer (000): it stopped, or was told to.
     unread : int
         Those whose status the log does not tell, or not in a way that was understood.
     with_tries : int
@@ -50,13 +53,15 @@ class Served:
     retried: int = 0
     unread: int = 0
     with_tries: int = 0
+    cut_off: int = 0
 
     def count(self, entry: AccessEntry) -> None:
         """Count one request more."""
         self.requests += 1
-        self.unread += entry.status <= 0
+        self.unread += entry.status < 0
         self.with_tries += bool(entry.tries)
-        self.failures += entry.status >= 500
+        self.failures += entry.status >= 500 or entry.status == CUT_OFF
+        self.cut_off += entry.status == CUT_OFF
         self.gave_up += entry.status == CLIENT_CLOSED
         is_answered = 0 < entry.status < 500 and entry.status != CLIENT_CLOSED
         self.retried += is_answered and any(t.status >= 500 for t in entry.tries[:-1])

@@ -188,6 +188,10 @@ class Try(NamedTuple):
     """How many internal redirects (`` : `` in the lists) came before it."""
 
 
+CUT_OFF = 0
+"""Status of a request that its proxy closed without an answer, as nginx logs it (000)."""
+
+
 class AccessEntry(NamedTuple):
     """One record of an access log; text fields are empty and numbers -1 where its format has no such variable."""
 

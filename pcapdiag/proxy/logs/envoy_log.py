@@ -182,7 +182,7 @@ def _read(path: str, line: int, text: str) -> Record | None:
     header_ns = 1 if found.has_answer else -1
     access = AccessEntry(
         *(path, line, end_ns, _WIDTH_NS, -1, found.request_id, found.method, found.target, found.protocol, ""),
-        *(found.client, _CLIENT_CLOSED if gave_up else found.status, lasted_ns),
+        *(found.client, _CLIENT_CLOSED if gave_up else found.status or -1, lasted_ns),
         (Try(found.host, found.status, -1, -1, header_ns, 0),) if found.host else (),
     )
     if kind is None:

@@ -143,7 +143,7 @@ def _read(path: str, line: int, text: str) -> Record | None:
     target = origin_form(word(request, "requestUrl"))
     access = AccessEntry(
         *(path, line, time[0] + max(lasted_ns, 0), _WIDTH_NS, -1, "", word(request, "requestMethod"), target),
-        *(word(request, "protocol"), "", word(request, "remoteIp"), CLIENT_LEFT if gave_up else status),
+        *(word(request, "protocol"), "", word(request, "remoteIp"), CLIENT_LEFT if gave_up else status or -1),
         *(lasted_ns, tried),
     )
     if kind is None or (kind.kind is not LogKind.NO_SERVER and not peer):

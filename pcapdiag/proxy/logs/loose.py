@@ -21,7 +21,7 @@ _METHODS: Final = (
 _QUOTED: Final = re.compile(r'"(([A-Z]{2,20}) [^\s"]+(?: HTTP/[0-9.]+)?)"')
 _BARE: Final = re.compile(rf'(?<![\w-])((?:{_METHODS}) (?:/|https?://|\*)[^\s"]*(?: HTTP/[0-9.]+)?)')
 _TARGET: Final = re.compile(r"(?<= )(/[^\s\"]*)(?= |$)")
-_STATUS: Final = re.compile(r'"?[ :>-]{1,4}"?([1-5][0-9]{2})(?![\w.])')
+_STATUS: Final = re.compile(r'"?[ :>-]{1,4}"?([1-5][0-9]{2}|000)(?![\w.])')
 _TIME: Final = re.compile(rf"(?<![\w.])(?:{LOCAL}|{ISO}|{EPOCH})(?![\w.])")
 _REQUEST_ID: Final = re.compile(
     r"(?<![\w-])(?:[0-9a-f]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})(?![\w-])"

@@ -142,7 +142,7 @@ def _object(path: str, line: int, values: Mapping[str, Any]) -> Record | None:
     access = AccessEntry(
         *(path, line, time[0] + lasted_ns, _JSON_WIDTH_NS, -1, request_id, word(values, "RequestMethod")),
         *(word(values, "RequestPath"), word(values, "RequestProtocol"), word(values, "RequestHost")),
-        *(word(values, "ClientAddr") or word(values, "ClientHost"), status, lasted_ns),
+        *(word(values, "ClientAddr") or word(values, "ClientHost"), status or -1, lasted_ns),
         _tries(peer, status, size, number(values, "OriginDuration"), retries),
     )
     return _record(access, peer, size)

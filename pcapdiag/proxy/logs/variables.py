@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.proxy.logs.context import split_request
-from pcapdiag.proxy.logs.entries import AccessEntry, Try, UpstreamLogEntry
+from pcapdiag.proxy.logs.entries import CUT_OFF, AccessEntry, Try, UpstreamLogEntry
 from pcapdiag.proxy.logs.times import parse_time
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ def access_entry(path: str, line: int, values: Sequence[str]) -> AccessEntry:
         protocol,
         host,
         f"{client}:{port}" if port else client,
-        _number(status),
+        # nginx writes three digits where it closed without an answer; a single 0 of others says that there is none.
+        CUT_OFF if status == "000" else _number(status) or -1,
         _duration_ns(times[0]),
         _tries(*times[1:]),
     )

@@ -17,7 +17,7 @@ from pcapdiag.report.headline import headline, main_cause
 from pcapdiag.report.impact import impact_line
 from pcapdiag.report.incidents import incident_lines
 from pcapdiag.report.ladder import build_ladder
-from pcapdiag.report.ledger import entries_in_words, ledger_lines
+from pcapdiag.report.ledger import entries_in_words, ledger_lines, span_of
 from pcapdiag.report.remedy import split_blocks
 from pcapdiag.report.render.patch import changes_of, in_few_words, patch_lines
 from pcapdiag.report.settings import settings_grid, settings_title
@@ -178,7 +178,7 @@ def sections(report: Report) -> Iterator[tuple[Block, ...]]:
     if report.settings:
         yield (Heading(settings_title(report.settings), 2), Table(settings_grid(report.settings)))
     yield section("Both ends", both_ends_lines(report.far_end))
-    yield section("Ledger", ledger_lines(report.log))
+    yield section("Ledger", ledger_lines(report.log, span_of(report)))
     yield section("Notes on the input", summary.note_lines(report))
     clean, skipped = summary.verdict_lines(report)
     yield section("Not evaluated", [f"{code}: {reason}" for code, reason in skipped])

@@ -18,7 +18,7 @@ from pcapdiag.report.far_end import both_ends_lines, far_filter, proof_line, pro
 from pcapdiag.report.impact import impact_line
 from pcapdiag.report.incidents import incident_lines
 from pcapdiag.report.ladder import build_ladder
-from pcapdiag.report.ledger import entries_in_words, ledger_lines
+from pcapdiag.report.ledger import entries_in_words, ledger_lines, span_of
 from pcapdiag.report.remedy import split_blocks
 from pcapdiag.report.render.blocks import MIN_WIDTH, WIDTH, make_console, safe_text
 from pcapdiag.report.render.brief import draw_brief
@@ -187,7 +187,7 @@ SECTIONS: Final[dict[str, Callable[[Report, int], Iterable[RenderableType]]]] = 
     "upstreams": _upstreams,
     "settings": _settings,
     "ends": lambda report, _width: _section("Both ends", both_ends_lines(report.far_end)),
-    "ledger": lambda report, _width: _section("Ledger", ledger_lines(report.log)),
+    "ledger": lambda report, _width: _section("Ledger", ledger_lines(report.log, span_of(report))),
     "notes": lambda report, _width: _section("Notes on the input", summary.note_lines(report)),
     "verdicts": lambda report, _width: _verdicts(report),
     "input": lambda report, _width: _section("Input", summary.input_lines(report)),

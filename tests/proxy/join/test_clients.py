@@ -22,9 +22,10 @@ def test_what_became_of_requests_is_told_apart():
         access(0, (PEER, 200, 1), status=499),
         access(0, (PEER, 502, 1), (OTHER, 200, 1)),
         access(0, status=0),
+        access(0, status=-1),
         access(0, (PEER, 200, 1)),
     )
-    assert tally.seconds[T0_S] == Served(requests=5, failures=1, gave_up=1, retried=1, unread=1, with_tries=4)
+    assert tally.seconds[T0_S] == Served(6, failures=2, gave_up=1, retried=1, unread=1, with_tries=4, cut_off=1)
 
 
 def test_a_retry_that_failed_as_well_or_was_not_waited_for_did_not_save_the_request():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcapdiag.proxy.logs.loose import parse_json, parse_loose
-from pcapdiag.proxy.logs.variables import SLOTS
+from pcapdiag.proxy.logs.variables import SLOTS, access_entry
 
 
 def named(values):
@@ -54,3 +54,10 @@ def test_whatever_a_line_holds_it_is_read_or_passed_over(line):
 
 def test_a_line_without_end_is_read_as_far_as_it_goes():
     assert named(parse_loose('"GET /api HTTP/1.1" 200 ' + "a" * 10_000_000))["status"] == "200"
+
+
+@pytest.mark.parametrize("status", ["000", "200", "499"])
+def test_a_request_that_its_proxy_closed_without_an_answer_has_status_000(status):
+    line = f'127.0.0.1 - - [02/Dec/2026:06:51:17 +0000] "GET /slow HTTP/1.1" {status} 0 "-" "curl/7.88.1"'
+    assert named(parse_loose(line))["status"] == status
+    assert access_entry("", 1, parse_loose(line)).status == int(status)

@@ -16,7 +16,7 @@ from pcapdiag.report.far_end import both_ends_lines
 from pcapdiag.report.headline import headline, is_judged, main_cause
 from pcapdiag.report.impact import impact_basis
 from pcapdiag.report.incidents import incident_lines
-from pcapdiag.report.ledger import ledger_lines
+from pcapdiag.report.ledger import ledger_lines, span_of
 from pcapdiag.report.remedy import Block, split_blocks
 from pcapdiag.report.render.html.diff import build_diffs
 from pcapdiag.report.render.html.rows import Occurrences, RowMaker
@@ -94,7 +94,7 @@ def page_words(report: Report, charts: Collection[str]) -> dict[str, Any]:
         else None,
         "upstream_remarks": _all_visible(summary.upstream_remarks(report.upstreams)),
         "both_ends": _all_visible(both_ends_lines(report.far_end)),
-        "ledger": _all_visible(ledger_lines(report.log)),
+        "ledger": _all_visible(ledger_lines(report.log, span_of(report))),
         "entries": summary.Grid(_ENTRY_HEADERS, _entries(report.log.entries)),
         "n_entries_hidden": max(len(report.log.entries) - _MOST_ENTRIES, 0),
         "settings": summary.Grid(
