@@ -81,10 +81,20 @@ class UpstreamErrorResponse(Rule):
     facts = RuleFacts()
 
     def missing(self, analysis: Analysis) -> str:
-        """Return why no status could be read."""
+        """Return why no status could be judged: what was read elsewhere is not called unreadable."""
+        has_status = has_response = False
         for chunk in analysis.exchanges.chunks():
-            if (_is_mine(analysis, chunk.rows) & (chunk["status_code"] >= 0)).any():
+            rows = chunk.rows
+            if (_is_mine(analysis, rows) & (rows["status_code"] >= 0)).any():
                 return ""
+            is_upstream = analysis.legs[rows["conn"]] == Leg.UPSTREAM
+            has_status |= bool((is_upstream & (rows["status_code"] >= 0)).any())
+            came = (rows["response_frame"] >= 0) | (rows["outcome"] != Outcome.UNANSWERED)
+            has_response |= bool((is_upstream & came).any())
+        if has_status:
+            return "the only statuses stand in responses that were cut off, came too late or had no request captured"
+        if not has_response:
+            return "no upstream's response was captured"
         return "no status of a response could be read: only HTTP/1, FastCGI and uwsgi in the clear show it"
 
     def check(self, analysis: Analysis) -> Iterator[Finding]:

@@ -26,6 +26,21 @@ def exchange(status, fields=r"Content-Length: 0\r\n"):
     return ASK.format(status=status, fields=fields)
 
 
+CUT = r"""
++0.1 @0 > P. "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
++0.01 @0 < P. "HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nhalf"
++0.1 @0 < R.
+"""
+ALONE = '+0.1 @0 > P. "GET / HTTP/1.1\\r\\nHost: a.test\\r\\n\\r\\n"\n+1 @0 < F.\n+0.001 @0 > F.\n'
+
+
+@pytest.mark.parametrize(("script", "said"), [(CUT, "cut off"), (ALONE, "response was captured"), (exchange(200), "")])
+def test_why_no_status_was_judged_is_what_was_seen(tmp_path, script, said):
+    (told,) = [v for v in report(tmp_path, OPEN + script).verdicts if v.code == "PD403"]
+    assert (told.verdict is VerdictKind.NOT_EVALUATED) == bool(said)
+    assert said in told.reason
+
+
 def errors(report):
     return [f for f in report.findings if f.code == "PD403"]
 

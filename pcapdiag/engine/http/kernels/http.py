@@ -41,6 +41,7 @@ from pcapdiag.engine.http.kernels.http_detect import detect_protocol, is_goodbye
 from pcapdiag.engine.http.kernels.http_exchange import (
     BITS,
     ORIG_ZERO_WINDOW_KEY,
+    data_sequence,
     emit_exchange,
     emit_keys,
     free_scratch,
@@ -77,6 +78,7 @@ from pcapdiag.engine.http.kernels.http_state import (
     TEXT_MARGIN,
     FramerArrays,
 )
+from pcapdiag.engine.http.kernels.http_steps import is_too_old, next_step, settle_before
 from pcapdiag.engine.http.kernels.http_turns import (
     COUNTS,
     add_turn,
@@ -296,6 +298,22 @@ def _is_unasked(s, slot, event, data):
 
 
 @kernel
+def _give_up_head(s, slot):
+    """Keep what was read of the last request's head, and read no more of it."""
+    f = s.flows[2 * slot]
+    tail = int(s.conns[slot]["tail"])
+    if f["state"] != ST_HEAD:
+        return
+    if f["scratch"] >= 0 and not s.opened[tail]["text_done"]:
+        store_text(s, s.rows[tail], f)
+        s.opened[tail]["text_done"] = 1
+        if f["n_fields"] > 0:
+            s.rows[tail]["method"] = f["method"]
+    free_scratch(s, f)
+    f["state"] = ST_LOST
+
+
+@kernel
 def _feed_response(s, slot, event, data):  # fmt: skip
     """Frame responder bytes."""
     c = s.conns[slot]
@@ -346,6 +364,11 @@ def _feed_response(s, slot, event, data):  # fmt: skip
         c["ahead_ack"] = event["ack"]  # of a request that was stored after its answer it acknowledges more
         f["state"] = ST_LOST
         return
+    i = response_target(s, slot)
+    seq = data_sequence(event)
+    if i >= 0 and is_too_old(s, i, seq):
+        # Bytes that the originator had taken in before it asked: they answered a request that was not captured.
+        pos = next_step(s, slot, seq, length)
     n_alone = 0
     while pos < length:
         state = int(f["state"])
@@ -353,19 +376,21 @@ def _feed_response(s, slot, event, data):  # fmt: skip
         rest_captured = max(0, captured - pos)
         i = response_target(s, slot)
         if state == ST_START:
-            if rest_captured > 0 and looks_like_response(data, at + pos, rest_captured):
+            # Of what was answered unseen, no head can be told from the next one's.
+            is_free = i < 0 or not s.opened[i]["has_response"]
+            if is_free and rest_captured > 0 and looks_like_response(data, at + pos, rest_captured):
                 if i < 0:
                     if n_alone == MAX_OPEN_PER_CONNECTION:
                         f["state"] = ST_LOST  # nobody answers so much in one segment; the output is bounded
                         return
                     n_alone += 1
                     if c["head"] >= 0:
+                        _give_up_head(s, slot)
                         emit_exchange(s, slot)
                     i = take_open(s, slot, event["conn"])
                     s.opened[i]["request_done"] = 1
                     c["ahead_ack"] = event["ack"]
-                if not s.opened[i]["has_response"]:
-                    begin_response(s, slot, i, event, pos)
+                begin_response(s, slot, i, event, pos)
                 begin_head(s, f)
                 continue
             if rest_captured > 0 and i < 0 and (data[at + pos] == CR or data[at + pos] == LF):
@@ -418,18 +443,12 @@ def _feed_response(s, slot, event, data):  # fmt: skip
 
 
 @kernel
-def _skip_hole(s, slot, event):
-    """Take in that stream bytes are missing: content may be skipped by its length, any other framing is lost."""
+def _skip_part(s, slot, event, pos, length):
+    """Take in that `length` stream bytes are missing, `pos` bytes into a hole: content may be skipped by its length."""
     c = s.conns[slot]
     direction = int(event["dir"])
     f = s.flows[2 * slot + direction]
-    length = np.int64(event["data_len"])
     state = int(f["state"])
-    if c["protocol"] == Protocol.UPGRADED.value or c["protocol"] == Protocol.HTTP2_UNREAD.value:
-        return
-    if c["protocol"] == Protocol.HTTP2.value:
-        skip_in_frame(s, slot, event)
-        return
     if direction == ORIG:
         i = np.int64(c["tail"])
         if i >= 0 and s.opened[i]["request_done"]:
@@ -439,7 +458,7 @@ def _skip_hole(s, slot, event):
     if c["protocol"] == Protocol.TLS.value:
         in_record = f["tls_header"] == 0 and f["remaining"] >= length
         if direction == RESP and (f["tls_counts"] == COUNTS or not in_record):
-            add_turn(s, slot, event, _START, length)
+            add_turn(s, slot, event, pos, length)
         if in_record:
             f["remaining"] -= length
         else:
@@ -463,11 +482,13 @@ def _skip_hole(s, slot, event):
     if i < 0:
         f["state"] = ST_LOST
         return
+    if direction == RESP and is_too_old(s, i, (event["seq"] + pos) & 0xFFFFFFFF):
+        return
     s.rows[i]["flags"] = int(s.rows[i]["flags"]) | HOLE
     if direction == RESP:
         # The originator acknowledged these bytes: there was an answer, captured or not.
         if not s.opened[i]["has_response"]:
-            begin_response(s, slot, i, event, _START)
+            begin_response(s, slot, i, event, pos)
             s.rows[i]["response_framing"] = Framing.TURN.value
         c["last_payload_ns"] = event["ts_ns"]
     extend_message(s, slot, i, event, length)
@@ -482,6 +503,30 @@ def _skip_hole(s, slot, event):
         _lose_framing(s, i, f, direction)
     if c["protocol"] == Protocol.FASTCGI.value:
         f["state"] = ST_LOST
+
+
+@kernel
+def _skip_hole(s, slot, event):
+    """Take in that stream bytes are missing: step by step where requests say what they had taken in."""
+    c = s.conns[slot]
+    if c["protocol"] == Protocol.UPGRADED.value or c["protocol"] == Protocol.HTTP2_UNREAD.value:
+        return
+    if c["protocol"] == Protocol.HTTP2.value:
+        skip_in_frame(s, slot, event)
+        return
+    length = np.int64(event["data_len"])
+    if event["dir"] == ORIG or c["protocol"] == Protocol.FASTCGI.value:
+        _skip_part(s, slot, event, _START, length)
+        return
+    pos = _START
+    while pos < length:
+        seq = (event["seq"] + pos) & 0xFFFFFFFF
+        settle_before(s, slot, seq)
+        part = next_step(s, slot, seq, length - pos)
+        _skip_part(s, slot, event, pos, part)
+        pos += part
+    c["resp_next"] = (event["seq"] + length) & 0xFFFFFFFF
+    c["resp_hole_end"] = c["resp_next"]
 
 
 @kernel
@@ -564,7 +609,13 @@ def _take_segment(s, slot, event, data):  # fmt: skip
         if direction == ORIG:
             _feed_request(s, slot, event, data)
         else:
+            if c["protocol"] != Protocol.HTTP2.value:
+                settle_before(s, slot, data_sequence(event))
             _feed_response(s, slot, event, data)
+            c["resp_next"] = (data_sequence(event) + event["data_len"]) & 0xFFFFFFFF
+            known = c["resp_data_ack"]
+            if event["ack"] >= 0 and (known < 0 or sequence_difference(event["ack"], known) > 0):
+                c["resp_data_ack"] = event["ack"]
     if is_segment and flags & (FIN | RST):
         _note_closing(s, slot, event)
 
@@ -579,12 +630,8 @@ def _end_slot(s, slot, event, conn_rows):
     c["ending"] = CLOSED if closed or end == ConnEnd.PORT_REUSE.value else CUT
     c["orig_max_ack"] = row["orig_max_ack"]
     f = s.flows[2 * slot]
-    tail = int(c["tail"])
-    if tail >= 0 and f["scratch"] >= 0 and not s.opened[tail]["text_done"]:
-        # A request head that never ended: keep what was read of it.
-        store_text(s, s.rows[tail], f)
-        if f["n_fields"] > 0:
-            s.rows[tail]["method"] = f["method"]
+    if c["tail"] >= 0:
+        _give_up_head(s, slot)
     if s.flows[2 * slot + 1]["state"] == ST_HEAD and c["head"] >= 0 and s.flows[2 * slot + 1]["n_fields"] > 0:
         s.rows[c["head"]]["status_code"] = s.flows[2 * slot + 1]["status_code"]
     if c["protocol"] == Protocol.HTTP2.value:
@@ -668,6 +715,7 @@ def frame_exchanges(
                     f["remaining"] -= event["data_len"]
                     extend_response(s, slot, i, event, np.int64(event["data_len"]))
                     s.conns[slot]["last_payload_ns"] = event["ts_ns"]
+                    s.conns[slot]["resp_next"] = (event["seq"] + event["payload_len"]) & 0xFFFFFFFF
                     continue
         if (
             s.ctl[0]["n_exchanges"] + 2 * OPEN_MARGIN > s.out_rows.shape[0]

@@ -21,6 +21,9 @@ CONN = np.dtype(
         ("ahead_ack", "i8"),  # what responder bytes that answer no known request acknowledge; -1 if none
         ("server_offset", "i8"),
         ("resp_ack", "i8"),  # what the responder last acknowledged while a request waited; -1 if nothing
+        ("resp_next", "i8"),  # behind the last responder byte, captured or not; -1 if none (not kept for HTTP/2)
+        ("resp_data_ack", "i8"),  # the most that responder bytes acknowledge; -1 if nothing
+        ("resp_hole_end", "i8"),  # behind the last hole of the responder; -1 if none
         ("goaway_last", "i8"),  # HTTP/2: the last stream that the responder's GOAWAY lets live; -1 without
         ("head", "i4"),  # first open exchange; -1 if none
         ("tail", "i4"),  # last one, whose request may still be on its way
@@ -111,6 +114,9 @@ BLANK_CONN = blank_row(
     ahead_ack=-1,
     server_offset=-1,
     resp_ack=-1,
+    resp_next=-1,
+    resp_data_ack=-1,
+    resp_hole_end=-1,
     goaway_last=-1,
     heads_kept=1,
     head=-1,

@@ -21,6 +21,7 @@ from pcapdiag.engine.http.kernels.http_exchange import (
     take_open,
 )
 from pcapdiag.engine.http.kernels.http_state import ST_BODY, ST_LOST, ST_START, ST_TURN
+from pcapdiag.engine.http.kernels.http_steps import is_too_old, mark_unseen, was_answered_before
 from pcapdiag.engine.tcp.kernels.sequence import sequence_difference
 
 HOLE = int(ExchangeFlag.HOLE)
@@ -89,6 +90,9 @@ def _join_ahead(s, slot, event, pos):
     seq = (data_sequence(event) + pos) & 0xFFFFFFFF
     if i < 0 or i != c["tail"] or s.rows[i]["request_frame"] >= 0 or sequence_difference(c["ahead_ack"], seq) <= 0:
         return -1
+    response_seq = s.rows[i]["response_seq"]
+    if response_seq >= 0 and event["ack"] >= 0 and response_seq != event["ack"]:
+        return -1  # not in step: it answers another request
     c["ahead_ack"] = -1
     row = s.rows[i]
     _note_begin(row, event, seq)
@@ -140,11 +144,10 @@ def begin_request(s, slot, event, pos):
     _note_begin(row, event, (data_sequence(event) + pos) & 0xFFFFFFFF)
     ahead_ack = c["ahead_ack"]
     c["ahead_ack"] = -1
-    if ahead_ack >= 0 and not pipelined and sequence_difference(ahead_ack, row["request_seq"]) > 0:
+    is_ahead = ahead_ack >= 0 and sequence_difference(ahead_ack, row["request_seq"]) > 0
+    if not pipelined and (is_ahead or was_answered_before(c, row)):
         # The frames are out of order: what answers this request was stored before it.
-        s.opened[i]["has_response"] = 1
-        row["response_framing"] = Framing.TURN.value
-        row["flags"] = int(row["flags"]) | HOLE
+        mark_unseen(s, i)
         s.opened[i]["response_last_ns"] = event["ts_ns"]
     if pipelined:
         row["flags"] = int(row["flags"]) | PIPELINED
@@ -294,6 +297,8 @@ def _add_response_turn(s, slot, event, pos, length):
         return
     row = s.rows[i]
     protocol = int(s.conns[slot]["protocol"])
+    if is_too_old(s, i, (data_sequence(event) + pos) & 0xFFFFFFFF):
+        return
     if not s.opened[i]["has_response"]:
         is_blind = event["ack"] >= 0 and sequence_difference(event["ack"], row["request_seq"]) <= 0
         if is_blind and protocol != Protocol.OPAQUE.value:

@@ -492,6 +492,8 @@ def _track_segment(s, frame, buffer, slot, direction):
     ack_is_news = False
     if flags & ACK:
         ack_is_news = _note_ack(s, slot, flow_idx, frame["ack"], ts_ns)
+        if s.flows[flow_idx ^ 1]["fin"]:
+            flow["spoke_after_fin"] = 1
         if c["handshake_orig_ns"] < 0 and direction == Direction.ORIG.value and c["handshake_resp_ns"] >= 0:
             if c["syn_ack_frames"] == 1:
                 c["handshake_orig_ns"] = max(-1, ts_ns - c["syn_ack_ts_ns"])
@@ -500,6 +502,7 @@ def _track_segment(s, frame, buffer, slot, direction):
     s.events[n]["fate"] = fate
     if fate == Fate.RETRANSMISSION.value or fate == Fate.SPURIOUS_RETRANSMISSION.value:
         flow["n_retransmissions"] += 1
+        flow["timed_offset"] = -1  # which of the two is acknowledged nobody can tell (RFC 6298 section 3)
         ctl["n_retransmissions"] += 1
     elif fate == Fate.OUTSIDE_WINDOW.value:
         ctl["n_outside"] += 1

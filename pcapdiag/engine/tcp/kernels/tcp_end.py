@@ -3,7 +3,7 @@
 Knows when nothing more is to be expected of a connection; what its segments are is decided where they are tracked.
 """
 
-from pcapdiag.base.codes import ConnEnd, ConnState, StreamEventKind
+from pcapdiag.base.codes import ConnEnd, ConnState, Direction, StreamEventKind
 from pcapdiag.base.columns import HISTORY_BYTES
 from pcapdiag.engine.compiler.policy import entry_kernel, kernel
 from pcapdiag.engine.tcp.kernels.tcp_pending import (
@@ -91,11 +91,17 @@ def end_connection(s, slot, ts_ns):
         flush_pending(s, slot, direction, at_ns)
         # Bytes the receiver acknowledged exist, captured or not; a last single one may be an unseen FIN.
         target = flow["acked_offset"]
-        if flow["fin_offset"] >= 0:
+        is_unseen = flow["unseen_ts_ns"] >= 0
+        has_fin = 0 <= flow["fin_offset"] <= flow["max_offset"]
+        if direction == Direction.RESP.value and has_fin and not s.flows[2 * slot]["spoke_after_fin"]:
+            # So do those before its own FIN, unless the originator said later that it lacks them.
+            target = flow["fin_offset"]
+            is_unseen = True
+        elif flow["fin_offset"] >= 0:
             target = min(target, flow["fin_offset"])
         elif target == flow["next_offset"] + 1:
             target = flow["next_offset"]
-        if flow["unseen_ts_ns"] >= 0 and target > flow["next_offset"]:
+        if is_unseen and target > flow["next_offset"]:
             declare_hole(s, slot, direction, target, at_ns)
             deliver_pending(s, slot, direction)
     ctl = s.ctl[0]

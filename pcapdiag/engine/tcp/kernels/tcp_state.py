@@ -78,6 +78,7 @@ FLOW = np.dtype(
         ("fin", "i1"),
         ("rst", "i1"),
         ("keep_alive_last", "i1"),
+        ("spoke_after_fin", "i1"),  # acknowledged something when the peer's FIN had been seen
     ],
     align=True,
 )

@@ -4,6 +4,8 @@ Written from RFC 9112, RFC 8446 section 5 and the documentation of `columns.EXCH
 pools or bounds.
 """
 
+from dataclasses import replace
+
 from pcapdiag.base.codes import ConnEnd, ExchangeFlag, Fate, Framing, Key, Method, Outcome, Protocol
 from tests.engine.http.kernels.plain_http2 import Streams, looks_like_settings
 from tests.engine.http.kernels.plain_http_message import (
@@ -91,7 +93,7 @@ class Conversation(Streams):
         self.last_payload_ns = -1
         self.keys = {}
         self.is_tls_application = self.is_tls_13 = self.has_begun_flight = False
-        self.ahead_ack = -1
+        self.ahead_ack = self.resp_next = self.resp_data_ack = self.resp_hole_end = -1
         self.uwsgi_left = None
         self.is_unasked = False
         self.closing_seen = self.closing_open = self.close_announced = False
@@ -144,7 +146,12 @@ class Conversation(Streams):
             if event.dir == ORIG:
                 self._feed_request(event, s, values)
             else:
+                if self.protocol != Protocol.HTTP2:
+                    self._settle_before(event.seq)
                 self._feed_response(event, s, values)
+                self.resp_next = (event.seq + event.length) % MOD
+                if s.flags & ACK and (self.resp_data_ack < 0 or is_behind(self.resp_data_ack, s.ack)):
+                    self.resp_data_ack = s.ack % MOD
         if is_segment and s.flags & (FIN | RST):
             self._note_closing(event, s)
 
@@ -187,15 +194,60 @@ class Conversation(Streams):
         is_closed = self.orig_closed or self.resp_closed or row["end"] == ConnEnd.PORT_REUSE
         self.ending = "closed" if is_closed else "cut"
         self.orig_max_ack = row["orig_max_ack"]
-        request, response = (side.message for side in self.sides)
-        if request and isinstance(request.parsed, Head) and request.parsed.end == -1:
-            self._note_request_head(request.exchange, request.parsed)
+        response = self.sides[RESP].message
+        if self.open:
+            self._give_up_head()
         if response and isinstance(response.parsed, Head) and response.parsed.end == -1 and self.open:
             self.open[0].row["status_code"] = response.parsed.status
         if self.protocol == Protocol.HTTP2:
             self.settle_streams(row["resp_max_ack"])
         while self.open:
             self._hand_out()
+
+    # In step: who asks has taken in what it acknowledges, and that answered what was asked before.
+
+    def _settle_before(self, seq):
+        """Hand out what was answered before the responder's byte `seq`, where framing does not tell."""
+        if not self.open or not self.open[0].is_turn or self.open[0].row["response_seq"] < 0:
+            return
+        begin = self.open[0].row["response_seq"]
+        acks = [x.row["request_ack"] for x in self.open]
+        steps = [n for n, a in enumerate(acks) if n and a >= 0 and is_behind(begin, a) and not is_behind(seq, a)]
+        if not steps:
+            return
+        for x in self.open[: steps[-1]]:
+            if not x.is_answering:
+                self._mark_unseen(x)
+            x.response_done = True
+        for _ in range(steps[-1]):
+            self._hand_out()
+        if self.sides[RESP].is_turn:
+            self.sides[RESP].start_anew()
+
+    @staticmethod
+    def _mark_unseen(x):
+        x.is_answering = True
+        x.row["response_framing"] = int(Framing.TURN)
+        x.flags |= ExchangeFlag.HOLE
+
+    def _next_step(self, seq, length):
+        """Return how many of `length` responder bytes lie before the next step of the originator."""
+        acks = [x.row["request_ack"] for x in self.open if x.row["request_ack"] >= 0]
+        return min([(a - seq) % MOD for a in acks if 0 < (a - seq) % MOD < length], default=length)
+
+    @staticmethod
+    def _is_too_old(x, seq):
+        """Whether the request acknowledged the responder's byte `seq` when it was sent."""
+        is_request = x.row["request_frame"] >= 0 and x.row["request_ack"] >= 0 and not x.is_answering
+        return is_request and is_behind(seq, x.row["request_ack"])
+
+    def _was_answered_before(self, x):
+        """Whether the responder's bytes behind those that the request acknowledges were taken in before it."""
+        ack = x.row["request_ack"]
+        if self.resp_next < 0 or ack < 0 or not is_behind(ack, self.resp_next):
+            return False
+        is_known = self.resp_data_ack >= 0 and is_behind(x.row["request_seq"], self.resp_data_ack)
+        return is_known or (self.resp_hole_end >= 0 and is_behind(ack, self.resp_hole_end))
 
     # Exchanges.
 
@@ -222,7 +274,10 @@ class Conversation(Streams):
             self.sides[RESP].start_anew()
         ahead = self.open[-1] if self.open else None
         is_ahead = self.ahead_ack >= 0 and 0 < (self.ahead_ack - seq) % MOD < MOD // 2
-        if is_ahead and ahead and ahead.row["request_frame"] == -1:
+        in_step = ahead is not None and (
+            ahead.row["response_seq"] < 0 or not s.flags & ACK or ahead.row["response_seq"] == s.ack % MOD
+        )
+        if is_ahead and ahead and ahead.row["request_frame"] == -1 and in_step:
             return self._join_ahead(ahead, event, s, seq)
         if self.open and self.open[0].response_done:
             self._hand_out()
@@ -230,10 +285,9 @@ class Conversation(Streams):
         x = Exchange(self)
         ahead_ack, self.ahead_ack = self.ahead_ack, -1
         self._note_begin(x, event, s, seq)
-        if ahead_ack >= 0 and not is_pipelined and 0 < (ahead_ack - seq) % MOD < MOD // 2:
-            x.is_answering = True  # stored before the request, out of order
-            x.row["response_framing"] = int(Framing.TURN)
-            x.flags |= ExchangeFlag.HOLE
+        is_ahead = ahead_ack >= 0 and is_behind(seq, ahead_ack)
+        if not is_pipelined and (is_ahead or self._was_answered_before(x)):
+            self._mark_unseen(x)  # stored before the request, out of order
             x.response_last_ns = event.ts_ns
         if is_pipelined:
             x.flags |= ExchangeFlag.PIPELINED
@@ -459,6 +513,14 @@ class Conversation(Streams):
         for name, field_name in (("host", b"host"), ("request_id", b"x-request-id")):
             x.text[name] = b"".join(head.values(field_name)[-1:])[: LIMITS[name]]
 
+    def _give_up_head(self):
+        """Keep what was read of a request's head, and read no more of it."""
+        request = self.sides[ORIG].message
+        if request is None or not isinstance(request.parsed, Head) or request.parsed.end != -1:
+            return
+        self._note_request_head(self.open[-1], request.parsed)
+        self.sides[ORIG].lose()
+
     def _note_goodbye(self, values):
         if self.protocol != Protocol.OPAQUE:
             return
@@ -524,6 +586,9 @@ class Conversation(Streams):
             self.ahead_ack = s.ack % MOD
             side.lose()
             return
+        x = self._answering()
+        if x is not None and self._is_too_old(x, event.seq):
+            values = values[self._next_step(event.seq, event.length) :]
         while values:
             x = self._answering()
             seq = (event.seq + event.length - len(values)) % MOD
@@ -541,9 +606,10 @@ class Conversation(Streams):
                     self.feed_frames(event, s, values)
                 if self.protocol != Protocol.HTTP1:
                     return
-            elif looks_like_response(data):
+            elif looks_like_response(data) and (x is None or not x.is_answering):
                 if x is None:
                     if self.open:
+                        self._give_up_head()
                         self._hand_out()
                     x = Exchange(self)
                     x.request_done = True
@@ -638,6 +704,8 @@ class Conversation(Streams):
         if x is None:
             self.ahead_ack = s.ack % MOD if s is not None and s.flags & ACK else -1
             return
+        if self._is_too_old(x, seq):
+            return
         if not x.is_answering:
             is_blind = s is not None and s.flags & ACK and (s.ack - x.row["request_seq"] - 1) % MOD >= MOD // 2
             if is_blind and self.protocol != Protocol.OPAQUE:
@@ -657,12 +725,25 @@ class Conversation(Streams):
     # Holes.
 
     def _skip_hole(self, event):
-        side = self.sides[event.dir]
         if self.protocol in (Protocol.UPGRADED, Protocol.HTTP2_UNREAD):
             return
         if self.protocol == Protocol.HTTP2:
             self.skip_hole_in_frames(event)
             return
+        if event.dir == ORIG or self.protocol == Protocol.FASTCGI:
+            self._skip_part(event)
+            return
+        end = event.seq + event.length
+        seq, rest = event.seq, event.length
+        while rest:
+            self._settle_before(seq % MOD)
+            n = self._next_step(seq % MOD, rest)
+            self._skip_part(replace(event, seq=seq % MOD, length=n))
+            seq, rest = seq + n, rest - n
+        self.resp_next = self.resp_hole_end = end % MOD
+
+    def _skip_part(self, event):
+        side = self.sides[event.dir]
         if event.dir == ORIG:
             x = self.open[-1] if self.open and not self.open[-1].request_done else None
         else:
@@ -683,6 +764,8 @@ class Conversation(Streams):
             self._lose_records(side, x, event.dir)
         if x is None:
             side.lose()
+            return
+        if event.dir == RESP and self._is_too_old(x, event.seq):
             return
         x.flags |= ExchangeFlag.HOLE
         values = [Hole()] * event.length
@@ -914,6 +997,11 @@ class Conversation(Streams):
             return ""
         self.is_tls_application = True
         return "data"
+
+
+def is_behind(a, b):
+    """Whether sequence number `a` lies before `b`."""
+    return 0 < (b - a) % MOD < MOD // 2
 
 
 def status_of(data):

@@ -127,6 +127,7 @@ class Flow:
     timed: tuple = None
     fin: bool = False
     fin_at: int = None
+    spoke_after_fin: bool = False
     rst: bool = False
     syn: bool = False
     n_frames: int = 0
@@ -238,7 +239,10 @@ class Tracker:
             late_ns = c.last_ts_ns if flow.unseen_since_ns is None else flow.unseen_since_ns
             while flow.pending:
                 self._give_up(c, side, flow.pending[0].offset, late_ns)
-            if flow.unseen_since_ns is not None:
+            has_fin = flow.fin_at is not None and flow.fin_at <= flow.top
+            if side == RESP and has_fin and not c.flows[ORIG].spoke_after_fin:
+                self._give_up(c, side, flow.fin_at, late_ns)  # it sent all that lies before its FIN
+            elif flow.unseen_since_ns is not None:
                 limit = flow.acked
                 if flow.fin_at is not None:
                     limit = min(limit, flow.fin_at)
@@ -324,11 +328,13 @@ class Tracker:
         is_news = False
         if s.flags & ACK:
             is_news = self._acknowledge(c, side, peer, s)
+            flow.spoke_after_fin |= peer.fin
             if side == ORIG and c.handshake_orig_ns < 0 <= c.handshake_resp_ns and c.n_syn_ack == 1:
                 c.handshake_orig_ns = max(-1, s.ts_ns - c.syn_ack_ns)
         fate, delivered = self._take_sequence_space(c, side, flow, peer, frame, s, is_news)
         if fate in (Fate.RETRANSMISSION, Fate.SPURIOUS_RETRANSMISSION):
             flow.n_repeated += 1
+            flow.timed = None  # Karn's algorithm (RFC 6298 section 3)
         flow.was_keep_alive = fate == Fate.KEEP_ALIVE
         if s.window == 0 != flow.window and not s.flags & SYN:
             c.write(side, "w")
