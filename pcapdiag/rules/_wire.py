@@ -350,12 +350,14 @@ def is_from_middlebox(analysis: Analysis, loss: Loss, upstream: Upstream | None)
 
 
 def is_lone_rst(loss: Loss) -> bool:
-    """Tell whether a RST without FIN ended the connection and nothing before it acknowledged the request.
+    """Tell whether a RST without FIN ended the connection and nothing else acknowledged the request.
 
     The RST's own acknowledgement number is left out: whoever sent it could make it up.
     """
+    closing = upstream_closing(loss)
     return (
-        Key.RESP_RST in loss.keys
+        closing is not None
+        and closing.key is Key.RESP_RST
         and Key.RESP_FIN not in loss.keys
         and loss.crossing is None
         and not loss.is_acknowledged
@@ -364,8 +366,16 @@ def is_lone_rst(loss: Loss) -> bool:
 
 
 def is_reset_by_middlebox(analysis: Analysis, loss: Loss, upstream: Upstream | None) -> bool:
-    """Tell whether the one thing that answered a request on a reused connection was a RST from somewhere else."""
-    return loss.is_reused and is_lone_rst(loss) and is_from_middlebox(analysis, loss, upstream)
+    """Tell whether the one thing that answered a request on a reused connection was a RST from somewhere else.
+
+    Where the upstream is known to have closed by itself, that is the cause, whoever sends a RST as well.
+    """
+    return (
+        loss.is_reused
+        and is_lone_rst(loss)
+        and not has_unseen_fin(loss)
+        and is_from_middlebox(analysis, loss, upstream)
+    )
 
 
 def is_reset_by_upstream(analysis: Analysis, loss: Loss, upstream: Upstream | None) -> bool:

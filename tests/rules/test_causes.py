@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pcapdiag.base.codes import ExchangeFlag, Key, TcpFlag
@@ -135,6 +135,8 @@ FLAGS = [ExchangeFlag.ACKNOWLEDGED, ExchangeFlag.ACKNOWLEDGED_PART, ExchangeFlag
     timeout_ms=st.sampled_from([None, 4_000.0]),
     resp_ttl=st.sampled_from([-1, 63, 64]),
 )
+@example([rst(-30.0, START, BEFORE, 64), proxy_fin(-30.0, BEFORE + 1)], 9_000.0, 1, 0, 160.0, None, 63)
+@example([rst(0.0, END, BEFORE, -1), unsolicited(-30.0, END)], -1.0, 1, 0, 160.0, None, -1)
 def test_whatever_was_seen_one_rule_at_most_claims_it(segments, idle_ms, depth, flags, rtt_ms, timeout_ms, resp_ttl):
     scene = Scene(rtt_ms=rtt_ms)
     loss = scene.lost(*segments, idle_ms=idle_ms, depth=depth, flags=flags, resp_ttl=resp_ttl)
