@@ -6,6 +6,7 @@ never proves anything, and no value of it is used where the capture shows none.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from pcapdiag.base.units import NS_PER_S
@@ -43,6 +44,28 @@ class ServerDefault:
     late_s: float = 0.0
 
 
+HTTPD = "apache"
+"""What the Server field of Apache httpd contains, and those of other servers of the same foundation do, too."""
+
+_OF_HTTPD = re.compile(r"(?<![\w-])apache(?![\w-])(?!\s+(?:tomcat|traffic))")
+
+
+def names_server(server_field: str, token: str) -> bool:
+    """Tell whether a Server field names a server.
+
+    ``Apache-Coyote/1.1`` is Tomcat's, not httpd's, which says ``Apache`` or ``Apache/2.4.57 (Debian)``.
+
+    Parameters
+    ----------
+    server_field : str
+        Server field of a response.
+    token : str
+        What that of the server contains, lower case.
+    """
+    field = server_field.lower()
+    return token in field and (token != HTTPD or _OF_HTTPD.search(field) is not None)
+
+
 DEFAULTS = (
     ServerDefault("Gunicorn", 2, "gunicorn --keep-alive", "benoitc/gunicorn gunicorn/config.py", "gunicorn", 1.25),
     ServerDefault(
@@ -52,7 +75,7 @@ DEFAULTS = (
     ServerDefault(
         "Hypercorn", 5, "hypercorn keep_alive_timeout", "pgjones/hypercorn src/hypercorn/config.py", "hypercorn"
     ),
-    ServerDefault("Apache httpd", 5, "Apache KeepAliveTimeout", "apache/httpd include/httpd.h", "apache"),
+    ServerDefault("Apache httpd", 5, "Apache KeepAliveTimeout", "apache/httpd include/httpd.h", HTTPD),
     ServerDefault(
         "lighttpd", 5, "lighttpd server.max-keep-alive-idle", "lighttpd/lighttpd1.4 src/configfile.c", "lighttpd", 1.1
     ),
@@ -70,7 +93,7 @@ DEFAULTS = (
         15,
         "Apache KeepAliveTimeout",
         "access.redhat.com reference guide",
-        "apache",
+        HTTPD,
     ),
     ServerDefault(
         "Tomcat (shipped server.xml)", 20, "Tomcat keepAliveTimeout", "apache/tomcat conf/server.xml", "coyote", 0.3
@@ -156,8 +179,7 @@ def name_idle_timeout(value_ns: int, spread_ns: int, server_field: str = "") -> 
     tuple of str
         Names, several where several servers share a default; empty for a value that no server ships with.
     """
-    field = server_field.lower()
-    family = [d for d in DEFAULTS if d.token and d.token in field]
+    family = _family(server_field)
     names: list[str] = []
     for default in family or DEFAULTS:
         nominal_ns = default.idle_s * NS_PER_S
@@ -178,14 +200,12 @@ def lateness_ns(server_field: str) -> int:
     server_field : str
         Server field of the responses.
     """
-    field = server_field.lower()
-    return max((int(d.late_s * NS_PER_S) for d in DEFAULTS if d.token and d.token in field), default=0)
+    return max((int(d.late_s * NS_PER_S) for d in _family(server_field)), default=0)
 
 
 def is_known_server(server_field: str) -> bool:
     """Tell whether the Server field names a server of the table: how exact its timer is, stands there."""
-    field = server_field.lower()
-    return any(d.token and d.token in field for d in DEFAULTS)
+    return bool(_family(server_field))
 
 
 def idle_timeout_setting(server_field: str, named_as: tuple[str, ...] = ()) -> str:
@@ -203,10 +223,15 @@ def idle_timeout_setting(server_field: str, named_as: tuple[str, ...] = ()) -> s
     str
         For example ``nginx keepalive_timeout``.
     """
-    field = server_field.lower()
-    family = [d for d in DEFAULTS if d.token and d.token in field]
+    family = _family(server_field)
     named = [d for d in family or DEFAULTS if d.name in named_as]
     settings = list(dict.fromkeys(d.setting for d in named or family))
-    settings += [setting for token, setting in _OTHER_SETTINGS if token in field and setting not in settings]
+    settings += [
+        setting for token, setting in _OTHER_SETTINGS if names_server(server_field, token) and setting not in settings
+    ]
     # A long list of servers that it may be helps nobody.
     return " or ".join(settings) if len(settings) <= 2 else ""
+
+
+def _family(server_field: str) -> list[ServerDefault]:
+    return [d for d in DEFAULTS if d.token and names_server(server_field, d.token)]

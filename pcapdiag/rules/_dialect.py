@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pcapdiag.base.codes import Protocol
+from pcapdiag.base.server_defaults import HTTPD, names_server
 from pcapdiag.base.units import NS_PER_S, about
 from pcapdiag.proxy.conf.settings import OF_OTHER_KIN, ProxyKind
 from pcapdiag.proxy.conf.values import nginx_time, seconds
@@ -397,7 +398,7 @@ _SERVERS = (
     ("waitress", ServerWords("", "")),
     ("puma", ServerWords("puma worker_timeout", "")),
     ("phusion", ServerWords("passenger_max_request_time", "passenger_max_requests")),
-    ("apache", ServerWords("Apache Timeout", "Apache MaxConnectionsPerChild")),
+    (HTTPD, ServerWords("Apache Timeout", "Apache MaxConnectionsPerChild")),
     ("openresty", ServerWords("", "nginx reloads")),
     ("nginx", ServerWords("", "nginx reloads")),
     ("unicorn", ServerWords("unicorn timeout", "")),
@@ -420,7 +421,4 @@ def server_words(connection: Connection) -> ServerWords:
     of_protocol = _BY_PROTOCOL.get(connection.protocol)
     if of_protocol is not None:
         return of_protocol
-    field = connection.server.lower()
-    if not field:
-        return _NOT_TOLD
-    return next((words for token, words in _SERVERS if token in field), ServerWords("", ""))
+    return next((words for token, words in _SERVERS if names_server(connection.server, token)), _NOT_TOLD)

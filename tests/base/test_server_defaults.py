@@ -2,7 +2,7 @@
 
 import pytest
 
-from pcapdiag.base.server_defaults import DEFAULTS, idle_timeout_setting, name_idle_timeout
+from pcapdiag.base.server_defaults import DEFAULTS, HTTPD, idle_timeout_setting, name_idle_timeout, names_server
 
 MS, S = 1_000_000, 1_000_000_000
 
@@ -54,3 +54,25 @@ def test_a_sweep_is_late_by_a_different_time_each_time():
 )
 def test_the_setting_is_that_of_the_server(server, names, setting):
     assert idle_timeout_setting(server, names) == setting
+
+
+@pytest.mark.parametrize(
+    "field", ["Apache", "Apache/2.4.57 (Debian)", "Apache/2.4.57 (Unix) OpenSSL/3.0 PHP/8.2", "apache"]
+)
+def test_httpd_names_itself(field):
+    assert names_server(field, HTTPD)
+    assert idle_timeout_setting(field) == "Apache KeepAliveTimeout"
+
+
+@pytest.mark.parametrize(
+    "field", ["Apache-Coyote/1.1", "Apache Tomcat/9.0.1", "Apache Traffic Server/9.2", "my-apache/1"]
+)
+def test_other_servers_of_that_name_are_not_httpd(field):
+    assert not names_server(field, HTTPD)
+    assert "Apache KeepAliveTimeout" not in idle_timeout_setting(field)
+    assert not any("httpd" in name for name in name_idle_timeout(5_000_000_000, 0, field + " coyote"))
+
+
+def test_old_tomcat_says_coyote():
+    assert idle_timeout_setting("Apache-Coyote/1.1") == "Tomcat keepAliveTimeout"
+    assert name_idle_timeout(20_200_000_000, 200_000_000, "Apache-Coyote/1.1") == ("Tomcat (shipped server.xml)",)
