@@ -69,6 +69,7 @@ def field_remedies(groups: Sequence[Group], advised_ns: int = -1) -> list[Asked]
     if safe_ns >= _LEAST_NS and any(not 0 <= s.keepalive_timeout_ns <= safe_ns for s in held):
         asked.append((("proxy.keepalive_timeout", _written(safe_ns)),))
     kept_ns = max(s.keepalive_timeout_ns for s in held)
+    # Longer than the proxy keeps, by a quarter: then the proxy closes first, whichever timer is late.
     if kept_ns >= 0:
         asked.append((("upstream.keepalive_timeout", _written(kept_ns + max(kept_ns // 4, 5 * NS_PER_S))),))
     if all(s.is_picked for s in held):
@@ -156,7 +157,8 @@ def recommend(
         if any(place.forgets_ns >= 0 for group in groups for place in group.places):
             of = "the longest idle gap that was still answered, before something forgot the connection, less"
         warnings.append(
-            f"the limit is {_written(round(safe_ns, -7))}: {of} {_written(MARGIN_NS)}; not the timeout itself"
+            f"the limit is {_written(round(safe_ns, -7))}: {of} {format_duration_ns(MARGIN_NS)} for clocks and busy"
+            " machines; what is advised is at most that, in round numbers"
         )
     return Recommendation(dict(best.settings), changes, tuple(warnings), tuple(tried))
 

@@ -22,6 +22,8 @@ MOST_POINTS: Final = 40
 """Of a sweep, in a table."""
 _HEADERS = ("scenario", "failed", "lost tries", "no live", "connections")
 _WORST: Final = 3
+_CAPTURED: Final = 2
+"""Scenarios when nothing was asked for: what was observed, and its replay."""
 _JUDGED: Final = {"failed": "client_failures", "lost tries": "lost_tries", "connections": "connections_opened"}
 _MOST_RATES: Final = 10
 _WORDS: Final = {
@@ -77,6 +79,11 @@ def _blocks(answer: WhatIf) -> Iterator[Block]:
         yield from (Paragraph(line) for line in sweep_lines(answer))
     yield Heading("How these numbers came about", 2)
     yield Bullets(tuple(model_lines(answer)))
+    if not answer.disagreement and best is None and len(answer.scenarios) == _CAPTURED:
+        yield Paragraph(
+            "Next: --recommend looks for the settings that lose nothing and replays what people do about it;"
+            " --set KEY=VALUE replays one change, --sweep KEY=FROM:TO:STEP a range; --help names the keys."
+        )
 
 
 def _rates(rates: Sequence[UpstreamRate]) -> Iterator[str]:
@@ -104,8 +111,10 @@ def headline(answer: WhatIf) -> str:
     if asked:
         best_asked = min(asked, key=_cost)
         of_all = f", the best of {len(asked)} that were asked for" if len(asked) > 1 else ""
+        does = _judgement(best_asked, replayed) if replayed.lost_tries and replayed.lost_tries.low > 0 else ""
+        verdict = f", which {does}" if does not in {"", UNKNOWN} else ""
         return (
-            f"With {best_asked.name}{of_all}: {_bounded(best_asked, 'client_failures')} of clients' requests fail, "
+            f"With {best_asked.name}{of_all}{verdict}: {_bounded(best_asked, 'client_failures')} of clients' requests fail, "
             f"{_bounded(best_asked, 'lost_tries')} tries are lost; {_instead(observed, replayed)}."
         )
     if answer.first_swept >= 0:

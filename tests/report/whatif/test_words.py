@@ -47,13 +47,27 @@ def test_where_nothing_helps_that_is_said():
 
 def test_a_scenario_that_was_asked_for_is_the_answer():
     told = headline(whatif(scenario("max_fails=0", (1, 1.8, 2), (9, 10.1, 14))))
-    assert told.startswith("With max_fails=0: 2 (1-2) of clients' requests fail, 10 (9-14) tries are lost;")
+    assert told.startswith("With max_fails=0, which hides it: 2 (1-2) of clients' requests fail, 10 (9-14) tries are lost;")
 
 
 def test_of_several_scenarios_that_were_asked_for_the_best_is_told():
     asked = (scenario("a", 3, 4), scenario("b", 0, 2), scenario("c", 0, 2, bound="lower"))
     told = headline(whatif(*asked))
-    assert told.startswith("With b, the best of 3 that were asked for: 0 of clients' requests fail, 2 tries are lost;")
+    assert told.startswith(
+        "With b, the best of 3 that were asked for, which loses fewer: 0 of clients' requests fail, 2 tries are lost;"
+    )
+
+
+def test_where_the_replay_loses_nothing_nothing_is_mended():
+    answer = whatif(scenario("a", 0, 0))
+    observed, _, asked = answer.scenarios
+    told = headline(replace(answer, scenarios=(observed, scenario("captured", 0, 0), asked)))
+    assert told.startswith("With a: 0 of clients' requests fail")
+
+
+def test_who_asked_for_nothing_is_told_what_to_ask():
+    assert "--recommend" in str(build_blocks(whatif()))
+    assert "Next:" not in str(build_blocks(whatif(scenario("a", 3, 4))))
 
 
 def test_a_bound_is_said_as_a_bound():
