@@ -114,8 +114,8 @@ def headline(answer: WhatIf) -> str:
         does = _judgement(best_asked, replayed) if replayed.lost_tries and replayed.lost_tries.low > 0 else ""
         verdict = f", which {does}" if does not in {"", UNKNOWN} else ""
         return (
-            f"With {best_asked.name}{of_all}{verdict}: {_bounded(best_asked, 'client_failures')} of clients' requests fail, "
-            f"{_bounded(best_asked, 'lost_tries')} tries are lost; {_instead(observed, replayed)}."
+            f"With {best_asked.name}{of_all}{verdict}: {_bounded(best_asked, 'client_failures')} of clients' requests"
+            f" fail, {_bounded(best_asked, 'lost_tries')} tries are lost; {_instead(observed, replayed)}."
         )
     if answer.first_swept >= 0:
         told = next((line.rstrip(".") for line in sweep_lines(answer)), f"{answer.sweep}, swept")
