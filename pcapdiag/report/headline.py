@@ -246,6 +246,9 @@ def _causes(report: Report) -> str:
     text = f"{_first_lower(head.title.rstrip('.'))} ({head.code} {head.name}, {head.confidence.name.lower()}{share})"
     if head.severity < Severity.WARNING:
         text = f"{_first_lower(head.message.rstrip('.'))} ({head.code} {head.name})"
+    # Of what only informs, such as refused checks beside refused requests, the sentence has told before.
+    acting = {g.head.code for g in causes if g.head.severity >= Severity.WARNING}
+    others = [g for g in others if g.head.severity >= Severity.WARNING or g.head.code not in acting]
     if others:
         text += "; besides " + ", ".join(f"{g.failures:,} x {g.head.code} {g.head.name}" for g in others)
     # A response that the proxy itself cut off has no finding, nor has what --select leaves out.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from pcapdiag.base.findings import Confidence, VerdictKind
+from pcapdiag.base.findings import Confidence, Severity, VerdictKind
 from pcapdiag.base.units import count_of, format_bytes, format_duration_ns, format_ts_ns
 from pcapdiag.engine.capture.link_types import describe_link_type
 from pcapdiag.privacy.escape import shorten
@@ -66,7 +66,7 @@ class GroupRemedy(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FindingGroup:
-    """All findings of one code: shown under one heading, with one ladder."""
+    """All findings of one code: shown under one heading, with one ladder. What only informs has one of its own."""
 
     findings: tuple[FindingDetail, ...]
 
@@ -172,10 +172,12 @@ def bounded(lines: Sequence[str]) -> tuple[str, ...]:
 
 
 def finding_groups(report: Report) -> tuple[FindingGroup, ...]:
-    """Return the findings by code, in report order."""
-    order = list(dict.fromkeys(f.code for f in report.findings))
-    ordered = sorted(report.findings, key=lambda f: order.index(f.code))
-    return tuple(FindingGroup(tuple(group)) for _, group in groupby(ordered, key=lambda f: f.code))
+    """Return the findings by code, in report order; those that failed nobody are counted with no failure."""
+    keys = [(f.code, f.severity < Severity.WARNING) for f in report.findings]
+    order = list(dict.fromkeys(keys))
+    ordered = sorted(zip(keys, report.findings, strict=True), key=lambda pair: order.index(pair[0]))
+    groups = groupby(ordered, key=lambda pair: pair[0])
+    return tuple(FindingGroup(tuple(finding for _, finding in group)) for _, group in groups)
 
 
 def remedy_title(subjects: Sequence[str], n_remedies: int) -> str:

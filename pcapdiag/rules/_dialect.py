@@ -59,6 +59,11 @@ def nginx_module(analysis: Analysis, loss: Loss) -> str:
     )
 
 
+def names_no_server(analysis: Analysis) -> bool:
+    """Tell whether the proxy's log has words for a request that found no server up: HAProxy, <NOSRV> with SC."""
+    return proxy_kind(analysis) is ProxyKind.HAPROXY
+
+
 def pool_default(analysis: Analysis) -> tuple[int, str]:
     """Return how long [ns] the proxy keeps idle connections if nothing else is set, and whose default that is.
 

@@ -12,8 +12,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from pcapdiag.analysis.checks import check_intervals
 from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.findings import Confidence, Finding, Occurrence, RuleFacts, Severity
+from pcapdiag.base.units import NS_PER_MS, about
 from pcapdiag.rules._arrivals import arrival_text, arrivals_message, weigh
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._ends import proof_of, weigh_ends
@@ -215,7 +217,7 @@ class CauseRule(Rule):
         Finding
             One per upstream and group.
         """
-        groups: dict[tuple[str, str], list[tuple[Loss, Claim]]] = defaultdict(list)
+        groups: dict[tuple[str, str, int], list[tuple[Loss, Claim]]] = defaultdict(list)
         arrivals = analysis.arrivals
         for loss, claim in claims:
             weighed = weigh(self.proofs, claim, arrivals.get((loss.connection.conn, loss.depth)))
@@ -225,18 +227,22 @@ class CauseRule(Rule):
                 is_attempt = loss.is_connect and loss.handshake is None
                 most = most_certain(self.code, "tcp" if is_attempt else loss.connection.protocol.name.lower())
                 weighed = replace(weighed, confidence=min(weighed.confidence, most))
-            groups[claim.subject or loss.crowd or str(loss.connection.resp), claim.group].append((loss, weighed))
-        for (subject, name), members in groups.items():
+            subject = claim.subject or loss.crowd or str(loss.connection.resp)
+            groups[subject, claim.group, check_interval(analysis, loss)].append((loss, weighed))
+        for (subject, name, every_ns), members in groups.items():
             losses, its_claims = zip(*members, strict=True)
             group = Group(subject, name, losses, its_claims)
             words = self.describe(analysis, group)
             keys = [(loss.connection.conn, loss.depth) for loss in losses]
             words = replace(words, message=words.message + arrivals_message(self.proofs, keys, arrivals))
+            label = name
+            if every_ns:
+                words, label = of_checks(words, every_ns), f"{name}/check".lstrip("/")
             occurrences = (
                 _with_arrival(self.proofs, o, arrivals[key]) if key in arrivals else o
                 for key, o in zip(keys, _occurrences(losses, its_claims), strict=True)
             )
-            yield self.finding(subject, words, occurrences, group.confidence, name, protocol="")
+            yield self.finding(subject, words, occurrences, group.confidence, label, protocol="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +256,22 @@ class GroupText:
     confidence_at_most: Confidence = Confidence.CONFIRMED
     details: dict[str, int | str | float] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
+
+
+def check_interval(analysis: Analysis, loss: Loss) -> int:
+    """Return the interval [ns] of the regular checks of which a loss is one; 0 where it is none."""
+    conn = loss.connection.conn
+    return int(check_intervals(analysis)[conn]) if 0 <= conn < len(analysis.connections) else 0
+
+
+def of_checks(words: GroupText, every_ns: int) -> GroupText:
+    """Return the words of a finding about regular checks: the proxy learns from them, no client waits for them."""
+    pace = about(round(every_ns / NS_PER_MS) * NS_PER_MS)
+    text = (
+        f" They keep the pace of a health check, one about every {pace}, on connections of their own: no client asked"
+        " for them."
+    )
+    return replace(words, message=words.message + text, severity=Severity.INFO)
 
 
 def _evidence(loss: Loss, claim: Claim) -> tuple[Evidence, ...]:

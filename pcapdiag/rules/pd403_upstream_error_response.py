@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pcapdiag.analysis.checks import check_intervals
 from pcapdiag.analysis.losses import to_connection
 from pcapdiag.base.codes import Direction, Leg, Method, Outcome, Protocol, TcpFlag
 from pcapdiag.base.findings import Confidence, Evidence, Finding, Occurrence, RuleFacts, Severity
@@ -15,7 +16,7 @@ from pcapdiag.base.units import about, count_of, format_ts_ns
 from pcapdiag.privacy.escape import shorten
 from pcapdiag.privacy.redact import Redactor
 from pcapdiag.rules._evidence import MOST_WITH_EVIDENCE
-from pcapdiag.rules._rule import GroupText, Rule
+from pcapdiag.rules._rule import GroupText, Rule, of_checks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -103,10 +104,16 @@ class UpstreamErrorResponse(Rule):
         if not found:
             return
         others = _answers(analysis, found)
-        for (peer, status), group in found.items():
-            words = _words(peer, status, group, others[peer, status])
-            finding = self.finding(peer, words, group.shown, Confidence.LIKELY, str(status))
+        for (peer, status, every_ns), group in found.items():
+            words, label = _words(peer, status, group, others[peer, status, every_ns]), str(status)
+            if every_ns:
+                words, label = of_checks(words, every_ns), f"{label}/check"
+            finding = self.finding(peer, words, group.shown, Confidence.LIKELY, label)
             yield replace(finding, count=group.count, last_ts_ns=group.last_ts_ns)
+
+
+_Key = tuple[str, int, int]
+"""Upstream, status, and the interval [ns] of the checks that got it; 0 for what clients asked for."""
 
 
 @dataclass(slots=True)
@@ -130,8 +137,9 @@ def _is_mine(analysis: Analysis, rows: Rows) -> Any:
     )
 
 
-def _collect(analysis: Analysis) -> dict[tuple[str, int], _Group]:
-    groups: dict[tuple[str, int], _Group] = defaultdict(_Group)
+def _collect(analysis: Analysis) -> dict[_Key, _Group]:
+    groups: dict[_Key, _Group] = defaultdict(_Group)
+    intervals = check_intervals(analysis)
     known: dict[int, Connection] = {}
     for chunk in analysis.exchanges.chunks():
         status = chunk["status_code"]
@@ -141,7 +149,7 @@ def _collect(analysis: Analysis) -> dict[tuple[str, int], _Group]:
             if conn not in known:
                 known[conn] = to_connection(analysis.connections.rows[conn], analysis.texts)
             connection = known[conn]
-            group = groups[str(connection.resp), int(row["status_code"])]
+            group = groups[str(connection.resp), int(row["status_code"]), int(intervals[conn])]
             at = int(row["request_ts_ns"])
             group.count += 1
             group.first_ts_ns = at if group.first_ts_ns < 0 else min(group.first_ts_ns, at)
@@ -153,7 +161,7 @@ def _collect(analysis: Analysis) -> dict[tuple[str, int], _Group]:
     return dict(sorted(groups.items(), key=lambda item: (item[1].first_ts_ns, item[0])))
 
 
-def _answers(analysis: Analysis, found: Mapping[tuple[str, int], _Group]) -> dict[tuple[str, int], tuple[int, int]]:
+def _answers(analysis: Analysis, found: Mapping[_Key, _Group]) -> dict[_Key, tuple[int, int]]:
     """Return for each group how many answers its upstream gave before the first error, and from it to the last."""
     counts = dict.fromkeys(found, (0, 0))
     connections = analysis.connections

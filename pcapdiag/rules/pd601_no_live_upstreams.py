@@ -10,18 +10,19 @@ from pcapdiag.base.findings import Confidence, Evidence, Finding, Occurrence, Ro
 from pcapdiag.base.units import NS_PER_S, count_of
 from pcapdiag.proxy.conf.describe import RETRY
 from pcapdiag.proxy.conf.remedy import keep_in_rotation
-from pcapdiag.proxy.join.ledger import Absence
+from pcapdiag.proxy.join.ledger import Absence, OutsideKind
 from pcapdiag.rules._changes import change_block
+from pcapdiag.rules._dialect import names_no_server
 from pcapdiag.rules._evidence import MOST_WITH_EVIDENCE
 from pcapdiag.rules._logged import lacks_error_log
 from pcapdiag.rules._rule import GroupText, Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pcapdiag.analysis.model import Analysis
     from pcapdiag.base.findings import Change
-    from pcapdiag.proxy.join.ledger import Chain, ChainLink
+    from pcapdiag.proxy.join.ledger import Chain, ChainLink, OutsideFailure
 
 
 _ABSENCES = {
@@ -42,7 +43,7 @@ class NoLiveUpstreams(Rule):
     `no live upstreams` in the error log, and for each peer of the group the failure behind it: an entry of the same
     worker (of any worker where the group has a `zone`) within `fail_timeout`, or a failed try of the same request. Of
     balancers in Lua (OpenResty, APISIX, Kong) their own words for it, with the tries of the same request and the
-    health checks that the log names.
+    health checks that the log names. Of HAProxy lines of requests with `<NOSRV>` and termination state `SC`.
 
     Why it matters
     --------------
@@ -85,6 +86,8 @@ class NoLiveUpstreams(Rule):
 
     def missing(self, analysis: Analysis) -> str:
         """Return what is missing: a request without a peer leaves no packets."""
+        if names_no_server(analysis) and analysis.log is not None and analysis.log.has_errors:
+            return ""
         lacking = lacks_error_log(analysis, "such a request sends no packets: needs the error log (--error-log)")
         if lacking or analysis.log is None:
             return lacking
@@ -99,6 +102,8 @@ class NoLiveUpstreams(Rule):
         """Yield one finding per upstream block."""
         if analysis.log is None:
             return
+        if names_no_server(analysis):
+            yield from self._of_haproxy(analysis.log.outside)
         zone_s = analysis.log.zone_s or 0
         blocks: dict[str, list[Chain]] = defaultdict(list)
         for chain in analysis.log.chains:
@@ -121,6 +126,44 @@ class NoLiveUpstreams(Rule):
                 for number, (chain, ts_ns) in enumerate(zip(chains, times, strict=True))
             )
             yield self.finding(block, words, occurrences, _confidence(chains))
+
+    def _of_haproxy(self, outside: Iterable[OutsideFailure]) -> Iterator[Finding]:
+        """Yield one finding per backend that had no server up."""
+        backends: dict[str, list[OutsideFailure]] = defaultdict(list)
+        for failure in outside:
+            if failure.kind is OutsideKind.NO_SERVER:
+                backends[failure.peer.partition("/")[0]].append(failure)
+        for backend, failures in backends.items():
+            n_unplaced = sum(not f.is_placed for f in failures)
+            n = len(failures)
+            lines = "its line names" if n == 1 else "their lines name"
+            text = (
+                f"{count_of(n, 'request')} found no server up in backend {backend}: {lines} <NOSRV> with termination"
+                " state SC. HAProxy sent nothing and answered by itself."
+            )
+            if n_unplaced:
+                which = "whether it is" if n == 1 else "whether all are" if n_unplaced < n else "whether they are"
+                text += (
+                    f" Nothing ties the log's clock to the capture's: {which} of its time is not certain (--log-zone)."
+                )
+            words = GroupText(
+                message=text,
+                refuted_by=f"A server of backend {backend} that HAProxy's log or its statistics have as UP then.",
+                remedy=_OF_HAPROXY.format(backend=backend),
+                severity=None if any(f.is_likely for f in failures) else Severity.INFO,
+            )
+            confidence = Confidence.POSSIBLE if n_unplaced else Confidence.LIKELY
+            yield self.finding(backend, words, map(_of_failure, failures), confidence)
+
+
+_OF_HAPROXY = (
+    "Each server of backend {backend} was down by its check, in maintenance, or there was none. HAProxy's log says"
+    " which and why before these lines: `Server {backend}/NAME is DOWN, reason: ...`, and with the last of them"
+    " `backend {backend} has no server available!`. Cure that reason: what refused, timed out or failed the check.\n\n"
+    "A server goes after `fall` bad checks and comes back after `rise` good ones, `inter` apart: a larger `fall`"
+    " outlasts a short restart, a smaller `rise` or `fastinter` brings it back sooner. Another server, or one marked"
+    " `backup`, serves meanwhile."
+)
 
 
 def _confidence(chains: Sequence[Chain]) -> Confidence:
@@ -228,6 +271,25 @@ def _occurrence(chain: Chain, ts_ns: int, *, has_frames: bool) -> Occurrence:
         log_lines=tuple(
             dict.fromkeys(f"{e.path}:{e.line}" for e in (entry, *(link.entry for link in chain.links)) if e is not None)
         ),
+    )
+
+
+def _of_failure(failure: OutsideFailure) -> Occurrence:
+    return Occurrence(
+        conn=-1,
+        depth=0,
+        uid="",
+        orig=failure.client,
+        resp=failure.peer,
+        request_frame=-1,
+        request_ts_ns=failure.ts_ns,
+        idle_before_ns=-1,
+        method=failure.method,
+        target=failure.target,
+        closing_frame=-1,
+        closing_kind="",
+        host=failure.host,
+        log_lines=(f"{failure.path}:{failure.line}",),
     )
 
 

@@ -12,7 +12,7 @@ from pcapdiag.base.findings import Confidence, Finding, Occurrence, Role, RuleFa
 from pcapdiag.base.units import NS_PER_S, count_of, parse_endpoint
 from pcapdiag.proxy.conf.settings import OF_OTHER_KIN
 from pcapdiag.proxy.join.ledger import OutsideKind
-from pcapdiag.rules._dialect import proxy_kind
+from pcapdiag.rules._dialect import names_no_server, proxy_kind
 from pcapdiag.rules._rule import GroupText, Rule
 
 if TYPE_CHECKING:
@@ -38,11 +38,12 @@ _WHAT = {
         ),
     ),
     OutsideKind.NOT_TRIED: (
-        "for which the proxy had no server to try, or none that was free in time: nothing was sent",
-        (
-            "The proxy's own log says at these times which servers it put out and why: health checks, failures before."
-            " Where requests waited in its queue, servers were too few or too slow."
-        ),
+        "for which no server was free in time: nothing was sent",
+        "They waited in the proxy's queue: servers were too few or too slow, or their limits are too low.",
+    ),
+    OutsideKind.NO_SERVER: (
+        "for which the proxy had no server to try: nothing was sent",
+        "The proxy's own log says at these times which servers it put out and why: health checks, failures before.",
     ),
     OutsideKind.UNRESOLVED: (
         "because a name of an upstream could not be resolved: nothing was sent to it",
@@ -144,8 +145,9 @@ class FailureOutsideCapture(Rule):
         readable = _readable_peers(analysis) if any(_is_answer(f) for f in analysis.log.outside) else frozenset()
         kinds: dict[OutsideKind, list[OutsideFailure]] = defaultdict(list)
         for failure in analysis.log.outside:
-            # An error answer that packets show is a finding of its own.
-            if not (_is_answer(failure) and failure.peer in readable):
+            # An error answer that packets show is a finding of its own, as are requests that found no live server.
+            is_told = failure.kind is OutsideKind.NO_SERVER and names_no_server(analysis)
+            if not is_told and not (_is_answer(failure) and failure.peer in readable):
                 kinds[failure.kind].append(failure)
         for kind, failures in sorted(kinds.items(), key=lambda item: -len(item[1])):
             is_placed = all(f.is_placed for f in failures)

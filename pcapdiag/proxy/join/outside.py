@@ -31,7 +31,7 @@ _QUARTER_NS = 900 * NS_PER_S
 _MOST_ZONES_NS = 15 * 3600 * NS_PER_S
 ID_MISSING = "no try of the capture carries its request id: its packets are missing"
 """Why an entry has no try, where that is certain."""
-_NOT_TRIED = frozenset({LogKind.NO_SERVER, LogKind.QUEUED})
+_NOT_TRIED = {LogKind.NO_SERVER: OutsideKind.NO_SERVER, LogKind.QUEUED: OutsideKind.NOT_TRIED}
 _UPGRADED = "proxying upgraded"
 _BESIDE_S = 2
 """[s] How far the entry of a request may be from its line in the access log."""
@@ -117,7 +117,7 @@ def _kind(attempt: LoggedTry, j: JoinedEntry, span: CaptureSpan) -> OutsideKind 
         if entry.kind in FOUND_NO_PEER:
             return OutsideKind.NO_PEER
         if entry.kind in _NOT_TRIED:
-            return OutsideKind.NOT_TRIED
+            return _NOT_TRIED[entry.kind]
         return OutsideKind.UNRESOLVED if entry.kind is LogKind.RESOLVE_FAILED else OutsideKind.NOTHING_SENT
     if not peer or (is_name(peer) and peer not in span.peers):
         return None

@@ -119,7 +119,7 @@ def test_what_found_no_server_or_waited_for_one_sent_nothing():
     assert verdicts(ledger) == [NOTHING, NOTHING]
     assert "no server was there" in ledger.entries[0].reason
     assert "queue" in ledger.entries[1].reason
-    assert {failure.kind.value for failure in ledger.outside} == {"not_tried"}
+    assert {failure.kind.value for failure in ledger.outside} == {"no_server", "not_tried"}
 
 
 @pytest.mark.parametrize("changes", [{"resp_rst_ns": T0 + 100 * MS}, {"icmp_ns": T0 + 100 * MS, "icmp_errno": 113}])
