@@ -44,12 +44,14 @@ _LABELS = {
     Key.RESP_RESET_STREAM: "RST_STREAM of the upstream",
     Key.ORIG_RESET_STREAM: "RST_STREAM of the proxy",
     Key.GOAWAY: "GOAWAY of the upstream",
+    Key.KEEP_ALIVE_ACK: "answer to a keep-alive probe",
 }
 
 _TEXTS = {
     Key.SYN: "the proxy asks for a connection",
     Key.SYN_ACK: "the upstream accepts the connection",
     Key.RESPONSE_BEFORE: "end of the response before: from here on the connection is idle",
+    Key.KEEP_ALIVE_ACK: "the last keep-alive probe that was answered: until here the path knew the connection",
     Key.REQUEST: "the request is sent",
     Key.REQUEST_END: "the last byte of the request is sent",
     Key.RETRANSMISSION: "the request is sent again, because nothing acknowledged it",
