@@ -104,7 +104,7 @@ def syn_again(at):
     return Seg(Key.RETRANSMISSION, at, 0, -1, 0, TcpFlag.SYN)
 
 
-def icmp_error(loss, its_type=3, code=1, at=40.0, sender=(0, 0xFFFF0A0101FE), mtu=-1):
+def icmp_error(loss, its_type=3, code=1, at=40.0, sender=(0, 0xFFFF0A0101FE), mtu=-1, is_cut=False):
     """Return an ICMP error about the first segment of an attempt or request, `at` ms after it."""
     kind, words, errno = _MEANINGS[4][its_type, code]
     connection = loss.connection
@@ -123,7 +123,7 @@ def icmp_error(loss, its_type=3, code=1, at=40.0, sender=(0, 0xFFFF0A0101FE), mt
         mtu=mtu,
         src=(*parse_address(connection.orig.address), connection.orig.port),
         dst=(*parse_address(connection.resp.address), connection.resp.port),
-        seq=connection.orig_isn if loss.is_connect else loss.request_seq,
+        seq=-1 if is_cut else connection.orig_isn if loss.is_connect else loss.request_seq,
     )
 
 
