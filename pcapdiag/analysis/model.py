@@ -193,6 +193,17 @@ class Loss:
     stream_error: int = -1
 
     @property
+    def path_gap_ns(self) -> int:
+        """[ns] How long nothing was answered before the request, no keep-alive probe either; -1 if unknown.
+
+        Devices on the path count every packet of a connection, an upstream only its requests.
+        """
+        probe = self.keys.get(Key.KEEP_ALIVE_ACK)
+        if probe is None or not self.flags & ExchangeFlag.PROBED:
+            return self.idle_before_ns
+        return min(max(0, self.request_ts_ns - probe.ts_ns), self.idle_before_ns)
+
+    @property
     def method_name(self) -> str:
         """Method as text; empty if it is not known."""
         return "" if self.method is Method.NONE else self.method.name
@@ -337,6 +348,8 @@ class Upstream:
     """Connections whose handshake was captured."""
     handshake_ns: int = 0
     """Time that those handshakes took, all together: what a kept connection saves."""
+    longest_path_gap_ns: int = -1
+    """Longest idle gap that was answered and in which no keep-alive probe was: what the path remembers, at least."""
     near_in_zone: int = 0
     """Near misses that came before the timer was up at the latest; the others met a timer that did not strike."""
 

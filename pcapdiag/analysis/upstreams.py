@@ -278,7 +278,7 @@ def _with_gaps(
         upper[group] = min(m.idle_timeout.latest_ns + max(margin, 60_000_000), _NEVER)
     reused, near_misses, in_zone, beyond, n_announced = (np.zeros(n_group, dtype=np.int64) for _ in range(5))
     ends = np.array([end for _, end in windows], dtype=np.int64)
-    longest, longest_used, last_announced, deepest = (np.full(n_group, -1, dtype=np.int64) for _ in range(4))
+    longest, unprobed, longest_used, last_announced, deepest = (np.full(n_group, -1, np.int64) for _ in range(5))
     first_announced = np.full(n_group, _NEVER)
     n_answered, last_answered = np.zeros(n_group, dtype=np.int64), np.full(n_group, -1, dtype=np.int64)
     for chunk in exchanges.chunks():
@@ -298,6 +298,8 @@ def _with_gaps(
         answered = np.isin(chunk["outcome"][known], (Outcome.ANSWERED, Outcome.TRUNCATED, Outcome.PENDING))
         reused += np.bincount(group, minlength=n_group)
         np.maximum.at(longest_used, group, gaps)
+        is_unprobed = chunk["flags"][known] & ExchangeFlag.PROBED == 0
+        np.maximum.at(unprobed, group[answered & is_unprobed], gaps[answered & is_unprobed])
         gaps, group = gaps[answered], group[answered]
         n_answered += np.bincount(group, minlength=n_group)
         is_near = gaps > near[group]
@@ -333,6 +335,7 @@ def _with_gaps(
                 near_in_zone=int(in_zone[group]) if is_measured else 0,
                 reused=int(reused[group]),
                 longest_answered_gap_ns=int(longest[group]),
+                longest_path_gap_ns=int(unprobed[group]),
                 proxy_idle_close_ns=m.proxy_idle_close_ns,
                 idle_closes_by_upstream=m.idle_closes_by_upstream,
                 idle_closes_by_proxy=m.idle_closes_by_proxy,

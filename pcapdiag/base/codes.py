@@ -252,6 +252,8 @@ class ExchangeFlag(IntFlag):
     NOT_PROCESSED = 0x2000
     """The responder said that it did nothing of this HTTP/2 stream: it lies beyond the last one of its GOAWAY, or was
     refused (RST_STREAM with REFUSED_STREAM)."""
+    PROBED = 0x4000
+    """A keep-alive probe was answered in the idle gap before the request: the path knew the connection until then."""
 
 
 class Key(IntEnum):
@@ -291,6 +293,8 @@ class Key(IntEnum):
     ORIG_RESET_STREAM = 18
     GOAWAY = 19
     """HTTP/2: the responder's GOAWAY, of several the last that lowered the number of streams it still serves."""
+    KEEP_ALIVE_ACK = 20
+    """Last answer to a keep-alive probe, of either side, in the idle gap before the request."""
 
 
 class Leg(IntEnum):

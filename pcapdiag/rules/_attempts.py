@@ -146,6 +146,15 @@ def icmp_words(errors: Iterable[IcmpError]) -> str:
     return "; ".join(parts)
 
 
+def cut_words(errors: Iterable[IcmpError]) -> str:
+    """Return by what ICMP errors were tied to these SYNs, where the capture cut their quotations; else nothing."""
+    cut = [error for error in errors if error.is_cut]
+    if not cut:
+        return ""
+    by = "addresses, the sender's port and time" if all(error.src[2] >= 0 for error in cut) else "addresses and time"
+    return f" The snap length cut what the ICMP errors quote: that they are about these SYNs is told by {by}."
+
+
 def heard_ns(analysis: Analysis, address: str) -> NDArray[np.int64]:
     """Return when something came from an upstream's address for certain, in order [ns].
 

@@ -44,12 +44,14 @@ _LABELS = {
     Key.RESP_RESET_STREAM: "RST_STREAM of the upstream",
     Key.ORIG_RESET_STREAM: "RST_STREAM of the proxy",
     Key.GOAWAY: "GOAWAY of the upstream",
+    Key.KEEP_ALIVE_ACK: "answer to a keep-alive probe",
 }
 
 _TEXTS = {
     Key.SYN: "the proxy asks for a connection",
     Key.SYN_ACK: "the upstream accepts the connection",
     Key.RESPONSE_BEFORE: "end of the response before: from here on the connection is idle",
+    Key.KEEP_ALIVE_ACK: "the last keep-alive probe that was answered: until here the path knew the connection",
     Key.REQUEST: "the request is sent",
     Key.REQUEST_END: "the last byte of the request is sent",
     Key.RETRANSMISSION: "the request is sent again, because nothing acknowledged it",
@@ -111,11 +113,13 @@ def build_evidence(loss: Loss, texts: Mapping[Key, str]) -> tuple[Evidence, ...]
 
 def _icmp_evidence(loss: Loss, error: IcmpError) -> Evidence:
     """Return the frame of an ICMP error, which travels to the sender of what it quotes."""
-    is_to_proxy = format_endpoint(*error.src) == str(loss.connection.orig)
+    is_to_proxy = error.is_cut or format_endpoint(*error.src) == str(loss.connection.orig)
     if not loss.is_connect:
         quoted = "a segment of the request" if is_to_proxy else "a segment of the response"
     else:
         quoted = "the SYN" if is_to_proxy else "the answer to the SYN"
+    if error.is_cut:
+        quoted = "what most likely was the SYN (the capture cut its quotation)"
     mtu = f", MTU of the next hop {error.mtu:,} bytes" if error.mtu >= 0 else ""
     return Evidence(
         frame=error.frame,

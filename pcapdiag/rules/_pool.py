@@ -97,9 +97,9 @@ def _plan(analysis: Analysis) -> PoolPlan:
             limits[upstream.endpoint] = safe
     gaps: dict[Endpoint, int] = {}
     for loss in forgotten:
-        if loss.idle_before_ns >= 0:
+        if loss.path_gap_ns >= 0:
             peer = loss.connection.resp
-            gaps[peer] = min(gaps.get(peer, loss.idle_before_ns), loss.idle_before_ns)
+            gaps[peer] = min(gaps.get(peer, loss.path_gap_ns), loss.path_gap_ns)
     for peer, gap in gaps.items():
         known = analysis.upstream_by_endpoint.get(peer)
         to_ns = path_limit_ns(known, gap) if known is not None else -1
@@ -149,7 +149,7 @@ def path_limit_ns(upstream: Upstream, shortest_lost_ns: int) -> int:
 
     Where no gap was answered at all it is a guess.
     """
-    longest = upstream.longest_answered_gap_ns
+    longest = upstream.longest_path_gap_ns
     if longest >= shortest_lost_ns:
         return -1
     return round_down(longest - longest // 50 if longest >= 0 else shortest_lost_ns // 2)

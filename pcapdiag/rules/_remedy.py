@@ -29,7 +29,7 @@ from pcapdiag.rules._dialect import (
 from pcapdiag.rules._patience import give_ups
 from pcapdiag.rules._pool import SHORTEST_NS, changes_for, path_limit_ns, pool_plan, safe_proxy_timeout_ns
 from pcapdiag.rules._wire import known_timeout, last_sent_ns, timeout_range
-from pcapdiag.rules._words import is_late, timer_words
+from pcapdiag.rules._words import is_late, timer_words, without_probe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -197,19 +197,19 @@ def forget_before_path(analysis: Analysis, losses: Sequence[Loss]) -> tuple[Chan
 def forgotten_words(analysis: Analysis, losses: Sequence[Loss], changes: Sequence[Change]) -> str:
     """Return how sure the limit of a device on the path is: enclosed by gaps, or a guess; and what it would save."""
     upstream = analysis.upstream_by_endpoint.get(losses[0].connection.resp)
-    gaps = [loss.idle_before_ns for loss in losses if loss.idle_before_ns >= 0]
+    gaps = [loss.path_gap_ns for loss in losses if loss.path_gap_ns >= 0]
     if upstream is None or not gaps or path_limit_ns(upstream, min(gaps)) < 0:
         return ""
-    longest = upstream.longest_answered_gap_ns
+    longest = upstream.longest_path_gap_ns
     if longest < 0:
         text = (
-            f"No request after an idle gap was answered here: the shortest lost one was {about(min(gaps))}, the limit"
-            " may be far below it"
+            f"No request after an idle gap{without_probe(upstream)} was answered here: the shortest lost one was"
+            f" {about(min(gaps))}, the limit may be far below it"
         )
         return f"{text}, and the value is a guess." if changes else f"{text}."
     text = (
-        f"The limit lies somewhere between {about(longest)}, the longest idle gap that was answered, and"
-        f" {about(min(gaps))}, the shortest that was lost."
+        f"The limit lies somewhere between {about(longest)}, the longest idle gap{without_probe(upstream)} that was"
+        f" answered, and {about(min(gaps))}, the shortest that was lost."
     )
     if changes:
         plan = pool_plan(analysis)

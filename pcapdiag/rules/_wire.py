@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.far_end import ProofKind
-from pcapdiag.base.codes import CapturePoint, ExchangeFlag, Key, Protocol
+from pcapdiag.base.codes import CapturePoint, Direction, ExchangeFlag, Key, Protocol
 from pcapdiag.base.findings import Confidence
 from pcapdiag.base.sequence import sequence_difference
 from pcapdiag.rules._ends import is_fin_first, proved
@@ -124,6 +124,11 @@ def has_unseen_fin(loss: Loss) -> bool:
         and not is_acknowledged(loss)
         and not is_partly_acknowledged(loss)
     )
+
+
+def is_one_way(loss: Loss) -> bool:
+    """Tell whether nothing of the upstream's direction was captured: not even whether it had the request is known."""
+    return loss.connection.resp_ttl < 0 and not any(segment.dir is Direction.RESP for segment in loss.keys.values())
 
 
 def was_idle(loss: Loss) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pcapdiag.base.codes import ExchangeFlag
 from pcapdiag.base.findings import Confidence
 from pcapdiag.base.units import about
 from pcapdiag.rules._wire import known_timeout
@@ -26,6 +27,24 @@ def duration_range(values_ns: Iterable[int]) -> str:
 def idle_gaps(losses: Sequence[Loss]) -> str:
     """Return the range of the idle gaps of some requests in words."""
     return duration_range(loss.idle_before_ns for loss in losses)
+
+
+def probed_words(losses: Sequence[Loss]) -> str:
+    """Return until when keep-alive probes were answered in the idle gaps of some requests; empty where none was."""
+    quiet = [loss.path_gap_ns for loss in losses if loss.flags & ExchangeFlag.PROBED]
+    if not quiet:
+        return ""
+    whose = "" if len(quiet) == len(losses) else "On some of them, "
+    return (
+        f" {whose}{'keep' if whose else 'Keep'}-alive probes were still answered {duration_range(quiet)} before the"
+        " request: until then nothing had forgotten the connection."
+    )
+
+
+def without_probe(upstream: Upstream) -> str:
+    """Return which answered idle gaps are spoken of, where keep-alive probes lay in longer ones; else nothing."""
+    is_probed = upstream.longest_answered_gap_ns > upstream.longest_path_gap_ns
+    return " without a keep-alive probe" if is_probed else ""
 
 
 def timer_words(upstream: Upstream | None) -> str:

@@ -22,6 +22,7 @@ from pcapdiag.rules._wire import (
     had_fin,
     has_unseen_fin,
     is_closed_at_once,
+    is_one_way,
     is_own_rst,
     is_refused_while_in_use,
     is_reset_after_lost_fin,
@@ -131,6 +132,8 @@ class IdleCloseRace(CauseRule):
                 }
                 group = _group_of_age(loss, crossing, upstream)
                 yield loss, Claim(certainty(analysis, loss, confidence), group, crossing, texts)
+            elif has_unseen_fin(loss) and is_one_way(loss):
+                continue  # the FIN may have come before the request, or have been the answer to it
             elif has_unseen_fin(loss):
                 fin = loss.keys[Key.ORIG_FIN]
                 text = "the proxy closes and acknowledges a FIN of the upstream that the capture lacks"

@@ -24,7 +24,7 @@ from pcapdiag.rules._wire import (
     is_partly_acknowledged,
     upstream_closing,
 )
-from pcapdiag.rules._words import idle_gaps
+from pcapdiag.rules._words import idle_gaps, probed_words, without_probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,8 @@ class SilentDropOnReuse(CauseRule):
     When it is wrong
     ----------------
     A host that went down, or a packet filter that was changed, looks the same; but then new connections fail too
-    (PD302), and longer idle gaps had been answered before: the finding says so. A capture without the upstream's
+    (PD302), and longer idle gaps had been answered before: the finding says so. Where keep-alive probes were answered
+    in the gap, it counts from the last of them, and the path may have broken since. A capture without the upstream's
     direction shows it for every request.
 
     Remedy
@@ -100,14 +101,16 @@ class SilentDropOnReuse(CauseRule):
             watched = loss.connection.last_ts_ns - loss.request_ts_ns
             if loss.idle_before_ns < 0 or watched < _WATCHED_NS:
                 continue
-            confidence = Confidence.CONFIRMED if loss.retransmissions >= 3 else Confidence.LIKELY
+            # A device that had just let a probe through may have forgotten the connection since, or the path broke.
+            is_probed = loss.flags & ExchangeFlag.PROBED
+            confidence = Confidence.CONFIRMED if loss.retransmissions >= 3 and not is_probed else Confidence.LIKELY
             closing = loss.keys.get(Key.ORIG_FIN, loss.keys.get(Key.ORIG_RST))
             yield loss, Claim(certainty(analysis, loss, confidence), closing=closing)
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         upstream = group.upstream(analysis)
-        gaps = [loss.idle_before_ns for loss in group.losses if loss.idle_before_ns >= 0]
+        gaps = [loss.path_gap_ns for loss in group.losses if loss.path_gap_ns >= 0]
         repeats = sum(loss.retransmissions * loss.stands_for for loss in group.losses)
         details: dict[str, int | str | float] = {}
         bracket, below = "", "the middlebox's idle timeout"
@@ -116,16 +119,24 @@ class SilentDropOnReuse(CauseRule):
         is_gone = _n_failed_since(analysis, group) > 0 and syns_while_silent(analysis, peer.address, last)[0] > 0
         if gaps:
             details["shortest_lost_gap_ns"] = min(gaps)
-            longest = upstream.longest_answered_gap_ns if upstream is not None else -1
+            longest = upstream.longest_path_gap_ns if upstream is not None else -1
             details["longest_answered_gap_ns"] = longest
             below = about(min(gaps))
-            if 0 <= longest < min(gaps):
-                below = about(longest)
-                bracket = f" The longest idle gap that was still answered was {below}: the timeout lies in between."
+            if upstream is not None and 0 <= longest < min(gaps):
+                below, which = about(longest), without_probe(upstream)
+                bracket = (
+                    f" The longest idle gap{which} that was still answered was {below}: the timeout lies in between."
+                )
             is_gone = is_gone or longest >= min(gaps)
         if is_gone:
             return self._unreachable(analysis, group, repeats, details)
         changes = forget_before_path(analysis, group.losses)
+        broken = "F"
+        if any(loss.flags & ExchangeFlag.PROBED for loss in group.losses):
+            broken = (
+                f"Find out what happened to the path and to {group.subject} between the last answered probe and the"
+                " request: a packet filter that was changed, a route, a machine that went down. If nothing did, f"
+            )
         probing = keep_probing(analysis)
         sure = forgotten_words(analysis, group.losses, changes)
         shorten = (
@@ -141,12 +152,12 @@ class SilentDropOnReuse(CauseRule):
             message=(
                 f"{count_of(group.n_losses, 'request')} to {group.subject} on idle connections (idle gap"
                 f" {idle_gaps(group.losses)}) and {count_of(repeats, 'retransmission')} were never"
-                f" acknowledged.{bracket}"
+                f" acknowledged.{probed_words(group.losses)}{bracket}"
             ),
             refuted_by="The request, or any acknowledgement of it, in a capture at the upstream.",
             remedy=(
-                f"Find the device between proxy and {group.subject} that tracks connections (NAT gateway, firewall,"
-                f" load balancer, conntrack on either host) and its idle timeout. {shorten}\n\nA shorter"
+                f"{broken}ind the device between proxy and {group.subject} that tracks connections (NAT gateway,"
+                f" firewall, load balancer, conntrack on either host) and its idle timeout. {shorten}\n\nA shorter"
                 f" {_patience(analysis)} only shortens the wait of each lost request."
             ),
             details=details,
@@ -166,7 +177,8 @@ class SilentDropOnReuse(CauseRule):
         return GroupText(
             message=(
                 f"{count_of(group.n_losses, 'request')} to {group.subject} and {count_of(repeats, 'retransmission')}"
-                f" were never acknowledged (idle gap {idle_gaps(group.losses)}). No idle timer did that: {why}."
+                f" were never acknowledged (idle gap {idle_gaps(group.losses)}).{probed_words(group.losses)}"
+                f" No idle timer did that: {why}."
             ),
             refuted_by="The request, or any acknowledgement of it, in a capture at the upstream.",
             remedy=(

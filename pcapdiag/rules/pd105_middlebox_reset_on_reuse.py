@@ -24,7 +24,7 @@ from pcapdiag.rules._wire import (
     is_rst_too_fast,
     upstream_of,
 )
-from pcapdiag.rules._words import idle_gaps
+from pcapdiag.rules._words import idle_gaps, probed_words, without_probe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,11 +105,11 @@ class MiddleboxResetOnReuse(CauseRule):
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
         upstream = group.upstream(analysis)
-        longest = upstream.longest_answered_gap_ns if upstream is not None else -1
-        gaps = [loss.idle_before_ns for loss in group.losses if loss.idle_before_ns >= 0]
+        longest = upstream.longest_path_gap_ns if upstream is not None else -1
+        gaps = [loss.path_gap_ns for loss in group.losses if loss.path_gap_ns >= 0]
         bracket = ""
-        if gaps and 0 <= longest < min(gaps):
-            bracket = f" The longest idle gap that was still answered was {about(longest)}."
+        if upstream is not None and gaps and 0 <= longest < min(gaps):
+            bracket = f" The longest idle gap{without_probe(upstream)} that was still answered was {about(longest)}."
         changes = forget_before_path(analysis, group.losses)
         probing = keep_probing(analysis)
         sure = forgotten_words(analysis, group.losses, changes)
@@ -128,7 +128,8 @@ class MiddleboxResetOnReuse(CauseRule):
         return GroupText(
             message=(
                 f"{count_of(group.n_losses, 'request')} to {group.subject} on idle connections (idle gap"
-                f" {idle_gaps(group.losses)}) met a RST that did not come from the upstream.{bracket}"
+                f" {idle_gaps(group.losses)}) met a RST that did not come from the upstream."
+                f"{probed_words(group.losses)}{bracket}"
             ),
             refuted_by="The RST leaving the upstream in a capture taken there.",
             remedy=(

@@ -127,8 +127,8 @@ def _not_reading(analysis: Analysis, group: Group) -> GroupText:
         refuted_by="A later segment of the proxy with an open window, before the closing.",
         remedy=(
             f"Find out what kept the proxy from reading at these times: a client that reads slowly{unbuffered}, a full"
-            f" disk, a worker that hung. {group.subject} did what its write timeout told it: a longer one only gives"
-            " slow clients more time."
+            f" disk, a worker that hung. Most likely a write timeout of {group.subject} ran out: a longer one only"
+            " gives slow clients more time."
         ),
     )
 

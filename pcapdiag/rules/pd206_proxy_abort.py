@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.model import count_losses
+from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.settings import ProxyKind
@@ -14,7 +15,7 @@ from pcapdiag.rules._dialect import left_words, proxy_kind
 from pcapdiag.rules._patience import give_ups, told_by_log
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._stops import Testimony
-from pcapdiag.rules._wire import certainty
+from pcapdiag.rules._wire import certainty, is_acknowledged, upstream_closing
 from pcapdiag.rules._words import duration_range
 
 if TYPE_CHECKING:
@@ -101,16 +102,25 @@ class ProxyAbort(CauseRule):
         ]
         n = group.n_losses
         if group.group == _HALF_CLOSED:
+            taken = count_losses(loss for loss in group.losses if _is_taken_for_abort(loss))
+            ended, keep_open = "", ""
+            if taken:
+                whom = "" if taken == n else f" {taken} of"
+                ended = f" {group.subject} had{whom} the whole request and that FIN, and closed without an answer."
+                keep_open = (
+                    " Some servers stop working for whoever closes its side (they take it for a client that left): a"
+                    " sender that wants the answer keeps its side open until it came."
+                )
             return GroupText(
                 message=(
                     f"{count_of(n, 'request')} to {group.subject} got no answer after {'its' if n == 1 else 'their'}"
                     f" sender had closed its side, {duration_range(waits)} after the request. A FIN says that nothing"
-                    " more is sent; whether the answer was still wanted, the packets do not tell."
+                    f" more is sent; whether the answer was still wanted, the packets do not tell.{ended}"
                 ),
                 refuted_by="An answer that the sender still took.",
                 remedy=(
                     "The sender's own log says whether it gave up (a proxy: status 499 or 504), that of"
-                    f" {group.subject} whether it had an answer."
+                    f" {group.subject} whether it had an answer.{keep_open}"
                 ),
                 confidence_at_most=Confidence.POSSIBLE,
             )
@@ -157,6 +167,13 @@ class ProxyAbort(CauseRule):
                 f" front).{_finish(analysis)}"
             ),
         )
+
+
+def _is_taken_for_abort(loss: Loss) -> bool:
+    """Tell whether the upstream closed behind the FIN of a sender, all of whose request it had."""
+    sent, answer = loss.keys.get(Key.ORIG_FIN), upstream_closing(loss)
+    is_behind = sent is not None and answer is not None and answer.acknowledges(sent.next_seq)
+    return is_behind and is_acknowledged(loss) and Key.RESPONSE not in loss.keys
 
 
 def _finish(analysis: Analysis) -> str:

@@ -14,6 +14,7 @@ from pcapdiag.proxy.conf.describe import RETRY
 from pcapdiag.rules._attempts import (
     RACED,
     RACED_REMEDY,
+    cut_words,
     foreign_refusal,
     icmp_answer,
     icmp_words,
@@ -102,6 +103,8 @@ class ConnectRefused(CauseRule):
                     f"refused, but not by the upstream: TTL {of_rst} means {count_of(hop_count(of_rst), 'hop')}, its"
                     f" own packets have TTL {own}, {count_of(hop_count(own), 'hop')}"
                 )
+            if rst is None and error is not None and error.is_cut:
+                confidence = Confidence.LIKELY
             yield loss, Claim(confidence, group, closing=rst, texts={Key.RESP_RST: text})
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
@@ -130,7 +133,9 @@ class ConnectRefused(CauseRule):
         )
         attempts = count_of(group.n_losses, "connection attempt")
         return GroupText(
-            message=f"{group.subject} refused {attempts} with {how}{others_opened(analysis, group)}.",
+            message=(
+                f"{group.subject} refused {attempts} with {how}{others_opened(analysis, group)}.{cut_words(errors)}"
+            ),
             refuted_by="A SYN-ACK from the upstream for one of these attempts.",
             remedy=(
                 f"See on the upstream whether anything listened on {group.subject} at these times (process start times,"

@@ -12,6 +12,7 @@ from pcapdiag.proxy.conf.describe import RETRY
 from pcapdiag.rules._attempts import (
     RACED,
     RACED_REMEDY,
+    cut_words,
     icmp_answer,
     icmp_words,
     is_raced,
@@ -70,7 +71,8 @@ class ConnectUnreachable(CauseRule):
 
     When it is wrong
     ----------------
-    The message is what it is. Its sender may answer for somebody else: behind it another device may have been the one
+    The message is what it is, unless a short snap length cut what it quotes: then it may be about another SYN between
+    the same addresses. Its sender may answer for somebody else: behind it another device may have been the one
     that rejected.
 
     Remedy
@@ -105,7 +107,7 @@ class ConnectUnreachable(CauseRule):
             sender = format_address(*error.sender)
             subject = sender if len(upstreams[sender]) > _MOST_UPSTREAMS else ""
             group = RACED if is_raced(loss, logged) else sender
-            yield loss, Claim(Confidence.CONFIRMED, group, subject=subject)
+            yield loss, Claim(Confidence.LIKELY if error.is_cut else Confidence.CONFIRMED, group, subject=subject)
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
@@ -129,7 +131,7 @@ class ConnectUnreachable(CauseRule):
         return GroupText(
             message=(
                 f"{count_of(group.n_losses, 'connection attempt')} to {named} failed{' at once' if is_at_once else ''}:"
-                f" {icmp_words(errors)}{others}.{who} On Linux connect() fails with errno {errnos}."
+                f" {icmp_words(errors)}{others}.{who}{cut_words(errors)} On Linux connect() fails with errno {errnos}."
             ),
             refuted_by="A SYN-ACK from the upstream for one of these attempts.",
             remedy=f"{_WHERE[kind]}{no_timeout}{retry if changes else ''}",

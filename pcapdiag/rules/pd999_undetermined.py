@@ -12,9 +12,11 @@ from pcapdiag.base.units import NS_PER_S, count_of
 from pcapdiag.rules._claim import Claim
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
+    has_unseen_fin,
     is_acknowledged,
     is_closed_at_once,
     is_half_closed_at_the_end,
+    is_one_way,
     is_partly_acknowledged,
     last_seen_ns,
     proxy_closing,
@@ -57,6 +59,11 @@ _SIGHTS = {
         "sent again as no kernel does it, at shrinking intervals: nobody waits there",
         "nothing at the upstream: look at what sends such SYNs",
         Severity.INFO,
+    ),
+    "closed-one-way": _Sight(
+        "ended by a FIN of the upstream that the proxy acknowledges, without an answer; only the proxy's direction was"
+        " captured, and so not whether the upstream had the request when it closed (PD201) or not (PD101)",
+        "a capture of both directions, or the upstream's own log: whether the requests stand there",
     ),
     "handshake-incomplete": _Sight(
         "accepted by the upstream, and nothing followed",
@@ -213,6 +220,8 @@ def _sight_of(analysis: Analysis, loss: Loss) -> str:
         return "closed-at-once"
     if loss.is_acknowledged_too_late:
         return "acknowledged-too-late"
+    if has_unseen_fin(loss) and is_one_way(loss):
+        return "closed-one-way"
     if (of_upstream is None and of_proxy is None) or is_half_closed_at_the_end(loss):
         return "capture-ended"
     if not loss.is_reused and of_upstream is not None and of_upstream.key is Key.RESP_RST:

@@ -64,3 +64,41 @@ def test_a_flood_of_errors_is_bounded(tmp_path):
     errors = [(0, MS * number, 3, 1, 0, 0) for number in range(1, 100)]
     (loss,) = losses_of(tmp_path, write_with_icmp("+0 > S", errors))
     assert len(loss.icmp) == MOST_TIED
+
+
+def quoting(tmp_path, script, n_bytes, *, number=0, after_ns=MS, form=None, code=1):
+    """Return the losses of a capture with an error that quotes so many bytes, of which 20 are of IPv4."""
+    return losses_of(tmp_path, write_with_icmp(script, [(number, after_ns, 3, code, 0, n_bytes)], form))
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "src_port", "dst_port"), [(20, False, False), (21, False, False), (22, True, False), (27, True, True)]
+)
+def test_of_a_cut_quotation_ports_or_addresses_are_left(tmp_path, n_bytes, src_port, dst_port):
+    (loss,) = quoting(tmp_path, "+0 > S", n_bytes)
+    (error,) = loss.icmp
+    assert error.is_cut
+    assert error.src[2] == (loss.connection.orig.port if src_port else -1)
+    assert error.dst[2] == (loss.connection.resp.port if dst_port else -1)
+
+
+def test_near_miss_a_cut_quotation_of_another_port_is_not_the_attempts(tmp_path):
+    first, second = quoting(tmp_path, "+0 > S\n+0.5 @1 > S", 22, number=1)
+    assert (len(first.icmp), len(second.icmp)) == (0, 1)
+
+
+def test_near_miss_addresses_alone_tell_for_seconds_only(tmp_path):
+    assert quoting(tmp_path, "+0 > S", 20, after_ns=4_000 * MS)[0].icmp
+    assert not quoting(tmp_path, "+0 > S", 20, after_ns=6_000 * MS)[0].icmp
+    assert quoting(tmp_path, "+0 > S", 22, after_ns=6_000 * MS)[0].icmp
+
+
+def test_near_miss_a_cut_quotation_is_not_tied_to_a_request(tmp_path):
+    (loss,) = quoting(tmp_path, STUCK, 22, number=3, code=4)
+    assert (loss.is_connect, loss.icmp) == (False, ())
+
+
+def test_a_whole_quotation_wins_over_cut_ones(tmp_path):
+    errors = [(0, MS, 3, 1, 0, 22), (0, 2 * MS, 3, 1, 0, 28)]
+    (loss,) = losses_of(tmp_path, write_with_icmp("+0 > S", errors))
+    assert [error.is_cut for error in loss.icmp] == [False]

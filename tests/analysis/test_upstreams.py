@@ -205,6 +205,12 @@ def test_near_misses_are_answered_gaps_at_the_edge_of_the_window():
     assert upstream.longest_answered_gap_ns == 3_850 * MS
 
 
+def test_a_gap_with_an_answered_probe_tells_of_the_upstream_and_not_of_the_path():
+    (upstream,) = measure(conn(), exchanges=[gap(700), gap(60_000, flags=int(ExchangeFlag.PROBED))])
+    assert upstream.longest_answered_gap_ns == 60_000 * MS
+    assert upstream.longest_path_gap_ns == 700 * MS
+
+
 def test_gaps_count_for_their_own_upstream_only():
     closes = idle_closes(4_000, 4_000, 4_000, handshake_resp_ns=160 * MS)
     first, second = measure(*closes, conn("10.1.1.2"), exchanges=[gap(3_850, conn=3), gap(3_700)])

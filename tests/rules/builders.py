@@ -63,6 +63,10 @@ def response_before(idle_ms):
     return Seg(Key.RESPONSE_BEFORE, -idle_ms, 1, START, BEFORE - 1, TcpFlag.ACK | TcpFlag.PSH)
 
 
+def probe_answered(at):
+    return Seg(Key.KEEP_ALIVE_ACK, at, BEFORE, START)
+
+
 def acknowledged(at):
     return Seg(Key.ACK, at, BEFORE, END)
 
@@ -100,7 +104,7 @@ def syn_again(at):
     return Seg(Key.RETRANSMISSION, at, 0, -1, 0, TcpFlag.SYN)
 
 
-def icmp_error(loss, its_type=3, code=1, at=40.0, sender=(0, 0xFFFF0A0101FE), mtu=-1):
+def icmp_error(loss, its_type=3, code=1, at=40.0, sender=(0, 0xFFFF0A0101FE), mtu=-1, is_cut=False):
     """Return an ICMP error about the first segment of an attempt or request, `at` ms after it."""
     kind, words, errno = _MEANINGS[4][its_type, code]
     connection = loss.connection
@@ -119,7 +123,7 @@ def icmp_error(loss, its_type=3, code=1, at=40.0, sender=(0, 0xFFFF0A0101FE), mt
         mtu=mtu,
         src=(*parse_address(connection.orig.address), connection.orig.port),
         dst=(*parse_address(connection.resp.address), connection.resp.port),
-        seq=connection.orig_isn if loss.is_connect else loss.request_seq,
+        seq=-1 if is_cut else connection.orig_isn if loss.is_connect else loss.request_seq,
     )
 
 
@@ -157,6 +161,8 @@ class Scene:
         keys = {s.key: self._key(s, at, 100 * number + i) for i, s in enumerate(sorted(segments, key=lambda s: s.at))}
         if any(s.ack == END for s in segments if s.key is Key.ACK):
             flags |= ExchangeFlag.ACKNOWLEDGED
+        if any(s.key is Key.KEEP_ALIVE_ACK for s in segments):
+            flags |= ExchangeFlag.PROBED
         if retransmissions is None:
             retransmissions = sum(s.key in (Key.RETRANSMISSION, Key.LAST_RETRANSMISSION) for s in segments)
         first = keys[Key.REQUEST]
@@ -316,7 +322,8 @@ class Scene:
             "idle_closes_by_upstream": 0 if timeout is None else 12,
             "idle_closes_by_proxy": 0,
         }
-        return Upstream(**values | changes)
+        values |= changes
+        return Upstream(**{"longest_path_gap_ns": values["longest_answered_gap_ns"]} | values)
 
     def _key(self, seg, at, frame):
         of_originator = seg.key in ORIGINATOR_KEYS

@@ -111,3 +111,13 @@ def test_one_that_was_open_when_the_capture_began_has_an_unknown_age():
     loss = opened_ahead(scene, 100, flags=ExchangeFlag.MID_STREAM, orig_isn=-1)
     finding = only(diagnose(scene.analysis(loss, upstream=scene.upstream(None))), "PD101")
     assert "of unknown age" in finding.message
+
+
+def test_where_the_upstreams_direction_was_not_captured_its_unseen_fin_proves_no_race():
+    scene = Scene()
+    sent = proxy_fin(50, ack=BEFORE + 1)
+    one_way = diagnose(scene.analysis(scene.lost(sent, idle_ms=-1, resp_ttl=-1)))
+    assert [f.code for f in one_way.findings if f.code != "PD110"] == ["PD999"]
+    assert "only the proxy's direction was captured" in only(one_way, "PD999").message
+    both = diagnose(scene.analysis(scene.lost(sent, idle_ms=-1)))
+    assert only(both, "PD101").confidence is Confidence.LIKELY

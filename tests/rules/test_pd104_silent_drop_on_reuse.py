@@ -2,7 +2,7 @@
 
 from pcapdiag.base.findings import Confidence
 from pcapdiag.rules.diagnose import diagnose
-from tests.rules.builders import MS, S, Scene, only, resent, syn_again
+from tests.rules.builders import MS, S, Scene, only, probe_answered, resent, syn_again
 
 
 def test_a_silent_drop_brackets_the_timeout_of_the_middlebox():
@@ -39,3 +39,44 @@ def test_attempts_that_failed_before_do_not_speak_for_the_path_later():
     loss = scene.lost(resent(360), retransmissions=7, idle_ms=5_000)
     finding = only(diagnose(scene.analysis(scene.attempt(syn_again(1000), late=-20_000), loss)), "PD104")
     assert "The longest idle gap that was still answered" in finding.message
+
+
+def test_the_idle_gap_of_a_path_runs_from_the_last_answered_probe():
+    scene = Scene()
+    loss = scene.lost(probe_answered(-20_000), resent(360), retransmissions=7, idle_ms=65_000)
+    kept_alive = scene.upstream(longest_answered_gap_ns=80 * S, longest_path_gap_ns=15 * S)
+    finding = only(diagnose(scene.analysis(loss, upstreams=(kept_alive,))), "PD104")
+    assert finding.confidence is Confidence.LIKELY  # the path may have broken since
+    assert "Keep-alive probes were still answered 20 s before the request" in finding.message
+    assert "The longest idle gap without a keep-alive probe that was still answered was 15 s" in finding.message
+    assert finding.details == {"shortest_lost_gap_ns": 20 * S, "longest_answered_gap_ns": 15 * S}
+    assert "between the last answered probe and the request" in finding.remedy
+    assert any("until here the path knew the connection" in e.text for e in finding.occurrences[0].evidence)
+
+
+def test_a_long_gap_that_was_kept_alive_by_probes_does_not_excuse_the_path():
+    scene = Scene()
+    loss = scene.lost(resent(360), retransmissions=7, idle_ms=65_000)
+    kept_alive = scene.upstream(longest_answered_gap_ns=100 * S, longest_path_gap_ns=30 * S)
+    finding = only(diagnose(scene.analysis(loss, upstreams=(kept_alive,))), "PD104")
+    assert "No idle timer did that" not in finding.message
+    assert "The longest idle gap without a keep-alive probe that was still answered was 30 s" in finding.message
+    assert "30 s, the longest idle gap without a keep-alive probe that was answered" in finding.remedy
+
+
+def test_probes_on_some_connections_are_said_of_those_alone():
+    scene = Scene()
+    losses = [
+        scene.lost(probe_answered(-20_000), resent(360), retransmissions=7, idle_ms=65_000),
+        scene.lost(resent(360), retransmissions=7, idle_ms=65_000, late=1_000),
+    ]
+    message = "".join(f.message for f in diagnose(scene.analysis(*losses)).findings if f.code == "PD104")
+    assert "On some of them, keep-alive probes" in message
+
+
+def test_where_every_answered_gap_was_probed_nothing_is_known_of_the_limit():
+    scene = Scene()
+    loss = scene.lost(resent(360), retransmissions=7, idle_ms=65_000)
+    kept_alive = scene.upstream(longest_answered_gap_ns=100 * S, longest_path_gap_ns=-1)
+    remedy = only(diagnose(scene.analysis(loss, upstreams=(kept_alive,))), "PD104").remedy
+    assert "No request after an idle gap without a keep-alive probe was answered here" in remedy

@@ -3,7 +3,7 @@
 import pytest
 
 from pcapdiag.analysis.model import AttemptSign, Endpoint
-from pcapdiag.base.findings import Severity
+from pcapdiag.base.findings import Confidence, Severity
 from pcapdiag.rules.diagnose import diagnose
 from tests.rules.builders import Scene, causes_of, found, only, syn_again, with_icmp
 
@@ -65,3 +65,20 @@ def test_the_other_family_that_opened_at_once_makes_it_information():
     scene = Scene()
     finding = only(diagnose(scene.analysis(with_icmp(scene.attempt(sign=AttemptSign.RACED)))), "PD305")
     assert finding.severity is Severity.INFO
+
+
+def test_a_quotation_that_the_capture_cut_is_not_certain():
+    scene = Scene()
+    whole = only(diagnose(scene.analysis(with_icmp(scene.attempt()))), "PD305")
+    assert (whole.confidence, "cut" in whole.message) == (Confidence.CONFIRMED, False)
+    cut = only(diagnose(scene.analysis(with_icmp(scene.attempt(), is_cut=True))), "PD305")
+    assert cut.confidence is Confidence.LIKELY
+    assert "told by addresses, the sender's port and time" in cut.message
+    assert any("most likely was the SYN" in e.text for e in cut.occurrences[0].evidence)
+
+
+def test_of_a_refusal_whose_quotation_is_cut_that_is_said_as_well():
+    scene = Scene()
+    cut = only(diagnose(scene.analysis(with_icmp(scene.attempt(), code=3, is_cut=True))), "PD301")
+    assert cut.confidence is Confidence.LIKELY
+    assert "snap length cut" in cut.message

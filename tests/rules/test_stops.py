@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from pcapdiag.api.analyze import analyze
+from pcapdiag.rules.diagnose import diagnose
+from tests.rules.builders import END, Scene, acknowledged, fin, proxy_fin
 from tests.scenario import parse, write_capture
 
 _ANSWERED = (
@@ -65,3 +67,16 @@ def test_the_access_log_tells_who_ended_the_requests_of_that_second(tmp_path, st
     log = tmp_path / "access.log"
     log.write_text("".join(f'10.1.1.1 - - [{t}] "GET /slow HTTP/1.1" {status} 0 "-" "curl"\n' for t in stamps))
     assert words in _finding(tmp_path, 0, 1, access_logs=[log]).message
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_taken"),
+    [(fin(1.2, ack=END + 1), True), (fin(1.2, ack=END), False)],
+    ids=["behind-the-fin", "crossing-it"],
+)
+def test_a_server_that_closes_behind_a_half_close_is_said_to_have_had_all(answer, is_taken):
+    scene = Scene()
+    loss = scene.lost(proxy_fin(0.1), acknowledged(1), answer, depth=0)
+    messages = [f.message + f.remedy for f in diagnose(scene.analysis(loss)).findings if f.code == "PD206"]
+    assert any("and that FIN, and closed without an answer" in text for text in messages) is is_taken
+    assert any("keeps its side open" in text for text in messages) is is_taken

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _PROTO_ICMP, _PROTO_TCP, _PROTO_ICMPV6 = 1, 6, 58
 _MAPPED = 0xFFFF00000000
-_LEAST_QUOTED = 8
-"""[bytes] Of the quoted TCP header: ports and sequence number (RFC 792 quotes no more)."""
+_QUOTED = (2, 4, 8)
+"""[bytes] Of the quoted TCP header: the sender's port, both, both and the sequence number (RFC 792 quotes no more)."""
 _LEAST_MTU = {4: 68, 6: 1280}
 """[bytes] RFC 791 and RFC 8200; less is no limit of a path."""
 # What a library raises on bytes that are not what they say.
@@ -64,9 +64,9 @@ class IcmpError:
     mtu : int
         [bytes] Next hop's, of a packet that was too big; -1 if it is not said.
     src, dst : tuple of (int, int, int)
-        Of the quoted segment: address (upper and lower half) and port.
+        Of the quoted segment: address (upper and lower half) and port; -1 for a port that the capture cut off.
     seq : int
-        Its sequence number.
+        Its sequence number; -1 if the capture cut it off, which a short snap length does.
     """
 
     capture_idx: int
@@ -84,6 +84,11 @@ class IcmpError:
     src: tuple[int, int, int]
     dst: tuple[int, int, int]
     seq: int
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether not all of what tells the quoted segment from others was captured."""
+        return self.seq < 0
 
     @property
     def name(self) -> str:
@@ -209,10 +214,7 @@ def _quoted(dpkt: Any, data: bytes, version: int, *, is_too_big: bool) -> tuple[
     mtu = int(body.mtu) if is_too_big else -1
     if packet.v != version or packet.p != _PROTO_TCP or _is_later_fragment(packet, version):
         return None, mtu
-    ports = _ports_and_sequence(packet.data)
-    if ports is None:
-        return None, mtu
-    src_port, dst_port, seq = ports
+    src_port, dst_port, seq = _ports_and_sequence(packet.data)
     src, dst = (_halves(address) for address in (packet.src, packet.dst))
     return ((*src, src_port), (*dst, dst_port), seq), mtu
 
@@ -223,13 +225,13 @@ def _is_later_fragment(packet: Any, version: int) -> bool:
     return any(getattr(header, "frag_off", 0) for header in packet.all_extension_headers)
 
 
-def _ports_and_sequence(segment: Any) -> tuple[int, int, int] | None:
-    """Return ports and sequence number of a TCP header that may be cut after them."""
+def _ports_and_sequence(segment: Any) -> tuple[int, int, int]:
+    """Return ports and sequence number of a TCP header that may be cut anywhere; -1 for each that is not whole."""
     if hasattr(segment, "sport"):
         return int(segment.sport), int(segment.dport), int(segment.seq)
-    if not isinstance(segment, bytes) or len(segment) < _LEAST_QUOTED:
-        return None
-    src_port, dst_port, seq = struct.unpack_from(">HHI", segment)
+    known = len(segment) if isinstance(segment, bytes) else 0
+    found = struct.unpack(">HHI", segment[:8].ljust(8, b"\0") if known else bytes(8))
+    src_port, dst_port, seq = (n if known >= least else -1 for n, least in zip(found, _QUOTED, strict=True))
     return src_port, dst_port, seq
 
 

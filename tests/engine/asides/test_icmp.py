@@ -89,11 +89,19 @@ def test_too_big_names_the_mtu_if_it_is_one(version, mtu, expected):
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_quotation_may_end_after_eight_bytes_of_tcp_and_no_sooner(version):
+def test_a_quotation_that_ends_within_eight_bytes_of_tcp_tells_less(version):
     its_type = 3 if version == 4 else 1
     header = 20 if version == 4 else 40
     assert error_of(about_syn(version, its_type, 1, n_bytes=header + 8), version).seq == FORMS[version].orig_isn
-    assert error_of(about_syn(version, its_type, 1, n_bytes=header + 7), version) is None
+    form = FORMS[version]
+    for n_bytes, src_port, dst_port in ((7, True, True), (4, True, True), (3, True, False), (1, False, False)):
+        error = error_of(about_syn(version, its_type, 1, n_bytes=header + n_bytes), version)
+        assert (error.src[2], error.dst[2], error.seq) == (
+            form.orig_port if src_port else -1,
+            form.resp_port if dst_port else -1,
+            -1,
+        )
+    assert error_of(about_syn(version, its_type, 1, n_bytes=header - 1), version) is None
 
 
 def test_what_is_no_error_about_tcp_is_passed_over():

@@ -315,6 +315,37 @@ def test_a_key_segment_is_always_a_captured_one():
         assert min(keys.values()) >= 0
 
 
+PROBE = "+15 > . 28:28(0) ack 39\n"
+"""Repeats the number before the next byte of a connection on which ANSWERED went."""
+
+
+def probed(script):
+    found, _, keys = frame(from_script(script))
+    return [bool(x["flags"] & ExchangeFlag.PROBED) for x in found], keys
+
+
+def test_a_probe_that_was_answered_in_the_idle_gap_is_kept_with_the_request():
+    (n,) = {len(from_script(ANSWERED))}
+    flags, keys = probed(ANSWERED + PROBE + "+0.1 < .\n" + PROBE + f"+0.1 < .\n+9 > P. {GET}\n+9 > R.")
+    assert flags == [False, True]
+    assert keys[0, 1][Key.KEEP_ALIVE_ACK] == n + 3
+    assert keys[0, 1][Key.RESPONSE_BEFORE] == 4
+
+
+def test_near_misses_no_answer_to_the_probe_or_none_in_this_gap():
+    assert probed(ANSWERED + PROBE + f"+9 > P. {GET}\n+9 > R.")[0] == [False, False]
+    twice = ANSWERED + PROBE + f"+0.1 < .\n+9 > P. {GET}\n+0.1 < P. {OK}\n+0 > .\n+9 > P. {GET}\n+9 > R."
+    flags, keys = probed(twice)
+    assert flags == [False, True, False]
+    assert Key.KEEP_ALIVE_ACK not in keys[0, 2]
+
+
+def test_a_probe_inside_the_wait_for_an_answer_is_none_of_the_idle_gap():
+    flags, keys = probed(ANSWERED + f"+4 > P. {GET}\n+15 > . 56:56(0) ack 39\n+0.1 < .\n+9 > R.")
+    assert flags == [False, False]
+    assert Key.KEEP_ALIVE_ACK not in keys[0, 1]
+
+
 def test_the_end_of_an_interim_response_is_not_the_end_of_the_final_one():
     interim = '+0.1 < P. "HTTP/1.1 100 Con"\n+0.1 < P. "tinue\\r\\n\\r\\n"\n'
     script = OPEN + f"+0 > P. {GET}\n" + interim + f"+0.1 < P. {OK}\n+0 > .\n+1 > P. {GET}\n+0.1 < R."

@@ -47,6 +47,7 @@ from pcapdiag.engine.http.kernels.http_exchange import (
     free_scratch,
     keep_key,
     note_acknowledgement,
+    note_probe,
     note_window,
     replace_key,
     store_text,
@@ -692,6 +693,8 @@ def frame_exchanges(
         kind = int(event["kind"])
         if kind == StreamEventKind.SEGMENT.value and event["data_len"] == 0 and not event["flags"] & (FIN | RST | SYN):
             # Most segments: an acknowledgement and nothing else.
+            if event["fate"] == Fate.KEEP_ALIVE_ACK.value:
+                note_probe(s, slot, event)
             if event["dir"] == RESP:
                 i = np.int64(s.conns[slot]["head"])
                 is_real = event["fate"] != Fate.OUTSIDE_WINDOW.value and event["ack"] >= 0

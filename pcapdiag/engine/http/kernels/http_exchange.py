@@ -50,9 +50,11 @@ REQUEST_KEYS = np.int64(
     | 1 << Key.ORIG_ZERO_WINDOW
     | 1 << Key.RESP_RESET_STREAM
     | 1 << Key.ORIG_RESET_STREAM
+    | 1 << Key.KEEP_ALIVE_ACK
 )
 """Key segments of one request; the others are the connection's."""
 ACK_KEY = np.int64(1 << Key.ACK)
+KEEP_ALIVE_ACK_KEY = np.int64(1 << Key.KEEP_ALIVE_ACK)
 ORIG_ZERO_WINDOW_KEY = np.int64(1 << Key.ORIG_ZERO_WINDOW)
 RESPONSE_END_KEY = np.int64(1 << Key.RESPONSE_END)
 
@@ -382,6 +384,23 @@ def note_window(s, slot, event):
         keep_key(s, slot, BITS[Key.ORIG_ZERO_WINDOW.value], event)
     else:
         forget_keys(s, slot, ORIG_ZERO_WINDOW_KEY)
+
+
+@kernel
+def note_probe(s, slot, event):
+    """Take in that a keep-alive probe was answered, if no request waits.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    event : record of columns.STREAM_EVENTS.dtype
+        A keep-alive acknowledgement of either side.
+    """
+    i = int(s.conns[slot]["head"])
+    in_turn = i >= 0 and s.opened[i]["has_response"] and s.rows[i]["response_framing"] == Framing.TURN.value
+    if i < 0 or s.opened[i]["response_done"] or in_turn:
+        replace_key(s, slot, BITS[Key.KEEP_ALIVE_ACK.value], event)
 
 
 @kernel

@@ -11,6 +11,7 @@ from pcapdiag.engine.http.kernels.http_detect import looks_like_tls
 from pcapdiag.engine.http.kernels.http_exchange import (
     ACK_KEY,
     BITS,
+    KEEP_ALIVE_ACK_KEY,
     REQUEST_KEYS,
     RESPONSE_END_KEY,
     data_sequence,
@@ -27,6 +28,7 @@ from pcapdiag.engine.tcp.kernels.sequence import sequence_difference
 HOLE = int(ExchangeFlag.HOLE)
 EARLY_RESPONSE = int(ExchangeFlag.EARLY_RESPONSE)
 PIPELINED = int(ExchangeFlag.PIPELINED)
+PROBED = int(ExchangeFlag.PROBED)
 ACKNOWLEDGED = int(ExchangeFlag.ACKNOWLEDGED)
 ACKNOWLEDGED_PART = int(ExchangeFlag.ACKNOWLEDGED_PART)
 
@@ -155,11 +157,15 @@ def begin_request(s, slot, event, pos):
         if c["last_payload_ns"] >= 0 and (row["depth"] > 0 or c["mid_stream"]):
             row["idle_before_ns"] = max(0, event["ts_ns"] - c["last_payload_ns"])
         keys_set = int(c["keys_set"])
+        is_probed = row["idle_before_ns"] >= 0 and keys_set >> Key.KEEP_ALIVE_ACK.value & 1
+        if is_probed and s.keys[slot, Key.KEEP_ALIVE_ACK.value]["ts_ns"] > c["last_payload_ns"]:
+            row["flags"] = int(row["flags"]) | PROBED
         last = Key.RESPONSE_END.value if keys_set >> Key.RESPONSE_END.value & 1 else Key.RESPONSE.value
         if keys_set >> last & 1:
             s.keys[slot, Key.RESPONSE_BEFORE.value] = s.keys[slot, last]
             c["keys_set"] = keys_set | 1 << Key.RESPONSE_BEFORE.value
-        forget_keys(s, slot, REQUEST_KEYS)
+        is_probed = int(row["flags"]) & PROBED
+        forget_keys(s, slot, REQUEST_KEYS & ~KEEP_ALIVE_ACK_KEY if is_probed else REQUEST_KEYS)
         replace_key(s, slot, BITS[Key.REQUEST.value], event)
     return i
 

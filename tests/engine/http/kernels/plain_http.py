@@ -96,6 +96,7 @@ class Conversation(Streams):
         self.ahead_ack = self.resp_next = self.resp_data_ack = self.resp_hole_end = -1
         self.uwsgi_left = None
         self.is_unasked = False
+        self.probe_ts_ns = -1
         self.closing_seen = self.closing_open = self.close_announced = False
         self.idle_at_close_ns = -1
         self.orig_closed = self.resp_closed = self.resp_reset = False
@@ -125,6 +126,10 @@ class Conversation(Streams):
             else:
                 self.keys.setdefault(Key.SYN_ACK if s.flags & ACK else Key.SYN, event.frame)
         first = self.open[0] if self.open else None
+        is_idle = first is None or first.response_done or first.is_turn
+        if is_segment and event.fate == Fate.KEEP_ALIVE_ACK and is_idle:
+            self.keys[Key.KEEP_ALIVE_ACK] = event.frame
+            self.probe_ts_ns = event.ts_ns
         is_plain = is_segment and event.dir == ORIG and not s.flags & (SYN | FIN | RST)
         if is_plain and first and first.is_answering and not first.response_done:
             if s.window == 0:
@@ -297,7 +302,11 @@ class Conversation(Streams):
         before = self.keys.get(Key.RESPONSE_END, self.keys.get(Key.RESPONSE))
         if before is not None:
             self.keys[Key.RESPONSE_BEFORE] = before
+        probe = self.keys.get(Key.KEEP_ALIVE_ACK)
         self._forget_request_keys()
+        if probe is not None and x.row["idle_before_ns"] >= 0 and self.probe_ts_ns > self.last_payload_ns:
+            x.flags |= ExchangeFlag.PROBED
+            self.keys[Key.KEEP_ALIVE_ACK] = probe
         self.keys[Key.REQUEST] = event.frame
         return x
 
