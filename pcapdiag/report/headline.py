@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pcapdiag.base.findings import Confidence, Effect, Exposure, Role, Severity, VerdictKind
 from pcapdiag.base.units import NS_PER_S, count_of
 from pcapdiag.report.impact import ACCESS_LOG, is_least
+from pcapdiag.report.ledger import span_of
 from pcapdiag.report.sides import in_plain_words
 from pcapdiag.report.summary import finding_groups
 
@@ -299,6 +300,18 @@ def _causes(report: Report) -> str:
     return f"{text}; for {unexplained:,} no cause is shown" if unexplained > 0 else text
 
 
+def _beyond(report: Report, group: FindingGroup) -> str:
+    """Return how many occurrences, which only a log tells of, are of another time than the capture, in brackets."""
+    span = span_of(report)
+    if span[0] < 0:
+        return ""
+    # A log says whole seconds.
+    low, high = span[0] - 2 * NS_PER_S, span[1] + 2 * NS_PER_S
+    shown = [o for f in group.findings for o in f.occurrences if not o.uid and o.request_ts_ns >= 0]
+    n = sum(o.stands_for for o in shown if not low <= o.request_ts_ns <= high)
+    return f" ({n:,} of them logged before or after the capture)" if n else ""
+
+
 _AFTER_STATUS = "after their status: likely not among those failures"
 
 
@@ -326,7 +339,7 @@ def _other_errors(report: Report) -> str:
     ]
     if clients_words(report):
         groups = [g for g in groups if g.head.role is not Role.NO_PEER or not _without_peer(report)]
-    listed = ", ".join(f"{g.count:,} x {g.head.code} {g.head.name}" for g in groups)
+    listed = ", ".join(f"{g.count:,} x {g.head.code} {g.head.name}{_beyond(report, g)}" for g in groups)
     return f" Other errors: {listed}." if groups else ""
 
 

@@ -450,6 +450,8 @@ class Impact:
     failing_s: int = -1
     unavailable_s: int = -1
     unknown: str = ""
+    # Failures that the access log has of another time than the capture; not among `failures`.
+    failures_beyond: int = field(default=0, metadata=_OF_THE_RULE)
 
 
 @dataclass(frozen=True, slots=True)

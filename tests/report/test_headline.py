@@ -5,10 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from pcapdiag.base.findings import Effect, RuleFacts, Severity
+from pcapdiag.base.findings import Effect, Role, RuleFacts, Severity
 from pcapdiag.report.headline import headline, main_cause
 from pcapdiag.report.impact import CLIENT_LEG
 from pcapdiag.report.model import Impact
+from pcapdiag.report.render.terminal import render
 from tests.report import builders
 
 LOG = Impact("access_log", 100, 6, 0, 0, 6, 0)
@@ -129,3 +130,22 @@ def test_what_a_retry_answered_failed_no_client(status, unserved):
     made = builders.finding(occurrences=(builders.occurrence(),))
     (found,) = builders.report(made, truncated=(lost,), log=told).findings
     assert (found.failures, found.unserved) == (1, unserved)
+
+
+@pytest.mark.parametrize(("late_s", "is_beyond"), [(20, False), (2000, True)])
+def test_requests_without_a_peer_that_were_logged_at_another_time_are_said_to_be(late_s, is_beyond):
+    shown = builders.occurrence(conn=-1, uid="", evidence=(), request_ts_ns=builders.T0 + late_s * builders.S)
+    no_peer = builders.finding(
+        code="PD601", name="no-live-upstreams", occurrences=(shown,), facts=RuleFacts(role=Role.NO_PEER)
+    )
+    made = builders.report(no_peer, builders.finding())
+    first, last = made.captures[0].first_ts_ns, made.captures[0].last_ts_ns
+    assert first <= builders.T0 + 20 * builders.S <= last < builders.T0 + 1990 * builders.S
+    words = "1 x PD601 no-live-upstreams" + " (1 of them logged before or after the capture)" * is_beyond
+    assert headline(made).endswith(f" Other errors: {words}.")
+
+
+def test_the_page_says_what_the_access_log_has_of_another_time():
+    made = report_of(SLOW, impact=dataclasses.replace(LOG, failures_beyond=7))
+    assert "7 failures in the access log came before or after the capture: not counted here" in render(made, show=())
+    assert "before or after the capture" not in render(report_of(SLOW), show=())
