@@ -54,6 +54,15 @@ class Exposure(Enum):
     RACE = "a request on a reused connection that idles until the upstream closes it"
 
 
+class Effect(Enum):
+    """What the client of such a request gets, as an access log has it."""
+
+    FAILS = "an error of the proxy's, or nothing"
+    ANSWERED = "an error, although an answer came: it is one, or the proxy could not use it"
+    CUT_OFF = "a status, and then not all of the answer: the log has that status"
+    LEFT = "nothing: it has mostly gone away, and the log counts no failure"
+
+
 @dataclass(frozen=True, slots=True)
 class RuleFacts:
     """What a rule declares to those who show its findings; none of it is in a report.
@@ -71,6 +80,8 @@ class RuleFacts:
         Codes whose trouble it tells of before that costs a request; empty if it is no mere risk.
     goes_down : bool
         Whether a server that goes down, or does not come back, leaves such failures: several kinds may be one event.
+    effect : Effect
+        What clients get.
     """
 
     role: Role = Role.CAUSE
@@ -78,6 +89,7 @@ class RuleFacts:
     exposure: Exposure = Exposure.REQUEST
     risk_of: tuple[str, ...] = ()
     goes_down: bool = False
+    effect: Effect = Effect.FAILS
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pcapdiag.analysis.density import measure_density
 from pcapdiag.analysis.handshake import HTTP2
 from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.codes import CapturePoint, Direction, Leg, Outcome, Protocol
-from pcapdiag.base.findings import Confidence, Note, Role
+from pcapdiag.base.findings import Confidence, Effect, Note, Role
 from pcapdiag.privacy.redact import Redactor
 from pcapdiag.report.choice import listed
 from pcapdiag.report.far_end import UPSTREAM, build_far_end, build_proof, far_frames
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from pcapdiag.engine.capture.batch import Capture
 
 _MOST_UPSTREAMS = 1000
+_SERVER_ERROR = 500
 
 
 def build_report(
@@ -211,6 +212,13 @@ class _Builder:
         self._proofs = far_end.proofs if far_end is not None else {}
         self._capture_idx = analysis.connections["capture_idx"]
         self._log_lines = lines_by_try(analysis.log)
+        retries = analysis.log.retries if analysis.log is not None else ()
+        self._saved = {r.wire.key for r in retries if 0 < r.access.status < _SERVER_ERROR}
+        self._cut_in_head = {
+            (loss.connection.conn, loss.depth)
+            for loss in analysis.truncated
+            if not loss.is_head_whole or loss.status_code >= _SERVER_ERROR
+        }
         self._failures = {(loss.connection.conn, loss.depth) for loss in (*analysis.losses, *analysis.truncated)}
 
     def capture(self, idx: int, capture: Capture) -> CaptureSummary:
@@ -260,6 +268,7 @@ class _Builder:
     def finding(self, finding: Finding, shown: Finding) -> FindingDetail:
         """Return a finding with the occurrences of `shown`."""
         failures = (o.stands_for for o in finding.occurrences if (o.conn, o.depth) in self._failures)
+        unserved = (o.stands_for for o in finding.occurrences if self._has_failed_client(finding, (o.conn, o.depth)))
         return taken_over(
             FindingDetail,
             finding,
@@ -268,7 +277,19 @@ class _Builder:
             occurrences=tuple(self._occurrence(o) for o in shown.occurrences),
             role=finding.facts.role,
             exposure=finding.facts.exposure,
+            effect=finding.facts.effect,
+            unserved=sum(unserved) if finding.facts.role is Role.CAUSE else 0,
         )
+
+    def _has_failed_client(self, finding: Finding, key: tuple[int, int]) -> bool:
+        """Tell whether a client had an error, or nothing, after a try that a finding explains."""
+        if key in self._saved:
+            return False
+        if finding.facts.effect is Effect.ANSWERED:
+            return True
+        if finding.facts.effect is Effect.CUT_OFF:
+            return key in self._cut_in_head
+        return key in self._failures
 
     def _occurrence(self, occurrence: Occurrence) -> OccurrenceDetail:
         capture_idx = int(self._capture_idx[occurrence.conn]) if occurrence.conn >= 0 else 0

@@ -8,13 +8,16 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from pcapdiag.base.findings import Confidence, Exposure, Role, Severity, VerdictKind
+from pcapdiag.base.findings import Confidence, Effect, Exposure, Role, Severity, VerdictKind
 from pcapdiag.base.units import NS_PER_S, count_of
-from pcapdiag.report.impact import is_least
+from pcapdiag.report.impact import ACCESS_LOG, is_least
+from pcapdiag.report.ledger import span_of
 from pcapdiag.report.sides import in_plain_words
 from pcapdiag.report.summary import finding_groups
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pcapdiag.report.model import Report
     from pcapdiag.report.summary import FindingGroup
 
@@ -64,6 +67,9 @@ def _verdict(report: Report) -> str:
         lost = f"{_lost(report)}: {_causes(report)}"
         clients = clients_words(report)
         text = f"{clients}; {lost}" if clients else lost
+        if (main := main_cause(report)) is not None and clients and _is_answered(main):
+            # The tries that got no answer have other causes, and cost clients less.
+            text = f"{clients}: {_named(main, main.count)}; besides, {lost}"
         return f"{text}.{_other_errors(report)}{more}{_change_to_make(report)}"
     acting = [g for g in finding_groups(report) if g.head.severity >= Severity.WARNING]
     seen = [g for g in acting if g.head.role is not Role.OUTSIDE]
@@ -137,13 +143,45 @@ def _change_to_make(report: Report) -> str:
 
 def main_cause(report: Report) -> FindingGroup | None:
     """Return the cause of most of the failures; None if nothing failed."""
-    return next(iter(_causes_by_weight(report)), None)
+    causes = _causes_by_weight(report)
+    first = next(iter(causes), None)
+    if not _counts_statuses(report) or first is None:
+        return first
+    weight = _weight(report, first, causes)
+    answered = [g for g in finding_groups(report) if _is_answered(g) and g.head.severity >= Severity.WARNING]
+    heaviest = max(answered, key=lambda g: g.unserved, default=None)
+    # More than what clients saw cannot have failed them: retries hid it, and the log does not tell which.
+    is_heavier = heaviest is not None and weight < heaviest.unserved <= report.impact.failures
+    return heaviest if is_heavier else first
 
 
 def _causes_by_weight(report: Report) -> list[FindingGroup]:
-    """Return the causes of failures, that of most first; those that are told for information last."""
-    groups = (g for g in finding_groups(report) if g.failures)
-    return sorted(groups, key=lambda g: (g.head.severity < Severity.WARNING, -g.failures))
+    """Return the causes of failures, that of most first; those that are told for information last.
+
+    Where an access log tells how many clients got an error, those count from which they got it.
+    """
+    groups = [g for g in finding_groups(report) if g.failures]
+    return sorted(groups, key=lambda g: (g.head.severity < Severity.WARNING, -_weight(report, g, groups), -g.failures))
+
+
+def _weight(report: Report, group: FindingGroup, groups: Sequence[FindingGroup]) -> int:
+    """Return how many failures of clients a cause may have: of all failures, where statuses are not known."""
+    if not _counts_statuses(report):
+        return group.failures
+    if group.head.effect is not Effect.LEFT:
+        return group.unserved
+    # Clients that had gone are counted apart. Only what nothing else explains can have been closed by the proxy alone.
+    others = sum(g.unserved for g in groups if g.head.effect is not Effect.LEFT)
+    return min(group.unserved, max(report.impact.failures - others, 0))
+
+
+def _counts_statuses(report: Report) -> bool:
+    """Tell whether an access log says how many clients got an error."""
+    return report.impact.source == ACCESS_LOG and report.impact.failures > 0
+
+
+def _is_answered(group: FindingGroup) -> bool:
+    return group.head.effect is Effect.ANSWERED
 
 
 def _likewise(group: FindingGroup) -> str:
@@ -242,26 +280,66 @@ def _causes(report: Report) -> str:
     first, *others = causes
     head = first.head
     n_failures = report.totals.unanswered + report.totals.truncated
-    share = f", {count_of(first.failures, 'time')}" if first.failures < n_failures else ""
-    text = f"{_first_lower(head.title.rstrip('.'))} ({head.code} {head.name}, {head.confidence.name.lower()}{share})"
+    text = _named(first, first.failures if first.failures < n_failures else 0)
     if head.severity < Severity.WARNING:
         text = f"{_first_lower(head.message.rstrip('.'))} ({head.code} {head.name})"
     # Of what only informs, such as refused checks beside refused requests, the sentence has told before.
     acting = {g.head.code for g in causes if g.head.severity >= Severity.WARNING}
     others = [g for g in others if g.head.severity >= Severity.WARNING or g.head.code not in acting]
+    if _counts_statuses(report) and _is_after_status(first):
+        text += f", {_AFTER_STATUS}"
     if others:
-        text += "; besides " + ", ".join(f"{g.failures:,} x {g.head.code} {g.head.name}" for g in others)
+        listed = (
+            f"{g.failures:,} x {g.head.code} {g.head.name}"
+            + (f" ({_AFTER_STATUS})" if _counts_statuses(report) and _is_after_status(g) else "")
+            for g in others
+        )
+        text += "; besides " + ", ".join(listed)
     # A response that the proxy itself cut off has no finding, nor has what --select leaves out.
     unexplained = n_failures - sum(g.failures for g in causes)
     return f"{text}; for {unexplained:,} no cause is shown" if unexplained > 0 else text
 
 
+def _beyond(report: Report, group: FindingGroup) -> str:
+    """Return how many occurrences, which only a log tells of, are of another time than the capture, in brackets."""
+    span = span_of(report)
+    if span[0] < 0:
+        return ""
+    # A log says whole seconds.
+    low, high = span[0] - 2 * NS_PER_S, span[1] + 2 * NS_PER_S
+    shown = [o for f in group.findings for o in f.occurrences if not o.uid and o.request_ts_ns >= 0]
+    n = sum(o.stands_for for o in shown if not low <= o.request_ts_ns <= high)
+    return f" ({n:,} of them logged before or after the capture)" if n else ""
+
+
+_AFTER_STATUS = "after their status: likely not among those failures"
+
+
+def _is_after_status(group: FindingGroup) -> bool:
+    """Tell whether clients had the status of all these answers before they were cut off."""
+    return group.head.effect is Effect.CUT_OFF and not group.unserved
+
+
+def _named(group: FindingGroup, times: int) -> str:
+    """Return what a cause is, with code, name and confidence; how often unless that is 0."""
+    head = group.head
+    share = f", {count_of(times, 'time')}" if times else ""
+    return f"{_first_lower(head.title.rstrip('.'))} ({head.code} {head.name}, {head.confidence.name.lower()}{share})"
+
+
 def _other_errors(report: Report) -> str:
     """Return a sentence on errors that left no request to an upstream without an answer; empty if there is none."""
-    groups = [g for g in finding_groups(report) if g.head.severity >= Severity.ERROR and not g.failures]
+    main = main_cause(report)
+    groups = [
+        g
+        for g in finding_groups(report)
+        if g.head.severity >= Severity.ERROR
+        and not g.failures
+        and not (main is not None and g.findings == main.findings)
+    ]
     if clients_words(report):
         groups = [g for g in groups if g.head.role is not Role.NO_PEER or not _without_peer(report)]
-    listed = ", ".join(f"{g.count:,} x {g.head.code} {g.head.name}" for g in groups)
+    listed = ", ".join(f"{g.count:,} x {g.head.code} {g.head.name}{_beyond(report, g)}" for g in groups)
     return f" Other errors: {listed}." if groups else ""
 
 

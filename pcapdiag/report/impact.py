@@ -131,8 +131,11 @@ def _from_log(analysis: Analysis, tally: ClientTally) -> Impact:
     ahead = ahead_ns(analysis.log) if analysis.log is not None else 0
     first, last = ((t + ahead) // NS_PER_S for t in (analysis.first_ts_ns, analysis.last_ts_ns))
     served = tally.within(first, last).values()
+    beyond = sum(s.failures for s in tally.seconds.values()) - sum(s.failures for s in served)
     if not served:
-        return Impact(unknown="the access log holds no request of the time of the capture")
+        other = f"; its {count_of(beyond, 'failure')} came before or after it" if beyond > 0 else ""
+        unknown = f"the access log holds no request of the time of the capture{other}"
+        return Impact(unknown=unknown, failures_beyond=max(beyond, 0))
     requests = sum(s.requests for s in served)
     if sum(s.unread for s in served) * _MOST_UNREAD > requests:
         return Impact(source=ACCESS_LOG, requests=requests, unknown=_NO_STATUS)
@@ -145,6 +148,7 @@ def _from_log(analysis: Analysis, tally: ClientTally) -> Impact:
         hidden_by_retries=sum(s.retried for s in served) if has_tries and tally.counts_retries else -1,
         failing_s=sum(s.failures > 0 for s in served),
         unavailable_s=sum(s.failures == s.requests for s in served),
+        failures_beyond=max(beyond, 0),
         unknown=_NO_TRIES if not has_tries else _SILENT if analysis.proxy_kind is ProxyKind.HAPROXY else "",
     )
 
@@ -212,6 +216,8 @@ def impact_line(impact: Impact, *, has_truncated: bool = False) -> str:
             else f"; in {count_of(impact.failing_s, 'second')} somebody was not served"
         )
     cut_off = "; of bodies that were cut off it does not tell" if impact.source == ACCESS_LOG and has_truncated else ""
+    if impact.failures_beyond:
+        cut_off += f"; {count_of(impact.failures_beyond, 'more failure')} it has before or after that, not counted here"
     cut_off += f"; {_SILENT}" if is_least(impact) else ""
     return f"{text} ({_SOURCES[impact.source]}{cut_off})."
 

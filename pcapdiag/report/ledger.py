@@ -261,6 +261,33 @@ def _apart(log: LogSummary, span: tuple[int, int]) -> str:
     )
 
 
+def beyond_line(log: LogSummary, span: tuple[int, int]) -> str:
+    """Return a sentence on failures in the error log that are of another time than the capture; empty if none is.
+
+    Parameters
+    ----------
+    log : LogSummary
+        With all entries.
+    span : tuple of int
+        [ns] First and last time of the captures; -1 where they hold no packet.
+    """
+    missed = [entry for entry in log.entries if entry.verdict is EntryVerdict.NOT_CAPTURED]
+    if not missed or span[0] < 0:
+        return ""
+    if log.zone_offset_s is None:
+        return _apart(log, span)
+    ahead_ns = log.clock_offset_ns or 0
+    slack_ns = NS_PER_S + (log.clock_offset_width_ns or 0)
+    n = sum(not span[0] - slack_ns <= entry.ts_ns - ahead_ns <= span[1] + slack_ns for entry in missed)
+    if not n:
+        return ""
+    verb = "is" if n == 1 else "are"
+    return (
+        f"{count_of(n, 'failure')} in the error log {verb} of a time before or after the capture: nothing here explains"
+        f" {'it' if n == 1 else 'them'}."
+    )
+
+
 def _seems_foreign(log: LogSummary, entries: Counter[EntryVerdict]) -> bool:
     """Tell whether the log may be another proxy's: not where a few entries have their try for certain."""
     explained = entries[EntryVerdict.EXPLAINED]

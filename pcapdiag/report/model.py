@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pcapdiag.analysis.far_end import Delay, ProofKind  # noqa: TC001 - docs/generate.py reads the types
 from pcapdiag.base.codes import CapturePoint, Direction
-from pcapdiag.base.findings import Change, Confidence, Exposure, Role, Severity, VerdictKind
+from pcapdiag.base.findings import Change, Confidence, Effect, Exposure, Role, Severity, VerdictKind
 from pcapdiag.base.rates import PerDay  # noqa: TC001 - with the first
 from pcapdiag.base.units import format_ts_ns
 from pcapdiag.privacy.escape import storable
@@ -258,6 +258,9 @@ class FindingDetail:
     changes: tuple[Change, ...] = ()
     role: Role = field(default=Role.CAUSE, metadata=_OF_THE_RULE)
     exposure: Exposure = field(default=Exposure.REQUEST, metadata=_OF_THE_RULE)
+    effect: Effect = field(default=Effect.FAILS, metadata=_OF_THE_RULE)
+    unserved: int = field(default=0, metadata=_OF_THE_RULE)
+    # Occurrences after which a client had an error, or nothing: no retry answered it, and it had no status before.
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,6 +450,8 @@ class Impact:
     failing_s: int = -1
     unavailable_s: int = -1
     unknown: str = ""
+    # Failures that the access log has of another time than the capture; not among `failures`.
+    failures_beyond: int = field(default=0, metadata=_OF_THE_RULE)
 
 
 @dataclass(frozen=True, slots=True)

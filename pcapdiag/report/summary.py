@@ -86,6 +86,11 @@ class FindingGroup:
         return sum(f.failures for f in self.findings)
 
     @property
+    def unserved(self) -> int:
+        """How many of them left a client with an error, or with nothing."""
+        return sum(f.unserved for f in self.findings)
+
+    @property
     def occurrences(self) -> tuple[OccurrenceDetail, ...]:
         """All occurrences; the one that the ladder shows first, the others by time."""
         shown = next((o for f in self.findings for o in f.occurrences if o.evidence), None)

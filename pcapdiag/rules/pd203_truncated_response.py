@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pcapdiag.analysis.far_end import ProofKind
 from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.codes import Key
-from pcapdiag.base.findings import Confidence, RuleFacts, Severity
+from pcapdiag.base.findings import Confidence, Effect, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.logs.entries import BODY, LogKind
 from pcapdiag.rules._claim import Claim, Proofs
@@ -68,7 +68,7 @@ class TruncatedResponse(CauseRule):
     title = "The upstream closed inside a response"
     severity = Severity.ERROR
     needs = ("both directions", "HTTP in the clear")
-    facts = RuleFacts(goes_down=True)
+    facts = RuleFacts(goes_down=True, effect=Effect.CUT_OFF)
     proofs = Proofs(proved_by=(ProofKind.REQUEST_FIRST,), refuted_by=(ProofKind.FORGED_RST,), has_arrived=True)
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:

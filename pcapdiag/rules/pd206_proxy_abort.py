@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.codes import Key
-from pcapdiag.base.findings import Confidence, RuleFacts, Severity
+from pcapdiag.base.findings import Confidence, Effect, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.conf.values import nginx_time
@@ -74,7 +74,7 @@ class ProxyAbort(CauseRule):
     severity = Severity.WARNING
     needs = ("both directions",)
     helped_by = ("the client leg in the same capture", "error log and access log")
-    facts = RuleFacts(settings=("_read_timeout",))
+    facts = RuleFacts(settings=("_read_timeout",), effect=Effect.LEFT)
     proofs = Proofs(has_arrived=True)
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pcapdiag.analysis.losses import to_connection
 from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Leg, Protocol
-from pcapdiag.base.findings import Confidence, Occurrence, RuleFacts, Severity
+from pcapdiag.base.findings import Confidence, Effect, Occurrence, RuleFacts, Severity
 from pcapdiag.base.units import count_of
 from pcapdiag.rules._dialect import of_nginx
 from pcapdiag.rules._rule import GroupText, Rule
@@ -63,7 +63,7 @@ class UpgradedConnectionEnded(Rule):
     title = "Upgraded connections ended"
     severity = Severity.INFO
     needs = ("HTTP/1 in the clear",)
-    facts = RuleFacts(settings=("_read_timeout",))
+    facts = RuleFacts(settings=("_read_timeout",), effect=Effect.CUT_OFF)
 
     def check(self, analysis: Analysis) -> Iterator[Finding]:
         """Yield one finding per upstream, side and kind of closing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.base.findings import RuleFacts, Severity
+from pcapdiag.base.findings import Effect, RuleFacts, Severity
 from pcapdiag.base.units import count_of
 from pcapdiag.proxy.conf.remedy import raise_buffer_size
 from pcapdiag.proxy.logs.entries import LogKind
@@ -64,7 +64,7 @@ class OversizedResponseHead(Rule):
     needs = ("error log",)
     helped_by = ("proxy configuration",)
     since = "0.2"
-    facts = RuleFacts(settings=("_buffer_size",))
+    facts = RuleFacts(settings=("_buffer_size",), effect=Effect.ANSWERED)
 
     def missing(self, analysis: Analysis) -> str:
         """Return what is missing: the proxy's own word."""

@@ -11,7 +11,7 @@ import numpy as np
 from pcapdiag.analysis.checks import check_intervals
 from pcapdiag.analysis.losses import to_connection
 from pcapdiag.base.codes import Direction, Leg, Method, Outcome, Protocol, TcpFlag
-from pcapdiag.base.findings import Confidence, Evidence, Finding, Occurrence, RuleFacts, Severity
+from pcapdiag.base.findings import Confidence, Effect, Evidence, Finding, Occurrence, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of, format_ts_ns
 from pcapdiag.privacy.escape import shorten
 from pcapdiag.privacy.redact import Redactor
@@ -79,7 +79,7 @@ class UpstreamErrorResponse(Rule):
     needs = ("responses of HTTP/1, FastCGI or uwsgi that can be read",)
     helped_by = ("the Server field",)
     since = "0.1"
-    facts = RuleFacts()
+    facts = RuleFacts(effect=Effect.ANSWERED)
 
     def missing(self, analysis: Analysis) -> str:
         """Return why no status could be judged: what was read elsewhere is not called unreadable."""

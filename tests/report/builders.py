@@ -216,6 +216,8 @@ def loss(*, is_connect):
         icmp=(),
         keys={},
         stands_for=1,
+        is_head_whole=True,
+        status_code=200,
     )
 
 

@@ -95,3 +95,16 @@ def test_a_clock_that_whole_seconds_leave_open_is_not_taken_for_one_that_differs
     clock = LogClock(offset_ns=offset_ms * MS, width_ns=1000 * MS, zone_s=0, pairs=3)
     lines = access(100, (PEER, 200, 1)), access(1001, (PEER, 200, 1))
     assert counted(*lines, last_ms=1005, clock=clock).requests == requests
+
+
+@pytest.mark.parametrize(("inside", "beyond"), [(2, 3), (2, 0), (0, 3)])
+def test_failures_of_another_time_are_told_apart(inside, beyond):
+    lines = [access(100 + n, (PEER, 502, 10), status=502) for n in range(inside)]
+    lines += [access(700_000 + n, (PEER, 502, 10), status=502) for n in range(beyond)]
+    lines += [access(700_100, (PEER, 200, 10))]
+    impact = local(0, *lines)
+    assert impact.failures == (inside or -1)
+    assert impact.failures_beyond == beyond
+    text = impact_line(impact)
+    assert ("; 3 more failures it has before or after that, not counted here" in text) == bool(inside and beyond)
+    assert ("its 3 failures came before or after it" in text) == bool(not inside)

@@ -3,9 +3,9 @@
 from pcapdiag.base.findings import Verdict, VerdictKind
 from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.report.build import build_report
-from pcapdiag.report.ledger import ledger_lines
+from pcapdiag.report.ledger import beyond_line, ledger_lines
 from pcapdiag.rules.pd601_no_live_upstreams import NoLiveUpstreams
-from tests.proxy.join.builders import PEER, entry, wire
+from tests.proxy.join.builders import PEER, T0, entry, wire
 from tests.report.builders import HOSTILE, with_log
 
 NO_LIVE = LogKind.NO_LIVE_UPSTREAMS
@@ -51,3 +51,20 @@ def test_a_clock_that_may_be_the_captures_is_said_to_agree_with_it():
     assert "its clock agrees with the capture's" in said(500)
     assert "ahead of the capture's" in said(-5_000)
     assert "behind the capture's" in said(5_000)
+
+
+def test_failures_that_the_log_has_of_another_time_are_told_apart():
+    entries = [entry(at, line=n) for n, at in enumerate((0, 4, 4000, 5000))]
+    log = build_report(with_log([wire(500)], entries), (), (), version="0").log
+    assert log.zone_offset_s is not None
+    second = 10**9
+    assert beyond_line(log, (T0, T0 + 60 * second)) == (
+        "2 failures in the error log are of a time before or after the capture: nothing here explains them."
+    )
+    assert beyond_line(log, (T0, T0 + 6000 * second)) == ""
+    assert beyond_line(log, (-1, -1)) == ""
+
+
+def test_a_log_of_another_day_is_called_that():
+    log = build_report(with_log([], [entry(400_000, line=1)]), (), (), version="0").log
+    assert "does not overlap with the capture in any time zone" in beyond_line(log, (T0, T0 + 10**9))

@@ -15,7 +15,7 @@ from pcapdiag.report.headline import clients_words, headline, main_cause
 from pcapdiag.report.impact import impact_line, is_least
 from pcapdiag.report.incidents import incident_lines
 from pcapdiag.report.ladder import build_ladder, without_handshake
-from pcapdiag.report.ledger import entries_in_words
+from pcapdiag.report.ledger import beyond_line, entries_in_words, span_of
 from pcapdiag.report.remedy import split_blocks
 from pcapdiag.report.render.blocks import safe_text
 from pcapdiag.report.render.parts import SEVERITY_STYLES, draw_headline, draw_ladder, heading, indented, labelled
@@ -108,7 +108,7 @@ def _left_open(report: Report) -> Iterator[RenderableType]:
     _, skipped = summary.verdict_lines(report)
     n_skipped = sum(len(codes.split(", ")) for codes, _ in skipped)
     moments, notes = incident_lines(report), summary.note_lines(report)
-    lines = [*moments[:1], *notes[:_MOST_NOTES]]
+    lines = [*moments[:1], *_beyond(report), *notes[:_MOST_NOTES]]
     if len(moments) > 1:
         lines.append(f"{count_of(len(moments) - 1, 'more such moment')}: --show moments")
     if len(notes) > _MOST_NOTES:
@@ -122,6 +122,15 @@ def _left_open(report: Report) -> Iterator[RenderableType]:
         yield ""
         yield indented(heading("Mind"))
         yield from (indented(safe_text(line), 4) for line in lines)
+
+
+def _beyond(report: Report) -> Iterator[str]:
+    """Yield what the logs have of a time that the capture does not cover: nothing said above is about it."""
+    if line := beyond_line(report.log, span_of(report)):
+        yield line.rstrip(".")
+    # Where what clients saw is told in full, it is said there.
+    if (n := report.impact.failures_beyond) and clients_words(report):
+        yield f"{count_of(n, 'failure')} in the access log came before or after the capture: not counted here"
 
 
 def _remedy(group: summary.FindingGroup) -> Iterator[RenderableType]:

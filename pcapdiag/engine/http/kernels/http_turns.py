@@ -359,7 +359,7 @@ def _record_counts(conn, flow, direction, is_in_request, is_behind):
         return 0 if direction == 0 and not is_in_request and length < least else COUNTS
     if direction == 1:
         # TLS 1.3 encrypts the rest of the handshake into application-data records.
-        conn["tls_13"] = 1
+        conn["tls_13"] = max(conn["tls_13"], IN_HANDSHAKE)
         return 0
     if not conn["tls_13"]:
         conn["tls_application"] = 1

@@ -262,6 +262,12 @@ def test_tls_records_are_framed_as_the_twin_does(segments, sizes):
     compare(segments, sizes)
 
 
+def test_what_a_responder_says_does_not_begin_the_certificate_of_the_originator_anew():
+    turns = [(0, 0, "say", 0), (0, 1, "say", 2), (0, 0, "say", 2), (0, 1, "say", 92), (0, 0, "say", 56)]
+    actions = [(*turn, [], ["seen"]) for turn in turns]
+    compare(play((0, MOD - 300), -1, actions, ONLY_TLS, is_seen_from_start=False, in_turns=False), [1])
+
+
 @given(talks(CHUNKS), BATCHES)
 def test_bytes_without_sense_are_framed_as_the_twin_does(segments, sizes):
     compare(segments, sizes)
