@@ -38,7 +38,6 @@ _SET_BY_NOBODY = "the idle limit of the load balancer (GCP fixes it at 600 s, so
 _FAMILY = (
     "APISIX keepalive_pool.idle_timeout, ingress-nginx upstream-keepalive-timeout, Kong upstream_keepalive_idle_timeout"
 )
-_ONLY_HIDES = "A retry hides it for requests that may be sent twice"
 
 
 def proxy_kind(analysis: Analysis) -> ProxyKind | None:
@@ -62,6 +61,16 @@ def nginx_module(analysis: Analysis, loss: Loss) -> str:
 def names_no_server(analysis: Analysis) -> bool:
     """Tell whether the proxy's log has words for a request that found no server up: HAProxy, <NOSRV> with SC."""
     return proxy_kind(analysis) is ProxyKind.HAPROXY
+
+
+def is_tcp_mode(analysis: Analysis) -> bool:
+    """Tell whether the proxy is a HAProxy that hands on bytes to these upstreams: it pools and repeats nothing."""
+    settings = analysis.settings
+    if settings is None or settings.kind is not ProxyKind.HAPROXY:
+        return False
+    servers = [server for u in analysis.upstreams for server in settings.servers_of(str(u.endpoint))] or settings.own
+    modes = {held.value for server in servers for name, held in server.settings if name == "mode"}
+    return modes == {"tcp"}
 
 
 def pool_default(analysis: Analysis) -> tuple[int, str]:
@@ -96,6 +105,11 @@ def limit_pool(analysis: Analysis, peer: str, limit_ns: int) -> str:
             return f"At the proxy (Apache httpd), where {peer} is named{at}: disablereuse=On,"
         line = f"on the ProxyPass or BalancerMember line of {peer}{_line_of(analysis, peer, 'ttl')}"
         return f"At the proxy (Apache httpd), {line}: ttl={whole_s} (with the prefork MPM it may do nothing),"
+    if is_tcp_mode(analysis):
+        return (
+            "At the proxy (HAProxy in TCP mode, which pools nothing: each connection to a server is one client's own):"
+            f" timeout client {_haproxy_time(limit_ns)}, or an idle limit of the clients themselves,"
+        )
     if kind is ProxyKind.HAPROXY:
         return (
             f"At the proxy (HAProxy), on the server line of {peer}{_line_of(analysis, peer, 'pool-purge-delay')}:"
@@ -151,6 +165,9 @@ def _line_of(analysis: Analysis, peer: str, name: str) -> str:
 
 
 _GROUPS = {
+    **dict.fromkeys((ProxyKind.NGINX, ProxyKind.INGRESS_NGINX), "upstream block"),
+    ProxyKind.APISIX: "upstream object",
+    ProxyKind.KONG: "upstream",
     ProxyKind.HAPROXY: "backend",
     ProxyKind.APACHE: "balancer",
     ProxyKind.ALB: "target group",
@@ -163,9 +180,9 @@ _GROUPS = {
 
 
 def group_of_peers(analysis: Analysis) -> str:
-    """Return what the proxy calls a group of servers; nginx's word where nothing tells."""
+    """Return what the proxy calls a group of servers."""
     kind = proxy_kind(analysis)
-    return _GROUPS.get(kind, "upstream block") if kind is not None else "upstream block"
+    return _GROUPS[kind] if kind is not None else "group of servers"
 
 
 def pool_setting(analysis: Analysis) -> str:
@@ -176,7 +193,7 @@ def pool_setting(analysis: Analysis) -> str:
     if kind is ProxyKind.APACHE:
         return "ttl on the ProxyPass or BalancerMember line"
     if kind is ProxyKind.HAPROXY:
-        return "pool-purge-delay on the server line"
+        return "timeout client" if is_tcp_mode(analysis) else "pool-purge-delay on the server line"
     if kind is ProxyKind.ALB:
         return "idle_timeout.timeout_seconds of the load balancer (60 by default)"
     if kind is ProxyKind.ENVOY:
@@ -203,6 +220,11 @@ def elsewhere(analysis: Analysis) -> str:
     return f"The same setting elsewhere: {_FAMILY}{others}."
 
 
+def can_set_connect_wait(analysis: Analysis) -> bool:
+    """Tell whether anybody can set how long the proxy waits for a connection; AWS's and GCP's have it fixed."""
+    return proxy_kind(analysis) not in {ProxyKind.ALB, ProxyKind.CLB, ProxyKind.GCP}
+
+
 def wait_setting(analysis: Analysis, loss: Loss | None, wait: Wait) -> str:
     """Return the name of what limits how long the proxy waits for an upstream like that of a lost request."""
     kind = proxy_kind(analysis)
@@ -224,58 +246,14 @@ def wait_setting(analysis: Analysis, loss: Loss | None, wait: Wait) -> str:
         return "the connection timeout of a CLB (fixed)" if is_connect else "the idle timeout of the load balancer"
     if kind is ProxyKind.GCP:
         return "the connection timeout of GCP (fixed)" if is_connect else "timeoutSec of the backend service"
+    if kind is ProxyKind.APISIX:
+        return f"timeout.{wait} of the upstream object"
+    if kind is ProxyKind.KONG:
+        return f"{'write' if wait == 'send' else wait}_timeout of the service"
+    if kind is ProxyKind.INGRESS_NGINX:
+        return f"proxy-{wait}-timeout"
     name = f"{'proxy' if loss is None else nginx_module(analysis, loss)}_{wait}_timeout"
     return f"the proxy's {wait} timeout (in nginx: {name})" if kind is None else name
-
-
-def runs_twice(analysis: Analysis, loss: Loss) -> str:
-    """Return whether a request that timed out is sent once more, as a sentence; empty where that is not known."""
-    kind = proxy_kind(analysis)
-    if kind is ProxyKind.HAPROXY:
-        return "HAProxy sends a request that timed out once more only where retry-on names response-timeout."
-    if kind is not None and kind in OF_OTHER_KIN:
-        return ""
-    if kind is None:
-        return (
-            "Where the proxy tries another server after a timeout, the first one may still be working on the request."
-        )
-    tries = tries_next(analysis, loss, "timeout")
-    if tries is False:
-        return ""
-    verb = "is" if tries else "may be"
-    return (
-        f"A timed-out GET {verb} sent to the next peer while the first one may still be working on it:"
-        f" {nginx_module(analysis, loss)}_next_upstream error; (without timeout) avoids running it twice."
-    )
-
-
-def tries_next(analysis: Analysis, loss: Loss, condition: str) -> bool | None:
-    """Return whether an nginx sends a request on to another peer after a failure; None where that is not known.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        With the configuration, if it was given.
-    loss : Loss
-        What was lost, at one peer.
-    condition : str
-        Of the failure, as in `proxy_next_upstream`.
-    """
-    settings = analysis.settings
-    if settings is None:
-        return None
-    blocks = settings.blocks_of_peer(str(loss.connection.resp))
-    found = {
-        False
-        if condition not in place.next_upstream.value or place.next_upstream_tries.value == 1 or block.is_single
-        # A name hides how many addresses it has.
-        else None
-        if block.is_single is None
-        else True
-        for block in blocks
-        for place in settings.locations_of((block,))
-    }
-    return found.pop() if len(found) == 1 else None
 
 
 _LEFT = {
@@ -292,6 +270,31 @@ _LEFT = {
 }
 
 
+_BODY_LIMITS = {
+    ProxyKind.NGINX: "client_max_body_size",
+    ProxyKind.APISIX: "client_max_body_size",
+    ProxyKind.INGRESS_NGINX: "proxy-body-size",
+    ProxyKind.KONG: "nginx_http_client_max_body_size",
+    ProxyKind.APACHE: "LimitRequestBody",
+    ProxyKind.CADDY: "max_size of request_body",
+    ProxyKind.TRAEFIK: "maxRequestBodyBytes of the middleware buffering",
+}
+
+
+def body_limit(analysis: Analysis) -> str:
+    """Return the name of what limits a request's body at the proxy, in parentheses; empty where it has none."""
+    kind = proxy_kind(analysis)
+    name = "in nginx: client_max_body_size" if kind is None else _BODY_LIMITS.get(kind, "")
+    return f" ({name})" if name else ""
+
+
+def gave_up_words(analysis: Analysis) -> str:
+    """Return what a log of the proxy has where it or its client gave a request up, in parentheses; empty if unknown."""
+    kind = proxy_kind(analysis)
+    mark = _LEFT.get(kind, "") if kind is not None else ""
+    return f" ({mark}: its client left; status 504: its own timeout)" if mark else ""
+
+
 def left_words(analysis: Analysis) -> str:
     """Return what the access log of the proxy says where a client went away, as a sentence."""
     kind = proxy_kind(analysis)
@@ -306,6 +309,31 @@ def of_nginx(analysis: Analysis, text: str) -> str:
     return "" if proxy_kind(analysis) in OF_OTHER_KIN else text
 
 
+def needs_tries(analysis: Analysis) -> str:
+    """Return what an access log lacks that names no upstreams, as the end of a clause; empty where it is not known."""
+    fields = "$upstream_addr and $upstream_status"
+    if proxy_kind(analysis) is None:
+        return f" (in nginx: {fields} in its format)"
+    return of_nginx(analysis, f": needs {fields} in it")
+
+
+def with_tries(analysis: Analysis) -> str:
+    """Return what an access log must have so that it lists tries, as the end of a clause."""
+    return (
+        " (in nginx: with $upstream_addr)"
+        if proxy_kind(analysis) is None
+        else of_nginx(analysis, " with $upstream_addr")
+    )
+
+
+def names_tries(analysis: Analysis) -> str:
+    """Return what in an access log says which upstream a request went to, as the end of a clause."""
+    fields = "$upstream_addr and $upstream_status"
+    if proxy_kind(analysis) is None:
+        return f"; the access log may say which upstream it was (in nginx: {fields})"
+    return of_nginx(analysis, f"; {fields} in the access log, which upstream it was")
+
+
 def keep_probing(analysis: Analysis) -> str:
     """Return how to let the proxy's kernel probe idle connections to upstreams."""
     kind = proxy_kind(analysis)
@@ -314,69 +342,6 @@ def keep_probing(analysis: Analysis) -> str:
     if kind is ProxyKind.HAPROXY:
         return "option srvtcpka"
     return "proxy_socket_keepalive on;" if kind is ProxyKind.NGINX else "TCP keep-alive probes"
-
-
-def not_a_cure(analysis: Analysis) -> str:
-    """Return what hides the race and does not cure it."""
-    kind = proxy_kind(analysis)
-    if kind is ProxyKind.HAPROXY:
-        return (
-            f"{_ONLY_HIDES}: {_retry_on(analysis)}, with http-request disable-l7-retry for those that must not."
-            " http-reuse safe never sends the first request of a client on a kept connection; http-reuse never sends no"
-            " request on one, at the price of a new connection for each."
-        )
-    if kind is ProxyKind.APACHE:
-        return (
-            "SetEnv proxy-initial-not-pooled 1 never sends the first request of a client on a kept connection; the"
-            " later ones still may be lost. disablereuse=On keeps no connection at all, at the price of a new one for"
-            " each request."
-        )
-    if kind is ProxyKind.ENVOY:
-        return f"{_ONLY_HIDES}: retry_on: connect-failure,reset in the route's retry_policy."
-    if kind is ProxyKind.CADDY:
-        return f"{_ONLY_HIDES}: lb_retries or lb_try_duration of reverse_proxy; Caddy sends only a GET again."
-    if kind is ProxyKind.TRAEFIK:
-        return (
-            "Traefik's retry middleware hides it, and does not ask which requests may be sent twice: it repeats a POST,"
-            " too, unless it is left out for such routes."
-        )
-    if kind in {ProxyKind.ALB, ProxyKind.CLB, ProxyKind.GCP}:
-        return ""
-    if kind is None:
-        return f"{_ONLY_HIDES}; it does not cure it."
-    text = f"{_ONLY_HIDES}; nginx does not retry POST, LOCK and PATCH once they were sent."
-    if kind is ProxyKind.NGINX:
-        return f"max_fails=0 does not cure it: it only keeps the peer in rotation. {text}"
-    return text
-
-
-def _retry_on(analysis: Analysis) -> str:
-    """Return the line that makes HAProxy send a request again, and what holds now where the configuration tells."""
-    wanted = "retry-on conn-failure empty-response"
-    held = {server.retry_on for server in analysis.settings.own} if analysis.settings is not None else set()
-    if len(held) != 1:
-        return wanted
-    (now,) = held
-    if "empty-response" in now.value or "all-retryable-errors" in now.value:
-        return f"{wanted}, as {now.source} has it"
-    return f"{wanted} (now {' '.join(now.value) or 'none'}, {now.source or now.why})"
-
-
-def retries(analysis: Analysis, loss: Loss) -> str:
-    """Return which requests like one that was lost a retry serves elsewhere, as a sentence."""
-    kind = proxy_kind(analysis)
-    if kind is ProxyKind.NGINX:
-        directive = f"{nginx_module(analysis, loss)}_next_upstream"
-        blocks = analysis.settings.blocks_of_peer(str(loss.connection.resp)) if analysis.settings is not None else ()
-        if blocks and all(block.is_single for block in blocks):
-            return "There is no second peer that a request could be sent to instead."
-        return (
-            f"Requests that may be sent twice can be retried: {directive} error timeout"
-            " (the default) does so for all but POST, LOCK and PATCH."
-        )
-    if kind is ProxyKind.HAPROXY:
-        return "Requests that may be sent twice can be retried: retry-on empty-response conn-failure."
-    return "Requests that may be sent twice can be retried."
 
 
 def _decimal_s(value_ns: int) -> str:
@@ -390,10 +355,14 @@ def _haproxy_time(value_ns: int) -> str:
 
 
 class ServerWords(NamedTuple):
-    """A server's own names for what ends its workers, and whether one has to say that it is an example."""
+    """A server's own names for what ends its workers, and unused connections; empty where it has none, or is unknown.
+
+    What speaks FastCGI or uwsgi need not be what mostly does: its names then stand as an example.
+    """
 
     timeout: str
     restart: str
+    unused: str = ""
 
 
 _SERVERS = (
@@ -403,14 +372,14 @@ _SERVERS = (
     ("waitress", ServerWords("", "")),
     ("puma", ServerWords("puma worker_timeout", "")),
     ("phusion", ServerWords("passenger_max_request_time", "passenger_max_requests")),
-    (HTTPD, ServerWords("Apache Timeout", "Apache MaxConnectionsPerChild")),
-    ("openresty", ServerWords("", "nginx reloads")),
-    ("nginx", ServerWords("", "nginx reloads")),
+    (HTTPD, ServerWords("Apache Timeout", "Apache MaxConnectionsPerChild", "Apache RequestReadTimeout")),
+    ("openresty", ServerWords("", "nginx reloads", "nginx client_header_timeout")),
+    ("nginx", ServerWords("", "nginx reloads", "nginx client_header_timeout")),
     ("unicorn", ServerWords("unicorn timeout", "")),
 )
 _BY_PROTOCOL = {
-    Protocol.FASTCGI: ServerWords("php-fpm request_terminate_timeout", "php-fpm pm.max_requests"),
-    Protocol.UWSGI: ServerWords("uWSGI harakiri", "uWSGI max-requests"),
+    Protocol.FASTCGI: ServerWords("in php-fpm: request_terminate_timeout", "in php-fpm: pm.max_requests"),
+    Protocol.UWSGI: ServerWords("in uWSGI: harakiri", "in uWSGI: max-requests"),
 }
 _NOT_TOLD = ServerWords("", "")
 
@@ -421,7 +390,7 @@ def server_words(connection: Connection) -> ServerWords:
     Parameters
     ----------
     connection : Connection
-        Its protocol and Server field tell; where they do not, examples stand.
+        Its protocol and Server field tell; where they do not, nothing is named.
     """
     of_protocol = _BY_PROTOCOL.get(connection.protocol)
     if of_protocol is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.settings import ProxyKind
+from pcapdiag.rules._again import sends_again
 from pcapdiag.rules._dialect import nginx_module, proxy_kind, server_words
 from pcapdiag.rules._wire import is_acknowledged, last_sent_ns
 from pcapdiag.rules._words import duration_range
@@ -61,7 +62,7 @@ def failure_remedy(group: Group, analysis: Analysis) -> str:
         text += (
             " An idle timer is not excluded: all these requests came after longer idle gaps than any that was answered."
         )
-    if any(is_acknowledged(loss) for loss in group.losses):
+    if any(is_acknowledged(loss) and sends_again(analysis, loss) is not False for loss in group.losses):
         directive = f"{nginx_module(analysis, group.losses[0])}_next_upstream"
         by = f" ({directive})" if proxy_kind(analysis) is ProxyKind.NGINX else ""
         text += (

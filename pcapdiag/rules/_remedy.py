@@ -16,13 +16,13 @@ from pcapdiag.base.units import NS_PER_S, about
 from pcapdiag.proxy.conf import remedy as conf
 from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.conf.values import nginx_time
+from pcapdiag.rules._again import not_a_cure
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._dialect import (
     can_limit_pool,
     elsewhere,
     is_pool_exact,
     limit_pool,
-    not_a_cure,
     pool_default,
     pool_setting,
 )
@@ -161,7 +161,8 @@ def _raise_upstream(analysis: Analysis, upstream: Upstream, timeout: int, *, is_
         above += f"; now the proxy keeps them without a limit{whose}"
     elif upstream.longest_gap_ns > timeout + _CLEARLY_NS:
         above += f", which is more than {about(upstream.longest_gap_ns)}: so long a connection idled before it was used"
-    name = f" ({setting})" if setting else ""
+    # A value that is a server's default does not say that it is this server.
+    name = f" ({setting}{'' if upstream.server_field else ', if it is that'})" if setting else ""
     start = "Or a" if is_alternative else "A"
     if measured is not None and measured.is_enclosed:
         return (

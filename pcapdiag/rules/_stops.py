@@ -36,8 +36,8 @@ class Testimony(Enum):
     """What is known of who ended a request that the proxy closed at no timeout of its own."""
 
     STOPPED = "others that were idle were closed in the same moment"
-    CUT_OFF = "the access log has requests of that second without any answer (000), and none whose client left"
-    CLIENT_LEFT = "the access log has clients of that second that left (499), and no request without any answer (000)"
+    CUT_OFF = "the access log has requests of that second without any answer, and none whose client left"
+    CLIENT_LEFT = "the access log has clients of that second that left, and no request without any answer"
     NO_STOP = "the proxy went on with other connections, and its configuration ends no worker that still has requests"
     NOTHING = ""
 

@@ -11,8 +11,9 @@ from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.describe import POOL
+from pcapdiag.rules._again import retries
 from pcapdiag.rules._claim import Claim, Proofs
-from pcapdiag.rules._dialect import retries, server_words
+from pcapdiag.rules._dialect import server_words
 from pcapdiag.rules._moments import is_in_mass_closing
 from pcapdiag.rules._remedy import keepalive_remedy
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
@@ -202,6 +203,7 @@ def _unused(analysis: Analysis, group: Group, crossed: str) -> GroupText:
         for loss, claim in zip(group.losses, group.claims, strict=True)
         if claim.closing is not None
     ]
+    unused = server_words(group.losses[0].connection).unused
     return GroupText(
         message=(
             f"{group.subject} closed connections that were unused for {duration_range(ages)} after they were opened:"
@@ -209,9 +211,9 @@ def _unused(analysis: Analysis, group: Group, crossed: str) -> GroupText:
         ),
         refuted_by="A FIN whose acknowledgement number covers the request (the upstream had it).",
         remedy=(
-            "Servers close connections on which no first request comes by a timer of its own (nginx"
-            " client_header_timeout, Apache RequestReadTimeout), not by the idle timeout. Let the proxy open"
-            " connections when it needs them, not ahead of time, or give unused ones up before that age."
+            "Servers may close connections on which no first request comes by a timer of its own"
+            f"{f' ({unused})' if unused else ''}, not by the idle timeout. Let the proxy open connections when it needs"
+            " them, not ahead of time, or give unused ones up before that age."
             f"\n\n{_remedy_of_reload(analysis, group.losses[0])}"
         ),
     )

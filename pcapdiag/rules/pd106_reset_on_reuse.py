@@ -9,9 +9,10 @@ from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.describe import POOL
+from pcapdiag.rules._again import retries
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
-from pcapdiag.rules._dialect import pool_setting, retries
+from pcapdiag.rules._dialect import pool_setting
 from pcapdiag.rules._remedy import forget_before_path, forgotten_words
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (

@@ -10,7 +10,7 @@ import numpy as np
 from pcapdiag.base.codes import Leg
 from pcapdiag.base.findings import Confidence, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
-from pcapdiag.rules._dialect import retries
+from pcapdiag.rules._again import retries
 from pcapdiag.rules._moments import mass_closings
 from pcapdiag.rules._rule import GroupText, Rule
 

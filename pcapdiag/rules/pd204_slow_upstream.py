@@ -11,10 +11,11 @@ from pcapdiag.base.findings import Finding, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.describe import RETRY
 from pcapdiag.proxy.logs.entries import BODY, LogKind
+from pcapdiag.rules._again import runs_twice
 from pcapdiag.rules._attempts import down_words
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
-from pcapdiag.rules._dialect import runs_twice, wait_setting
+from pcapdiag.rules._dialect import wait_setting
 from pcapdiag.rules._logged import logged_finding, logged_tries
 from pcapdiag.rules._patience import give_ups, stalls
 from pcapdiag.rules._remedy import wait_longer

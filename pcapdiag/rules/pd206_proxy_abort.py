@@ -11,7 +11,7 @@ from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.conf.values import nginx_time
 from pcapdiag.rules._claim import Claim, Proofs
-from pcapdiag.rules._dialect import left_words, proxy_kind
+from pcapdiag.rules._dialect import gave_up_words, left_words, of_nginx, proxy_kind
 from pcapdiag.rules._patience import give_ups, told_by_log
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._stops import Testimony
@@ -119,16 +119,17 @@ class ProxyAbort(CauseRule):
                 ),
                 refuted_by="An answer that the sender still took.",
                 remedy=(
-                    "The sender's own log says whether it gave up (a proxy: status 499 or 504), that of"
-                    f" {group.subject} whether it had an answer.{keep_open}"
+                    f"The sender's own log says whether it gave up{gave_up_words(analysis)}, that of {group.subject}"
+                    f" whether it had an answer.{keep_open}"
                 ),
                 confidence_at_most=Confidence.POSSIBLE,
             )
         if group.group in {_STOPPED, _CUT_OFF}:
+            cut_off = f"without any answer{of_nginx(analysis, ' (000)')}, and no client that left"
             why = (
                 "in the moment in which it closed its other idle connections, too"
                 if group.group == _STOPPED
-                else "and its access log has requests of that second without any answer (000), and no client that left"
+                else f"and its access log has requests of that second {cut_off}"
             )
             return GroupText(
                 message=(

@@ -9,6 +9,7 @@ from pcapdiag.base.findings import Confidence, Severity
 from pcapdiag.base.sequence import sequence_difference
 from pcapdiag.base.units import count_of
 from pcapdiag.rules._claim import Claim
+from pcapdiag.rules._dialect import body_limit
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
     certainty,
@@ -109,7 +110,7 @@ class CloseDuringUpload(CauseRule):
         status = f" ({', '.join(map(str, statuses))})" if statuses else ""
         remedy = (
             f"Let {group.subject} read a request to its end before it closes (a lingering close), or refuse it sooner:"
-            " a limit of the body's size at the proxy (client_max_body_size in nginx) not above the upstream's own, and"
+            f" a limit of the body's size at the proxy{body_limit(analysis)} not above the upstream's own, and"
             " authentication before the upload. Its own log says which limit or which error it was."
         )
         early = f"{group.subject} answered {requests}{status} before {'it was' if n == 1 else 'they were'} whole"

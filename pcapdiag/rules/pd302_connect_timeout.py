@@ -28,7 +28,7 @@ from pcapdiag.rules._attempts import (
 )
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
-from pcapdiag.rules._dialect import wait_setting
+from pcapdiag.rules._dialect import can_set_connect_wait, wait_setting
 from pcapdiag.rules._remedy import give_up_connecting
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import certainty, last_seen_ns
@@ -135,7 +135,8 @@ class ConnectTimeout(CauseRule):
             )
         others = others_opened(analysis, group)
         repeats = sum(max(loss.connection.syn_frames - 1, 0) * loss.stands_for for loss in group.losses)
-        costs = f" Until then {_shorter_wait(analysis, group.losses[0])} limits what each attempt costs."
+        shorter = _shorter_wait(analysis, group.losses[0])
+        costs = f" Until then {shorter} limits what each attempt costs." if shorter else ""
         changes = give_up_connecting(analysis, group.losses)
         if changes:
             costs = f" Until then limit what each attempt costs:\n\n{change_block(changes)}"
@@ -210,7 +211,9 @@ def _state_of_upstream(analysis: Analysis, group: Group) -> tuple[str, str]:
 
 
 def _shorter_wait(analysis: Analysis, loss: Loss) -> str:
-    """Return how to wait no longer than two seconds for a connection, in the words of the proxy."""
+    """Return how to wait no longer than two seconds for a connection, in the words of the proxy; empty if fixed."""
+    if not can_set_connect_wait(analysis):
+        return ""
     setting = wait_setting(analysis, loss, "connect")
     return f"{setting} 2s;" if setting.startswith("proxy_") else f"{setting} of 2 s"
 

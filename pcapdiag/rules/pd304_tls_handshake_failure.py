@@ -14,6 +14,7 @@ from pcapdiag.engine.asides.tls import alert_name, version_name
 from pcapdiag.proxy.conf.describe import RETRY
 from pcapdiag.rules._claim import Claim
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
+from pcapdiag.rules._tls_words import TlsWords, tls_words
 from pcapdiag.rules._wire import certainty, proxy_closing, upstream_closing
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class TlsHandshakeFailure(CauseRule):
         n = group.n_losses
         handshake = group.losses[0].handshake
         if handshake is None or handshake.end is HandshakeEnd.PLAIN_REQUEST:
-            return _describe_request(group, handshake)
+            return _describe_request(group, handshake, tls_words(analysis))
         severity = None
         if _is_by_choice(handshake):
             # Checks of a certificate and clients that go away do the same; an entry tells of a request.
@@ -128,7 +129,7 @@ class TlsHandshakeFailure(CauseRule):
         return GroupText(
             message=f"{count_of(n, 'TLS handshake')} with {group.subject} failed: {what}. {offered}",
             refuted_by="Application data of both sides on one of these connections.",
-            remedy=_remedy(handshake, group.subject),
+            remedy=_remedy(handshake, group.subject, tls_words(analysis)),
             severity=severity,
         )
 
@@ -253,7 +254,7 @@ def _most_common(texts: Iterable[str]) -> str:
     return " or ".join(name[:100] for name in names[:_MOST_NAMES]) + more
 
 
-def _describe_request(group: Group, handshake: TlsHandshake | None) -> GroupText:
+def _describe_request(group: Group, handshake: TlsHandshake | None, words: TlsWords) -> GroupText:
     """Return the words for HTTP in clear to a port that speaks TLS."""
     requests = count_of(group.n_losses, "request")
     if handshake is not None and handshake.alert is not None:
@@ -264,22 +265,26 @@ def _describe_request(group: Group, handshake: TlsHandshake | None) -> GroupText
         message=f"{group.subject} {how}.",
         refuted_by="An HTTP response in clear from this port.",
         remedy=(
-            f"Let the proxy speak TLS to {group.subject}, in nginx `proxy_pass https://...` in place of `http://...`,"
-            " or name the upstream's port for plain HTTP."
+            f"Let the proxy speak TLS to {group.subject}{_in_brackets(words.speak)}, or name the upstream's port for"
+            " plain HTTP."
         ),
     )
 
 
-def _certificate_remedy(subject: str) -> str:
+def _in_brackets(words: str) -> str:
+    return f" ({words})" if words else ""
+
+
+def _certificate_remedy(subject: str, words: TlsWords) -> str:
     return (
         f"See the upstream's certificate (`openssl s_client -showcerts -connect {subject}`): its dates, its names, who"
-        " signed it. Renew it, or give the proxy the authority that signed it, in nginx"
-        " `proxy_ssl_trusted_certificate`, and the name to check, `proxy_ssl_name`."
+        " signed it. Renew it, or give the proxy the authority that signed it and the name to"
+        f" check{_in_brackets(words.trust)}."
     )
 
 
-def _remedy(handshake: TlsHandshake, subject: str) -> str:
-    """Say what to do, in nginx's language, by what ended the handshake."""
+def _remedy(handshake: TlsHandshake, subject: str, words: TlsWords) -> str:
+    """Say what to do, in the proxy's own language, by what ended the handshake."""
     alert = handshake.alert
     name = alert.name if alert is not None else ""
     if handshake.end is HandshakeEnd.REJECTED:
@@ -288,37 +293,36 @@ def _remedy(handshake: TlsHandshake, subject: str) -> str:
         name = alert_name(handshake.named_alert) if is_named else "certificate_required"
     if handshake.end is HandshakeEnd.NOT_TLS:
         return (
-            f"Let the proxy speak plain HTTP to {subject} (in nginx `proxy_pass http://...` in place of `https://...`),"
-            " or name the upstream's TLS port."
+            f"Let the proxy speak plain HTTP to {subject}{_in_brackets(words.plain)}, or name the upstream's TLS port."
         )
     if name == "protocol_version":
         offered = handshake.hello.versions[0] if handshake.hello.versions else 0
         own = f" (now at most {version_name(offered)})" if offered else ""
         return (
-            f"Agree on a version: let the proxy offer{own} what the upstream demands, in nginx `proxy_ssl_protocols"
-            " TLSv1.2 TLSv1.3;` (1.3 is in its default from 1.23.4 on), or let the upstream accept what the proxy"
-            f" offers. `openssl s_client -connect {subject} -tls1_2` and `-tls1_3` tell which versions it takes."
+            f"Agree on a version: let the proxy offer{own} what the upstream demands{_in_brackets(words.versions)}, or"
+            f" let the upstream accept what the proxy offers. `openssl s_client -connect {subject} -tls1_2` and"
+            " `-tls1_3` tell which versions it takes."
         )
     is_nameless = handshake.end is not HandshakeEnd.REJECTED and not handshake.hello.server_name
     if name == "unrecognized_name" or (name in _PARAMETERS and is_nameless):
         return (
-            "Send the name that the upstream expects, in nginx `proxy_ssl_server_name on;` and `proxy_ssl_name NAME;`."
-            f" `openssl s_client -connect {subject} -servername NAME` shows whether it takes the name."
+            f"Send the name that the upstream expects{_in_brackets(words.name)}. `openssl s_client -connect {subject}"
+            " -servername NAME` shows whether it takes the name."
         )
     if _is_own_check(handshake) or handshake.end in (HandshakeEnd.HIDDEN_ALERT, HandshakeEnd.REFUSED):
-        return _certificate_remedy(subject)
+        return _certificate_remedy(subject, words)
     if name in _CERTIFICATE or name in ("certificate_required", "access_denied"):
         return (
-            f"The upstream {_does_not_accept(handshake, name)}: give it one that the upstream trusts, in nginx"
-            " `proxy_ssl_certificate` and `proxy_ssl_certificate_key`."
+            f"The upstream {_does_not_accept(handshake, name)}: give it one that the upstream"
+            f" trusts{_in_brackets(words.own)}."
         )
     if name == "no_application_protocol":
         return "The upstream speaks none of the protocols that the client hello offers (ALPN): see its configuration."
     if name in _PARAMETERS:
         return (
-            "The two share no parameters, or the upstream asks for a client certificate: compare ciphers and curves (in"
-            " nginx `proxy_ssl_ciphers`, `proxy_ssl_conf_command`), give the proxy a certificate where the upstream"
-            " asks for one (`proxy_ssl_certificate`), and see the upstream's log, which knows why."
+            "The two share no parameters, or the upstream asks for a client certificate: compare ciphers and"
+            f" curves{_in_brackets(words.parameters)}, give the proxy a certificate where the upstream asks for"
+            f" one{_in_brackets(words.own)}, and see the upstream's log, which knows why."
         )
     if handshake.end is HandshakeEnd.SILENCE:
         return (

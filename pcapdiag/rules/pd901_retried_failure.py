@@ -12,7 +12,7 @@ from pcapdiag.proxy.conf.describe import RETRY
 from pcapdiag.proxy.conf.remedy import stop_repeating_requests
 from pcapdiag.proxy.conf.settings import OF_OTHER_KIN
 from pcapdiag.rules._changes import change_block
-from pcapdiag.rules._dialect import proxy_kind
+from pcapdiag.rules._dialect import needs_tries, proxy_kind, with_tries
 from pcapdiag.rules._logged import wire_occurrence
 from pcapdiag.rules._rule import GroupText, Rule
 from pcapdiag.rules._wire import can_have_run
@@ -70,15 +70,17 @@ class RetriedFailure(Rule):
         """Return what is missing: only the access log lists the tries of a request."""
         if analysis.log is not None and analysis.log.retries:
             return ""
-        if analysis.log is not None and proxy_kind(analysis) in OF_OTHER_KIN:
+        if proxy_kind(analysis) in OF_OTHER_KIN:
+            if analysis.log is None:
+                return "only a log that lists the tries of a request tells of retries"
             return "the log of this proxy does not list the tries of a request"
         if analysis.log is not None and analysis.log.names_tries:
             return ""
         if analysis.log is not None and analysis.log.accesses_read == 0:
             return "no line of the access log that was given could be read"
         if analysis.log is not None and analysis.log.clients is not None:
-            return "the access log that was given names no upstreams: needs $upstream_addr and $upstream_status in it"
-        return "only the access log lists the tries of a request: needs --access-log with $upstream_addr"
+            return f"the access log that was given names no upstreams{needs_tries(analysis)}"
+        return f"only the access log lists the tries of a request: needs --access-log{with_tries(analysis)}"
 
     def check(self, analysis: Analysis) -> Iterator[Finding]:
         """Yield one finding per upstream whose failed tries were retried with success."""

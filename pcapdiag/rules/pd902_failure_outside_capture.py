@@ -12,7 +12,7 @@ from pcapdiag.base.findings import Confidence, Finding, Occurrence, Role, RuleFa
 from pcapdiag.base.units import NS_PER_S, count_of, parse_endpoint
 from pcapdiag.proxy.conf.settings import OF_OTHER_KIN
 from pcapdiag.proxy.join.ledger import OutsideKind
-from pcapdiag.rules._dialect import names_no_server, proxy_kind
+from pcapdiag.rules._dialect import names_no_server, names_tries, needs_tries, proxy_kind
 from pcapdiag.rules._rule import GroupText, Rule
 
 if TYPE_CHECKING:
@@ -72,15 +72,15 @@ _WHAT = {
         "at upstreams that are in the capture, and no failed try found there fits them",
         (
             "They may be among the packets in a form that is not recognised, or elsewhere. A capture of the whole time"
-            " on all interfaces (-i any), and the access log with $upstream_addr, $upstream_status and"
-            " $upstream_response_time, tell which try each of them was."
+            " on all interfaces (-i any), and an access log with the tries of each request (in nginx: $upstream_addr,"
+            " $upstream_status and $upstream_response_time), tell which try each of them was."
         ),
     ),
     OutsideKind.ANSWERED: (
         "because the upstream itself answered with an error, of which packets show no status",
         (
             "Read the upstream's own log at these times: it answered, nothing was lost. Where TLS hides the answers,"
-            " $upstream_status in the access log is what tells."
+            " their status in the access log (in nginx: $upstream_status) is what tells."
         ),
     ),
 }
@@ -135,7 +135,7 @@ class FailureOutsideCapture(Rule):
         if log.errors_read <= 0 and log.accesses_read <= 0:
             return "no line of the logs that were given could be read"
         if log.errors_read <= 0 and not log.names_tries and not _client_failures(analysis):
-            return "the access log that was given names no upstreams: needs $upstream_addr and $upstream_status in it"
+            return f"the access log that was given names no upstreams{needs_tries(analysis)}"
         return ""
 
     def check(self, analysis: Analysis) -> Iterator[Finding]:
@@ -175,9 +175,8 @@ class FailureOutsideCapture(Rule):
                 ),
                 refuted_by="Packets of these requests in the capture, or a clock that puts the lines at another time.",
                 remedy=(
-                    "The error log (--error-log) says why each of them failed; $upstream_addr and $upstream_status in"
-                    " the access log, which upstream it was. They may have gone over a unix socket or by another"
-                    " interface."
+                    f"The error log (--error-log) says why each of them failed{names_tries(analysis)}. They may have"
+                    " gone over a unix socket or by another interface."
                 ),
                 details={"kind": "clients", "of_known_time": len(seconds)},
             )

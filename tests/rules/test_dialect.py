@@ -10,7 +10,8 @@ from pcapdiag.proxy.conf.haproxy import read_haproxy
 from pcapdiag.proxy.conf.httpd import read_httpd
 from pcapdiag.proxy.conf.nginx import read_nginx
 from pcapdiag.proxy.conf.settings import OF_OTHER_KIN, ProxyKind
-from pcapdiag.rules._dialect import group_of_peers, of_nginx, runs_twice, server_words, wait_setting
+from pcapdiag.rules._again import runs_twice
+from pcapdiag.rules._dialect import group_of_peers, of_nginx, server_words, wait_setting
 from pcapdiag.rules.diagnose import diagnose
 from tests.rules.builders import Scene, acknowledged, fin, only, proxy_fin, resent, rst
 
@@ -161,7 +162,7 @@ def test_directives_are_those_of_the_module_that_speaks_the_protocol(protocol, m
 @pytest.mark.parametrize(
     ("kind", "word"),
     [
-        (None, "upstream block"),
+        (None, "group of servers"),
         (ProxyKind.NGINX, "upstream block"),
         (ProxyKind.HAPROXY, "backend"),
         (ProxyKind.ALB, "target group"),

@@ -34,11 +34,12 @@ _REWRITES: Final = re.compile(
     r"http-request\s+(?:set-(?:path|pathq|uri|query|method)|replace-(?:path|pathq|uri))\b|reqi?rep\s"
 )
 _KEPT: Final = (
-    *("http-reuse", "retries", "retry-on", "timeout server", "timeout connect", "timeout http-keep-alive"),
+    *("mode", "http-reuse", "retries", "retry-on", "timeout server", "timeout connect", "timeout http-keep-alive"),
     *("option redispatch", "option srvtcpka", "option httpclose", "option http-server-close"),
 )
 """What is kept of a section, beside its servers; a later line takes the place of an earlier one."""
 _DEFAULTS: Final = {
+    "mode": ("tcp", "the default of HAProxy"),
     "http-reuse": ("safe", "the default of HAProxy since 2.0"),
     "retries": ("3", "the default of HAProxy"),
     "retry-on": ("conn-failure", "the default of HAProxy"),
@@ -164,29 +165,42 @@ def _server(
     held |= section.settings | section.of_servers | own
     address = _address(written)
     point, port = endpoint(address, -1)
+    is_tcp = held["mode"].value == "tcp"
     is_kept = held["http-reuse"].value != "never" and held["pool-purge-delay"].value not in {"0", "0s", "0ms"}
     is_closed = any(held[key].value == "on" for key in ("option httpclose", "option http-server-close") if key in held)
-    reuse = held["http-reuse"]
+    reuse = held["mode"] if is_tcp else held["http-reuse"]
+    if is_tcp:
+        held = {key: value for key, value in held.items() if key not in _OF_HTTP}
     return OwnServer(
         block=section.name,
         name=name,
         address=format_endpoint(*point) if point is not None else address,
         endpoint=point,
         port=port,
-        reuse=Setting(is_kept and not is_closed, reuse.source, reuse.assumed, reuse.why),
-        # Purging thins idle connections out: none is too old to be used again.
-        pool_limit_ns=Setting(-1, "", assumed=True, why="HAProxy has no age after which it never uses a connection"),
+        reuse=Setting(is_tcp or (is_kept and not is_closed), reuse.source, reuse.assumed, reuse.why),
+        # Purging thins idle connections out: none is too old to be used again. In TCP mode each is one client's own,
+        # and may be used as long as that goes on with it.
+        pool_limit_ns=_timeout(held["timeout server"]) if is_tcp else _NO_LIMIT,
         connect_timeout_ns=_timeout(held["timeout connect"]),
         read_timeout_ns=_timeout(held["timeout server"]),
-        retry_on=_retry_on(held),
+        # In TCP mode only connecting is tried again, as `retries` has it.
+        retry_on=_retry_on({"retry-on": Setting("conn-failure", assumed=True, why="in TCP mode"), **held}),
         rewrites=rewrites,
         settings=tuple((key, _with_unit(key, held[key])) for key in _SHOWN if key in held),
         source=source,
     )
 
 
+_NO_LIMIT: Final = Setting(-1, "", assumed=True, why="HAProxy has no age after which it never uses a connection")
+_OF_HTTP: Final = frozenset(
+    {
+        *("http-reuse", "pool-purge-delay", "pool-max-conn", "max-reuse", "retry-on"),
+        *("option httpclose", "option http-server-close", "timeout http-keep-alive"),
+    }
+)
+"""What HAProxy passes over where it hands on bytes (``mode tcp``)."""
 _SHOWN: Final = (
-    *("http-reuse", "pool-purge-delay", "pool-max-conn", "max-reuse", "timeout server", "timeout connect"),
+    *("mode", "http-reuse", "pool-purge-delay", "pool-max-conn", "max-reuse", "timeout server", "timeout connect"),
     *("retries", "retry-on", "option redispatch", "option httpclose", "option http-server-close", "option srvtcpka"),
     "timeout http-keep-alive",
 )
