@@ -79,7 +79,7 @@ from pcapdiag.engine.http.kernels.http_state import (
     TEXT_MARGIN,
     FramerArrays,
 )
-from pcapdiag.engine.http.kernels.http_steps import is_too_old, next_step, settle_before
+from pcapdiag.engine.http.kernels.http_steps import is_too_old, lose_step, next_step, settle_before
 from pcapdiag.engine.http.kernels.http_turns import (
     COUNTS,
     add_turn,
@@ -109,6 +109,7 @@ LF = ord("\n")
 # Of a fixed width: a literal, or a narrower integer, would have every kernel that takes it compiled once more.
 _START = np.int64(0)
 _NO_DEPTH = np.int32(-1)
+_BEHIND_HOLE, _AT_END = np.int64(0), np.int64(1)
 _NOTHING, _NOT_KNOWN = np.int64(-1), np.int64(-2)
 
 
@@ -518,6 +519,9 @@ def _skip_hole(s, slot, event):
     length = np.int64(event["data_len"])
     if event["dir"] == ORIG or c["protocol"] == Protocol.FASTCGI.value:
         _skip_part(s, slot, event, _START, length)
+        state = int(s.flows[2 * slot]["state"])
+        if event["dir"] == ORIG and (state == ST_TURN or state == ST_LOST):
+            c["orig_hole"] = 1
         return
     pos = _START
     while pos < length:
@@ -528,6 +532,8 @@ def _skip_hole(s, slot, event):
         pos += part
     c["resp_next"] = (event["seq"] + length) & 0xFFFFFFFF
     c["resp_hole_end"] = c["resp_next"]
+    if c["protocol"] == Protocol.HTTP1.value:
+        lose_step(s, slot, _BEHIND_HOLE)
 
 
 @kernel
@@ -637,6 +643,8 @@ def _end_slot(s, slot, event, conn_rows):
         s.rows[c["head"]]["status_code"] = s.flows[2 * slot + 1]["status_code"]
     if c["protocol"] == Protocol.HTTP2.value:
         settle_streams(s, slot, row)
+    elif c["protocol"] == Protocol.HTTP1.value:
+        lose_step(s, slot, _AT_END)
     while c["head"] >= 0:
         emit_exchange(s, slot)
     free_scratch(s, f)

@@ -24,6 +24,7 @@ CONN = np.dtype(
         ("resp_next", "i8"),  # behind the last responder byte, captured or not; -1 if none (not kept for HTTP/2)
         ("resp_data_ack", "i8"),  # the most that responder bytes acknowledge; -1 if nothing
         ("resp_hole_end", "i8"),  # behind the last hole of the responder; -1 if none
+        ("last_request_ack", "i8"),  # of the request that began last; -1 if none (HTTP/1)
         ("goaway_last", "i8"),  # HTTP/2: the last stream that the responder's GOAWAY lets live; -1 without
         ("head", "i4"),  # first open exchange; -1 if none
         ("tail", "i4"),  # last one, whose request may still be on its way
@@ -40,6 +41,9 @@ CONN = np.dtype(
         ("closing_seen", "i1"),
         ("closing_open", "i1"),
         ("close_announced", "i1"),  # the last response said that the connection ends with it
+        ("orig_hole", "i1"),  # requests may lie in a hole behind the one that began last
+        ("pipelines", "i1"),  # two requests were sent of which the second had read nothing that the first had not
+        ("unsure", "i1"),  # pipelined behind a hole: which answer is whose, no number tells any more
         ("unasked", "i1"),  # the present response bytes answer nothing (a 408 that crossed a request)
         ("orig_closed", "i1"),
         ("resp_closed", "i1"),
@@ -117,6 +121,7 @@ BLANK_CONN = blank_row(
     resp_next=-1,
     resp_data_ack=-1,
     resp_hole_end=-1,
+    last_request_ack=-1,
     goaway_last=-1,
     heads_kept=1,
     head=-1,

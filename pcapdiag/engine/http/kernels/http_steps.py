@@ -6,7 +6,7 @@ Knows sequence numbers; nothing of what the bytes say.
 
 import numpy as np
 
-from pcapdiag.base.codes import ExchangeFlag, Framing
+from pcapdiag.base.codes import ExchangeFlag, Framing, Key
 from pcapdiag.engine.compiler.policy import kernel
 from pcapdiag.engine.http.kernels.http_exchange import emit_exchange
 from pcapdiag.engine.http.kernels.http_state import ST_START, ST_TURN
@@ -28,6 +28,85 @@ def mark_unseen(s, i):
     s.opened[i]["has_response"] = 1
     row["response_framing"] = Framing.TURN.value
     row["flags"] = int(row["flags"]) | HOLE
+
+
+@kernel
+def _has_read_nothing(s, slot, ack):
+    """Whether who acknowledges `ack` has read nothing since the last known request, or since the handshake."""
+    c = s.conns[slot]
+    before = np.int64(c["last_request_ack"])
+    if before < 0 and int(c["keys_set"]) >> Key.SYN_ACK.value & 1:
+        before = np.int64((s.keys[slot, Key.SYN_ACK.value]["seq"] + 1) & 0xFFFFFFFF)
+    return ack >= 0 and before >= 0 and sequence_difference(ack, before) <= 0
+
+
+@kernel
+def is_unsure(s, slot, ack):
+    """Whether requests that were not captured may be owed the answers that come next.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    ack : int
+        What a request of HTTP/1 that begins acknowledges; -1 without.
+
+    Returns
+    -------
+    bool
+    """
+    c = s.conns[slot]
+    if c["unsure"]:
+        return True
+    return c["orig_hole"] != 0 and (c["pipelines"] != 0 or _has_read_nothing(s, slot, ack))
+
+
+@kernel
+def note_step(s, slot, i):
+    """Take in what a request that begins had read: whether it is pipelined, and whether holes hide others before it.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    i : int
+        The request's exchange, of HTTP/1.
+    """
+    c = s.conns[slot]
+    ack = np.int64(s.rows[i]["request_ack"])
+    if c["last_request_ack"] >= 0 and _has_read_nothing(s, slot, ack):
+        c["pipelines"] = 1
+    if is_unsure(s, slot, ack):
+        c["unsure"] = 1
+        mark_unseen(s, i)
+    c["orig_hole"] = 0
+    if ack >= 0:
+        c["last_request_ack"] = ack
+
+
+@kernel
+def lose_step(s, slot, is_end):
+    """Count pipelined requests as answered unseen, where the answer before theirs could not be read.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    is_end : bool
+        At the end of a connection, else behind a hole of the responder.
+    """
+    c = s.conns[slot]
+    head = int(c["head"])
+    if head < 0 or not s.opened[head]["has_response"] or s.rows[head]["response_framing"] != Framing.TURN.value:
+        return
+    i = int(s.opened[head]["next"])
+    if i < 0 or not int(s.rows[head]["flags"]) & HOLE or not (is_end or c["pipelines"]):
+        return
+    c["unsure"] = 1
+    while i >= 0:
+        if not s.opened[i]["has_response"]:
+            mark_unseen(s, i)
+        i = int(s.opened[i]["next"])
 
 
 @kernel

@@ -22,7 +22,7 @@ from pcapdiag.engine.http.kernels.http_exchange import (
     take_open,
 )
 from pcapdiag.engine.http.kernels.http_state import ST_BODY, ST_LOST, ST_START, ST_TURN
-from pcapdiag.engine.http.kernels.http_steps import is_too_old, mark_unseen, was_answered_before
+from pcapdiag.engine.http.kernels.http_steps import is_too_old, is_unsure, mark_unseen, note_step, was_answered_before
 from pcapdiag.engine.tcp.kernels.sequence import sequence_difference
 
 HOLE = int(ExchangeFlag.HOLE)
@@ -134,9 +134,12 @@ def begin_request(s, slot, event, pos):
     c = s.conns[slot]
     finish_turn(s, slot)
     _finish_without_content(s, slot)
-    if c["ahead_ack"] >= 0:
+    is_http1 = c["protocol"] == Protocol.HTTP1.value
+    if c["ahead_ack"] >= 0 and not (is_http1 and is_unsure(s, slot, np.int64(event["ack"]))):
         i = _join_ahead(s, slot, event, pos)
         if i >= 0:
+            if is_http1:
+                note_step(s, slot, i)
             return i
     if c["head"] >= 0 and s.opened[c["head"]]["response_done"]:
         emit_exchange(s, slot)
@@ -151,6 +154,8 @@ def begin_request(s, slot, event, pos):
         # The frames are out of order: what answers this request was stored before it.
         mark_unseen(s, i)
         s.opened[i]["response_last_ns"] = event["ts_ns"]
+    if is_http1:
+        note_step(s, slot, i)
     if pipelined:
         row["flags"] = int(row["flags"]) | PIPELINED
     else:

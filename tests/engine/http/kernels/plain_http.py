@@ -97,6 +97,9 @@ class Conversation(Streams):
         self.uwsgi_left = None
         self.is_unasked = False
         self.probe_ts_ns = -1
+        self.last_request_ack = -1
+        self.syn_ack_seq = None
+        self.has_orig_hole = self.is_pipelining = self.is_unsure = False
         self.closing_seen = self.closing_open = self.close_announced = False
         self.idle_at_close_ns = -1
         self.orig_closed = self.resp_closed = self.resp_reset = False
@@ -125,6 +128,8 @@ class Conversation(Streams):
                 self.keys[Key.LAST_RETRANSMISSION] = event.frame
             else:
                 self.keys.setdefault(Key.SYN_ACK if s.flags & ACK else Key.SYN, event.frame)
+                if s.flags & ACK and self.keys[Key.SYN_ACK] == event.frame:
+                    self.syn_ack_seq = s.seq
         first = self.open[0] if self.open else None
         is_idle = first is None or first.response_done or first.is_turn
         if is_segment and event.fate == Fate.KEEP_ALIVE_ACK and is_idle:
@@ -206,6 +211,8 @@ class Conversation(Streams):
             self.open[0].row["status_code"] = response.parsed.status
         if self.protocol == Protocol.HTTP2:
             self.settle_streams(row["resp_max_ack"])
+        if self.protocol == Protocol.HTTP1:
+            self._lose_step(is_end=True)
         while self.open:
             self._hand_out()
 
@@ -228,6 +235,34 @@ class Conversation(Streams):
             self._hand_out()
         if self.sides[RESP].is_turn:
             self.sides[RESP].start_anew()
+
+    def _is_unsure(self, ack):
+        """Whether requests in a hole may be owed the next answers: nothing was read since the last known one."""
+        before = self.last_request_ack
+        if before < 0 and self.syn_ack_seq is not None:
+            before = (self.syn_ack_seq + 1) % MOD
+        has_read = ack < 0 or before < 0 or is_behind(before, ack)
+        return self.is_unsure or (self.has_orig_hole and (self.is_pipelining or not has_read))
+
+    def _note_step(self, x):
+        """Who sends without having read anything since the last request pipelines; holes may hide requests between."""
+        ack, before = x.row["request_ack"], self.last_request_ack
+        self.is_pipelining |= ack >= 0 and before >= 0 and not is_behind(before, ack)
+        if self._is_unsure(ack):
+            self.is_unsure = True
+            self._mark_unseen(x)
+        self.has_orig_hole = False
+        if ack >= 0:
+            self.last_request_ack = ack
+
+    def _lose_step(self, *, is_end):
+        """Behind an answer that could not be read, pipelined requests count as answered unseen."""
+        is_unread = self.open and self.open[0].is_turn and self.open[0].flags & ExchangeFlag.HOLE
+        if is_unread and len(self.open) > 1 and (is_end or self.is_pipelining):
+            self.is_unsure = True
+            for x in self.open[1:]:
+                if not x.is_answering:
+                    self._mark_unseen(x)
 
     @staticmethod
     def _mark_unseen(x):
@@ -282,8 +317,13 @@ class Conversation(Streams):
         in_step = ahead is not None and (
             ahead.row["response_seq"] < 0 or not s.flags & ACK or ahead.row["response_seq"] == s.ack % MOD
         )
-        if is_ahead and ahead and ahead.row["request_frame"] == -1 and in_step:
-            return self._join_ahead(ahead, event, s, seq)
+        is_http1 = self.protocol == Protocol.HTTP1
+        is_known = not is_http1 or not self._is_unsure(s.ack % MOD if s.flags & ACK else -1)
+        if is_ahead and ahead and ahead.row["request_frame"] == -1 and in_step and is_known:
+            self._join_ahead(ahead, event, s, seq)
+            if is_http1:
+                self._note_step(ahead)
+            return ahead
         if self.open and self.open[0].response_done:
             self._hand_out()
         is_pipelined = bool(self.open)
@@ -294,6 +334,8 @@ class Conversation(Streams):
         if not is_pipelined and (is_ahead or self._was_answered_before(x)):
             self._mark_unseen(x)  # stored before the request, out of order
             x.response_last_ns = event.ts_ns
+        if is_http1:
+            self._note_step(x)
         if is_pipelined:
             x.flags |= ExchangeFlag.PIPELINED
             return x
@@ -322,7 +364,6 @@ class Conversation(Streams):
         x.request_done = False
         x.flags |= ExchangeFlag.HOLE
         self.keys[Key.REQUEST] = event.frame
-        return x
 
     def _forget_request_keys(self):
         self.keys = {k: v for k, v in self.keys.items() if k in OF_CONNECTION}
@@ -741,6 +782,8 @@ class Conversation(Streams):
             return
         if event.dir == ORIG or self.protocol == Protocol.FASTCGI:
             self._skip_part(event)
+            side = self.sides[ORIG]
+            self.has_orig_hole |= event.dir == ORIG and (side.is_turn or side.is_lost)
             return
         end = event.seq + event.length
         seq, rest = event.seq, event.length
@@ -750,6 +793,8 @@ class Conversation(Streams):
             self._skip_part(replace(event, seq=seq % MOD, length=n))
             seq, rest = seq + n, rest - n
         self.resp_next = self.resp_hole_end = end % MOD
+        if self.protocol == Protocol.HTTP1:
+            self._lose_step(is_end=False)
 
     def _skip_part(self, event):
         side = self.sides[event.dir]

@@ -137,3 +137,104 @@ def test_what_was_answered_unseen_says_so():
     exchanges, _keys, _conns = run(busy(8)[:7] + busy(8)[18:])
     assert any(x["flags"] & ExchangeFlag.HOLE for x in exchanges.values())
     assert http_steps.HOLE == ExchangeFlag.HOLE
+
+
+def pipelining(n_burst, size, *, closer=ORIG, acks_apart=False):
+    """Return a connection on which bursts of requests are sent at once; request `n` is answered with status 500 + n."""
+    ends, isns = (CLIENT, SERVER), (MOD - 100, 500_000)
+    now_ns, sent, segments = 10**9, [0, 0], []
+
+    def add(side, flags, payload=b"", step_ns=MS):
+        nonlocal now_ns
+        now_ns += step_ns
+        seq = (isns[side] + sent[side]) % MOD
+        ack = (isns[1 - side] + sent[1 - side]) % MOD if flags & ACK else -1
+        segments.append(Segment(now_ns, ends[side], ends[1 - side], flags, seq, ack, payload))
+        sent[side] += len(payload) + bool(flags & (FIN | SYN))
+
+    add(ORIG, SYN)
+    add(RESP, SYN | ACK)
+    add(ORIG, ACK)
+    for burst in range(n_burst):
+        numbers = range(burst * size, (burst + 1) * size)
+        for n in numbers:
+            add(ORIG, ACK | PSH, b"GET /%d HTTP/1.1\r\n\r\n" % n)
+        if acks_apart:
+            add(RESP, ACK)
+        for n in numbers:
+            add(RESP, ACK | PSH, b"HTTP/1.1 %d OK\r\nContent-Length: 10\r\n\r\n" % (500 + n) + b"y" * 10)
+        add(ORIG, ACK, step_ns=20_000)
+        now_ns += 80 * MS
+    if closer is not None:
+        add(closer, FIN | ACK)
+        add(1 - closer, FIN | ACK)
+        add(closer, ACK)
+    return segments
+
+
+def pipelined(segments):
+    """Return what is said of each known request: (number, outcome, status, whether it waits no more)."""
+    exchanges, keys, _conns = run(segments)
+    read = [at for at, x in exchanges.items() if x["outcome"] == Outcome.ANSWERED and x["status_code"] >= 0]
+    answered = max(read, default=(0, -1))
+    return [
+        (
+            int(x["target"][1:]),
+            Outcome(x["outcome"]),
+            x["status_code"],
+            at < answered or bool(CLOSINGS & set(keys.get(at, ()))),
+        )
+        for at, x in exchanges.items()
+        if x["target"][1:].isdigit()
+    ]
+
+
+def assert_nothing_is_invented_of_pipelined(segments):
+    for number, outcome, status, is_over in pipelined(segments):
+        assert not is_over or outcome not in (Outcome.UNANSWERED, Outcome.TRUNCATED)
+        assert outcome != Outcome.ANSWERED or status in (-1, 500 + number)
+
+
+@st.composite
+def captured_pipelining(draw):
+    """Return a pipelining connection, of which its first two requests show that it is one, less any other frames."""
+    closer, acks_apart = draw(st.sampled_from([ORIG, RESP, None])), draw(st.booleans())
+    segments = pipelining(draw(st.integers(1, 5)), draw(st.integers(2, 4)), closer=closer, acks_apart=acks_apart)
+    any_frame = st.integers(5, len(segments) - 1)
+    lacks = draw(
+        st.sets(any_frame, max_size=6)
+        | st.builds(lambda a, n: set(range(a, a + n)), any_frame, st.integers(1, len(segments)))
+    )
+    return [s for n, s in enumerate(segments) if n not in lacks]
+
+
+@given(captured_pipelining())
+def test_missing_frames_of_pipelined_requests_invent_no_loss_and_mix_up_no_answers(segments):
+    assert_nothing_is_invented_of_pipelined(segments)
+
+
+@pytest.mark.parametrize("closer", [ORIG, RESP, None])
+@pytest.mark.parametrize(("n_burst", "size"), [(1, 3), (3, 2), (2, 4)])
+def test_a_gap_anywhere_in_pipelined_requests_invents_nothing(n_burst, size, closer):
+    segments = pipelining(n_burst, size, closer=closer)
+    for first in range(5, len(segments)):
+        for length in range(1, len(segments) - first + 1):
+            assert_nothing_is_invented_of_pipelined(segments[:first] + segments[first + length :])
+
+
+def test_a_first_request_in_a_hole_may_be_owed_the_answer_to_the_second():
+    segments = pipelining(1, 2)
+    assert [(n, status) for n, _outcome, status, _over in pipelined(segments[:3] + segments[4:])] == [(1, -1)]
+
+
+def test_without_holes_pipelined_requests_are_read_as_before():
+    told_of = [(n, outcome, status) for n, outcome, status, _over in pipelined(pipelining(3, 4))]
+    assert told_of == [(n, Outcome.ANSWERED, 500 + n) for n in range(12)]
+
+
+def test_near_miss_pipelined_requests_that_the_end_leaves_are_lost():
+    segments = pipelining(1, 3, closer=None)
+    second = next(n for n, s in enumerate(segments) if s.payload.startswith(b"HTTP/1.1 501"))
+    end = Segment(segments[-1].ts_ns, SERVER, CLIENT, FIN | ACK, segments[second].seq, segments[second].ack, b"")
+    outcomes = [outcome for _n, outcome, _status, _over in pipelined([*segments[:second], end])]
+    assert outcomes == [Outcome.ANSWERED, Outcome.UNANSWERED, Outcome.UNANSWERED]
