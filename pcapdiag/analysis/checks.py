@@ -85,7 +85,7 @@ def _mark_bare(analysis: Analysis, every: Times) -> None:
     is_bare &= (took_ns >= 0) & (took_ns <= _LONGEST_OPEN_NS)
     if np.count_nonzero(is_bare) < FEWEST_CHECKS:
         return
-    is_failed = is_empty & np.isin(rows["conn_state"], (ConnState.S0, ConnState.REJ))
+    is_failed = is_empty & _is_failed(rows)
     for conns in _groups(rows[_PAIR], np.flatnonzero(is_bare | is_failed)):
         by_time = conns[np.argsort(times[conns], kind="stable")]
         bare, failed = by_time[is_bare[by_time]], by_time[is_failed[by_time]]
@@ -95,6 +95,13 @@ def _mark_bare(analysis: Analysis, every: Times) -> None:
         kept = bare[_keeps(times[bare], interval_ns)]
         every[kept] = interval_ns
         every[_in_step(times, kept, failed, interval_ns)] = interval_ns
+
+
+def _is_failed(rows: Rows) -> NDArray[np.bool_]:
+    """Tell which connections are attempts that nothing answered, or a RST."""
+    is_empty = (rows["orig_bytes"] == 0) & (rows["resp_bytes"] == 0) & (rows["syn_frames"] > 0)
+    failed: NDArray[np.bool_] = is_empty & np.isin(rows["conn_state"], (ConnState.S0, ConnState.REJ))
+    return failed
 
 
 def _in_step(times: Times, known: Times, failed: Times, interval_ns: int) -> list[int]:
@@ -134,7 +141,12 @@ def _mark_asking(analysis: Analysis, every: Times) -> None:
         group = group[np.argsort(times[group["conn"]], kind="stable")]
         interval_ns = _pace(times[group["conn"]])
         if interval_ns and _is_check(analysis, group, asked):
-            every[group["conn"][_keeps(times[group["conn"]], interval_ns)]] = interval_ns
+            kept = group["conn"][_keeps(times[group["conn"]], interval_ns)].astype(np.int64)
+            every[kept] = interval_ns
+            is_pair = np.logical_and.reduce([connections[name] == group[name][0] for name in _PAIR])
+            failed = np.flatnonzero(is_pair & _is_failed(connections))
+            failed = failed[np.argsort(times[failed], kind="stable")]
+            every[_in_step(times, kept, failed, interval_ns)] = interval_ns
 
 
 def _is_check(analysis: Analysis, group: Rows, asked: Rows) -> bool:

@@ -83,6 +83,8 @@ def test_what_may_be_a_client_s_is_no_check(tmp_path, connections):
 
 def test_options_of_the_root_at_a_pace_are_haproxy_s(tmp_path):
     assert paces_of(tmp_path, every(2000, asked("OPTIONS /"), 5)) == [2000] * 5
+    refused = [*every(2000, asked("OPTIONS /"), 5), *((at, REFUSED) for at in (10000, 10700, 12000))]
+    assert paces_of(tmp_path, refused) == [*([2000] * 6), 0, 2000]
 
 
 def reusing(n):
