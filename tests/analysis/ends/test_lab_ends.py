@@ -193,7 +193,8 @@ def test_a_request_whose_answer_only_the_proxys_capture_lacks_was_answered(lab, 
         proof = far_end.proofs[loss.connection.conn, loss.depth]
         kinds[loss.request_ts_ns // 1000 in lost].add((proof.kind, proof.is_certain))
     assert kinds[True] == {(ProofKind.CLOSED_FIRST, True)}
-    assert kinds[False] == {(ProofKind.ANSWERED, True)}
+    # Numbers alone may tell that it was answered: then it is no loss, and needs no proof.
+    assert kinds[False] <= {(ProofKind.ANSWERED, True)}
     assert far_end.missed_by_proxy > 50
 
 
