@@ -52,6 +52,9 @@ MOST_ENTRIES = 500_000
 JUST_BEGUN_NS = 65 * NS_PER_S
 """[ns] A request that timed out so soon after the capture began may have been sent before."""
 
+_EARLY_NS, _LATE_NS = 2_000_000, 22_000_000
+"""[ns] How much sooner or later than whole seconds an event loop gives up."""
+
 _BEFORE = "it was logged before the capture began"
 _AFTER = "it was logged after the capture ended"
 _SENT_BEFORE = "no try fits it, and it may have begun before the capture did"
@@ -325,7 +328,10 @@ class _Judge:
         other = first_of(wire.resp_fin_ns, wire.resp_rst_ns, wire.alert_ns)
         closed = wire.proxy_close_ns
         if other < 0 or 0 <= closed < other:
-            return WireVerdict.NOTHING_LOGGED
+            if not _may_have_timed_out(wire):
+                return WireVerdict.NOTHING_LOGGED
+            # A read timeout is logged ("upstream timed out"), a client that went away need not be.
+            other = closed
         if not stamps:
             return WireVerdict.NOT_IN_LOG if self._has_errors else WireVerdict.UNDETERMINED
         if self._clock is None:
@@ -334,6 +340,12 @@ class _Judge:
         if at < (stamps[0] - 1) * NS_PER_S or at > (stamps[-1] + 2) * NS_PER_S:
             return WireVerdict.OUTSIDE_LOG
         return WireVerdict.NOT_IN_LOG
+
+
+def _may_have_timed_out(wire: WireTry) -> bool:
+    """Tell whether the proxy closed after whole seconds of waiting, as its own timeouts are."""
+    waited = wire.proxy_close_ns - max(wire.last_sent_ns, wire.start_ns)
+    return wire.proxy_close_ns >= 0 and waited >= NS_PER_S - _EARLY_NS and (waited + _EARLY_NS) % NS_PER_S <= _LATE_NS
 
 
 def without_absence(ledger: Ledger) -> Ledger:

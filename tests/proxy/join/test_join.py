@@ -373,3 +373,14 @@ def test_a_reload_that_the_log_tells_of_is_kept_once_and_its_processes_are_not()
     ledger = join_logs([wire(500)], SPAN, lines)
     assert [second - lines[0].ts_s for second in ledger.reloads] == [0, 5]
     assert ledger.entries == ()
+
+
+@pytest.mark.parametrize(
+    ("waited_ms", "expected"), [(3_001, WireVerdict.NOT_IN_LOG), (1_437, WireVerdict.NOTHING_LOGGED)]
+)
+def test_a_timeout_is_of_a_kind_that_leaves_an_entry(waited_ms, expected):
+    gone = wire(500, resp_fin_ns=-1, orig_fin_ns=-1)
+    at = max(gone.start_ns, gone.last_sent_ns) + waited_ms * MS
+    gone = dataclasses.replace(gone, resp_rst_ns=-1, alert_ns=-1, orig_rst_ns=-1, orig_fin_ns=at)
+    ledger = join_logs([gone], SPAN, [entry(0, concerns_upstream=False)])
+    assert [t.verdict for t in ledger.tries] == [expected]
