@@ -6,6 +6,7 @@ Knows the joined ledger and the findings; how it looks is a renderer's affair.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from pcapdiag.base.findings import Confidence, Role
@@ -82,7 +83,11 @@ def build_log(
     -------
     LogSummary
     """
+    findings = tuple(findings)
     causes = [f for f in findings if f.facts.role is not Role.RETRIED]
+    outside = {
+        line: f.code for f in findings if f.facts.role is Role.OUTSIDE for o in f.occurrences for line in o.log_lines
+    }
     # Findings come worst first: the one that explains a failure goes before one that only counts the answer.
     codes = {(o.conn, o.depth): f.code for f in reversed(causes) for o in f.occurrences if o.conn >= 0}
     no_peer = next((v.code for v in verdicts if v.role is Role.NO_PEER), "")
@@ -96,7 +101,10 @@ def build_log(
         conflicts=clock.conflicts if clock is not None else 0,
         errors_read=ledger.errors_read,
         is_certain=clock is None or not clock.is_ambiguous,
-        entries=tuple(_entry(j, codes, no_peer, ledger.zone_s or 0, locate) for j in ledger.entries),
+        entries=tuple(
+            replace(e, code=e.code or outside.get(f"{e.path}:{e.line}", ""))
+            for e in (_entry(j, codes, no_peer, ledger.zone_s or 0, locate) for j in ledger.entries)
+        ),
         failures=tuple(
             LogFailure(
                 uid=t.wire.uid,
@@ -319,7 +327,11 @@ def _undetermined(log: LogSummary) -> Iterator[str]:
 
 def _outside(log: LogSummary) -> Iterator[str]:
     """Yield why entries are not in the capture, the most frequent reasons with their numbers."""
-    reasons = Counter(e.reason for e in log.entries if e.verdict is EntryVerdict.NOT_CAPTURED)
+    absent = [e for e in log.entries if e.verdict is EntryVerdict.NOT_CAPTURED]
+    told = Counter(e.code for e in absent if e.code)
+    for code, n in told.items():
+        yield f"Not in the capture, and told of in {code}: {count_of(n, 'entry', 'entries')}."
+    reasons = Counter(e.reason for e in absent if not e.code)
     if reasons:
         listed = "; ".join(f"{n:,}: {reason}" for reason, n in reasons.most_common(_MOST_REASONS))
         rest = reasons.total() - sum(n for _, n in reasons.most_common(_MOST_REASONS))

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from pcapdiag.base.findings import Role, Verdict, VerdictKind
+from pcapdiag.base.findings import Confidence, Role, Verdict, VerdictKind
 from pcapdiag.privacy.redact import Redactor
 from pcapdiag.proxy.join.join import join_logs
 from pcapdiag.proxy.join.ledger import EntryVerdict
 from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.report import model
 from pcapdiag.report.ledger import MOST_ENTRIES, build_log, entries_in_words, ledger_lines, lines_by_try
-from pcapdiag.report.model import LogSummary
+from pcapdiag.report.model import LogEntryDetail, LogSummary
 from tests.proxy.join.builders import SPAN, entry, wire
 from tests.report import builders
 
@@ -138,3 +138,13 @@ def test_a_log_of_another_day_is_said_not_to_overlap(away_s, is_apart):
     text = " ".join(ledger_lines(log, (at + away_s * 10**9, at + away_s * 10**9 + 10**9)))
     assert ("does not overlap with the capture in any time zone" in text) == is_apart
     assert ("No entry fits" in text) != is_apart
+
+
+def test_entries_that_a_finding_tells_of_are_not_counted_again():
+    detail = LogEntryDetail(
+        *("e.log", 1, 0, "error", 1, 1, "timed_out", "m", "", "", EntryVerdict.NOT_CAPTURED, "no packet", "PD902"),
+        *("", -1, "", -1, Confidence.LIKELY, ()),
+    )
+    log = LogSummary(entries=(detail, replace(detail, line=2, code="")))
+    lines = [line for line in ledger_lines(log) if line.startswith("Not in the capture")]
+    assert lines == ["Not in the capture, and told of in PD902: 1 entry.", "Not in the capture: 1: no packet."]
