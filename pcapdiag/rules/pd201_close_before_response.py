@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 
 _ALERT = (
-    "\n\nThe alert is encrypted. On a fresh connection it may be a close_notify, or a refusal of this connection, such"
+    "The alert is encrypted. On a fresh connection it may be a close_notify, or a refusal of this connection, such"
     " as of the proxy's certificate: the proxy's error log names it (`SSL alert number`), and so does the upstream's."
+    "\n\n"
 )
 
 
@@ -117,7 +118,7 @@ class CloseBeforeResponse(CauseRule):
         how = "FIN" if not n_alerts else "TLS alert, then FIN or RST"
         remedy = failure_remedy(group, analysis)
         if any(c.closing and c.closing.key is Key.UNSOLICITED and not x.is_reused for x, c in pairs):
-            remedy += _ALERT
+            remedy = _ALERT + remedy  # before what only holds if it was no refusal
         return GroupText(
             message=failure_message(analysis, group, f"closed the connection ({how})"),
             refuted_by="A response to such a request in the upstream's log, or idle gaps that equal its idle timeout.",
