@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.lib.recfunctions import repack_fields
 
 from pcapdiag.base.codes import Outcome
 from pcapdiag.base.findings import Severity
@@ -53,7 +54,8 @@ def answered_times(analysis: Analysis, findings: Iterable[Finding]) -> dict[str,
     dict of str to ndarray
         [ns] Sorted, by the upstream as an occurrence names it; an answer of the upstream that says 5xx is none.
     """
-    ends = analysis.connections.rows[["resp_hi", "resp_lo", "resp_port"]]
+    # Packed: in a view of some columns the bytes between them belong to others, and no two connections have the same.
+    ends = repack_fields(analysis.connections.rows[["resp_hi", "resp_lo", "resp_port"]])
     names = {ends[o.conn].tobytes(): str(o.resp) for f in findings for o in f.occurrences if o.conn >= 0}
     if not names:
         return {}

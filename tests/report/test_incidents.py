@@ -1,6 +1,7 @@
 """Several failures at one upstream at one moment are told as one event; what is apart is not."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from hypothesis import given
@@ -9,8 +10,11 @@ from hypothesis import strategies as st
 from pcapdiag.api.analyze import analyze
 from pcapdiag.base.findings import RuleFacts, Severity
 from pcapdiag.report import incidents
+from pcapdiag.rules.diagnose import diagnose
 from tests.report import builders
 from tests.scenario import parse, write_capture
+
+CAPTURES = Path(__file__).resolve().parents[2] / "captures"
 
 S = 10**9
 CODES = ("PD101", "PD106", "PD301")
@@ -94,3 +98,15 @@ def test_what_was_answered_is_read_from_the_exchanges(tmp_path):
         path = tmp_path / "a.pcap"
         path.write_bytes(write_capture(parse(script)))
         assert len(analyze(path, proxies=["10.9.0.100"]).report.incidents) == n
+
+
+def test_every_upstream_of_a_capture_with_answers_is_found_however_different_its_connections():
+    """Of connections on which failures were seen, 27 in all: the bytes beside their addresses differ."""
+    report = analyze(CAPTURES / "idle_close_race_65s" / "proxy.pcap")
+    findings = diagnose(report.analysis).findings
+    answered = incidents.answered_times(report.analysis, findings)
+    exchanges = report.exchanges
+    for endpoint, times in answered.items():
+        rows = exchanges[(exchanges["resp"] == endpoint) & (exchanges["outcome"] == "answered")]
+        assert len(times) == (rows["status_code"] < 500).sum() > 0
+    assert set(answered) == {str(o.resp) for f in findings for o in f.occurrences}
