@@ -20,6 +20,8 @@ _MOMENT_NS = 100_000_000
 _LEAST_TOGETHER = 3
 _LATE_NS = 1_000_000_000
 """A server whose timer is up closes no later than this after a request woke it."""
+_LEAST_TIMER_NS = 100_000_000
+"""[ns] No server is known to close connections that were idle for less."""
 
 
 def failure_message(analysis: Analysis, group: Group, did: str) -> str:
@@ -96,7 +98,7 @@ def is_timer_possible(analysis: Analysis, group: Group) -> bool:
     return (
         not is_timer_excluded(analysis, group)
         and upstream is not None
-        and min(gaps) > max(upstream.longest_answered_gap_ns, 0)
+        and min(gaps) > max(upstream.longest_answered_gap_ns, _LEAST_TIMER_NS)
     )
 
 

@@ -21,3 +21,13 @@ def test_connections_that_were_opened_after_others_had_ended_say_that_nothing_we
     assert "went away" not in finding.message
     at_once = [replace(x, connection=replace(x.connection, first_ts_ns=losses[0].request_ts_ns)) for x in losses]
     assert " 4 of them ended within a tenth of a second" in only(diagnose(scene.analysis(*at_once)), "PD201").message
+
+
+def test_gaps_that_no_server_closes_after_make_no_timer_possible():
+    scene = Scene()
+    for idle_ms, is_possible in ((9.9, False), (99, False), (4_000, True)):
+        losses = [scene.lost(acknowledged(160), fin(500, ack=END), idle_ms=idle_ms)]
+        upstream = replace(scene.upstream(None), longest_answered_gap_ns=-1)
+        finding = only(diagnose(scene.analysis(*losses, upstream=upstream)), "PD201")
+        assert ("An idle timer is not excluded" in finding.remedy) is is_possible
+        assert "No timer at the proxy helps" not in finding.remedy
