@@ -129,7 +129,8 @@ class SlowUpstream(CauseRule):
         twice = runs_twice(analysis, group.losses[0])
         twice = f"\n\n{twice}" if twice else ""
         longer = (
-            f"set {setting} for them above {timeout} and above what the late answers took."
+            f"set {setting} for them above {timeout}"
+            f"{' and above what the late answers took' if late else '; no late answer was seen that says how long'}."
             if not changes
             else f"let the proxy wait longer, at least as long as the late answers took:\n\n{change_block(changes)}"
             if late
