@@ -6,10 +6,10 @@ judged claims were true, misleading (the cause is near, the words or the severit
 may call confirmed is read from there, so the table is made again whenever rules change.
 """
 
+import argparse
 import csv
 import json
 import re
-import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -151,4 +151,6 @@ def write(path=TABLE):
 
 
 if __name__ == "__main__":
-    write(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("table", nargs="?", type=Path, default=TABLE)
+    write(parser.parse_args().table)

@@ -1,6 +1,6 @@
 """From tables to the tries that logs are joined with: lost requests, failed attempts, last exchanges of connections.
 
-Decides what of the capture an error log could tell of; which entry tells of which try is `correlate`'s affair.
+Decides what of the capture an error log could tell of; which entry tells of which try is the affair of `proxy.join`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What captures of both ends do to a cause: they prove it, leave it as it is, or refute it.
 
-The proof itself is made in `ends`; here it meets the rules.
+The proof itself is made in `analysis.ends`; here it meets the rules.
 """
 
 from __future__ import annotations

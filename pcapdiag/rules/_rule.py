@@ -1,7 +1,7 @@
 """What every rule is: a documented class with a code, and a pure check of the whole analysis.
 
-The class docstring is the rule's page: its first line the summary, then fixed headings. The same text feeds
-`docs/rules/`, `pcapdiag rule` and the report.
+The class docstring is the rule's page: its first line the summary, then fixed headings. That text is
+`docs/rules/` and `pcapdiag rule`; what a report says of a finding is made of what was measured.
 """
 
 from __future__ import annotations

@@ -59,7 +59,6 @@ class MassClose(Rule):
     title = "Many connections were closed at one moment"
     severity = Severity.WARNING
     needs = ("several connections that are open at one time",)
-    since = "0.3"
     facts = RuleFacts(goes_down=True)
 
     def check(self, analysis: Analysis) -> Iterator[Finding]:

@@ -60,7 +60,6 @@ class AcceptQueueOverflow(CauseRule):
     name = "accept-queue-overflow"
     title = "The upstream opens connections that nobody accepts"
     severity = Severity.ERROR
-    since = "0.2"
     needs = ("both directions", "the handshake")
     helped_by = ("TcpExtListenOverflows of the upstream",)
     supersedes = ("PD204", "PD206")

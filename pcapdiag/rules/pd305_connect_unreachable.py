@@ -89,7 +89,6 @@ class ConnectUnreachable(CauseRule):
     name = "connect-unreachable"
     title = "An ICMP error says that the upstream cannot be reached"
     severity = Severity.ERROR
-    since = "0.2"
     needs = ("the handshake", "ICMP in the capture")
     facts = RuleFacts(settings=("_connect_timeout", *RETRY), exposure=Exposure.CONNECTION, goes_down=True)
 

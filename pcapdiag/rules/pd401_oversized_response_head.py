@@ -63,7 +63,6 @@ class OversizedResponseHead(Rule):
     severity = Severity.ERROR
     needs = ("error log",)
     helped_by = ("proxy configuration",)
-    since = "0.2"
     facts = RuleFacts(settings=("_buffer_size",), effect=Effect.ANSWERED)
 
     def missing(self, analysis: Analysis) -> str:

@@ -63,7 +63,6 @@ class InvalidResponse(Rule):
     title = "The proxy could not read what the upstream answered"
     severity = Severity.ERROR
     needs = ("error log",)
-    since = "0.2"
 
     def missing(self, analysis: Analysis) -> str:
         """Return what is missing: the proxy's own word."""

@@ -78,7 +78,6 @@ class UpstreamErrorResponse(Rule):
     severity = Severity.WARNING
     needs = ("responses of HTTP/1, FastCGI or uwsgi that can be read",)
     helped_by = ("the Server field",)
-    since = "0.1"
     facts = RuleFacts(effect=Effect.ANSWERED)
 
     def missing(self, analysis: Analysis) -> str:

@@ -69,7 +69,6 @@ class MtuBlackHole(CauseRule):
     name = "mtu-black-hole"
     title = "Segments larger than the path carries vanish"
     severity = Severity.ERROR
-    since = "0.2"
     needs = ("both directions",)
     helped_by = ("ICMP in the capture",)
     supersedes = ("PD104",)

@@ -79,7 +79,6 @@ class NoLiveUpstreams(Rule):
     severity = Severity.ERROR
     needs = ("error log",)
     helped_by = ("proxy configuration", "access log")
-    since = "0.2"
     facts = RuleFacts(
         role=Role.NO_PEER, settings=("zone", "max_fails", "fail_timeout", "backup", "down", "worker_processes", *RETRY)
     )

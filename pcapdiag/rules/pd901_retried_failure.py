@@ -63,7 +63,6 @@ class RetriedFailure(Rule):
     severity = Severity.INFO
     needs = ("access log with $upstream_addr",)
     helped_by = ("error log",)
-    since = "0.2"
     facts = RuleFacts(role=Role.RETRIED, settings=RETRY)
 
     def missing(self, analysis: Analysis) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pcapdiag.base.findings import Role
+from pcapdiag.base.version import __version__
 from pcapdiag.proxy.conf.describe import describe
 from pcapdiag.proxy.conf.read import read_proxy_conf
 from pcapdiag.rules import RULES, _rule
@@ -23,6 +24,11 @@ def test_the_rules_stand_in_the_order_of_their_codes():
 
 def test_names_are_unique():
     assert len({rule.name for rule in RULES}) == len(RULES)
+
+
+def test_no_rule_is_newer_than_the_program():
+    version = tuple(int(n) for n in __version__.split(".")[:2])
+    assert [r.code for r in RULES if tuple(int(n) for n in r.since.split(".")) > version] == []
 
 
 def test_every_rule_module_is_registered():
