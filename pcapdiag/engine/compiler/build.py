@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pcapdiag.base.errors import KernelsError
@@ -17,6 +18,7 @@ from pcapdiag.engine.compiler.sources import PACKAGE
 
 _KEPT = 4  # libraries of other sources, for who goes back and forth between branches
 _MOST_PROCESSES = 4  # more than kernels that take long
+_LOOK_S = 0.2
 _COMPILE = """import runpy, sys
 sys.path.insert(0, sys.argv.pop(1))
 runpy.run_module("pcapdiag.engine.compiler.compile", run_name="__main__")
@@ -79,16 +81,31 @@ def _compile_all(scratch: Path) -> list[Path]:
     # -P: code of whoever wrote into the present folder is not ours to run.
     command = [sys.executable, "-P", "-c", _COMPILE, str(PACKAGE.parent), str(scratch)]
     nothing = subprocess.DEVNULL
-    workers = [
-        subprocess.Popen(command, env=environment, stdin=nothing, stdout=nothing, stderr=subprocess.PIPE, text=True)  # noqa: S603 - ourselves
-        for _ in range(processes)
-    ]
-    outputs = [worker.communicate()[1] for worker in workers]
-    for worker, output in zip(workers, outputs, strict=True):
-        if worker.returncode != 0:
-            msg = f"the kernels cannot be compiled (status {worker.returncode}):\n{output.strip()}"
+    said = [scratch / f"{number}.err" for number in range(processes)]
+    workers = []
+    for path in said:
+        with path.open("wb") as file:
+            workers.append(subprocess.Popen(command, env=environment, stdin=nothing, stdout=nothing, stderr=file))  # noqa: S603 - ourselves
+    _wait(workers)
+    for worker, path in zip(workers, said, strict=True):
+        if worker.returncode > 0:
+            problem = path.read_text(errors="replace").strip()
+            msg = f"the kernels cannot be compiled (status {worker.returncode}):\n{problem}"
             raise KernelsError(msg)
+    if ended := [worker.returncode for worker in workers if worker.returncode]:
+        msg = f"the kernels cannot be compiled: a compiler was ended by signal {-ended[0]}"
+        raise KernelsError(msg)
     return sorted(scratch.glob("*.o"))
+
+
+def _wait(workers: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Wait for all; when one has failed, the others need not go on."""
+    while running := [worker for worker in workers if worker.poll() is None]:
+        if any(worker.returncode for worker in workers):
+            for worker in running:
+                worker.kill()
+        with suppress(subprocess.TimeoutExpired):
+            running[0].wait(_LOOK_S)
 
 
 def find_linker() -> list[str] | None:

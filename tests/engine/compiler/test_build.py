@@ -1,6 +1,7 @@
 """The library is built once for its sources, appears whole, and what is missing is said."""
 
 import ctypes
+import signal
 import subprocess
 import sys
 import zipfile
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pcapdiag.engine.compiler import build
 from tests.engine.compiler.conftest import CALL
 
 ALSO_TESTS = ("compile",)
@@ -84,6 +86,13 @@ def test_a_kernel_that_does_not_compile_is_shown_with_what_numba_says(tree):
     assert "cannot be compiled" in out
     assert "_add" in out
     assert tree.libraries() == []
+
+
+def test_when_one_compiler_has_failed_the_others_are_ended():
+    code = "import time, sys; time.sleep(float(sys.argv[1])); sys.exit(int(sys.argv[2]))"
+    workers = [subprocess.Popen([sys.executable, "-c", code, *way]) for way in (("600", "0"), ("0", "3"))]
+    build._wait(workers)
+    assert [worker.returncode for worker in workers] == [-signal.SIGKILL, 3]
 
 
 def test_a_kernel_that_returns_anything_but_an_int64_is_refused(tree):
