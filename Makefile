@@ -14,6 +14,9 @@ export PIP_COMPILE := 0
 unexport PYTHONDONTWRITEBYTECODE
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
     --upgrade --exclude-newer "$(COOLDOWN)" --custom-compile-command "make lock"
+KERNELS := $(wildcard $(addprefix pcapdiag/,*/kernels/*.py */*/kernels/*.py engine/compiler/*.py base/codes.py base/columns.py))
+HAS_KERNELS := import importlib.util, sys; from pcapdiag.engine.compiler import library, naming; \
+    sys.exit(not (naming.find_library(library.FOLDER, naming.library_stem()) or importlib.util.find_spec('numba')))
 DEMO := captures/idle_close_race_65s
 DEMO_INPUT := $(DEMO)/proxy.pcap --error-log $(DEMO)/error.log --access-log $(DEMO)/access.log --proxy-conf $(DEMO)/nginx.conf
 
@@ -24,7 +27,7 @@ DEMO_INPUT := $(DEMO)/proxy.pcap --error-log $(DEMO)/error.log --access-log $(DE
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
-demo: $(VENV)/.demo ## analyze a real incident and print the report
+demo: $(VENV)/.kernels ## analyze a real incident and print the report
 	@$(BIN)/pcapdiag analyze $(DEMO_INPUT) || test $$? -eq 1 # 1 says that there are findings
 
 test: $(VENV)/.dev ## run the tests: compiled, and what runs kernels with bounds checks again
@@ -120,6 +123,11 @@ endif
 $(VENV)/.demo: pyproject.toml $(if $(LOCKED),requirements/dev.txt) | $(VENV)/.pip
 	@echo "Installing pcapdiag into $(VENV) ..." >&2
 	@$(call install)
+	@touch $@
+
+# Where numba is, the first command builds them after an edit; where it is not, pip does.
+$(VENV)/.kernels: $(KERNELS) | $(VENV)/.demo
+	@$(BIN)/python -P -c "$(HAS_KERNELS)" || { rm -f $(VENV)/.demo; $(MAKE) --no-print-directory $(VENV)/.demo; }
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.groups

@@ -5,6 +5,7 @@ The library knows nothing of Python's versions, so one wheel serves all of them 
 
 import os
 import platform
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -27,7 +28,8 @@ class KernelsHook(BuildHookInterface):
         list of str
             Elsewhere than on these systems there is no such package, and the build says what it lacks.
         """
-        has_compiler = "CC" in os.environ or shutil.which("cc")
+        compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
+        has_compiler = shutil.which(compiler[0])
         has_package = sys.platform in {"linux", "darwin"} and platform.machine() in {"x86_64", "aarch64", "arm64"}
         return ["ziglang>=0.13"] if has_package and not has_compiler else []
 
@@ -42,6 +44,7 @@ class KernelsHook(BuildHookInterface):
             What hatchling is told of the wheel.
         """
         sys.path.insert(0, self.root)
+        os.environ.pop("NUMBA_BOUNDSCHECK", None)  # of a library that is installed nobody asks for bounds checks
         from pcapdiag.engine.compiler.library import provide_library  # noqa: PLC0415 - found by its path, just set
 
         path = provide_library()

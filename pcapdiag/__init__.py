@@ -3,7 +3,16 @@
 The public names are loaded when they are first used: importing the package costs nothing.
 """
 
-from __future__ import annotations
+import sys
+
+# ``python -m pcapdiag`` looks for modules in the current folder first: whatever lies there would run. This package came
+# from there where it is the checkout; then it stays. Before any other import, and so without one.
+if (
+    not sys.flags.safe_path
+    and ("-m", "pcapdiag") in zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
+    and __file__ != sys.path[0] + "/pcapdiag/__init__.py"
+):
+    del sys.path[0]
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -13,6 +13,7 @@ import sys
 import traceback
 from glob import iglob
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -180,12 +181,20 @@ def main(ctx: click.Context) -> None:
     ctx.default_map = load_defaults(main)
 
 
+def _is_checkout() -> bool:
+    """Tell whether this package lies in the current folder, which then is its own."""
+    return Path(__file__).parents[2].samefile(".")
+
+
 def run() -> NoReturn:
     """Run the program and leave at once.
 
     Taking down every object one by one before the process ends anyway would take a tenth of a second.
     """
     os.environ["PYTHONSAFEPATH"] = "1"  # workers and helpers are Pythons too: none shall run what lies in this folder
+    if sys.flags.ignore_environment and not sys.flags.safe_path and not _is_checkout():
+        # With -E, as some systems begin their scripts, they would not look at that: what they get is this flag.
+        os.execv(sys.executable, [sys.executable, "-P", *sys.orig_argv[1:]])  # noqa: S606 - ourselves
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:  # nohup has it ignored
             signal.signal(number, _terminate)
