@@ -8,9 +8,8 @@ RELEASE := .venv-release
 RUNTIME := .venv-runtime
 COOLDOWN := 7 days
 INTO := lab-recordings
-PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 # Bytecode is written of what is imported, when it is: of all that is installed it takes longer than the demo itself.
-export PIP_COMPILE := 0
+PIP := PIP_COMPILE=0 $(BIN)/python -m pip --disable-pip-version-check -qq
 unexport PYTHONDONTWRITEBYTECODE
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
     --upgrade --exclude-newer "$(COOLDOWN)" --custom-compile-command "make lock"
