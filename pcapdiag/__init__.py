@@ -7,9 +7,11 @@ import sys
 
 # ``python -m pcapdiag`` looks for modules in the current folder first: whatever lies there would run. This package came
 # from there where it is the checkout; then it stays. Before any other import, and so without one.
+# While Python looks for what -m names, "-m" is the first of the arguments; the name stands before all others.
 if (
     not sys.flags.safe_path
-    and ("-m", "pcapdiag") in zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
+    and sys.argv[:1] == ["-m"]
+    and sys.orig_argv[-len(sys.argv)].endswith("pcapdiag")
     and __file__ != sys.path[0] + "/pcapdiag/__init__.py"
 ):
     del sys.path[0]

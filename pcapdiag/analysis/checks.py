@@ -78,8 +78,7 @@ def _mark_bare(analysis: Analysis, every: Times) -> None:
     """Mark connections without a byte that keep a pace, and the failed attempts between, before and after them."""
     rows = analysis.connections.rows
     times = rows["first_ts_ns"]
-    is_empty = (rows["orig_bytes"] == 0) & (rows["resp_bytes"] == 0) & (rows["syn_frames"] > 0)
-    is_empty &= analysis.legs != Leg.CLIENT
+    is_empty = _is_empty(rows) & (analysis.legs != Leg.CLIENT)
     took_ns = rows["closing_ts_ns"] - times
     is_bare = is_empty & (rows["syn_ack_frames"] > 0) & (rows["first_closer"] == Direction.ORIG)
     is_bare &= (took_ns >= 0) & (took_ns <= _LONGEST_OPEN_NS)
@@ -97,10 +96,15 @@ def _mark_bare(analysis: Analysis, every: Times) -> None:
         every[_in_step(times, kept, failed, interval_ns)] = interval_ns
 
 
+def _is_empty(rows: Rows) -> NDArray[np.bool_]:
+    """Tell on which connections, seen from their SYN, no byte came in either direction."""
+    empty: NDArray[np.bool_] = (rows["orig_bytes"] == 0) & (rows["resp_bytes"] == 0) & (rows["syn_frames"] > 0)
+    return empty
+
+
 def _is_failed(rows: Rows) -> NDArray[np.bool_]:
     """Tell which connections are attempts that nothing answered, or a RST."""
-    is_empty = (rows["orig_bytes"] == 0) & (rows["resp_bytes"] == 0) & (rows["syn_frames"] > 0)
-    failed: NDArray[np.bool_] = is_empty & np.isin(rows["conn_state"], (ConnState.S0, ConnState.REJ))
+    failed: NDArray[np.bool_] = _is_empty(rows) & np.isin(rows["conn_state"], (ConnState.S0, ConnState.REJ))
     return failed
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pcapdiag.analysis.model import Analysis
-    from pcapdiag.proxy.join.ledger import JoinedEntry, WireTry
+    from pcapdiag.proxy.join.ledger import JoinedEntry, OutsideFailure, WireTry
     from pcapdiag.proxy.logs.entries import LogKind
     from pcapdiag.rules._rule import GroupText, Rule
 
@@ -121,6 +121,26 @@ def wire_occurrence(wire: WireTry) -> Occurrence:
         closing_kind="",
         host=wire.host,
         request_id=wire.request_id,
+    )
+
+
+def outside_occurrence(failure: OutsideFailure) -> Occurrence:
+    """Return a failure that a log alone tells of as an occurrence: no connection, no frames."""
+    return Occurrence(
+        conn=-1,
+        depth=0,
+        uid="",
+        orig=failure.client,
+        resp=failure.peer,
+        request_frame=-1,
+        request_ts_ns=failure.ts_ns,
+        idle_before_ns=-1,
+        method=failure.method,
+        target=failure.target,
+        closing_frame=-1,
+        closing_kind="",
+        host=failure.host,
+        log_lines=(f"{failure.path}:{failure.line}",),
     )
 
 

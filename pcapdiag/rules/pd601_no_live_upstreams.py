@@ -14,7 +14,7 @@ from pcapdiag.proxy.join.ledger import Absence, OutsideKind
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._dialect import names_no_server
 from pcapdiag.rules._evidence import MOST_WITH_EVIDENCE
-from pcapdiag.rules._logged import lacks_error_log
+from pcapdiag.rules._logged import lacks_error_log, outside_occurrence
 from pcapdiag.rules._rule import GroupText, Rule
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class NoLiveUpstreams(Rule):
                 severity=None if any(f.is_likely for f in failures) else Severity.INFO,
             )
             confidence = Confidence.POSSIBLE if n_unplaced else Confidence.LIKELY
-            yield self.finding(backend, words, map(_of_failure, failures), confidence)
+            yield self.finding(backend, words, map(outside_occurrence, failures), confidence)
 
 
 _OF_HAPROXY = (
@@ -270,25 +270,6 @@ def _occurrence(chain: Chain, ts_ns: int, *, has_frames: bool) -> Occurrence:
         log_lines=tuple(
             dict.fromkeys(f"{e.path}:{e.line}" for e in (entry, *(link.entry for link in chain.links)) if e is not None)
         ),
-    )
-
-
-def _of_failure(failure: OutsideFailure) -> Occurrence:
-    return Occurrence(
-        conn=-1,
-        depth=0,
-        uid="",
-        orig=failure.client,
-        resp=failure.peer,
-        request_frame=-1,
-        request_ts_ns=failure.ts_ns,
-        idle_before_ns=-1,
-        method=failure.method,
-        target=failure.target,
-        closing_frame=-1,
-        closing_kind="",
-        host=failure.host,
-        log_lines=(f"{failure.path}:{failure.line}",),
     )
 
 

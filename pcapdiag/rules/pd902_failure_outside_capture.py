@@ -13,6 +13,7 @@ from pcapdiag.base.units import NS_PER_S, count_of, parse_endpoint
 from pcapdiag.proxy.conf.settings import OF_OTHER_KIN
 from pcapdiag.proxy.join.ledger import OutsideKind
 from pcapdiag.rules._dialect import names_no_server, names_tries, needs_tries, proxy_kind
+from pcapdiag.rules._logged import outside_occurrence
 from pcapdiag.rules._rule import GroupText, Rule
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class FailureOutsideCapture(Rule):
             )
             confidence = Confidence.LIKELY if is_placed else Confidence.POSSIBLE
             subject = "logs" if kind in _NAMELESS else _named(failures)
-            yield self.finding(subject, words, map(_occurrence, failures), confidence, kind.value)
+            yield self.finding(subject, words, map(outside_occurrence, failures), confidence, kind.value)
         seconds = [] if kinds else _client_failures(analysis)
         if seconds:
             words = GroupText(
@@ -251,22 +252,3 @@ def _message(what: str, failures: Sequence[OutsideFailure]) -> str:
 def _named(failures: Sequence[OutsideFailure]) -> str:
     peers = [peer for peer, _ in Counter(f.peer for f in failures if f.peer).most_common()]
     return f"{', '.join(peers[:_MOST_NAMED])}{', ...' if len(peers) > _MOST_NAMED else ''}"
-
-
-def _occurrence(failure: OutsideFailure) -> Occurrence:
-    return Occurrence(
-        conn=-1,
-        depth=0,
-        uid="",
-        orig=failure.client,
-        resp=failure.peer,
-        request_frame=-1,
-        request_ts_ns=failure.ts_ns,
-        idle_before_ns=-1,
-        method=failure.method,
-        target=failure.target,
-        closing_frame=-1,
-        closing_kind="",
-        host=failure.host,
-        log_lines=(f"{failure.path}:{failure.line}",),
-    )

@@ -71,13 +71,14 @@ STANDARD = ("typing", "pathlib", "re", "enum", "collections", "glob", "signal", 
 """What the package imports first of all."""
 
 
-def test_the_package_looks_nowhere_else_before_it_imports_anything(folder, tmp_path):
+@pytest.mark.parametrize("module", [["-m", "pcapdiag"], ["-mpcapdiag"], ["-Bm", "pcapdiag"]], ids=" ".join)
+def test_the_package_looks_nowhere_else_before_it_imports_anything(module, folder, tmp_path):
     """What `runpy` itself imports nobody can keep from the current folder: that SECURITY.md says."""
     before = "import runpy, sys; print(*(m for m in sys.modules if '.' not in m))"
     done = subprocess.run([sys.executable, "-P", "-c", before], capture_output=True, text=True, check=True)
     for name in {*STANDARD, *sys.stdlib_module_names} - set(done.stdout.split()) - {"runpy"}:
         (folder / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r} + ' ')\n")
-    command = [sys.executable, "-m", "pcapdiag", "--version"]
+    command = [sys.executable, *module, "--version"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=HANG_S, check=False)
     assert done.returncode == 0, done.stderr

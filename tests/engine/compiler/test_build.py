@@ -1,6 +1,8 @@
 """The library is built once for its sources, appears whole, and what is missing is said."""
 
 import ctypes
+import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -122,6 +124,7 @@ def test_the_wheel_holds_the_library_and_fits_every_python_of_the_platform(tmp_p
         text=True,
         check=False,
         timeout=300,
+        env={**os.environ, "NUMBA_BOUNDSCHECK": "1"},  # for tests in a checkout: an installed library has none
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = tmp_path.glob("*.whl")
@@ -129,10 +132,23 @@ def test_the_wheel_holds_the_library_and_fits_every_python_of_the_platform(tmp_p
     assert "-any" not in wheel.name
     with zipfile.ZipFile(wheel) as archive:
         (library,) = [name for name in archive.namelist() if name.endswith(".so")]
+        assert "-bounds-" not in library
         archive.extract(library, tmp_path)
         (metadata,) = [name for name in archive.namelist() if name.endswith("METADATA")]
         assert "Requires-Dist: num" not in archive.read(metadata).decode().replace("numpy", "")
     ctypes.CDLL(str(tmp_path / library))
+
+
+@pytest.mark.parametrize(("compiler", "path"), [("none-such -O2", os.defpath), ("", "/nowhere"), (None, "/nowhere")])
+def test_without_a_compiler_the_build_asks_for_one(compiler, path, monkeypatch):
+    monkeypatch.setenv("PATH", path)
+    monkeypatch.delenv("CC", raising=False)
+    if compiler is not None:
+        monkeypatch.setenv("CC", compiler)
+    hook = runpy.run_path(str(ROOT / "hatch_build.py"))["KernelsHook"]
+    assert hook.dependencies(None) == ["ziglang>=0.13"]
+    monkeypatch.setenv("CC", sys.executable)
+    assert hook.dependencies(None) == []
 
 
 CALL_AND_TELL = """

@@ -80,6 +80,14 @@ def test_a_damaged_library_is_refused_where_it_was_installed(installed, damage):
     assert "are damaged: pip install --force-reinstall pcapdiag" in stderr.splitlines()[-1]
 
 
+def test_a_pipe_in_its_place_is_not_waited_for(installed):
+    (path,) = installed.libraries()
+    path.unlink()
+    os.mkfifo(path)
+    code, _, stderr = installed.run()
+    assert (code, "are damaged" in stderr.splitlines()[-1]) == (1, True)
+
+
 def test_an_installation_runs_and_writes_nothing(installed):
     before = sorted(installed.root.rglob("*"))
     assert installed.run() == (0, "10 False\n", "")

@@ -34,7 +34,6 @@ from pcapdiag.engine.http.kernels.http2 import (
     feed_http2,
     is_preface_due,
     looks_like_settings,
-    skip_in_frame,
 )
 from pcapdiag.engine.http.kernels.http2_streams import count_waiting, lose_frames, settle_streams
 from pcapdiag.engine.http.kernels.http_detect import detect_protocol, is_goodbye, looks_like_tls
@@ -53,9 +52,18 @@ from pcapdiag.engine.http.kernels.http_exchange import (
     store_text,
     take_open,
 )
-from pcapdiag.engine.http.kernels.http_gateway import feed_fastcgi, feed_uwsgi, feed_uwsgi_response, skip_in_record
+from pcapdiag.engine.http.kernels.http_gateway import feed_fastcgi, feed_uwsgi, feed_uwsgi_response
 from pcapdiag.engine.http.kernels.http_head import looks_like_request, looks_like_response
-from pcapdiag.engine.http.kernels.http_message import begin_head, frame_request, frame_response, read_body, read_head
+from pcapdiag.engine.http.kernels.http_hole import skip_hole
+from pcapdiag.engine.http.kernels.http_message import (
+    begin_head,
+    end_message,
+    frame_request,
+    frame_response,
+    lose_framing,
+    read_body,
+    read_head,
+)
 from pcapdiag.engine.http.kernels.http_state import (
     BLANK_CONN,
     BLANK_FLOW,
@@ -69,8 +77,6 @@ from pcapdiag.engine.http.kernels.http_state import (
     MAX_OPEN_PER_CONNECTION,
     OPEN_MARGIN,
     ST_BODY,
-    ST_CHUNK_DATA,
-    ST_CHUNK_END,
     ST_HEAD,
     ST_LOST,
     ST_START,
@@ -81,7 +87,6 @@ from pcapdiag.engine.http.kernels.http_state import (
 )
 from pcapdiag.engine.http.kernels.http_steps import is_too_old, lose_step, next_step, settle_before
 from pcapdiag.engine.http.kernels.http_turns import (
-    COUNTS,
     add_turn,
     begin_request,
     begin_response,
@@ -109,30 +114,8 @@ LF = ord("\n")
 # Of a fixed width: a literal, or a narrower integer, would have every kernel that takes it compiled once more.
 _START = np.int64(0)
 _NO_DEPTH = np.int32(-1)
-_BEHIND_HOLE, _AT_END = np.int64(0), np.int64(1)
+_AT_END = np.int64(1)
 _NOTHING, _NOT_KNOWN = np.int64(-1), np.int64(-2)
-
-
-@kernel
-def _end_message(s, slot, i, direction):
-    """Mark a message complete; hand its exchange out if it was the response and another exchange waits behind it."""
-    s.flows[2 * slot + direction]["state"] = ST_START
-    if direction == ORIG:
-        s.opened[i]["request_done"] = 1
-    else:
-        s.opened[i]["response_done"] = 1
-        if s.opened[i]["next"] >= 0:
-            emit_exchange(s, slot)
-
-
-@kernel
-def _lose_framing(s, i, flow, direction):
-    """Take in that only the other side can tell where a message ends."""
-    flow["state"] = ST_TURN
-    if direction == ORIG:
-        s.rows[i]["request_framing"] = Framing.TURN.value
-    else:
-        s.rows[i]["response_framing"] = Framing.TURN.value
 
 
 @kernel
@@ -144,9 +127,9 @@ def _take_content(s, slot, i, event, data, pos):
     used, ended = read_body(f, data, int(event["data_offset"]) + pos, np.int64(event["data_len"]) - pos, rest_captured)
     extend_message(s, slot, i, event, used)
     if ended:
-        _end_message(s, slot, i, direction)
+        end_message(s, slot, i, direction)
     elif f["state"] == ST_TURN:
-        _lose_framing(s, i, f, direction)
+        lose_framing(s, i, f, direction)
     return used
 
 
@@ -254,7 +237,7 @@ def _feed_request(s, slot, event, data):  # fmt: skip
                 free_scratch(s, f)
                 row["method"] = f["method"] if f["n_fields"] > 0 else Method.NONE.value
                 if not ended:
-                    _lose_framing(s, i, f, direction)
+                    lose_framing(s, i, f, direction)
                 elif frame_request(f, row):
                     s.opened[i]["request_done"] = 1
         else:
@@ -404,7 +387,7 @@ def _feed_response(s, slot, event, data):  # fmt: skip
             # Something that is no HTTP/1 response, or was not captured: it answers all the same.
             if not s.opened[i]["has_response"]:
                 begin_response(s, slot, i, event, pos)
-            _lose_framing(s, i, f, direction)
+            lose_framing(s, i, f, direction)
             continue
         if i < 0:
             f["state"] = ST_LOST
@@ -428,12 +411,12 @@ def _feed_response(s, slot, event, data):  # fmt: skip
                     if c["protocol"] == Protocol.HTTP2.value:
                         begin_upgraded(s, slot, i)
                     else:
-                        _end_message(s, slot, i, direction)
+                        end_message(s, slot, i, direction)
             elif f["state"] != ST_HEAD:
                 free_scratch(s, f)
                 if f["n_fields"] > 0:
                     row["status_code"] = f["status_code"]
-                _lose_framing(s, i, f, direction)
+                lose_framing(s, i, f, direction)
         else:
             used = _take_content(s, slot, i, event, data, pos)
         pos += used
@@ -442,98 +425,6 @@ def _feed_response(s, slot, event, data):  # fmt: skip
             feed_http2(s, slot, event, data, pos)
         if c["protocol"] != Protocol.HTTP1.value:
             return
-
-
-@kernel
-def _skip_part(s, slot, event, pos, length):
-    """Take in that `length` stream bytes are missing, `pos` bytes into a hole: content may be skipped by its length."""
-    c = s.conns[slot]
-    direction = int(event["dir"])
-    f = s.flows[2 * slot + direction]
-    state = int(f["state"])
-    if direction == ORIG:
-        i = np.int64(c["tail"])
-        if i >= 0 and s.opened[i]["request_done"]:
-            i = -1
-    else:
-        i = response_target(s, slot)
-    if c["protocol"] == Protocol.TLS.value:
-        in_record = f["tls_header"] == 0 and f["remaining"] >= length
-        if direction == RESP and (f["tls_counts"] == COUNTS or not in_record):
-            add_turn(s, slot, event, pos, length)
-        if in_record:
-            f["remaining"] -= length
-        else:
-            f["state"] = ST_LOST
-            f["tls_header"] = 0
-            f["remaining"] = 0
-        if i >= 0:
-            s.rows[i]["flags"] = int(s.rows[i]["flags"]) | HOLE
-        return
-    if c["protocol"] == Protocol.FASTCGI.value and skip_in_record(s, slot, i, event):
-        return
-    if i >= 0 and state == ST_HEAD:
-        # What was read of a head before the hole is known.
-        if direction == RESP:
-            s.rows[i]["status_code"] = f["status_code"]
-        elif f["n_fields"] > 0:
-            store_text(s, s.rows[i], f)
-            s.opened[i]["text_done"] = 1
-            s.rows[i]["method"] = f["method"]
-    free_scratch(s, f)
-    if i < 0:
-        f["state"] = ST_LOST
-        return
-    if direction == RESP and is_too_old(s, i, (event["seq"] + pos) & 0xFFFFFFFF):
-        return
-    s.rows[i]["flags"] = int(s.rows[i]["flags"]) | HOLE
-    if direction == RESP:
-        # The originator acknowledged these bytes: there was an answer, captured or not.
-        if not s.opened[i]["has_response"]:
-            begin_response(s, slot, i, event, pos)
-            s.rows[i]["response_framing"] = Framing.TURN.value
-        c["last_payload_ns"] = event["ts_ns"]
-    extend_message(s, slot, i, event, length)
-    if (state == ST_BODY or state == ST_CHUNK_DATA) and f["remaining"] >= length:
-        f["remaining"] -= length
-        if f["remaining"] == 0:
-            if state == ST_BODY:
-                _end_message(s, slot, i, direction)
-            else:
-                f["state"] = ST_CHUNK_END
-    elif state != ST_UNTIL_CLOSE:
-        _lose_framing(s, i, f, direction)
-    if c["protocol"] == Protocol.FASTCGI.value:
-        f["state"] = ST_LOST
-
-
-@kernel
-def _skip_hole(s, slot, event):
-    """Take in that stream bytes are missing: step by step where requests say what they had taken in."""
-    c = s.conns[slot]
-    if c["protocol"] == Protocol.UPGRADED.value or c["protocol"] == Protocol.HTTP2_UNREAD.value:
-        return
-    if c["protocol"] == Protocol.HTTP2.value:
-        skip_in_frame(s, slot, event)
-        return
-    length = np.int64(event["data_len"])
-    if event["dir"] == ORIG or c["protocol"] == Protocol.FASTCGI.value:
-        _skip_part(s, slot, event, _START, length)
-        state = int(s.flows[2 * slot]["state"])
-        if event["dir"] == ORIG and (state == ST_TURN or state == ST_LOST):
-            c["orig_hole"] = 1
-        return
-    pos = _START
-    while pos < length:
-        seq = (event["seq"] + pos) & 0xFFFFFFFF
-        settle_before(s, slot, seq)
-        part = next_step(s, slot, seq, length - pos)
-        _skip_part(s, slot, event, pos, part)
-        pos += part
-    c["resp_next"] = (event["seq"] + length) & 0xFFFFFFFF
-    c["resp_hole_end"] = c["resp_next"]
-    if c["protocol"] == Protocol.HTTP1.value:
-        lose_step(s, slot, _BEHIND_HOLE)
 
 
 @kernel
@@ -747,7 +638,7 @@ def frame_exchanges(
         elif kind == StreamEventKind.OPEN.value:
             _open_slot(s, slot)
         elif kind == StreamEventKind.HOLE.value:
-            _skip_hole(s, slot, event)
+            skip_hole(s, slot, event)
         else:
             _end_slot(s, slot, event, conn_rows)
     return stop

@@ -1,11 +1,13 @@
 """HTTP/1.x messages: where a head ends, how its content is framed, where the content ends (RFC 9112 sections 6 and 7).
 
-Knows one flow's bytes and state; exchanges only as the row that a head fills in.
+Knows one flow's bytes and state; exchanges only as the row that a head fills in, and that is handed out
+when its messages have ended.
 """
 
 from pcapdiag.base.codes import Direction, ExchangeFlag, Framing, Method, Protocol
 from pcapdiag.engine.compiler.policy import kernel
 from pcapdiag.engine.http.kernels._scan import find_byte
+from pcapdiag.engine.http.kernels.http_exchange import emit_exchange
 from pcapdiag.engine.http.kernels.http_head import keep_line_part, parse_field, parse_request_line, parse_status_line
 from pcapdiag.engine.http.kernels.http_state import (
     MAX_HEAD_FIELDS,
@@ -316,3 +318,43 @@ def frame_response(flow, row, conn):
     flow["state"] = ST_UNTIL_CLOSE
     conn["close_announced"] = 1
     return False
+
+
+@kernel
+def end_message(s, slot, i, direction):
+    """Mark a message complete; hand its exchange out if it was the response and another exchange waits behind it.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    i : int
+        Index in the pool of open exchanges.
+    direction : int
+    """
+    s.flows[2 * slot + direction]["state"] = ST_START
+    if direction == ORIG:
+        s.opened[i]["request_done"] = 1
+    else:
+        s.opened[i]["response_done"] = 1
+        if s.opened[i]["next"] >= 0:
+            emit_exchange(s, slot)
+
+
+@kernel
+def lose_framing(s, i, flow, direction):
+    """Take in that only the other side can tell where a message ends.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    i : int
+        Index in the pool of open exchanges.
+    flow : record of http_state.FLOW
+    direction : int
+    """
+    flow["state"] = ST_TURN
+    if direction == ORIG:
+        s.rows[i]["request_framing"] = Framing.TURN.value
+    else:
+        s.rows[i]["response_framing"] = Framing.TURN.value

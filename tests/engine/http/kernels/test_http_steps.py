@@ -11,23 +11,32 @@ from tests.engine.tcp.kernels.plain_tcp import ACK, CLIENT, FIN, MOD, MS, ORIG, 
 
 CLOSINGS = {Key.RESP_FIN, Key.RESP_RST, Key.ORIG_FIN, Key.ORIG_RST}
 
+ALSO_TESTS = ("http_hole",)
 
-def busy(n_exchange, *, pieces=1, body=10, posts=False, closer=ORIG, acks_apart=False):
-    """Return the segments of a connection on which request `n` is answered with status 200 + n % 90."""
+
+def begun():
+    """Return the segments of a handshake, and what adds one of either side, in step with all before it."""
     ends, isns = (CLIENT, SERVER), (MOD - 100, 500_000)
     now_ns, sent, segments = 10**9, [0, 0], []
 
-    def add(side, flags, payload=b"", step_ns=MS):
+    def add(side, flags, payload=b"", step_ns=MS, rest_ns=0):
         nonlocal now_ns
         now_ns += step_ns
         seq = (isns[side] + sent[side]) % MOD
         ack = (isns[1 - side] + sent[1 - side]) % MOD if flags & ACK else -1
         segments.append(Segment(now_ns, ends[side], ends[1 - side], flags, seq, ack, payload))
         sent[side] += len(payload) + bool(flags & (FIN | SYN))
+        now_ns += rest_ns
 
     add(ORIG, SYN)
     add(RESP, SYN | ACK)
     add(ORIG, ACK)
+    return segments, add
+
+
+def busy(n_exchange, *, pieces=1, body=10, posts=False, closer=ORIG, acks_apart=False):
+    """Return the segments of a connection on which request `n` is answered with status 200 + n % 90."""
+    segments, add = begun()
     for n in range(n_exchange):
         if posts:
             add(ORIG, ACK | PSH, b"POST /%d HTTP/1.1\r\nContent-Length: 20\r\n\r\n" % n)
@@ -39,8 +48,7 @@ def busy(n_exchange, *, pieces=1, body=10, posts=False, closer=ORIG, acks_apart=
         data = b"HTTP/1.1 %d OK\r\nContent-Length: %d\r\n\r\n" % (200 + n % 90, body) + b"y" * body
         for k in range(pieces):
             add(RESP, ACK | PSH, data[len(data) * k // pieces : len(data) * (k + 1) // pieces], MS if k else 9 * MS)
-        add(ORIG, ACK, step_ns=20_000)
-        now_ns += 80 * MS
+        add(ORIG, ACK, step_ns=20_000, rest_ns=80 * MS)
     if closer is not None:
         add(closer, FIN | ACK)
         add(1 - closer, FIN | ACK)
@@ -141,20 +149,7 @@ def test_what_was_answered_unseen_says_so():
 
 def pipelining(n_burst, size, *, closer=ORIG, acks_apart=False):
     """Return a connection on which bursts of requests are sent at once; request `n` is answered with status 500 + n."""
-    ends, isns = (CLIENT, SERVER), (MOD - 100, 500_000)
-    now_ns, sent, segments = 10**9, [0, 0], []
-
-    def add(side, flags, payload=b"", step_ns=MS):
-        nonlocal now_ns
-        now_ns += step_ns
-        seq = (isns[side] + sent[side]) % MOD
-        ack = (isns[1 - side] + sent[1 - side]) % MOD if flags & ACK else -1
-        segments.append(Segment(now_ns, ends[side], ends[1 - side], flags, seq, ack, payload))
-        sent[side] += len(payload) + bool(flags & (FIN | SYN))
-
-    add(ORIG, SYN)
-    add(RESP, SYN | ACK)
-    add(ORIG, ACK)
+    segments, add = begun()
     for burst in range(n_burst):
         numbers = range(burst * size, (burst + 1) * size)
         for n in numbers:
@@ -163,8 +158,7 @@ def pipelining(n_burst, size, *, closer=ORIG, acks_apart=False):
             add(RESP, ACK)
         for n in numbers:
             add(RESP, ACK | PSH, b"HTTP/1.1 %d OK\r\nContent-Length: 10\r\n\r\n" % (500 + n) + b"y" * 10)
-        add(ORIG, ACK, step_ns=20_000)
-        now_ns += 80 * MS
+        add(ORIG, ACK, step_ns=20_000, rest_ns=80 * MS)
     if closer is not None:
         add(closer, FIN | ACK)
         add(1 - closer, FIN | ACK)
