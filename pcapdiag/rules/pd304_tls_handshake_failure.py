@@ -303,8 +303,7 @@ def _remedy(handshake: TlsHandshake, subject: str, words: TlsWords) -> str:
             f" let the upstream accept what the proxy offers. `openssl s_client -connect {subject} -tls1_2` and"
             " `-tls1_3` tell which versions it takes."
         )
-    is_nameless = handshake.end is not HandshakeEnd.REJECTED and not handshake.hello.server_name
-    if name == "unrecognized_name" or (name in _PARAMETERS and is_nameless):
+    if name == "unrecognized_name":
         return (
             f"Send the name that the upstream expects{_in_brackets(words.name)}. `openssl s_client -connect {subject}"
             " -servername NAME` shows whether it takes the name."
@@ -319,10 +318,18 @@ def _remedy(handshake: TlsHandshake, subject: str, words: TlsWords) -> str:
     if name == "no_application_protocol":
         return "The upstream speaks none of the protocols that the client hello offers (ALPN): see its configuration."
     if name in _PARAMETERS:
+        # Servers say the same of ciphers without a match and of a name that they miss: without a name it may be either.
+        is_nameless = handshake.end is not HandshakeEnd.REJECTED and not handshake.hello.server_name
+        name_words = (
+            f" The upstream may as well miss a server name, which the hello does not send{_in_brackets(words.name)}:"
+            f" `openssl s_client -connect {subject} -servername NAME` tells whether a name is enough."
+            if is_nameless
+            else ""
+        )
         return (
             "The two share no parameters, or the upstream asks for a client certificate: compare ciphers and"
             f" curves{_in_brackets(words.parameters)}, give the proxy a certificate where the upstream asks for"
-            f" one{_in_brackets(words.own)}, and see the upstream's log, which knows why."
+            f" one{_in_brackets(words.own)}, and see the upstream's log, which knows why.{name_words}"
         )
     if handshake.end is HandshakeEnd.SILENCE:
         return (

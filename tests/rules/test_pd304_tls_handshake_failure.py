@@ -62,6 +62,20 @@ def test_without_a_server_name_a_refusal_may_be_for_want_of_one(report_of):
     assert "(SNI): none" in finding["message"]
 
 
+@pytest.mark.parametrize("number", [40, 47, 71])
+def test_without_a_server_name_a_refusal_may_be_for_ciphers_all_the_same(report_of, number):
+    finding = only(report_of(OPEN + NAMELESS + f"+0.01 < P. {quoted(alert(number))}\n+0 < F.\n"))
+    assert "proxy_ssl_ciphers" in finding["remedy"]
+    assert "may as well miss a server name" in finding["remedy"]
+
+
+@pytest.mark.parametrize("number", [40, 47, 71])
+def test_with_a_server_name_none_is_missed(report_of, number):
+    finding = only(report_of(OPEN + HELLO + f"+0.01 < P. {quoted(alert(number))}\n+0 < F.\n"))
+    assert "proxy_ssl_ciphers" in finding["remedy"]
+    assert "server name" not in finding["remedy"]
+
+
 @pytest.mark.parametrize("number", [42, 45, 46, 48])
 def test_an_alert_of_the_proxy_on_the_certificate_is_its_own_check(report_of, number):
     finding = only(report_of(OPEN + HELLO + FLIGHT + f"+0.01 > P. {quoted(alert(number))}\n+0 > F.\n"))
