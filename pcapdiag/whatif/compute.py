@@ -145,6 +145,7 @@ def _run(groups: Sequence[Group], settings: Sequence[GroupSettings], n: int, see
     for group, wanted in zip(groups, settings, strict=True):
         result = run(group, wanted, draws=n, seed=seed)
         counts += result.counts
+        counts[:, state.LOST] += group.lost_beside
         p99 = np.maximum(p99, result.added_p99_ns)
     return _Totals(counts, p99)
 

@@ -22,7 +22,7 @@ _REQUESTS_PER_SCENARIO: Final = 400_000
 _FEWEST, _MOST = 10, 20
 """Draws."""
 _CONNECTIONS_APART: Final = 0.3
-"""Of the connections that were seen, by how many the replay may miss them and still tell a cost."""
+"""Of the connections that were seen, by how many the replay may miss them and still tell an effect."""
 _NO_LIVE: Final = "requests without a live upstream"
 _FAILED: Final = "failed requests of clients"
 
@@ -79,7 +79,7 @@ def _is_possible(wish: Asked, groups: Sequence[Group]) -> bool:
 
 
 def _told(observed: Scenario, replayed: Scenario, predicted: Scenario) -> str:
-    if predicted.bound:
+    if predicted.bound or not _opens_alike(observed, replayed):
         return ""  # what remains is not known then, and a sentence has no room to say so
     parts = [
         _remaining(left, seen, *words)
@@ -106,17 +106,26 @@ def _remaining(left: Quantity | None, seen: Quantity, one: str, many: str) -> st
     if left.low > seen.expected:
         return f"instead of {counted} {round(left.low)} to {round(left.high)}"
     if round(left.low) == round(left.high):
-        return f"of {counted} {round(left.expected)} remain"
+        n_left = round(left.expected)
+        return f"of {counted} {n_left} {'remains' if n_left == 1 else 'remain'}"
     return f"of {counted} {round(left.low)} to {round(left.high)} remain"
+
+
+def _opens_alike(observed: Scenario, replayed: Scenario) -> bool:
+    """Tell whether the replay of the captured settings opens about the connections that were seen.
+
+    Where it opens others, other requests met their ends in it, and what it says of losses is a coincidence.
+    """
+    if observed.connections_opened is None or replayed.connections_opened is None:
+        return True
+    before = observed.connections_opened.expected
+    return abs(replayed.connections_opened.expected - before) <= max(_CONNECTIONS_APART * before, 3)
 
 
 def _cost(observed: Scenario, replayed: Scenario, predicted: Scenario) -> str:
     if observed.connections_opened is None or predicted.connections_opened is None:
         return "its cost is not known"
     before, after = observed.connections_opened.expected, predicted.connections_opened.expected
-    again = replayed.connections_opened
-    if again is not None and abs(again.expected - before) > max(_CONNECTIONS_APART * before, 3):
-        return "what it costs is not known, the replay opens other connections than were seen"
     more = round(after - before)
     was, would = replayed.added_latency_ns, predicted.added_latency_ns
     slower_ns = round(would.mean.expected - was.mean.expected) if was is not None and would is not None else 0

@@ -169,3 +169,5 @@ class Group:
     assumptions: tuple[str, ...] = ()
     observed: Mapping[str, int] = field(default_factory=dict)
     """Counts by name, as the capture and the logs have them."""
+    lost_beside: int = 0
+    """Tries lost for reasons of their own whose requests are not among the arrivals: no setting saves them."""

@@ -87,7 +87,9 @@ def build_groups(
             keys, source = [ip_hash_key(address) for address in addresses], "access log"
         arrivals = make_arrivals(requests, block.places, keys, source=source)
         observed = {**counts, **count_seen(analysis, block.places)}
-        groups.append(Group(block.name, block.settings, block.places, arrivals, tuple(assumptions), observed))
+        # A log has no line of a request that was under way when the proxy itself was stopped.
+        beside = max(sum(len(own.get(p.endpoint, ())) for p in block.places) - int(requests.n_fails.sum()), 0)
+        groups.append(Group(block.name, block.settings, block.places, arrivals, tuple(assumptions), observed, beside))
     return tuple(groups)
 
 

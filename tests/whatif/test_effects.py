@@ -74,3 +74,17 @@ def test_a_proxy_that_cannot_be_replayed_has_no_effect(change):
     else:
         settings = replace(settings, peers=settings.peers * 30)
     assert effect_of_timeout([replace(group, settings=settings)], 3 * NS_PER_S) == ""
+
+
+def test_what_no_request_of_the_log_carries_remains_whatever_is_set():
+    (group,) = groups()
+    stopped = replace(group, lost_beside=1, observed=group.observed | {"lost_tries": group.observed["lost_tries"] + 1})
+    assert "of 12 lost tries 1 remains, " in effect_of_timeout([stopped], 3 * NS_PER_S)
+
+
+@pytest.mark.parametrize("factor", [0.4, 1.8])
+def test_a_replay_that_opens_other_connections_than_were_seen_claims_nothing(factor):
+    (group,) = groups()
+    seen = round(factor * group.observed["connections_opened"])
+    other = replace(group, observed=group.observed | {"connections_opened": seen})
+    assert effect_of_timeout([other], 3 * NS_PER_S) == ""

@@ -152,3 +152,19 @@ def test_attempts_that_failed_opened_no_connection():
     n_failed = sum(loss.is_connect for loss in captured.analysis.losses)
     assert n_failed
     assert seen["connections_opened"] == sum(u.opened for u in captured.analysis.upstreams)
+
+
+def test_failures_of_their_own_that_the_log_has_no_line_of_are_lost_whatever_is_set(tmp_path):
+    """A proxy that is stopped logs none of the requests that were under way."""
+    result, (group,) = case("slow_upstream_read_timeout")
+    failures = own_failures(result.captured.analysis, result.captured.findings)
+    n_failures = sum(map(len, failures.values()))
+    assert group.lost_beside == 0
+    assert group.arrivals.requests["n_fails"].sum() == n_failures
+    lines = (ROOT / "captures" / "slow_upstream_read_timeout" / "access.log").read_text().splitlines(keepends=True)
+    left_out = next(n for n, line in enumerate(lines) if '"504, 504"' in line)
+    log = tmp_path / "access.log"
+    log.write_text("".join(line for n, line in enumerate(lines) if n != left_out))
+    _, (group,) = case("slow_upstream_read_timeout", access_logs=(str(log),))
+    assert group.lost_beside == 2
+    assert group.observed["lost_tries"] == n_failures
