@@ -19,7 +19,7 @@ from pcapdiag.report.choice import listed
 from pcapdiag.report.far_end import UPSTREAM, build_far_end, build_proof, far_frames
 from pcapdiag.report.frame_numbers import FrameLocator
 from pcapdiag.report.impact import measure_impact
-from pcapdiag.report.incidents import answered_times, find_incidents
+from pcapdiag.report.incidents import find_incidents, idle_limits, signs_of_life
 from pcapdiag.report.ledger import build_log, lines_by_try
 from pcapdiag.report.model import (
     SCHEMA_VERSION,
@@ -146,7 +146,7 @@ def build_report(
         impact=measure_impact(analysis),
         lists_all=list_all,
     )
-    incidents = find_incidents(shown, answered_times(analysis, findings))
+    incidents = find_incidents(shown, signs_of_life(analysis, findings), idle_limits(analysis))
     report = redactor.everything(dataclasses.replace(report, incidents=incidents))
     masked = tuple(Masked(*counted) for counted in redactor.counts)
     redaction = Redaction(redacted=redact, anonymized=anonymized, masked=masked)
