@@ -15,7 +15,7 @@ from pcapdiag.analysis.flood import (
     ENDS,
     MOST_ENDPOINTS,
     MOST_JUDGED,
-    Choice,
+    FloodSample,
     choose,
     is_failed_attempt,
     mixed,
@@ -117,7 +117,7 @@ def find_candidates(
     in_crowd = _find_crowd(endpoints, weights, n_lost + np.flatnonzero(n_alike < 0))
     endpoints[in_crowd] = 0
     if len(weights) <= MOST_JUDGED or judge_all:
-        choice = Choice(np.arange(len(weights)), weights)
+        choice = FloodSample(np.arange(len(weights)), weights)
     else:
         ends = _joined([_endpoints(connections, conns, ENDS) for conns in (lost.conn, attempts)])
         is_told = np.isin(ends, told) if told is not None else np.zeros(len(ends), dtype=np.bool_)

@@ -152,7 +152,7 @@ def _by_endpoint(rows: Rows, attempts: Ints) -> Iterator[tuple[tuple[int, ...], 
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class FloodSample:
     """Which failures are looked at one by one.
 
     Attributes
@@ -167,7 +167,7 @@ class Choice:
     stands_for: Ints
 
 
-def choose(kinds: Iterable[Hashes], times_ns: Ints, weights: Ints, most: int) -> Choice:
+def choose(kinds: Iterable[Hashes], times_ns: Ints, weights: Ints, most: int) -> FloodSample:
     """Choose failures of every kind, spread over the time, in proportion to how many there are.
 
     Parameters
@@ -189,7 +189,7 @@ def choose(kinds: Iterable[Hashes], times_ns: Ints, weights: Ints, most: int) ->
     """
     n = len(times_ns)
     if n <= most:
-        return Choice(np.arange(n), weights)
+        return FloodSample(np.arange(n), weights)
     for kind in kinds:
         kind_of = np.unique(kind, return_inverse=True)[1].astype(np.int32)
         n_of_kind = np.bincount(kind_of)
@@ -208,7 +208,7 @@ def choose(kinds: Iterable[Hashes], times_ns: Ints, weights: Ints, most: int) ->
     firsts = np.flatnonzero(is_first)
     chosen, stands_for = order[firsts], np.add.reduceat(weights[order], firsts, dtype=np.int64)
     by_index = np.argsort(chosen)
-    return Choice(chosen[by_index], stands_for[by_index])
+    return FloodSample(chosen[by_index], stands_for[by_index])
 
 
 def mixed(*columns: NDArray[Any]) -> Hashes:

@@ -13,7 +13,7 @@ from pcapdiag.analysis.handshake import HandshakeEnd
 from pcapdiag.analysis.losses import to_connection
 from pcapdiag.analysis.tls import closing_segment
 from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Framing, Key, Leg, Method, Outcome
-from pcapdiag.proxy.join.arrivals import Served
+from pcapdiag.proxy.join.arrivals import AnsweredRequest
 from pcapdiag.proxy.join.ledger import WireTry
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def list_tries(analysis: Analysis) -> tuple[WireTry, ...]:
     return (*failures, *answered, *_unused_handshakes(analysis))
 
 
-def list_served(analysis: Analysis, lost: Sequence[WireTry]) -> tuple[tuple[Served, ...], bool]:
+def list_served(analysis: Analysis, lost: Sequence[WireTry]) -> tuple[tuple[AnsweredRequest, ...], bool]:
     """Return answered requests to upstreams, to be looked up in an application's log.
 
     Parameters
@@ -61,14 +61,14 @@ def list_served(analysis: Analysis, lost: Sequence[WireTry]) -> tuple[tuple[Serv
 
     Returns
     -------
-    tuple of (tuple of Served, bool)
+    tuple of (tuple of AnsweredRequest, bool)
         All where they are few, else those after a lost one and some of the others; and whether any is missing.
     """
     is_upstream = analysis.legs == Leg.UPSTREAM
     began = np.sort(np.array([wire.start_ns for wire in lost], dtype=np.int64))
     n_rows = len(analysis.exchanges)
     step = max(n_rows // MOST_SERVED, 1)
-    found: list[Served] = []
+    found: list[AnsweredRequest] = []
     names: dict[int, tuple[str, str]] = {}
     n_near = 0
     at = 0
@@ -89,7 +89,7 @@ def list_served(analysis: Analysis, lost: Sequence[WireTry]) -> tuple[tuple[Serv
     return tuple(found), step > 1
 
 
-def _served(analysis: Analysis, row: Rows, names: dict[int, tuple[str, str]]) -> Served:
+def _served(analysis: Analysis, row: Rows, names: dict[int, tuple[str, str]]) -> AnsweredRequest:
     conn = int(row["conn"])
     if conn not in names:
         connection = to_connection(analysis.connections.rows[conn], analysis.texts)
@@ -98,7 +98,7 @@ def _served(analysis: Analysis, row: Rows, names: dict[int, tuple[str, str]]) ->
     target, _, request_id = _texts(analysis, row)
     start = int(row["request_ts_ns"])
     method = Method(int(row["method"]))
-    return Served(
+    return AnsweredRequest(
         peer=peer,
         orig=orig,
         start_ns=start,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pcapdiag.proxy.conf.settings import ProxyKind
     from pcapdiag.proxy.logs.entries import AccessEntry
     from pcapdiag.report.model import InputFile, Tool
-    from pcapdiag.whatif.group import Group
+    from pcapdiag.whatif.group import ServerGroup
 
 NOTHING_TO_REPLAY = "nothing to replay: the capture holds no request on a connection that was kept"
 
@@ -278,7 +278,7 @@ def _must_be_modelled(kind: ProxyKind | None) -> None:
         raise UsageError(msg)
 
 
-def groups_of(result: CaptureReport, inputs: Inputs) -> tuple[Group, ...]:
+def groups_of(result: CaptureReport, inputs: Inputs) -> tuple[ServerGroup, ...]:
     """Return what can be replayed of a capture that was analyzed.
 
     Raises

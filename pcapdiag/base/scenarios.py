@@ -93,7 +93,7 @@ class Recommendation:
 
 
 @dataclass(frozen=True, slots=True)
-class Workers:
+class WorkerCount:
     """How many worker processes were replayed, and who says so."""
 
     value: int
@@ -104,7 +104,7 @@ class Workers:
 class ReplayModel:
     """How the numbers came about; `window_ns` is the idle gap from which on, and up to which, a request may be lost."""
 
-    workers: Workers
+    workers: WorkerCount
     seed: int
     draws: int
     assumptions: tuple[str, ...] = ()

@@ -128,10 +128,10 @@ def analyze(
     """  # noqa: D301 - click reads the character \b
     failing = _at_or_above(fail_on)
     if not captures:
-        from pcapdiag.cli.triage import Look, must_fit, write_triage  # noqa: PLC0415 - help must not wait for it
+        from pcapdiag.cli.triage import TriageOutput, must_fit, write_triage  # noqa: PLC0415 - help must not wait for it
 
         must_fit(ctx, inputs, format_, bundle)
-        look = Look(format_, width, color, is_whole=verbose, is_one_line=quiet and output == STDOUT)
+        look = TriageOutput(format_, width, color, is_whole=verbose, is_one_line=quiet and output == STDOUT)
         ctx.exit(EXIT_FINDINGS if write_triage(inputs, look, output, force=force) in failing else 0)
     is_one_line = quiet and output == STDOUT and not (verbose or show)
     form = Form(format_, table, width, color, failing, show=None if verbose else show, is_one_line=is_one_line)

@@ -22,7 +22,7 @@ _ENDS = {"frames": ("src", "dst"), "segments": ("src", "dst")}
 _OTHER_ENDS = ("resp",)
 
 
-class Selection:
+class RowSelection:
     """What somebody wants to see of one table.
 
     Parameters

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pcapdiag.analysis.inputs import Inputs
-    from pcapdiag.cli.rows import Selection
+    from pcapdiag.cli.rows import RowSelection
     from pcapdiag.engine.capture.batch import Capture
 
 # What a person wants to see of each table within some 120 columns; the other formats show all columns.
@@ -118,10 +118,10 @@ def show(
     if format_ == "parquet" and output == STDOUT and sys.stdout.isatty():
         msg = "Parquet is binary: name a file with -o"
         raise UsageError(msg)
-    from pcapdiag.cli.rows import Selection  # noqa: PLC0415 - pandas
+    from pcapdiag.cli.rows import RowSelection  # noqa: PLC0415 - pandas
 
     # What does not exist is said before anything is read.
-    selection = Selection(
+    selection = RowSelection(
         table, where=where, upstreams=inputs.upstream_endpoints, sort=sort, columns=columns, limit=limit
     )
     with open_output(output, force=force) as file, ProgressMeter(quiet=quiet, captures=captures) as meter:
@@ -132,7 +132,7 @@ def show(
         _write(chunks, table, format_, file, selection)
 
 
-def _write(chunks: Iterator[pd.DataFrame], table: str, format_: str, file: IO[bytes], selection: Selection) -> None:
+def _write(chunks: Iterator[pd.DataFrame], table: str, format_: str, file: IO[bytes], selection: RowSelection) -> None:
     from pcapdiag.cli.writers import open_writer  # noqa: PLC0415 - pandas
 
     writer = open_writer(format_, file, selection.columns or FOR_PEOPLE[table])

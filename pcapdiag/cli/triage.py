@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 FORMATS = ("terminal", "markdown", "json")
 
 
-class Look(NamedTuple):
+class TriageOutput(NamedTuple):
     """As what it is written."""
 
     format_: str
@@ -40,7 +40,7 @@ def must_fit(ctx: click.Context, inputs: Inputs, format_: str, bundle: str) -> N
         raise UsageError(msg)
 
 
-def write_triage(inputs: Inputs, look: Look, output: str, *, force: bool) -> Severity | None:
+def write_triage(inputs: Inputs, look: TriageOutput, output: str, *, force: bool) -> Severity | None:
     """Write what can be said without a capture, and return how severe it is; None where nothing is.
 
     Parameters

@@ -12,7 +12,7 @@ import click
 from pcapdiag.base.disk import is_no_room
 
 if TYPE_CHECKING:
-    from pcapdiag.watch.model import Incident
+    from pcapdiag.watch.model import KeptIncident
 
 _MOST_OWED_BYTES: Final = 1 << 20
 
@@ -34,7 +34,7 @@ class Lines:
         self._owed = b""
         self._is_gone = False
 
-    def tell(self, incident: Incident) -> None:
+    def tell(self, incident: KeptIncident) -> None:
         """Write the line of an incident, behind those that there was no room for."""
         if self._is_gone:
             return
@@ -70,7 +70,7 @@ def silence(_text: str) -> None:
     """Say nothing."""
 
 
-def _line(incident: Incident, out: str) -> str:
+def _line(incident: KeptIncident, out: str) -> str:
     from pcapdiag.base.units import format_ts_ns  # noqa: PLC0415 - the same
     from pcapdiag.privacy.escape import visible  # noqa: PLC0415 - help needs no unicodedata
 

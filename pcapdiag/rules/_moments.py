@@ -37,7 +37,7 @@ _SIDES = ((Direction.RESP, ("resp_hi", "resp_lo", "resp_port")), (Direction.ORIG
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class ClosedTogether:
     """Connections that were closed together, and how many of those that were open."""
 
     conns: Ints
@@ -54,7 +54,7 @@ class MassClosing:
 
     subject: str
     is_upstream: bool
-    moments: tuple[Moment, ...]
+    moments: tuple[ClosedTogether, ...]
     lost: tuple[Loss, ...]
 
 
@@ -127,7 +127,7 @@ def _groups(columns: PickedRows, names: tuple[str, ...]) -> Iterator[Ints]:
     yield from np.split(order, np.flatnonzero(is_new) + 1)
 
 
-def _moments(columns: PickedRows, ages: Ints, side: Direction, timer: tuple[int, int]) -> list[Moment]:
+def _moments(columns: PickedRows, ages: Ints, side: Direction, timer: tuple[int, int]) -> list[ClosedTogether]:
     """Return the moments at which one side closed many connections of one group."""
     is_closing = (
         (columns["first_closer"] == side)
@@ -158,7 +158,7 @@ def _moments(columns: PickedRows, ages: Ints, side: Direction, timer: tuple[int,
     shortest, longest = _extremes(idle, ends)
     # Too different to be ages of one timer, even of a late one.
     is_one = may_be & (longest >= 2 * shortest) & (longest - shortest >= _AT_ONCE_NS)
-    moments: list[Moment] = []
+    moments: list[ClosedTogether] = []
     end = 0
     for at in np.flatnonzero(is_one).tolist():
         if at < end or len(moments) == _MOST_MOMENTS:
@@ -166,7 +166,9 @@ def _moments(columns: PickedRows, ages: Ints, side: Direction, timer: tuple[int,
         end = int(ends[at])
         n_most = max(int(n_open[at]), end - at)
         first, last = int(times[at]), int(times[end - 1])
-        moments.append(Moment(columns.index[index[at:end]], first, last, int(shortest[at]), int(longest[at]), n_most))
+        moments.append(
+            ClosedTogether(columns.index[index[at:end]], first, last, int(shortest[at]), int(longest[at]), n_most)
+        )
     return moments
 
 

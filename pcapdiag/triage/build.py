@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pcapdiag.analysis.inputs import Inputs
     from pcapdiag.proxy.conf.settings import Endpoint, ProxySettings
     from pcapdiag.proxy.logs.entries import AccessEntry, ErrorEntry, Log
-    from pcapdiag.triage.tally import Key, Row, Window
+    from pcapdiag.triage.tally import Key, TallyRow, Window
 
 MOST_MESSAGES: Final = 100
 MOST_BURSTS: Final = 20
@@ -58,7 +58,7 @@ def build_triage(inputs: Inputs) -> Triage:
         The configuration cannot be read.
     """
     settings = read_proxy_conf(inputs.proxy_conf) if inputs.proxy_conf else None
-    logs = _Logs(inputs, settings)
+    logs = _ReadLogs(inputs, settings)
     tally, accesses = logs.count()
     timers, unkept = timers_at_odds(settings)
     in_errors = bool(logs.errors)
@@ -99,7 +99,7 @@ def build_triage(inputs: Inputs) -> Triage:
     )
 
 
-class _Logs:
+class _ReadLogs:
     """The logs that were given, opened; those of other proxies by their own readers."""
 
     def __init__(self, inputs: Inputs, settings: ProxySettings | None) -> None:
@@ -205,7 +205,7 @@ def _time(at_s: int, shift_s: int) -> str:
     return datetime.fromtimestamp(at_s - shift_s, tz=UTC).strftime("%Y-%m-%d %H:%M:%S") if at_s >= 0 else ""
 
 
-def _message(key: Key, row: Row, shift_s: int, redactor: Redactor) -> MessageRow:
+def _message(key: Key, row: TallyRow, shift_s: int, redactor: Redactor) -> MessageRow:
     kind, action, errno, upstream = key
     first, last = _time(row.first_s, shift_s), _time(row.last_s, shift_s)
     return MessageRow(kind, action, errno, redactor.text(row.words), upstream, row.count, first, last)

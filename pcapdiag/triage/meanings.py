@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MOST_SENTENCES: Final = 3
 
 
-class Meaning(NamedTuple):
+class PossibleCause(NamedTuple):
     """What may be behind a message, and what packets decide about it; empty where nothing is to be decided."""
 
     likely: str
@@ -25,55 +25,55 @@ class Meaning(NamedTuple):
 
 
 _RACE: Final = frozenset({Symptom.CLOSED, Symptom.RESET, Symptom.BROKEN})
-_MEANINGS: Final[dict[Symptom, Meaning]] = {
-    Symptom.CLOSED: Meaning(
+_MEANINGS: Final[dict[Symptom, PossibleCause]] = {
+    Symptom.CLOSED: PossibleCause(
         "the upstream closed without an answer: its idle timeout may be shorter than the proxy's (a race on reuse), or"
         " its process ended, restarted or gave up",
         "whether the close crossed the request, or came when the upstream had it",
     ),
-    Symptom.BROKEN: Meaning(
+    Symptom.BROKEN: PossibleCause(
         "the upstream closed or reset: its idle timeout may be shorter than the proxy's (a race on reuse), or its"
         " process ended, restarted or gave up",
         "whether the close crossed the request, or came when the upstream had it",
     ),
-    Symptom.RESET: Meaning(
+    Symptom.RESET: PossibleCause(
         "the connection was reset: the upstream may have closed it before, its process may have ended, or something"
         " between (NAT, firewall, balancer) may have forgotten it",
         "who sent the reset, and whether the request had arrived",
     ),
-    Symptom.REFUSED: Meaning(
+    Symptom.REFUSED: PossibleCause(
         "nothing listened there: the server may be down, restarting, or on another port",
         "whether the upstream refused or something before it",
     ),
-    Symptom.STREAM_ENDED: Meaning(
+    Symptom.STREAM_ENDED: PossibleCause(
         "an HTTP/2 upstream refused or reset the stream, or was about to close the connection (GOAWAY): a limit on age"
         " or requests of a connection, a restart, or a request that it did not take",
         "which error it gave, and whether the request was processed",
     ),
-    Symptom.UNREACHABLE: Meaning(
+    Symptom.UNREACHABLE: PossibleCause(
         "the address could not be reached: a host that is gone, a route or a filter", "who said so"
     ),
-    Symptom.CONNECT_TIMEOUT: Meaning(
+    Symptom.CONNECT_TIMEOUT: PossibleCause(
         "no connection in time: the server may be down or overloaded (a full accept queue), or a filter drops silently",
         "whether SYNs were dropped, or answered and the answers lost",
     ),
-    Symptom.UNCONNECTED: Meaning(
+    Symptom.UNCONNECTED: PossibleCause(
         "no connection came about, and the log does not say why", "whether it was refused, or not answered"
     ),
-    Symptom.TIMEOUT: Meaning(
+    Symptom.TIMEOUT: PossibleCause(
         "no answer in time: the upstream may be slower than the proxy waits, or what was sent got lost",
         "whether the request arrived, and who was silent",
     ),
-    Symptom.BAD_RESPONSE: Meaning(
+    Symptom.BAD_RESPONSE: PossibleCause(
         "the proxy refused what the upstream sent: its own words above say for which reason", "the bytes themselves"
     ),
-    Symptom.HANDSHAKE: Meaning(
+    Symptom.HANDSHAKE: PossibleCause(
         "the TLS handshake failed: certificates, names, versions, or a close inside it", "which alert, and whose"
     ),
-    Symptom.ABORTED: Meaning("clients went away while the proxy waited", "how long the upstream had been silent"),
-    Symptom.FAILED: Meaning("the log does not say of what a try failed", "of what"),
+    Symptom.ABORTED: PossibleCause("clients went away while the proxy waited", "how long the upstream had been silent"),
+    Symptom.FAILED: PossibleCause("the log does not say of what a try failed", "of what"),
 }
-_INSIDE: Final = Meaning(
+_INSIDE: Final = PossibleCause(
     "the upstream ended inside a response: a process that ended, or less than it had announced",
     "after how many bytes, and by FIN or RST",
 )
@@ -98,7 +98,7 @@ def likely_and_undecided(
     -------
     tuple of tuple of str
     """
-    counts: dict[Meaning, int] = {}
+    counts: dict[PossibleCause, int] = {}
     n_races = 0
     for (symptom, action), count in symptoms.items():
         is_inside = symptom in _RACE and action == BODY

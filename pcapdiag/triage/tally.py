@@ -33,7 +33,7 @@ Window = tuple[int, str]
 
 
 @dataclass(slots=True)
-class Row:
+class TallyRow:
     """Entries alike; times [s] by the log's clock, -1 where none has one."""
 
     words: str
@@ -50,11 +50,11 @@ class Row:
 
 
 @dataclass(slots=True)
-class Group:
+class NoneLeft:
     """Requests for which a group of servers had none left."""
 
     window: Window
-    row: Row = field(default_factory=lambda: Row(""))
+    row: TallyRow = field(default_factory=lambda: TallyRow(""))
     after_failures: int = 0
     peers: Counter[str] = field(default_factory=Counter)
 
@@ -74,13 +74,13 @@ class Tally:
 
     def __init__(self, window_of: Callable[[str], Window]) -> None:
         self._window_of = window_of
-        self.rows: dict[Key, Row] = {}
+        self.rows: dict[Key, TallyRow] = {}
         self.left_out = 0
         self.failures = 0
         self.disabled = 0
         self.short_of_connections = 0
         self.symptoms: Counter[tuple[Symptom, str]] = Counter()
-        self.groups: dict[str, Group] = {}
+        self.groups: dict[str, NoneLeft] = {}
         self.timeline = Timeline()
         self.peers: dict[str, None] = {}
         self._failed_at: dict[str, int] = {}
@@ -120,7 +120,7 @@ class Tally:
             if len(self.rows) >= MOST_ROWS:
                 self.left_out += 1
                 return
-            row = self.rows[key] = Row(words_of(entry))
+            row = self.rows[key] = TallyRow(words_of(entry))
         row.add(at_s)
 
     def _no_peer(self, name: str, at_s: int) -> None:
@@ -128,7 +128,7 @@ class Tally:
         if group is None:
             if len(self.groups) >= MOST_ROWS:
                 return
-            group = self.groups[name] = Group(self._window_of(name))
+            group = self.groups[name] = NoneLeft(self._window_of(name))
         group.row.add(at_s)
         # Both stamps are whole seconds.
         least_s = at_s - group.window[0] - 1
@@ -150,7 +150,7 @@ class AccessTally:
         self.requests = 0
         self.without_status = 0
         self.by_status: Counter[int] = Counter()
-        self.rows: dict[Key, Row] = {}
+        self.rows: dict[Key, TallyRow] = {}
         self.timeline = Timeline()
         self.tries = 0
         self.new = 0
@@ -179,7 +179,7 @@ class AccessTally:
             if len(self.rows) >= MOST_ROWS:
                 self.left_out += 1
                 return
-            row = self.rows[key] = Row(f"answered with {entry.status}")
+            row = self.rows[key] = TallyRow(f"answered with {entry.status}")
         row.add(at_s)
 
     @property

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from pcapdiag.base.disk import replace_file
 from pcapdiag.base.findings import Severity
 from pcapdiag.watch.job import BUNDLE, REPORT
-from pcapdiag.watch.model import Incident
+from pcapdiag.watch.model import KeptIncident
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LIST: Final = "incidents.jsonl"
 
 
-def publish(result: JobResult, job: Path, out: Path, missing: tuple[str, ...]) -> Incident:
+def publish(result: JobResult, job: Path, out: Path, missing: tuple[str, ...]) -> KeptIncident:
     """Move a report to its place.
 
     Parameters
@@ -53,7 +53,7 @@ def publish(result: JobResult, job: Path, out: Path, missing: tuple[str, ...]) -
         number += 1
         target = out / f"{name}-{number}{suffix}"
     made.rename(target)
-    return Incident(
+    return KeptIncident(
         path=target.name,
         code=worst.code,
         name=worst.name,
@@ -69,12 +69,12 @@ def publish(result: JobResult, job: Path, out: Path, missing: tuple[str, ...]) -
     )
 
 
-def prune(incidents: list[Incident], out: Path, most: int, most_bytes: int) -> list[Incident]:
+def prune(incidents: list[KeptIncident], out: Path, most: int, most_bytes: int) -> list[KeptIncident]:
     """Delete the oldest incidents beyond the bounds; the newest always stays.
 
     Parameters
     ----------
-    incidents : list of Incident
+    incidents : list of KeptIncident
         Oldest first.
     out : Path
         Folder for incidents.
@@ -83,10 +83,10 @@ def prune(incidents: list[Incident], out: Path, most: int, most_bytes: int) -> l
 
     Returns
     -------
-    list of Incident
+    list of KeptIncident
         Those that are left.
     """
-    kept: list[Incident] = []
+    kept: list[KeptIncident] = []
     n_bytes = 0
     for incident in reversed(incidents):
         n_bytes += incident.n_bytes
@@ -102,12 +102,12 @@ def prune(incidents: list[Incident], out: Path, most: int, most_bytes: int) -> l
     return kept[::-1]
 
 
-def write_list(incidents: list[Incident], out: Path) -> None:
+def write_list(incidents: list[KeptIncident], out: Path) -> None:
     """Write ``incidents.jsonl``: a line for each incident that is kept.
 
     Parameters
     ----------
-    incidents : list of Incident
+    incidents : list of KeptIncident
         Oldest first.
     out : Path
         Folder for incidents.
@@ -116,7 +116,7 @@ def write_list(incidents: list[Incident], out: Path) -> None:
     replace_file(out / LIST, lines)
 
 
-def still_there(incidents: list[Incident], out: Path) -> list[Incident]:
+def still_there(incidents: list[KeptIncident], out: Path) -> list[KeptIncident]:
     """Return the incidents that nobody has removed meanwhile, with their sizes."""
     return [replace(i, n_bytes=_size(out / i.path)) for i in incidents if os.path.lexists(out / i.path)]
 

@@ -88,7 +88,7 @@ def run(folder: Path) -> None:
 def _report(order: JobOrder) -> JobResult:
     known = KnownFailures(order.known, order.known_until_ns)
     report = _analyze(order, order.captures)
-    seen = _Seen(report, known, order)
+    seen = _SeenByJob(report, known, order)
     found = tuple(_new_findings(report, seen))
     written = any(finding.identifier not in order.cooling for finding in found)
     if written:
@@ -97,7 +97,7 @@ def _report(order: JobOrder) -> JobResult:
             missing = (*missing, *_left_out(seen))
             del report  # two of them at a time would take twice the memory
             report = _analyze(order, leave_out(order.captures, seen.left_over | seen.under_way, _PIECE))
-            seen = _Seen(report, known, order)
+            seen = _SeenByJob(report, known, order)
             found = tuple(_new_findings(report, seen))
             written = bool(found)
         if written:
@@ -112,7 +112,7 @@ def _analyze(order: JobOrder, captures: Sequence[str]) -> CaptureReport:
     return analyze_captures(captures, replace(order.inputs, with_hashes=True))
 
 
-class _Seen:
+class _SeenByJob:
     """What a report sees of failures: which are new, where only the rest of a known one is left, which may be none."""
 
     def __init__(self, report: CaptureReport, known: KnownFailures, order: JobOrder) -> None:
@@ -142,7 +142,7 @@ class _Seen:
         self.known_until_ns = times[-_MOST_KEYS - 1] if self.count > _MOST_KEYS else -1
 
 
-def _new_findings(report: CaptureReport, seen: _Seen) -> Iterator[Reported]:
+def _new_findings(report: CaptureReport, seen: _SeenByJob) -> Iterator[Reported]:
     """Yield the findings that tell of failures no earlier incident holds.
 
     Requests that were still waiting for their response when the recording was looked at are none, and INFO.
@@ -163,7 +163,7 @@ def _new_findings(report: CaptureReport, seen: _Seen) -> Iterator[Reported]:
             )
 
 
-def _missing(report: CaptureReport, seen: _Seen) -> Iterator[str]:
+def _missing(report: CaptureReport, seen: _SeenByJob) -> Iterator[str]:
     """Yield what the recording does not hold of the connections concerned."""
     inferred = report.analysis.connections["orig_inferred"]
     uids = {o.uid for new in seen.new.values() for o, _ in new if o.conn >= 0 and inferred[o.conn]}
@@ -175,7 +175,7 @@ def _missing(report: CaptureReport, seen: _Seen) -> Iterator[str]:
         )
 
 
-def _left_out(seen: _Seen) -> Iterator[str]:
+def _left_out(seen: _SeenByJob) -> Iterator[str]:
     """Yield what is left out of the report although it is in the recording."""
     if n := len(seen.left_over):
         what = count_of(n, "failure is", "failures are")

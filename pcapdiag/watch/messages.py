@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pcapdiag.watch.model import Incident
+    from pcapdiag.watch.model import KeptIncident
     from pcapdiag.watch.state import State
 
-    Send = Callable[[Sequence[Incident]], str]
+    Send = Callable[[Sequence[KeptIncident]], str]
 
 _AGAIN_S: Final = 60.0
 
@@ -48,7 +48,7 @@ class Messenger:
         """Messages that are owed, one per incident and channel."""
         return sum(map(len, self._state.owed.values()))
 
-    def add(self, incident: Incident) -> None:
+    def add(self, incident: KeptIncident) -> None:
         """Have every channel told of an incident."""
         for name in self._channels:
             self._state.owe(name, incident.path)
@@ -62,7 +62,7 @@ class Messenger:
         for name, paths, problem in sent:
             self._settle(name, paths, problem)
         incidents = {incident.path: incident for incident in self._state.incidents}
-        due: list[tuple[str, list[Incident]]] = []
+        due: list[tuple[str, list[KeptIncident]]] = []
         for name, paths in self._state.owed.items():
             if not paths or self._again_at.get(name, 0.0) > time.monotonic():
                 continue
@@ -85,7 +85,7 @@ class Messenger:
         if self.n_owed:
             self._say(f"{self.n_owed} messages could not be sent; the next run tries again")
 
-    def _run(self, due: Sequence[tuple[str, list[Incident]]]) -> None:
+    def _run(self, due: Sequence[tuple[str, list[KeptIncident]]]) -> None:
         for name, incidents in due:
             problem = self._channels[name](incidents)
             self._sent.append((name, [incident.path for incident in incidents], problem))

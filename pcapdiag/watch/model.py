@@ -180,7 +180,7 @@ class JobResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Incident:
+class KeptIncident:
     """A report that was written.
 
     Attributes

@@ -33,7 +33,7 @@ from pcapdiag.watch.state import StateFile
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pcapdiag.watch.model import Incident, JobResult, Pending, WatchOptions
+    from pcapdiag.watch.model import JobResult, KeptIncident, Pending, WatchOptions
 
 _TICK_S: Final = 0.1
 _POLL_LOGS_S: Final = 0.25
@@ -76,10 +76,10 @@ class Recorder:
     def __init__(
         self,
         options: WatchOptions,
-        on_incident: Callable[[Incident], None],
+        on_incident: Callable[[KeptIncident], None],
         say: Callable[[str], None],
         *,
-        channels: Mapping[str, Callable[[Sequence[Incident]], str]] | None = None,
+        channels: Mapping[str, Callable[[Sequence[KeptIncident]], str]] | None = None,
         on_status: Callable[[Status], None] | None = None,
     ) -> None:
         self._options = options
@@ -318,7 +318,7 @@ class Recorder:
         if incident is not None:
             self._on_incident(self._state.incidents[-1])
 
-    def _add(self, incident: Incident, now_ns: int) -> None:
+    def _add(self, incident: KeptIncident, now_ns: int) -> None:
         state = self._state
         incident = replace(incident, is_new=state.is_new(incident.identifiers, now_ns))
         state.n_incidents += 1

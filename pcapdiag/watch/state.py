@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from pcapdiag.base.disk import replace_file
 from pcapdiag.base.errors import UsageError
-from pcapdiag.watch.model import Incident, Pending, SourceFile
+from pcapdiag.watch.model import KeptIncident, Pending, SourceFile
 from pcapdiag.watch.tail import LogPosition
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class State:
 
     Attributes
     ----------
-    incidents : list of Incident
+    incidents : list of KeptIncident
         Those that are kept, oldest first.
     n_incidents : int
         All that there ever were.
@@ -74,7 +74,7 @@ class State:
         Whether what was reported is not written yet.
     """
 
-    incidents: list[Incident] = field(default_factory=list)
+    incidents: list[KeptIncident] = field(default_factory=list)
     n_incidents: int = 0
     keys: deque[str] = field(default_factory=deque)
     known_until_ns: int = -1
@@ -185,7 +185,7 @@ class StateFile:
         running = values.pop("running")
         pending = [Pending(**pending) for pending in (*running, *values.pop("pending"))]
         incidents = [
-            Incident(**{**i, "identifiers": tuple(i["identifiers"]), "missing": tuple(i["missing"])})
+            KeptIncident(**{**i, "identifiers": tuple(i["identifiers"]), "missing": tuple(i["missing"])})
             for i in values.pop("incidents", ())
         ]
         return State(

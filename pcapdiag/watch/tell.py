@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pcapdiag.ticket.notify.channels import Channel
     from pcapdiag.ticket.notify.message import Message
-    from pcapdiag.watch.model import Incident, Status
+    from pcapdiag.watch.model import KeptIncident, Status
 
 _PATIENCE_S: Final = 1.0
 _GAUGES: Final = (
@@ -44,7 +44,7 @@ class WatchTelling:
     place: str
     """Where incidents lie, as messages have it."""
 
-    def senders(self) -> Mapping[str, Callable[[Sequence[Incident]], str]]:
+    def senders(self) -> Mapping[str, Callable[[Sequence[KeptIncident]], str]]:
         """Return for each channel what tells it of incidents and returns what went wrong."""
         if not self.channels:
             return {}
@@ -52,7 +52,7 @@ class WatchTelling:
         from pcapdiag.ticket.notify.channels import send  # noqa: PLC0415 - the same
         from pcapdiag.ticket.notify.message import News, compose_news  # noqa: PLC0415 - only who is to be told
 
-        def message_of(incidents: Sequence[Incident]) -> Message:
+        def message_of(incidents: Sequence[KeptIncident]) -> Message:
             news = [
                 News(
                     f"{one.code} {one.name} {one.subject}".rstrip(),
@@ -63,7 +63,7 @@ class WatchTelling:
             ]
             return compose_news(news, format_ts_ns(max(one.last_ts_ns for one in incidents))[:19] + "Z")
 
-        def sender(channel: Channel) -> Callable[[Sequence[Incident]], str]:
+        def sender(channel: Channel) -> Callable[[Sequence[KeptIncident]], str]:
             return lambda incidents: send(channel, message_of(incidents))
 
         return {channel.name: sender(channel) for channel in self.channels}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pcapdiag.proxy.logs.entries import AccessEntry, Try
-    from pcapdiag.whatif.group import Place
+    from pcapdiag.whatif.group import MeasuredUpstream
 
 NOT_IDEMPOTENT: Final = frozenset({"POST", "LOCK", "PATCH"})
 """Methods that nginx does not try again without non_idempotent (ngx_http_upstream_next)."""
@@ -134,7 +134,7 @@ class OwnFailure:
 
 def read_log(
     entries: Iterable[AccessEntry],
-    places: Sequence[Place],
+    places: Sequence[MeasuredUpstream],
     names: Sequence[str],
     offset_ns: int,
     own_failures: dict[str, list[OwnFailure]],
@@ -145,7 +145,7 @@ def read_log(
     ----------
     entries : iterable of AccessEntry
         Of the time of the capture.
-    places : sequence of Place
+    places : sequence of MeasuredUpstream
         The group's.
     names : sequence of str
         What the log calls the group where no peer was left.
@@ -227,14 +227,16 @@ def _own_failure(entry: AccessEntry, start_ns: int, own_failures: dict[str, list
     return kind, takes_ns, n
 
 
-def make_arrivals(requests: Requests, places: Sequence[Place], client_key: Sequence[int], *, source: str) -> Arrivals:
+def make_arrivals(
+    requests: Requests, places: Sequence[MeasuredUpstream], client_key: Sequence[int], *, source: str
+) -> Arrivals:
     """Return requests in bursts, ready to be replayed.
 
     Parameters
     ----------
     requests : Requests
         At least one.
-    places : sequence of Place
+    places : sequence of MeasuredUpstream
         The group's.
     client_key : sequence of int
         By number of the client: what ip_hash sees of it (`ip_hash_key`).

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pcapdiag.analysis.model import Analysis, Loss
     from pcapdiag.base.findings import Finding
-    from pcapdiag.whatif.group import Place
+    from pcapdiag.whatif.group import MeasuredUpstream
 
 _AT_ONCE_NS = 50 * NS_PER_MS
 _SAME_NS = NS_PER_MS
@@ -46,7 +46,9 @@ def _own_failure(loss: Loss) -> OwnFailure:
     return OwnFailure(loss.request_ts_ns, int(kind), first.ts_ns - loss.request_ts_ns)
 
 
-def captured_requests(analysis: Analysis, findings: Sequence[Finding], places: Sequence[Place]) -> Requests | None:
+def captured_requests(
+    analysis: Analysis, findings: Sequence[Finding], places: Sequence[MeasuredUpstream]
+) -> Requests | None:
     """Return the requests of a group as the capture has them, all as of one client; None if there are none.
 
     A try after a failed one of the same request is no request.
@@ -57,7 +59,7 @@ def captured_requests(analysis: Analysis, findings: Sequence[Finding], places: S
         All tables.
     findings : sequence of Finding
         What was found.
-    places : sequence of Place
+    places : sequence of MeasuredUpstream
         The group's.
 
     Returns
@@ -109,7 +111,7 @@ def _not_races(analysis: Analysis, findings: Sequence[Finding]) -> list[Loss]:
     ]
 
 
-def _numbers(analysis: Analysis, places: Sequence[Place]) -> NDArray[np.int64]:
+def _numbers(analysis: Analysis, places: Sequence[MeasuredUpstream]) -> NDArray[np.int64]:
     """For each connection the position of its place in the group; -1 for others."""
     of_analysis = connection_places(analysis)
     position = {place.endpoint: n for n, place in enumerate(places)}
@@ -148,7 +150,7 @@ def _target(analysis: Analysis, table: NDArray[np.int64], row: int) -> str:
     return analysis.texts.read(offset, length).decode("latin-1") if offset >= 0 else ""
 
 
-def count_seen(analysis: Analysis, places: Sequence[Place]) -> Mapping[str, int]:
+def count_seen(analysis: Analysis, places: Sequence[MeasuredUpstream]) -> Mapping[str, int]:
     """Count what the capture shows: connections opened and kept, requests on kept ones, failures."""
     numbers = _numbers(analysis, places)
     c = analysis.connections

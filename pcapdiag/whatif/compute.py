@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from pcapdiag.base.scenarios import AddedLatency, Quantity, ReplayModel, Scenario, WhatIf, Workers
+from pcapdiag.base.scenarios import AddedLatency, Quantity, ReplayModel, Scenario, WhatIf, WorkerCount
 from pcapdiag.base.units import count_of, format_duration_ns
 from pcapdiag.whatif.intervals import quantity, room_of, share_within
 from pcapdiag.whatif.kernels import replay_state as state
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pcapdiag.whatif.group import Group, GroupSettings
+    from pcapdiag.whatif.group import GroupSettings, ServerGroup
 
 _HELD = 0.85
 """Share of the replays below which an interval is said to have been cut."""
@@ -32,7 +32,7 @@ _NOT_THE_SAME = "the log's own failures are not what these assumptions give: som
 
 
 @dataclass(frozen=True)
-class _Totals:
+class _ReplayTotals:
     """Draws of all groups together."""
 
     counts: NDArray[np.int64]
@@ -40,7 +40,7 @@ class _Totals:
 
 
 def compute(
-    groups: Sequence[Group],
+    groups: Sequence[ServerGroup],
     asked: Sequence[Asked],
     *,
     sweep: tuple[str, Sequence[Asked]] | None = None,
@@ -53,7 +53,7 @@ def compute(
 
     Parameters
     ----------
-    groups : sequence of Group
+    groups : sequence of ServerGroup
         At least one.
     asked : sequence of Asked
         Scenarios.
@@ -108,13 +108,13 @@ def compute(
     )
 
 
-def predict(groups: Sequence[Group], one: Asked, *, draws: int = 0, seed: int = SEED) -> Scenario:
+def predict(groups: Sequence[ServerGroup], one: Asked, *, draws: int = 0, seed: int = SEED) -> Scenario:
     """Replay one scenario; see `compute`."""
     n_requests = sum(len(group.arrivals.requests) for group in groups)
     return _predict(groups, one, draws or draws_for(n_requests), seed, n_requests)
 
 
-def _predict(groups: Sequence[Group], one: Asked, n: int, seed: int, n_requests: int) -> Scenario:
+def _predict(groups: Sequence[ServerGroup], one: Asked, n: int, seed: int, n_requests: int) -> Scenario:
     settings = [apply(one, group.settings) for group in groups]
     totals = _run(groups, settings, n, seed)
     made = _scenario(one.name, _joined(one.settings), totals, n_requests)
@@ -139,7 +139,7 @@ def _joined(settings: Sequence[tuple[str, str]]) -> dict[str, str]:
     return {key: " ".join(values) for key, values in joined.items()}
 
 
-def _run(groups: Sequence[Group], settings: Sequence[GroupSettings], n: int, seed: int) -> _Totals:
+def _run(groups: Sequence[ServerGroup], settings: Sequence[GroupSettings], n: int, seed: int) -> _ReplayTotals:
     counts: NDArray[np.int64] = np.zeros((n, state.N_COUNTS), np.int64)
     p99 = np.zeros(n)
     for group, wanted in zip(groups, settings, strict=True):
@@ -147,10 +147,10 @@ def _run(groups: Sequence[Group], settings: Sequence[GroupSettings], n: int, see
         counts += result.counts
         counts[:, state.LOST] += group.lost_beside
         p99 = np.maximum(p99, result.added_p99_ns)
-    return _Totals(counts, p99)
+    return _ReplayTotals(counts, p99)
 
 
-def _scenario(name: str, settings: dict[str, str], totals: _Totals, n_requests: int) -> Scenario:
+def _scenario(name: str, settings: dict[str, str], totals: _ReplayTotals, n_requests: int) -> Scenario:
     c = totals.counts
     used = np.maximum(c[:, state.OPENED] + c[:, state.REUSED], 1)
     answered = np.maximum(c[:, state.CLIENTS] - _failures(c), 1)
@@ -175,7 +175,7 @@ def _failing(values: NDArray[np.int64], at_most: float = np.inf) -> Quantity:
     return quantity(values, at_most=at_most, room=room_of(values))
 
 
-def _capped(scenario: Scenario, totals: _Totals) -> list[str]:
+def _capped(scenario: Scenario, totals: _ReplayTotals) -> list[str]:
     """Say which intervals would be wider than what they are about, and hold fewer than nine of ten replays for that."""
     c = totals.counts
     columns = (
@@ -196,7 +196,7 @@ def _failures(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return total
 
 
-def _observed(groups: Sequence[Group]) -> Scenario:
+def _observed(groups: Sequence[ServerGroup]) -> Scenario:
     def counted(name: str) -> Quantity | None:
         if any(name not in group.observed for group in groups):
             return None
@@ -239,7 +239,7 @@ def find_disagreement(observed: Scenario, replayed: Scenario) -> str:
     return ""
 
 
-def _unexplained(groups: Sequence[Group]) -> str:
+def _unexplained(groups: Sequence[ServerGroup]) -> str:
     """Say that a connection was forgotten after less idling than others survived: then it was no timer."""
     for group in groups:
         for place in group.places:
@@ -252,7 +252,7 @@ def _unexplained(groups: Sequence[Group]) -> str:
     return ""
 
 
-def _bound(groups: Sequence[Group], settings: Sequence[GroupSettings]) -> tuple[str, tuple[str, ...]]:
+def _bound(groups: Sequence[ServerGroup], settings: Sequence[GroupSettings]) -> tuple[str, tuple[str, ...]]:
     """Say whether connections would be kept for longer than the capture shows what becomes of them."""
     for group, wanted in zip(groups, settings, strict=True):
         held = group.settings
@@ -287,7 +287,7 @@ def _bound(groups: Sequence[Group], settings: Sequence[GroupSettings]) -> tuple[
     return "", ()
 
 
-def _warnings(groups: Sequence[Group], settings: Sequence[GroupSettings]) -> tuple[str, ...]:
+def _warnings(groups: Sequence[ServerGroup], settings: Sequence[GroupSettings]) -> tuple[str, ...]:
     said: list[str] = []
     for group, wanted in zip(groups, settings, strict=True):
         held = group.settings
@@ -306,7 +306,7 @@ def _warnings(groups: Sequence[Group], settings: Sequence[GroupSettings]) -> tup
     return tuple(dict.fromkeys(said))
 
 
-def _window_warning(group: Group, wanted: GroupSettings) -> list[str]:
+def _window_warning(group: ServerGroup, wanted: GroupSettings) -> list[str]:
     """Say that a timeout of the proxy lies above what is safe."""
     for place in group.places:
         window = race_window(group, wanted, place.endpoint)
@@ -327,7 +327,7 @@ def _rounded(ns: int) -> str:
     return format_duration_ns(round(ns, -7) if abs(ns) >= 1_000_000_000 else round(ns, -6))
 
 
-def race_window(group: Group, settings: GroupSettings, endpoint: str) -> tuple[int, int] | None:
+def race_window(group: ServerGroup, settings: GroupSettings, endpoint: str) -> tuple[int, int] | None:
     """[ns] Idle gaps after which a request to a server may be lost; None where it closes none."""
     place = next(place for place in group.places if place.endpoint == endpoint)
     timeout_ns = place.timeout_ns if settings.upstream_timeout_ns is None else settings.upstream_timeout_ns
@@ -337,7 +337,7 @@ def race_window(group: Group, settings: GroupSettings, endpoint: str) -> tuple[i
     return max(timeout_ns - 4 * place.spread_ns - rtt_ns, 0), timeout_ns + place.late_ns + 4 * place.spread_ns
 
 
-def _model(groups: Sequence[Group], draws: int, seed: int, remarks: tuple[str, ...]) -> ReplayModel:
+def _model(groups: Sequence[ServerGroup], draws: int, seed: int, remarks: tuple[str, ...]) -> ReplayModel:
     workers = max(group.settings.workers for group in groups)
     assumptions = tuple(dict.fromkeys(text for group in groups for text in group.assumptions))
     source = next((t for t in assumptions if "worker process" in t), "one is assumed")
@@ -352,4 +352,4 @@ def _model(groups: Sequence[Group], draws: int, seed: int, remarks: tuple[str, .
         ),
         "failures that no idle connection explains happen to the same requests again, whichever server they go to",
     )
-    return ReplayModel(Workers(workers, source), seed, draws, said, window)
+    return ReplayModel(WorkerCount(workers, source), seed, draws, said, window)

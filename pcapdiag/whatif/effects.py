@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pcapdiag.base.scenarios import Quantity, Scenario
-    from pcapdiag.whatif.group import Group
+    from pcapdiag.whatif.group import ServerGroup
 
 MOST_REQUESTS: Final = 200_000
 """Of which an effect is worked out while somebody waits for the report."""
@@ -36,12 +36,12 @@ IN_ROTATION: Final = Asked((("max_fails", "0"),))
 """The wish that no failure puts a peer out."""
 
 
-def effects(groups: Sequence[Group], wishes: Sequence[Asked]) -> dict[Asked, str]:
+def effects(groups: Sequence[ServerGroup], wishes: Sequence[Asked]) -> dict[Asked, str]:
     """Say what settings would have done to the captured requests.
 
     Parameters
     ----------
-    groups : sequence of Group
+    groups : sequence of ServerGroup
         As `groups.build_groups` gives them.
     wishes : sequence of Asked
         Each is replayed alone.
@@ -68,7 +68,7 @@ def effects(groups: Sequence[Group], wishes: Sequence[Asked]) -> dict[Asked, str
     return {wish: text for wish, text in told if text}
 
 
-def _is_possible(wish: Asked, groups: Sequence[Group]) -> bool:
+def _is_possible(wish: Asked, groups: Sequence[ServerGroup]) -> bool:
     """Tell whether the proxy has such a setting; an nginx that is too old has none for idle connections."""
     try:
         for group in groups:

@@ -10,7 +10,7 @@ from pcapdiag.base.server_defaults import DEFAULTS
 from pcapdiag.base.units import NS_PER_S, format_duration_ns, format_endpoint, parse_duration
 from pcapdiag.proxy.logs.entries import Try
 from pcapdiag.whatif.arrivals import ip_hash_key, make_arrivals, read_log, spread_words
-from pcapdiag.whatif.group import Group, Place
+from pcapdiag.whatif.group import MeasuredUpstream, ServerGroup
 from pcapdiag.whatif.groups import group_settings
 from pcapdiag.whatif.keys import LONGEST_NS
 
@@ -70,7 +70,7 @@ def forecast_groups(
     timeout_ns: int,
     late_ns: int,
     said: str,
-) -> tuple[Group, ...]:
+) -> tuple[ServerGroup, ...]:
     """Return the groups of a configuration with the requests that an access log has for them.
 
     Parameters
@@ -86,11 +86,11 @@ def forecast_groups(
 
     Returns
     -------
-    tuple of Group
+    tuple of ServerGroup
         Those with requests only.
     """
     blocks = [block for block in settings.upstreams if not block.is_lua]
-    seen = _Seen.of(read_entries())
+    seen = _SeenInLog.of(read_entries())
     groups = []
     for block in blocks:
         endpoints = _endpoints(block, seen)
@@ -98,7 +98,8 @@ def forecast_groups(
             continue
         rtt_ns, tail_ns = seen.round_trip(endpoints)
         measured = [
-            Place(e, timeout_ns=timeout_ns, late_ns=late_ns, rtt_ns=rtt_ns, rtt_tail_ns=tail_ns) for e in endpoints
+            MeasuredUpstream(e, timeout_ns=timeout_ns, late_ns=late_ns, rtt_ns=rtt_ns, rtt_tail_ns=tail_ns)
+            for e in endpoints
         ]
         assumptions = [said, _round_trip_words(rtt_ns)]
         entries = read_entries()
@@ -112,19 +113,19 @@ def forecast_groups(
         requests, addresses, counts = told
         assumptions += spread_words(requests)
         arrivals = make_arrivals(requests, places, [ip_hash_key(a) for a in addresses], source="access log")
-        groups.append(Group(block.name, made, places, arrivals, (*assumptions, *assumed), counts))
+        groups.append(ServerGroup(block.name, made, places, arrivals, (*assumptions, *assumed), counts))
     return tuple(groups)
 
 
 @dataclass(slots=True)
-class _Seen:
+class _SeenInLog:
     """What a first pass over an access log tells: addresses, and how long connections to each took to open [ns]."""
 
     has_tries: bool
     connect_ns: dict[str, list[int]]
 
     @classmethod
-    def of(cls, entries: Iterable[AccessEntry]) -> _Seen:
+    def of(cls, entries: Iterable[AccessEntry]) -> _SeenInLog:
         connect_ns: dict[str, list[int]] = {}
         for entry in entries:
             for attempt in entry.tries:
@@ -143,7 +144,7 @@ class _Seen:
         return (times[0], times[len(times) // 2] - times[0]) if times else (0, 0)
 
 
-def _endpoints(block: UpstreamBlock, seen: _Seen) -> list[str]:
+def _endpoints(block: UpstreamBlock, seen: _SeenInLog) -> list[str]:
     written = [format_endpoint(*server.endpoint) for server in block.servers if server.endpoint is not None]
     ports = tuple(f":{server.port}" for server in block.servers if server.endpoint is None and server.port > 0)
     logged = {address for address in seen.connect_ns if ports and address.endswith(ports)}

@@ -102,7 +102,7 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class MeasuredUpstream:
     """One upstream as measured; times as in `kernels.replay_state.PLACE`.
 
     `answered_ns` is the longest idle gap after which it answered; from there to `drop_ns` or `reset_ns` nobody knows.
@@ -159,12 +159,12 @@ class Arrivals:
 
 
 @dataclass(frozen=True)
-class Group:
+class ServerGroup:
     """One group of servers, all that was measured of it, and what is assumed."""
 
     name: str
     settings: GroupSettings
-    places: tuple[Place, ...]
+    places: tuple[MeasuredUpstream, ...]
     arrivals: Arrivals
     assumptions: tuple[str, ...] = ()
     observed: Mapping[str, int] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from pcapdiag.base.units import NS_PER_S, format_duration_ns, format_endpoint
 from pcapdiag.proxy.conf.values import version_numbers
 from pcapdiag.whatif.arrivals import ip_hash_key, make_arrivals, read_log, spread_words
 from pcapdiag.whatif.captured import captured_requests, count_seen, own_failures
-from pcapdiag.whatif.group import BALANCES, Group, GroupSettings, Peer, Place
+from pcapdiag.whatif.group import BALANCES, GroupSettings, MeasuredUpstream, Peer, ServerGroup
 from pcapdiag.whatif.places import measure_places
 
 if TYPE_CHECKING:
@@ -33,18 +33,18 @@ _TIMEOUT_WITHOUT_CONF_NS = 60 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
+class _UpstreamBlock:
     """A group before its requests are known."""
 
     name: str
     settings: GroupSettings
-    places: tuple[Place, ...]
+    places: tuple[MeasuredUpstream, ...]
     assumptions: tuple[str, ...]
 
 
 def build_groups(
     analysis: Analysis, findings: Sequence[Finding], read_entries: Callable[[], Iterable[AccessEntry]] | None
-) -> tuple[Group, ...]:
+) -> tuple[ServerGroup, ...]:
     """Return every group that requests went to.
 
     Parameters
@@ -58,7 +58,7 @@ def build_groups(
 
     Returns
     -------
-    tuple of Group
+    tuple of ServerGroup
         Those with requests only.
     """
     places = measure_places(analysis, findings)
@@ -89,11 +89,13 @@ def build_groups(
         observed = {**counts, **count_seen(analysis, block.places)}
         # A log has no line of a request that was under way when the proxy itself was stopped.
         beside = max(sum(len(own.get(p.endpoint, ())) for p in block.places) - int(requests.n_fails.sum()), 0)
-        groups.append(Group(block.name, block.settings, block.places, arrivals, tuple(assumptions), observed, beside))
+        groups.append(
+            ServerGroup(block.name, block.settings, block.places, arrivals, tuple(assumptions), observed, beside)
+        )
     return tuple(groups)
 
 
-def _blocks(analysis: Analysis, places: Sequence[Place]) -> list[_Block]:
+def _blocks(analysis: Analysis, places: Sequence[MeasuredUpstream]) -> list[_UpstreamBlock]:
     settings = analysis.settings
     if settings is None or not settings.upstreams:
         return [_without_conf(analysis, places)] if places else []
@@ -108,7 +110,7 @@ def _blocks(analysis: Analysis, places: Sequence[Place]) -> list[_Block]:
     return blocks
 
 
-def _without_conf(analysis: Analysis, places: Sequence[Place]) -> _Block:
+def _without_conf(analysis: Analysis, places: Sequence[MeasuredUpstream]) -> _UpstreamBlock:
     kept = [u.proxy_idle_close_ns for u in analysis.upstreams if u.proxy_idle_close_ns >= 0]
     timeout_ns = min(kept, default=_TIMEOUT_WITHOUT_CONF_NS)
     how = "as the capture shows" if kept else "nginx's default"
@@ -121,17 +123,19 @@ def _without_conf(analysis: Analysis, places: Sequence[Place]) -> _Block:
     )
     peers = tuple(Peer(place.endpoint, n) for n, place in enumerate(places))
     settings = GroupSettings(peers, is_picked=False, keepalive=_POOL_WITHOUT_CONF, keepalive_timeout_ns=timeout_ns)
-    return _Block("", settings, tuple(places), assumptions)
+    return _UpstreamBlock("", settings, tuple(places), assumptions)
 
 
-def _configured(analysis: Analysis, settings: ProxySettings, block: UpstreamBlock, seen: Sequence[Place]) -> _Block:
+def _configured(
+    analysis: Analysis, settings: ProxySettings, block: UpstreamBlock, seen: Sequence[MeasuredUpstream]
+) -> _UpstreamBlock:
     pids = {joined.entry.pid for joined in analysis.log.entries} if analysis.log is not None else set()
-    return _Block(block.name, *group_settings(settings, block, seen, pids=pids))
+    return _UpstreamBlock(block.name, *group_settings(settings, block, seen, pids=pids))
 
 
 def group_settings(
-    settings: ProxySettings, block: UpstreamBlock, seen: Sequence[Place], *, pids: Collection[int]
-) -> tuple[GroupSettings, tuple[Place, ...], tuple[str, ...]]:
+    settings: ProxySettings, block: UpstreamBlock, seen: Sequence[MeasuredUpstream], *, pids: Collection[int]
+) -> tuple[GroupSettings, tuple[MeasuredUpstream, ...], tuple[str, ...]]:
     """Return how a block is set, its places (those that were not seen among them), and what is assumed.
 
     Parameters
@@ -140,7 +144,7 @@ def group_settings(
         The configuration.
     block : UpstreamBlock
         One of its groups.
-    seen : sequence of Place
+    seen : sequence of MeasuredUpstream
         Servers of it that were seen.
     pids : collection of int
         Workers that the error log shows.
@@ -191,13 +195,13 @@ def _balance(block: UpstreamBlock, assumptions: list[str]) -> str:
     return "round_robin"
 
 
-def _lua_peers(places: Sequence[Place]) -> tuple[Peer, ...]:
+def _lua_peers(places: Sequence[MeasuredUpstream]) -> tuple[Peer, ...]:
     """Return peers of a balancer in Lua, which counts no failures (OpenResty, APISIX, Kong, ingress-nginx)."""
     return tuple(Peer(place.endpoint, n, max_fails=0) for n, place in enumerate(places))
 
 
 def _peers(
-    settings: ProxySettings, block: UpstreamBlock, places: list[Place], assumptions: list[str]
+    settings: ProxySettings, block: UpstreamBlock, places: list[MeasuredUpstream], assumptions: list[str]
 ) -> tuple[Peer, ...]:
     """Return the block's servers; those that the capture has not seen are taken to be like the others."""
     by_endpoint = {settings.services.get(place.endpoint, place.endpoint): n for n, place in enumerate(places)}

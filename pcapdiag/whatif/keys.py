@@ -22,7 +22,7 @@ _MOST: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class SettingKey:
     """One key: what its value is, what it does to a group, since which nginx there is such a setting."""
 
     name: str
@@ -316,21 +316,21 @@ _BALANCE_SINCE: Final = {
 KEYS: Final = {
     key.name: key
     for key in (
-        Key("proxy.keepalive_timeout", _DURATION, _timed("keepalive_timeout_ns"), (1, 15, 3)),
-        Key("proxy.keepalive", _WHOLE, _counted("keepalive"), (1, 1, 4)),
-        Key("proxy.keepalive_requests", _WHOLE, _counted("keepalive_requests"), (1, 15, 3)),
-        Key("proxy.keepalive_time", _DURATION, _timed("keepalive_time_ns"), (1, 19, 10)),
-        Key("upstream.keepalive_timeout", _DURATION, _timed("upstream_timeout_ns")),
-        Key("max_fails", _WHOLE, _max_fails),
-        Key("fail_timeout", _DURATION, _fail_timeout),
-        Key("max_conns", _WHOLE, _max_conns, (1, 11, 5)),
-        Key("backup", "an address with its port", _backup),
-        Key("next_upstream", "conditions, with commas between", _next_upstream),
-        Key("next_upstream_tries", _WHOLE, _counted("tries"), (1, 7, 5)),
-        Key("next_upstream_timeout", _DURATION, _timed("next_timeout_ns"), (1, 7, 5)),
-        Key("zone", "on or off", _zone, (1, 9, 0)),
-        Key("balance", "round_robin, least_conn, ...", _balance),
-        Key("weight", _WHOLE, _weight),
+        SettingKey("proxy.keepalive_timeout", _DURATION, _timed("keepalive_timeout_ns"), (1, 15, 3)),
+        SettingKey("proxy.keepalive", _WHOLE, _counted("keepalive"), (1, 1, 4)),
+        SettingKey("proxy.keepalive_requests", _WHOLE, _counted("keepalive_requests"), (1, 15, 3)),
+        SettingKey("proxy.keepalive_time", _DURATION, _timed("keepalive_time_ns"), (1, 19, 10)),
+        SettingKey("upstream.keepalive_timeout", _DURATION, _timed("upstream_timeout_ns")),
+        SettingKey("max_fails", _WHOLE, _max_fails),
+        SettingKey("fail_timeout", _DURATION, _fail_timeout),
+        SettingKey("max_conns", _WHOLE, _max_conns, (1, 11, 5)),
+        SettingKey("backup", "an address with its port", _backup),
+        SettingKey("next_upstream", "conditions, with commas between", _next_upstream),
+        SettingKey("next_upstream_tries", _WHOLE, _counted("tries"), (1, 7, 5)),
+        SettingKey("next_upstream_timeout", _DURATION, _timed("next_timeout_ns"), (1, 7, 5)),
+        SettingKey("zone", "on or off", _zone, (1, 9, 0)),
+        SettingKey("balance", "round_robin, least_conn, ...", _balance),
+        SettingKey("weight", _WHOLE, _weight),
     )
 }
 """By name; ``weight`` stands for ``weight.ADDRESS:PORT``."""

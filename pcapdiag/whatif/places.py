@@ -15,7 +15,7 @@ import numpy as np
 from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Key, Leg, Outcome
 from pcapdiag.base.findings import Exposure
 from pcapdiag.base.units import NS_PER_S, parse_endpoint
-from pcapdiag.whatif.group import Outage, Place
+from pcapdiag.whatif.group import MeasuredUpstream, Outage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ _DEVIATIONS = 4
 """Standard deviations between the least and the greatest age at a closing."""
 
 
-def measure_places(analysis: Analysis, findings: Sequence[Finding]) -> tuple[Place, ...]:
+def measure_places(analysis: Analysis, findings: Sequence[Finding]) -> tuple[MeasuredUpstream, ...]:
     """Return what was measured of each upstream that requests were sent to.
 
     Parameters
@@ -46,7 +46,7 @@ def measure_places(analysis: Analysis, findings: Sequence[Finding]) -> tuple[Pla
 
     Returns
     -------
-    tuple of Place
+    tuple of MeasuredUpstream
         In the order of `analysis.upstreams`.
     """
     numbers = connection_places(analysis)
@@ -80,7 +80,7 @@ def _measure(
     closings: tuple[int, ...],
     close_ppm: int,
     outages: tuple[Outage, ...],
-) -> Place:
+) -> MeasuredUpstream:
     subject = str(upstream.endpoint)
     rtt_ns = max(upstream.rtt_min_ns, 0)
     timeout_ns, spread_ns, late_ns, reset_ns = -1, 0, 0, _least_gap(findings, subject, is_reset=True)
@@ -91,7 +91,7 @@ def _measure(
         timeout_ns, spread_ns, late_ns = timer.value_ns, timer.spread_ns, timer.late_ns
     elif upstream.keep_alive_s > 0:
         timeout_ns = upstream.keep_alive_s * NS_PER_S
-    return Place(
+    return MeasuredUpstream(
         endpoint=subject,
         timeout_ns=timeout_ns,
         spread_ns=min(spread_ns, max(timeout_ns, 0) // 20) // _DEVIATIONS,

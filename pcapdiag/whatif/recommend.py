@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from pcapdiag.base.findings import Change
     from pcapdiag.base.scenarios import Scenario, WhatIf
     from pcapdiag.proxy.conf.settings import ProxySettings
-    from pcapdiag.whatif.group import Group
+    from pcapdiag.whatif.group import ServerGroup
 
 MARGIN_NS: Final = 100 * NS_PER_MS
 """[ns] Kept between the longest idle time and the shortest that may be lost, for clocks and busy machines."""
 _LEAST_NS: Final = 100 * NS_PER_MS
 
 
-def safe_timeout_ns(groups: Sequence[Group]) -> int:
+def safe_timeout_ns(groups: Sequence[ServerGroup]) -> int:
     """[ns] Longest time for which the proxy may keep idle connections and lose nothing; -1: no limit was measured.
 
     That is the upstream's timeout less what it varies, less a round trip, less a margin: a request sent later may
@@ -53,12 +53,12 @@ def rounded_down(ns: int) -> int:
     return ns // step * step
 
 
-def field_remedies(groups: Sequence[Group], advised_ns: int = -1) -> list[Asked]:
+def field_remedies(groups: Sequence[ServerGroup], advised_ns: int = -1) -> list[Asked]:
     """Return what people really do about an idle-close race, as scenarios for this proxy; each is weighed alike.
 
     Parameters
     ----------
-    groups : sequence of Group
+    groups : sequence of ServerGroup
         What is replayed.
     advised_ns : int
         [ns] Timeout of the proxy that the report on the incident advises, so that the two say the same; -1: none.
@@ -91,7 +91,7 @@ def field_remedies(groups: Sequence[Group], advised_ns: int = -1) -> list[Asked]
     return [Asked(settings) for settings in asked]
 
 
-def _proxy_timeout_ns(groups: Sequence[Group], advised_ns: int) -> int:
+def _proxy_timeout_ns(groups: Sequence[ServerGroup], advised_ns: int) -> int:
     safe_ns = rounded_down(safe_timeout_ns(groups))
     return min(advised_ns, safe_ns) if advised_ns > 0 and safe_ns > 0 else max(advised_ns, safe_ns)
 
@@ -101,7 +101,7 @@ def _written(ns: int) -> str:
 
 
 def recommend(
-    groups: Sequence[Group],
+    groups: Sequence[ServerGroup],
     answer: WhatIf,
     settings: ProxySettings | None,
     *,
@@ -113,7 +113,7 @@ def recommend(
 
     Parameters
     ----------
-    groups : sequence of Group
+    groups : sequence of ServerGroup
         As for `compute.compute`.
     answer : WhatIf
         Whose replay holds.

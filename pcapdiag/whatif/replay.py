@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pcapdiag.whatif.group import Group, GroupSettings, Place
+    from pcapdiag.whatif.group import GroupSettings, MeasuredUpstream, ServerGroup
 
 SEED: Final = 20_240_811
 OPEN_SHARE: Final = 0.15
@@ -75,12 +75,12 @@ class Draws:
     chosen: NDArray[np.int64]
 
 
-def run(group: Group, settings: GroupSettings, *, draws: int = 0, seed: int = SEED, n_chosen: int = 0) -> Draws:
+def run(group: ServerGroup, settings: GroupSettings, *, draws: int = 0, seed: int = SEED, n_chosen: int = 0) -> Draws:
     """Replay a group's arrivals under some settings.
 
     Parameters
     ----------
-    group : Group
+    group : ServerGroup
         What was captured.
     settings : GroupSettings
         Under which they arrive.
@@ -123,7 +123,7 @@ def draws_for(n_requests: int) -> int:
 class Prepared:
     """The arrays that all draws read, and how those that they write are made."""
 
-    def __init__(self, group: Group, settings: GroupSettings) -> None:
+    def __init__(self, group: ServerGroup, settings: GroupSettings) -> None:
         self.group = group
         # A server that is added is like the first one, but has connections of its own.
         added = [n for n, peer in enumerate(settings.peers) if peer.place < 0]
@@ -202,12 +202,12 @@ class Prepared:
         )
 
 
-def _jitter_ns(places: Sequence[Place]) -> int:
+def _jitter_ns(places: Sequence[MeasuredUpstream]) -> int:
     """[ns] By how much clients are late or early: a tenth of the longest round trip, a millisecond at least."""
     return max(1_000_000, max((place.rtt_ns for place in places), default=0) // 10)
 
 
-def _place_rows(places: Sequence[Place], s: GroupSettings) -> tuple[NDArray[np.void], ...]:
+def _place_rows(places: Sequence[MeasuredUpstream], s: GroupSettings) -> tuple[NDArray[np.void], ...]:
     rows = np.zeros(len(places), state.PLACE)
     closings: list[int] = []
     outages: list[tuple[int, int, int, int]] = []

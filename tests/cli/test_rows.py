@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pcapdiag.base.errors import UsageError
 from pcapdiag.base.units import parse_endpoint
-from pcapdiag.cli.rows import Selection, limited
+from pcapdiag.cli.rows import RowSelection, limited
 
 FRAME = pd.DataFrame({"depth": [1, 2]})
 
@@ -22,7 +22,7 @@ def test_a_limit_stops_reading_when_it_is_reached(limit, lengths):
 def picked(values, *, n_chunk=3, column="depth", **options):
     frame = pd.DataFrame({"request_frame": range(len(values)), column: values})
     chunks = [frame[start : start + n_chunk] for start in range(0, max(len(frame), 1), n_chunk)]
-    return [row for chunk in Selection("exchanges", **options).apply(chunks) for row in chunk.to_dict("records")]
+    return [row for chunk in RowSelection("exchanges", **options).apply(chunks) for row in chunk.to_dict("records")]
 
 
 @given(st.lists(st.integers(-1, 5)), st.sampled_from(["depth", "-depth"]), st.sampled_from([None, 0, 1, 4, 100]))
@@ -53,7 +53,7 @@ def test_no_more_than_what_is_shown_is_kept_of_what_is_sorted():
         for n in range(50):
             yield pd.DataFrame({"depth": range(n * 10, n * 10 + 10)})
 
-    selection = Selection("exchanges", sort="-depth", limit=2)
+    selection = RowSelection("exchanges", sort="-depth", limit=2)
     in_order = selection._in_order
     selection._in_order = lambda frame: kept.append(len(frame)) or in_order(frame)
     (result,) = selection.apply(chunks())
@@ -89,9 +89,9 @@ def test_an_upstream_is_an_address_with_or_without_its_port(upstream, rows):
 )
 def test_a_column_that_is_not_there_is_said_at_once_with_the_nearest(options, says):
     with pytest.raises(UsageError) as refused:
-        Selection("exchanges", **options)
+        RowSelection("exchanges", **options)
     assert says in str(refused.value)
 
 
 def test_columns_come_in_the_order_that_was_asked_for_each_once():
-    assert Selection("exchanges", columns=" outcome, idle_before,outcome,").columns == ("outcome", "idle_before_ns")
+    assert RowSelection("exchanges", columns=" outcome, idle_before,outcome,").columns == ("outcome", "idle_before_ns")

@@ -8,7 +8,7 @@ import pytest
 
 from pcapdiag.cli import watch_lines
 from pcapdiag.cli.watch_lines import Lines
-from pcapdiag.watch.model import Incident
+from pcapdiag.watch.model import KeptIncident
 
 
 class Stdout:
@@ -36,10 +36,10 @@ def stdout(monkeypatch):
 
 
 def incident(number):
-    fields = dict.fromkeys(Incident.__dataclass_fields__, "")
+    fields = dict.fromkeys(KeptIncident.__dataclass_fields__, "")
     times = dict.fromkeys((n for n in fields if n.endswith("_ns")), 1_795_218_956 * 10**9)
     given = {"code": "PD101", "count": number, "message": f"m\x1b{number}", "path": f"i{number}"}
-    return Incident(**(fields | times | given))
+    return KeptIncident(**(fields | times | given))
 
 
 def test_a_line_names_code_count_and_folder_and_holds_no_control_character(stdout):

@@ -7,7 +7,7 @@ import pytest
 
 from pcapdiag.watch.incidents import LIST, prune, publish, still_there, write_list
 from pcapdiag.watch.job import BUNDLE, REPORT
-from pcapdiag.watch.model import Incident, JobResult, Reported
+from pcapdiag.watch.model import JobResult, KeptIncident, Reported
 
 S = 1_000_000_000
 BEGAN_NS = 1_795_218_956 * S
@@ -59,7 +59,7 @@ def kept(out, sizes, most, most_bytes):
     incidents = []
     for number, size in enumerate(sizes):
         (out / f"{number}").mkdir()
-        incidents.append(Incident(f"{number}", "PD101", "", "error", "", "", (), 1, 0, 0, size))
+        incidents.append(KeptIncident(f"{number}", "PD101", "", "error", "", "", (), 1, 0, 0, size))
     left = prune(incidents, out, most, most_bytes)
     assert sorted(path.name for path in out.iterdir()) == [incident.path for incident in left]
     return [incident.path for incident in left]
@@ -78,7 +78,7 @@ def test_of_a_link_only_the_link_goes(place, tmp_path):
     (tmp_path / "theirs").mkdir()
     (out / "a").symlink_to(tmp_path / "theirs")
     (out / "b").mkdir()
-    incidents = [Incident(name, "PD101", "", "error", "", "", (), 1, 0, 0) for name in ("a", "b")]
+    incidents = [KeptIncident(name, "PD101", "", "error", "", "", (), 1, 0, 0) for name in ("a", "b")]
     prune(incidents, out, 1, 999)
     assert (tmp_path / "theirs").is_dir()
     assert not (out / "a").is_symlink()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pcapdiag.watch.messages import Messenger
-from pcapdiag.watch.model import Incident
+from pcapdiag.watch.model import KeptIncident
 from pcapdiag.watch.state import State
 from tests.nightly.tell.listeners import http_server
 
@@ -91,7 +91,7 @@ def test_a_url_that_makes_no_sense_is_refused_before_the_recording_begins(cli, t
 
 
 def incident(path):
-    return Incident(path, "PD101", "race", "error", "s", "m", ("PD101/x",), 1, S, S)
+    return KeptIncident(path, "PD101", "race", "error", "s", "m", ("PD101/x",), 1, S, S)
 
 
 def test_a_channel_that_hangs_holds_nothing_up_and_what_it_is_owed_stays():

@@ -8,8 +8,8 @@ from pcapdiag.base.errors import UsageError
 from pcapdiag.watch.known import Failing, KnownFailures
 from pcapdiag.watch.model import (
     Failure,
-    Incident,
     JobResult,
+    KeptIncident,
     Pending,
     Reported,
     SourceFile,
@@ -79,7 +79,9 @@ def test_a_trouble_is_new_again_after_a_quiet_day():
 
 def test_all_of_it_is_there_after_a_restart(tmp_path):
     state = State(
-        incidents=[Incident("p", "PD101", "race", "error", "s", "m", ("PD101/x",), 1, S, S, 5, ("gone",), is_new=True)],
+        incidents=[
+            KeptIncident("p", "PD101", "race", "error", "s", "m", ("PD101/x",), 1, S, S, 5, ("gone",), is_new=True)
+        ],
         n_incidents=7,
         known_until_ns=4,
         seen={"PD101/x": 5},

@@ -5,7 +5,7 @@ import pytest
 from pcapdiag.analysis.inputs import Inputs
 from pcapdiag.base.errors import UsageError
 from pcapdiag.watch.logwatch import LogWatch
-from pcapdiag.watch.model import Incident, Pending, SourceFile
+from pcapdiag.watch.model import KeptIncident, Pending, SourceFile
 from pcapdiag.watch.state import State, StateFile
 from pcapdiag.watch.tail import LogTail
 
@@ -120,7 +120,7 @@ def test_the_state_survives_and_keeps_a_second_recorder_out(tmp_path):
     file = StateFile(folder)
     with pytest.raises(UsageError, match="another recorder writes to"):
         StateFile(folder)
-    incident = Incident("p", "PD101", "race", "error", "s", "m", ("PD101/x",), 1, 2, 3, 4, ("gone",))
+    incident = KeptIncident("p", "PD101", "race", "error", "s", "m", ("PD101/x",), 1, 2, 3, 4, ("gone",))
     state = State(
         incidents=[incident],
         n_incidents=7,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pcapdiag.whatif.group import Arrivals, Group, GroupSettings, Peer, Place
+from pcapdiag.whatif.group import Arrivals, GroupSettings, MeasuredUpstream, Peer, ServerGroup
 from pcapdiag.whatif.kernels import replay_state as state
 from pcapdiag.whatif.replay import run
 
@@ -27,10 +27,10 @@ def make_day(n, n_clients=1000):
         think_ns[0] = -1
         bursts["think_ns"][rows], bursts["first"][rows] = think_ns, np.arange(client * each, (client + 1) * each)
         bursts["client"][rows] = client
-    places = tuple(Place(f"10.0.0.{i}:80", 5 * S, 10_000_000, 0, 2_000_000, 100_000) for i in range(3))
+    places = tuple(MeasuredUpstream(f"10.0.0.{i}:80", 5 * S, 10_000_000, 0, 2_000_000, 100_000) for i in range(3))
     settings = GroupSettings(tuple(Peer(place.endpoint, i) for i, place in enumerate(places)), workers=2)
     services, keys = np.zeros(1, np.int64), np.zeros(n_clients, np.int64)
-    return Group("app", settings, places, Arrivals(requests, bursts, services, n_clients, keys))
+    return ServerGroup("app", settings, places, Arrivals(requests, bursts, services, n_clients, keys))
 
 
 def measure_day():

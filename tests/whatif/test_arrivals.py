@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from pcapdiag.proxy.logs.entries import AccessEntry, Try
 from pcapdiag.whatif.arrivals import OwnFailure, Requests, ip_hash_key, make_arrivals, read_log, spread_words
-from pcapdiag.whatif.group import Place
+from pcapdiag.whatif.group import MeasuredUpstream
 from pcapdiag.whatif.kernels import replay_state as state
 from tests.whatif.kernels import plain_replay
 
 MS, S = 10**6, 10**9
-PLACES = (Place("10.0.0.1:80", rtt_ns=10 * MS), Place("10.0.0.2:80", rtt_ns=10 * MS))
+PLACES = (MeasuredUpstream("10.0.0.1:80", rtt_ns=10 * MS), MeasuredUpstream("10.0.0.2:80", rtt_ns=10 * MS))
 
 
 def requests(*rows, **columns):

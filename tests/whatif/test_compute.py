@@ -7,21 +7,21 @@ import pytest
 from pcapdiag.base.errors import UsageError
 from pcapdiag.base.scenarios import Quantity, Scenario
 from pcapdiag.whatif.compute import compute, find_disagreement, predict, race_window
-from pcapdiag.whatif.group import Group, GroupSettings, Peer, Place
+from pcapdiag.whatif.group import GroupSettings, MeasuredUpstream, Peer, ServerGroup
 from pcapdiag.whatif.keys import parse_case, parse_sweep
 from tests.whatif.kernels.test_replay import arrivals
 
 pytestmark = pytest.mark.slow
 
 MS, S = 10**6, 10**9
-PLACES = tuple(Place(f"10.0.0.{n}:80", timeout_ns=5 * S, rtt_ns=100 * MS, spread_ns=2 * MS) for n in (1, 2))
+PLACES = tuple(MeasuredUpstream(f"10.0.0.{n}:80", timeout_ns=5 * S, rtt_ns=100 * MS, spread_ns=2 * MS) for n in (1, 2))
 SETTINGS = GroupSettings(tuple(Peer(place.endpoint, n) for n, place in enumerate(PLACES)))
 
 
 def make_group(gap_s=4.95, n=40, **observed):
     """Return a group to which one client sends a request now and then."""
     rows = [(round(i * gap_s * S), 0, {}) for i in range(n)]
-    return Group("app", SETTINGS, PLACES, arrivals(rows, PLACES), ("1 worker process (as configured)",), observed)
+    return ServerGroup("app", SETTINGS, PLACES, arrivals(rows, PLACES), ("1 worker process (as configured)",), observed)
 
 
 def answer(group, *cases, **more):
@@ -142,7 +142,7 @@ def test_an_interval_that_was_cut_is_said_to_be():
     settings = replace(SETTINGS, peers=(SETTINGS.peers[0], replace(SETTINGS.peers[1], is_down=True)))
     starts_s = [0, 0.201 + 4.9, *(6 + n / 10 for n in range(60))]
     rows = [(round(s * S), n, {}) for n, s in enumerate(starts_s)]
-    group = Group("app", settings, (place, PLACES[1]), arrivals(rows, PLACES, len(rows)))
+    group = ServerGroup("app", settings, (place, PLACES[1]), arrivals(rows, PLACES, len(rows)))
     made = predict([group], parse_case("zone=on"), draws=100)
     told = made.client_failures
     assert 20 < told.expected < 40

@@ -6,21 +6,23 @@ import pytest
 
 from pcapdiag.base.scenarios import Quantity
 from pcapdiag.whatif.compute import compute
-from pcapdiag.whatif.group import Group, GroupSettings, Peer, Place
+from pcapdiag.whatif.group import GroupSettings, MeasuredUpstream, Peer, ServerGroup
 from pcapdiag.whatif.recommend import MARGIN_NS, field_remedies, recommend, rounded_down, safe_timeout_ns
 from tests.whatif.kernels.test_replay import arrivals
 
 pytestmark = pytest.mark.slow
 
 MS, S = 10**6, 10**9
-PLACES = tuple(Place(f"10.0.0.{n}:80", timeout_ns=5 * S, rtt_ns=100 * MS) for n in (1, 2))
+PLACES = tuple(MeasuredUpstream(f"10.0.0.{n}:80", timeout_ns=5 * S, rtt_ns=100 * MS) for n in (1, 2))
 SETTINGS = GroupSettings(tuple(Peer(place.endpoint, n) for n, place in enumerate(PLACES)))
 
 
 def make_group(gap_s, places=PLACES, **settings):
     """Return a group to whose peers requests come in pairs, so that each peer gets one every `gap_s`."""
     rows = [(round(i * gap_s * S) + j * MS, 0, {}) for i in range(30) for j in range(2)]
-    return Group("app", replace(SETTINGS, **settings), places, arrivals(rows, places), (), {"longest_gap_ns": 99 * S})
+    return ServerGroup(
+        "app", replace(SETTINGS, **settings), places, arrivals(rows, places), (), {"longest_gap_ns": 99 * S}
+    )
 
 
 def recommended(group):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pcapdiag.whatif.arrivals import Requests, make_arrivals
-from pcapdiag.whatif.group import Arrivals, Group, GroupSettings, Peer, Place
+from pcapdiag.whatif.group import Arrivals, GroupSettings, MeasuredUpstream, Peer, ServerGroup
 from pcapdiag.whatif.kernels import replay_state as state
 from tests.whatif.kernels.plain_replay import Replay
 
@@ -74,7 +74,7 @@ class World(Replay):
 class Incident:
     """A group whose arrivals are what clients plan, and whether they wait for answers."""
 
-    group: Group
+    group: ServerGroup
     is_open: bool
 
     def run(self, settings, seed):
@@ -92,7 +92,7 @@ def make_incident(seed):
     rtt_ns = round(10 ** draw.uniform(0, 2.3) * MS)
     spread, tail = draw.choice([0, 0.0005, 0.002, 0.005]), draw.choice([0, 0.01, 0.05, 0.2])
     places = tuple(
-        Place(
+        MeasuredUpstream(
             f"10.0.0.{n + 1}:80",
             timeout_ns=timeout_ns,
             spread_ns=round(timeout_ns * spread),
@@ -111,7 +111,7 @@ def make_incident(seed):
         read_timeout_ns=5 * S,
     )
     kind = draw.choice(["one", "many", "open"])
-    return Incident(Group("app", settings, places, _plan(draw, timeout_ns, rtt_ns, kind)), kind == "open")
+    return Incident(ServerGroup("app", settings, places, _plan(draw, timeout_ns, rtt_ns, kind)), kind == "open")
 
 
 def _plan(draw, timeout_ns, rtt_ns, kind):

@@ -20,7 +20,7 @@ from pcapdiag.base.units import format_address
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pcapdiag.analysis.ends.join import CaptureEnd, Joined, Pair, Row
+    from pcapdiag.analysis.ends.join import CaptureEnd, ConnectionRow, Joined, Pair
     from pcapdiag.analysis.ends.segments import OneSided, SegmentLog
     from pcapdiag.analysis.far_end import EndClock, Proof
     from pcapdiag.analysis.model import Analysis, Loss
@@ -116,14 +116,14 @@ class _Comparison:
             notes=tuple(self._notes()),
         )
 
-    def _clocks_of(self, row: Row) -> list[int]:
+    def _clocks_of(self, row: ConnectionRow) -> list[int]:
         """Return the paths on which a connection of the proxy must have gone, by others to the same upstream."""
         return sorted(self._paths_to.get((row.capture_idx, row.resp), ()))
 
     def _is_at_upstream(self, far_idx: int) -> bool:
         return self._far.analysis.capture_points[far_idx] in (CapturePoint.UPSTREAM, CapturePoint.UNKNOWN)
 
-    def _paths_for(self, row: Row) -> list[int]:
+    def _paths_for(self, row: ConnectionRow) -> list[int]:
         """Return the paths on which the far captures would have known this connection, had it been there."""
         is_known = row.orig_isn >= 0 and row.resp_isn >= 0
         return [path for path in self._clocks_of(row) if is_known or path not in self._translating]

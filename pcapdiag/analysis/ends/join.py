@@ -39,7 +39,7 @@ class CaptureEnd(NamedTuple):
     port: int
 
 
-class Row(NamedTuple):
+class ConnectionRow(NamedTuple):
     """What joining needs of one connection; -1 is none."""
 
     conn: int
@@ -55,7 +55,7 @@ class Row(NamedTuple):
     capture_idx: int
     is_inferred: bool
 
-    def flipped(self) -> Row:
+    def flipped(self) -> ConnectionRow:
         """Return the same connection with the other end as its originator."""
         return self._replace(
             orig=self.resp,
@@ -72,8 +72,8 @@ class Row(NamedTuple):
 class Pair(NamedTuple):
     """One connection at both ends; `is_flipped`: the far end took the upstream for the originator."""
 
-    near: Row
-    far: Row
+    near: ConnectionRow
+    far: ConnectionRow
     is_flipped: bool
     is_translated: bool
 
@@ -85,12 +85,12 @@ class Joined:
     pairs: tuple[Pair, ...]
     ambiguous: tuple[int, ...]
     renumbered: tuple[int, ...]
-    alone: tuple[Row, ...]
+    alone: tuple[ConnectionRow, ...]
     n_far_unpaired: int
     n_in_several_captures: int
 
 
-def read_rows(connections: Table, index: NDArray[np.int64]) -> list[Row]:
+def read_rows(connections: Table, index: NDArray[np.int64]) -> list[ConnectionRow]:
     """Return the rows of `columns.CONNECTIONS` at `index` as joining reads them."""
     rows = connections.rows[index]
     columns = (
@@ -112,17 +112,17 @@ def read_rows(connections: Table, index: NDArray[np.int64]) -> list[Row]:
         (rows["orig_inferred"] == 1).tolist(),
     )
     numbered = zip(rows["conn"].tolist(), *columns, strict=True)
-    return [Row(conn, CaptureEnd(*orig), CaptureEnd(*resp), *rest) for conn, orig, resp, *rest in numbered]
+    return [ConnectionRow(conn, CaptureEnd(*orig), CaptureEnd(*resp), *rest) for conn, orig, resp, *rest in numbered]
 
 
-def join_connections(near: Iterable[Row], far: Iterable[Row]) -> Joined:
+def join_connections(near: Iterable[ConnectionRow], far: Iterable[ConnectionRow]) -> Joined:
     """Join the connections of both ends.
 
     Parameters
     ----------
-    near : iterable of Row
+    near : iterable of ConnectionRow
         The proxy's connections to its upstreams.
-    far : iterable of Row
+    far : iterable of ConnectionRow
         All connections of the far captures.
 
     Returns
@@ -131,12 +131,12 @@ def join_connections(near: Iterable[Row], far: Iterable[Row]) -> Joined:
         Each connection of the proxy is in exactly one of its parts.
     """
     near, far = list(near), list(far)
-    by_sides: dict[tuple[CaptureEnd, CaptureEnd], list[Row]] = defaultdict(list)
+    by_sides: dict[tuple[CaptureEnd, CaptureEnd], list[ConnectionRow]] = defaultdict(list)
     for row in far:
         by_sides[row.orig, row.resp].append(row)
     pairs: list[Pair] = []
     ambiguous: list[int] = []
-    left: list[Row] = []
+    left: list[ConnectionRow] = []
     n_several = 0
     for row in near:
         fitting = [Pair(row, other, is_flipped=False, is_translated=False) for other in by_sides[row.orig, row.resp]]
@@ -178,7 +178,7 @@ def _only(fitting: list[Pair]) -> Pair | None:
     return min(fitting, key=lambda pair: pair.far.capture_idx)
 
 
-def _is_same(near: Row, far: Row) -> bool | None:
+def _is_same(near: ConnectionRow, far: ConnectionRow) -> bool | None:
     """Tell whether two connections of the same endpoints are one, by sequence numbers; None if these say nothing."""
     numbers = ((near.orig_isn, far.orig_isn), (near.resp_isn, far.resp_isn))
     known = [(a, b) for a, b in numbers if a >= 0 and b >= 0]
@@ -215,20 +215,22 @@ def _overlaps(a: tuple[int, int], b: tuple[int, int]) -> bool:
     return apart <= a[1] if apart >= 0 else -apart <= b[1]
 
 
-def _join_translated(left: list[Row], far: list[Row], pairs: list[Pair]) -> tuple[list[Row], list[Pair], list[int]]:
+def _join_translated(
+    left: list[ConnectionRow], far: list[ConnectionRow], pairs: list[Pair]
+) -> tuple[list[ConnectionRow], list[Pair], list[int]]:
     """Join by initial sequence numbers alone what has other addresses at the two ends.
 
     Returns what is left over, the pairs, and the connections that fit several.
     """
     paired = {pair.far.conn for pair in pairs}
     free = [row for row in far if row.conn not in paired]
-    by_numbers: dict[tuple[int, int], list[Row]] = defaultdict(list)
+    by_numbers: dict[tuple[int, int], list[ConnectionRow]] = defaultdict(list)
     for row in free:
         if row.orig_isn >= 0:
             by_numbers[row.orig_isn, row.resp_isn].append(row)
     found: list[Pair] = []
     doubtful: list[int] = []
-    others: list[Row] = []
+    others: list[ConnectionRow] = []
     for row in left:
         is_opened = row.orig_isn >= 0 and row.resp_isn >= 0
         fitting = by_numbers.get((row.orig_isn, row.resp_isn), []) if is_opened else []
@@ -248,7 +250,7 @@ def _join_translated(left: list[Row], far: list[Row], pairs: list[Pair]) -> tupl
     for place, places in _places_of_attempts(others, by_numbers).items():
         became.setdefault(place, places)
     attempts: list[Pair] = []
-    rest: list[Row] = []
+    rest: list[ConnectionRow] = []
     for row in others:
         places = became.get((row.capture_idx, row.resp), set())
         fitting = (
@@ -265,7 +267,7 @@ def _join_translated(left: list[Row], far: list[Row], pairs: list[Pair]) -> tupl
 
 
 def _places_of_attempts(
-    rows: list[Row], by_numbers: dict[tuple[int, int], list[Row]]
+    rows: list[ConnectionRow], by_numbers: dict[tuple[int, int], list[ConnectionRow]]
 ) -> dict[tuple[int, CaptureEnd], set[tuple[int, CaptureEnd]]]:
     """Return what became of upstreams that accepted no connection: where two numbers fit, chance is out."""
     seen: dict[tuple[int, CaptureEnd], Counter[tuple[int, CaptureEnd]]] = defaultdict(Counter)
@@ -291,7 +293,7 @@ def _plausible(found: list[Pair], known: list[Pair]) -> tuple[list[Pair], list[i
 
 
 def _find_renumbered(
-    left: list[Row], by_sides: dict[tuple[CaptureEnd, CaptureEnd], list[Row]], paired: set[int]
+    left: list[ConnectionRow], by_sides: dict[tuple[CaptureEnd, CaptureEnd], list[ConnectionRow]], paired: set[int]
 ) -> set[int]:
     """Return connections that the far end knows by the same addresses but by other sequence numbers.
 
@@ -313,7 +315,7 @@ def _find_renumbered(
     return found if len(found) > 1 else set()
 
 
-def _count_unpaired(far: list[Row], pairs: list[Pair], paired: set[int]) -> int:
+def _count_unpaired(far: list[ConnectionRow], pairs: list[Pair], paired: set[int]) -> int:
     """Count the far end's connections from a joined proxy to a joined upstream that the proxy's captures lack."""
     proxies = {(p.far.capture_idx, p.far.orig[:2]) for p in pairs}
     upstreams = {(p.far.capture_idx, p.far.resp) for p in pairs}

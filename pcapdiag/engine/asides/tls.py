@@ -79,7 +79,7 @@ _VERSIONS = {0x0300: "SSL 3.0", 0x0301: "TLS 1.0", 0x0302: "TLS 1.1", 0x0303: "T
 
 
 @dataclass(slots=True)
-class Record:
+class TlsRecord:
     """One TLS record; `body` is what was captured of it without a gap, at most `MOST_BODY_BYTES`."""
 
     type: int
@@ -109,7 +109,7 @@ class Flow:
         Whether no record can have been missed among the segments that were kept.
     """
 
-    records: tuple[Record, ...]
+    records: tuple[TlsRecord, ...]
     plain: bytes = b""
     plain_aside: Aside | None = None
     is_known: bool = True
@@ -182,7 +182,7 @@ class _Walk:
     """Where the walk over one direction is: `end` is how far segments reach, `at` where the next record begins."""
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.records: list[TlsRecord] = []
         self.plain = b""
         self.plain_aside: Aside | None = None
         self.is_known = True
@@ -240,7 +240,7 @@ class _Walk:
                 return
             length = piece[3] << 8 | piece[4]
             body = piece[_HEADER_BYTES : _HEADER_BYTES + min(length, MOST_BODY_BYTES)]
-            self.records.append(Record(piece[0], length, aside, bytearray(body)))
+            self.records.append(TlsRecord(piece[0], length, aside, bytearray(body)))
             self._at += _HEADER_BYTES + length
             if len(self.records) >= _MOST_RECORDS:
                 return
@@ -257,7 +257,7 @@ def _begins_record(data: bytes) -> bool:
     return is_type and data[1] == 3 and data[2] <= 4 and (data[3] << 8 | data[4]) <= _MOST_RECORD_BYTES
 
 
-def messages(record: Record) -> Iterator[tuple[int, bytes, bool]]:
+def messages(record: TlsRecord) -> Iterator[tuple[int, bytes, bool]]:
     """Yield the handshake messages of a record in clear: type, body, and whether it is whole."""
     body, at = bytes(record.body), 0
     while at + 4 <= len(body):

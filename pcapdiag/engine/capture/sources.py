@@ -1,7 +1,7 @@
 """Opens what a capture is read from: files, pipes, and either of them compressed.
 
 Knows how bytes come in and what can go wrong on the way; knows nothing of containers. A kind of source is one class
-with the methods of `Stored` below; `remote.RemoteStored` is the other.
+with the methods of `StoredFile` below; `remote.RemoteStored` is the other.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _GATHER_S: Final = 0.01
 _PIPE_BYTES: Final = 1 << 20
 
 
-class Stored:
+class StoredFile:
     """The bytes of a file or pipe as they are stored.
 
     Parameters
@@ -141,7 +141,7 @@ class Source:
         [bytes] Handed out so far.
     """
 
-    def __init__(self, path: str, stored: Stored | RemoteStored) -> None:
+    def __init__(self, path: str, stored: StoredFile | RemoteStored) -> None:
         self.path = path
         self._stored = stored
         self.is_live = stored.is_live
@@ -284,7 +284,9 @@ def open_source(
         if problem := _problem(fd):
             msg = f"{path} {problem}"
             raise CaptureError(msg)  # noqa: TRY301 - the descriptor is closed below
-        return Source(path, Stored(fd, follow_s=follow_s, stopped=stopped or threading.Event(), is_hashed=is_hashed))
+        return Source(
+            path, StoredFile(fd, follow_s=follow_s, stopped=stopped or threading.Event(), is_hashed=is_hashed)
+        )
     except BaseException:
         os.close(fd)
         raise

@@ -137,7 +137,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class JobResult:
+class ScanJobResult:
     """What became of a job.
 
     Attributes

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from pcapdiag.base.disk import is_no_room
 from pcapdiag.base.errors import CaptureError, MissingExtraError, PcapdiagError, ScanError
 from pcapdiag.base.version import __version__
-from pcapdiag.nightly.scan.model import JobResult
+from pcapdiag.nightly.scan.model import ScanJobResult
 from pcapdiag.nightly.scan.read import run_job
 from pcapdiag.nightly.scan.sift import failed
 
@@ -61,7 +61,7 @@ class Workers:
     def __init__(self, *, jobs: int, scheduler: str) -> None:
         n_processes = jobs or len(os.sched_getaffinity(0))
         self._place: _Processes | _Cluster = _Cluster(scheduler) if scheduler else _Processes(n_processes)
-        self._running: dict[Future[JobResult], Job] = {}
+        self._running: dict[Future[ScanJobResult], Job] = {}
         self._suspects: deque[Job] = deque()
         self._alone: _Processes | None = None
 
@@ -103,7 +103,7 @@ class Workers:
         except BrokenProcessPool:
             self._suspect([job])  # a worker has died since `wait` looked
 
-    def wait(self, timeout_s: float) -> list[tuple[Job, JobResult]]:
+    def wait(self, timeout_s: float) -> list[tuple[Job, ScanJobResult]]:
         """Return the jobs that were done meanwhile, none if that takes longer.
 
         Parameters
@@ -165,7 +165,7 @@ class _Processes:
         self._executor: ProcessPoolExecutor | None = None
         self._leash: tuple[Connection, Connection] | None = None
 
-    def submit(self, job: Job) -> Future[JobResult]:
+    def submit(self, job: Job) -> Future[ScanJobResult]:
         """Hand out a job; BrokenProcessPool if one of them has died."""
         if self._executor is None:
             context = multiprocessing.get_context("spawn")
@@ -179,7 +179,7 @@ class _Processes:
     def check(self) -> None:
         """Do nothing: what goes wrong here shows in the jobs."""
 
-    def explain(self, job: Job, error: BaseException) -> JobResult:  # noqa: ARG002 - the method of both places
+    def explain(self, job: Job, error: BaseException) -> ScanJobResult:  # noqa: ARG002 - the method of both places
         """Raise what a job raised: `run_job` raises nothing unforeseen."""
         raise error
 
@@ -228,15 +228,15 @@ class _Cluster:
             msg = f"the cluster at {self._address} has no workers: start some with `dask worker {self._address}`"
             raise ScanError(f"{msg}; {_AGAIN}")  # noqa: TRY003, EM102 - one sentence
 
-    def submit(self, job: Job) -> Future[JobResult]:
+    def submit(self, job: Job) -> Future[ScanJobResult]:
         """Hand out a job."""
         try:
-            future: Future[JobResult] = self._executor.submit(_run_there, job, __version__)
+            future: Future[ScanJobResult] = self._executor.submit(_run_there, job, __version__)
         except Exception as error:  # the same
             raise self._lost(error) from error
         return future
 
-    def explain(self, job: Job, error: BaseException) -> JobResult:
+    def explain(self, job: Job, error: BaseException) -> ScanJobResult:
         """Return what is to be said of a job that its workers died of; raise what concerns all jobs."""
         if type(error).__name__ == "KilledWorker":
             return _died(job)
@@ -261,19 +261,19 @@ def _no_room(job: Job, error: Exception) -> ScanError:
     return ScanError(f"no room left in {where}: make room on its disk; {_AGAIN}")
 
 
-def _died(job: Job) -> JobResult:
+def _died(job: Job) -> ScanJobResult:
     """Return what to say of a job whose worker died of it."""
     text = "the process that read it was killed, perhaps for want of memory: read it alone with `pcapdiag analyze`"
     return _not_done(job, "worker-died", text)
 
 
-def _not_done(job: Job, code: str, text: str) -> JobResult:
+def _not_done(job: Job, code: str, text: str) -> ScanJobResult:
     """Return what to say of a job that came to nothing; files of a series are tried one by one."""
     if job.shard is not None:
-        return JobResult()  # no share was read: whoever waits for it reads the whole
+        return ScanJobResult()  # no share was read: whoever waits for it reads the whole
     if len(job.fresh) > 1 and job.part is None:
-        return JobResult(more=tuple(replace(job, fresh=(file,), context=None) for file in job.fresh))
-    return JobResult(failed=tuple(failed(file, code, text, retry=True) for file in job.fresh))
+        return ScanJobResult(more=tuple(replace(job, fresh=(file,), context=None) for file in job.fresh))
+    return ScanJobResult(failed=tuple(failed(file, code, text, retry=True) for file in job.fresh))
 
 
 def _prepare(leash: Connection) -> None:
@@ -289,7 +289,7 @@ def _prepare(leash: Connection) -> None:
     gc.freeze()
 
 
-def _run_there(job: Job, version: str) -> JobResult:
+def _run_there(job: Job, version: str) -> ScanJobResult:
     """Do a job on a machine of a cluster, where another version may be installed: its results are not ours."""
     if version != __version__:
         msg = f"a worker of the cluster has pcapdiag {__version__}, this is {version}: install the same there"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from pcapdiag.base.errors import CaptureError, PcapdiagError
 from pcapdiag.engine.capture.series import group_captures
 from pcapdiag.nightly.scan.logs import has_patterns, logs_of
-from pcapdiag.nightly.scan.model import Job, JobResult, Part
+from pcapdiag.nightly.scan.model import Job, Part, ScanJobResult
 from pcapdiag.nightly.scan.parts import group, key_of
 from pcapdiag.nightly.scan.sift import HEAD_BYTES, failed, file_hash, in_words, raise_if_no_room, sift, span_of
 from pcapdiag.nightly.store.model import CaptureResult, FileNote, FileRecord, FileStatus
@@ -40,7 +40,7 @@ _INCOMPLETE: Final = frozenset(
 """Notes that say that something of the file could not be read; others say what the traffic was like."""
 
 
-def run_job(job: Job) -> JobResult:
+def run_job(job: Job) -> ScanJobResult:
     """Do one unit of work.
 
     Parameters
@@ -61,14 +61,14 @@ def run_job(job: Job) -> JobResult:
         The options make no sense, or a log or the configuration cannot be read.
     """
     # A job that comes back from splitting knows its part; of any other, the files are looked at first.
-    sifted, files = (JobResult(), [*job.fresh]) if job.part is not None else sift(job)
+    sifted, files = (ScanJobResult(), [*job.fresh]) if job.part is not None else sift(job)
     parts = [job.part] if job.part is not None else group(job, files)
     if len(parts) != 1:
         return replace(sifted, more=tuple(_jobs_for(job, files, parts)))
     job, part = replace(job, fresh=tuple(files)), parts[0]
     if job.shard is not None:
-        return JobResult(shard=_read_shard(job, part, job.shard))
-    read = JobResult(split=replace(job, context=None, part=part)) if _is_large(job, part) else _read(job, part)
+        return ScanJobResult(shard=_read_shard(job, part, job.shard))
+    read = ScanJobResult(split=replace(job, context=None, part=part)) if _is_large(job, part) else _read(job, part)
     return replace(read, failed=sifted.failed + read.failed, unchanged=sifted.unchanged, outside=sifted.outside)
 
 
@@ -97,7 +97,7 @@ def _read_shard(job: Job, part: Part, shard: Shard) -> ShardResult | None:
         return None
 
 
-def _read(job: Job, part: Part) -> JobResult:
+def _read(job: Job, part: Part) -> ScanJobResult:
     """Read one capture; whatever is wrong with it becomes a record."""
     from pcapdiag.api.analyze import analyze_captures  # noqa: PLC0415 - the engine loads when there is something to read
 
@@ -111,7 +111,7 @@ def _read(job: Job, part: Part) -> JobResult:
         result = analyze_captures([*part.context_paths, *part.paths], inputs, shards=job.shards)
         if lost := [n for capture in result.report.captures for n in capture.notes if n.code == "read-error"]:
             return _all_failed(job, part, "read-error", lost[0].text)
-        return JobResult(captures=(_result(job, part, result, heads),))
+        return ScanJobResult(captures=(_result(job, part, result, heads),))
     except (CaptureError, OSError) as error:
         raise_if_no_room(error)
         return _all_failed(job, part, "unreadable", in_words(error))
@@ -121,7 +121,7 @@ def _read(job: Job, part: Part) -> JobResult:
         return _all_failed(job, part, "internal-error", f"{type(error).__name__}: {error}; please report this file")
 
 
-def _all_failed(job: Job, part: Part, code: str, text: str) -> JobResult:
+def _all_failed(job: Job, part: Part, code: str, text: str) -> ScanJobResult:
     files = [file for file in job.fresh if file.found.path in part.paths]
     # One file of a series that cannot be read must not take the others with it: each is read alone.
     if len(files) > 1 and not any(file.known for file in files):
@@ -129,8 +129,8 @@ def _all_failed(job: Job, part: Part, code: str, text: str) -> JobResult:
             replace(job, fresh=(f,), context=None, part=Part(key_of(job, f.found.path, -1), (f.found.path,)))
             for f in files
         )
-        return JobResult(more=tuple(alone))
-    return JobResult(failed=tuple(failed(file, code, text, retry=True) for file in files))
+        return ScanJobResult(more=tuple(alone))
+    return ScanJobResult(failed=tuple(failed(file, code, text, retry=True) for file in files))
 
 
 def _result(job: Job, part: Part, result: CaptureReport, heads: dict[str, tuple[str, int]]) -> CaptureResult:

@@ -28,7 +28,7 @@ from pcapdiag.privacy.redact import Redactor
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pcapdiag.nightly.scan.model import Found, Fresh, Job, JobResult, ScanOptions
+    from pcapdiag.nightly.scan.model import Found, Fresh, Job, ScanJobResult, ScanOptions
     from pcapdiag.nightly.store.model import FileRecord
     from pcapdiag.nightly.store.store import KnownFile, ScanTotals, Store
 
@@ -188,7 +188,7 @@ class _Coordinator:
                 left.append(dataclasses.replace(job, fresh=fresh))
         return left
 
-    def _write(self, job: Job, result: JobResult) -> None:
+    def _write(self, job: Job, result: ScanJobResult) -> None:
         store, scan, version = self._store, self._scan, job.version
         left = result.more if result.split is None else (*result.more, result.split)
         pending = [_to_pending(more) for more in left if more.part is not None]

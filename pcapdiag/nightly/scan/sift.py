@@ -15,7 +15,7 @@ from pcapdiag.base.errors import CaptureError
 from pcapdiag.engine.capture.remote import RemoteStored, is_url
 from pcapdiag.engine.capture.series import begins_like_capture
 from pcapdiag.engine.capture.sources import open_source
-from pcapdiag.nightly.scan.model import JobResult
+from pcapdiag.nightly.scan.model import ScanJobResult
 from pcapdiag.nightly.store.model import FileNote, FileRecord, FileStatus
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ HEAD_BYTES: Final = 64 << 10
 _PIECE_BYTES: Final = 1 << 20
 
 
-def sift(job: Job) -> tuple[JobResult, list[Fresh]]:
+def sift(job: Job) -> tuple[ScanJobResult, list[Fresh]]:
     """Look at every file of a job.
 
     Parameters
@@ -60,7 +60,7 @@ def sift(job: Job) -> tuple[JobResult, list[Fresh]]:
         except (CaptureError, OSError) as error:
             raise_if_no_room(error)
             bad.append(failed(fresh, "unreadable", in_words(error), retry=True))
-    return JobResult(failed=tuple(bad), unchanged=tuple(unchanged), outside=tuple(outside)), files
+    return ScanJobResult(failed=tuple(bad), unchanged=tuple(unchanged), outside=tuple(outside)), files
 
 
 def _same_content(fresh: Fresh) -> FileRecord | None:

@@ -15,7 +15,7 @@ from pcapdiag.engine.tcp.tracker import Shard
 
 if TYPE_CHECKING:
     from pcapdiag.analysis.shards import ShardResult
-    from pcapdiag.nightly.scan.model import Job, JobResult
+    from pcapdiag.nightly.scan.model import Job, ScanJobResult
 
 
 class Shards:
@@ -24,7 +24,7 @@ class Shards:
     def __init__(self) -> None:
         self._read: dict[str, dict[int, ShardResult | None]] = {}
 
-    def take(self, job: Job, result: JobResult, n_idle: int) -> list[Job]:
+    def take(self, job: Job, result: ScanJobResult, n_idle: int) -> list[Job]:
         """Note the result of a job and return what is to be done because of it.
 
         Parameters

@@ -126,7 +126,7 @@ def gather(store: Store) -> SiteData:
             nights[day].captures.append(key)
     for night in nights.values():
         night.captures.sort(key=lambda key: (captures[key].first_ts_ns, key))
-    _add_seen(nights, findings, captures, sightings, _Judge(upstreams, sightings))
+    _add_seen(nights, findings, captures, sightings, _DayJudge(upstreams, sightings))
     return SiteData(
         nights=list(nights.values()),
         findings=findings,
@@ -144,7 +144,7 @@ def _add_seen(
     findings: Sequence[FindingRow],
     captures: Mapping[str, CaptureRow],
     sightings: Iterable[SightingLink],
-    judge: _Judge,
+    judge: _DayJudge,
 ) -> None:
     order = {finding.identifier: i for i, finding in enumerate(findings)}
     last: Seen | None = None
@@ -165,7 +165,7 @@ def _add_seen(
         night.seen.sort(key=lambda seen: order[seen.finding.identifier])
 
 
-class _Judge:
+class _DayJudge:
     """Says how a finding stood on a night: as the store judges the last one, from what was known until then."""
 
     def __init__(self, upstreams: Iterable[UpstreamTrend], sightings: Iterable[SightingLink]) -> None:

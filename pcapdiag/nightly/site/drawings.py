@@ -68,7 +68,7 @@ class Bars:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class CalendarDay:
     """One day of the calendar; `kind` is ``empty``, ``clean``, ``risk``, ``some`` or ``many``; `number` 0: no day."""
 
     number: int
@@ -83,7 +83,7 @@ class Month:
     """A month of the calendar in weeks from Monday to Sunday."""
 
     name: str
-    weeks: tuple[tuple[Cell, ...], ...]
+    weeks: tuple[tuple[CalendarDay, ...], ...]
 
 
 def draw_spark(
@@ -167,7 +167,7 @@ def _month(name: str, nights: Mapping[str, Night], worst: int) -> Month:
     year, month = int(name[:4]), int(name[5:])
     weeks = tuple(
         tuple(
-            _cell(number, date(year, month, number).isoformat(), nights, worst) if number else Cell(0)
+            _cell(number, date(year, month, number).isoformat(), nights, worst) if number else CalendarDay(0)
             for number in week
         )
         for week in calendar.Calendar().monthdayscalendar(year, month)
@@ -175,13 +175,15 @@ def _month(name: str, nights: Mapping[str, Night], worst: int) -> Month:
     return Month(f"{calendar.month_name[month]} {year}", weeks)
 
 
-def _cell(number: int, day: str, nights: Mapping[str, Night], worst: int) -> Cell:
+def _cell(number: int, day: str, nights: Mapping[str, Night], worst: int) -> CalendarDay:
     night = nights.get(day)
     if night is None:
-        return Cell(number)
+        return CalendarDay(number)
     n = night.failures
     if n:
-        return Cell(number, day, "many" if n * 2 > worst else "some", f"{n:,}", f"{count_of(n, 'request')} failed")
+        return CalendarDay(
+            number, day, "many" if n * 2 > worst else "some", f"{n:,}", f"{count_of(n, 'request')} failed"
+        )
     if night.seen:
-        return Cell(number, day, "risk", "!", f"{count_of(len(night.seen), 'finding')}, no failed request")
-    return Cell(number, day, "clean", "ok", "nothing found")
+        return CalendarDay(number, day, "risk", "!", f"{count_of(len(night.seen), 'finding')}, no failed request")
+    return CalendarDay(number, day, "clean", "ok", "nothing found")

@@ -87,7 +87,7 @@ class _Scope:
 
 
 @dataclass(slots=True)
-class _Reader:
+class _NginxReader:
     """One configuration while it is read."""
 
     version: defaults.Version
@@ -349,7 +349,7 @@ def read_nginx(path: Path, text: str, *, version: str = "") -> ProxySettings:
     """
     top, notes = read_directives(path, text)
     numbers = version_numbers(version)
-    reader = _Reader(numbers, list(notes))
+    reader = _NginxReader(numbers, list(notes))
     # A part of a configuration may begin inside http.
     main = tuple(d for d in top if d.name != "http")
     blocks = [main, *(d.block or () for d in _everything(top, "http"))]

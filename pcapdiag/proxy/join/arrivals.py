@@ -77,7 +77,7 @@ class Arrival:
     status: int = -1
 
 
-class Served(NamedTuple):
+class AnsweredRequest(NamedTuple):
     """A request that was answered on the wire; times in ns of the capture's clock."""
 
     peer: str
@@ -103,7 +103,7 @@ class _Kept:
 
 def judge_arrivals(
     lost: Iterable[WireTry],
-    served: Sequence[Served],
+    served: Sequence[AnsweredRequest],
     logs: Iterable[tuple[str, Iterable[UpstreamLogEntry]]],
     *,
     is_sampled: bool = False,
@@ -114,7 +114,7 @@ def judge_arrivals(
     ----------
     lost : iterable of WireTry
         Tries without a whole response; connection attempts carry no request and are passed over.
-    served : sequence of Served
+    served : sequence of AnsweredRequest
         Requests that were answered, those about the lost ones among them.
     logs : iterable of (str, iterable of UpstreamLogEntry)
         Path and lines of each log.
@@ -139,7 +139,9 @@ def judge_arrivals(
 _RANK = {verdict: rank for rank, verdict in enumerate(ArrivalVerdict)}
 
 
-def _keep(path: str, entries: Iterable[UpstreamLogEntry], wires: Sequence[WireTry], served: Sequence[Served]) -> _Kept:
+def _keep(
+    path: str, entries: Iterable[UpstreamLogEntry], wires: Sequence[WireTry], served: Sequence[AnsweredRequest]
+) -> _Kept:
     ids = {w.request_id for w in wires if w.request_id} | {s.request_id for s in served if s.request_id}
     origs = {w.orig for w in wires} | {s.orig for s in served}
     targets = {w.target for w in wires} | {s.target for s in served}
@@ -158,7 +160,7 @@ def _keep(path: str, entries: Iterable[UpstreamLogEntry], wires: Sequence[WireTr
 
 
 def _judge_log(
-    kept: _Kept, wires: Sequence[WireTry], served: Sequence[Served], *, is_sampled: bool
+    kept: _Kept, wires: Sequence[WireTry], served: Sequence[AnsweredRequest], *, is_sampled: bool
 ) -> Iterator[tuple[tuple[int, int], Arrival]]:
     ids = {s.request_id for s in served if s.request_id} | {w.request_id for w in wires if w.request_id}
     origs = {s.orig for s in served} | {w.orig for w in wires}
@@ -203,11 +205,11 @@ class _Book:
         # Of what is no HTTP in the clear only the connection is known.
         return (orig, method if self._has_method else "", target) if self._has_target else (orig,)
 
-    def key_of(self, wire: WireTry | Served) -> Key:
+    def key_of(self, wire: WireTry | AnsweredRequest) -> Key:
         """Return what the line of a request would be found by."""
         return self._key(wire.request_id, wire.orig, wire.method, wire.target)
 
-    def learn(self, served: Sequence[Served]) -> None:
+    def learn(self, served: Sequence[AnsweredRequest]) -> None:
         """Find out whose log this is: the upstreams whose answered requests are in it, nearly all of them."""
         known: dict[str, list[tuple[int, int]]] = defaultdict(list)
         starts: dict[str, list[int]] = defaultdict(list)
@@ -281,7 +283,7 @@ class _Book:
 
 
 def _judge_by_time(
-    kept: _Kept, wires: Sequence[WireTry], served: Sequence[Served]
+    kept: _Kept, wires: Sequence[WireTry], served: Sequence[AnsweredRequest]
 ) -> Iterator[tuple[tuple[int, int], Arrival]]:
     """Yield what a log says that has neither ids nor ports: by method, target and time, of a single upstream only."""
     lines = [line for line in kept.lines if line.ts_ns >= 0]
@@ -330,9 +332,9 @@ def _judge_by_time(
             yield wire.key, Arrival(verdict, _BY_TIME, kept.path, around=around)
 
 
-def _clock_of(lines: Sequence[UpstreamLogEntry], served: Sequence[Served]) -> LogClock | None:
+def _clock_of(lines: Sequence[UpstreamLogEntry], served: Sequence[AnsweredRequest]) -> LogClock | None:
     """Return the log's clock against the capture's: a line is stamped between a request and its response's end."""
-    by_request: dict[str, list[Served]] = defaultdict(list)
+    by_request: dict[str, list[AnsweredRequest]] = defaultdict(list)
     for request in served:
         by_request[request.target].append(request)
     n_sampled = min(MOST_SAMPLED, max(MOST_PAIRS // max(len(served), 1), 20))
@@ -346,7 +348,7 @@ def _clock_of(lines: Sequence[UpstreamLogEntry], served: Sequence[Served]) -> Lo
     )
 
 
-def _times_by_request(served: Sequence[Served]) -> tuple[dict[Key, list[int]], dict[Key, list[int]]]:
+def _times_by_request(served: Sequence[AnsweredRequest]) -> tuple[dict[Key, list[int]], dict[Key, list[int]]]:
     starts: dict[Key, list[int]] = defaultdict(list)
     ends: dict[Key, list[int]] = defaultdict(list)
     for request in served:

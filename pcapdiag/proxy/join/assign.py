@@ -26,7 +26,7 @@ MOST_CANDIDATES = 20
 """Tries that are named where an entry may be any of many."""
 
 
-class Row(NamedTuple):
+class EntryRow(NamedTuple):
     """What an entry may be: positions of tries in their order, and the cost of each, well below `MATCH`.
 
     Entries that may be the same tries share one array of positions.
@@ -36,7 +36,7 @@ class Row(NamedTuple):
     costs: NDArray[np.int32]
 
 
-class Choice(NamedTuple):
+class Assigned(NamedTuple):
     """What the assignment says of one entry: its try (-1: none), the first of those that are as good, and how many."""
 
     chosen: int
@@ -47,7 +47,7 @@ class Choice(NamedTuple):
 class Alignment(NamedTuple):
     """The choice of every entry that has a possible try, and the tries that are candidates of an undecided one."""
 
-    choices: dict[int, Choice]
+    choices: dict[int, Assigned]
     doubtful: set[int]
 
 
@@ -70,11 +70,11 @@ def align(costs: Mapping[tuple[int, int], int]) -> Alignment:
     rows = {}
     for entry, its in pairs.items():
         columns = np.array(sorted(its), dtype=np.int64)
-        rows[entry] = Row(columns[:, 0], columns[:, 1].astype(np.int32))
+        rows[entry] = EntryRow(columns[:, 0], columns[:, 1].astype(np.int32))
     return align_rows(rows)
 
 
-def align_rows(rows: Mapping[int, Row]) -> Alignment:
+def align_rows(rows: Mapping[int, EntryRow]) -> Alignment:
     """Pair entries with tries so that as many as possible have one, at the least cost, and none cross that compete.
 
     Parameters
@@ -100,15 +100,15 @@ def align_rows(rows: Mapping[int, Row]) -> Alignment:
     return found
 
 
-def _undecided(tries: NDArray[np.int64]) -> Choice:
-    return Choice(-1, tuple(tries[:MOST_CANDIDATES].tolist()), len(tries))
+def _undecided(tries: NDArray[np.int64]) -> Assigned:
+    return Assigned(-1, tuple(tries[:MOST_CANDIDATES].tolist()), len(tries))
 
 
 def _union(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
     return np.unique(np.concatenate(list({id(part): part for part in parts}.values())))
 
 
-def _knots(rows: Mapping[int, Row]) -> Iterator[list[int]]:
+def _knots(rows: Mapping[int, EntryRow]) -> Iterator[list[int]]:
     """Yield groups of entries that share no try with another group, each in order."""
     distinct = list({id(row.tries): row.tries for row in rows.values()}.values())
     number = {id(tries): n for n, tries in enumerate(distinct)}
@@ -132,7 +132,7 @@ def _knots(rows: Mapping[int, Row]) -> Iterator[list[int]]:
     yield from groups.values()
 
 
-def _align_knot(entries: list[int], tries: NDArray[np.int64], rows: Mapping[int, Row], found: Alignment) -> None:
+def _align_knot(entries: list[int], tries: NDArray[np.int64], rows: Mapping[int, EntryRow], found: Alignment) -> None:
     n_entry, n_try = len(entries), len(tries)
     worth = np.full((n_entry, n_try), -1, dtype=np.int32)
     for i, entry in enumerate(entries):
@@ -154,7 +154,7 @@ def _align_knot(entries: list[int], tries: NDArray[np.int64], rows: Mapping[int,
         good = tries[is_good]
         may_stay_alone = int((before[i] + after[i + 1]).max()) >= total - EQUAL
         if len(good) == 1 and not may_stay_alone:
-            found.choices[entry] = Choice(int(good[0]), (int(good[0]),), 1)
+            found.choices[entry] = Assigned(int(good[0]), (int(good[0]),), 1)
         else:
             found.choices[entry] = _undecided(good)
             found.doubtful.update(good.tolist())

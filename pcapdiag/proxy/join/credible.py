@@ -15,7 +15,7 @@ from pcapdiag.proxy.join.symptoms import SHARP
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pcapdiag.proxy.join.assign import Choice
+    from pcapdiag.proxy.join.assign import Assigned
     from pcapdiag.proxy.join.ledger import LogClock
     from pcapdiag.proxy.join.pairs import Pairing
     from pcapdiag.proxy.join.places import CaptureSpan
@@ -26,7 +26,7 @@ _SHARE_OF_FAILURES = 0.4
 """Half of a log may be missing."""
 
 
-def is_credible(clock: LogClock, pairing: Pairing, choices: Mapping[int, Choice], span: CaptureSpan) -> bool:
+def is_credible(clock: LogClock, pairing: Pairing, choices: Mapping[int, Assigned], span: CaptureSpan) -> bool:
     """Tell whether clocks agree, or enough fits at their offset.
 
     Parameters
@@ -35,7 +35,7 @@ def is_credible(clock: LogClock, pairing: Pairing, choices: Mapping[int, Choice]
         As it was found.
     pairing : Pairing
         Entries and tries.
-    choices : mapping of int to Choice
+    choices : mapping of int to Assigned
         The try of each entry at this offset.
     span : CaptureSpan
         What the capture covers.

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from pcapdiag.proxy.conf.settings import ProxySettings
     from pcapdiag.proxy.join.access import AccessLinks
-    from pcapdiag.proxy.join.assign import Choice
+    from pcapdiag.proxy.join.assign import Assigned
     from pcapdiag.proxy.join.attempts import AccessTry, LoggedTry
     from pcapdiag.proxy.join.ledger import WireTry
     from pcapdiag.proxy.logs.entries import AccessEntry, ErrorEntry
@@ -201,7 +201,7 @@ class _Judge:
         self._access_tries = access_tries
         self._ids = RequestIds(pairing, links, access_tries)
 
-    def entry(self, entry: ErrorEntry, number: int, attempt: LoggedTry, choice: Choice | None) -> JoinedEntry:
+    def entry(self, entry: ErrorEntry, number: int, attempt: LoggedTry, choice: Assigned | None) -> JoinedEntry:
         linked = self._links.of_logged.get(number, -1)
         access = self._access_tries[linked].access if linked >= 0 else None
         wires = self._pairing.wires
@@ -253,7 +253,7 @@ class _Judge:
         """Whether nothing but an offset that is one of several joins the log with the capture."""
         return self._clock is not None and self._clock.is_ambiguous and (linked < 0 or self._links.to_wire is None)
 
-    def _certainty(self, choice: Choice, linked: int, number: int) -> tuple[Confidence, str]:
+    def _certainty(self, choice: Assigned, linked: int, number: int) -> tuple[Confidence, str]:
         wire = self._pairing.wires[choice.chosen]
         if linked >= 0:
             access = self._access_tries[linked]

@@ -12,7 +12,7 @@ import numpy as np
 
 from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.join.access import AGREES_NS
-from pcapdiag.proxy.join.assign import Row, align_rows
+from pcapdiag.proxy.join.assign import EntryRow, align_rows
 from pcapdiag.proxy.join.clock import (
     MOST_OFFSET_S,
     QUARTER_S,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
     from pcapdiag.proxy.join.access import AccessLinks
-    from pcapdiag.proxy.join.assign import Alignment, Choice
+    from pcapdiag.proxy.join.assign import Alignment, Assigned
     from pcapdiag.proxy.join.attempts import AccessTry, LoggedTry
 
 CROWDED_NS = NS_PER_S + NS_PER_S // 5
@@ -115,7 +115,7 @@ def _settle(
     return replace(clock, offset_ns=offset, zone_s=zone, width_ns=width, is_ambiguous=is_ambiguous)
 
 
-def sharpen_clock(pairing: Pairing, choices: dict[int, Choice], clock: LogClock, zone_s: int | None) -> LogClock:
+def sharpen_clock(pairing: Pairing, choices: dict[int, Assigned], clock: LogClock, zone_s: int | None) -> LogClock:
     """Return the clock as the certain pairs have it: the intersection of their intervals alone."""
     rows = []
     for number, choice in choices.items():
@@ -154,8 +154,8 @@ def choose_tries(
 ) -> Alignment:
     """Return the best assignment at this offset."""
     ids = RequestIds(pairing, links, access_tries)
-    rows: dict[int, Row] = {}
-    shared: dict[tuple[Hashable, ...], tuple[Fits, Row]] = {}
+    rows: dict[int, EntryRow] = {}
+    shared: dict[tuple[Hashable, ...], tuple[Fits, EntryRow]] = {}
     n_pairs = 0
     for number, attempt in enumerate(logged):
         # Entries of one second that ask for the same may be the same tries: of names only those count that tries have.
@@ -171,12 +171,14 @@ def choose_tries(
             n_pairs += len(row.tries)
             distances = links.distances_ns(access_tries[links.of_logged[number]], fits)
             near = distances // 1_000_000 * 2
-            row = Row(row.tries, row.costs + np.where(distances > AGREES_NS, _OTHER_TIME, near).astype(np.int32))
+            row = EntryRow(row.tries, row.costs + np.where(distances > AGREES_NS, _OTHER_TIME, near).astype(np.int32))
         rows[number] = row
     return align_rows(rows)
 
 
-def _row(fits: Fits, attempt: LoggedTry, request_id: str, ids: RequestIds, *, is_measured: bool) -> tuple[Fits, Row]:
+def _row(
+    fits: Fits, attempt: LoggedTry, request_id: str, ids: RequestIds, *, is_measured: bool
+) -> tuple[Fits, EntryRow]:
     """Return what a logged try may be, and what each costs but for what the access log says of its time."""
     moments, tries, head = fits.moments, fits.tries, attempt.head
     if is_measured:
@@ -197,7 +199,7 @@ def _row(fits: Fits, attempt: LoggedTry, request_id: str, ids: RequestIds, *, is
     if request_id in ids.on_wire:
         costs += np.where((its_ids[at] > 0) & ids.are_joined, 0, _OTHER_ID)
     fits = Fits(tries, moments)
-    return fits, Row(fits.positions, costs.astype(np.int32))
+    return fits, EntryRow(fits.positions, costs.astype(np.int32))
 
 
 class RequestIds:

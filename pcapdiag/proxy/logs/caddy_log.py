@@ -231,10 +231,10 @@ def _is_record(text: str) -> bool:
 
 
 def _read(path: str, line: int, text: str) -> Record | None:
-    return _Reader()(path, line, text)
+    return _CaddyReader()(path, line, text)
 
 
-class _Reader:
+class _CaddyReader:
     """Reads the lines of one log in their order: what was said of a request is not told again."""
 
     def __init__(self) -> None:
@@ -355,5 +355,5 @@ CADDY_LOG: Final = ForeignFormat(
     kinds=KINDS,
     has_accesses=True,
     has_zone=True,
-    begin=_Reader,
+    begin=_CaddyReader,
 )

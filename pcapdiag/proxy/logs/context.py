@@ -23,7 +23,7 @@ class Context(NamedTuple):
     extra: tuple[tuple[str, str], ...] = ()
 
 
-class Upstream(NamedTuple):
+class UpstreamField(NamedTuple):
     """The parts of an ``upstream:`` field."""
 
     schema: str
@@ -168,7 +168,7 @@ def split_request(request: str) -> tuple[str, str, str]:
     return (method, rest, "") if rest else ("", method, "") if method.startswith("/") else (method, "", "")
 
 
-def split_upstream(upstream: str) -> Upstream:
+def split_upstream(upstream: str) -> UpstreamField:
     """Return schema, peer and URI of an ``upstream:`` field.
 
     Parameters
@@ -187,6 +187,6 @@ def split_upstream(upstream: str) -> Upstream:
         schema, rest = "", upstream
     if rest.startswith("unix:"):
         path, _, uri = rest[5:].partition(":")
-        return Upstream(schema, f"unix:{path}", uri)
+        return UpstreamField(schema, f"unix:{path}", uri)
     peer = _PEER_END.split(rest, 1)[0]
-    return Upstream(schema, peer, rest[len(peer) :])
+    return UpstreamField(schema, peer, rest[len(peer) :])

@@ -20,7 +20,7 @@ from pcapdiag.proxy.logs.heads import (
     DATE,
     ERROR_HEAD,
     LEVELS,
-    Found,
+    FoundHead,
     find_access_record,
     find_error_record,
     is_table_header,
@@ -185,7 +185,7 @@ class _Reader:
             text, self._is_open = take_field(text)
         self._go_on(number, text)
 
-    def _find(self, text: str) -> Found | None:
+    def _find(self, text: str) -> FoundHead | None:
         """Return the record behind something else, unless it belongs to the one that is being read."""
         if not text or (not self._prefix and self._continues(text)):
             return None

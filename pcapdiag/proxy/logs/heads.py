@@ -38,7 +38,7 @@ _DIGIT: Final = re.compile(r"\d", re.ASCII)
 _CUT: Final = re.compile(r"[ \t:-](?![ \t])")
 
 
-class Found(NamedTuple):
+class FoundHead(NamedTuple):
     """A record, what stands before it, and whether it is the beginning of a field that goes on with the next line."""
 
     prefix: str
@@ -46,7 +46,7 @@ class Found(NamedTuple):
     is_open: bool = False
 
 
-def find_error_record(line: str) -> Found | None:
+def find_error_record(line: str) -> FoundHead | None:
     """Return the error record that a line ends with, if something else stands before it; None if there is none.
 
     Parameters
@@ -62,12 +62,12 @@ def find_error_record(line: str) -> Found | None:
     return _find(ERROR_HEAD, line)
 
 
-def find_access_record(line: str) -> Found | None:
+def find_access_record(line: str) -> FoundHead | None:
     """Return the same for a record of an access log that begins as nginx's own formats do."""
     return _find(ACCESS_HEAD, line)
 
 
-def _find(head: re.Pattern[str], line: str) -> Found | None:
+def _find(head: re.Pattern[str], line: str) -> FoundHead | None:
     match = head.search(line, 0, len(line[:_LONGEST_PREFIX]) + 120)
     if match is None or match.start() > _LONGEST_PREFIX:
         return None
@@ -80,11 +80,11 @@ def _find(head: re.Pattern[str], line: str) -> Found | None:
         if quote and before[quote - 1] not in _DELIMITERS:
             return None
         field, is_open = take_field(text)
-        return Found(before, field, is_open)
+        return FoundHead(before, field, is_open)
     if before[-1:] and before[-1] in _DELIMITERS and not _NUMBERED.fullmatch(before):
         # A field with a delimiter in it would have been quoted.
         text = text.split(before[-1], 1)[0]
-    return Found(before, text)
+    return FoundHead(before, text)
 
 
 def is_prefix(text: str) -> bool:

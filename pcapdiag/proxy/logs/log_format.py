@@ -75,7 +75,7 @@ _LONGEST: Final = 1 << 16
 _BLANKS: Final = " \t\n\r\f\v"  # what \s is in ASCII
 
 
-class LogFormat(NamedTuple):
+class CompiledFormat(NamedTuple):
     """A compiled format.
 
     Attributes
@@ -160,7 +160,7 @@ def _end_of(line: Line, shape: Shape, at: int, places: int) -> int:
 
 
 @lru_cache(maxsize=64)
-def compile_format(text: str) -> LogFormat:
+def compile_format(text: str) -> CompiledFormat:
     """Compile a log format.
 
     Parameters
@@ -199,7 +199,7 @@ def compile_format(text: str) -> LogFormat:
     ends[-1] += r"\s*\Z"
     parts = [f"(?>({shape.pattern}){end})" for shape, end in zip(shapes, ends, strict=True)]
     pattern = re.compile(re.escape(texts[0]) + "".join(parts), re.ASCII)
-    return LogFormat(pattern, tuple(shapes), tuple(texts), plan_of(tuple(names)), escape)
+    return CompiledFormat(pattern, tuple(shapes), tuple(texts), plan_of(tuple(names)), escape)
 
 
 def _unquote(text: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.base.units import count_of
 from pcapdiag.report.compare.judge import outcome_words
-from pcapdiag.report.render.document import Bullets, Heading, Paragraph, Table
+from pcapdiag.report.render.document import Bullets, Heading, Paragraph, TableBlock
 from pcapdiag.report.summary import MAX_LINES, Grid, brief
 
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ def _blocks(comparison: Comparison) -> Iterator[Block]:
         yield Heading(f"{change.subject}: {outcome_words(change.outcome)}", 2)
         yield Bullets(tuple(_cause_line(change)))
         if len(measured) <= _MAX_TABLES and change in measured:
-            yield Table(_grid(change))
+            yield TableBlock(_grid(change))
     if len(measured) > _MAX_TABLES:
         yield Heading("Before and after", 2)
-        yield Table(_wide_grid(measured))
+        yield TableBlock(_wide_grid(measured))
     hidden = len(comparison.upstreams) - len(shown)
     if hidden:
         yield Paragraph(f"and {hidden:,} more upstreams: --format json lists them all.")

@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from pcapdiag.privacy.escape import visible
-from pcapdiag.report.render.document import Bullets, Code, Heading, Paragraph, Table
+from pcapdiag.report.render.document import Bullets, Code, Heading, Paragraph, TableBlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -85,7 +85,7 @@ def _parts(block: Block, style: str) -> Iterator[RenderableType]:
             yield from (Padding(safe_text(line), (0, 0, 0, 2)) for line in lines)
         case Code(lines):
             yield from (Padding(safe_text(line), (0, 0, 0, 4)) for line in lines)
-        case Table(grid):
+        case TableBlock(grid):
             yield ""
             yield Padding(_table(grid), (0, 0, 0, 2))
 

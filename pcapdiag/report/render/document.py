@@ -66,7 +66,7 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TableBlock:
     """A table."""
 
     grid: summary.Grid
@@ -95,7 +95,7 @@ class Details:
     blocks: tuple[Block, ...]
 
 
-Block = Heading | Paragraph | Labelled | Code | Table | Bullets | Image | Details
+Block = Heading | Paragraph | Labelled | Code | TableBlock | Bullets | Image | Details
 
 _ALL = 1 << 30
 
@@ -154,7 +154,7 @@ def build_document(report: Report, budget: Budget | None = None, *, images: Sequ
     Document
         Blocks in order, and what is missing. The verdict and the remedy for its cause are always there.
     """
-    builder = _Builder(report, budget or Budget())
+    builder = _DocumentBuilder(report, budget or Budget())
     builder.build(images)
     return builder.document
 
@@ -172,11 +172,11 @@ def sections(report: Report) -> Iterator[tuple[Block, ...]]:
     """
     yield section("At one moment", incident_lines(report))
     if report.upstreams:
-        grid = Table(summary.upstream_grid(report.upstreams, has_proxy=report.has_proxy))
+        grid = TableBlock(summary.upstream_grid(report.upstreams, has_proxy=report.has_proxy))
         remarks = summary.upstream_remarks(report.upstreams)
         yield (Heading(summary.upstreams_title(report), 2), grid, *([Bullets(remarks)] if remarks else []))
     if report.settings:
-        yield (Heading(settings_title(report.settings), 2), Table(settings_grid(report.settings)))
+        yield (Heading(settings_title(report.settings), 2), TableBlock(settings_grid(report.settings)))
     yield section("Both ends", both_ends_lines(report.far_end))
     yield section("Ledger", ledger_lines(report.log, span_of(report)))
     yield section("Notes on the input", summary.note_lines(report))
@@ -190,7 +190,7 @@ _LEAST_TEXT = 80
 """Letters of a paragraph below which the verdict stands alone."""
 
 
-class _Builder:
+class _DocumentBuilder:
     """Spends a budget from the top of the report to its end."""
 
     def __init__(self, report: Report, budget: Budget) -> None:
@@ -323,10 +323,10 @@ class _Builder:
         if n_shown:
             self._add(Heading(count_of(n_others, "more", "more") if n_drawn else "Where", 3))
             in_sight = summary.MAX_OCCURRENCES
-            self._add(Table(summary.occurrence_grid(others[: min(in_sight, n_shown)])))
+            self._add(TableBlock(summary.occurrence_grid(others[: min(in_sight, n_shown)])))
             rest = others[in_sight:n_shown]
             if rest:
-                table = Table(summary.occurrence_grid(rest, limit=MAX_FOLDED_ROWS))
+                table = TableBlock(summary.occurrence_grid(rest, limit=MAX_FOLDED_ROWS))
                 self._add(Details(f"The next {len(rest):,}", (table,)))
         left_out = summary.left_out(group, n_drawn, n_rows)
         if n_shown == n_rows and left_out:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pcapdiag.privacy.escape import visible
 from pcapdiag.report.remedy import split_code
-from pcapdiag.report.render.document import Bullets, Code, Details, Heading, Image, Labelled, Paragraph, Table
+from pcapdiag.report.render.document import Bullets, Code, Details, Heading, Image, Labelled, Paragraph, TableBlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -70,7 +70,7 @@ def _wiki(block: Block) -> str:
             return f"{wiki_text(label)}:\n{_noformat([code])}"
         case Code(lines):
             return _noformat(lines)
-        case Table(grid):
+        case TableBlock(grid):
             return "\n".join(_wiki_rows(grid))
         case Bullets(lines):
             return "\n".join(f"* {wiki_text(line)}" for line in lines)
@@ -112,7 +112,7 @@ def _adf(block: Block) -> Iterator[dict[str, Any]]:
             yield _node("paragraph", [_text(f"{label}: "), _text(code, "code")])
         case Code(lines):
             yield _node("codeBlock", [_text("\n".join(visible(line).rstrip() for line in lines), is_lines=True)])
-        case Table(grid):
+        case TableBlock(grid):
             header = _node("tableRow", [_cell("tableHeader", text) for text in grid.headers])
             rows = [_node("tableRow", [_cell("tableCell", text) for text in row]) for row in grid.rows]
             yield _node("table", [header, *rows])

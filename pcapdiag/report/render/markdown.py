@@ -22,7 +22,7 @@ from pcapdiag.report.render.document import (
     Image,
     Labelled,
     Paragraph,
-    Table,
+    TableBlock,
     build_document,
 )
 
@@ -148,7 +148,7 @@ def _block(block: Block) -> str:
             return f"{prose(label)}: {code_span(code)}"
         case Code(lines, language):
             return code_block(lines, language)
-        case Table(grid):
+        case TableBlock(grid):
             return _grid(grid)
         case Bullets(lines):
             return "\n".join(f"- {prose(line)}" for line in lines)

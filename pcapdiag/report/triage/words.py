@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.units import count_of
-from pcapdiag.report.render.document import Bullets, Code, Heading, Paragraph, Table
+from pcapdiag.report.render.document import Bullets, Code, Heading, Paragraph, TableBlock
 from pcapdiag.report.summary import Grid
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _page(triage: Triage, level: int) -> Iterator[Block]:
     if kinds:
         most = LEVELS - level
         rows = tuple((f"{n:,}", _short(words), _at(at, max(most - 1, 1))) for words, n, at, *_ in kinds[:most])
-        yield Table(Grid(("count", "message", "upstream"), rows, frozenset({0})))
+        yield TableBlock(Grid(("count", "message", "upstream"), rows, frozenset({0})))
         left = sum(n for _, n, *_ in kinds[most:]) + triage.left_out
         if left:
             yield Bullets((f"{left:,} more of other kinds: -v lists them.",))
@@ -128,7 +128,7 @@ def _full(triage: Triage) -> Iterator[Block]:
     if triage.messages:
         yield Heading("Messages", 2)
         rows = tuple((f"{r.count:,}", r.words, r.upstream or "-", r.first, r.last) for r in triage.messages)
-        yield Table(Grid(("count", "message", "upstream", "first", "last"), rows, frozenset({0})))
+        yield TableBlock(Grid(("count", "message", "upstream", "first", "last"), rows, frozenset({0})))
         if triage.left_out:
             yield Paragraph(f"{triage.left_out:,} more of other kinds or upstreams are not listed.")
     facts = tuple(_facts(triage, most_bursts=len(triage.bursts)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.report.render import markdown
 from pcapdiag.report.render.blocks import WIDTH, render_blocks
-from pcapdiag.report.render.document import Bullets, Code, Heading, Paragraph, Table
+from pcapdiag.report.render.document import Bullets, Code, Heading, Paragraph, TableBlock
 from pcapdiag.report.render.html.engine import asset, csp_hash, make_environment
 from pcapdiag.report.whatif.sweep import sweep_chart
 from pcapdiag.report.whatif.words import build_blocks, headline
@@ -43,7 +43,7 @@ def render_html(answer: WhatIf, tool: Tool) -> str:
 
     chart = sweep_chart(answer)
     style, script = asset("report.css"), asset("report.js")
-    kinds = {Heading: "heading", Paragraph: "paragraph", Bullets: "bullets", Code: "code", Table: "table"}
+    kinds = {Heading: "heading", Paragraph: "paragraph", Bullets: "bullets", Code: "code", TableBlock: "table"}
     return _template().render(
         headline=headline(answer),
         state=_state(answer),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.rates import PerDay, spell_per_day
 from pcapdiag.base.units import count_of, format_duration_ns
-from pcapdiag.report.render.document import Bullets, Code, Heading, Paragraph, Table
+from pcapdiag.report.render.document import Bullets, Code, Heading, Paragraph, TableBlock
 from pcapdiag.report.summary import Grid, brief
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ def _blocks(answer: WhatIf) -> Iterator[Block]:
             yield Bullets(tuple(_sentence(text) for text in best.warnings))
         yield Heading("What people do about it, replayed", 2)
         rows = tuple(_judged(s, answer.scenarios[1]) for s in best.tried)
-        yield Table(Grid(("what is changed", *_JUDGED, "so it"), rows, frozenset({1, 2, 3})))
+        yield TableBlock(Grid(("what is changed", *_JUDGED, "so it"), rows, frozenset({1, 2, 3})))
         yield from _warnings(best.tried)
     yield Heading("Observed, replayed, and what if", 2)
-    yield Table(scenario_grid(answer))
+    yield TableBlock(scenario_grid(answer))
     # Where intervals hold fewer, the line below that names their scenarios is the exception.
     is_exact = not any(scenario.scattered for scenario in _side_by_side(answer))
     most = "Nine of ten replays" if is_exact else "Unless said below, nine of ten"
@@ -75,7 +75,7 @@ def _blocks(answer: WhatIf) -> Iterator[Block]:
     yield from _warnings(_side_by_side(answer)[1:])
     if answer.first_swept >= 0 and not answer.disagreement:
         yield Heading(f"Sweep of {answer.sweep}", 2)
-        yield Table(sweep_grid(answer))
+        yield TableBlock(sweep_grid(answer))
         yield from (Paragraph(line) for line in sweep_lines(answer))
     yield Heading("How these numbers came about", 2)
     yield Bullets(tuple(model_lines(answer)))

@@ -80,13 +80,13 @@ def open_github(target: Target, bundle: Bundle, credentials: Credentials, releas
                 seconds_between_writes=None,
                 lazy=True,
             )
-            yield _Ticket(client, target, bundle, release)
+            yield _GithubTicket(client, target, bundle, release)
             client.close()
     finally:
         Requester.resetConnectionClasses()
 
 
-class _Ticket:
+class _GithubTicket:
     finds_files = True
 
     def __init__(self, client: Any, target: Target, bundle: Bundle, release: str) -> None:

@@ -53,10 +53,10 @@ def open_gitlab(target: Target, bundle: Bundle, credentials: Credentials) -> Ite
     with plain_answers(target.host, GitlabError), requests.Session() as session:
         Transport(way).mount(session)
         client = Gitlab(target.base, private_token=credentials.token, session=session, keep_base_url=True)
-        yield _Ticket(client, target, bundle)
+        yield _GitlabTicket(client, target, bundle)
 
 
-class _Ticket:
+class _GitlabTicket:
     takes_files = True
     finds_files = False
 

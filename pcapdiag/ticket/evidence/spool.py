@@ -70,7 +70,7 @@ class SpooledFrame(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SpooledInterface:
     """A file and one of its interfaces."""
 
     path: str
@@ -83,7 +83,7 @@ class Spool:
 
     Attributes
     ----------
-    sources : list of Source
+    sources : list of SpooledInterface
         Files and interfaces in order of their first frame.
     n_frames : int
         How many frames there are.
@@ -92,7 +92,7 @@ class Spool:
     """
 
     def __init__(self) -> None:
-        self.sources: list[Source] = []
+        self.sources: list[SpooledInterface] = []
         self.n_frames = 0
         self.n_left_out = 0
         self._numbers: dict[tuple[int, int, int], int] = {}
@@ -154,7 +154,7 @@ class Spool:
         if key not in self._numbers:
             self._numbers[key] = len(self.sources)
             known = file.interfaces[described] if described >= 0 else None
-            self.sources.append(Source(file.path, file.first_frame, known or _unknown(interface)))
+            self.sources.append(SpooledInterface(file.path, file.first_frame, known or _unknown(interface)))
         return self._numbers[key]
 
 

@@ -32,7 +32,7 @@ _MAX_TLS_RECORD: Final = (1 << 14) + 2048
 _FOREVER: Final = 1 << 62
 
 
-class HeadReader:
+class StreamHeads:
     """An HTTP/1 message: its head, and the interim responses before it.
 
     Parameters
@@ -165,14 +165,14 @@ class FastCgiReader(RecordReader):
 
 
 @dataclass(slots=True)
-class _Message:
+class _HttpMessage:
     """A message and where it lies in its stream; offsets are relative to the stream's first message."""
 
     start: int
     seq: int
     frame: int
     end: int
-    reader: HeadReader | RecordReader
+    reader: StreamHeads | RecordReader
     read_to: int = 0
     ahead: list[tuple[int, bytes]] = field(default_factory=list)
     ahead_bytes: int = 0
@@ -225,19 +225,19 @@ class _Stream:
     """One direction of a connection: its messages in order."""
 
     def __init__(self) -> None:
-        self.messages: list[_Message] = []
+        self.messages: list[_HttpMessage] = []
 
-    def add(self, seq: int, frame: int, length: int, reader: HeadReader | RecordReader) -> None:
+    def add(self, seq: int, frame: int, length: int, reader: StreamHeads | RecordReader) -> None:
         """Append a message; `length` is how many bytes at most belong to it."""
         if not self.messages:
-            self.messages.append(_Message(0, seq, frame, length, reader))
+            self.messages.append(_HttpMessage(0, seq, frame, length, reader))
             return
         before = self.messages[-1]
         start = before.start + (seq - before.seq & 0xFFFFFFFF)
         if start == before.start or seq == before.seq:
             return
         before.end = min(before.end, start)
-        self.messages.append(_Message(start, seq, frame, start + length, reader))
+        self.messages.append(_HttpMessage(start, seq, frame, start + length, reader))
 
     def offset_of(self, seq: int, frame: int) -> int:
         """Return where a segment lies: near the last message that began at or before its frame."""
@@ -245,7 +245,7 @@ class _Stream:
         message = self.messages[place]
         return message.start + sequence_difference(seq, message.seq)
 
-    def touching(self, start: int, end: int) -> list[_Message]:
+    def touching(self, start: int, end: int) -> list[_HttpMessage]:
         """Return the messages that a range of the stream may belong to."""
         first = max(bisect_right(self.messages, start, key=lambda m: m.start) - 1, 0)
         last = bisect_right(self.messages, end - 1, key=lambda m: m.start)
@@ -306,7 +306,7 @@ class StreamReader:
             is_request = direction == Direction.ORIG
             if not is_request:
                 seq = self._begin_of_response(exchange, seq)
-            reader = HeadReader(self._redactor, is_request=is_request, anonymizer=self._anonymizer)
+            reader = StreamHeads(self._redactor, is_request=is_request, anonymizer=self._anonymizer)
             self._streams[direction].add(seq, frame, max(int(exchange[f"{side}_bytes"]), 0), reader)
 
     def _begin_of_response(self, exchange: Any, seq: int) -> int:

@@ -53,7 +53,7 @@ class EvidenceFrameRef:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class OccurrencesHeld:
     """How many occurrences of a finding the evidence holds, where of very many only some were judged."""
 
     code: str
@@ -96,7 +96,7 @@ class EvidenceSummary:
     redacted: bool
     anonymized: bool
     left_out: int
-    parts: tuple[Part, ...] = ()
+    parts: tuple[OccurrencesHeld, ...] = ()
     lost: int = 0
     showing: int = 0
 
@@ -356,7 +356,7 @@ class _Evidence:
         return PurePath(self._spool.sources[frame.source].path).name
 
 
-def _parts(findings: Sequence[Finding]) -> tuple[Part, ...]:
+def _parts(findings: Sequence[Finding]) -> tuple[OccurrencesHeld, ...]:
     """Return the findings of which some occurrences stand for others, whose packets are not among the evidence."""
     held: Counter[str] = Counter()
     in_all: Counter[str] = Counter()
@@ -364,4 +364,4 @@ def _parts(findings: Sequence[Finding]) -> tuple[Part, ...]:
         packets = [occurrence for occurrence in finding.occurrences if occurrence.conn >= 0]
         held[finding.code] += len(packets)
         in_all[finding.code] += sum(occurrence.stands_for for occurrence in packets)
-    return tuple(Part(code, n, in_all[code]) for code, n in held.items() if n < in_all[code])
+    return tuple(OccurrencesHeld(code, n, in_all[code]) for code, n in held.items() if n < in_all[code])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pcapdiag.analysis.ends.join import CaptureEnd, Row, join_connections
+from pcapdiag.analysis.ends.join import CaptureEnd, ConnectionRow, join_connections
 
 S = 1_000_000_000
 PROXY, UPSTREAM, NAT = 10, 20, 30
@@ -17,7 +17,7 @@ def row(conn=0, *, port=1000, src=PROXY, dst=UPSTREAM, isns=(100, 200), ts_s=0, 
         "resp_bytes": 50,
         "is_inferred": orig_isn < 0,
     } | other
-    return Row(
+    return ConnectionRow(
         conn=conn,
         orig=CaptureEnd(0, src, port),
         resp=CaptureEnd(0, dst, 80),

@@ -11,7 +11,7 @@ import pytest
 from pcapdiag.engine.tcp.tracker import Shard
 from pcapdiag.nightly.scan import pool
 from pcapdiag.nightly.scan.find import find_files
-from pcapdiag.nightly.scan.model import Fresh, Job, JobResult, Part, ReadOptions, ScanOptions
+from pcapdiag.nightly.scan.model import Fresh, Job, Part, ReadOptions, ScanJobResult, ScanOptions
 from pcapdiag.nightly.scan.read import run_job
 from pcapdiag.nightly.scan.run import run_scan
 from pcapdiag.nightly.scan.split import Shards
@@ -84,12 +84,12 @@ def test_a_small_capture_is_read_by_one_worker(folder, tmp_path, handed_out):
 def test_a_share_that_cannot_be_read_leaves_the_capture_to_one_worker(folder):
     job = make_job(folder / "proxy.pcap")
     shares = Shards()
-    split = JobResult(split=job)
+    split = ScanJobResult(split=job)
     first, second = shares.take(job, split, 2)
     assert (first.shard[:2], second.shard[:2]) == ((0, 2), (1, 2))
     assert first.shard.seed == second.shard.seed
     assert shares.take(first, run_job(first), 1) == []
-    (again,) = shares.take(second, JobResult(), 2)
+    (again,) = shares.take(second, ScanJobResult(), 2)
     assert (again.shard, again.shards, again.split_bytes) == (None, (), 0)
     (result,) = run_job(again).captures
     assert result.exchanges == 144
@@ -116,7 +116,7 @@ def test_shares_of_a_file_that_grew_meanwhile_are_not_joined(folder, tmp_path):
     path.write_bytes(whole[: len(whole) // 2])
     job = make_job(path, staging=str(tmp_path / "staging"))
     shares = Shards()
-    first, second = shares.take(job, JobResult(split=job), 2)
+    first, second = shares.take(job, ScanJobResult(split=job), 2)
     assert shares.take(first, run_job(first), 1) == []
     path.write_bytes(whole)
     (again,) = shares.take(second, run_job(second), 2)

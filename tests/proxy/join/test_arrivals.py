@@ -3,7 +3,7 @@
 import pytest
 
 from pcapdiag.proxy.join import arrivals as module
-from pcapdiag.proxy.join.arrivals import ArrivalVerdict, Served, judge_arrivals
+from pcapdiag.proxy.join.arrivals import AnsweredRequest, ArrivalVerdict, judge_arrivals
 from pcapdiag.proxy.logs.entries import UpstreamLogEntry
 from tests.proxy.join.builders import MS, OTHER, PEER, T0, S, wire
 
@@ -13,7 +13,7 @@ ARRIVED, ABSENT = ArrivalVerdict.ARRIVED, ArrivalVerdict.NOT_IN_LOG
 def served(at_ms, n, *, peer=PEER, request_id=None, orig=None, target="/api", method="GET"):
     start = T0 + at_ms * MS
     rid = f"id{n}" if request_id is None else request_id
-    return Served(peer, orig or f"10.1.1.100:{40000 + n}", start, start + 50 * MS, method, target, rid)
+    return AnsweredRequest(peer, orig or f"10.1.1.100:{40000 + n}", start, start + 50 * MS, method, target, rid)
 
 
 def line(number, at_ms, request_id="", *, client="", target="/api", method="GET", status=200):

@@ -1,6 +1,6 @@
 """Whether a clock offset is believed: logs of another time or another machine must not be joined by chance."""
 
-from pcapdiag.proxy.join.assign import Choice
+from pcapdiag.proxy.join.assign import Assigned
 from pcapdiag.proxy.join.attempts import group_entries
 from pcapdiag.proxy.join.credible import is_credible
 from pcapdiag.proxy.join.ledger import LogClock
@@ -20,7 +20,7 @@ def pairing(n, *, log_offset_s=HOUR_S):
 
 
 def choices(*chosen):
-    return {number: Choice(position, (position,), 1) for number, position in enumerate(chosen)}
+    return {number: Assigned(position, (position,), 1) for number, position in enumerate(chosen)}
 
 
 def test_clocks_that_agree_need_no_further_proof():

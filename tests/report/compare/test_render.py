@@ -6,7 +6,7 @@ import pytest
 
 import pcapdiag
 from pcapdiag.report.compare.render import build_blocks, render_json
-from pcapdiag.report.render.document import Bullets, Heading, Paragraph, Table
+from pcapdiag.report.render.document import Bullets, Heading, Paragraph, TableBlock
 from pcapdiag.report.summary import MAX_LINES
 from tests.report.compare.builders import finding, proxy_first, report, upstream
 
@@ -25,7 +25,7 @@ def sides(n):
 
 
 def tables(blocks):
-    return [block.grid for block in blocks if isinstance(block, Table)]
+    return [block.grid for block in blocks if isinstance(block, TableBlock)]
 
 
 def test_the_verdict_comes_first_and_the_inputs_last():

@@ -1,7 +1,7 @@
 """Blocks on a terminal."""
 
 from pcapdiag.report.render.blocks import render_blocks
-from pcapdiag.report.render.document import Bullets, Code, Heading, Paragraph, Table
+from pcapdiag.report.render.document import Bullets, Code, Heading, Paragraph, TableBlock
 from pcapdiag.report.summary import Grid
 
 
@@ -11,7 +11,7 @@ def test_every_block_is_shown_and_none_is_wider_than_the_terminal():
         Heading("a heading", 2),
         Bullets(("one\x1b[31m",)),
         Code(("-old;", "+new;")),
-        Table(Grid(("name", "n"), (("a" * 100, "12 (3-4)"),), frozenset({1}))),
+        TableBlock(Grid(("name", "n"), (("a" * 100, "12 (3-4)"),), frozenset({1}))),
     ]
     lines = render_blocks(blocks, style="bold", width=60).splitlines()
     assert lines[0] == "the answer"

@@ -13,7 +13,7 @@ from pcapdiag.base.errors import UsageError
 from pcapdiag.base.findings import Change, Confidence
 from pcapdiag.privacy.escape import visible
 from pcapdiag.report.render.dialects import DIALECTS, MIN_LIMIT, WHOLE, render_ticket
-from pcapdiag.report.render.document import Bullets, Code, Details, Heading, Image, Labelled, Paragraph, Table
+from pcapdiag.report.render.document import Bullets, Code, Details, Heading, Image, Labelled, Paragraph, TableBlock
 from pcapdiag.report.render.html import render_html
 from pcapdiag.report.render.jira import render_adf, render_wiki, wiki_text
 from pcapdiag.report.render.markdown import prose, render_blocks
@@ -184,7 +184,7 @@ def test_no_line_leaves_a_block_of_jira(lines):
 
 @given(TEXT | SIGNS)
 def test_a_cell_of_jira_stays_one_cell(text):
-    row = render_wiki([Table(Grid(("a", "b"), ((text, "x"),)))]).splitlines()[1]
+    row = render_wiki([TableBlock(Grid(("a", "b"), ((text, "x"),)))]).splitlines()[1]
     assert len(re.split(r"(?<!\\)\|", row)) == 4
 
 
@@ -208,7 +208,7 @@ BLOCKS = (
     Paragraph("{}"),
     Labelled("{}", "{}"),
     Code(("{}", "{}")),
-    Table(Grid(("{}",), (("{}",),))),
+    TableBlock(Grid(("{}",), (("{}",),))),
     Bullets(("{}",)),
     Image("a.png", "{}"),
     Details("{}", (Paragraph("{}"),)),
@@ -323,7 +323,7 @@ def test_signs_that_grow_when_they_are_escaped_fit_too(dialect, sign):
 
 
 def test_an_empty_heading_of_a_column_keeps_its_column():
-    assert render_wiki([Table(Grid(("", "a"), (("", "x"),)))]) == "|| ||a||\n| |x|\n"
+    assert render_wiki([TableBlock(Grid(("", "a"), (("", "x"),)))]) == "|| ||a||\n| |x|\n"
 
 
 def test_the_remedy_of_a_chat_is_for_the_cause_of_most_failures():

@@ -1,6 +1,6 @@
 """What-ifs to be told."""
 
-from pcapdiag.base.scenarios import AddedLatency, Quantity, Recommendation, ReplayModel, Scenario, WhatIf, Workers
+from pcapdiag.base.scenarios import AddedLatency, Quantity, Recommendation, ReplayModel, Scenario, WhatIf, WorkerCount
 
 
 def scenario(name, failed, lost, opened=40, settings=None, **others):
@@ -30,7 +30,7 @@ def scenario(name, failed, lost, opened=40, settings=None, **others):
 OBSERVED = scenario("observed", 12, 11)
 REPLAYED = scenario("replayed", (11, 12.6, 15), (10, 10.8, 13))
 MODEL = ReplayModel(
-    Workers(1, "nginx.conf:1"), 7, 200, ("1 worker process (nginx.conf:1)",), (3_840_000_000, 4_010_000_000)
+    WorkerCount(1, "nginx.conf:1"), 7, 200, ("1 worker process (nginx.conf:1)",), (3_840_000_000, 4_010_000_000)
 )
 KEY = "proxy.keepalive_timeout"
 

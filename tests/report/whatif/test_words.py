@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pcapdiag.base.scenarios import Quantity, Scenario, UpstreamRate
-from pcapdiag.report.render.document import Bullets, Table
+from pcapdiag.report.render.document import Bullets, TableBlock
 from pcapdiag.report.whatif.words import (
     MOST_POINTS,
     build_blocks,
@@ -109,7 +109,7 @@ def test_remedies_of_the_field_are_judged():
         scenario("neither", 12, 11),
         scenario("perhaps", 0, 0, bound="lower"),
     )
-    (table, _) = (b for b in build_blocks(recommended({KEY: "3s"}, *tried)) if isinstance(b, Table))
+    (table, _) = (b for b in build_blocks(recommended({KEY: "3s"}, *tried)) if isinstance(b, TableBlock))
     assert [(row[0], row[-1]) for row in table.grid.rows] == [
         ("mends", "mends it"),
         ("hides", "hides it"),
@@ -211,5 +211,5 @@ def test_a_forecast_that_is_not_what_the_log_shows_says_so_first():
     ],
 )
 def test_a_remedy_is_judged_by_what_the_replay_of_the_captured_settings_loses(lost, failed, words):
-    tables = [b for b in build_blocks(recommended({}, scenario("one", failed, lost))) if isinstance(b, Table)]
+    tables = [b for b in build_blocks(recommended({}, scenario("one", failed, lost))) if isinstance(b, TableBlock)]
     assert tables[0].grid.rows[0][-1] == words

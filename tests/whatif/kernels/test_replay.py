@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pcapdiag.base.errors import UsageError
 from pcapdiag.whatif.arrivals import Requests, ip_hash_key, make_arrivals
-from pcapdiag.whatif.group import Group, GroupSettings, Outage, Peer, Place
+from pcapdiag.whatif.group import GroupSettings, MeasuredUpstream, Outage, Peer, ServerGroup
 from pcapdiag.whatif.kernels import replay_state as state
 from pcapdiag.whatif.kernels.replay import replay
 from pcapdiag.whatif.replay import Prepared, run
@@ -94,7 +94,7 @@ def places(draw):
         outage = Outage(start, start + draw(st.integers(0, 5)) * S, 7 * MS + 13, draw(st.booleans()))
         timeout_s = draw(st.sampled_from([-1, 1, 2, 3, 5]))
         made.append(
-            Place(
+            MeasuredUpstream(
                 f"10.0.0.{i + 1}:80",
                 timeout_ns=timeout_s * S + 17 + i if timeout_s > 0 else -1,
                 rtt_ns=draw(st.integers(0, 400)) * MS + 29 + 3 * i,
@@ -176,7 +176,7 @@ def incidents(draw):
     n_clients = draw(st.integers(1, 4))
     made = arrivals(draw(request_rows(n_clients, its_places[0].rtt_ns)), its_places, n_clients)
     worker_of = [draw(st.integers(0, its_settings.workers - 1)) for _ in range(n_clients)]
-    return Group("app", its_settings, its_places, made), worker_of, draw(st.booleans())
+    return ServerGroup("app", its_settings, its_places, made), worker_of, draw(st.booleans())
 
 
 @given(incidents())
@@ -192,7 +192,10 @@ def test_the_replay_and_its_plain_twin_do_the_same(incident):
 
 # nginx's rules, one by one.
 
-TWO = (Place("10.0.0.1:80", timeout_ns=5 * S, rtt_ns=100 * MS), Place("10.0.0.2:80", timeout_ns=5 * S, rtt_ns=100 * MS))
+TWO = (
+    MeasuredUpstream("10.0.0.1:80", timeout_ns=5 * S, rtt_ns=100 * MS),
+    MeasuredUpstream("10.0.0.2:80", timeout_ns=5 * S, rtt_ns=100 * MS),
+)
 ONE = TWO[:1]
 
 
@@ -204,7 +207,7 @@ def played(rows, some_places=ONE, *, is_open=True, **more):
     """Return the counts and picks of requests given as (start [s], more); each has a client of its own, worker 0."""
     settings = GroupSettings(**{"peers": peers_of(some_places), **more})
     full = [(round(start_s * S), n, row) for n, (start_s, row) in enumerate(rows)]
-    group = Group("app", settings, some_places, arrivals(full, some_places, len(full)))
+    group = ServerGroup("app", settings, some_places, arrivals(full, some_places, len(full)))
     (counts, picks, _), plain, _ = both(
         group, settings, [n % settings.workers for n in range(len(rows))], is_open=is_open
     )
@@ -338,7 +341,7 @@ def test_a_client_that_waits_comes_later_when_its_answer_is_late():
     place = (replace(ONE[0], timeout_ns=60 * S, drop_ns=3 * S),)
     rows = [(0, 0, {}), (4 * S, 0, {}), (5 * S, 0, {})]
     settings = GroupSettings(peers_of(place), read_timeout_ns=10 * S)
-    group = Group("app", settings, place, arrivals(rows, place))
+    group = ServerGroup("app", settings, place, arrivals(rows, place))
     closed = both(group, settings, [0], is_open=False)[0][0]
     opened = both(group, settings, [0], is_open=True)[0][0]
     assert closed["failed_504"] == opened["failed_504"] == 1
@@ -349,7 +352,7 @@ def test_a_client_that_waits_comes_later_when_its_answer_is_late():
 def test_what_is_put_into_a_replay_is_left_as_it_was():
     """A single burst was counted down in the arrivals themselves, so that the second draw had no requests."""
     settings = GroupSettings(peers_of(ONE))
-    group = Group("app", settings, ONE, arrivals([(0, 0, {})], ONE))
+    group = ServerGroup("app", settings, ONE, arrivals([(0, 0, {})], ONE))
     draws = run(group, settings, draws=5)
     assert draws.counts[:, state.CLIENTS].tolist() == [1] * 5
 
@@ -358,7 +361,7 @@ def test_the_same_seed_gives_the_same_draws():
     place = (replace(ONE[0], spread_ns=50 * MS, rtt_tail_ns=20 * MS),)
     rows = [(round(i * 4.95 * S), 0, {}) for i in range(50)]
     settings = GroupSettings(peers_of(place), workers=2)
-    group = Group("app", settings, place, arrivals(rows, place))
+    group = ServerGroup("app", settings, place, arrivals(rows, place))
     first, again, other = (run(group, settings, draws=8, seed=seed).counts for seed in (1, 1, 2))
     assert (first == again).all()
     assert (first != other).any()
@@ -367,4 +370,4 @@ def test_the_same_seed_gives_the_same_draws():
 def test_groups_that_are_too_large_are_refused():
     settings = GroupSettings(tuple(Peer(f"10.0.0.{n}:80", 0) for n in range(63)))
     with pytest.raises(UsageError, match="62"):
-        run(Group("app", settings, ONE, arrivals([(0, 0, {})], ONE)), settings)
+        run(ServerGroup("app", settings, ONE, arrivals([(0, 0, {})], ONE)), settings)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pcapdiag.engine.compiler import policy
 from pcapdiag.whatif.arrivals import ip_hash_key
-from pcapdiag.whatif.group import BALANCES, Group, GroupSettings, Place
+from pcapdiag.whatif.group import BALANCES, GroupSettings, MeasuredUpstream, ServerGroup
 from pcapdiag.whatif.group import Peer as GroupPeer
 from pcapdiag.whatif.kernels import replay_pick, replay_random
 from pcapdiag.whatif.kernels import replay_state as state
@@ -59,8 +59,8 @@ class Compiled:
             tries=settings.tries,
             version=settings.version,
         )
-        places = tuple(Place(name) for name in names)
-        group = Group("app", made, places, arrivals([(0, 0, {})], places))
+        places = tuple(MeasuredUpstream(name) for name in names)
+        group = ServerGroup("app", made, places, arrivals([(0, 0, {})], places))
         arrays = Prepared(group, made).arrays(1, 4, 0)
         arrays.peers["current"] = 0
         self.peers, self.row, self.random = arrays.peers, arrays.settings[0], arrays.random

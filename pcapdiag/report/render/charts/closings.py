@@ -14,7 +14,7 @@ import numpy as np
 from pcapdiag.base.codes import ClosingKind, Direction
 from pcapdiag.base.units import count_of
 from pcapdiag.report.render.charts.chart import Axis, Chart, Tip
-from pcapdiag.report.render.charts.panel import AXIS, NAME, ROW, Decades, Span, boxes, layered, nice_step, rows_frame
+from pcapdiag.report.render.charts.panel import AXIS, NAME, ROW, Decades, GapAxis, boxes, layered, nice_step, rows_frame
 from pcapdiag.report.render.charts.panel import texts as placed_texts
 from pcapdiag.report.summary import Grid, brief
 
@@ -139,19 +139,19 @@ def _rows(scene: Scene, ages: Ages, upstream: Ages) -> tuple[list[_Row], int]:
     return rows[:MOST_ROWS], max(len(rows) - MOST_ROWS, 0)
 
 
-def _span(rows: Sequence[_Row]) -> tuple[Span, int]:
+def _span(rows: Sequence[_Row]) -> tuple[GapAxis, int]:
     """Return the axis around the timers, and how wide a bin is: a number that one can say, that takes the peaks apart.
 
     The peaks choose it, not the few closings that lie apart from them: those are told, and stand in the whole range.
     """
     if not rows:
-        return Span(0, 1), 1
+        return GapAxis(0, 1), 1
     peaks = [_peak(row) for row in rows]
     low, high = min(first for first, _ in peaks), max(last for _, last in peaks)
     least = min(row.timer_ns for row in rows) // 10_000
     step = nice_step(max((high - low) / _STEPS, least / _STEPS))
     margin = max((high - low) * 3 // 4, 8 * step)
-    return Span((low - margin) // step * step, -(-(high + margin) // step) * step), step
+    return GapAxis((low - margin) // step * step, -(-(high + margin) // step) * step), step
 
 
 def _peak(row: _Row) -> tuple[int, int]:
@@ -163,7 +163,7 @@ def _peak(row: _Row) -> tuple[int, int]:
     return int(low), int(high)
 
 
-def _on_axis(row: _Row, span: Span) -> Ages:
+def _on_axis(row: _Row, span: GapAxis) -> Ages:
     return {who: values[(values >= span.low_ns) & (values <= span.high_ns)] for who, values in row.off_ns.items()}
 
 
@@ -206,7 +206,7 @@ def _table(whole: Sequence[_Bin]) -> Grid:
 
 
 def _tips(
-    rows: Sequence[_Row], near: Sequence[Sequence[_Bin]], span: Span, step: int, whole: Sequence[_Bin], height: int
+    rows: Sequence[_Row], near: Sequence[Sequence[_Bin]], span: GapAxis, step: int, whole: Sequence[_Bin], height: int
 ) -> list[Tip]:
     tips = [
         Tip(
@@ -225,7 +225,7 @@ def _spec(
     look: Look,
     rows: Sequence[_Row],
     near: Sequence[Sequence[_Bin]],
-    span: Span,
+    span: GapAxis,
     step: int,
     whole: Sequence[_Bin],
     axis: Decades,
@@ -272,7 +272,7 @@ def _spec(
     return layered(layers)
 
 
-def _row_name(row: _Row, span: Span, look: Look) -> str:
+def _row_name(row: _Row, span: GapAxis, look: Look) -> str:
     if look.is_narrow:
         return f"{row.name}, T {brief(row.timer_ns)}"
     n_off = sum(map(len, row.off_ns.values())) - sum(map(len, _on_axis(row, span).values()))

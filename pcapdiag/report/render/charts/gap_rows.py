@@ -13,7 +13,7 @@ import numpy as np
 
 from pcapdiag.analysis.upstreams import near_miss_above_ns
 from pcapdiag.report.frame_numbers import FrameNumbers
-from pcapdiag.report.render.charts.panel import Span, nice_step
+from pcapdiag.report.render.charts.panel import GapAxis, nice_step
 from pcapdiag.report.render.charts.scene import clock_text
 from pcapdiag.report.summary import brief
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pcapdiag.report.render.charts.scene import Failure, Scene
+    from pcapdiag.report.render.charts.scene import DrawnFailure, Scene
 
 MOST_ROWS: Final = 12
 MOST_CALM: Final = 600
@@ -32,12 +32,12 @@ ANSWERED, NEAR = "answered", "near miss"
 
 
 @dataclass(slots=True)
-class Row:
+class GapRow:
     """One upstream, or several that have no row of their own; differences are from the timer of each."""
 
     name: str
     window: tuple[int, int]
-    lost: list[tuple[int, Failure]] = field(default_factory=list)
+    lost: list[tuple[int, DrawnFailure]] = field(default_factory=list)
     others: list[tuple[int, int, str, str]] = field(default_factory=list)
     """Difference, time, kind and words of the answered requests that are drawn."""
     n_answered: int = 0
@@ -49,12 +49,12 @@ class Row:
         return sum(f.number for _, f in self.lost)
 
 
-def make_rows(scene: Scene, reused: Sequence[Failure]) -> tuple[list[Row], dict[int, int]]:
+def make_rows(scene: Scene, reused: Sequence[DrawnFailure]) -> tuple[list[GapRow], dict[int, int]]:
     """Return the rows with their lost requests, and the row of each upstream by its number."""
     timers = {n: _timer(u) for n, u in enumerate(scene.report.upstreams) if u.race_window_ns[1] > 0}
     number = {str(u.endpoint): n for n, u in enumerate(scene.analysis.upstreams)}
     number |= {u.endpoint: n for n, u in enumerate(scene.report.upstreams)}
-    lost: dict[int, list[Failure]] = {n: [] for n in timers}
+    lost: dict[int, list[DrawnFailure]] = {n: [] for n in timers}
     for failure in reused:
         at = number.get(failure.occurrence.resp, -1)
         if at in lost:
@@ -62,18 +62,18 @@ def make_rows(scene: Scene, reused: Sequence[Failure]) -> tuple[list[Row], dict[
     upstreams = scene.report.upstreams
     order = sorted(timers, key=lambda n: (-sum(f.number for f in lost[n]), -upstreams[n].exchanges, n))
     own = order if len(order) <= MOST_ROWS else order[: MOST_ROWS - 1]
-    rows: list[Row] = []
+    rows: list[GapRow] = []
     row_of: dict[int, int] = {}
     for n in own:
         row_of[n] = len(rows)
         name = scene.peer_labels[upstreams[n].endpoint]
-        rows.append(Row(f"{name}, T {brief(timers[n])}", _window(upstreams[n], timers[n])))
+        rows.append(GapRow(f"{name}, T {brief(timers[n])}", _window(upstreams[n], timers[n])))
     rest = order[len(own) :]
     if rest:
         windows = [_window(upstreams[n], timers[n]) for n in rest]
         row_of |= dict.fromkeys(rest, len(rows))
         bounds = min(w[0] for w in windows), max(w[1] for w in windows)
-        rows.append(Row(f"{len(rest):,} more upstreams, each by its own T", bounds))
+        rows.append(GapRow(f"{len(rest):,} more upstreams, each by its own T", bounds))
     for n, failures in lost.items():
         rows[row_of[n]].lost += [(f.gap_ns - timers[n], f) for f in failures]
     return rows, row_of
@@ -89,10 +89,10 @@ def _window(upstream: Any, timer_ns: int) -> tuple[int, int]:
     return max(low, 0) - timer_ns, high - timer_ns
 
 
-def span_of(rows: Sequence[Row]) -> Span:
+def span_of(rows: Sequence[GapRow]) -> GapAxis:
     """Return the axis: the widest race window with room beside it, and the lost requests that lie near it."""
     if not rows:
-        return Span(-1, 1)
+        return GapAxis(-1, 1)
     low, high = min(row.window[0] for row in rows), max(row.window[1] for row in rows)
     room = max(high - low, 1000)
     near = [d for row in rows for d, _ in row.lost if low - 20 * room <= d <= high + 20 * room]
@@ -100,10 +100,10 @@ def span_of(rows: Sequence[Row]) -> Span:
     # A bin is a number that one can say, and 0 lies between two of them.
     step = nice_step((high - low + room) / (BINS - 4))
     first, last = (low - room // 2) // step, -(-(high + room // 2) // step)
-    return Span(int(first * step), int(last * step))
+    return GapAxis(int(first * step), int(last * step))
 
 
-def add_answered(scene: Scene, rows: Sequence[Row], row_of: dict[int, int], span: Span) -> None:
+def add_answered(scene: Scene, rows: Sequence[GapRow], row_of: dict[int, int], span: GapAxis) -> None:
     """Give each row its answered requests that lie on the axis: counted all, drawn one for each dot."""
     if not rows:
         return
@@ -144,7 +144,7 @@ def _distinct(
     off: NDArray[np.int64],
     ts_ns: NDArray[np.int64],
     row: NDArray[np.int64],
-    span: Span,
+    span: GapAxis,
     time: tuple[int, int],
     taken: set[tuple[int, int, int]],
 ) -> list[int]:

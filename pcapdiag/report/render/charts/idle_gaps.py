@@ -19,7 +19,7 @@ from pcapdiag.report.render.charts.panel import (
     NAME,
     ROW,
     Decades,
-    Span,
+    GapAxis,
     boxes,
     layered,
     points,
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pcapdiag.report.render.charts.chart import Look
-    from pcapdiag.report.render.charts.gap_rows import Row
-    from pcapdiag.report.render.charts.scene import Failure, Scene
+    from pcapdiag.report.render.charts.gap_rows import GapRow
+    from pcapdiag.report.render.charts.scene import DrawnFailure, Scene
 
 MOST_LOST: Final = 1000
 """Lost requests that are drawn one by one."""
@@ -53,7 +53,7 @@ class _Whole:
 
     axis: Decades
     answered: tuple[int, ...]
-    lost: tuple[Failure, ...]
+    lost: tuple[DrawnFailure, ...]
 
 
 def idle_gaps(scene: Scene) -> Chart | None:
@@ -100,7 +100,7 @@ def idle_gaps(scene: Scene) -> Chart | None:
     )
 
 
-def _alt(rows: Sequence[Row], n_lost: int, n_answered: int) -> str:
+def _alt(rows: Sequence[GapRow], n_lost: int, n_answered: int) -> str:
     text = f"Idle gaps of {count_of(n_answered + n_lost, 'request')}, {n_lost:,} of them lost."
     return text + "".join(
         f" {row.name}: {count_of(row.n_lost, 'lost request')}, {_where(row)}, race window from"
@@ -109,7 +109,7 @@ def _alt(rows: Sequence[Row], n_lost: int, n_answered: int) -> str:
     )
 
 
-def _where(row: Row) -> str:
+def _where(row: GapRow) -> str:
     """Return where the lost requests of a row lie."""
     if not row.lost:
         return "none"
@@ -122,7 +122,7 @@ def _signed(ns: int) -> str:
     return f"{'-' if ns < 0 else '+'}{brief(abs(ns))}"
 
 
-def _caption(scene: Scene, rows: Sequence[Row], span: Span, n_lost: int, *, is_binned: bool) -> str:
+def _caption(scene: Scene, rows: Sequence[GapRow], span: GapAxis, n_lost: int, *, is_binned: bool) -> str:
     parts = []
     if rows:
         parts.append(
@@ -147,7 +147,7 @@ def _caption(scene: Scene, rows: Sequence[Row], span: Span, n_lost: int, *, is_b
     return " ".join(parts)
 
 
-def _whole(scene: Scene, reused: Sequence[Failure]) -> _Whole | None:
+def _whole(scene: Scene, reused: Sequence[DrawnFailure]) -> _Whole | None:
     low, high = np.iinfo(np.int64).max, -1
     for requests in scene.requests():
         gaps = requests.gap_ns[requests.gap_ns >= 0]
@@ -173,14 +173,14 @@ def _y(ts_ns: int, time: tuple[int, int]) -> float:
     return NAME + _MARK + part * (ROW - NAME - 2 * _MARK)
 
 
-def _words(failure: Failure) -> str:
+def _words(failure: DrawnFailure) -> str:
     text = f"{clock_text(failure.ts_ns)}, lost ({failure.code} {failure.name}), {brief(failure.gap_ns)} idle"
     frame = failure.occurrence.request_frame
     text += f", frame {frame}" if frame > 0 else ""
     return f"{text}, one of {failure.number:,} alike" if failure.number > 1 else text
 
 
-def _bins(row: Row, span: Span) -> list[tuple[int, int]]:
+def _bins(row: GapRow, span: GapAxis) -> list[tuple[int, int]]:
     """Return how many lost requests lie in each bin that has any."""
     counts: dict[int, int] = {}
     for off, failure in row.lost:
@@ -189,7 +189,9 @@ def _bins(row: Row, span: Span) -> list[tuple[int, int]]:
     return sorted(counts.items())
 
 
-def _row_tips(rows: Sequence[Row], span: Span, time: tuple[int, int], height: int, *, is_binned: bool) -> Iterable[Tip]:
+def _row_tips(
+    rows: Sequence[GapRow], span: GapAxis, time: tuple[int, int], height: int, *, is_binned: bool
+) -> Iterable[Tip]:
     for n, row in enumerate(rows):
         for off, ts_ns, _, text in row.others:
             yield Tip(round(span.fraction(off), 4), round((n * ROW + _y(ts_ns, time)) / height, 4), text)
@@ -206,7 +208,7 @@ def _row_tips(rows: Sequence[Row], span: Span, time: tuple[int, int], height: in
             yield Tip(round(span.fraction(off), 4), round(y, 4), text, failure.anchor)
 
 
-def _whole_tips(whole: _Whole, alone: Sequence[Failure], top: int, height: int) -> list[Tip]:
+def _whole_tips(whole: _Whole, alone: Sequence[DrawnFailure], top: int, height: int) -> list[Tip]:
     """Return what is said of the whole range: each bin, and the lost requests that have no row."""
     edges = whole.axis.edges(BINS)
     tips = [
@@ -223,8 +225,8 @@ def _whole_tips(whole: _Whole, alone: Sequence[Failure], top: int, height: int) 
     return [*tips, *(Tip(round(whole.axis.fraction(f.gap_ns / 1e9), 4), y, _words(f), f.anchor) for f in alone)]
 
 
-def _table(rows: Sequence[Row]) -> Grid:
-    def parts(row: Row) -> tuple[int, int, int]:
+def _table(rows: Sequence[GapRow]) -> Grid:
+    def parts(row: GapRow) -> tuple[int, int, int]:
         low, high = row.window
         before = sum(f.number for off, f in row.lost if off < low)
         after = sum(f.number for off, f in row.lost if off > high)
@@ -247,8 +249,8 @@ def _table(rows: Sequence[Row]) -> Grid:
 
 def _spec(
     look: Look,
-    rows: Sequence[Row],
-    span: Span,
+    rows: Sequence[GapRow],
+    span: GapAxis,
     whole: _Whole,
     time: tuple[int, int],
     height: int,
@@ -301,17 +303,17 @@ def _spec(
     return layered(layers)
 
 
-def _row_name(row: Row, look: Look) -> str:
+def _row_name(row: GapRow, look: Look) -> str:
     if look.is_narrow:
         return f"{row.name}: {row.n_lost:,} lost"
     return f"{row.name}: {row.n_lost:,} lost, {row.n_near:,} near, {row.n_answered:,} answered on this axis"
 
 
-def _clamped(off: int, span: Span) -> int:
+def _clamped(off: int, span: GapAxis) -> int:
     return min(max(off, span.low_ns), span.high_ns)
 
 
-def _bars(rows: Sequence[Row], span: Span, scale: float) -> list[dict[str, float]]:
+def _bars(rows: Sequence[GapRow], span: GapAxis, scale: float) -> list[dict[str, float]]:
     width = (span.high_ns - span.low_ns) / BINS
     bins = [_bins(row, span) for row in rows]
     most = max([n for row in bins for _, n in row], default=1)

@@ -27,7 +27,7 @@ Y: Final = {"type": "quantitative", "scale": None, "axis": None}
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class GapAxis:
     """[ns] A linear axis of differences from a timer."""
 
     low_ns: int

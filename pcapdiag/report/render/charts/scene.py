@@ -29,7 +29,7 @@ _MOST_NAME = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class DrawnFailure:
     """One occurrence of a finding that cost a request; `gap_ns` is -1 on a fresh connection.
 
     `anchor` is where the page says more of it; of very many it stands for `number`.
@@ -81,13 +81,13 @@ class Scene:
         return self.report.log.clock_offset_ns or 0
 
     @cached_property
-    def failures(self) -> tuple[Failure, ...]:
+    def failures(self) -> tuple[DrawnFailure, ...]:
         """Every lost request, attempt or cut response with its cause, by time."""
         lost = {(loss.connection.uid, loss.depth): loss for loss in (*self.analysis.losses, *self.analysis.truncated)}
         return tuple(
             sorted(
                 (
-                    Failure(o.request_ts_ns, o.idle_before_ns, f.code, f.name, o, self.anchors.of(o))
+                    DrawnFailure(o.request_ts_ns, o.idle_before_ns, f.code, f.name, o, self.anchors.of(o))
                     for f in self.report.findings
                     if f.role in (Role.CAUSE, Role.UNEXPLAINED)
                     for o in f.occurrences
@@ -119,13 +119,13 @@ class Scene:
         result[index] = [known[key] for key in keys]
         return result
 
-    def requests(self) -> Iterator[Requests]:
+    def requests(self) -> Iterator[DrawnRequests]:
         """Yield all requests to upstreams, a chunk at a time: a capture may hold more than memory does."""
         group_of_conn = self.upstream_of_conn
         for chunk in self.analysis.exchanges.chunks():
             conn = chunk["conn"]
             kept = np.flatnonzero((group_of_conn[conn] >= 0) & (chunk["request_ts_ns"] >= 0))
-            yield Requests(
+            yield DrawnRequests(
                 ts_ns=chunk["request_ts_ns"][kept],
                 gap_ns=chunk["idle_before_ns"][kept],
                 frame=chunk["request_frame"][kept],
@@ -139,7 +139,7 @@ _ANSWERED = (Outcome.ANSWERED, Outcome.PENDING)
 
 
 @dataclass(frozen=True, slots=True)
-class Requests:
+class DrawnRequests:
     """Requests to upstreams; arrays of one length. Times and gaps in ns, `frame` 0-based, -1 is none."""
 
     ts_ns: NDArray[np.int64]

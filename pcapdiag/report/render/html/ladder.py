@@ -138,7 +138,7 @@ class LadderFigure:
 
 
 @dataclass(slots=True)
-class _Message:
+class _LadderMessage:
     """One segment; `at` holds the event of each end that was captured, 0 the proxy, 1 the upstream."""
 
     frame: EvidenceFrame
@@ -229,15 +229,15 @@ def _end(evidence: EvidenceFrame, home: int) -> int:
     return 1 if evidence.end == "upstream" else home
 
 
-def _pair(frames: Sequence[EvidenceFrame], home: int) -> list[_Message]:
+def _pair(frames: Sequence[EvidenceFrame], home: int) -> list[_LadderMessage]:
     """Return the segments: the same one seen at both ends is one."""
-    messages: list[_Message] = []
+    messages: list[_LadderMessage] = []
     for frame in frames:
         end = _end(frame, home)
         twin = next((m for m in messages if m.at[end] is None and _is_same(m.frame, frame)), None)
         if twin is None:
             at: list[EvidenceFrame | None] = [None, None]
-            twin = _Message(frame, at, [math.nan, math.nan])
+            twin = _LadderMessage(frame, at, [math.nan, math.nan])
             messages.append(twin)
         twin.at[end] = frame
     return messages
@@ -374,7 +374,7 @@ def _log_text(entry: LogEntryDetail) -> str:
 
 def _draw(
     rows: Sequence[Row],
-    messages: Sequence[_Message],
+    messages: Sequence[_LadderMessage],
     occurrence: OccurrenceDetail,
     home: int,
     *,
@@ -417,7 +417,7 @@ def _mark(entry: LogEntryDetail, x: float, y: float) -> LogMark:
 
 
 def _arrows(
-    messages: Sequence[_Message],
+    messages: Sequence[_LadderMessage],
     tops: Mapping[int, float],
     occurrence: OccurrenceDetail,
     left: float,
@@ -444,7 +444,7 @@ def _arrows(
     return arrows
 
 
-def _place_unseen(messages: Sequence[_Message]) -> None:
+def _place_unseen(messages: Sequence[_LadderMessage]) -> None:
     """Give the end of an arrow that was not captured a height that agrees with the acknowledgement numbers."""
     fall = _ROW * _SLANT
     for n, m in enumerate(messages):

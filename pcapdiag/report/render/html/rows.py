@@ -44,7 +44,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PageRow:
     """One occurrence. `figure` is its ladder where it is drawn in its row, `lines` where it is in text."""
 
     anchor: str
@@ -64,7 +64,7 @@ class Occurrences:
 
     headers: tuple[str, ...]
     right: frozenset[int]
-    rows: tuple[Row, ...]
+    rows: tuple[PageRow, ...]
     figure: LadderFigure | None
     figure_anchor: str
     left_out: str
@@ -133,7 +133,7 @@ class RowMaker:
 
     def _row(
         self, o: OccurrenceDetail, cells: Sequence[str], headers: Sequence[str], *, is_first: bool, is_drawn: bool
-    ) -> Row:
+    ) -> PageRow:
         figure = self._figure(o) if is_drawn else None
         lines: tuple[str, ...] = ()
         if o.evidence and not is_first and not is_drawn and self._texts > 0:
@@ -147,7 +147,7 @@ class RowMaker:
             for e in (self._entries[place] for place in o.log_lines if place in self._entries)
         ]
         keys = {"idle gap": str(o.idle_before_ns), "frame": str(o.request_frame)}
-        return Row(
+        return PageRow(
             anchor=self._anchors.of(o),
             cells=tuple(
                 Cell(visible(text), keys.get(name, str(o.request_ts_ns) if "UTC" in name else ""))

@@ -18,7 +18,7 @@ from pcapdiag.report.render.charts.closings import closings
 from pcapdiag.report.render.charts.gap_rows import MOST_CALM
 from pcapdiag.report.render.charts.idle_gaps import MOST_LOST
 from pcapdiag.report.render.charts.outcomes import FAILED, KINDS, NO_PEER, outcomes
-from pcapdiag.report.render.charts.panel import SECONDS_LABEL, Decades, Span, nice_step
+from pcapdiag.report.render.charts.panel import SECONDS_LABEL, Decades, GapAxis, nice_step
 from pcapdiag.report.render.charts.scene import Scene, clock_text
 from tests.conftest import ROOT
 from tests.report import builders
@@ -237,8 +237,8 @@ def test_even_an_incident_of_failures_alone_stays_drawable():
 
 def test_an_axis_has_bins_whose_limits_one_can_say():
     assert [nice_step(n) for n in (0.2, 1, 1.1, 3, 7, 11, 4_321)] == [1, 1, 2, 5, 10, 20, 5_000]
-    assert Span(-5_000_000, 1_000_000).unit == (1e6, "ms")
-    assert Span(-5, 5).fraction(10) == 1
+    assert GapAxis(-5_000_000, 1_000_000).unit == (1e6, "ms")
+    assert GapAxis(-5, 5).fraction(10) == 1
     axis = Decades.of(5, 5_000_000_000, 1000)
     assert 0 < axis.fraction(1e-6) < axis.fraction(5.0) < 1
 
