@@ -251,9 +251,13 @@ class LogCounts:
     """The first of them: line number and text."""
     notes: list[Note] = field(default_factory=list)
     """What was odd about the file."""
+    _rejected: int = 0
 
     def reject(self, line: int, text: str) -> None:
-        """Count a line that is no log line."""
+        """Count a line that is no log line; once, whatever an export wrote into it."""
+        if line == self._rejected:
+            return
+        self._rejected = line
         self.n_unparsed += 1
         if len(self.unparsed) < MOST_UNPARSED:
             self.unparsed.append((line, text[:500]))

@@ -173,3 +173,31 @@ def test_what_is_around_a_line_may_be_anything(tmp_path, text, name):
     wrapped = WRAPPERS[name]([f"{text} {RECORD}", text])
     for reader in (read_error_log, read_access_log):
         read(reader, tmp_path / "x.log", wrapped.encode("utf-8", "replace").decode())
+
+
+@pytest.mark.parametrize("escape", [r"\x", r"\u12", r"\uZZZZ", r"\8", "\\\t"])
+def test_half_an_export_with_a_damaged_escape_loses_only_what_is_damaged(tmp_path, escape):
+    damaged = RECORD.replace("while", f"while {escape}")
+    line = f'{{"a": "{RECORD}", "b": "{damaged}", "c": "{RECORD}", "d": "cut'
+    for reader in (read_error_log, read_access_log):
+        entries, counts = read(reader, tmp_path / "x.log", line)
+        assert counts.n_unparsed <= counts.n_lines == 1
+        assert len(entries) == 2 * (reader is read_error_log)
+
+
+@given(
+    st.lists(st.text(alphabet='\\"u{}[]:, x0aé\x01', max_size=20), max_size=6),
+    st.sampled_from([read_error_log, read_access_log]),
+)
+def test_half_an_export_may_hold_anything(tmp_path, texts, reader):
+    line = '{"log": ' + ", ".join(f'"2026/11/20 23:56:28 [error] {text}"' for text in texts)
+    entries, counts = read(reader, tmp_path / "x.log", f"{line}\n" * 2)
+    assert counts.n_unparsed <= counts.n_lines == 2
+    assert len(entries) == counts.n_records
+
+
+def test_a_line_that_holds_several_texts_is_one_line_that_was_not_understood(tmp_path):
+    line = json.dumps({"events": [f"2026/11/20 23:56:28 [error] nothing {n}" for n in range(5)]})
+    _, counts = read(read_access_log, tmp_path / "x.log", f"{line}\n{line}\n")
+    assert counts.n_unparsed <= counts.n_lines == 2
+    assert len({number for number, _ in counts.unparsed}) == len(counts.unparsed)
