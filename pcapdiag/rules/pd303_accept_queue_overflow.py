@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pcapdiag.analysis.model import Analysis, Endpoint, Loss
 
 
+_NO_SPAN = (0, -1)
+
+
 class AcceptQueueOverflow(CauseRule):
     """A request waited on a connection that the upstream's kernel had opened and nobody accepted.
 
@@ -29,7 +32,8 @@ class AcceptQueueOverflow(CauseRule):
     -----------------
     A fresh connection whose first request got nothing, while the same upstream left SYNs without an answer and other
     packets show that its machine was there; or whose SYN-ACK came again and again although the proxy had acknowledged
-    it, and whose request was not acknowledged.
+    it, and whose request was not acknowledged; with it all that were sent again to that upstream meanwhile, on fresh
+    connections too, and not acknowledged either.
 
     Why it matters
     --------------
@@ -67,14 +71,14 @@ class AcceptQueueOverflow(CauseRule):
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield requests that got nothing on connections that most likely nobody accepted."""
-        spans = _silent_spans(analysis)
+        spans, overflows = _silent_spans(analysis), _overflows(analysis)
         for loss in analysis.losses:
             if not is_left_waiting(loss):
                 continue
-            first, last = spans.get(loss.connection.resp, (0, -1))
-            is_in_span = loss.request_ts_ns <= last and _until_ns(loss) >= first
-            is_stuck = loss.connection.syn_ack_frames > 1 and loss.retransmissions and not loss.is_acknowledged
-            if is_in_span or is_stuck:
+            peer = loss.connection.resp
+            # The kernel drops what comes on all connections that found no place, and repeats few of their SYN-ACKs.
+            is_beside = _is_dropped(loss) and _is_within(loss, overflows.get(peer, _NO_SPAN))
+            if is_beside or _is_within(loss, spans.get(peer, _NO_SPAN)):
                 closing = proxy_closing(loss)
                 yield loss, Claim(certainty(analysis, loss, Confidence.LIKELY), closing=closing)
 
@@ -88,11 +92,12 @@ class AcceptQueueOverflow(CauseRule):
         late = _n_opened_late(analysis, peer, since, until)
         beside = f" At the same time {count_of(dropped, 'connection attempt')} to it got no answer." if dropped else ""
         slow = f" {count_of(late, 'connection')} to it opened then only after a repeated SYN." if late else ""
-        was = "was" if n == 1 else "were"
+        was, where = ("was", "a fresh connection") if n == 1 else ("were", "fresh connections")
         return GroupText(
             message=(
-                f"{count_of(n, 'request')} to {group.subject} {was} sent on fresh connections that its kernel had"
-                f" opened, and got nothing.{beside}{slow} Most likely its accept queue is full and nothing accepts."
+                f"{count_of(n, 'request')} to {group.subject} {was} sent on {where} that its kernel had opened, and"
+                f" got nothing.{beside}{slow} Most likely its accept queue is full: the server accepts nothing, or too"
+                " slowly."
             ),
             refuted_by=(
                 "TcpExtListenOverflows and TcpExtListenDrops of the upstream (nstat -az) that did not grow, or these"
@@ -105,6 +110,26 @@ class AcceptQueueOverflow(CauseRule):
                 " proxy lets more requests wait in the same queue."
             ),
         )
+
+
+def _is_dropped(loss: Loss) -> bool:
+    """Tell whether a request was sent again on an open connection, and none of it acknowledged."""
+    return bool(loss.retransmissions) and not loss.is_acknowledged
+
+
+def _is_within(loss: Loss, span: tuple[int, int]) -> bool:
+    return loss.request_ts_ns <= span[1] and _until_ns(loss) >= span[0]
+
+
+def _overflows(analysis: Analysis) -> dict[Endpoint, tuple[int, int]]:
+    """Return for each upstream that repeated SYN-ACKs in vain from when to when [ns] it dropped what came behind."""
+    dropped: dict[Endpoint, list[Loss]] = defaultdict(list)
+    for loss in analysis.losses:
+        if is_left_waiting(loss) and loss.connection.syn_ack_frames > 1 and _is_dropped(loss):
+            dropped[loss.connection.resp].append(loss)
+    return {
+        peer: (min(x.request_ts_ns for x in losses), max(map(_until_ns, losses))) for peer, losses in dropped.items()
+    }
 
 
 def _silent_spans(analysis: Analysis) -> dict[Endpoint, tuple[int, int]]:

@@ -65,6 +65,32 @@ def test_a_repeated_syn_ack_and_a_request_that_vanishes_are_a_full_queue():
     assert codes_of(scene, scene.lost(*segments, depth=0, syn_ack_frames=1)) == {"PD999": 1}
 
 
+def test_with_one_syn_ack_repeated_all_that_are_dropped_meanwhile_are_in_the_same_queue():
+    scene = Scene()
+    segments = resent(250), resent(3000, Key.LAST_RETRANSMISSION)
+    stuck = scene.lost(*segments, proxy_fin(4_000), depth=0, syn_ack_frames=2)
+    beside = scene.lost(*segments, proxy_fin(4_000), depth=0, syn_ack_frames=1, late=1_000)
+    finding = only(diagnose(scene.analysis(stuck, beside)), "PD303")
+    assert finding.count == 2
+    assert "2 requests" in finding.message
+    assert "on fresh connections" in finding.message
+
+
+def test_what_was_taken_or_came_at_another_time_or_on_reuse_is_not_in_that_queue():
+    scene = Scene()
+    segments = resent(250), resent(3000, Key.LAST_RETRANSMISSION)
+    stuck = scene.lost(*segments, proxy_fin(4_000), depth=0, syn_ack_frames=2)
+    later = scene.lost(*segments, proxy_fin(4_000), depth=0, syn_ack_frames=1, late=60_000)
+    reused = scene.lost(*segments, proxy_fin(4_000), depth=3, idle_ms=17, syn_ack_frames=1)
+    for other in (waiting(scene, syn_ack_frames=1), later, reused):
+        causes = codes_of(scene, stuck, other)
+        assert causes["PD303"] == 1
+        assert sum(causes.values()) == 2
+    message = only(diagnose(scene.analysis(stuck, later)), "PD303").message
+    assert message.startswith("1 request to ")
+    assert "on a fresh connection that" in message
+
+
 def test_attempts_and_late_openings_of_another_time_are_not_said_to_be_of_the_same():
     scene = Scene()
     attempts = scene.attempt(syn_again(1000), late=100), scene.attempt(syn_again(1000), late=90_000)
