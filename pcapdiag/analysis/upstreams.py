@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 _NEVER = np.iinfo(np.int64).max
+_UNASKED = (400, 408)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +256,21 @@ def _proxy_idle_close(ages: Ints, closed_ts: Ints) -> int:
     return estimate[0] if estimate is not None else int(np.median(ages))
 
 
+def _is_unasked(chunk: Table) -> NDArray[np.bool_]:
+    """Tell which rows are answers that nobody asked for: a server's last word before it closes.
+
+    408 says that no request came in time (RFC 9110 section 15.5.9), 400 that what came is none: often the rest of a
+    body behind an early answer. The first of a connection may belong to a request before the capture.
+    """
+    unasked: NDArray[np.bool_] = (
+        (chunk["outcome"] == Outcome.RESPONSE_ONLY)
+        & np.isin(chunk["status_code"], _UNASKED)
+        & (chunk["flags"] & ExchangeFlag.CONNECTION_CLOSE != 0)
+        & (chunk["depth"] > 0)
+    )
+    return unasked
+
+
 def _with_gaps(
     measured: Sequence[_Measured], unanswered: Ints, exchanges: Table, group_of_conn: Ints
 ) -> tuple[Upstream, ...]:
@@ -276,7 +292,7 @@ def _with_gaps(
         # Gaps are never negative; and times of a damaged capture may be centuries apart, more than 64 bits add up to.
         near[group] = near_miss_above_ns(timeout, rtt)
         upper[group] = min(m.idle_timeout.latest_ns + max(margin, 60_000_000), _NEVER)
-    reused, near_misses, in_zone, beyond, n_announced = (np.zeros(n_group, dtype=np.int64) for _ in range(5))
+    reused, near_misses, in_zone, beyond, n_announced, unasked = (np.zeros(n_group, dtype=np.int64) for _ in range(6))
     ends = np.array([end for _, end in windows], dtype=np.int64)
     longest, unprobed, longest_used, last_announced, deepest = (np.full(n_group, -1, np.int64) for _ in range(5))
     first_announced = np.full(n_group, _NEVER)
@@ -285,6 +301,7 @@ def _with_gaps(
         gaps = chunk["idle_before_ns"]
         group = group_of_conn[chunk["conn"]]
         # Requests on fresh connections tell as well that somebody is there.
+        unasked += np.bincount(group[_is_unasked(chunk) & (group >= 0)], minlength=n_group)
         served = np.flatnonzero((chunk["outcome"] == Outcome.ANSWERED) & (group >= 0))
         np.maximum.at(last_answered, group[served], chunk["request_ts_ns"][served])
         depth = chunk["depth"].astype(np.int64)
@@ -321,7 +338,7 @@ def _with_gaps(
             Upstream(
                 endpoint=m.endpoint,
                 connections=m.connections,
-                exchanges=m.exchanges,
+                exchanges=m.exchanges - int(unasked[group]),
                 unanswered=int(unanswered[group]),
                 rtt_min_ns=m.rtt[0],
                 rtt_p50_ns=m.rtt[1],

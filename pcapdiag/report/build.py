@@ -12,7 +12,7 @@ from pcapdiag.analysis.attempts import is_still_open
 from pcapdiag.analysis.density import measure_density
 from pcapdiag.analysis.handshake import HTTP2
 from pcapdiag.analysis.model import count_losses
-from pcapdiag.base.codes import CapturePoint, Direction, Leg, Outcome, Protocol
+from pcapdiag.base.codes import CapturePoint, Direction, Framing, Leg, Method, Outcome, Protocol
 from pcapdiag.base.findings import Confidence, Effect, Note, Role
 from pcapdiag.privacy.redact import Redactor
 from pcapdiag.report.choice import listed
@@ -171,13 +171,16 @@ def _left_out(n_upstreams: int) -> Iterator[ReportNote]:
 
 def _count_unsure(analysis: Analysis) -> tuple[int, int]:
     """Count exchanges with upstreams that are turns of bytes, and responses that the capture does not hold in full."""
-    is_framed = analysis.legs == Leg.UPSTREAM
+    is_counted = analysis.legs == Leg.UPSTREAM
     if analysis.tls is not None:
-        is_framed &= analysis.tls.http2 == HTTP2.NO
+        is_counted &= analysis.tls.http2 == HTTP2.NO
     turns = pending = 0
     for chunk in analysis.exchanges.chunks():
-        mine = is_framed[chunk["conn"]]
-        turns += int((mine & ~np.isin(chunk["protocol"], (Protocol.HTTP1, Protocol.HTTP2))).sum())
+        mine = is_counted[chunk["conn"]]
+        is_framed = np.isin(chunk["protocol"], (Protocol.HTTP1, Protocol.HTTP2))
+        is_gateway = np.isin(chunk["protocol"], (Protocol.FASTCGI, Protocol.UWSGI))
+        is_framed |= is_gateway & (chunk["request_framing"] != Framing.TURN) & (chunk["method"] != Method.NONE)
+        turns += int((mine & ~is_framed).sum())
         pending += int((mine & (chunk["outcome"] == Outcome.PENDING)).sum())
     return turns, pending
 

@@ -88,7 +88,7 @@ class Totals:
     """What was counted; `unanswered` includes `failed_connects`, connection attempts that came to nothing.
 
     Truncated responses began and were cut off: their requests are not unanswered. `turns` are those exchanges with
-    upstreams that are no HTTP/1 in the clear, but turns of bytes (TLS, FastCGI and others), `pending` those whose
+    upstreams whose messages are not read, but told apart by turns of bytes (TLS and others), `pending` those whose
     response was still coming when the capture ended. `still_open` of `unanswered` were less than a second old when the
     capture ended, and nothing spoke against an answer. What only the far end's captures hold is not counted.
     """

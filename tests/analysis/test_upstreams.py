@@ -375,3 +375,22 @@ def test_a_clean_split_of_idle_gaps_is_a_timer_though_only_fresh_requests_were_a
     (upstream,) = report.analysis.upstreams
     assert upstream.idle_timeout.is_enclosed
     assert 39.3e9 < upstream.idle_timeout.value_ns < 41.6e9
+
+
+@pytest.mark.parametrize(
+    ("changes", "n_requests"),
+    [
+        ({"status_code": 400}, 2),
+        ({"status_code": 408}, 2),
+        ({"status_code": 408, "depth": 0}, 3),  # of a request before the capture, perhaps
+        ({"status_code": 400, "flags": 0}, 3),
+        ({"status_code": 200}, 3),
+        ({"status_code": 400, "outcome": Outcome.ANSWERED}, 3),
+    ],
+)
+def test_a_last_word_that_nobody_asked_for_is_no_request(changes, n_requests):
+    """Node.js says 400 to what follows of a body that it answered early, and closes."""
+    unasked = {"depth": 2, "outcome": Outcome.RESPONSE_ONLY, "flags": ExchangeFlag.CONNECTION_CLOSE} | changes
+    asked = [{"depth": n, "outcome": Outcome.ANSWERED, "status_code": 200} for n in range(2)]
+    (upstream,) = measure(conn(n_exchanges=3), exchanges=[*asked, unasked])
+    assert upstream.exchanges == n_requests

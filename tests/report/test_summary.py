@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pcapdiag.api.analyze import analyze
 from pcapdiag.base.findings import Severity, VerdictKind
 from pcapdiag.report.headline import headline, is_judged
 from pcapdiag.report.impact import impact_line
@@ -22,6 +23,7 @@ from pcapdiag.report.summary import (
     verdict_lines,
 )
 from tests.report import builders
+from tests.scenario import parse, write_capture
 
 
 @pytest.mark.parametrize(
@@ -279,3 +281,30 @@ def test_remedies_of_one_upstream_have_headings_that_tell_them_apart():
 )
 def test_what_stands_between_backticks_is_code(text, parts):
     assert split_code(text) == parts
+
+
+FASTCGI_BEGIN = "0101000100080000" + "0001010000000000"
+FASTCGI_STDIN_END = "0105000100000000"
+FASTCGI_ANSWER = (
+    "0106000100120600" + b"Status: 401 No\r\n\r\n".hex() + "00" * 6 + "0103000100080000" + "0000000000000000"
+)
+
+
+def fastcgi(name, value):
+    return f"{len(name):02x}{len(value):02x}" + (name + value).encode().hex()
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_requests_of_fastcgi_that_are_read_are_no_turns(tmp_path, is_named):
+    """Method, target and status are known there."""
+    pairs = fastcgi("REQUEST_METHOD", "GET") + fastcgi("REQUEST_URI", "/a") if is_named else fastcgi("A", "b")
+    params = f"01040001{len(pairs) // 2:04x}0000{pairs}" + "0104000100000000"
+    sent = "".join(f"\\x{b:02x}" for b in bytes.fromhex(FASTCGI_BEGIN + params + FASTCGI_STDIN_END))
+    answer = "".join(f"\\x{b:02x}" for b in bytes.fromhex(FASTCGI_ANSWER))
+    script = f'+0 > S\n+0.01 < S.\n+0 > .\n+0.1 > P. "{sent}"\n+0.02 < P. "{answer}"\n+0 > .\n'
+    path = tmp_path / "a.pcap"
+    path.write_bytes(write_capture(parse(script)))
+    report = analyze(path, proxies=["10.9.0.100"]).report
+    assert report.totals.exchanges == 1
+    assert report.totals.turns == (0 if is_named else 1)
+    assert ("turns of bytes" in headline(report)) is not is_named
