@@ -151,7 +151,11 @@ class Unwrapper:
                 values = json.loads(line.rstrip().removesuffix(","))
             except (ValueError, RecursionError):
                 # Half of one that was too long. Quotes within its strings are escaped.
-                held = [text.rstrip() for quoted in _HELD.findall(line) if (text := _string(quoted))] if '":' in line else []
+                held = (
+                    [text.rstrip() for quoted in _HELD.findall(line) if (text := _string(quoted))]
+                    if '":' in line
+                    else []
+                )
                 return ("\n".join(held), False) if held else None
             return self._of_values(values, line, layer)
         if layer:
