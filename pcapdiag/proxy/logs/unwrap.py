@@ -151,11 +151,8 @@ class Unwrapper:
                 values = json.loads(line.rstrip().removesuffix(","))
             except (ValueError, RecursionError):
                 # Half of one that was too long. Quotes within its strings are escaped.
-                held = (
-                    [text.rstrip() for quoted in _HELD.findall(line) if (text := _string(quoted))]
-                    if '":' in line
-                    else []
-                )
+                quoted = _HELD.findall(line) if '":' in line else []
+                held = [text.rstrip() for text in map(_string, quoted) if text]
                 return ("\n".join(held), False) if held else None
             return self._of_values(values, line, layer)
         if layer:
