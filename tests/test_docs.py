@@ -1,5 +1,6 @@
 """Documentation that is made from the code is what the code says, and links lead somewhere."""
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
@@ -49,6 +50,21 @@ def test_the_readme_names_only_options_that_exist(generate):
     used = {option for line in commands for option in re.findall(r"--[a-z][a-z-]+", line)}
     assert used
     assert used <= known
+
+
+@pytest.mark.parametrize("page", ["vocabulary.md", "architecture.md"])
+def test_classes_that_a_page_names_exist(page):
+    """By the form of their names: a class, what is set to one, or what is imported from elsewhere."""
+    known = set()
+    for path in (ROOT / "pcapdiag").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef | ast.alias):
+                known.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                known.add(node.id)
+    named = re.findall(r"`([A-Z][a-z]\w*)(?:\.\w+)?(?:\(\))?`", (ROOT / "docs" / page).read_text())
+    assert named
+    assert set(named) - known == set()
 
 
 NAMED = re.compile(r"(?<![\w./-])(?:pcapdiag|tests|docs|benchmarks|captures|deploy)/[\w./-]*")

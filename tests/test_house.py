@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -173,6 +174,38 @@ def test_a_parameters_section_names_the_parameters(path):
         if documented and arrange(documented) != arrange(actual):
             wrong[name] = (documented, actual)
     assert wrong == {}
+
+
+def names_in(path):
+    """Return what a module defines, imports or asks for of something else."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.ClassDef(name=name) | ast.alias(asname=str(name)) | ast.alias(name=name):
+                found.add(name)
+            case ast.Name(id=name) | ast.Attribute(attr=name):
+                found.add(name)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_a_docstring_names_types_that_its_module_knows(path):
+    """Those of kernels are named tuples of arrays, which compiled code is handed without an import."""
+    known = names_in(path)
+    if path.parent.name == "kernels":
+        known |= {"FramerArrays", "TrackerArrays"}
+    strays = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef) or not ast.get_docstring(node):
+            continue
+        with warnings.catch_warnings(action="ignore"):  # sections of rules are their own
+            doc = NumpyDocString(ast.get_docstring(node))
+        for section in ("Parameters", "Attributes", "Returns", "Yields"):
+            for entry in doc[section]:
+                # Of an outer package, `fsspec.AbstractFileSystem`, no module here need know more.
+                words = re.findall(r"(?<![\w.])[A-Z]\w*[a-z]\w*", entry.type or "")
+                strays |= {f"{node.name}: {word}" for word in words if word not in {"None", "True", "False", *known}}
+    assert strays == set()
 
 
 def kernels_called_from_python():

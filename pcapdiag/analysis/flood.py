@@ -184,7 +184,7 @@ def choose(kinds: Iterable[Hashes], times_ns: Ints, weights: Ints, most: int) ->
 
     Returns
     -------
-    Choice
+    FloodSample
         Those chosen stand for all together; each for those of its kind that lie next to it in time.
     """
     n = len(times_ns)

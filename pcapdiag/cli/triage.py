@@ -47,7 +47,7 @@ def write_triage(inputs: Inputs, look: TriageOutput, output: str, *, force: bool
     ----------
     inputs : Inputs
         Logs and configuration.
-    look : Look
+    look : TriageOutput
         As what.
     output : str
         ``-`` is stdout.

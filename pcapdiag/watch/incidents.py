@@ -41,7 +41,7 @@ def publish(result: JobResult, job: Path, out: Path, missing: tuple[str, ...]) -
 
     Returns
     -------
-    Incident
+    KeptIncident
         What was written.
     """
     worst = max(result.findings, key=lambda f: Severity[f.severity.upper()])  # the first of them: causes come first

@@ -99,7 +99,7 @@ class Flow:
 
     Attributes
     ----------
-    records : tuple of Record
+    records : tuple of TlsRecord
         In stream order.
     plain : bytes
         What came in place of a first record; empty if records came, or nothing.

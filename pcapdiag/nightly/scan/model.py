@@ -117,7 +117,7 @@ class Job:
     staging : str
         Folder for Parquet files if it is on the machine of the worker; empty: send them back.
     split_bytes : int
-        [bytes] A capture of this size or more is not read but given back as `JobResult.split`; 0 for never.
+        [bytes] A capture of this size or more is not read but given back as `ScanJobResult.split`; 0 for never.
     shard : Shard or None
         The share of the capture's connections that this job is about.
     shards : tuple of ShardResult

@@ -113,7 +113,7 @@ class Workers:
 
         Returns
         -------
-        list of (Job, JobResult)
+        list of (Job, ScanJobResult)
 
         Raises
         ------

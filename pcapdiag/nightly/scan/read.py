@@ -50,7 +50,7 @@ def run_job(job: Job) -> ScanJobResult:
 
     Returns
     -------
-    JobResult
+    ScanJobResult
         What became of every file of it.
 
     Raises

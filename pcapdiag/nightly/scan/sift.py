@@ -37,7 +37,7 @@ def sift(job: Job) -> tuple[ScanJobResult, list[Fresh]]:
 
     Returns
     -------
-    (JobResult, list of Fresh)
+    (ScanJobResult, list of Fresh)
         Files that are no captures, that are known under another stamp or name, or of another time; those to be read.
     """
     bad: list[FileRecord] = []

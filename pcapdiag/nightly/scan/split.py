@@ -31,7 +31,7 @@ class Shards:
         ----------
         job : Job
             What was done.
-        result : JobResult
+        result : ScanJobResult
             What came of it.
         n_idle : int
             Workers for which there is nothing to do.

@@ -79,7 +79,7 @@ def align_rows(rows: Mapping[int, EntryRow]) -> Alignment:
 
     Parameters
     ----------
-    rows : mapping of int to Row
+    rows : mapping of int to EntryRow
         What each entry may be, by its position in time order; none is empty.
 
     Returns

@@ -178,7 +178,7 @@ def split_upstream(upstream: str) -> UpstreamField:
 
     Returns
     -------
-    Upstream
+    UpstreamField
         The schema without ``://``.
     """
     schema, separator, rest = upstream.partition("://")

@@ -251,7 +251,7 @@ class LogCounts:
     """The first of them: line number and text."""
     notes: list[Note] = field(default_factory=list)
     """What was odd about the file."""
-    _rejected: int = 0
+    _rejected: int = field(default=0, repr=False, compare=False)
 
     def reject(self, line: int, text: str) -> None:
         """Count a line that is no log line; once, whatever an export wrote into it."""

@@ -56,7 +56,7 @@ def find_error_record(line: str) -> FoundHead | None:
 
     Returns
     -------
-    Found or None
+    FoundHead or None
         From its date on; a field of a table without its quotes and what follows.
     """
     return _find(ERROR_HEAD, line)

@@ -171,7 +171,7 @@ def compile_format(text: str) -> CompiledFormat:
 
     Returns
     -------
-    LogFormat
+    CompiledFormat
         Ready to match lines.
 
     Raises

@@ -110,8 +110,7 @@ def access_entry(path: str, line: int, values: Sequence[str]) -> AccessEntry:
         protocol,
         host,
         f"{client}:{port}" if port else client,
-        # nginx writes three digits where it closed without an answer; a single 0 of others says that there is none.
-        CUT_OFF if status == "000" else _number(status) or -1,
+        _final_status(status),
         _duration_ns(times[0]),
         _tries(*times[1:]),
     )
@@ -137,11 +136,18 @@ def upstream_entry(path: str, line: int, values: Sequence[str]) -> UpstreamLogEn
         method, target, _ = split_request(request)
     ts_ns, width_ns, has_zone = parse_time(time) or (-1, 0, False)
     client = f"{client}:{port}" if port else client
-    return UpstreamLogEntry(path, line, ts_ns, width_ns, has_zone, request_id, method, target, _number(status), client)
+    return UpstreamLogEntry(
+        path, line, ts_ns, width_ns, has_zone, request_id, method, target, _final_status(status), client
+    )
 
 
 def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1
+
+
+def _final_status(text: str) -> int:
+    """Return what a client got; nginx writes three digits where it closed without an answer, 0 of others is none."""
+    return CUT_OFF if text == "000" else _number(text) or -1
 
 
 _status = lru_cache(maxsize=1024)(_number)

@@ -81,7 +81,7 @@ class EvidenceSummary:
         What was done to it.
     left_out : int
         Frames of the chosen connections that were too many.
-    parts : tuple of Part
+    parts : tuple of OccurrencesHeld
         Findings of which it holds a part.
     lost, showing : int
         Of the connections, how many have a request that a finding names, and how many show an idle timeout: nothing was

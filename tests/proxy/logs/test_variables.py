@@ -1,9 +1,10 @@
 """The names under which logs hold what an entry needs, and the lists that nginx writes for several tries."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdiag.proxy.logs.entries import Try
+from pcapdiag.proxy.logs.entries import CUT_OFF, Try
 from pcapdiag.proxy.logs.variables import SLOTS, access_entry, plan_of, upstream_entry, values_by
 
 MS = 1_000_000
@@ -76,3 +77,10 @@ def test_whatever_the_values_are_entries_are_made_of_them(values):
     made = access_entry("a.log", 1, values)
     assert made.ts_ns >= -1
     assert upstream_entry("a.log", 1, values).status == made.status
+
+
+@pytest.mark.parametrize(("text", "status"), [("200", 200), ("000", CUT_OFF), ("0", -1), ("-", -1), ("", -1)])
+def test_the_status_of_an_application_is_read_as_that_of_a_proxy(text, status):
+    values = [text if slot == "status" else "" for slot in SLOTS]
+    assert access_entry("a.log", 1, values).status == status
+    assert upstream_entry("a.log", 1, values).status == status

@@ -87,7 +87,7 @@ class Replay:
 
     Parameters
     ----------
-    group : Group
+    group : ServerGroup
         Whose first pick is the first peer of the greatest weight.
     settings : GroupSettings
         Under which the requests arrive.
