@@ -62,7 +62,7 @@ class AcceptQueueOverflow(CauseRule):
 
     code = "PD303"
     name = "accept-queue-overflow"
-    title = "The upstream opens connections that nobody accepts"
+    title = "The upstream opens connections that nobody accepts in time"
     severity = Severity.ERROR
     needs = ("both directions", "the handshake")
     helped_by = ("TcpExtListenOverflows of the upstream",)
