@@ -14,17 +14,23 @@ from tests.waiting import HANG_S, is_alive, wait_until
 pytestmark = pytest.mark.live
 
 
-def namespaces_of(pid):
+def all_namespaces():
     listing = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
-    return [line.split()[0] for line in listing.splitlines() if line.startswith(f"{PREFIX}-{pid}-")]
+    return [line.split()[0] for line in listing.splitlines()]
+
+
+def namespaces_of(pid):
+    return [name for name in all_namespaces() if name.startswith(f"{PREFIX}-{pid}-")]
 
 
 def processes_in(namespaces):
-    pids = [
-        subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=True).stdout.split()
-        for name in namespaces
-    ]
-    return [int(pid) for some in pids for pid in some]
+    """Return the processes of namespaces; one that went away since it was listed, as a trial's does, has none."""
+    found = []
+    for name in namespaces:
+        done = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False)
+        assert done.returncode == 0 or name not in all_namespaces(), done.stderr
+        found += map(int, done.stdout.split())
+    return found
 
 
 @pytest.fixture
