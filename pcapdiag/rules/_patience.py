@@ -17,6 +17,7 @@ from pcapdiag.base.findings import Confidence
 from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.rules._stops import Stops, Testimony
+from pcapdiag.rules._unseen import ended_by_log, n_taken_unseen
 from pcapdiag.rules._wire import (
     has_unseen_fin,
     is_acknowledged,
@@ -96,7 +97,7 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
     openings = np.array([_opening_ns(loss) for loss in losses], dtype=np.int64)
     departures = _client_departures(analysis)
     stops = Stops(analysis)
-    told = told_by_log(analysis)
+    told, ended = told_by_log(analysis), ended_by_log(analysis)
     is_proxy = _is_proxy_known(analysis)
     for loss, closing, wait, opening in zip(losses, closings, waits.tolist(), openings.tolist(), strict=True):
         is_timeout = told.get((loss.connection.conn, loss.depth))
@@ -104,6 +105,8 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
             timeout = _logged_timeout(analysis, loss, wait) if is_timeout else -1
             confidence = Confidence.CONFIRMED
             yield GiveUp(loss, closing, wait, timeout, not is_timeout, confidence, is_logged=True)
+            continue
+        if (loss.connection.conn, loss.depth) in ended or n_taken_unseen(loss, closing):
             continue
         if _left_just_before(departures, closing.ts_ns):
             yield GiveUp(loss, closing, wait, -1, client_left=True, confidence=Confidence.CONFIRMED)

@@ -11,6 +11,7 @@ from pcapdiag.base.findings import Confidence, Role, RuleFacts, Severity
 from pcapdiag.base.units import NS_PER_S, count_of
 from pcapdiag.rules._claim import Claim
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
+from pcapdiag.rules._unseen import ended_by_log, n_taken_unseen
 from pcapdiag.rules._wire import (
     has_unseen_fin,
     is_acknowledged,
@@ -58,6 +59,17 @@ _SIGHTS = {
     "connect-made-up": _Sight(
         "sent again as no kernel does it, at shrinking intervals: nobody waits there",
         "nothing at the upstream: look at what sends such SYNs",
+        Severity.INFO,
+    ),
+    "closing-unseen": _Sight(
+        "ended by the upstream, as the proxy's log says or what it acknowledged shows; that closing is not in the"
+        " capture",
+        "a capture without holes, or one taken at the upstream: whether its FIN left before it had the request (PD101)"
+        " or after (PD201)",
+    ),
+    "answer-unseen": _Sight(
+        "closed by the proxy after it had taken bytes of the upstream that the capture lacks: most likely the answer",
+        "a capture without holes",
         Severity.INFO,
     ),
     "closed-one-way": _Sight(
@@ -170,7 +182,8 @@ class Undetermined(CauseRule):
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield every loss, grouped by what was seen: the diagnosis gives this rule what the others left."""
-        sights = [(loss, _sight_of(analysis, loss)) for loss in analysis.losses]
+        ended = ended_by_log(analysis)
+        sights = [(loss, _sight_of(analysis, loss, ended)) for loss in analysis.losses]
         # What is said of the capture, not of any upstream, is said once.
         is_wave = len({loss.connection.resp for loss, sight in sights if sight == "connect-unseen"}) > 1
         for loss, sight in sights:
@@ -192,7 +205,7 @@ class Undetermined(CauseRule):
         )
 
 
-def _sight_of(analysis: Analysis, loss: Loss) -> str:
+def _sight_of(analysis: Analysis, loss: Loss, ended: frozenset[tuple[int, int]]) -> str:
     of_upstream, of_proxy = upstream_closing(loss), proxy_closing(loss)
     if loss.is_connect:
         if Key.SYN_ACK in loss.keys:
@@ -222,6 +235,10 @@ def _sight_of(analysis: Analysis, loss: Loss) -> str:
         return "acknowledged-too-late"
     if has_unseen_fin(loss) and is_one_way(loss):
         return "closed-one-way"
+    unseen = n_taken_unseen(loss, of_proxy)
+    is_ended = (loss.connection.conn, loss.depth) in ended
+    if of_upstream is None and (unseen or is_ended):
+        return "answer-unseen" if unseen > 1 and not is_ended else "closing-unseen"
     if (of_upstream is None and of_proxy is None) or is_half_closed_at_the_end(loss):
         return "capture-ended"
     if not loss.is_reused and of_upstream is not None and of_upstream.key is Key.RESP_RST:
