@@ -200,6 +200,37 @@ def test_a_hole_does_not_end_an_idle_gap_later_than_it_was_acknowledged():
     assert found[1]["idle_before_ns"] == 7 * S
 
 
+def test_of_an_answer_that_only_the_next_request_acknowledges_nobody_knows_when_it_came():
+    lost = f"+0 > P. {GET}\n+0.1 < P. 1:41(40) lost\n+0 > . ack 41 lost\n"
+    first, second = exchanges_of(OPEN + lost + f"+7 > P. ack 41 {GET}\n+0.1 < R.")
+    assert first["flags"] & ExchangeFlag.HOLE
+    assert second["idle_before_ns"] == -1
+    third = exchanges_of(OPEN + lost + f"+7 > P. ack 41 {GET}\n+0.1 < P. {OK}\n+0 > .\n+3 > P. {GET}")[2]
+    assert third["idle_before_ns"] == 3 * S
+
+
+def test_of_an_answer_that_only_the_closing_acknowledges_nobody_knows_how_long_it_was_idle():
+    lost = OPEN + f"+0 > P. {GET}\n+0.1 < P. 1:41(40) lost\n+0 > . ack 41 lost\n"
+    assert frame(from_script(lost + "+5 > F. ack 41"))[1][0]["idle_at_close_ns"] == -1
+
+
+@pytest.mark.parametrize(("n", "status"), [(11, -1), (12, 503), (30, 503), (33, 503), (34, 503), (60, 503)])
+def test_the_status_is_read_as_soon_as_it_was_captured(n, status):
+    """A snap length of 96 bytes leaves 30 of an answer over IPv4 with timestamps."""
+    busy = '"HTTP/1.1 503 Service Unavailable\\r\\nContent-Length: 2\\r\\n\\r\\nno"'
+    segments = from_script(OPEN + f"+0 > P. {GET}\n+0.1 < P. {busy}\n+0 > .")
+    cut = [replace(s, cap=n) if s.payload.startswith(b"HTTP") else s for s in segments]
+    (x,) = frame(cut)[0]
+    assert (Outcome(x["outcome"]), x["status_code"]) == (Outcome.ANSWERED, status)
+
+
+def test_what_is_cut_and_no_status_line_has_no_status():
+    segments = from_script(OPEN + f'+0 > P. {GET}\n+0.1 < P. "HTTP/1.1 5x3 Service Unavailable\\r\\n\\r\\n"\n+0 > .')
+    cut = [replace(s, cap=20) if s.payload.startswith(b"HTTP") else s for s in segments]
+    (x,) = frame(cut)[0]
+    assert x["status_code"] == -1
+
+
 def test_a_capture_that_begins_in_the_middle_has_no_gap_before_its_first_request():
     x = only(f"+0 > P. {GET}\n+0.1 < P. {OK}")
     assert x["idle_before_ns"] == -1

@@ -414,8 +414,7 @@ def _feed_response(s, slot, event, data):  # fmt: skip
                         end_message(s, slot, i, direction)
             elif f["state"] != ST_HEAD:
                 free_scratch(s, f)
-                if f["n_fields"] > 0:
-                    row["status_code"] = f["status_code"]
+                row["status_code"] = f["status_code"]
                 lose_framing(s, i, f, direction)
         else:
             used = _take_content(s, slot, i, event, data, pos)
@@ -464,7 +463,7 @@ def _note_closing(s, slot, event):
         is_waiting = count_waiting(s, slot) > 0
     if is_waiting:
         c["closing_open"] = 1
-    elif c["last_payload_ns"] >= 0 and not c["close_announced"]:
+    elif c["last_payload_ns"] >= 0 and not c["close_announced"] and c["hole_ns"] != event["ts_ns"]:
         c["idle_at_close_ns"] = max(0, event["ts_ns"] - c["last_payload_ns"])
 
 

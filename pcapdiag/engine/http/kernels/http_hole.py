@@ -82,6 +82,7 @@ def _skip_part(s, slot, event, pos, length):
             begin_response(s, slot, i, event, pos)
             s.rows[i]["response_framing"] = Framing.TURN.value
         c["last_payload_ns"] = event["ts_ns"]
+        c["hole_ns"] = event["ts_ns"]
     extend_message(s, slot, i, event, length)
     if (state == ST_BODY or state == ST_CHUNK_DATA) and f["remaining"] >= length:
         f["remaining"] -= length

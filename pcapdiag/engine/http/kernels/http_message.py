@@ -90,10 +90,13 @@ def read_head(s, flow, conn, data, at, length, captured, direction):
     while pos < length:
         end = pos + find_byte(data, at + pos, captured - pos, LF)
         if end >= captured:
+            keep_line_part(data, at + pos, captured - pos, flow, s.scratch, base)
             if captured < length:
+                if flow["n_fields"] == 0 and direction != ORIG:
+                    # The status stands in the first bytes, and a small snap length leaves those.
+                    parse_status_line(s.scratch, base, int(flow["line_len"]), flow)
                 flow["state"] = ST_TURN
                 return length, False
-            keep_line_part(data, at + pos, captured - pos, flow, s.scratch, base)
             return length, False
         if flow["line_len"] > 0:
             keep_line_part(data, at + pos, end - pos, flow, s.scratch, base)

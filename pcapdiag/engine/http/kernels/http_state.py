@@ -15,6 +15,7 @@ from pcapdiag.engine.compiler.arguments import ArrayOf, Bytes
 CONN = np.dtype(
     [
         ("last_payload_ns", "i8"),  # last stream byte that ends an idle gap; -1 if none
+        ("hole_ns", "i8"),  # when a hole of a response was found last, its bytes having come before; -1 if never
         ("idle_at_close_ns", "i8"),
         ("orig_close_ack", "i8"),  # acknowledgement number of the originator's FIN or RST; -1 if none
         ("orig_max_ack", "i8"),  # known when the connection has ended
@@ -112,6 +113,7 @@ OPEN = np.dtype(
 BLANK_CONN = blank_row(
     CONN,
     last_payload_ns=-1,
+    hole_ns=-1,
     idle_at_close_ns=-1,
     orig_close_ack=-1,
     orig_max_ack=-1,

@@ -159,7 +159,9 @@ def begin_request(s, slot, event, pos):
     if pipelined:
         row["flags"] = int(row["flags"]) | PIPELINED
     else:
-        if c["last_payload_ns"] >= 0 and (row["depth"] > 0 or c["mid_stream"]):
+        # A hole that only this request acknowledges may have come at any time since: nobody knows the gap.
+        is_known = c["last_payload_ns"] >= 0 and c["hole_ns"] != event["ts_ns"]
+        if is_known and (row["depth"] > 0 or c["mid_stream"]):
             row["idle_before_ns"] = max(0, event["ts_ns"] - c["last_payload_ns"])
         keys_set = int(c["keys_set"])
         is_probed = row["idle_before_ns"] >= 0 and keys_set >> Key.KEEP_ALIVE_ACK.value & 1

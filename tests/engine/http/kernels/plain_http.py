@@ -90,7 +90,7 @@ class Conversation(Streams):
         self.sides = (Side(), Side())
         self.n_exchanges = self.n_unanswered = 0
         self.is_mid_stream = True
-        self.last_payload_ns = -1
+        self.last_payload_ns = self.hole_ns = -1
         self.keys = {}
         self.is_tls_application = self.is_tls_13 = self.has_begun_flight = False
         self.ahead_ack = self.resp_next = self.resp_data_ack = self.resp_hole_end = -1
@@ -196,7 +196,7 @@ class Conversation(Streams):
             x = next((x for x in self.open if not x.response_done), None)
         if x and not x.is_turn:
             self.closing_open = True
-        elif self.last_payload_ns >= 0 and not self.close_announced:
+        elif self.last_payload_ns >= 0 and not self.close_announced and self.hole_ns != event.ts_ns:
             self.idle_at_close_ns = max(0, event.ts_ns - self.last_payload_ns)
 
     def finish(self, row):
@@ -339,7 +339,8 @@ class Conversation(Streams):
         if is_pipelined:
             x.flags |= ExchangeFlag.PIPELINED
             return x
-        if self.last_payload_ns >= 0 and (x.row["depth"] > 0 or self.is_mid_stream):
+        is_known = self.last_payload_ns >= 0 and self.hole_ns != event.ts_ns
+        if is_known and (x.row["depth"] > 0 or self.is_mid_stream):
             x.row["idle_before_ns"] = max(0, event.ts_ns - self.last_payload_ns)
         before = self.keys.get(Key.RESPONSE_END, self.keys.get(Key.RESPONSE))
         if before is not None:
@@ -709,8 +710,7 @@ class Conversation(Streams):
             side.start_anew()
         elif head.end != -1 and not message.is_told:
             message.is_told = True
-            if head.n_lines:
-                x.row["status_code"] = head.status
+            x.row["status_code"] = head.status
             x.row["response_framing"] = int(message.framing)
             if head.end > 0:
                 self._note_final_head(x, message)
@@ -834,6 +834,7 @@ class Conversation(Streams):
                 side.start_anew()
                 side.is_turn = True
             return
+        self.hole_ns = event.ts_ns
         if side.message is not None:
             self._continue_response(side, x, event, values)
             return

@@ -54,6 +54,8 @@ def read_head(values, *, is_request):
     head, line = Head(-1), bytearray()
     for at, value in enumerate(values):
         if value is None or isinstance(value, Hole):
+            if value is None and not head.n_lines and not is_request:
+                read_start_line(head, bytes(line), is_request=False)
             head.end = -2
             return head
         if value != 10:
