@@ -272,6 +272,9 @@ def _end_of(
         is_closed = int(row["closing_kind"]) != ClosingKind.NONE
         return (HandshakeEnd.NOT_TLS, Direction.RESP) if read.is_text or is_closed else (None, Direction.NONE)
     closer, kind = int(row["first_closer"]), int(row["closing_kind"])
+    if closer == Direction.RESP and kind == ClosingKind.FIN and _n_unseen(row, int(row["closing_ack"])) == 1:
+        # It acknowledges a FIN that the capture lacks.
+        closer = Direction.ORIG
     hello = read.hello_aside
     if kind == ClosingKind.NONE or hello is None or not _is_all(row, "orig", client, hello.seq):
         return None, Direction.NONE
@@ -280,7 +283,7 @@ def _end_of(
         return (HandshakeEnd.HIDDEN_ALERT, Direction.ORIG) if is_hidden else (None, Direction.NONE)
     if _is_hidden_alert(read, client):
         return HandshakeEnd.HIDDEN_ALERT, Direction.ORIG
-    if not _is_server_seen(row):
+    if not _is_server_seen(row) or not _is_client_seen(row):
         return None, Direction.NONE
     n_got = int(row["resp_bytes"])
     if closer == Direction.ORIG and not n_got:
@@ -306,6 +309,19 @@ def _is_server_seen(row: Rows) -> bool:
         return False
     # A FIN counts one.
     return sequence_difference(acknowledged, isn + 1) <= int(row["resp_bytes"]) + 1
+
+
+def _is_client_seen(row: Rows) -> bool:
+    """Whether no byte of the originator can have been missed, as far as the responder acknowledged any."""
+    return _n_unseen(row, int(row["resp_max_ack"])) <= 1
+
+
+def _n_unseen(row: Rows, ack: int) -> int:
+    """Return how many more sequence numbers an acknowledgement covers than the originator is known to have sent."""
+    isn = int(row["orig_isn"])
+    if isn < 0 or ack < 0:
+        return 0
+    return sequence_difference(ack, isn + 1) - int(row["orig_bytes"])
 
 
 def _is_finished(read: TlsHandshake, client: tls.Flow, server: tls.Flow, got: Sequence[Aside]) -> bool:

@@ -115,6 +115,7 @@ def measure_upstreams(
 
     kept = is_kept(exchanges, len(connections))
     rows = PickedRows(connections, index, is_kept=kept[index])
+    rows = rows.with_column("first_closer", _first_closers(rows))
     if unframed is not None and unframed.any():
         for name, nothing in (("n_exchanges", 0), ("idle_at_close_ns", -1)):
             rows = rows.with_column(name, np.where(unframed[index], nothing, rows[name]))
@@ -127,6 +128,24 @@ def measure_upstreams(
     if unframed is not None:
         group_of_conn[unframed] = -1
     return _with_gaps(measured, unanswered, exchanges, group_of_conn)
+
+
+def _first_closers(columns: PickedRows) -> NDArray[np.int8]:
+    """Return who closed each connection first, also where the capture lacks the originator's FIN.
+
+    A FIN of the responder that acknowledges one number more than the originator's bytes answers one.
+    """
+    isn, ack = columns["orig_isn"], columns["closing_ack"]
+    n_acknowledged = (ack - isn - 1) & 0xFFFFFFFF
+    is_answer = (
+        (columns["first_closer"] == Direction.RESP)
+        & (columns["closing_kind"] == ClosingKind.FIN)
+        & (isn >= 0)
+        & (ack >= 0)
+        & (n_acknowledged == ((columns["orig_bytes"] + 1) & 0xFFFFFFFF))
+    )
+    closers: NDArray[np.int8] = np.where(is_answer, np.int8(Direction.ORIG), columns["first_closer"])
+    return closers
 
 
 def _measure(columns: PickedRows, lost: Lost, texts: ByteSource) -> _Measured:

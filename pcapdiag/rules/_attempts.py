@@ -85,7 +85,17 @@ def icmp_answer(loss: Loss) -> IcmpError | None:
 def is_silent(loss: Loss) -> bool:
     """Tell whether nothing at all answered the SYN of an attempt."""
     answers = (Key.SYN_ACK, Key.RESP_RST)
-    return loss.is_connect and not any(key in loss.keys for key in answers) and icmp_answer(loss) is None
+    is_answered = any(key in loss.keys for key in answers) or is_challenged(loss)
+    return loss.is_connect and not is_answered and icmp_answer(loss) is None
+
+
+def is_challenged(loss: Loss) -> bool:
+    """Tell whether a SYN met an older connection between the same ports, whose segments were all the answer to it.
+
+    An endpoint that still holds that connection answers with its acknowledgement (RFC 5961 section 4).
+    """
+    answers = (Key.SYN_ACK, Key.RESP_RST)
+    return loss.is_connect and loss.connection.resp_ttl >= 0 and not any(key in loss.keys for key in answers)
 
 
 def logged_keys(analysis: Analysis) -> frozenset[tuple[int, int]]:

@@ -244,8 +244,8 @@ def _is_given_up(loss: Loss) -> bool:
     """Tell whether the proxy closed first while it waited for a response to a request that was not lost on the way."""
     if loss.is_connect or loss.crossing is not None or has_unseen_fin(loss) or not is_closed_by_proxy(loss):
         return False
-    if loss.is_acknowledged_too_late:
-        return False
+    if loss.is_acknowledged_too_late or proxy_closing(loss) is None:
+        return False  # a closing that the capture lacks has no time
     if loss.flags & ExchangeFlag.LATE_ANSWER:
         return not loss.flags & ExchangeFlag.HOLE
     return is_acknowledged(loss) or (not loss.retransmissions and not is_partly_acknowledged(loss))
@@ -264,6 +264,8 @@ def _timeout_of(wait: int, opening: int, waits: Ints, openings: Ints) -> tuple[i
     Waits that agree although their connections took different times to open were measured by the proxy's clock; those
     that agree only with the opening added, by a clock that started before: the client's.
     """
+    if wait < _AT_ONCE_NS:
+        return -1, Confidence.LIKELY  # so short, all waits agree
     width = max(_SAME_NS, wait // 300)
     tells = np.abs(openings - opening) > 2 * width
     same = np.abs(waits - wait) <= width

@@ -93,12 +93,45 @@ def is_closed_by_proxy(loss: Loss) -> bool:
     """Tell whether the proxy closed before it had heard of any closing of the upstream."""
     of_proxy, of_upstream = proxy_closing(loss), upstream_closing(loss)
     if of_proxy is None or of_upstream is None:
-        return of_proxy is not None
+        return of_proxy is not None or has_unseen_proxy_fin(loss)
     if of_proxy.acknowledges(of_upstream.next_seq) and of_upstream.kind_name == "FIN":
         return False
     if of_upstream.acknowledges(of_proxy.next_seq) and of_proxy.kind_name == "FIN":
         return True
     return (of_proxy.ts_ns, of_proxy.frame) < (of_upstream.ts_ns, of_upstream.frame)
+
+
+def has_unseen_proxy_fin(loss: Loss) -> bool:
+    """Tell whether the proxy closed first, although the capture lacks its FIN.
+
+    The upstream's FIN or RST acknowledges exactly one sequence number more than the whole request, and nobody can
+    acknowledge what was not sent: the number is a FIN's (RFC 9293 section 3.4).
+    """
+    closing = _first(loss.keys.get(Key.RESP_FIN), loss.keys.get(Key.RESP_RST))
+    if closing is None or closing.ack < 0 or loss.request_seq < 0 or loss.is_connect or loss.stream > 0:
+        return False
+    if loss.flags & (ExchangeFlag.REQUEST_OPEN | ExchangeFlag.PIPELINED) or Key.ORIG_FIN in loss.keys:
+        return False
+    # What follows a request that nobody can frame is no request of its own.
+    sent = (segment.next_seq for segment in loss.keys.values() if segment.dir is Direction.ORIG)
+    n_sent = max(sequence_difference(end, loss.request_seq) for end in (loss.request_end_seq, *sent))
+    return sequence_difference(closing.ack, loss.request_seq) - n_sent == 1
+
+
+def has_unseen_answer(loss: Loss) -> bool:
+    """Tell whether the upstream had sent bytes since the request that the capture lacks: most likely the answer.
+
+    Its FIN or RST stands behind them in sequence numbers. Inside TLS, and beside other answers, they may be others.
+    """
+    closing = _first(loss.keys.get(Key.RESP_FIN), loss.keys.get(Key.RESP_RST))
+    if closing is None or loss.is_connect or loss.request_ack < 0 or loss.stream > 0:
+        return False
+    is_framed = loss.connection.protocol in (Protocol.HTTP1, Protocol.FASTCGI)
+    if not is_framed or loss.flags & (ExchangeFlag.PIPELINED | ExchangeFlag.INTERIM):
+        return False
+    sent = (segment.next_seq for segment in loss.keys.values() if segment.dir is Direction.RESP and segment.payload_len)
+    n_seen = max((sequence_difference(end, loss.request_ack) for end in sent), default=0)
+    return sequence_difference(closing.seq, loss.request_ack) > max(n_seen, 0)
 
 
 def is_closed_by_upstream(loss: Loss) -> bool:
@@ -293,6 +326,7 @@ def is_failed_in_upstream(loss: Loss) -> bool:
         and loss.crossing is None
         and is_closed_by_upstream(loss)
         and is_acknowledged(loss)
+        and not has_unseen_answer(loss)
     )
 
 

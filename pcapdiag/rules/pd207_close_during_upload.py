@@ -99,7 +99,7 @@ class CloseDuringUpload(CauseRule):
             yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), _CLOSED, closing, texts)
         for loss in analysis.early:
             closing = loss.keys.get(Key.RESP_RST) or loss.keys.get(Key.RESP_FIN)
-            if _is_upload(loss) and _may_be_lost(loss):
+            if _is_upload(loss) and _may_be_lost(loss) and _is_seen_early(loss):
                 yield loss, Claim(Confidence.POSSIBLE, _MAY_BE_LOST, closing, _EARLY)
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
@@ -167,6 +167,18 @@ def _may_be_lost(loss: Loss) -> bool:
     if Key.RESP_RST in loss.keys or answer is None or answer.ack < 0:
         return True
     return sequence_difference(loss.request_end_seq, answer.ack) > 0
+
+
+def _is_seen_early(loss: Loss) -> bool:
+    """Tell whether the answer came before the request was whole, and not only before the capture had it whole.
+
+    Where the capture lacks bytes, the acknowledgement number tells: an answer to a whole request covers all of it, but
+    for a FIN behind it.
+    """
+    if not loss.flags & ExchangeFlag.HOLE:
+        return True
+    answer = loss.keys.get(Key.RESPONSE)
+    return answer is not None and answer.ack >= 0 and sequence_difference(loss.request_end_seq, answer.ack) > 1
 
 
 def _is_upload(loss: Loss) -> bool:

@@ -196,7 +196,9 @@ def _what(handshake: TlsHandshake, who: str, group: Group) -> str:
         to = f" to {about(waits[-1])}" if waits and about(waits[-1]) != about(waits[0]) else ""
         return f"the proxy closed{span}{to} without an answer to its client hello"
     how = "reset the connection" if end is HandshakeEnd.RESET else "closed the connection (FIN)"
-    return f"{who} {how} inside the handshake, {after}, without an alert"
+    named = [a.name for a in handshake.alerts if a.dir is handshake.by]
+    alerts = f"with no other alert than {' and '.join(dict.fromkeys(named))}" if named else "without an alert"
+    return f"{who} {how} inside the handshake, {after}, {alerts}"
 
 
 def _rejection(handshake: TlsHandshake, who: str, group: Group) -> str:

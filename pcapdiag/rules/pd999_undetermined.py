@@ -9,17 +9,21 @@ from pcapdiag.analysis.model import AttemptSign
 from pcapdiag.base.codes import ExchangeFlag, Key, Protocol
 from pcapdiag.base.findings import Confidence, Role, RuleFacts, Severity
 from pcapdiag.base.units import NS_PER_S, count_of
+from pcapdiag.rules._attempts import is_challenged
 from pcapdiag.rules._claim import Claim
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._unseen import ended_by_log, n_taken_unseen
 from pcapdiag.rules._wire import (
+    has_unseen_answer,
     has_unseen_fin,
+    has_unseen_proxy_fin,
     is_acknowledged,
     is_closed_at_once,
     is_half_closed_at_the_end,
     is_one_way,
     is_partly_acknowledged,
     last_seen_ns,
+    last_sent_ns,
     proxy_closing,
     upstream_closing,
 )
@@ -44,6 +48,23 @@ _SIGHTS = {
         "still waiting for a response when the capture ended",
         "a capture that goes on longer",
         Severity.INFO,
+    ),
+    "capture-ended-in-upload": _Sight(
+        "still being sent when the capture ended",
+        "a capture that goes on longer",
+        Severity.INFO,
+    ),
+    "one-way": _Sight(
+        "sent, and nothing of the other direction of their connections was captured: whether they were answered is not"
+        " known",
+        "a capture of both directions",
+        Severity.INFO,
+    ),
+    "connect-challenged": _Sight(
+        "answered by segments of an older connection between the same ports (RFC 5961 section 4), and by no SYN-ACK or"
+        " RST: the upstream, or something on the path, still holds that connection, and the RST that would end it does"
+        " not get there",
+        "a capture at the upstream: whether the RST arrives, and which packet filter drops it",
     ),
     "connect-pending": _Sight(
         "not answered within the second that was left of the capture",
@@ -133,6 +154,11 @@ _SIGHTS = {
         "the sender's own log: whether it still wanted the answer",
         Severity.INFO,
     ),
+    "closed-behind-unseen-fin": _Sight(
+        "ended by the upstream without an answer, or inside one, but behind a FIN of the proxy that the capture lacks:"
+        " what the upstream acknowledged shows it",
+        "a capture without holes; the proxy's log: whether its client went away, or which timeout ran out",
+    ),
     "foreign-reset": _Sight(
         "ended by a RST on a fresh connection that did not come from the upstream",
         "a capture at the upstream, and the rules of every packet filter in between",
@@ -212,12 +238,19 @@ def _sight_of(analysis: Analysis, loss: Loss, ended: frozenset[tuple[int, int]])
             return "handshake-incomplete"
         if of_upstream is not None:
             return "unexplained"
+        if is_challenged(loss):
+            return "connect-challenged"
         if loss.attempt & AttemptSign.MADE_UP:
             return "connect-made-up"
         is_pending = last_seen_ns(analysis, loss) - loss.request_ts_ns < NS_PER_S
         return "connect-pending" if is_pending else "connect-unseen"
     if loss.flags & ExchangeFlag.NOT_OWED:
         return "not-owed"
+    is_open = of_upstream is None and of_proxy is None
+    if is_open and is_one_way(loss) and not loss.retransmissions:
+        return "one-way"
+    if is_open and is_partly_acknowledged(loss) and last_seen_ns(analysis, loss) - last_sent_ns(loss) < NS_PER_S:
+        return "capture-ended-in-upload"
     if is_partly_acknowledged(loss):
         if of_upstream is not None and loss.connection.protocol is not Protocol.OPAQUE:
             return "closed-during-upload"
@@ -239,7 +272,11 @@ def _sight_of(analysis: Analysis, loss: Loss, ended: frozenset[tuple[int, int]])
     is_ended = (loss.connection.conn, loss.depth) in ended
     if of_upstream is None and (unseen or is_ended):
         return "answer-unseen" if unseen > 1 and not is_ended else "closing-unseen"
-    if (of_upstream is None and of_proxy is None) or is_half_closed_at_the_end(loss):
+    if has_unseen_answer(loss):
+        return "answer-incomplete"
+    if has_unseen_proxy_fin(loss):
+        return "closed-behind-unseen-fin"
+    if is_open or is_half_closed_at_the_end(loss):
         return "capture-ended"
     if not loss.is_reused and of_upstream is not None and of_upstream.key is Key.RESP_RST:
         return "foreign-reset"

@@ -158,6 +158,16 @@ def test_the_proxys_own_timeout_is_seen_where_it_closes_first():
     assert upstream.idle_closes_by_proxy == 4
 
 
+@pytest.mark.parametrize("isn", [1, 0xFFFFFFF0])
+def test_a_closing_that_answers_a_fin_which_the_capture_lacks_is_the_proxys(isn):
+    sent = {"orig_isn": isn, "orig_bytes": 40}
+    behind = {**sent, "closing_ack": (isn + 42) & 0xFFFFFFFF}
+    (upstream,) = measure(*idle_closes(3_000.5, 3_000.6, 3_001, **behind))
+    assert (upstream.idle_timeout, upstream.idle_closes_by_proxy) == (None, 3)
+    (upstream,) = measure(*idle_closes(3_000.5, 3_000.6, 3_001, **{**sent, "closing_ack": (isn + 41) & 0xFFFFFFFF}))
+    assert (upstream.idle_timeout.samples, upstream.idle_closes_by_proxy) == (3, 0)
+
+
 def test_closings_that_a_request_crossed_measure_too():
     scene = Scene()
     losses = [scene.lost(fin(127 + i), idle_ms=3_877, late=10_000 * i) for i in range(3)]

@@ -35,6 +35,12 @@ def test_the_log_knows_who_lost_patience_whatever_the_wait(monkeypatch, wait_ms,
     assert (finding.confidence is Confidence.CONFIRMED) == (kind is not None or status == 499)
 
 
+def test_who_closes_at_once_each_time_has_no_timeout_of_so_little():
+    scene = Scene()
+    losses = [scene.lost(acknowledged(0.05), proxy_fin(0.1), depth=0, opened_ms=opened) for opened in (1, 200, 900)]
+    assert {f.code for f in diagnose(scene.analysis(*losses)).findings} & {"PD204", "PD206"} == {"PD206"}
+
+
 @pytest.mark.parametrize(
     ("waits", "code"),
     [

@@ -52,6 +52,14 @@ def test_without_either_nothing_is_known(sign):
     assert (finding.code, finding.severity) == ("PD999", Severity.INFO)
 
 
+def test_a_syn_that_met_an_older_connection_was_answered():
+    """RFC 5961 section 4: who still holds a connection between these ports acknowledges that one."""
+    scene = Scene()
+    (finding,) = found(scene.analysis(scene.attempt(syn_again(1000), resp_ttl=64)))
+    assert (finding.code, finding.severity) == ("PD999", Severity.WARNING)
+    assert "segments of an older connection between the same ports" in finding.message
+
+
 def test_a_single_syn_that_the_proxy_logs_as_timed_out_is_one():
     scene = Scene()
     loss = scene.attempt(sign=AttemptSign.NONE)

@@ -98,6 +98,25 @@ def test_a_proxy_that_closes_without_an_alert_may_have_had_a_client_that_left(re
         assert only(report_of(script, error_logs=LOG.format(message)))["severity"] == "warning"
 
 
+@pytest.mark.parametrize(
+    ("alerts", "words"),
+    [
+        (b"", "without an alert"),
+        (alert(0, 1), "with no other alert than close_notify"),
+        (alert(90, 1) + alert(0, 1), "with no other alert than user_canceled and close_notify"),
+    ],
+)
+def test_alerts_that_name_no_fault_are_alerts_all_the_same(report_of, alerts, words):
+    sent = f"+0.01 > P. {quoted(alerts)}\n" if alerts else ""
+    (finding,) = report_of(OPEN + HELLO + FLIGHT + sent + "+0.01 > F.\n+0.02 < F.\n")["findings"]
+    assert f"after the upstream's hello, {words}." in finding["message"].replace("server's", "upstream's")
+
+
+def test_a_handshake_whose_client_closed_unseen_failed_by_no_upstream(report_of):
+    (finding,) = report_of(OPEN + HELLO + FLIGHT + "+0.01 > F. lost\n+0.02 < F.\n")["findings"]
+    assert (finding["code"], finding["severity"]) == ("PD304", "info")
+
+
 def test_a_request_in_clear_to_a_port_that_speaks_tls_and_resets_is_of_this_kind(report_of):
     whole = HELLO + FLIGHT
     plain = '+1 @1 > S\n+0.02 @1 < S.\n+0 @1 > .\n+0 @1 > P. "GET /g HTTP/1.1\\r\\n\\r\\n"\n+0.01 @1 < R.\n'
