@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pcapdiag.analysis.checks import check_intervals
 from pcapdiag.analysis.model import count_losses
-from pcapdiag.base.findings import Confidence, Finding, Occurrence, RuleFacts, Severity
+from pcapdiag.base.codes import Protocol
+from pcapdiag.base.findings import Confidence, Finding, Occurrence, Role, RuleFacts, Severity
 from pcapdiag.base.units import NS_PER_MS, about
 from pcapdiag.rules._arrivals import arrival_text, arrivals_message, weigh
 from pcapdiag.rules._claim import Claim, Proofs
@@ -217,7 +218,7 @@ class CauseRule(Rule):
         Finding
             One per upstream and group.
         """
-        groups: dict[tuple[str, str, int], list[tuple[Loss, Claim]]] = defaultdict(list)
+        groups: dict[tuple[str, str, int, bool], list[tuple[Loss, Claim]]] = defaultdict(list)
         arrivals = analysis.arrivals
         for loss, claim in claims:
             weighed = weigh(self.proofs, claim, arrivals.get((loss.connection.conn, loss.depth)))
@@ -228,8 +229,10 @@ class CauseRule(Rule):
                 most = most_certain(self.code, "tcp" if is_attempt else loss.connection.protocol.name.lower())
                 weighed = replace(weighed, confidence=min(weighed.confidence, most))
             subject = claim.subject or loss.crowd or str(loss.connection.resp)
-            groups[subject, claim.group, check_interval(analysis, loss)].append((loss, weighed))
-        for (subject, name, every_ns), members in groups.items():
+            is_cause = self.reads_protocol and self.facts.role is not Role.UNEXPLAINED
+            is_guess = is_cause and is_taken_for_request(analysis, loss)
+            groups[subject, claim.group, check_interval(analysis, loss), is_guess].append((loss, weighed))
+        for (subject, name, every_ns, is_guess), members in groups.items():
             losses, its_claims = zip(*members, strict=True)
             group = Group(subject, name, losses, its_claims)
             words = self.describe(analysis, group)
@@ -238,6 +241,8 @@ class CauseRule(Rule):
             label = name
             if every_ns:
                 words, label = of_checks(words, every_ns), f"{name}/check".lstrip("/")
+            if is_guess:
+                words, label = of_turns(words), f"{label}/unread".lstrip("/")
             occurrences = (
                 _with_arrival(self.proofs, o, arrivals[key]) if key in arrivals else o
                 for key, o in zip(keys, _occurrences(losses, its_claims), strict=True)
@@ -272,6 +277,24 @@ def of_checks(words: GroupText, every_ns: int) -> GroupText:
         " for them."
     )
     return replace(words, message=words.message + text, severity=Severity.INFO)
+
+
+def is_taken_for_request(analysis: Analysis, loss: Loss) -> bool:
+    """Tell whether the order of bytes that were not captured is all that says that there was a request.
+
+    To a proxy's upstreams nothing else is sent; in other protocols a last word is owed no answer.
+    """
+    return not loss.is_connect and loss.connection.protocol is Protocol.UNKNOWN and not analysis.has_proxy
+
+
+def of_turns(words: GroupText) -> GroupText:
+    """Return the words of a finding about bytes that may have been no request."""
+    text = (
+        " What was sent there was not captured, and nothing says that a proxy sent it: it may have been a last word"
+        " (QUIT, close_notify) that no answer is owed to."
+    )
+    severity = words.severity if words.severity is Severity.INFO else Severity.WARNING
+    return replace(words, message=words.message + text, severity=severity, confidence_at_most=Confidence.POSSIBLE)
 
 
 def _evidence(loss: Loss, claim: Claim) -> tuple[Evidence, ...]:

@@ -125,7 +125,9 @@ class IdleCloseRace(CauseRule):
                 lag = fin_lag_ns(analysis, loss)
                 if had_fin(analysis, loss) or is_closed_at_once(loss):
                     continue
-                confidence = Confidence.CONFIRMED if loss.request_ack >= 0 else Confidence.LIKELY
+                # In mid-stream nothing tells that a FIN which the proxy had ended an idle connection.
+                is_seen = loss.request_ack >= 0 and (lag < 0 or loss.idle_before_ns >= 0)
+                confidence = Confidence.CONFIRMED if is_seen else Confidence.LIKELY
                 texts = {
                     crossing.key: _crossing_text(crossing, lag),
                     Key.REQUEST: _request_text(crossing, lag),

@@ -1,4 +1,4 @@
-"""What a capture lacks becomes no cause: of connections on which all went well, any frames may be missing."""
+"""What a capture lacks becomes no cause: of connections on which all went well, any frames or bytes may be missing."""
 
 from itertools import combinations
 
@@ -69,3 +69,28 @@ def test_whatever_two_frames_are_missing_nobody_failed(tmp_path, well):
         if errors:
             wrong[missing] = errors
     assert wrong == {}
+
+
+LAST_WORDS = {
+    "ldap": ("0\\x0c\\x02\\x01\\x01`\\x07", "0\\x0c\\x02\\x01\\x01a\\x07", "0\\x05\\x02\\x01\\x02B\\x00"),
+    "mysql": ("\\x21\\0\\0\\0\\x03select 1", "\\x01\\0\\0\\x01\\x01", "\\x01\\0\\0\\0\\x01"),
+    "smtp": ("EHLO a\\r\\n", "250 ok\\r\\n", "QUIT\\r\\n"),
+}
+HEADERS_BYTES = 54
+
+
+@pytest.mark.parametrize("protocol", LAST_WORDS)
+@pytest.mark.parametrize("proxies", [[], ["10.9.0.100"]])
+def test_a_last_word_that_was_cut_off_is_an_error_only_behind_a_proxy(tmp_path, protocol, proxies):
+    """Nothing else than requests goes to the upstreams of a proxy; elsewhere bytes that nobody saw prove nothing."""
+    asked, answered, last = LAST_WORDS[protocol]
+    script = (
+        f'{OPEN}+0.01 > P. "{asked}"\n+0.03 < P. "{answered}"\n+0.01 > P. "{last}"\n+0.02 < .\n+0.01 < F.\n+0 > F.\n'
+    )
+    path = tmp_path / "a.pcap"
+    path.write_bytes(write_capture(parse(script), container="pcap-ns", snaplen=HEADERS_BYTES))
+    (finding,) = pcapdiag.analyze(path, proxies=proxies).to_json()["findings"]
+    assert (finding["code"], finding["severity"]) == ("PD201", "error" if proxies else "warning")
+    assert (finding["confidence"], "may have been a last word" in finding["message"]) == (
+        ("likely", False) if proxies else ("possible", True)
+    )
