@@ -62,7 +62,7 @@ JSON, Parquet and `--where`. `pcapdiag analyze --format csv` has the exchanges w
 PRECISION_PREFACE = f"""\
 Claims of the program on captures whose truth is known: the lab's and the incidents' (the servers' own logs say what
 became of each request), captures made after public reports, the cases of `captures/`, and public captures whose frames
-were read one by one (`tests/judged/`, 147 of them; the table there names frames and reasons). A claim is one request or
+were read one by one (`tests/judged/`, 200 of them; the table there names frames and reasons). A claim is one request or
 event. *Misleading*: the cause is near, its words or its severity are not. `python -m tests.precision` counts.
 
 A cause is called confirmed only where at least {LEAST_JUDGED} claims of its code and protocol were judged and
