@@ -21,6 +21,7 @@ from pcapdiag.rules._wire import (
     certainty,
     has_unseen_fin,
     is_acknowledged,
+    is_one_way,
     is_partly_acknowledged,
     upstream_closing,
 )
@@ -91,6 +92,7 @@ class SilentDropOnReuse(CauseRule):
                 or not loss.retransmissions
                 or loss.crossing is not None
                 or has_unseen_fin(loss)
+                or is_one_way(loss)
                 or upstream_closing(loss) is not None
                 or is_acknowledged(loss)
                 or is_partly_acknowledged(loss)
@@ -122,7 +124,7 @@ class SilentDropOnReuse(CauseRule):
             longest = upstream.longest_path_gap_ns if upstream is not None else -1
             details["longest_answered_gap_ns"] = longest
             below = about(min(gaps))
-            if upstream is not None and 0 <= longest < min(gaps):
+            if upstream is not None and 0 < longest < min(gaps):
                 below, which = about(longest), without_probe(upstream)
                 bracket = (
                     f" The longest idle gap{which} that was still answered was {below}: the timeout lies in between."

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pcapdiag.analysis.model import Analysis, Loss
 
 _SCAN, _ONCE = "scan", "once"
+_DOWN = ": it is down, cut off, or accepts nothing. It is not slow: a longer timeout does not help."
 PATIENCE_NS = 1_000_000_000
 """The first repetition of a SYN comes after one second (RFC 6298 section 2)."""
 
@@ -143,6 +144,11 @@ class ConnectTimeout(CauseRule):
         elif analysis.blocks_by_endpoint.get(group.losses[0].connection.resp):
             costs = " What each attempt costs is limited already by the configuration that was given."
         state, check = _state_of_upstream(analysis, group)
+        if group.group == _ONCE and state.endswith(_DOWN):
+            state = state.removesuffix(_DOWN) + (
+                f". {'It was' if group.n_losses == 1 else 'Each was'} sent once, and a kernel that waits repeats a SYN"
+                " after a second: its sender gave up sooner, or the capture lacks the repetitions or the answer."
+            )
         unreachable = _unreachable(analysis, group)
         if unreachable:
             state, check = "", f"Look for what answers for {group.subject}, or for its route and its ARP entry."
@@ -206,8 +212,7 @@ def _state_of_upstream(analysis: Analysis, group: Group) -> tuple[str, str]:
     state = f" Nothing came from it for {silent}" if since >= 0 or until >= 0 else " Nothing came from it at all"
     if silent_ns < _LEAST_SILENCE_NS:
         return f"{state}, when the capture of it ended.", f"{reach}; if it is up, {queue}."
-    down = ": it is down, cut off, or accepts nothing. It is not slow: a longer timeout does not help."
-    return state + down, f"{reach}; if it is up, {queue}."
+    return state + _DOWN, f"{reach}; if it is up, {queue}."
 
 
 def _shorter_wait(analysis: Analysis, loss: Loss) -> str:

@@ -1,8 +1,20 @@
 """PD104: the idle timeout of what forgot the connection, and drops that no timer explains."""
 
+from dataclasses import replace
+
+from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence
 from pcapdiag.rules.diagnose import diagnose
 from tests.rules.builders import MS, S, Scene, only, probe_answered, resent, syn_again
+
+
+def test_of_one_direction_alone_nobody_knows_what_was_acknowledged():
+    scene = Scene()
+    segments = (resent(300), resent(900, Key.LAST_RETRANSMISSION))
+    only(diagnose(scene.analysis(scene.lost(*segments))), "PD104")
+    seen = replace(scene.lost(*segments), keys={})
+    one_way = replace(seen, connection=replace(seen.connection, resp_ttl=-1))
+    only(diagnose(scene.analysis(one_way)), "PD999")
 
 
 def test_a_silent_drop_brackets_the_timeout_of_the_middlebox():

@@ -60,6 +60,17 @@ def test_a_syn_that_met_an_older_connection_was_answered():
     assert "segments of an older connection between the same ports" in finding.message
 
 
+@pytest.mark.parametrize(("again", "is_down"), [([], False), ([syn_again(1000)], True)])
+def test_of_a_syn_that_no_kernel_repeated_nobody_says_that_its_target_is_down(again, is_down):
+    scene = Scene()
+    sign = WITNESSED | (REPEATED if again else AttemptSign.NONE)
+    finding = only(diagnose(scene.analysis(scene.attempt(*again, sign=sign))), "PD302")
+    assert ("it is down" in finding.message, "the capture lacks the repetitions" in finding.message) == (
+        is_down,
+        not is_down,
+    )
+
+
 def test_a_single_syn_that_the_proxy_logs_as_timed_out_is_one():
     scene = Scene()
     loss = scene.attempt(sign=AttemptSign.NONE)
