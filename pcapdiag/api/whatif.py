@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pcapdiag.analysis.inputs import Inputs
     from pcapdiag.analysis.model import Analysis
     from pcapdiag.api.result import CaptureReport
-    from pcapdiag.base.scenarios import UpstreamRate, WhatIf
+    from pcapdiag.base.scenarios import Recommendation, UpstreamRate, WhatIf
     from pcapdiag.privacy.anonymize import Anonymizer
     from pcapdiag.proxy.conf.settings import ProxyKind
     from pcapdiag.proxy.logs.entries import AccessEntry
@@ -155,12 +155,24 @@ def whatif_captures(
         settings = result.captured.analysis.settings
         advised_ns = advised_timeout_ns(result.captured.findings)
         best = find_best(groups, answer, settings, seed=seed, advised_ns=advised_ns, on_progress=on_scenario)
-        answer = replace(answer, recommendation=best)
+        answer = replace(answer, recommendation=_with_patch(best, inputs))
     answer = replace(answer, per_day=_per_day(result.captured.analysis))
     if result.captured.anonymizer is not None:
         answer = _disguised(answer, result.captured.anonymizer)
     report = result.report
     return WhatIfResult(answer, report.tool, tuple(report.inputs), result)
+
+
+def _with_patch(best: Recommendation | None, inputs: Inputs) -> Recommendation | None:
+    """Return a recommendation with its changes as a diff of the configuration, unless that would tell a secret."""
+    from pcapdiag.privacy.redact import Redactor  # noqa: PLC0415 - help must not wait for it
+    from pcapdiag.proxy.conf.patch import unified_patch  # noqa: PLC0415 - the same
+
+    # The lines around a change are the operator's own; under other names they would fit no file.
+    if best is None or not best.changes or not inputs.proxy_conf or inputs.anonymize:
+        return best
+    patch = unified_patch(best.changes, inputs.proxy_conf)
+    return replace(best, patch=patch if Redactor().text(patch) == patch else "")
 
 
 def _per_day(analysis: Analysis) -> tuple[UpstreamRate, ...]:
@@ -255,7 +267,8 @@ def forecast(
     seed = SEED if seed is None else seed
     answer = compute(groups, asked, sweep=swept, seed=seed, must_agree=False, on_progress=on_scenario)
     if recommend:
-        answer = replace(answer, recommendation=find_best(groups, answer, settings, seed=seed, on_progress=on_scenario))
+        best = find_best(groups, answer, settings, seed=seed, on_progress=on_scenario)
+        answer = replace(answer, recommendation=_with_patch(best, inputs))
     digests = digest.result()
     files = tuple(InputFile(p, kind, digests[p].n_bytes, digests[p].sha256 or None) for p, kind in inputs.kinds.items())
     return WhatIfResult(answer, Tool("pcapdiag", __version__), files)

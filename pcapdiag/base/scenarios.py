@@ -82,14 +82,16 @@ class Scenario:
 class Recommendation:
     """Settings without a predicted loss at the least cost, what to change for them, and what belongs to it.
 
-    `tried` are the remedies of the field that it was chosen from, each replayed; `settings` is empty where none of them
-    loses nothing.
+    `tried` are the remedies of the field that it was chosen from, each replayed, and combinations of two where no one
+    alone will do; `settings` is empty where none of them loses nothing. `patch` is `changes` as a unified diff of the
+    operator's own files, for ``patch -p0``; empty where none can be made for certain.
     """
 
     settings: Mapping[str, str]
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
     tried: tuple[Scenario, ...] = ()
+    patch: str = ""
 
 
 @dataclass(frozen=True, slots=True)

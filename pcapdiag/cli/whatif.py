@@ -117,6 +117,16 @@ def whatif(
                     on_scenario=meter.on_count,
                 )
         file.write(_render(result, format_, look=(width, color), to_stdout=output == STDOUT).encode())
+    if output != STDOUT and not quiet:
+        click.echo(f"pcapdiag: {_told(output, result)}", err=True)
+
+
+def _told(output: str, result: WhatIfResult) -> str:
+    """Say where the answer was written, and what it is."""
+    from pcapdiag.privacy.escape import visible  # noqa: PLC0415 - help needs no unicodedata
+    from pcapdiag.report.whatif.words import headline  # noqa: PLC0415 - help must not wait for it
+
+    return visible(f"{output} is written: {headline(result.answer)}")
 
 
 def _render(result: WhatIfResult, format_: str, *, look: tuple[int | None, str], to_stdout: bool) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.scenarios import Recommendation
 from pcapdiag.base.units import NS_PER_MS, NS_PER_S, count_of, format_duration_ns
-from pcapdiag.proxy.conf.remedy import lower_pool_timeouts
+from pcapdiag.proxy.conf.put import put_setting
 from pcapdiag.whatif.compute import predict, race_window
 from pcapdiag.whatif.kernels.replay_state import MOST_PEERS
 from pcapdiag.whatif.keys import Asked
-from pcapdiag.whatif.replay import NEXT_UPSTREAM
+from pcapdiag.whatif.replay import NEXT_UPSTREAM, draws_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 MARGIN_NS: Final = 100 * NS_PER_MS
 """[ns] Kept between the longest idle time and the shortest that may be lost, for clocks and busy machines."""
 _LEAST_NS: Final = 100 * NS_PER_MS
+_OF_UPSTREAM: Final = "upstream.keepalive_timeout"
+_PAIR_REQUESTS: Final = 1_000_000
+"""Requests, draws counted, that a combination may take before it is worth a whole replay."""
+_FEWEST_DRAWS: Final = 10
+_MOST_PAIRS: Final = 5
+"""Combinations, the cheapest ones, that are replayed whole and told."""
 
 
 def safe_timeout_ns(groups: Sequence[ServerGroup]) -> int:
@@ -129,7 +136,8 @@ def recommend(
     Returns
     -------
     Recommendation or None
-        None where the captured settings lose nothing; without settings where none of those that were tried helps.
+        None where the captured settings lose nothing; without settings where none of those that were tried, alone or
+        two at a time, helps. Where tries are lost whatever is set, that under which no request of a client fails.
     """
     observed, replayed = answer.scenarios[:2]
     was_lost = observed.lost_tries is not None and observed.lost_tries.expected > 0
@@ -141,32 +149,87 @@ def recommend(
         tried.append(predict(groups, one, seed=seed))
         if on_progress is not None:
             on_progress(len(tried), len(remedies))
-    sound = [s for s in tried if _worst(s) == 0 and not s.bound]
-    in_proxy = [s for s in sound if "upstream.keepalive_timeout" not in s.settings]
+    known = [s for s in tried if not s.bound]
+    sound = [s for s in known if _worst(s) == 0]
+    if not sound:
+        pairs = _sound_pairs(groups, remedies, seed, on_progress)
+        sound = [s for s in pairs if _worst(s) == 0]
+        # Where tries are lost whatever is set, what counts is what clients see of it: if they see anything today.
+        suffering = (s.client_failures.high for s in (observed, replayed) if s.client_failures is not None)
+        if not sound and round(max(suffering, default=0)) > 0:
+            sound = [s for s in known if _failing(s) == 0] or pairs
+        tried += [s for s in sound if s not in known]
+    in_proxy = [s for s in sound if _OF_UPSTREAM not in s.settings]
     best = min(in_proxy or sound, key=_cost, default=None)
     if best is None:
         return Recommendation({}, tried=tuple(tried))
     warnings = [*best.warnings, *_alternatives(sound, best, replayed)]
+    if _worst(best) > 0:
+        warnings.insert(0, "tries are lost all the same, and another one answers: it hides the failure, and mends none")
     changes: tuple[Change, ...] = ()
-    timeout = best.settings.get("proxy.keepalive_timeout")
-    if settings is not None and timeout is not None:
-        limits = {group.name: _proxy_timeout_ns(groups, advised_ns) for group in groups}
-        changes = lower_pool_timeouts(settings, limits)
-        safe_ns = safe_timeout_ns(groups)
-        of = "the upstream's timeout less a round trip, what it varies and"
-        if any(place.forgets_ns >= 0 for group in groups for place in group.places):
-            of = "the longest idle gap that was still answered, before something forgot the connection, less"
-        warnings.append(
-            f"the limit is {_written(round(safe_ns, -7))}: {of} {format_duration_ns(MARGIN_NS)} for clocks and busy"
-            " machines; what is advised is at most that, in round numbers"
+    if settings is not None:
+        names = [group.name for group in groups]
+        changes = tuple(
+            dict.fromkeys(c for key, value in best.settings.items() for c in put_setting(settings, names, key, value))
         )
+    if "proxy.keepalive_timeout" in best.settings:
+        warnings.append(_why_just_that(groups))
+    if _OF_UPSTREAM in best.settings:
+        warnings.append("the idle timeout of upstreams is set at their own server, not in the proxy's configuration")
     return Recommendation(dict(best.settings), changes, tuple(warnings), tuple(tried))
+
+
+def _why_just_that(groups: Sequence[ServerGroup]) -> str:
+    of = "the upstream's timeout less a round trip, what it varies and"
+    if any(place.forgets_ns >= 0 for group in groups for place in group.places):
+        of = "the longest idle gap that was still answered, before something forgot the connection, less"
+    return (
+        f"the limit is {_written(round(safe_timeout_ns(groups), -7))}: {of} {format_duration_ns(MARGIN_NS)} for clocks"
+        " and busy machines; what is advised is at most that, in round numbers"
+    )
+
+
+def _sound_pairs(
+    groups: Sequence[ServerGroup],
+    remedies: Sequence[Asked],
+    seed: int,
+    on_progress: Callable[[int, int], None] | None,
+) -> list[Scenario]:
+    """Return combinations of two remedies under which no try is lost; where there is none, no client's request.
+
+    Few draws tell which are hopeless; the others are replayed as often as anything that was asked for.
+    """
+    n_requests = max(sum(len(group.arrivals.requests) for group in groups), 1)
+    draws = max(min(draws_for(n_requests), _PAIR_REQUESTS // n_requests), _FEWEST_DRAWS)
+    # A longer timeout of the upstream is a bound, and what is a bound is not sound.
+    known = [one for one in remedies if all(key != _OF_UPSTREAM for key, _ in one.settings)]
+    pairs = [Asked(one.settings + two.settings) for one, two in combinations(known, 2) if not _keys(one) & _keys(two)]
+    hopeful: list[tuple[Asked, Scenario]] = []
+    for number, pair in enumerate(pairs):
+        made = predict(groups, pair, draws=draws, seed=seed)
+        if _failing(made) == 0 and not made.bound:
+            hopeful.append((pair, made))
+        if on_progress is not None:
+            on_progress(number + 1, len(pairs))
+    hopeful = [(pair, made) for pair, made in hopeful if _worst(made) == 0] or hopeful
+    whole = [predict(groups, pair, seed=seed) for pair, _ in sorted(hopeful, key=lambda h: _cost(h[1]))[:_MOST_PAIRS]]
+    return [made for made in whole if _failing(made) == 0 and not made.bound]
+
+
+def _keys(one: Asked) -> set[str]:
+    return {key for key, _ in one.settings}
 
 
 def _worst(scenario: Scenario) -> float:
     """Return the most that a scenario may lose."""
-    lost, failed = scenario.lost_tries, scenario.client_failures
-    return max(lost.high if lost is not None else 0.0, failed.high if failed is not None else 0.0)
+    lost = scenario.lost_tries
+    return max(lost.high if lost is not None else 0.0, _failing(scenario))
+
+
+def _failing(scenario: Scenario) -> float:
+    """Return the most requests of clients that may fail in a scenario."""
+    failed = scenario.client_failures
+    return failed.high if failed is not None else 0.0
 
 
 def _cost(scenario: Scenario) -> float:
@@ -187,6 +250,6 @@ def _alternatives(sound: Sequence[Scenario], best: Scenario, before: Scenario) -
         f"with {other.name} nothing is lost either, and {_cost(other):.0f} connections are opened instead of "
         f"{_cost(best):.0f}"
         for other in sound
-        if other is not best and _cost(other) < _cost(best)
+        if other is not best and _cost(other) < _cost(best) and _worst(other) == 0
     ]
     return said

@@ -1,11 +1,14 @@
 """`pcapdiag whatif`: its inputs, its formats, its exit codes."""
 
+import html
 import json
 import shutil
+import subprocess
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.waiting import HANG_S
 
 pytestmark = pytest.mark.slow
 
@@ -37,8 +40,27 @@ def test_the_recommendation_is_a_change_of_the_configuration(invoke):
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith("With proxy.keepalive_timeout=3s no request is predicted to be lost")
-    assert "    -keepalive_timeout 60s;" in lines
-    assert "    +keepalive_timeout 3s;" in lines
+    assert "    -    keepalive 32; keepalive_timeout 60s;" in lines
+    assert "    +    keepalive 32; keepalive_timeout 3s;" in lines
+
+
+@pytest.mark.skipif(shutil.which("patch") is None, reason="patch is not installed")
+@pytest.mark.parametrize("form", ["terminal", "markdown", "html", "json"])
+def test_patch_takes_every_form_of_the_recommendation(invoke, tmp_path, form):
+    """With a configuration as people write it: tabs, and lines wider than the terminal."""
+    conf = tmp_path / "nginx.conf"
+    names = " ".join(f"host{n}.example.test" for n in range(12))
+    conf.write_text((CASE / "nginx.conf").read_text().replace("  ", "\t").replace("api.example.test", names))
+    options = (*LOGS[:-1], conf, "--recommend", "-q", "--width", "80", "--format", form)
+    told = invoke("whatif", CAPTURE, *options).stdout
+    if form == "json":
+        told = json.loads(told)["recommendation"]["patch"]
+    if form == "html":
+        told = html.unescape(told.partition("<pre>")[2].partition("</pre>")[0])  # what one copies off the page
+    command = ["patch", "--fuzz=0", "--batch", "-p1", "-d", "/"]
+    done = subprocess.run(command, input=told, capture_output=True, text=True, timeout=HANG_S, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "keepalive_timeout 3s;" in conf.read_text()
 
 
 def test_the_same_seed_gives_the_same_bytes(invoke):
@@ -131,3 +153,11 @@ def test_a_page_is_written_where_it_is_wanted(invoke, tmp_path):
     sweep = ("--sweep", "proxy.keepalive_timeout=2s:5s:1s")
     assert invoke("whatif", CAPTURE, *LOGS, *sweep, "--format", "html", "-o", page, "-q").returncode == 0
     assert "<svg" in page.read_text()
+
+
+def test_where_it_was_written_and_what_it_says_is_told(invoke, tmp_path):
+    page = tmp_path / "whatif.md"
+    done = invoke("whatif", CAPTURE, *LOGS, "--set", "max_fails=0", "-o", page)
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"pcapdiag: {page} is written: With max_fails=0, which hides it:")
+    assert invoke("whatif", CAPTURE, *LOGS, "-o", page, "--force", "-q").stderr == ""

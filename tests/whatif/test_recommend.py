@@ -6,7 +6,7 @@ import pytest
 
 from pcapdiag.base.scenarios import Quantity
 from pcapdiag.whatif.compute import compute
-from pcapdiag.whatif.group import GroupSettings, MeasuredUpstream, Peer, ServerGroup
+from pcapdiag.whatif.group import GroupSettings, MeasuredUpstream, Outage, Peer, ServerGroup
 from pcapdiag.whatif.recommend import MARGIN_NS, field_remedies, recommend, rounded_down, safe_timeout_ns
 from tests.whatif.kernels.test_replay import arrivals
 
@@ -80,6 +80,39 @@ def test_what_is_done_already_or_makes_no_difference_is_not_weighed():
 
 def test_a_shorter_timeout_is_recommended_where_it_loses_nothing():
     assert recommended(make_group(5.04)).settings == {"proxy.keepalive_timeout": "4.5s"}
+
+
+def make_alternating(**settings):
+    """Return a group of which one server after the other takes no connections, so that tries are lost in any case."""
+    downs = (((10, 14), (40, 44)), ((15, 19), (45, 49)))
+    places = tuple(
+        replace(place, timeout_ns=-1, outages=tuple(Outage(a * S, b * S, MS, is_silent=False) for a, b in down))
+        for place, down in zip(PLACES, downs, strict=True)
+    )
+    return make_group(1, places, keepalive=0, **settings)
+
+
+def test_two_settings_are_combined_where_no_single_one_will_do():
+    """Without retries each failure is a client's; with them alone the one that failed last is still put out."""
+    best = recommended(make_alternating(next_upstream=frozenset({"off"})))
+    assert best.settings == {"max_fails": "10", "next_upstream": "error,timeout,non_idempotent"}
+    singles = [s for s in best.tried if len(s.settings) == 1]
+    assert singles
+    assert all(s.client_failures.high > 0 for s in singles)
+    (chosen, *_) = (s for s in best.tried if s.settings == best.settings)
+    assert chosen.name == "max_fails=10 next_upstream=error,timeout,non_idempotent"
+    assert chosen.client_failures.high == 0
+    assert chosen.lost_tries.low > 0
+    assert best.warnings[0].startswith("tries are lost all the same")
+    assert any("non_idempotent sends a POST again" in text for text in best.warnings)
+
+
+def test_who_hides_nothing_is_told_of_nothing_that_hides():
+    """Tries are lost that no setting saves, and no client sees it: there is nothing to change."""
+    calm = make_alternating(peers=tuple(replace(peer, max_fails=0) for peer in SETTINGS.peers))
+    best = recommended(calm)
+    assert best.settings == {}
+    assert best.changes == ()
 
 
 def test_where_nothing_is_lost_nothing_is_recommended():

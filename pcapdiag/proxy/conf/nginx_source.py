@@ -208,6 +208,17 @@ def is_dump(text: str) -> bool:
     return _SECTION.search(text) is not None
 
 
+def dump_sections(text: str) -> dict[str, str]:
+    """Return the files in what ``nginx -T`` printed, by name; empty where it is no such text."""
+    heads = list(_SECTION.finditer(text))
+    ends = [*(head.start() for head in heads[1:]), len(text)]
+    sections: dict[str, str] = {}
+    for head, end in zip(heads, ends, strict=False):
+        # The line after the head is the first of the file.
+        sections.setdefault(head[1], text[head.end() + 1 : end])
+    return sections
+
+
 def unescape(text: str) -> str:
     """Return a token as nginx takes it (ngx_conf_read_token); crossplane leaves most backslashes."""
     return _ESCAPED.sub(lambda match: _UNESCAPED.get(match[1], match[1]), text)
@@ -228,17 +239,15 @@ def read_directives(path: Path, text: str) -> tuple[tuple[Directive, ...], tuple
     tuple of (tuple of Directive, tuple of ConfNote)
         The top level, and what could not be read.
     """
-    heads = list(_SECTION.finditer(text))
-    if not heads:
+    sections = dump_sections(text)
+    if not sections:
         return _expand(_Files(root=path.parent, main=str(path)))
     with tempfile.TemporaryDirectory(prefix="pcapdiag-") as folder:
-        files = _Files(root=Path(folder), main=heads[0][1])
-        ends = [head.start() for head in heads[1:]] + [len(text)]
-        for number, (head, end) in enumerate(zip(heads, ends, strict=True)):
+        files = _Files(root=Path(folder), main=next(iter(sections)))
+        for number, (name, content) in enumerate(sections.items()):
             section = Path(folder, f"{number}.conf")
-            # The line after the head is the first of the file.
-            section.write_text(text[head.end() + 1 : end], encoding="utf-8", errors="replace")
-            files.sections.setdefault(head[1], section)
+            section.write_text(content, encoding="utf-8", errors="replace")
+            files.sections[name] = section
         return _expand(files)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -16,7 +17,7 @@ from pcapdiag.report.render.document import Bullets, Code, Heading, Paragraph, T
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from rich.console import RenderableType
+    from rich.console import ConsoleOptions, RenderableType
 
     from pcapdiag.report.render.document import Block
     from pcapdiag.report.summary import Grid
@@ -48,8 +49,10 @@ def render_blocks(blocks: Iterable[Block], *, style: str, width: int = WIDTH, co
     """
     buffer = StringIO()
     console = make_console(buffer, max(width, MIN_WIDTH), color=color)
-    console.print(Group(*(part for block in blocks for part in _parts(block, style))))
-    return "\n".join(line.rstrip() for line in buffer.getvalue().split("\n"))
+    blocks = tuple(blocks)
+    console.print(Group(*(part for block in blocks for part in _parts(block, style))), crop=False)
+    exact = {line for block in blocks if isinstance(block, Code) for line in _exact(block)}
+    return "\n".join(line if line in exact else line.rstrip() for line in buffer.getvalue().split("\n"))
 
 
 def make_console(buffer: StringIO, width: int, *, color: bool) -> Console:
@@ -74,6 +77,24 @@ def safe_text(text: str, style: str = "") -> Text:
     return Text(visible(text), style=style, overflow="fold")
 
 
+class _Exact:
+    """Lines that rich must not touch."""
+
+    def __init__(self, lines: tuple[str, ...]) -> None:
+        self._lines = lines
+
+    def __rich_console__(self, _console: Console, _options: ConsoleOptions) -> Iterator[Segment]:
+        for line in self._lines:
+            yield Segment(f"{line}\n")
+
+
+def _exact(code: Code) -> tuple[str, ...]:
+    """Return lines that a program is to read, letter by letter; of others nothing."""
+    if not code.is_exact:
+        return ()
+    return tuple("    " + "\t".join(map(visible, line.split("\t"))) for line in code.lines)
+
+
 def _parts(block: Block, style: str) -> Iterator[RenderableType]:
     match block:
         case Heading(text):
@@ -83,6 +104,9 @@ def _parts(block: Block, style: str) -> Iterator[RenderableType]:
             yield safe_text(text, style if strength else "")
         case Bullets(lines):
             yield from (Padding(safe_text(line), (0, 0, 0, 2)) for line in lines)
+        case Code(is_exact=True):
+            # No line is broken, and no tab becomes blanks: `patch` takes what is indented, and nothing else.
+            yield _Exact(_exact(block))
         case Code(lines):
             yield from (Padding(safe_text(line), (0, 0, 0, 4)) for line in lines)
         case TableBlock(grid):

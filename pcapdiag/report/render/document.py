@@ -59,10 +59,14 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """Lines in a fixed-width font, shown as they are; `language` colours them where a dialect can: ``diff``."""
+    """Lines in a fixed-width font, shown as they are; `language` colours them where a dialect can: ``diff``.
+
+    Where it `is_exact`, a program is to read them: no line is broken, and tabs and blanks at its end stay.
+    """
 
     lines: tuple[str, ...]
     language: str = "text"
+    is_exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,10 +125,13 @@ def _cell(text: str) -> str:
     return code_span(text).replace("|", "\\|") if text not in {"", "-"} else text
 
 
-def code_block(lines: Iterable[str], language: str = "text") -> str:
-    """Return `lines` as a fenced block whose fence no line can close."""
-    # GitLab takes a line that begins with a slash for a command, and not everywhere does it know code from text.
-    body = [re.sub("^/", " /", visible(line).rstrip()) for line in lines]
+def code_block(lines: Iterable[str], language: str = "text", *, is_exact: bool = False) -> str:
+    """Return `lines` as a fenced block whose fence no line can close; letter by letter where it `is_exact`."""
+    if is_exact:
+        body = ["\t".join(map(visible, line.split("\t"))) for line in lines]
+    else:
+        # GitLab takes a line that begins with a slash for a command, and not everywhere does it know code from text.
+        body = [re.sub("^/", " /", visible(line).rstrip()) for line in lines]
     longest = max((len(run) for line in body for run in re.findall("`+", line)), default=0)
     fence = "`" * max(3, longest + 1)
     return "\n".join([f"{fence}{language}", *body, fence])
@@ -146,8 +149,8 @@ def _block(block: Block) -> str:
             return prose(text)
         case Labelled(label, code):
             return f"{prose(label)}: {code_span(code)}"
-        case Code(lines, language):
-            return code_block(lines, language)
+        case Code(lines, language, is_exact):
+            return code_block(lines, language, is_exact=is_exact)
         case TableBlock(grid):
             return _grid(grid)
         case Bullets(lines):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.rates import PerDay, spell_per_day
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pcapdiag.base.findings import Change
-    from pcapdiag.base.scenarios import Quantity, Scenario, UpstreamRate, WhatIf
+    from pcapdiag.base.scenarios import Quantity, Recommendation, Scenario, UpstreamRate, WhatIf
     from pcapdiag.report.render.document import Block
 
 UNKNOWN: Final = "?"
@@ -26,11 +27,6 @@ _CAPTURED: Final = 2
 """Scenarios when nothing was asked for: what was observed, and its replay."""
 _JUDGED: Final = {"failed": "client_failures", "lost tries": "lost_tries", "connections": "connections_opened"}
 _MOST_RATES: Final = 10
-_WORDS: Final = {
-    "proxy.keepalive_timeout": "the proxy keeps {}",
-    "upstream.keepalive_timeout": "the upstream keeps {}",
-    "next_upstream": "next_upstream {}",
-}
 _FIELDS = ("client_failures", "lost_tries", "no_live_upstreams", "connections_opened")
 
 
@@ -54,7 +50,7 @@ def _blocks(answer: WhatIf) -> Iterator[Block]:
     yield Paragraph(headline(answer), "strong")
     best = answer.recommendation
     if best is not None:
-        yield from _change_blocks(best.changes)
+        yield from _change_blocks(best)
         if best.warnings:
             yield Bullets(tuple(_sentence(text) for text in best.warnings))
         yield Heading("What people do about it, replayed", 2)
@@ -76,7 +72,9 @@ def _blocks(answer: WhatIf) -> Iterator[Block]:
     if answer.first_swept >= 0 and not answer.disagreement:
         yield Heading(f"Sweep of {answer.sweep}", 2)
         yield TableBlock(sweep_grid(answer))
-        yield from (Paragraph(line) for line in sweep_lines(answer))
+        # Where nothing else was asked for, the first line is the headline.
+        is_told = best is None and answer.first_swept == _CAPTURED
+        yield from (Paragraph(line) for line in islice(sweep_lines(answer), int(is_told), None))
     yield Heading("How these numbers came about", 2)
     yield Bullets(tuple(model_lines(answer)))
     if not answer.disagreement and best is None and len(answer.scenarios) == _CAPTURED:
@@ -105,8 +103,14 @@ def headline(answer: WhatIf) -> str:
     if best is not None and not best.settings:
         return f"None of the settings that were tried keeps every request; {_instead(observed, replayed)}."
     if best is not None:
-        settings = " ".join(f"{key}={value}" for key, value in best.settings.items())
-        return f"With {settings} no request is predicted to be lost; {_instead(observed, replayed)}."
+        chosen = next((s for s in best.tried if s.settings == best.settings), None)
+        name = chosen.name if chosen is not None else " ".join(f"{key}={value}" for key, value in best.settings.items())
+        if chosen is not None and _most_lost(chosen) > 0:
+            return (
+                f"With {name} no client's request is predicted to fail, though {spell(chosen.lost_tries)} tries are"
+                f" lost; {_instead(observed, replayed)}."
+            )
+        return f"With {name} no request is predicted to be lost; {_instead(observed, replayed)}."
     asked = answer.scenarios[2 : answer.first_swept if answer.first_swept >= 0 else None]
     if asked:
         best_asked = min(asked, key=_cost)
@@ -186,20 +190,7 @@ def _side_by_side(answer: WhatIf) -> tuple[Scenario, ...]:
 
 def _row(scenario: Scenario, fields: Sequence[str] = _FIELDS) -> tuple[str, ...]:
     mark = {"lower": ">= ", "upper": "<= "}.get(scenario.bound, "")
-    return label(scenario), *(mark + spell(getattr(scenario, name)) for name in fields)
-
-
-def label(scenario: Scenario) -> str:
-    """Return what people call settings: words that a narrow column can break where a key and its value are one."""
-    if len(scenario.settings) == 1 or all(key.startswith("backup") for key in scenario.settings):
-        for key, value in scenario.settings.items():
-            if key in _WORDS:
-                return _WORDS[key].format(value.replace(",", " "))
-            if key == "proxy.keepalive":
-                return f"a pool of {value}" if value != "0" else "no kept connections"
-            if key == "backup" and value.startswith("+"):
-                return "each server again, as a backup"
-    return scenario.name
+    return scenario.name, *(mark + spell(getattr(scenario, name)) for name in fields)
 
 
 def _judged(scenario: Scenario, replayed: Scenario) -> tuple[str, ...]:
@@ -274,7 +265,7 @@ def _warnings(scenarios: Sequence[Scenario]) -> Iterator[Bullets]:
     said: dict[str, list[str]] = defaultdict(list)
     for scenario in scenarios:
         for text in (*scenario.warnings, *scenario.scattered):
-            said[text].append(label(scenario))
+            said[text].append(scenario.name)
     lines = [f"{'; '.join(names)}: {text}." for text, names in said.items()]
     if lines:
         yield Bullets(tuple(lines))
@@ -307,6 +298,21 @@ def change_lines(changes: Sequence[Change]) -> list[str]:
     return lines
 
 
-def _change_blocks(changes: Sequence[Change]) -> Iterator[Block]:
-    if changes:
-        yield Code(tuple(change_lines(changes)))
+def _change_blocks(best: Recommendation) -> Iterator[Block]:
+    if best.patch:
+        yield Code(tuple(best.patch.splitlines()), "diff", is_exact=True)
+        yield Paragraph(_how_to_patch(best.changes))
+    elif best.changes:
+        yield Code(tuple(change_lines(best.changes)))
+
+
+def _how_to_patch(changes: Sequence[Change]) -> str:
+    """Say what takes the diff: GNU patch strips no slash by itself, and takes no name that leads out of its folder."""
+    files = list(dict.fromkeys(change.file for change in changes))
+    if any(file.startswith("/") for file in files):
+        how = "-p1 -d /"
+    elif any(file.startswith("..") for file in files):
+        how = files[0]
+    else:
+        how = "-p0"
+    return f"`patch {how}` takes these lines as they stand; then `nginx -t`, before the reload."

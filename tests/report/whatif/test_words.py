@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from pcapdiag.base.scenarios import Quantity, Scenario, UpstreamRate
+from pcapdiag.base.findings import Change
+from pcapdiag.base.scenarios import Quantity, Recommendation, Scenario, UpstreamRate
 from pcapdiag.report.render.document import Bullets, TableBlock
+from pcapdiag.report.whatif.render import render_markdown, render_terminal
 from pcapdiag.report.whatif.words import (
     MOST_POINTS,
     build_blocks,
     headline,
-    label,
     scenario_grid,
     spell,
     sweep_grid,
@@ -138,23 +139,42 @@ def test_of_many_points_some_are_listed_and_both_ends():
     assert (rows[0][0], rows[-1][0]) == ("1s", "1000s")
 
 
+def test_a_scenario_is_called_what_an_operator_types_for_it():
+    asked = scenario("backup=+10.0.0.1:80 backup=+10.0.0.2:80", 0, 0, settings={"backup": "+10.0.0.1:80 +10.0.0.2:80"})
+    assert scenario_grid(whatif(asked)).rows[-1][0] == asked.name
+    settings = {"max_fails": "0"}
+    told = str(build_blocks(recommended(settings, scenario("max_fails=0", 0, 0, settings=settings))))
+    assert "'max_fails=0', '0', '0'" in told
+
+
+def test_what_the_sweep_says_stands_once():
+    (headline_, *others) = (str(b) for b in build_blocks(whatif(swept=[("3s", 0), ("9s", 4)])))
+    assert "Nothing is lost with" in headline_
+    assert "Nothing is lost with" not in "".join(others)
+    beside = whatif(scenario("max_fails=0", 1, 1), swept=[("3s", 0), ("9s", 4)])
+    assert str(build_blocks(beside)).count("Nothing is lost with") == 1
+
+
+def test_what_only_hides_is_not_called_lossless():
+    settings = {"max_fails": "0", "next_upstream": "error"}
+    told = headline(recommended(settings, scenario("max_fails=0 next_upstream=error", 0, (2, 3, 4), settings=settings)))
+    assert told.startswith(
+        "With max_fails=0 next_upstream=error no client's request is predicted to fail, though 3 (2-4) tries are lost;"
+    )
+
+
 @pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"proxy.keepalive_timeout": "4.5s"}, "the proxy keeps 4.5s"),
-        ({"upstream.keepalive_timeout": "75s"}, "the upstream keeps 75s"),
-        ({"proxy.keepalive": "0"}, "no kept connections"),
-        ({"proxy.keepalive": "64"}, "a pool of 64"),
-        ({"next_upstream": "error,timeout"}, "next_upstream error timeout"),
-        ({"backup": "+10.0.0.1:80"}, "each server again, as a backup"),
-        ({"backup": "10.0.0.1:80"}, "as named"),
-        ({"max_fails": "0"}, "as named"),
-        ({"max_fails": "0", "proxy.keepalive": "0"}, "as named"),
-        ({}, "as named"),
-    ],
+    ("file", "how"),
+    [("etc/nginx.conf", "patch -p0"), ("/etc/nginx.conf", "patch -p1 -d /"), ("../nginx.conf", "patch ../nginx.conf")],
 )
-def test_settings_have_a_name_that_a_narrow_column_can_break(settings, words):
-    assert label(scenario("as named", 0, 0, settings=settings)) == words
+def test_a_diff_says_what_takes_it(file, how):
+    change = Change("nginx", file, 3, "upstream be", "keepalive", "2", "3", "", "", old_is_assumed=False, is_new=False)
+    text = f"--- {file}\n+++ {file}\n@@ -3 +3 @@\n-\tkeepalive 2;\n+\tkeepalive 3;\n"
+    best = Recommendation({KEY: "3s"}, (change,), patch=text)
+    answer = replace(whatif(), recommendation=best)
+    assert f"`{how}` takes these lines" in str(build_blocks(answer))
+    assert "    -\tkeepalive 2;" in render_terminal(answer).splitlines()
+    assert "-\tkeepalive 2;" in render_markdown(answer).splitlines()
 
 
 def test_what_several_scenarios_have_to_be_known_is_said_once():
