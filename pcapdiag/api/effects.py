@@ -50,15 +50,16 @@ def with_effects(findings: Sequence[Finding], analysis: Analysis, inputs: Inputs
 
     from pcapdiag.whatif.effects import IN_ROTATION, MOST_REQUESTS, effects, timeout_of_proxy  # noqa: PLC0415
     from pcapdiag.whatif.groups import build_groups  # noqa: PLC0415
+    from pcapdiag.whatif.log_clock import AS_IT_IS  # noqa: PLC0415
 
     if len(analysis.exchanges) > MOST_REQUESTS:
         return tuple(findings)
     is_short = sum(Path(path).stat().st_size for path in inputs.access_logs if Path(path).is_file()) <= _MOST_BYTES
-    read = entries_of_capture(analysis, inputs) if inputs.access_logs and is_short else None
+    read, clock = entries_of_capture(analysis, inputs) if inputs.access_logs and is_short else (None, AS_IT_IS)
     shorter = timeout_of_proxy(timeout_ns)
     wishes = [shorter if _is_mended(f) and is_told else IN_ROTATION if _keeps_peers(f) else None for f in findings]
     asked = [wish for wish in dict.fromkeys(wishes) if wish is not None]
-    told = effects(build_groups(analysis, findings, read), asked)
+    told = effects(build_groups(analysis, findings, read, clock), asked)
     return tuple(
         replace(f, remedy=_beside_the_change(f.remedy, told[wish])) if wish is not None and wish in told else f
         for f, wish in zip(findings, wishes, strict=True)

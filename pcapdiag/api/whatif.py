@@ -300,10 +300,11 @@ def groups_of(result: CaptureReport, inputs: Inputs) -> tuple[ServerGroup, ...]:
         There is nothing.
     """
     from pcapdiag.whatif.groups import build_groups  # noqa: PLC0415
+    from pcapdiag.whatif.log_clock import AS_IT_IS  # noqa: PLC0415
 
     analysis = result.captured.analysis
-    read = entries_of_capture(analysis, inputs) if inputs.access_logs else None
-    groups = build_groups(analysis, result.captured.findings, read)
+    read, clock = entries_of_capture(analysis, inputs) if inputs.access_logs else (None, AS_IT_IS)
+    groups = build_groups(analysis, result.captured.findings, read, clock)
     if not groups or not any(group.observed.get("reused", 0) for group in groups):
         raise UsageError(NOTHING_TO_REPLAY)
     return groups

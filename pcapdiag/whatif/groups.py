@@ -13,6 +13,7 @@ from pcapdiag.proxy.conf.values import version_numbers
 from pcapdiag.whatif.arrivals import ip_hash_key, make_arrivals, read_log, spread_words
 from pcapdiag.whatif.captured import captured_requests, count_seen, own_failures
 from pcapdiag.whatif.group import BALANCES, GroupSettings, MeasuredUpstream, Peer, ServerGroup
+from pcapdiag.whatif.log_clock import AS_IT_IS
 from pcapdiag.whatif.places import measure_places
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pcapdiag.base.findings import Finding
     from pcapdiag.proxy.conf.settings import Location, ProxySettings, Server, UpstreamBlock
     from pcapdiag.proxy.logs.entries import AccessEntry
+    from pcapdiag.whatif.log_clock import LogClock
 
 _NEWEST = (1, 29, 6)
 """What is assumed of an nginx whose version nobody told, as in `proxy.conf.nginx_defaults`."""
@@ -30,6 +32,15 @@ _MOST = 1 << 20
 """Of any number in a configuration: larger ones make no difference."""
 _MOST_WORKERS = 512
 _TIMEOUT_WITHOUT_CONF_NS = 60 * NS_PER_S
+_GIVE_LOG = "give --access-log"
+_USELESS_LOG = (
+    "the access log that was given holds, by its clock, no request of the time of the capture that says when it began"
+    " ($request_time) and which upstream it was for"
+)
+_UNKNOWN_CLOCK = (
+    "the times of the access log are not those of the capture, and how far the clocks are apart is not known: they are"
+    " taken as they are; --error-log would tell"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +54,10 @@ class _UpstreamBlock:
 
 
 def build_groups(
-    analysis: Analysis, findings: Sequence[Finding], read_entries: Callable[[], Iterable[AccessEntry]] | None
+    analysis: Analysis,
+    findings: Sequence[Finding],
+    read_entries: Callable[[], Iterable[AccessEntry]] | None,
+    clock: LogClock = AS_IT_IS,
 ) -> tuple[ServerGroup, ...]:
     """Return every group that requests went to.
 
@@ -55,6 +69,8 @@ def build_groups(
         What was found.
     read_entries : callable or None
         Gives the entries of the access log of the capture's time, each time anew; None without one.
+    clock : LogClock
+        Of these entries.
 
     Returns
     -------
@@ -63,13 +79,12 @@ def build_groups(
     """
     places = measure_places(analysis, findings)
     own = own_failures(analysis, findings)
-    ahead_ns = analysis.log.ahead_ns if analysis.log is not None else 0
     groups = []
     for block in _blocks(analysis, places):
         told = None
         if read_entries is not None:
             names = [block.name] if analysis.settings is not None else []
-            told = read_log(read_entries(), block.places, names, ahead_ns, own)
+            told = read_log(read_entries(), block.places, names, clock.ahead_ns, own)
         assumptions = list(block.assumptions)
         if told is None:
             requests = captured_requests(analysis, findings, block.places)
@@ -79,11 +94,13 @@ def build_groups(
             counts: dict[str, int] = {}
             assumptions.append(
                 "arrivals are those of the capture: requests that found no live upstream are not among them, "
-                "nor does it tell clients apart; give --access-log"
+                f"nor does it tell clients apart; {_GIVE_LOG if read_entries is None else _USELESS_LOG}"
             )
         else:
             requests, addresses, counts = told
             assumptions += spread_words(requests)
+            if not clock.fits:
+                assumptions.append(_UNKNOWN_CLOCK)
             keys, source = [ip_hash_key(address) for address in addresses], "access log"
         arrivals = make_arrivals(requests, block.places, keys, source=source)
         observed = {**counts, **count_seen(analysis, block.places)}
