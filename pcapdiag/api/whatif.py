@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pcapdiag.report.model import InputFile, Tool
     from pcapdiag.whatif.group import ServerGroup
 
+_MOST_NAMED = 5
 NOTHING_TO_REPLAY = "nothing to replay: the capture holds no request on a connection that was kept"
 
 
@@ -291,6 +292,20 @@ def _must_be_modelled(kind: ProxyKind | None) -> None:
         raise UsageError(msg)
 
 
+def _why_no_group(analysis: Analysis, inputs: Inputs) -> str:
+    """Say why a configuration fits nothing of the capture; empty where there is nothing that it could fit."""
+    if analysis.settings is None or not analysis.upstreams:
+        return ""
+    if not analysis.settings.upstreams:
+        return (
+            f"{inputs.proxy_conf}: nothing in it passes requests on to a server; give the configuration that does, or"
+            " none: then what-if assumes nginx's defaults"
+        )
+    seen = ", ".join(str(upstream.endpoint) for upstream in analysis.upstreams[:_MOST_NAMED])
+    more = ", ..." if len(analysis.upstreams) > _MOST_NAMED else ""
+    return f"{inputs.proxy_conf}: none of the upstreams of the capture is a server in it; there are {seen}{more}"
+
+
 def groups_of(result: CaptureReport, inputs: Inputs) -> tuple[ServerGroup, ...]:
     """Return what can be replayed of a capture that was analyzed.
 
@@ -305,6 +320,8 @@ def groups_of(result: CaptureReport, inputs: Inputs) -> tuple[ServerGroup, ...]:
     analysis = result.captured.analysis
     read, clock = entries_of_capture(analysis, inputs) if inputs.access_logs else (None, AS_IT_IS)
     groups = build_groups(analysis, result.captured.findings, read, clock)
+    if not groups and (msg := _why_no_group(analysis, inputs)):
+        raise UsageError(msg)
     if not groups or not any(group.observed.get("reused", 0) for group in groups):
         raise UsageError(NOTHING_TO_REPLAY)
     return groups

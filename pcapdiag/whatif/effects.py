@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from pcapdiag.base.errors import UsageError
 from pcapdiag.base.units import NS_PER_MS, about, count_of, format_duration_ns
 from pcapdiag.whatif.compute import compute
-from pcapdiag.whatif.keys import Asked, apply
+from pcapdiag.whatif.keys import Asked, is_possible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +53,7 @@ def effects(groups: Sequence[ServerGroup], wishes: Sequence[Asked]) -> dict[Aske
         settings is not what was observed.
     """
     n_requests = sum(len(group.arrivals.requests) for group in groups)
-    possible = [wish for wish in wishes if _is_possible(wish, groups)]
+    possible = [wish for wish in wishes if all(is_possible(wish, group.settings) for group in groups)]
     if not possible or not 0 < n_requests <= MOST_REQUESTS:
         return {}
     draws = max(min(_REQUESTS_PER_SCENARIO // n_requests, _MOST), _FEWEST)
@@ -66,16 +66,6 @@ def effects(groups: Sequence[ServerGroup], wishes: Sequence[Asked]) -> dict[Aske
     observed, replayed, *predicted = answer.scenarios
     told = ((wish, _told(observed, replayed, scenario)) for wish, scenario in zip(possible, predicted, strict=True))
     return {wish: text for wish, text in told if text}
-
-
-def _is_possible(wish: Asked, groups: Sequence[ServerGroup]) -> bool:
-    """Tell whether the proxy has such a setting; an nginx that is too old has none for idle connections."""
-    try:
-        for group in groups:
-            apply(wish, group.settings)
-    except UsageError:
-        return False
-    return True
 
 
 def _told(observed: Scenario, replayed: Scenario, predicted: Scenario) -> str:

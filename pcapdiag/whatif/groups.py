@@ -114,7 +114,7 @@ def build_groups(
 
 def _blocks(analysis: Analysis, places: Sequence[MeasuredUpstream]) -> list[_UpstreamBlock]:
     settings = analysis.settings
-    if settings is None or not settings.upstreams:
+    if settings is None:
         return [_without_conf(analysis, places)] if places else []
     blocks = []
     taken: set[str] = set()

@@ -127,6 +127,15 @@ def apply(asked: Asked, settings: GroupSettings) -> GroupSettings:
     return settings
 
 
+def is_possible(asked: Asked, settings: GroupSettings) -> bool:
+    """Tell whether a group can be set like that: an old nginx has no such setting, a hash knows no backup servers."""
+    try:
+        apply(asked, settings)
+    except UsageError:
+        return False
+    return True
+
+
 def check_addresses(asked: Iterable[Asked], groups: Sequence[GroupSettings]) -> None:
     """Refuse addresses that are no server of any group.
 

@@ -10,7 +10,7 @@ from pcapdiag.base.units import NS_PER_MS, NS_PER_S, count_of, format_duration_n
 from pcapdiag.proxy.conf.put import put_setting
 from pcapdiag.whatif.compute import predict, race_window
 from pcapdiag.whatif.kernels.replay_state import MOST_PEERS
-from pcapdiag.whatif.keys import Asked
+from pcapdiag.whatif.keys import Asked, is_possible
 from pcapdiag.whatif.replay import NEXT_UPSTREAM, draws_for
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def field_remedies(groups: Sequence[ServerGroup], advised_ns: int = -1) -> list[
     if pool > 0:
         asked += [(("proxy.keepalive", str(max(pool // 4, 1))),), (("proxy.keepalive", str(pool * 4)),)]
         asked.append((("proxy.keepalive", "0"),))
-    return [Asked(settings) for settings in asked]
+    wished = [Asked(settings) for settings in asked]
+    return [one for one in wished if all(is_possible(one, group.settings) for group in groups)]
 
 
 def _proxy_timeout_ns(groups: Sequence[ServerGroup], advised_ns: int) -> int:

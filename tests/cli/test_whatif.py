@@ -92,6 +92,27 @@ def test_without_anything_to_replay_that_is_said(invoke):
     assert "nothing to replay" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "nothing in it passes requests on to a server"),
+        ("example.test {\n  reverse_proxy 10.1.1.1:80\n}\n", "nothing in it passes requests on to a server"),
+        (
+            "upstream be { server 10.9.9.9:80; }",
+            "none of the upstreams of the capture is a server in it; there are 10.1.1.1:80",
+        ),
+        ("upstream be { server unix:/run/app.sock; }", "none of the upstreams of the capture is a server in it"),
+        ("frontend f\n  bind :80\nbackend b\n  server a 10.1.1.1:80\n", "of HAProxy there is no model"),
+    ],
+)
+def test_a_configuration_that_fits_nothing_is_not_taken_for_none(invoke, tmp_path, text, words):
+    conf = tmp_path / "proxy.conf"
+    conf.write_text(text)
+    done = invoke("whatif", CAPTURE, *LOGS[:-1], conf, "--recommend", "-q")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+
+
 def test_without_any_input_the_ways_are_said(invoke):
     done = invoke("whatif")
     assert done.returncode == 2

@@ -78,6 +78,23 @@ def test_what_is_done_already_or_makes_no_difference_is_not_weighed():
     assert keys == {"upstream.keepalive_timeout", "proxy.keepalive"}
 
 
+@pytest.mark.parametrize(
+    ("settings", "missing"),
+    [
+        ({"balance": "hash"}, {"backup"}),
+        ({"balance": "ip_hash"}, {"backup"}),
+        ({"balance": "random two"}, {"backup"}),
+        ({"version": (1, 14, 0)}, {"proxy.keepalive_timeout"}),
+        ({"version": (1, 9, 0)}, {"proxy.keepalive_timeout", "next_upstream"}),
+    ],
+)
+def test_what_this_proxy_cannot_do_is_not_weighed_and_ends_nothing(settings, missing):
+    group = make_group(5.04, **settings)
+    everything = {key for asked in field_remedies([make_group(5.04)]) for key, _ in asked.settings}
+    assert {key for asked in field_remedies([group]) for key, _ in asked.settings} == everything - missing
+    assert not missing & recommended(group).settings.keys()
+
+
 def test_a_shorter_timeout_is_recommended_where_it_loses_nothing():
     assert recommended(make_group(5.04)).settings == {"proxy.keepalive_timeout": "4.5s"}
 
