@@ -53,6 +53,7 @@ def what_if(
     seed: int | None = None,
     proxies: Sequence[str] = (),
     upstreams: Sequence[str] = (),
+    upstream_captures: Sequence[str | PathLike[str]] = (),
     error_logs: Sequence[str | PathLike[str]] = (),
     access_logs: Sequence[str | PathLike[str]] = (),
     proxy_conf: str | PathLike[str] = "",
@@ -67,7 +68,7 @@ def what_if(
         As for `analyze`.
     cases, sweep, recommend, seed
         As for `whatif_captures`.
-    proxies, upstreams, error_logs, access_logs, proxy_conf, log_format, log_zone
+    proxies, upstreams, upstream_captures, error_logs, access_logs, proxy_conf, log_format, log_zone
         As for `analyze`.
 
     Returns
@@ -84,6 +85,7 @@ def what_if(
     inputs = Inputs(
         proxies=tuple(proxies),
         upstreams=tuple(upstreams),
+        upstream_captures=tuple(map(str, upstream_captures)),
         error_logs=tuple(map(str, error_logs)),
         access_logs=tuple(map(str, access_logs)),
         proxy_conf=str(proxy_conf),

@@ -11,6 +11,7 @@ from pcapdiag.cli.options import (
     anonymize_option,
     collect_inputs,
     color_option,
+    far_end_option,
     file_options,
     format_option,
     log_options,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @click.argument("captures", nargs=-1, metavar="[CAPTURE]...", type=click.Path())
 @role_options
 @log_options()
+@far_end_option
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of one scenario; repeat for several."
 )
@@ -86,6 +88,9 @@ def whatif(
     if not captures and not (inputs.access_logs and inputs.proxy_conf and upstream_idle):
         msg = "give a CAPTURE; or, without one, --access-log, --proxy-conf and --upstream-idle"
         raise UsageError(msg)
+    if not captures and inputs.upstream_captures:
+        msg = "--upstream-capture goes with the proxy's own CAPTURE; a forecast reads none"
+        raise UsageError(msg)
     if captures and upstream_idle:
         msg = "--upstream-idle is for a forecast without CAPTURE; with one, --set upstream.keepalive_timeout=TIME"
         raise UsageError(msg)
@@ -94,7 +99,7 @@ def whatif(
         from pcapdiag.api.whatif import forecast, whatif_captures  # noqa: PLC0415 - help must not wait for it
 
         if captures:
-            with ProgressMeter(quiet=quiet, captures=captures) as meter:
+            with ProgressMeter(quiet=quiet, captures=(*captures, *inputs.upstream_captures)) as meter:
                 result = whatif_captures(
                     captures,
                     inputs,

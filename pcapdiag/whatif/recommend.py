@@ -93,7 +93,9 @@ def field_remedies(groups: Sequence[ServerGroup], advised_ns: int = -1) -> list[
             asked.append((("next_upstream", ",".join(c for c in NEXT_UPSTREAM if c in wanted)),))
     pool = max(s.keepalive for s in held)
     if pool > 0:
-        asked += [(("proxy.keepalive", str(max(pool // 4, 1))),), (("proxy.keepalive", str(pool * 4)),)]
+        # Without a configuration nobody knows what the pool's size is.
+        if all(s.is_picked for s in held):
+            asked += [(("proxy.keepalive", str(max(pool // 4, 1))),), (("proxy.keepalive", str(pool * 4)),)]
         asked.append((("proxy.keepalive", "0"),))
     wished = [Asked(settings) for settings in asked]
     return [one for one in wished if all(is_possible(one, group.settings) for group in groups)]

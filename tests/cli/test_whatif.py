@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 CASE = ROOT / "captures" / "idle_close_race_before"
 LOGS = ("--access-log", CASE / "access.log", "--error-log", CASE / "error.log", "--proxy-conf", CASE / "nginx.conf")
 CAPTURE = CASE / "proxy.pcap"
+BOTH_ENDS = "idle_close_race_65s"
 
 
 def test_scenarios_stand_in_the_order_in_which_they_were_asked_for(invoke):
@@ -111,6 +112,28 @@ def test_a_configuration_that_fits_nothing_is_not_taken_for_none(invoke, tmp_pat
     done = invoke("whatif", CAPTURE, *LOGS[:-1], conf, "--recommend", "-q")
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
+
+
+def test_captures_of_the_other_end_are_read_as_analyze_reads_them(invoke):
+    """Nothing of the replay hangs on them; that they are one incident with the proxy's capture is checked."""
+    folder = ROOT / "captures" / BOTH_ENDS
+    far = sorted(folder.glob("upstream*.pcap"))
+    assert far
+    ends = [part for path in far for part in ("--upstream-capture", path)]
+    logs = ("--access-log", folder / "access.log", "--proxy-conf", folder / "nginx.conf")
+    with_both, alone = (
+        invoke("whatif", folder / "proxy.pcap", *more, *logs, "-q", "--format", "json") for more in (ends, ())
+    )
+    assert with_both.returncode == alone.returncode == 0, with_both.stderr
+    both, one = json.loads(with_both.stdout), json.loads(alone.stdout)
+    assert both["scenarios"][:2] == one["scenarios"][:2]
+    assert len(both["inputs"]) == len(one["inputs"]) + len(far)
+
+
+def test_a_forecast_reads_no_capture_of_the_other_end(invoke):
+    done = invoke("whatif", *LOGS, "--upstream-idle", "4s", "--upstream-capture", CAPTURE, "-q")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--upstream-capture goes with the proxy's own CAPTURE" in done.stderr
 
 
 def test_without_any_input_the_ways_are_said(invoke):

@@ -78,6 +78,11 @@ def test_what_is_done_already_or_makes_no_difference_is_not_weighed():
     assert keys == {"upstream.keepalive_timeout", "proxy.keepalive"}
 
 
+def test_without_a_configuration_no_size_of_the_pool_is_larger_or_smaller():
+    named = [asked.name for asked in field_remedies([make_group(5.04, is_picked=False, keepalive=1024)])]
+    assert named == ["proxy.keepalive_timeout=4.5s", "upstream.keepalive_timeout=75s", "proxy.keepalive=0"]
+
+
 @pytest.mark.parametrize(
     ("settings", "missing"),
     [
