@@ -48,9 +48,9 @@ def with_effects(findings: Sequence[Finding], analysis: Analysis, inputs: Inputs
         return tuple(findings)
     from pathlib import Path  # noqa: PLC0415 - only where there is something to mend
 
+    from pcapdiag.whatif.access_log_clock import AS_IT_IS  # noqa: PLC0415
     from pcapdiag.whatif.effects import IN_ROTATION, MOST_REQUESTS, effects, timeout_of_proxy  # noqa: PLC0415
     from pcapdiag.whatif.groups import build_groups  # noqa: PLC0415
-    from pcapdiag.whatif.log_clock import AS_IT_IS  # noqa: PLC0415
 
     if len(analysis.exchanges) > MOST_REQUESTS:
         return tuple(findings)

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from pcapdiag.analysis.inputs import Inputs
     from pcapdiag.analysis.model import Analysis
     from pcapdiag.proxy.logs.entries import AccessEntry
-    from pcapdiag.whatif.log_clock import LogClock
+    from pcapdiag.whatif.access_log_clock import AccessLogClock
 
 _EDGE_NS: Final = 2 * NS_PER_S
 
 
-def entries_of_capture(analysis: Analysis, inputs: Inputs) -> tuple[Callable[[], Iterable[AccessEntry]], LogClock]:
+def entries_of_capture(
+    analysis: Analysis, inputs: Inputs
+) -> tuple[Callable[[], Iterable[AccessEntry]], AccessLogClock]:
     """Return what gives the entries that end within the time of the capture, each time anew, and their clock.
 
     Parameters
@@ -30,7 +32,7 @@ def entries_of_capture(analysis: Analysis, inputs: Inputs) -> tuple[Callable[[],
     """
     from pcapdiag.analysis.add_logs import access_format  # noqa: PLC0415 - after what can fail quickly
     from pcapdiag.proxy.logs.access_log import read_access_log  # noqa: PLC0415
-    from pcapdiag.whatif.log_clock import FARTHEST_NS, LogClock, measure_log_clock  # noqa: PLC0415
+    from pcapdiag.whatif.access_log_clock import FARTHEST_NS, AccessLogClock, measure_access_log_clock  # noqa: PLC0415
 
     def read(ahead: int, edge_ns: int) -> Iterator[AccessEntry]:
         first, last = analysis.first_ts_ns + ahead - edge_ns, analysis.last_ts_ns + ahead + edge_ns
@@ -41,7 +43,7 @@ def entries_of_capture(analysis: Analysis, inputs: Inputs) -> tuple[Callable[[],
 
     ledger = analysis.log
     if ledger is not None and ledger.clock is not None and ledger.clock.is_measured and not ledger.clock.is_ambiguous:
-        clock = LogClock(ahead_ns(ledger), fits=True)
+        clock = AccessLogClock(ahead_ns(ledger), fits=True)
     else:
-        clock = measure_log_clock(analysis, read(0, FARTHEST_NS))
+        clock = measure_access_log_clock(analysis, read(0, FARTHEST_NS))
     return lambda: read(clock.ahead_ns, _EDGE_NS), clock

@@ -316,8 +316,8 @@ def groups_of(result: CaptureReport, inputs: Inputs) -> tuple[ServerGroup, ...]:
     UsageError
         There is nothing.
     """
+    from pcapdiag.whatif.access_log_clock import AS_IT_IS  # noqa: PLC0415
     from pcapdiag.whatif.groups import build_groups  # noqa: PLC0415
-    from pcapdiag.whatif.log_clock import AS_IT_IS  # noqa: PLC0415
 
     analysis = result.captured.analysis
     read, clock = entries_of_capture(analysis, inputs) if inputs.access_logs else (None, AS_IT_IS)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.base.units import NS_PER_S, format_duration_ns, format_endpoint
 from pcapdiag.proxy.conf.values import version_numbers
+from pcapdiag.whatif.access_log_clock import AS_IT_IS
 from pcapdiag.whatif.arrivals import ip_hash_key, make_arrivals, read_log, spread_words
 from pcapdiag.whatif.captured import captured_requests, count_seen, own_failures
 from pcapdiag.whatif.group import BALANCES, GroupSettings, MeasuredUpstream, Peer, ServerGroup
-from pcapdiag.whatif.log_clock import AS_IT_IS
 from pcapdiag.whatif.places import measure_places
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pcapdiag.base.findings import Finding
     from pcapdiag.proxy.conf.settings import Location, ProxySettings, Server, UpstreamBlock
     from pcapdiag.proxy.logs.entries import AccessEntry
-    from pcapdiag.whatif.log_clock import LogClock
+    from pcapdiag.whatif.access_log_clock import AccessLogClock
 
 _NEWEST = (1, 29, 6)
 """What is assumed of an nginx whose version nobody told, as in `proxy.conf.nginx_defaults`."""
@@ -57,7 +57,7 @@ def build_groups(
     analysis: Analysis,
     findings: Sequence[Finding],
     read_entries: Callable[[], Iterable[AccessEntry]] | None,
-    clock: LogClock = AS_IT_IS,
+    clock: AccessLogClock = AS_IT_IS,
 ) -> tuple[ServerGroup, ...]:
     """Return every group that requests went to.
 
@@ -69,7 +69,7 @@ def build_groups(
         What was found.
     read_entries : callable or None
         Gives the entries of the access log of the capture's time, each time anew; None without one.
-    clock : LogClock
+    clock : AccessLogClock
         Of these entries.
 
     Returns

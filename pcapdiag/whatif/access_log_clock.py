@@ -40,17 +40,17 @@ _IS_SAME_NS: Final = 250 * NS_PER_MS
 
 
 @dataclass(frozen=True, slots=True)
-class LogClock:
+class AccessLogClock:
     """[ns] Log clock minus capture clock, and whether the log was found to fit at that; else it is taken as it is."""
 
     ahead_ns: int
     fits: bool
 
 
-AS_IT_IS: Final = LogClock(0, fits=True)
+AS_IT_IS: Final = AccessLogClock(0, fits=True)
 
 
-def measure_log_clock(analysis: Analysis, entries: Iterable[AccessEntry]) -> LogClock:
+def measure_access_log_clock(analysis: Analysis, entries: Iterable[AccessEntry]) -> AccessLogClock:
     """Return how far an access log's clock is ahead of the capture's.
 
     Parameters
@@ -62,7 +62,7 @@ def measure_log_clock(analysis: Analysis, entries: Iterable[AccessEntry]) -> Log
 
     Returns
     -------
-    LogClock
+    AccessLogClock
         Of 0 where nothing is known; it `fits` where too little is known to doubt it, too.
     """
     captured = _captured_ends(analysis)
@@ -70,7 +70,7 @@ def measure_log_clock(analysis: Analysis, entries: Iterable[AccessEntry]) -> Log
     return find_shift(captured, logged)
 
 
-def find_shift(captured: Mapping[str, NDArray[np.int64]], logged: Mapping[str, NDArray[np.int64]]) -> LogClock:
+def find_shift(captured: Mapping[str, NDArray[np.int64]], logged: Mapping[str, NDArray[np.int64]]) -> AccessLogClock:
     """Return the one shift at which the log holds what was captured.
 
     Parameters
@@ -99,8 +99,8 @@ def find_shift(captured: Mapping[str, NDArray[np.int64]], logged: Mapping[str, N
     away_from_best = np.abs(np.arange(len(pairs)) - best) > _NEAR_BINS
     rival = int(pairs[away_from_best].max(initial=0))
     if pairs[best] < _FITS * n_voters or rival > _ALONE * pairs[best]:
-        return LogClock(0, fits=False)
-    return LogClock((best + 1) * _BIN_NS - FARTHEST_NS, fits=True)
+        return AccessLogClock(0, fits=False)
+    return AccessLogClock((best + 1) * _BIN_NS - FARTHEST_NS, fits=True)
 
 
 def _captured_ends(analysis: Analysis) -> dict[str, NDArray[np.int64]]:

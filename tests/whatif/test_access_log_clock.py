@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdiag.whatif.log_clock import AS_IT_IS, FARTHEST_NS, LogClock, find_shift
+from pcapdiag.whatif.access_log_clock import AS_IT_IS, FARTHEST_NS, AccessLogClock, find_shift
 from tests.conftest import ROOT
 from tests.whatif.test_groups import case
 
@@ -34,12 +34,12 @@ def test_a_shift_is_found_where_it_is_the_only_one(shift_ms, seed, n):
 
 
 def test_a_log_of_other_requests_fits_nowhere():
-    assert find_shift({UP: at_random(40)}, {UP: at_random(40, 2) + 100 * S}) == LogClock(0, fits=False)
+    assert find_shift({UP: at_random(40)}, {UP: at_random(40, 2) + 100 * S}) == AccessLogClock(0, fits=False)
 
 
 def test_requests_in_a_rhythm_fit_many_shifts_and_so_none_is_believed():
     ticks = np.arange(60) * S
-    assert find_shift({UP: ticks}, {UP: ticks + 10 * S + 400 * MS}) == LogClock(0, fits=False)
+    assert find_shift({UP: ticks}, {UP: ticks + 10 * S + 400 * MS}) == AccessLogClock(0, fits=False)
 
 
 def test_what_is_the_same_is_left_alone():
