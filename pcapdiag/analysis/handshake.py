@@ -162,12 +162,14 @@ class TlsView(NamedTuple):
     """What TLS says of the connections.
 
     `handshakes` by connection; `http2`, `HTTP2` of each connection; `speaks_only_tls`, responders
-    that sent a server hello and never a byte in answer to an HTTP request in clear.
+    that sent a server hello and never a byte in answer to an HTTP request in clear; `says_tls`, responders that
+    answered such a request in clear by saying that they speak TLS there.
     """
 
     handshakes: dict[int, TlsHandshake]
     http2: NDArray[np.int8]
     speaks_only_tls: frozenset[str]
+    says_tls: frozenset[str] = frozenset()
 
 
 def read_handshake(row: Rows, asides: Sequence[Aside]) -> TlsHandshake | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     from pcapdiag.engine.asides.collect import Aside
 
 Rows = np.ndarray[Any, Any]
+_SAYS_TLS = re.compile(
+    rb"plain HTTP request was sent to HTTPS port|plain HTTP to an SSL-enabled server port"
+    rb"|Client sent an HTTP request to an HTTPS server|This combination of host and port requires TLS",
+    re.IGNORECASE,
+)
+"""What nginx, Apache httpd, Go's net/http and Tomcat answer to HTTP in clear on a port where they speak TLS."""
 _ENDS = ("orig_hi", "orig_lo", "orig_port", "resp_hi", "resp_lo", "resp_port")
 _CLOSING_KEYS: dict[tuple[int, int], Key] = {
     (Direction.ORIG, ClosingKind.FIN): Key.ORIG_FIN,
@@ -50,6 +57,7 @@ def read_tls(connections: Table, asides: Iterable[Aside]) -> TlsView:
     -------
     TlsView
     """
+    asides = tuple(asides)
     handshakes: dict[int, TlsHandshake] = {}
     http2 = np.zeros(len(connections), dtype=np.int8)
     http2[np.asarray(connections["protocol"]) == Protocol.HTTP2_UNREAD] = HTTP2.YES
@@ -64,7 +72,14 @@ def read_tls(connections: Table, asides: Iterable[Aside]) -> TlsView:
         if handshake.answer is not None:
             spoke.add((int(row["resp_hi"]), int(row["resp_lo"]), int(row["resp_port"])))
     _mark_unseen(http2, connections, handshakes)
-    return TlsView(handshakes, http2, _only_tls(connections, spoke))
+    refusals = [aside for aside in asides if aside.kind is AsideKind.REFUSAL and _SAYS_TLS.search(aside.data)]
+    said = {
+        aside.src
+        for conn, mine in _by_connection(connections, refusals).items()
+        for aside in mine
+        if aside.src == tuple(int(connections.rows[conn][name]) for name in ("resp_hi", "resp_lo", "resp_port"))
+    }
+    return TlsView(handshakes, http2, _only_tls(connections, spoke), frozenset(map(_endpoint, said)))
 
 
 def _mark_unseen(http2: NDArray[np.int8], connections: Table, handshakes: dict[int, TlsHandshake]) -> None:
@@ -88,7 +103,12 @@ def _only_tls(connections: Table, spoke: set[tuple[int, int, int]]) -> frozenset
     answered = rows[(rows["protocol"] == Protocol.HTTP1) & (rows["resp_bytes"] > 0)]
     ends = np.unique(answered[["resp_hi", "resp_lo", "resp_port"]]).tolist()
     only = spoke.difference(tuple(int(part) for part in end) for end in ends)
-    return frozenset(str(Endpoint(format_address(hi, lo), port)) for hi, lo, port in only)
+    return frozenset(map(_endpoint, only))
+
+
+def _endpoint(end: tuple[int, int, int]) -> str:
+    hi, lo, port = end
+    return str(Endpoint(format_address(hi, lo), port))
 
 
 def settle_losses(

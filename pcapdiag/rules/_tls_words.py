@@ -33,8 +33,8 @@ class TlsWords(NamedTuple):
 
 
 _NGINX = TlsWords(
-    speak="`proxy_pass https://...` in place of `http://...`",
-    plain="`proxy_pass http://...` in place of `https://...`",
+    speak="`https` in place of `http` in `proxy_pass`",
+    plain="`http` in place of `https` in `proxy_pass`",
     versions="`proxy_ssl_protocols TLSv1.2 TLSv1.3;`, 1.3 being in its default from 1.23.4 on",
     name="`proxy_ssl_server_name on;` and `proxy_ssl_name NAME;`",
     trust="`proxy_ssl_trusted_certificate` and `proxy_ssl_name`",
@@ -65,8 +65,8 @@ _WORDS = {
     ),
     # mod_ssl.
     ProxyKind.APACHE: TlsWords(
-        speak="`https://` on the ProxyPass or BalancerMember line, with `SSLProxyEngine on`",
-        plain="`http://` on the ProxyPass or BalancerMember line",
+        speak="`https` in the URL of the ProxyPass or BalancerMember line, with `SSLProxyEngine on`",
+        plain="`http` in the URL of the ProxyPass or BalancerMember line",
         versions="`SSLProxyProtocol`",
         name="the name in the URL of the ProxyPass or BalancerMember line",
         trust="`SSLProxyCACertificateFile`",
@@ -85,16 +85,16 @@ _WORDS = {
     ),
     # reverse_proxy's http transport in the Caddyfile reference.
     ProxyKind.CADDY: TlsWords(
-        speak="`https://` before the upstream's address",
-        plain="`http://` before the upstream's address, and no `tls` in its transport",
+        speak="`https` as the scheme of the upstream's address",
+        plain="`http` as the scheme of the upstream's address, and no `tls` in its transport",
         name="`tls_server_name` in the block transport http of its reverse_proxy",
         trust="`tls_trust_pool` in the block transport http of its reverse_proxy",
         own="`tls_client_auth` in the block transport http of its reverse_proxy",
     ),
     # serversTransport in the reference of the dynamic configuration.
     ProxyKind.TRAEFIK: TlsWords(
-        speak="`https://` in the server's URL",
-        plain="`http://` in the server's URL",
+        speak="`https` as the scheme of the server's URL",
+        plain="`http` as the scheme of the server's URL",
         name="serverName of the serversTransport",
         trust="rootCAs of the serversTransport",
         own="certificates of the serversTransport",

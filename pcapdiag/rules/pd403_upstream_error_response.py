@@ -12,14 +12,17 @@ from pcapdiag.analysis.checks import check_intervals
 from pcapdiag.analysis.losses import to_connection
 from pcapdiag.base.codes import Direction, Leg, Method, Outcome, Protocol, TcpFlag
 from pcapdiag.base.findings import Confidence, Effect, Evidence, Finding, Occurrence, RuleFacts, Severity
-from pcapdiag.base.units import about, count_of, format_ts_ns
+from pcapdiag.base.units import about, count_of, format_endpoint, format_ts_ns
 from pcapdiag.privacy.escape import shorten
 from pcapdiag.privacy.redact import Redactor
 from pcapdiag.rules._evidence import MOST_WITH_EVIDENCE
 from pcapdiag.rules._rule import GroupText, Rule, of_checks
+from pcapdiag.rules._tls_words import tls_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
 
     from pcapdiag.analysis.model import Analysis, Connection
 
@@ -36,17 +39,28 @@ _WHAT = {
     504: "usually it passes requests on itself, and what is behind it did not answer in time: look there next",
     507: "no room left",
 }
+_REFUSED = {
+    421: "it does not serve this host on this connection: by the server name of the TLS handshake or the port",
+    426: (
+        "it wants HTTP/1.1 where the proxy speaks 1.0, or, of a WebSocket, the Upgrade field that the proxy leaves out"
+    ),
+}
+"""Statuses below 500 that tell how the proxy speaks to it, and not what a client asked for."""
+_LEAST_ERROR, _BAD_REQUEST = 500, 400
+_FEWEST = 3
+"""Answers, on as many connections, that must all be 400 before that is told of a port."""
 
 _WITH_STATUS = (Protocol.HTTP1, Protocol.FASTCGI, Protocol.UWSGI, Protocol.HTTP2)
 
 
 class UpstreamErrorResponse(Rule):
-    """The upstream answered, and its answer was an error of its own (status 500 to 599).
+    """The upstream answered, and its answer was an error of its own (status 500 to 599), or refuses how it is asked.
 
     What it looks for
     -----------------
     Whole or begun HTTP/1 responses of upstreams with a status of 500 or above, by upstream and status. Answers of the
-    proxy to its clients do not count.
+    proxy to its clients do not count. Of the statuses below, those that the proxy earns and not its clients: 400 that
+    says that the port speaks TLS, or that is all that a port ever answers, 421 and 426.
 
     Why it matters
     --------------
@@ -65,11 +79,12 @@ class UpstreamErrorResponse(Rule):
 
     Remedy
     ------
-    Read the upstream's own log for that status and time. No timer at the proxy changes it.
+    Read the upstream's own log for that status and time. No timer at the proxy changes it. A port that speaks TLS
+    wants TLS of the proxy, or another port is meant.
 
     References
     ----------
-    RFC 9110 section 15.6 (server error), section 10.2.4 (Server).
+    RFC 9110 section 15.6 (server error), sections 15.5.20 (421) and 15.5.22 (426), section 10.2.4 (Server).
     """
 
     code = "PD403"
@@ -103,8 +118,13 @@ class UpstreamErrorResponse(Rule):
         if not found:
             return
         others = _answers(analysis, found)
+        says_tls = analysis.tls.says_tls if analysis.tls is not None else frozenset()
         for (peer, status, every_ns), group in found.items():
             words, label = _words(peer, status, group, others[peer, status, every_ns]), str(status)
+            if status < _LEAST_ERROR:
+                counted = _counted(peer, status, group, others[peer, status, every_ns])
+                speak = tls_words(analysis).speak if status == _BAD_REQUEST and peer in says_tls else None
+                words = _refusal(words, status, counted, _who(group), peer, speak)
             if every_ns:
                 words, label = of_checks(words, every_ns), f"{label}/check"
             finding = self.finding(peer, words, group.shown, Confidence.LIKELY, label)
@@ -140,9 +160,12 @@ def _collect(analysis: Analysis) -> dict[_Key, _Group]:
     groups: dict[_Key, _Group] = defaultdict(_Group)
     intervals = check_intervals(analysis)
     known: dict[int, Connection] = {}
+    is_refusing = _refusing(analysis)
     for chunk in analysis.exchanges.chunks():
         status = chunk["status_code"]
-        rows = chunk.rows[_is_mine(analysis, chunk.rows) & (status >= 500) & (status < 600)]
+        is_error = (status >= _LEAST_ERROR) & (status < 600) | np.isin(status, list(_REFUSED))
+        is_error |= (status == _BAD_REQUEST) & is_refusing[chunk["conn"]]
+        rows = chunk.rows[_is_mine(analysis, chunk.rows) & is_error]
         for row in rows[np.argsort(rows["request_ts_ns"], kind="stable")]:
             conn = int(row["conn"])
             if conn not in known:
@@ -158,6 +181,39 @@ def _collect(analysis: Analysis) -> dict[_Key, _Group]:
                 has_evidence = len(group.shown) < MOST_WITH_EVIDENCE
                 group.shown.append(_occurrence(analysis, row, connection, has_evidence=has_evidence))
     return dict(sorted(groups.items(), key=lambda item: (item[1].first_ts_ns, item[0])))
+
+
+def _refusing(analysis: Analysis) -> NDArray[np.bool_]:
+    """Tell of each connection whether its port answers 400 because of how it is asked: it says so, or never else."""
+    connections = analysis.connections
+    told = np.zeros(len(connections), np.bool_)
+    refused: dict[str, list[int]] = defaultdict(list)
+    n_refusals: Counter[str] = Counter()
+    for chunk in analysis.exchanges.chunks():
+        rows = chunk.rows[_is_mine(analysis, chunk.rows) & (chunk["status_code"] == _BAD_REQUEST)]
+        conns, counts = np.unique(rows["conn"], return_counts=True)
+        for conn, n in zip(conns.tolist(), counts.tolist(), strict=True):
+            peer = _peer(connections.rows[conn])
+            refused[peer].append(conn)
+            n_refusals[peer] += n
+    for peer, its_conns in refused.items():
+        is_peer = _same_peer(connections.rows, its_conns[0])
+        says_tls = analysis.tls is not None and peer in analysis.tls.says_tls
+        # Requests of one client may be bad each.
+        if says_tls or (len(set(its_conns)) >= _FEWEST and _n_answers(analysis, is_peer) == n_refusals[peer]):
+            told |= is_peer
+    return told
+
+
+def _n_answers(analysis: Analysis, is_peer: NDArray[np.bool_]) -> int:
+    chunks = (chunk.rows for chunk in analysis.exchanges.chunks())
+    return sum(
+        int((is_peer[rows["conn"]] & _is_mine(analysis, rows) & (rows["status_code"] >= 0)).sum()) for rows in chunks
+    )
+
+
+def _peer(row: Rows) -> str:
+    return format_endpoint(int(row["resp_hi"]), int(row["resp_lo"]), int(row["resp_port"]))
 
 
 def _answers(analysis: Analysis, found: Mapping[_Key, _Group]) -> dict[_Key, tuple[int, int]]:
@@ -181,7 +237,8 @@ def _same_peer(connections: Rows, conn: int) -> Any:
     return np.logical_and.reduce([connections[name] == row[name] for name in ("resp_hi", "resp_lo", "resp_port")])
 
 
-def _words(peer: str, status: int, group: _Group, answers: tuple[int, int]) -> GroupText:
+def _counted(peer: str, status: int, group: _Group, answers: tuple[int, int]) -> str:
+    """Say how many answers had a status, since when, and of how many."""
     before, during = answers
     began = f"from {format_ts_ns(group.first_ts_ns)[:19].replace('T', ' ')} UTC on"
     if not before:
@@ -191,15 +248,55 @@ def _words(peer: str, status: int, group: _Group, answers: tuple[int, int]) -> G
         lasted = group.last_ts_ns - group.first_ts_ns
         share = "all of its" if during == group.count else f"{group.count:,} of its {during:,}"
         text += f": {share} answers in the {about(lasted)} to the last one"
-    what = _WHAT.get(status, "")
+    return text
+
+
+def _words(peer: str, status: int, group: _Group, answers: tuple[int, int]) -> GroupText:
+    before, during = answers
+    what = _WHAT.get(status) or _REFUSED.get(status, "")
     return GroupText(
-        message=f"{text}. {_who(group)} The answers came: these requests are not lost.",
+        message=(
+            f"{_counted(peer, status, group, answers)}. {_who(group)} The answers came: these requests are not lost."
+        ),
         refuted_by="A log of the upstream in which these requests have another status.",
         remedy=(
             f"Read the log of {peer} at these times for status {status}{f': {what}' if what else ''}. Whoever passes"
             " the answer on cannot cure it, and no timer of the connection is to blame."
         ),
         details={"status_code": status, "answers_before": before, "answers_from_first_to_last": during},
+    )
+
+
+def _refusal(words: GroupText, status: int, counted: str, who: str, peer: str, speak: str | None) -> GroupText:
+    """Return the words of answers 400, 421 and 426, which the proxy earned and not its clients.
+
+    Parameters
+    ----------
+    speak : str or None
+        How the proxy is told to speak TLS; None where the port does not say that it wants it.
+    """
+    note = "A status below 500 counts as no failure of a client."
+    if speak is not None:
+        return replace(
+            words,
+            message=f"{counted}. The answer says why: HTTP in clear was sent to a port that speaks TLS. {who} {note}",
+            refuted_by="An answer in clear with another status from this port.",
+            remedy=(
+                f"Let the proxy speak TLS to {peer}{f' ({speak})' if speak else ''}, or name the upstream's port for"
+                " plain HTTP."
+            ),
+        )
+    if status in _REFUSED:
+        remedy = f"Compare how the proxy speaks to {peer} with what its log says of these requests: {_REFUSED[status]}."
+        return replace(words, message=f"{counted}. That is: {_REFUSED[status]}. {who}", remedy=remedy)
+    return replace(
+        words,
+        message=f"{counted}, and nothing else ever: it may be how the proxy speaks to it. {who}",
+        remedy=(
+            f"Ask {peer} yourself (`curl -v`): 400 to all that comes may be TLS that it wants, a Host that it does not"
+            " know, or a field that the proxy adds. Its own log tells which."
+        ),
+        severity=Severity.INFO,
     )
 
 

@@ -87,7 +87,7 @@ def test_an_alert_of_the_proxy_on_the_certificate_is_its_own_check(report_of, nu
 def test_plain_text_after_a_hello_wants_plain_http(report_of):
     finding = only(report_of(OPEN + HELLO + '+0.01 < P. "HTTP/1.0 400 Bad Request\\r\\n\\r\\n"\n+0 < F.\n'))
     assert "HTTP/1.0 400 Bad Request" in finding["message"]
-    assert "proxy_pass http://" in finding["remedy"]
+    assert "`http` in place of `https` in `proxy_pass`" in finding["remedy"]
 
 
 def test_a_proxy_that_closes_without_an_alert_may_have_had_a_client_that_left(report_of):

@@ -100,3 +100,63 @@ def test_the_status_of_a_cgi_response_counts_as_one_of_http(tmp_path, status, n)
     page = f"HTTP/1.1 {status}\r\n\r\n".encode()
     found = errors(report(tmp_path, OPEN + f"+0.1 @0 > P. {quoted(ask)}\n+0.01 @0 < P. {quoted(page)}\n+0 @0 < F.\n"))
     assert [f.details["status_code"] for f in found] == [502] * n
+
+
+def fresh(n, answer):
+    """Return the script of as many connections, each with one request and its answer."""
+    one = (
+        "+1 @{n} > S\n+0.001 @{n} < S.\n+0.001 @{n} > .\n"
+        r'+0.001 @{n} > P. "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"'
+        '\n+0.01 @{n} < P. "{answer}"\n+0.001 @{n} < F.\n+0.001 @{n} > F.\n'
+    )
+    return "".join(one.format(n=number, answer=answer) for number in range(n))
+
+
+HEAD = r"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<center>The plain HTTP request was sent to HTTPS port</center>",
+        "Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />",
+        "Client sent an HTTP request to an HTTPS server.",
+        r"Bad Request\r\nThis combination of host and port requires TLS.\r\n",
+    ],
+)
+def test_a_port_that_says_that_it_speaks_tls_is_told_how_the_proxy_is(tmp_path, body):
+    (finding,) = errors(report(tmp_path, fresh(1, HEAD + body)))
+    assert finding.severity is Severity.WARNING
+    assert "HTTP in clear was sent to a port that speaks TLS" in finding.message
+    assert "Let the proxy speak TLS to 10.9.0.1:80 (in nginx `https`" in finding.remedy
+
+
+def test_who_asks_in_the_words_of_a_tls_port_is_not_one(tmp_path):
+    script = (
+        OPEN
+        + r"""
++0.1 @0 > P. "HTTP/1.1 400 Client sent an HTTP request to an HTTPS server\r\n\r\n"
++0.1 @0 > P. "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
++0.1 @0 < P. "HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n"
+"""
+    )
+    assert not errors(report(tmp_path, script))
+
+
+@pytest.mark.parametrize(("n", "last", "is_told"), [(2, "", False), (3, "", True), (3, "200 OK", False)])
+def test_a_port_that_answers_nothing_but_400_is_told_for_information(tmp_path, n, last, is_told):
+    script = fresh(n, HEAD) + ("" if not last else fresh(n + 1, HEAD.replace("400 Bad Request", last)))
+    found = errors(report(tmp_path, script))
+    assert [f.severity for f in found] == [Severity.INFO] * is_told
+    assert all("and nothing else ever" in f.message for f in found)
+
+
+def test_bad_requests_on_one_connection_may_be_one_clients(tmp_path):
+    assert not errors(report(tmp_path, OPEN + exchange(400) * 4))
+
+
+@pytest.mark.parametrize(("status", "said"), [(421, "server name of the TLS handshake"), (426, "HTTP/1.1 where")])
+def test_a_status_that_only_the_proxy_can_earn_says_what_it_is(tmp_path, status, said):
+    (finding,) = errors(report(tmp_path, OPEN + exchange(status)))
+    assert said in finding.message
+    assert finding.details["status_code"] == status

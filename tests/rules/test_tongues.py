@@ -10,9 +10,11 @@ from pcapdiag.analysis.inputs import Inputs
 from pcapdiag.analysis.model import IdleTimeout
 from pcapdiag.api.analyze import analyze_captures
 from pcapdiag.base.codes import Protocol
+from pcapdiag.privacy.redact import Redactor
 from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.rules._dialect import proxy_kind
 from pcapdiag.rules._remedy import keepalive_remedy
+from pcapdiag.rules._tls_words import tls_words
 from pcapdiag.rules.diagnose import diagnose
 from tests.rules.builders import MS, Scene
 from tests.rules.scenes import SCENES
@@ -137,6 +139,15 @@ def test_no_case_is_told_to_a_proxy_in_the_language_of_another(name):
                 plain = re.sub(rf"\b{server} \w+", "", plain, flags=re.IGNORECASE)
             wrong |= {(kind and kind.value, code, match[0]) for match in foreign_to(kind).finditer(plain)}
     assert wrong == set()
+
+
+@pytest.mark.parametrize("kind", [None, *ProxyKind])
+def test_no_advice_looks_like_a_secret(kind):
+    """What leaves is redacted: a URL in advice lost its end, and the quote behind it."""
+    redactor = Redactor()
+    said = [(name, code, text) for name, code, text in texts(kind, "")]
+    assert [(name, code, text) for name, code, text in said if redactor.text(text) != text] == []
+    assert [words for words in tls_words(Scene().analysis(proxy_kind=kind)) if redactor.text(words) != words] == []
 
 
 @pytest.mark.parametrize("own", [None, *SERVERS])

@@ -1,4 +1,4 @@
-"""Picks frames whose bytes are worth reading one by one: ICMP messages, and what opens or ends a TLS connection.
+"""Picks frames whose bytes are worth reading one by one: ICMP messages, what opens or ends a TLS connection, refusals.
 
 Knows where to look and how much to keep; what the bytes mean is read elsewhere, in Python, of these frames alone.
 Bounded: a flood of such frames is counted, not kept.
@@ -27,6 +27,8 @@ MOST_BYTES = 2_048
 """[bytes] Kept of one frame."""
 MOST_LATER_BYTES = 512
 """[bytes] Kept of a segment that follows a client hello and begins no record of the handshake or alert."""
+MOST_REFUSALS = 2_000
+"""Answers kept of status 400, per run: their first bytes say why."""
 MOST_WATCHED = 20_000
 """Connections whose client hello was seen and whose next segments are kept, at one time."""
 MOST_AFTER_HELLO = 12
@@ -36,6 +38,9 @@ _TLS_ALERT, _TLS_HANDSHAKE, _TLS_MAJOR = 21, 22, 3
 _TLS_BEGINS = (20, _TLS_ALERT, _TLS_HANDSHAKE)
 """Change cipher spec stands before what TLS 1.3 encrypts of the handshake: a certificate of the client's, perhaps."""
 _CLIENT_HELLO = 1
+_REFUSAL = b"HTTP/1.1 400"
+_MINOR_AT = 7
+"""Where the minor version stands, which may be 0 as well."""
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -46,6 +51,8 @@ class AsideKind(IntEnum):
     """An ICMP or ICMPv6 message, from its first byte."""
     TLS = 1
     """TCP payload that begins with a handshake or alert record, or follows a client hello."""
+    REFUSAL = 2
+    """TCP payload that begins with a response of status 400 in HTTP/1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +100,7 @@ class AsideCollector:
     def __init__(self) -> None:
         self.kept: list[Aside] = []
         self.n_dropped = 0
-        self._room = dict.fromkeys(AsideKind, MOST_KEPT)
+        self._room = {**dict.fromkeys(AsideKind, MOST_KEPT), AsideKind.REFUSAL: MOST_REFUSALS}
         self._watched: dict[int, int] = {}
 
     def take(self, batch: FrameBatch, capture_idx: int) -> None:
@@ -107,15 +114,19 @@ class AsideCollector:
             Which capture they are of.
         """
         frames = batch.frames
-        for kind, picked in ((AsideKind.ICMP, _icmp(frames)), (AsideKind.TLS, self._tls(frames, batch.buffer))):
+        at = np.flatnonzero((frames["kind"] == FrameKind.TCP) & (frames["payload_cap"] > 0))
+        for kind, picked in (
+            (AsideKind.ICMP, _icmp(frames)),
+            (AsideKind.TLS, self._tls(frames, batch.buffer, at)),
+            (AsideKind.REFUSAL, _refusals(frames, batch.buffer, at)),
+        ):
             n_taken = min(len(picked), self._room[kind])
             self._room[kind] -= n_taken
             self.n_dropped += len(picked) - n_taken
             self.kept.extend(_asides(batch, picked[:n_taken], kind, capture_idx))
 
-    def _tls(self, frames: np.ndarray[Any, Any], buffer: NDArray[np.uint8]) -> NDArray[np.int64]:
+    def _tls(self, frames: np.ndarray[Any, Any], buffer: NDArray[np.uint8], at: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the frames of handshakes and alerts, and those that follow a client hello on its connection."""
-        at = np.flatnonzero((frames["kind"] == FrameKind.TCP) & (frames["payload_cap"] > 0))
         is_record, is_hello = _tls_records(frames, buffer, at)
         if self._room[AsideKind.TLS] <= 0:
             self._watched.clear()
@@ -176,6 +187,18 @@ def _endpoint_key(hi: NDArray[Any], lo: NDArray[Any], port: NDArray[Any]) -> NDA
 
 def _icmp(frames: np.ndarray[Any, Any]) -> NDArray[np.int64]:
     return np.flatnonzero((frames["kind"] == FrameKind.ICMP) & (frames["payload_cap"] >= 8))
+
+
+def _refusals(frames: np.ndarray[Any, Any], buffer: NDArray[np.uint8], at: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the frames that begin with a status line of HTTP/1 and the status 400."""
+    start = frames["payload_offset"][at].astype(np.int64)
+    long = np.flatnonzero(frames["payload_cap"][at] >= len(_REFUSAL))
+    found = long[buffer[start[long]] == _REFUSAL[0]]
+    for n, wanted in enumerate(_REFUSAL):
+        if n != _MINOR_AT:
+            found = found[buffer[start[found] + n] == wanted]
+    picked: NDArray[np.int64] = at[found]
+    return picked
 
 
 def _tls_records(

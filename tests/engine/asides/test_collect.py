@@ -43,6 +43,29 @@ def test_hellos_and_alerts_are_kept_and_requests_are_not(tmp_path):
     assert (hello.src, hello.dst) == (alert.dst, alert.src)
 
 
+@pytest.mark.parametrize("status", ["HTTP/1.1 400 ", "HTTP/1.0 400"])
+def test_an_answer_of_status_400_is_kept_from_its_first_byte(tmp_path, status):
+    path = tmp_path / "a.pcap"
+    path.write_bytes(write_capture(parse(f'+0 > S\n+0.01 < S.\n+0 > .\n+0.1 < P. "{status}No\\r\\n\\r\\nwhy"\n')))
+    (aside,) = asides_of(path)
+    assert (aside.kind, aside.frame, aside.data) == (AsideKind.REFUSAL, 3, f"{status}No\r\n\r\nwhy".encode())
+
+
+@pytest.mark.parametrize("text", ["HTTP/1.1 401 ", "HTTP/1.1 40", "HTTP/2.1 400", "XTTP/1.1 400"])
+def test_other_answers_are_not_kept(tmp_path, text):
+    path = tmp_path / "a.pcap"
+    path.write_bytes(write_capture(parse(f'+0 > S\n+0.01 < S.\n+0 > .\n+0.1 < P. "{text}"\n')))
+    assert asides_of(path) == ()
+
+
+def test_answers_of_status_400_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(collect, "MOST_REFUSALS", 2)
+    path = tmp_path / "a.pcap"
+    answers = '+0.1 < P. "HTTP/1.1 400 No"\n' * 3
+    path.write_bytes(write_capture(parse(f"+0 > S\n+0.01 < S.\n+0 > .\n{answers}")))
+    assert [aside.frame for aside in asides_of(path)] == [3, 4]
+
+
 def test_an_icmp_message_is_kept_from_its_first_byte(tmp_path):
     path = tmp_path / "a.pcap"
     message = bytes([3, 3, 0, 0, 0, 0, 0, 0]) + b"quoted"
