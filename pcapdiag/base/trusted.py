@@ -26,7 +26,7 @@ class UntrustedError(PcapdiagError):
     """A file that would be obeyed may be somebody else's; the text says which, and why."""
 
 
-def open_trusted(path: Path, *, owners: Collection[int] = ()) -> int:
+def open_trusted(path: Path, *, owners: Collection[int] = (), beside: Path | None = None) -> int:
     """Open a file that nobody but its owner and root can have written.
 
     Parameters
@@ -35,6 +35,9 @@ def open_trusted(path: Path, *, owners: Collection[int] = ()) -> int:
         Links to folders on the way are followed once, and where they lead is looked at; a link itself is refused.
     owners : collection of int
         Users that are trusted beside root and the one who runs this.
+    beside : Path or None
+        Code in the same folder that runs already. Who may write to that folder can change the code itself, so the
+        folders are not looked at, and the file may be as writable as the code is.
 
     Returns
     -------
@@ -50,6 +53,8 @@ def open_trusted(path: Path, *, owners: Collection[int] = ()) -> int:
     """
     trusted = {0, os.geteuid(), *owners}
     folder = path.parent.resolve(strict=True)
+    if beside is not None and beside.parent.resolve(strict=True) == folder:
+        return _open_beside(folder, path.name, trusted, beside.stat())
     at = Path(folder.anchor)
     descriptor = os.open(at, _FOLDER)
     try:
@@ -67,6 +72,21 @@ def open_trusted(path: Path, *, owners: Collection[int] = ()) -> int:
     return descriptor
 
 
+def _open_beside(folder: Path, name: str, trusted: Collection[int], code: os.stat_result) -> int:
+    at = folder / name
+    descriptor = os.open(folder, _FOLDER)
+    try:
+        descriptor = _step(descriptor, name, _FILE, at)
+        status = os.fstat(descriptor)
+        may_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        is_as_code = may_write & ~code.st_mode == 0 and (status.st_gid == code.st_gid or not may_write & stat.S_IWGRP)
+        _check(status, at, trusted, is_shared=is_as_code)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def _step(folder: int, name: str, flags: int, shown: Path) -> int:
     """Open what is in a folder and close the folder; where that fails the folder stays open."""
     if stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
@@ -77,7 +97,7 @@ def _step(folder: int, name: str, flags: int, shown: Path) -> int:
     return inner
 
 
-def _check(status: os.stat_result, shown: Path, trusted: Collection[int]) -> None:
+def _check(status: os.stat_result, shown: Path, trusted: Collection[int], *, is_shared: bool = False) -> None:
     mode = status.st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         msg = f"{shown} is no file"
@@ -85,7 +105,7 @@ def _check(status: os.stat_result, shown: Path, trusted: Collection[int]) -> Non
     if status.st_uid not in trusted:
         msg = f"{shown} belongs to user {status.st_uid}, neither to root nor to the one who runs this"
         raise UntrustedError(msg)
-    if stat.S_ISDIR(mode) and mode & stat.S_ISVTX:
+    if is_shared or (stat.S_ISDIR(mode) and mode & stat.S_ISVTX):
         return  # whoever may write there may not replace what others put there
     if mode & stat.S_IWOTH:
         msg = f"everybody may write to {shown}: chmod o-w {shown}"

@@ -90,3 +90,56 @@ def test_no_descriptor_stays_open(place):
         with pytest.raises((UntrustedError, OSError)):
             open_trusted(path)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize("mode", [0o757, 0o777])
+@pytest.mark.parametrize("up", [1, 2])
+def test_a_folder_that_others_write_to_is_no_matter_beside_code_that_they_could_change(up, mode, place):
+    code = place.with_name("code.py")
+    code.write_bytes(b"")
+    place.parents[up - 1].chmod(mode)
+    assert read(place, beside=code) == b"content"
+    with pytest.raises(UntrustedError, match="everybody may write to"):
+        open_trusted(place, beside=place.parent.parent / "elsewhere.py")
+
+
+@pytest.mark.parametrize(("of_file", "of_code", "is_read"), [(0o646, 0o644, False), (0o646, 0o646, True)])
+def test_a_file_is_as_writable_as_the_code_beside_it_at_most(of_file, of_code, is_read, place):
+    code = place.with_name("code.py")
+    code.write_bytes(b"")
+    place.chmod(of_file)
+    code.chmod(of_code)
+    if is_read:
+        assert read(place, beside=code) == b"content"
+    else:
+        with pytest.raises(UntrustedError, match="everybody may write to"):
+            open_trusted(place, beside=code)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_beside_code_a_file_of_somebody_else_and_one_of_another_group_are_refused(place):
+    code = place.with_name("code.py")
+    code.write_bytes(b"")
+    place.chmod(0o664)
+    code.chmod(0o664)
+    os.chown(code, 0, OTHER)
+    os.chown(place, 0, OTHER)
+    assert read(place, beside=code) == b"content"
+    os.chown(place, 0, OTHER - 1)
+    with pytest.raises(UntrustedError, match=f"group {OTHER - 1} may write to"):
+        open_trusted(place, beside=code)
+    os.chown(place, OTHER, 0)
+    with pytest.raises(UntrustedError, match=f"belongs to user {OTHER}"):
+        open_trusted(place, beside=code)
+
+
+def test_beside_code_a_link_is_refused_and_nothing_stays_open(place):
+    code = place.with_name("code.py")
+    code.write_bytes(b"")
+    link = place.with_name("link")
+    link.symlink_to(place)
+    before = len(os.listdir("/proc/self/fd"))
+    for name in (link, place.with_name("missing")):
+        with pytest.raises((UntrustedError, FileNotFoundError)):
+            open_trusted(name, beside=code)
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -58,7 +58,10 @@ def _load(path: Path) -> ctypes.CDLL:
     Read and mapped through one descriptor: what was looked at is what runs.
     """
     try:
-        with os.fdopen(open_trusted(path, owners={Path(__file__).stat().st_uid}), "rb") as file:
+        code = Path(__file__)
+        if code.is_symlink():
+            path, code = path.resolve(strict=True), code.resolve(strict=True)  # some installers link each file
+        with os.fdopen(open_trusted(path, owners={code.stat().st_uid}, beside=code), "rb") as file:
             if digest_of(file.read()) != path.stem.rpartition("-")[2]:
                 msg = f"{path} changed while it was looked at"
                 raise KernelsError(msg)
