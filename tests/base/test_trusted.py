@@ -138,8 +138,8 @@ def test_beside_code_a_link_is_refused_and_nothing_stays_open(place):
     code.write_bytes(b"")
     link = place.with_name("link")
     link.symlink_to(place)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     for name in (link, place.with_name("missing")):
         with pytest.raises((UntrustedError, FileNotFoundError)):
             open_trusted(name, beside=code)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
