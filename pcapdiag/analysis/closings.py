@@ -100,7 +100,7 @@ def from_losses(
             if loss.idle_before_ns >= 0 and kept[loss.connection.conn] and is_idle:
                 age = closing.ts_ns - (loss.request_ts_ns - loss.idle_before_ns)
                 lost[group].raced.append((loss.connection.conn, age, closing.ts_ns))
-        elif loss.is_acknowledged:
+        elif loss.is_acknowledged and Key.RESP_END_REQUEST not in loss.keys:
             ends = [loss.keys[k].ts_ns for k in (Key.RESP_FIN, Key.RESP_RST) if k in loss.keys]
             lost[group].deaths += ends
             if ends and not loss.truncated and (kept[loss.connection.conn] or not loss.is_reused):

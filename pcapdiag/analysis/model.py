@@ -75,7 +75,9 @@ class KeySegment:
 
     @property
     def kind_name(self) -> str:
-        """``RST``, ``FIN`` or ``RST_STREAM``; empty for a segment that closes nothing."""
+        """``RST``, ``FIN``, ``RST_STREAM``, or FastCGI's record; empty for a segment that closes nothing."""
+        if self.key in (Key.RESP_END_REQUEST, Key.ORIG_ABORT):
+            return "FCGI_END_REQUEST" if self.key is Key.RESP_END_REQUEST else "FCGI_ABORT_REQUEST"
         if self.key in (Key.RESP_RESET_STREAM, Key.ORIG_RESET_STREAM):
             return "RST_STREAM"
         if self.flags & TcpFlag.RST:

@@ -164,8 +164,11 @@ def _from_loss(loss: Loss) -> WireTry:
 
 
 def _stream_end_ns(loss: Loss) -> int:
-    """[ns] Return when the upstream said that it ends this stream, or does not serve it; -1 if it did not."""
-    end = loss.keys.get(Key.RESP_RESET_STREAM)
+    """[ns] Return when the upstream said that it ends this stream, or does not serve it; -1 if it did not.
+
+    In FastCGI: when it ended this request without output, or wrote to its error stream.
+    """
+    end = loss.keys.get(Key.RESP_RESET_STREAM) or loss.keys.get(Key.RESP_END_REQUEST) or loss.keys.get(Key.RESP_STDERR)
     if end is None and loss.flags & ExchangeFlag.NOT_PROCESSED:
         end = loss.keys.get(Key.GOAWAY)
     return end.ts_ns if end is not None else -1

@@ -251,7 +251,8 @@ class ExchangeFlag(IntFlag):
     """Pipelined behind a request whose response said that the connection ends with it (RFC 9112 section 9.6)."""
     NOT_PROCESSED = 0x2000
     """The responder said that it did nothing of this HTTP/2 stream: it lies beyond the last one of its GOAWAY, or was
-    refused (RST_STREAM with REFUSED_STREAM)."""
+    refused (RST_STREAM with REFUSED_STREAM). Of FastCGI: it rejected the request (FCGI_END_REQUEST with another status
+    than FCGI_REQUEST_COMPLETE)."""
     PROBED = 0x4000
     """A keep-alive probe was answered in the idle gap before the request: the path knew the connection until then."""
 
@@ -295,6 +296,12 @@ class Key(IntEnum):
     """HTTP/2: the responder's GOAWAY, of several the last that lowered the number of streams it still serves."""
     KEEP_ALIVE_ACK = 20
     """Last answer to a keep-alive probe, of either side, in the idle gap before the request."""
+    RESP_END_REQUEST = 21
+    """FastCGI: the responder's FCGI_END_REQUEST, of a request without a byte of output."""
+    ORIG_ABORT = 22
+    """FastCGI: the originator's FCGI_ABORT_REQUEST."""
+    RESP_STDERR = 23
+    """FastCGI: last segment with records of the responder that are no output (FCGI_STDERR), before any output."""
 
 
 class Leg(IntEnum):

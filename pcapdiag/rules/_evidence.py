@@ -8,6 +8,7 @@ from pcapdiag.base.codes import Direction, ExchangeFlag, Key
 from pcapdiag.base.findings import Evidence
 from pcapdiag.base.sequence import relative_sequence, sequence_difference
 from pcapdiag.base.units import format_address, format_endpoint
+from pcapdiag.rules._records import end_text
 from pcapdiag.rules._streams import stream_text
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ _LABELS = {
     Key.ORIG_RESET_STREAM: "RST_STREAM of the proxy",
     Key.GOAWAY: "GOAWAY of the upstream",
     Key.KEEP_ALIVE_ACK: "answer to a keep-alive probe",
+    Key.RESP_END_REQUEST: "FCGI_END_REQUEST of the upstream",
+    Key.ORIG_ABORT: "FCGI_ABORT_REQUEST of the proxy",
+    Key.RESP_STDERR: "records without output",
 }
 
 _TEXTS = {
@@ -64,6 +68,8 @@ _TEXTS = {
     Key.UNSOLICITED: "an alert (close_notify); none of the request is acknowledged",
     Key.ZERO_WINDOW: "the upstream's kernel can take no more: the application does not read",
     Key.ORIG_ZERO_WINDOW: "the proxy's kernel can take no more: the proxy does not read",
+    Key.ORIG_ABORT: "the proxy asks the upstream to give this request up",
+    Key.RESP_STDERR: "no byte of output: the application's error stream (FCGI_STDERR), or the end of its output",
 }
 
 
@@ -152,6 +158,8 @@ def _usual_text(loss: Loss, segment: KeySegment) -> str:
         return f"the upstream {kind} the connection and acknowledges none of the request"
     if segment.key in (Key.RESP_RESET_STREAM, Key.ORIG_RESET_STREAM, Key.GOAWAY):
         return stream_text(loss, segment.key)
+    if segment.key is Key.RESP_END_REQUEST:
+        return end_text(loss)
     if segment.key is Key.RETRANSMISSION and not _is_whole_again(loss, segment):
         return "a part of the request is sent again"
     if segment.key is Key.REQUEST_END and loss.flags & _NOT_WHOLE:

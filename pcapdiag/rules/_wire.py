@@ -45,7 +45,7 @@ def is_acknowledged(loss: Loss) -> bool:
 
     Of an upload that was not finished it had what was sent, which is not the whole.
     """
-    if is_unfinished(loss):
+    if is_unfinished(loss) or is_closed_inside(loss):
         return False
     return loss.is_acknowledged or any(
         segment is not None and segment.acknowledges(loss.request_end_seq)
@@ -63,6 +63,17 @@ def is_unfinished(loss: Loss) -> bool:
     return bool(loss.flags & ExchangeFlag.REQUEST_OPEN) and not loss.flags & ExchangeFlag.HOLE
 
 
+def is_closed_inside(loss: Loss) -> bool:
+    """Tell whether the upstream's FIN acknowledges a part of the request only: it closed before it had it all.
+
+    What its kernel acknowledges behind that FIN, by a RST most often, no application reads any more.
+    """
+    fin = loss.keys.get(Key.RESP_FIN)
+    if fin is None or loss.request_seq < 0 or loss.stream > 0 or fin.acknowledges(loss.request_end_seq):
+        return False
+    return fin.acknowledges((loss.request_seq + 1) & 0xFFFFFFFF)
+
+
 def is_partly_acknowledged(loss: Loss) -> bool:
     """Tell whether the upstream's kernel had some bytes of the request, but not all."""
     if is_acknowledged(loss):
@@ -75,17 +86,22 @@ def is_partly_acknowledged(loss: Loss) -> bool:
 
 
 def upstream_closing(loss: Loss) -> KeySegment | None:
-    """Return the upstream's first FIN, RST or RST_STREAM, or the TLS alert that came instead of a response."""
+    """Return the upstream's first FIN, RST or RST_STREAM, or what came instead of a response.
+
+    That is a TLS alert, or FastCGI's end of a request.
+    """
     closing = _first(loss.keys.get(Key.RESP_FIN), loss.keys.get(Key.RESP_RST))
     closing = _first(loss.keys.get(Key.RESP_RESET_STREAM), closing)
+    closing = _first(loss.keys.get(Key.RESP_END_REQUEST), closing)
     alert = loss.keys.get(Key.UNSOLICITED)
     is_reply = alert is not None and loss.request_seq >= 0 and alert.acknowledges((loss.request_seq + 1) & 0xFFFFFFFF)
     return _first(alert, closing) if is_reply else closing
 
 
 def proxy_closing(loss: Loss) -> KeySegment | None:
-    """Return the first FIN, RST or RST_STREAM of the proxy."""
+    """Return the first FIN, RST, RST_STREAM or FCGI_ABORT_REQUEST of the proxy."""
     closing = _first(loss.keys.get(Key.ORIG_FIN), loss.keys.get(Key.ORIG_RST))
+    closing = _first(loss.keys.get(Key.ORIG_ABORT), closing)
     return _first(loss.keys.get(Key.ORIG_RESET_STREAM), closing)
 
 
@@ -305,7 +321,9 @@ def is_gap_at_timeout(loss: Loss, upstream: Upstream | None) -> bool:
 def is_idle_close_in_server(loss: Loss, upstream: Upstream | None) -> bool:
     """Tell whether an acknowledged request met the idle timer: closed at once, at an idle gap that equals it."""
     closing = upstream_closing(loss)
-    if upstream is None or closing is None or not loss.is_reused or closing.key is Key.RESP_RESET_STREAM:
+    if upstream is None or closing is None or not loss.is_reused:
+        return False
+    if closing.key in (Key.RESP_RESET_STREAM, Key.RESP_END_REQUEST):
         return False
     if loss.flags & ExchangeFlag.NOT_PROCESSED:
         return False

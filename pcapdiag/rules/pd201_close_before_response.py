@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pcapdiag.analysis.model import Analysis, Loss
 
 
+_ENDED = "ended"
 _ALERT = (
     "The alert is encrypted. On a fresh connection it may be a close_notify, or a refusal of this connection, such"
     " as of the proxy's certificate: the proxy's error log names it (`SSL alert number`), and so does the upstream's."
@@ -42,7 +43,8 @@ class CloseBeforeResponse(CauseRule):
     -----------------
     A FIN of the upstream whose acknowledgement number covers the whole request, no response byte before it, and an idle
     gap before the request that has nothing to do with the upstream's idle timeout. On a fresh connection also a FIN
-    that does not cover the request: there was no idle time that could have run out.
+    that does not cover the request: there was no idle time that could have run out. In FastCGI also the end of a
+    request (FCGI_END_REQUEST) that wrote no byte of output.
 
     Why it matters
     --------------
@@ -92,6 +94,10 @@ class CloseBeforeResponse(CauseRule):
                 continue
             if loss.is_connect or closing is None or closing.key in (Key.RESP_RST, Key.RESP_RESET_STREAM):
                 continue
+            if closing.key is Key.RESP_END_REQUEST:
+                if is_closed_by_upstream(loss):
+                    yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), _ENDED, closing)
+                continue
             if is_failed_in_upstream(loss) and not is_idle_close_in_server(loss, upstream_of(analysis, loss)):
                 what = "FIN" if closing.key is Key.RESP_FIN else "TLS alert (encrypted: which one is not seen)"
                 had = (
@@ -113,6 +119,14 @@ class CloseBeforeResponse(CauseRule):
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
+        if group.group == _ENDED:
+            n = group.n_losses
+            ended = f"ended {'it' if n == 1 else 'them'} (FCGI_END_REQUEST)"
+            return GroupText(
+                message=failure_message(analysis, group, ended),
+                refuted_by="Output of such a request in a capture without drops.",
+                remedy=failure_remedy(group, analysis),
+            )
         pairs = tuple(zip(group.losses, group.claims, strict=True))
         n_alerts = count_losses(x for x, claim in pairs if claim.closing and claim.closing.key is Key.UNSOLICITED)
         how = "FIN" if not n_alerts else "TLS alert, then FIN or RST"

@@ -71,7 +71,10 @@ class InvalidResponse(Rule):
     def check(self, analysis: Analysis) -> Iterator[Finding]:
         """Yield one finding per upstream."""
         for peer, joined in logged_tries(analysis, frozenset(_WRONG)).items():
-            yield logged_finding(self, peer, "", joined, _words(peer, joined))
+            # FastCGI's end of a request without output, where nginx expects some, is a failure with a cause of its own.
+            sent = [j for j in joined if j.wire is None or j.wire.first_response_ns >= 0]
+            if sent:
+                yield logged_finding(self, peer, "", sent, _words(peer, sent))
 
 
 def _words(peer: str, joined: Sequence[JoinedEntry]) -> GroupText:

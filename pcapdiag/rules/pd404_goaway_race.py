@@ -1,16 +1,17 @@
-"""PD404: the upstream served no more streams on this connection when the request came."""
+"""PD404: the upstream said itself that it did not take the request: GOAWAY, RST_STREAM, FCGI_END_REQUEST."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.model import count_losses
-from pcapdiag.base.codes import Key
+from pcapdiag.base.codes import Key, Protocol
 from pcapdiag.base.findings import Confidence, Severity
 from pcapdiag.base.units import count_of
 from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._dialect import proxy_kind
+from pcapdiag.rules._records import status_name
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._streams import error_name, is_not_processed, stream_text
 from pcapdiag.rules._wire import certainty, is_refused_while_in_use, was_idle
@@ -20,7 +21,18 @@ if TYPE_CHECKING:
 
     from pcapdiag.analysis.model import Analysis, Loss
 
-_GOAWAY, _REFUSED = "goaway", "refused"
+_GOAWAY, _REFUSED, _FCGI = "goaway", "refused", "fastcgi-"
+
+
+_WHY_REJECTED = {
+    1: "The application takes one request at a time on a connection: let whoever sends not multiplex (FastCGI 1.0"
+    " section 4.1, FCGI_MPXS_CONNS), but open more connections.",
+    2: "The application ran out of a resource of its own, such as processes or connections to a database: its own log"
+    " says which. More of them, or fewer requests at a time, help.",
+    3: "The application does not know the role that it was asked to play (Responder, Authorizer, Filter): see what this"
+    " port serves.",
+}
+"""By the protocol status of FCGI_END_REQUEST (FastCGI 1.0 section 5.5)."""
 
 
 class GoawayRace(CauseRule):
@@ -30,7 +42,8 @@ class GoawayRace(CauseRule):
     -----------------
     HTTP/2 in the clear (gRPC): a stream whose number lies beyond the last one of the upstream's GOAWAY, or that the
     upstream ended by RST_STREAM with REFUSED_STREAM, without a byte of a response. Where the connection was idle, and a
-    FIN behind a GOAWAY without error crossed the request, it is the idle race (PD101).
+    FIN behind a GOAWAY without error crossed the request, it is the idle race (PD101). In FastCGI a request that the
+    upstream rejected: FCGI_END_REQUEST with FCGI_OVERLOADED, FCGI_CANT_MPX_CONN or FCGI_UNKNOWN_ROLE, and no output.
 
     Why it matters
     --------------
@@ -63,9 +76,9 @@ class GoawayRace(CauseRule):
 
     code = "PD404"
     name = "goaway-race"
-    title = "The upstream took no more streams on this connection"
+    title = "The upstream did not take the request, by its own word"
     severity = Severity.ERROR
-    needs = ("both directions", "HTTP/2 in the clear")
+    needs = ("both directions", "HTTP/2 or FastCGI in the clear")
     helped_by = ("error log and access log",)
     supersedes = ("PD103", "PD104", "PD105", "PD106", "PD201", "PD202", "PD204", "PD205", "PD206", "PD207")
     proofs = Proofs(without_line=Confidence.CONFIRMED)
@@ -76,6 +89,10 @@ class GoawayRace(CauseRule):
             if loss.is_connect or not is_not_processed(loss):
                 continue
             if was_idle(loss) and not is_refused_while_in_use(loss):
+                continue
+            if loss.connection.protocol is Protocol.FASTCGI:
+                end = loss.keys.get(Key.RESP_END_REQUEST)
+                yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), f"{_FCGI}{loss.stream_error}", end)
                 continue
             key = Key.RESP_RESET_STREAM if Key.RESP_RESET_STREAM in loss.keys else Key.GOAWAY
             group = _REFUSED if key is Key.RESP_RESET_STREAM else _GOAWAY
@@ -93,6 +110,8 @@ class GoawayRace(CauseRule):
         """Return the words of a finding."""
         n = group.n_losses
         streams = count_of(n, "stream")
+        if group.group.startswith(_FCGI):
+            return _rejected(group)
         again = _again(analysis)
         if group.group == _REFUSED:
             return GroupText(
@@ -124,6 +143,20 @@ class GoawayRace(CauseRule):
                 f" rarer.\n\n{again}"
             ),
         )
+
+
+def _rejected(group: Group) -> GroupText:
+    """Return the words for FastCGI requests that the upstream rejected: one status each."""
+    n, status = group.n_losses, group.losses[0].stream_error
+    them = "it" if n == 1 else "them"
+    return GroupText(
+        message=(
+            f"{group.subject} rejected {count_of(n, 'FastCGI request')} (FCGI_END_REQUEST, {status_name(status)}): by"
+            f" its own word it did nothing of {them}."
+        ),
+        refuted_by="A line of the upstream's own log that shows such a request served.",
+        remedy=f"{_WHY_REJECTED[status]}\n\nSuch a request was not processed and may be sent again.",
+    )
 
 
 def _again(analysis: Analysis) -> str:

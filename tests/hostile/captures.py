@@ -133,6 +133,11 @@ def fastcgi():
     )
 
 
+def fastcgi_begins():
+    """Begin more FastCGI requests in one segment than any connection has open."""
+    return requests(REQUEST, struct.pack(">BBHHBB", 1, 1, 1, 8, 0, 0) + bytes(8) + b"\1\1\0\1\0\0\0\0" * 7_500)
+
+
 def uwsgi():
     return requests(REQUEST, b"\0\xff\xff\0" + b"\xff\xff", b"\0\x10\0\0" + b"\x0e\0REQUEST_METHOD\xff\xff")
 
@@ -181,6 +186,7 @@ CLAIMS = {
     "a chunk of 2^64": lambda: answers(b"Transfer-Encoding: chunked", b"ffffffffffffffff\r\n"),
     "a chunk of 2^63-1": lambda: answers(b"Transfer-Encoding: chunked", b"7fffffffffffffff\r\n"),
     "FastCGI lengths": fastcgi,
+    "FastCGI requests": fastcgi_begins,
     "uwsgi lengths": uwsgi,
     "TLS lengths": tls,
     "pcapng block lengths": pcapng_lengths,

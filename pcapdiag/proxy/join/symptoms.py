@@ -230,7 +230,7 @@ def _timed_out(wire: WireTry) -> Moment | None:
 
 def _bad_response(wire: WireTry) -> Moment | None:
     if wire.first_response_ns < 0:
-        return None
+        return _stream_ended(wire) if wire.stream_end_ns >= 0 else None
     closed = first_of(wire.proxy_close_ns, wire.upstream_close_ns)
     return Moment(wire.first_response_ns, max(closed, wire.first_response_ns))
 

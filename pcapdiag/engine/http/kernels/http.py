@@ -595,8 +595,8 @@ def frame_exchanges(
                 note_probe(s, slot, event)
             if event["dir"] == RESP:
                 i = np.int64(s.conns[slot]["head"])
-                is_real = event["fate"] != Fate.OUTSIDE_WINDOW.value and event["ack"] >= 0
-                if i >= 0 and is_real and not s.opened[i]["response_done"]:
+                is_real = event["fate"] != Fate.OUTSIDE_WINDOW.value and event["fate"] != Fate.DUPLICATE_CAPTURE.value
+                if i >= 0 and is_real and event["ack"] >= 0 and not s.opened[i]["response_done"]:
                     note_acknowledgement(s, s.rows[i], slot, event)
                     if event["window"] == 0 and s.rows[i]["request_seq"] >= 0:
                         keep_key(s, slot, BITS[Key.ZERO_WINDOW.value], event)

@@ -59,6 +59,9 @@ def detect_protocol(data, at, captured, length):
     if captured >= 8 and data[at] == 1 and data[at + 1] == 1 and data[at + 4] == 0 and data[at + 5] == 8:
         # FastCGI 1.0 section 8: version 1, FCGI_BEGIN_REQUEST with its 8 bytes of content.
         return Protocol.FASTCGI.value
+    if captured >= 8 and data[at] == 1 and data[at + 1] == 9 and data[at + 2] + data[at + 3] + data[at + 7] == 0:
+        # FCGI_GET_VALUES, of no request (section 4.1): a proxy may ask before its first one. The values are empty.
+        return Protocol.FASTCGI.value
     if captured >= 7 and data[at] == 0 and data[at + 3] == 0 and int(data[at + 1]) + int(data[at + 2]) > 0:
         # uwsgi: modifier1 0 (WSGI), the size of the variables, modifier2 0, then a key in capitals of plausible length.
         size = int(data[at + 1]) + (int(data[at + 2]) << 8)

@@ -51,6 +51,9 @@ REQUEST_KEYS = np.int64(
     | 1 << Key.RESP_RESET_STREAM
     | 1 << Key.ORIG_RESET_STREAM
     | 1 << Key.KEEP_ALIVE_ACK
+    | 1 << Key.RESP_END_REQUEST
+    | 1 << Key.ORIG_ABORT
+    | 1 << Key.RESP_STDERR
 )
 """Key segments of one request; the others are the connection's."""
 ACK_KEY = np.int64(1 << Key.ACK)

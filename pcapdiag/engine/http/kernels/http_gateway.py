@@ -6,13 +6,14 @@ block of variables); nothing of what an application answers.
 
 import numpy as np
 
-from pcapdiag.base.codes import Direction, ExchangeFlag, Framing, Method
+from pcapdiag.base.codes import Direction, ExchangeFlag, Framing, Key, Method
 from pcapdiag.engine.compiler.policy import kernel
 from pcapdiag.engine.http.kernels._scan import find_byte
-from pcapdiag.engine.http.kernels.http_exchange import emit_exchange
+from pcapdiag.engine.http.kernels.http_exchange import BITS, emit_exchange, keep_key, replace_key
 from pcapdiag.engine.http.kernels.http_head import HTTP_SLASH, LF, SPACE, TAB, copy_bytes, equals_folded, method_code
 from pcapdiag.engine.http.kernels.http_state import (
     HOST_BYTES,
+    MAX_OPEN_PER_CONNECTION,
     REQUEST_ID_BYTES,
     ST_LOST,
     ST_START,
@@ -26,11 +27,16 @@ from pcapdiag.engine.http.kernels.http_turns import (
     response_target,
 )
 
-BEGIN_REQUEST, END_REQUEST, PARAMS, STDIN, STDOUT, STDERR = 1, 3, 4, 5, 6, 7
+BEGIN_REQUEST, ABORT_REQUEST, END_REQUEST, PARAMS, STDIN, STDOUT, STDERR = 1, 2, 3, 4, 5, 6, 7
 MAX_TYPE = 11
 HEADER_BYTES = 8
+PROTOCOL_STATUS_AT = 4
+"""[bytes] Where FCGI_END_REQUEST says how the request ended (FastCGI 1.0 section 5.5)."""
+CANT_MPX_CONN, UNKNOWN_ROLE = 1, 3
+"""The first and the last protocol status of a request that was rejected; between them lies FCGI_OVERLOADED."""
 RESP = Direction.RESP.value
 HOLE = int(ExchangeFlag.HOLE)
+NOT_PROCESSED = int(ExchangeFlag.NOT_PROCESSED)
 
 
 def _name(text):
@@ -223,16 +229,81 @@ def _lose_records(s, slot, i, direction):
 
 
 @kernel
-def _end_record(s, slot, i, direction, kind, is_empty):
+def _whose_record(s, slot, direction, kind, number):
+    """Return the exchange that a record belongs to, -1 if none: management records (number 0) ask for no page.
+
+    FCGI_ABORT_REQUEST is no part of the request that it ends.
+    """
+    if number == 0 or (direction != RESP and kind == ABORT_REQUEST):
+        return np.int64(-1)
+    c = s.conns[slot]
+    i = np.int64(c["tail"])
+    if direction != RESP and i >= 0 and s.opened[i]["record_id"] == number:
+        return i  # of several with this number, all but the last have ended
+    i = np.int64(c["head"])
+    while i >= 0:
+        known = s.opened[i]["record_id"]
+        # One that was counted without its first record has no number that is known.
+        is_open = direction != RESP or not s.opened[i]["response_done"]
+        if is_open and (known == number or known < 0):
+            return i
+        i = np.int64(s.opened[i]["next"])
+    return np.int64(-1)
+
+
+@kernel
+def _begin_record(s, slot, event, pos, f, direction):
+    """Take in a whole record header whose first byte lies at `pos`; return the exchange that the record belongs to."""
+    c = s.conns[slot]
+    kind = int(f["tls_type"])
+    number = int(f["frame_stream"])
+    f["frame_length"] = f["remaining"]
+    f["frame_value"] = -1
+    if direction != RESP and kind == BEGIN_REQUEST:
+        i = np.int64(begin_request(s, slot, event, pos))
+        s.rows[i]["request_framing"] = Framing.RECORDS.value
+        s.opened[i]["record_id"] = number
+    else:
+        i = np.int64(_whose_record(s, slot, direction, kind, number))
+    if direction != RESP and kind == ABORT_REQUEST:
+        k = np.int64(c["head"])
+        if k >= 0 and not s.opened[k]["response_done"] and s.opened[k]["record_id"] == number:
+            keep_key(s, slot, BITS[Key.ORIG_ABORT.value], event)
+    if direction == RESP and i >= 0 and kind == STDOUT and f["content_length"] > 0 and not s.opened[i]["has_response"]:
+        begin_response(s, slot, i, event, pos)
+        s.rows[i]["response_framing"] = Framing.RECORDS.value
+        f["n_fields"] = 0  # no output yet: the first has the head
+    if direction != RESP or (i >= 0 and s.opened[i]["has_response"]):
+        if i >= 0:
+            extend_message(s, slot, i, event, np.int64(HEADER_BYTES))
+    elif i >= 0 and i == c["head"] and kind != END_REQUEST:
+        replace_key(s, slot, BITS[Key.RESP_STDERR.value], event)
+    return i
+
+
+@kernel
+def _end_record(s, slot, i, event, f, direction):
     """Take in the end of a record: the last one of a request is empty, that of a response says so."""
     if i < 0:
         return
-    if direction == RESP and kind == END_REQUEST:
-        s.opened[i]["response_done"] = 1
-        if s.opened[i]["next"] >= 0:
-            emit_exchange(s, slot)
-    elif direction != RESP and kind == STDIN and is_empty:
-        s.opened[i]["request_done"] = 1
+    kind = int(f["tls_type"])
+    if direction != RESP:
+        if kind == STDIN and f["content_length"] == 0:
+            s.opened[i]["request_done"] = 1
+        return
+    if kind != END_REQUEST:
+        return
+    c = s.conns[slot]
+    s.opened[i]["response_done"] = 1
+    if not s.opened[i]["has_response"]:
+        status = int(f["frame_value"])
+        s.rows[i]["stream_error"] = status
+        if CANT_MPX_CONN <= status <= UNKNOWN_ROLE:
+            s.rows[i]["flags"] = int(s.rows[i]["flags"]) | NOT_PROCESSED
+        if i == c["head"]:
+            replace_key(s, slot, BITS[Key.RESP_END_REQUEST.value], event)
+    while c["head"] >= 0 and s.opened[c["head"]]["response_done"] and s.opened[c["head"]]["next"] >= 0:
+        emit_exchange(s, slot)
 
 
 @kernel
@@ -296,66 +367,64 @@ def feed_fastcgi(s, slot, event, data):
         f["remaining"] = 0
         f["tls_header"] = 0
     while pos < length:
-        i = response_target(s, slot) if direction == RESP else np.int64(c["tail"])
         if f["remaining"] > 0 and f["tls_header"] == 0:
+            i = np.int64(_whose_record(s, slot, direction, int(f["tls_type"]), int(f["frame_stream"])))
             n = min(f["remaining"], length - pos)
+            before = f["frame_length"] - f["remaining"]
+            status_at = pos + PROTOCOL_STATUS_AT - before
+            if f["tls_type"] == END_REQUEST and pos <= status_at < min(pos + n, captured):
+                f["frame_value"] = data[at + status_at]
             f["remaining"] -= n
-            if i >= 0:
+            if i >= 0 and (direction != RESP or s.opened[i]["has_response"]):
                 extend_message(s, slot, i, event, n)
+            elif i >= 0 and i == c["head"] and f["tls_type"] != END_REQUEST:
+                replace_key(s, slot, BITS[Key.RESP_STDERR.value], event)
             pos += n
             if f["remaining"] == 0:
-                _end_record(s, slot, i, direction, int(f["tls_type"]), f["tls_counts"] == 1)
+                _end_record(s, slot, i, event, f, direction)
             continue
-        if pos >= captured:
-            _lose_records(s, slot, i, direction)
+        byte = int(data[at + pos]) if pos < captured else -1
+        have = int(f["tls_header"])
+        if direction != RESP and have == 1 and byte == BEGIN_REQUEST and c["n_open"] >= MAX_OPEN_PER_CONNECTION:
+            # Nobody asks for so much at once; what is open is bounded.
+            _lose_records(s, slot, np.int64(c["tail"]), direction)
+            break
+        if byte < 0 or (have == 0 and byte != 1):
+            _lose_records(s, slot, response_target(s, slot) if direction == RESP else np.int64(c["tail"]), direction)
             add_turn(s, slot, event, pos, length - pos)
             f["state"] = ST_LOST
             return
-        byte = int(data[at + pos])
-        have = int(f["tls_header"])
-        n_new = np.int64(1)
         if have == 0:
-            if byte != 1:
-                _lose_records(s, slot, i, direction)
-                add_turn(s, slot, event, pos, length - pos)
-                f["state"] = ST_LOST
-                return
             f["remaining"] = 0
-            n_new = np.int64(0)  # counted when it is clear whose it is
         elif have == 1:
             f["tls_type"] = byte
-            n_new = np.int64(2)
-            if direction != RESP and byte == BEGIN_REQUEST:
-                i = np.int64(begin_request(s, slot, event, max(pos - 1, np.int64(0))))
-                s.rows[i]["request_framing"] = Framing.RECORDS.value
-            elif direction == RESP and i >= 0 and not s.opened[i]["has_response"]:
-                begin_response(s, slot, i, event, max(pos - 1, np.int64(0)))
-                s.rows[i]["response_framing"] = Framing.RECORDS.value
-                f["n_fields"] = 0  # no output yet: the first has the head
+        elif have == 2:
+            f["frame_stream"] = byte << 8
+        elif have == 3:
+            f["frame_stream"] += byte
         elif have == 4:
             f["remaining"] = byte << 8
         elif have == 5:
             f["remaining"] += byte
         elif have == 6:
-            f["tls_counts"] = 1 if f["remaining"] == 0 else 0
             f["content_length"] = f["remaining"]
             f["remaining"] += byte
-        if i >= 0 and n_new > 0:
-            extend_message(s, slot, i, event, n_new)
         have += 1
         pos += 1
         if have == HEADER_BYTES:
             have = 0
+            # The number is negative where the header began in an earlier segment.
+            i = np.int64(_begin_record(s, slot, event, pos - HEADER_BYTES, f, direction))
             kind = int(f["tls_type"])
-            if direction != RESP and kind == PARAMS and i >= 0 and f["content_length"] > 0:
-                stop = at + min(captured, pos + f["content_length"])
-                if s.rows[i]["text_offset"] < 0:
+            stop = at + min(captured, pos + f["content_length"])
+            if i >= 0 and f["content_length"] > 0:
+                if direction != RESP and kind == PARAMS and s.rows[i]["text_offset"] < 0:
                     _read_pairs(s, i, data, at + pos, stop, False)
-            if direction == RESP and kind == STDOUT and i >= 0 and f["content_length"] > 0 and f["n_fields"] == 0:
-                f["n_fields"] = 1
-                s.rows[i]["status_code"] = _read_status(data, at + pos, at + min(captured, pos + f["content_length"]))
+                if direction == RESP and kind == STDOUT and f["n_fields"] == 0:
+                    f["n_fields"] = 1
+                    s.rows[i]["status_code"] = _read_status(data, at + pos, stop)
             if f["remaining"] == 0:
                 f["tls_header"] = 0
-                _end_record(s, slot, i, direction, kind, f["tls_counts"] == 1)
+                _end_record(s, slot, i, event, f, direction)
         f["tls_header"] = have
     c["last_payload_ns"] = event["ts_ns"]

@@ -65,9 +65,12 @@ FLOW = np.dtype(
         ("begin_ts_ns", "i8"),  # HTTP/2: the segment that brought the first byte of the present frame
         ("begin_frame", "i8"),
         ("begin_ack", "i8"),
-        ("frame_value", "i8"),  # the first 8 payload bytes of the present frame that count, as a number
-        ("frame_stream", "i4"),
-        ("frame_length", "i4"),
+        (
+            "frame_value",
+            "i8",
+        ),  # the first 8 payload bytes of the present frame that count, as a number; FastCGI: status
+        ("frame_stream", "i4"),  # of the present frame; FastCGI: the request's number
+        ("frame_length", "i4"),  # FastCGI: with padding
         ("block_stream", "i4"),  # of the header block that began last
         ("scratch", "i4"),  # row of the scratch pool while a head is incomplete; -1 if none
         ("line_len", "i4"),  # bytes of the incomplete line, in the scratch row
@@ -90,7 +93,7 @@ FLOW = np.dtype(
         ("in_block", "i1"),  # HTTP/2: 1 if only CONTINUATION may follow
         ("block_ends_stream", "i1"),
         ("frame_begun", "i1"),  # HTTP/2: 1 if its first frame, or the preface, has begun
-        ("tls_counts", "i1"),  # the present record: 1 application data of an exchange, 2 a TLS alert, 0 another
+        ("tls_counts", "i1"),  # the present TLS record: 1 application data of an exchange, 2 a TLS alert, 0 another
     ],
     align=True,
 )
@@ -100,6 +103,7 @@ OPEN = np.dtype(
         ("request_last_ns", "i8"),
         ("response_last_ns", "i8"),
         ("next", "i4"),
+        ("record_id", "i4"),  # FastCGI: the number of the request, which others have after it; -1 if not known
         ("has_response", "i1"),
         ("request_done", "i1"),
         ("response_done", "i1"),
@@ -133,7 +137,7 @@ BLANK_CONN = blank_row(
     mid_stream=1,
 )
 BLANK_FLOW = blank_row(FLOW, content_length=-1, scratch=-1, status_code=-1, minor=1, method=-1)
-BLANK_OPEN = blank_row(OPEN, request_last_ns=-1, response_last_ns=-1, next=-1)
+BLANK_OPEN = blank_row(OPEN, request_last_ns=-1, response_last_ns=-1, next=-1, record_id=-1)
 BLANK_EXCHANGE = blank_row(
     EXCHANGES.dtype,
     request_frame=-1,

@@ -36,6 +36,7 @@ class Exchange:
     def __init__(self, conversation):
         c = conversation
         self.is_answering = self.request_done = self.response_done = self.has_pairs = False
+        self.number = None
         self.request_last_ns = self.response_last_ns = -1
         self.text = {"target": b"", "host": b"", "request_id": b""}
         self.flags = ExchangeFlag.MID_STREAM if c.is_mid_stream and c.n_exchanges == 0 else ExchangeFlag(0)
@@ -63,8 +64,9 @@ class Side:
         self.message = None
         self.is_lost = self.is_turn = self.is_until_close = False
         self.record = bytearray()
-        self.record_left = self.kind = 0
+        self.record_left = self.kind = self.number = 0
         self.is_empty = self.has_output = False
+        self.content = []
         self.record_counts = ""
 
     def start_anew(self):
@@ -811,6 +813,7 @@ class Conversation(Streams):
             is_begun = event.dir == ORIG or (x is not None and x.is_answering)
             if not side.is_lost and not side.record and side.record_left > event.length and is_begun:
                 side.record_left -= event.length
+                side.content += [None] * event.length
                 if x is not None:
                     x.flags |= ExchangeFlag.HOLE
                     (self._extend_request if event.dir == ORIG else self._extend_response)(x, event, event.length)
@@ -831,8 +834,7 @@ class Conversation(Streams):
             else:
                 self._extend_request(x, event, event.length)
                 x.row["request_framing"] = int(Framing.TURN)
-                side.start_anew()
-                side.is_turn = True
+                self._go_on_in_turns(side)
             return
         self.hole_ns = event.ts_ns
         if side.message is not None:
@@ -844,8 +846,13 @@ class Conversation(Streams):
         self.last_payload_ns = event.ts_ns
         if not side.is_until_close:
             x.row["response_framing"] = int(Framing.TURN)
-            side.start_anew()
-            side.is_turn = True
+            self._go_on_in_turns(side)
+
+    def _go_on_in_turns(self, side):
+        side.start_anew()
+        side.is_turn = True
+        if self.protocol == Protocol.FASTCGI:
+            side.lose()  # until a record is found that begins a request
 
     def _skip_hole_in_records(self, side, event):
         is_inside = not side.record and side.record_left >= event.length
@@ -915,57 +922,96 @@ class Conversation(Streams):
                 return
             side.start_anew()
         while values:
-            x = self._answering() if is_resp else (self.open[-1] if self.open else None)
-            extend = self._extend_response if is_resp else self._extend_request
             if side.record_left and not side.record:
+                x = self._whose_record(side, is_resp=is_resp)
                 n = min(side.record_left, len(values))
                 side.record_left -= n
-                if x is not None:
-                    extend(x, event, n)
+                side.content += values[:n]
+                if x is not None and not is_resp:
+                    self._extend_request(x, event, n)
+                elif x is not None and x.is_answering:
+                    self._extend_response(x, event, n)
+                elif x is not None and x is self.open[0] and side.kind != 3:
+                    self._set_key(Key.RESP_STDERR, event.frame)
                 values = values[n:]
                 if not side.record_left:
-                    self._end_record(side, x, is_resp=is_resp)
+                    self._end_record(side, x, event, is_resp=is_resp)
                 continue
             byte = values[0]
             if byte is None or (not side.record and byte != 1):
+                x = self._answering() if is_resp else (self.open[-1] if self.open else None)
                 self._lose_records(side, x, event.dir)
                 self._add_turn(event, s, (event.seq + event.length - len(values)) % MOD, len(values))
                 side.lose()
                 return
-            pos = event.length - len(values)
+            if not is_resp and len(side.record) == 1 and byte == 1 and len(self.open) >= 256:
+                self._lose_records(side, self.open[-1], event.dir)
+                break
             side.record.append(byte)
             values = values[1:]
-            have = len(side.record)
-            if have == 2 and not is_resp and byte == 1:
-                x = self._begin_request(event, s, (event.seq + max(pos - 1, 0)) % MOD)
-                x.row["request_framing"] = int(Framing.RECORDS)
-            elif have == 2 and is_resp and x is not None and not x.is_answering:
-                self._begin_response(x, event, (event.seq + max(pos - 1, 0)) % MOD, s)
-                x.row["response_framing"] = int(Framing.RECORDS)
-                side.has_output = False
-            if x is not None and have > 1:
-                extend(x, event, 2 if have == 2 else 1)
-            if have == 8:
-                n_content = int.from_bytes(side.record[4:6], "big")
-                side.kind, side.is_empty = side.record[1], n_content == 0
-                side.record_left = n_content + side.record[6]
-                side.record.clear()
-                if not is_resp and side.kind == 4 and x is not None and n_content and not x.has_pairs:
-                    x.has_pairs = True
-                    self._note_pairs(x, fastcgi_pairs(captured_of(values)[:n_content]))
-                if is_resp and side.kind == 6 and x is not None and n_content and not side.has_output:
-                    side.has_output = True
-                    x.row["status_code"] = status_of(captured_of(values)[:n_content])
-                if not side.record_left:
-                    self._end_record(side, x, is_resp=is_resp)
+            if len(side.record) == 8:
+                self._begin_record(side, event, s, values)
         self.last_payload_ns = event.ts_ns
 
-    def _end_record(self, side, x, *, is_resp):
+    def _begin_record(self, side, event, s, values):
+        """Take in a whole record header; `values` is what the segment holds behind it."""
+        is_resp = event.dir == RESP
+        header, n_content = bytes(side.record), int.from_bytes(side.record[4:6], "big")
+        side.kind, side.number, side.is_empty = header[1], int.from_bytes(header[2:4], "big"), n_content == 0
+        side.record_left = n_content + header[6]
+        side.content = []
+        side.record.clear()
+        seq = (event.seq + event.length - len(values) - 8) % MOD
+        if not is_resp and side.kind == 1:
+            x = self._begin_request(event, s, seq)
+            x.row["request_framing"] = int(Framing.RECORDS)
+            x.number = side.number
+        else:
+            x = self._whose_record(side, is_resp=is_resp)
+        is_abort = not is_resp and side.kind == 2
+        if is_abort and self.open and not self.open[0].response_done and self.open[0].number == side.number:
+            self.keys.setdefault(Key.ORIG_ABORT, event.frame)
+        if x is not None and is_resp and side.kind == 6 and n_content and not x.is_answering:
+            self._begin_response(x, event, seq, s)
+            x.row["response_framing"] = int(Framing.RECORDS)
+            side.has_output = False
+        if x is not None and not is_resp:
+            self._extend_request(x, event, 8)
+        elif x is not None and x.is_answering:
+            self._extend_response(x, event, 8)
+        elif x is not None and x is self.open[0] and side.kind != 3:
+            self._set_key(Key.RESP_STDERR, event.frame)
+        if not is_resp and side.kind == 4 and x is not None and n_content and not x.has_pairs:
+            x.has_pairs = True
+            self._note_pairs(x, fastcgi_pairs(captured_of(values)[:n_content]))
+        if is_resp and side.kind == 6 and x is not None and n_content and not side.has_output:
+            side.has_output = True
+            x.row["status_code"] = status_of(captured_of(values)[:n_content])
+        if not side.record_left:
+            self._end_record(side, x, event, is_resp=is_resp)
+
+    def _whose_record(self, side, *, is_resp):
+        """Return the exchange of the present record, None if it has none."""
+        if side.number == 0 or (not is_resp and side.kind == 2):
+            return None
+        if not is_resp and self.open and self.open[-1].number == side.number:
+            return self.open[-1]
+        fitting = (x for x in self.open if x.number in (None, side.number) and not (is_resp and x.response_done))
+        return next(fitting, None)
+
+    def _end_record(self, side, x, event, *, is_resp):
         if x is None:
             return
         if is_resp and side.kind == 3:
             x.response_done = True
-            if len(self.open) > 1:
+            if not x.is_answering:
+                status = side.content[4] if len(side.content) > 4 else None
+                x.row["stream_error"] = -1 if status is None else status
+                if status in (1, 2, 3):
+                    x.flags |= ExchangeFlag.NOT_PROCESSED
+                if x is self.open[0]:
+                    self._set_key(Key.RESP_END_REQUEST, event.frame)
+            while len(self.open) > 1 and self.open[0].response_done:
                 self._hand_out()
         elif not is_resp and side.kind == 5 and side.is_empty:
             x.request_done = True

@@ -139,6 +139,8 @@ def detect_protocol(data, length):
         return Protocol.HTTP2
     if len(data) >= 8 and data[:2] == b"\x01\x01" and data[4:6] == b"\0\x08":
         return Protocol.FASTCGI
+    if len(data) >= 8 and data[:4] == b"\x01\x09\0\0" and data[7] == 0:
+        return Protocol.FASTCGI
     if len(data) >= 7 and data[0] == data[3] == 0:
         size = int.from_bytes(data[1:3], "little")
         if 0 < int.from_bytes(data[4:6], "little") < min(size, 256) and data[6:7].isupper():

@@ -161,7 +161,48 @@ RECORDS = tuple(
 CHUNKS = {ORIG: REQUESTS + FRAGMENTS + RECORDS, RESP: RESPONSES + FRAGMENTS + RECORDS}
 WHOLE = {ORIG: REQUESTS, RESP: RESPONSES}
 ONLY_TLS = {ORIG: RECORDS, RESP: RECORDS}
-STREAMS = {"messages": WHOLE, "anything": CHUNKS, "tls": ONLY_TLS}
+
+
+def _record(kind, number=1, content=b"", padding=0):
+    head = bytes([1, kind]) + number.to_bytes(2, "big") + len(content).to_bytes(2, "big") + bytes([padding, 0])
+    return head + content + bytes(padding)
+
+
+def _ask(number):
+    begin = _record(1, number, b"\0\1\1\0\0\0\0\0")
+    return begin + _record(4, number, b"\x0e\x03REQUEST_METHODGET", 3) + _record(4, number)
+
+
+def _asked(number):
+    begin = _record(1, number, b"\0\1\1\0\0\0\0\0")
+    return (
+        _ask(number) + _record(5, number),
+        _ask(number),
+        _record(5, number, b"body", 4),
+        _record(5, number),
+        _record(2, number),
+        begin,
+    )
+
+
+def _told(number):
+    ends = (_record(3, number, bytes([0, 0, 0, 1, status, 0, 0, 0]), status) for status in range(5))
+    output = _record(6, number, b"Status: 404 X\r\n\r\n")
+    return (
+        output + _record(6, number) + _record(3, number, bytes(8)),
+        _record(6, number, b"\r\nok", 2),
+        _record(6, number),
+        _record(7, number, b"PHP message: no"),
+        *ends,
+        _record(3, number),
+    )
+
+
+FASTCGI = {
+    ORIG: (*_asked(1), *_asked(2), _record(9, 0, b"\x0e\0FCGI_MAX_CONNS")),
+    RESP: (*_told(1), *_told(2), _record(10, 0, b"\x0e\1FCGI_MAX_CONNS1"), b"\0garbage"),
+}
+
 
 ACTIONS = st.tuples(
     st.sampled_from(STEPS_NS),
@@ -271,3 +312,16 @@ def test_what_a_responder_says_does_not_begin_the_certificate_of_the_originator_
 @given(talks(CHUNKS), BATCHES)
 def test_bytes_without_sense_are_framed_as_the_twin_does(segments, sizes):
     compare(segments, sizes)
+
+
+@given(talks(FASTCGI), BATCHES)
+def test_fastcgi_records_are_framed_as_the_twin_does(segments, sizes):
+    compare(segments, sizes)
+
+
+def test_more_requests_than_may_be_open_at_once_are_not_followed():
+    begins = _record(1, 1, bytes(8)) + _record(1) * 7_500
+    actions = [(0, ORIG, "say", 0, [], ["seen"]), (0, ORIG, "say", 0, [], ["seen"]), (0, RESP, "say", 0, [], ["seen"])]
+    vocabulary = {ORIG: (begins,), RESP: (_record(3) * 8_000,)}
+    segments = play((0, 0), -1, actions, vocabulary, is_seen_from_start=True, in_turns=False)
+    assert len(compare(segments, [1])) == 256
