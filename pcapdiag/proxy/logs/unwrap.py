@@ -31,7 +31,8 @@ _WRAPPER: Final = re.compile(
 )
 _WRAPPING: Final = re.compile(r"(?:\x1b|\[pod/|[\w.-]+ +\| |\d{4}-\d\d-\d\dT|<\d|[A-Z][a-z]{2} [ \d]\d )")
 _DATED: Final = re.compile(r"[ \t]{1,16}\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[", re.ASCII)
-_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*[mK]")
+"""What consoles and `grep --color` write into a line; servers escape such bytes of what they log."""
 _RECORD: Final = re.compile(rf"{DATE} \[(?:{LEVELS})\] ", re.ASCII)
 _BETWEEN: Final = re.compile(r"--|==> .* <==")
 """What grep writes between groups of lines, and tail before those of a file."""
@@ -91,7 +92,7 @@ class Unwrapper:
             only what an export writes between two.
         """
         self.time = ""
-        text, is_part = line, False
+        text, is_part = _uncoloured(line), False
         for layer in range(_MOST_LAYERS):
             if self._is_own is not None and self._is_own(text):
                 break
@@ -99,7 +100,7 @@ class Unwrapper:
             is_part = is_part or is_cut
             if inner == text:
                 break
-            text = inner
+            text = _uncoloured(inner)
         # A pager or a terminal's column puts blanks before each line; a record that goes on may begin with them.
         if text[:1] in {" ", "\t"} and _DATED.match(text):
             text = text.lstrip(" \t")
@@ -125,7 +126,7 @@ class Unwrapper:
             if match := _WRAPPER.match(text):
                 end, is_part = self._end_of(match), match["part"] == "P"
                 self.time = match["time"] or match["sent"] or self.time
-            return _COLOUR.sub("", text[end:]), is_part
+            return text[end:], is_part
         if text[:1] and text[0] in '{[" \t]}' and (found := self._of_export(text, layer)) is not None:
             return found
         if _BETWEEN.fullmatch(text):
@@ -226,13 +227,28 @@ def _texts(values: object, depth: int) -> Iterator[str]:
         for value in values:
             yield from _texts(value, depth - 1)
     elif isinstance(values, dict):
-        text = next((t for key in _TEXT_KEYS if isinstance(t := values.get(key), str)), None)
+        text = next((t for key in _TEXT_KEYS if (t := _text_of(values.get(key))) is not None), None)
         if text is not None:
             yield text
             return
         for value in values.values():
             if not isinstance(value, int | float):
                 yield from _texts(value, depth - 1)
+
+
+def _text_of(value: object) -> str | None:
+    """Return a text; journald writes one that is not printable, such as one in colours, as an array of its bytes."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not value:
+        return None
+    if not all(isinstance(byte, int) and 0 <= byte <= 255 for byte in value):
+        return None
+    return bytes(value).decode(errors="replace")
+
+
+def _uncoloured(text: str) -> str:
+    return _COLOUR.sub("", text) if "\x1b" in text else text
 
 
 def _is_record(text: str) -> bool:

@@ -44,6 +44,14 @@ def pretty(make):
     return lambda lines: json.dumps([make(line) for line in lines], indent=2) + "\n"
 
 
+def coloured(lines):
+    """Write words of each line in colours, as consoles and ``grep --color`` do."""
+    paint = lambda words, n: " ".join(  # noqa: E731
+        f"\x1b[01;31m\x1b[K{w}\x1b[m\x1b[K" if k % 3 == n % 3 else w for k, w in enumerate(words)
+    )
+    return "".join(paint(line.split(" "), n) + "\n" for n, line in enumerate(lines))
+
+
 PREFIXES = {
     "stern": prefixed("ingress-nginx-controller-7c6d9-x2 controller "),
     "stern, two pods": prefixed("web-7c6d9-x2 nginx ", "web-7c6d9-q8 nginx "),
@@ -116,6 +124,7 @@ OBJECTS = {
     "docker": as_json(lambda line: {"log": line + "\n", "stream": "stderr", "time": f"{STAMP}.1Z"}),
     "fluent-bit": as_json(lambda line: {"date": 1795218988.1, "log": line, "kubernetes": {"pod_name": "a"}}),
     "journald": as_json(_with("MESSAGE", _PID="7", SYSLOG_IDENTIFIER="nginx")),
+    "journald, bytes": as_json(lambda line: {"_PID": "7", "MESSAGE": list(coloured([line]).rstrip("\n").encode())}),
     "GCP JSON lines": as_json(_GCP),
     "GCP JSON": pretty(_GCP),
     "GCP JSON payload": pretty(lambda line: {"jsonPayload": {"message": line}, "severity": "ERROR"}),
@@ -163,7 +172,8 @@ NESTED = {
     "grep of journalctl": lambda lines: PREFIXES["grep -Hn"](PREFIXES["journalctl"](lines).splitlines()),
 }
 
-WRAPPERS = PREFIXES | TABLES | OBJECTS | PAGES | NESTED
+COLOURS = {"colours": coloured}
+WRAPPERS = PREFIXES | TABLES | OBJECTS | PAGES | NESTED | COLOURS
 
 
 def any_prefix(seed):
