@@ -300,8 +300,8 @@ def _why_no_group(analysis: Analysis, inputs: Inputs) -> str:
         return ""
     if not analysis.settings.upstreams:
         return (
-            f"{inputs.proxy_conf}: nothing in it passes requests on to a server; give the configuration that does, or"
-            " none: then what-if assumes nginx's defaults"
+            f"{inputs.proxy_conf}: nothing in it passes requests on to a server, as nginx's would; give the one that"
+            " does or, if the proxy is nginx, none: then its defaults are assumed"
         )
     seen = ", ".join(str(upstream.endpoint) for upstream in analysis.upstreams[:_MOST_NAMED])
     more = ", ..." if len(analysis.upstreams) > _MOST_NAMED else ""

@@ -3,13 +3,15 @@
 `ngx_http_upstream_next` decides what happens after a failure (ngx_http_upstream.c).
 """
 
+import math
+
 import numpy as np
 
 from pcapdiag.engine.compiler.policy import entry_kernel, kernel
 from pcapdiag.whatif.kernels.replay_events import has_room, pop_event, push_event
 from pcapdiag.whatif.kernels.replay_pick import free_peer, pick_peer
 from pcapdiag.whatif.kernels.replay_pool import add_span, bury
-from pcapdiag.whatif.kernels.replay_random import bell, below
+from pcapdiag.whatif.kernels.replay_random import bell, below, uniform
 from pcapdiag.whatif.kernels.replay_state import (
     ADDED_NS,
     CLIENTS,
@@ -50,6 +52,10 @@ from pcapdiag.whatif.kernels.replay_tries import (
 )
 
 _NS_PER_S = np.int64(1_000_000_000)
+_TOGETHER_NS = 1e6
+"""[ns] By how much each request of a burst is late, in the mean: threads and sockets of a client keep no order."""
+_HAS_CHANGED = np.int64(1) << 62
+"""In the number of an arrival: the request before came in this one's place, so this one comes in its."""
 
 
 @kernel
@@ -119,6 +125,21 @@ def _begin_burst(a, b, ts_ns):
 def _jitter_ns(a):
     jitter_ns = a.settings[0]["jitter_ns"]
     return np.int64(jitter_ns * bell(a.random)) if jitter_ns > 0 else np.int64(0)
+
+
+@kernel
+def _who_comes(a, at, end, has_changed):
+    """Return the request that comes in the place of `at`: where two come at once, either may be the first.
+
+    Two times that are late by exponential ones of the same mean lie apart by a Laplace one: so likely is it that what
+    came first is last.
+    """
+    if has_changed:
+        return at - 1
+    if a.settings[0]["jitter_ns"] <= 0 or at + 1 >= end:
+        return at
+    apart_ns = np.float64(a.requests[at + 1]["start_ns"] - a.requests[at]["start_ns"])
+    return at + 1 if uniform(a.random) < 0.5 * math.exp(-apart_ns / _TOGETHER_NS) else at
 
 
 @kernel
@@ -234,19 +255,21 @@ def _next(a, n_slot, kind, now_ns):
 @kernel
 def _arrive(a, event_id, now_ns):
     s = a.settings[0]
-    request = event_id & 0x7FFFFFFF
-    b = event_id >> 31
-    burst = a.bursts[b]
+    at = event_id & 0x7FFFFFFF
+    b = (event_id & ~_HAS_CHANGED) >> 31
+    burst, end = a.bursts[b], _end_of(a, b)
     n_slot = np.int64(a.control[FREE_SLOT])
     if n_slot < 0:
         return -2
-    if request == burst["first"]:
-        a.left[burst["client"]] = _end_of(a, b) - request
-    if request + 1 < _end_of(a, b):
-        apart_ns = a.requests[request + 1]["start_ns"] - a.requests[request]["start_ns"]
-        push_event(a, now_ns + apart_ns, ARRIVES, event_id + 1)
+    request = _who_comes(a, at, end, event_id & _HAS_CHANGED)
+    if at == burst["first"]:
+        a.left[burst["client"]] = end - at
+    if at + 1 < end:
+        apart_ns = a.requests[at + 1]["start_ns"] - a.requests[at]["start_ns"]
+        following_id = (at + 1) | (b << 31) | (_HAS_CHANGED if request > at else np.int64(0))
+        push_event(a, now_ns + apart_ns, ARRIVES, following_id)
     following = _following(a, b)
-    if s["is_open"] and request == burst["first"] and following >= 0:
+    if s["is_open"] and at == burst["first"] and following >= 0:
         start_ns = a.requests[a.bursts[following]["first"]]["start_ns"]
         _begin_burst(a, following, max(start_ns + _jitter_ns(a), now_ns))
     slot = a.slots[n_slot]

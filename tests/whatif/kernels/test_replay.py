@@ -367,6 +367,25 @@ def test_the_same_seed_gives_the_same_draws():
     assert (first != other).any()
 
 
+@pytest.mark.parametrize(("apart_ns", "outcomes"), [(0, {0, 1}), (MS // 2, {0, 1}), (20 * MS, {1})])
+def test_of_requests_that_come_at_once_either_may_be_the_first(apart_ns, outcomes):
+    """One kept connection, and the FIN on its way: only the POST is lost for good; and no request comes twice."""
+    post = {"flags": int(state.NOT_IDEMPOTENT)}
+    rows = [(0, 0, {}), (round(5.15 * S), 0, post), (round(5.15 * S) + apart_ns, 0, {})]
+    settings = GroupSettings(peers_of(ONE), next_upstream=frozenset({"error"}))
+    prepared = Prepared(ServerGroup("app", settings, ONE, arrivals(rows, ONE)), settings)
+    failed = []
+    for seed in range(1, 41):
+        arrays = prepared.arrays(seed, 64, 16)
+        arrays.settings["is_open"] = True
+        assert replay(arrays) == 0
+        chosen = (arrays.chosen[: int(arrays.control[state.N_CHOSEN])] >> 6).tolist()
+        assert set(chosen) == {0, 1, 2}
+        assert (arrays.counts[state.CLIENTS], arrays.counts[state.RACED]) == (3, 1)
+        failed.append(int(arrays.counts[state.FAILED_502]))
+    assert set(failed) == outcomes
+
+
 def test_groups_that_are_too_large_are_refused():
     settings = GroupSettings(tuple(Peer(f"10.0.0.{n}:80", 0) for n in range(63)))
     with pytest.raises(UsageError, match="62"):
