@@ -26,6 +26,7 @@ from pcapdiag.analysis.roles import assign_legs, find_capture_point
 from pcapdiag.analysis.shards import ShardResult, ShardStores, TrackerCounts, join_shards, renumber, save_shard
 from pcapdiag.analysis.tls import read_tls, settle_losses
 from pcapdiag.analysis.twins import find_twins
+from pcapdiag.analysis.undelivered import with_undelivered
 from pcapdiag.analysis.upstreams import measure_upstreams
 from pcapdiag.base.codes import Leg, StreamEventKind, UndecodedReason
 from pcapdiag.base.columns import CONNECTIONS, SEGMENTS
@@ -298,6 +299,7 @@ def build_analysis(
     )
     give_back()
     losses, truncated, early = build_losses(connections, candidates, key_segments, texts)
+    truncated = with_undelivered(truncated, connections, exchanges, texts, legs)
     losses, truncated = (with_heads(lost, exchanges, texts) for lost in (losses, truncated))
     losses, truncated = tie_icmp(losses, asides), tie_icmp(truncated, asides)
     losses = judge_attempts(losses, connections, run.totals.last_ts_ns)

@@ -165,6 +165,8 @@ class Loss:
         What a finding is about in place of its upstream, which is one of very many; else empty.
     stream, stream_error : int
         Of HTTP/2, its number and the error code of the RST_STREAM or GOAWAY that ended it; else -1.
+    n_undelivered : int
+        [bytes] Of a response that was sent again and never acknowledged to its end (`undelivered`); else 0.
     """
 
     connection: Connection
@@ -193,6 +195,7 @@ class Loss:
     crowd: str = ""
     stream: int = -1
     stream_error: int = -1
+    n_undelivered: int = 0
 
     @property
     def path_gap_ns(self) -> int:

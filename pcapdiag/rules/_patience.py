@@ -153,6 +153,8 @@ def stalls(analysis: Analysis) -> Iterator[GiveUp]:
         if joined.wire is not None and joined.entry.kind is LogKind.TIMED_OUT
     }
     for loss in analysis.truncated:
+        if loss.n_undelivered:
+            continue  # the upstream was not silent
         closing = proxy_closing(loss)
         last = loss.keys.get(Key.RESPONSE_END) or loss.keys.get(Key.RESPONSE)
         if closing is None or last is None or not is_closed_by_proxy(loss):

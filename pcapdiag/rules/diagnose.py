@@ -115,7 +115,8 @@ def assign_causes(analysis: Analysis) -> dict[str, list[tuple[Loss, Claim]]]:
                 continue
             if key not in owner or owner[key][0].code in rule.supersedes:
                 owner[key] = rule, loss, claim
-    left = tuple(loss for loss in analysis.losses if (loss.connection.conn, loss.depth) not in owner)
+    unheard = (loss for loss in analysis.truncated if loss.n_undelivered)
+    left = tuple(loss for loss in (*analysis.losses, *unheard) if (loss.connection.conn, loss.depth) not in owner)
     causes = {Undetermined.code: list(Undetermined().claims(replace(analysis, losses=left)))}
     for loss in (*analysis.losses, *analysis.truncated, *analysis.early):
         entry = owner.get((loss.connection.conn, loss.depth))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pcapdiag.analysis.model import Analysis, Endpoint, KeySegment, Loss
     from pcapdiag.engine.asides.icmp import IcmpError
 
-_BY_ICMP, _BY_SIZE = "", "by-size"
+_BY_ICMP, _BY_SIZE, _ANSWER = "", "by-size", "answer"
 _LARGE_BYTES = 1_000
 """[bytes] No path in use carries less (1,280 with IPv6, 1,400 in most tunnels)."""
 _SHORT_IDLE_NS = NS_PER_S
@@ -32,13 +32,14 @@ _HEADERS_BYTES = {4: 40, 6: 60}
 
 
 class MtuBlackHole(CauseRule):
-    """A request vanished because its segments are larger than the path carries.
+    """A request, or an answer, vanished because its segments are larger than the path carries.
 
     What it looks for
     -----------------
     A request of which a large segment is sent again and again and never acknowledged: with ICMP fragmentation needed
     (ICMPv6 packet too big) that quotes it; without, if small requests to the same upstream were answered before and
-    after, and none as large was.
+    after, and none as large was. And a response of which at least as much was sent again and never acknowledged by the
+    proxy until it closed.
 
     Why it matters
     --------------
@@ -75,7 +76,14 @@ class MtuBlackHole(CauseRule):
     facts = RuleFacts(exposure=Exposure.REQUEST)
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
-        """Yield requests whose large segments were never acknowledged."""
+        """Yield requests and answers whose large segments were never acknowledged."""
+        for loss in analysis.truncated:
+            if loss.n_undelivered < _LARGE_BYTES:
+                continue
+            if any(_is_of_answer(loss, error) for error in loss.icmp):
+                yield loss, Claim(certainty(analysis, loss, Confidence.LIKELY), _ANSWER, _closing(loss))
+            elif not _is_large_delivered(analysis, loss.connection.resp):
+                yield loss, Claim(Confidence.POSSIBLE, _ANSWER, _closing(loss))
         unproven: dict[Endpoint, list[Loss]] = defaultdict(list)
         for loss in analysis.losses:
             if not _is_stuck(loss):
@@ -99,6 +107,8 @@ class MtuBlackHole(CauseRule):
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:  # noqa: ARG002 - the same signature for all
         """Return the words of a finding."""
+        if group.group == _ANSWER:
+            return _describe_answers(group)
         repeats = sum(loss.retransmissions * loss.stands_for for loss in group.losses)
         sizes = sorted(_repeated_bytes(loss) for loss in group.losses)
         size = f"{sizes[0]:,}" if sizes[0] == sizes[-1] else f"{sizes[0]:,} to {sizes[-1]:,}"
@@ -143,6 +153,51 @@ class MtuBlackHole(CauseRule):
             ),
             details=details,
         )
+
+
+def _describe_answers(group: Group) -> GroupText:
+    """Return the words for answers that never arrived whole."""
+    sizes = sorted(loss.n_undelivered for loss in group.losses)
+    size = f"{sizes[0]:,}" if sizes[0] == sizes[-1] else f"{sizes[0]:,} to {sizes[-1]:,}"
+    answers = f"the answer to {count_of(group.n_losses, 'request')}"
+    errors = [error for loss in group.losses for error in loss.icmp if _is_of_answer(loss, error)]
+    mtus = sorted({error.mtu for error in errors if error.mtu >= 0})
+    told = f" {errors[0].name.capitalize()}, says {format_address(*errors[0].sender)}" if errors else ""
+    told += f", next hop's MTU {mtus[0]} bytes." if mtus else "." if errors else ""
+    return GroupText(
+        message=(
+            f"{group.subject} sent {answers}, and of the last {size} bytes again and again; the proxy had acknowledged"
+            f" none of them when it closed: they did not get there, as far as this capture shows.{told}"
+        ),
+        refuted_by="An acknowledgement of these bytes in a capture at the proxy.",
+        remedy=(
+            "Capture at the proxy as well: whether these segments arrive there. If only large ones are missing, measure"
+            " the path's MTU from the upstream (ping -M do -s 1472 and smaller), let ICMP fragmentation needed through"
+            " to the upstream, or let it send smaller segments: the MTU of its route, MSS clamping where the tunnel"
+            " begins, or net.ipv4.tcp_mtu_probing=1 there. No timeout helps."
+        ),
+        details={"mtu_bytes": mtus[0]} if mtus else {},
+    )
+
+
+def _is_large_delivered(analysis: Analysis, endpoint: Endpoint) -> bool:
+    """Tell whether any large answer of an upstream got through, so that size explains nothing."""
+    lost = [loss.connection.conn for loss in analysis.truncated if loss.n_undelivered]
+    hi, lo = (np.uint64(half) for half in parse_address(endpoint.address))
+    rows = analysis.connections.rows
+    is_peer = (rows["resp_hi"] == hi) & (rows["resp_lo"] == lo) & (rows["resp_port"] == endpoint.port)
+    is_peer[lost] = False
+    return any(
+        bool(
+            (is_peer[c["conn"]] & (c["outcome"] == Outcome.ANSWERED) & (c["response_bytes"] >= 2 * _LARGE_BYTES)).any()
+        )
+        for c in analysis.exchanges.chunks()
+    )
+
+
+def _is_of_answer(loss: Loss, error: IcmpError) -> bool:
+    src = format_address(*error.src[:2]), error.src[2]
+    return error.kind is IcmpKind.TOO_BIG and src == (loss.connection.resp.address, loss.connection.resp.port)
 
 
 _SMALLER = (

@@ -149,6 +149,10 @@ _SIGHTS = {
         "answered, but the beginning of the answer never arrived, or is not in the capture",
         "captures of both ends: whether the path lost it",
     ),
+    "answer-not-acknowledged": _Sight(
+        "answered, and the answer sent again and again, of which the proxy had not acknowledged the end when it closed",
+        "a capture at the proxy: whether these segments arrive there, or something on the path drops them",
+    ),
     "answered-and-left": _Sight(
         "answered, but their sender had closed and took no byte of it",
         "the sender's own log: whether it still wanted the answer",
@@ -233,6 +237,8 @@ class Undetermined(CauseRule):
 
 def _sight_of(analysis: Analysis, loss: Loss, ended: frozenset[tuple[int, int]]) -> str:
     of_upstream, of_proxy = upstream_closing(loss), proxy_closing(loss)
+    if loss.n_undelivered:
+        return "answer-not-acknowledged"
     if loss.is_connect:
         if Key.SYN_ACK in loss.keys:
             return "handshake-incomplete"
