@@ -1,8 +1,9 @@
 """Answers that were sent, and sent again, and that whoever asked never acknowledged to the end.
 
 By the upstream's bytes alone such an answer is whole. What tells is the other direction: its acknowledgements stop
-short of the answer's end, the upstream repeats itself for a second and more, and the originator closes. A frame that
-only the capture lacks does not look so: an upstream that was acknowledged repeats nothing.
+short of the answer's end, the upstream repeats itself for seconds, and the originator closes. A frame that only the
+capture lacks does not look so: an upstream that was acknowledged repeats nothing. Where the capture has holes, nothing
+is said: which bytes were repeated, and how often, is not known then.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 Rows = np.ndarray[Any, Any]
 _FEWEST: Final = 2
 """Retransmissions: a single one may be of a tail whose acknowledgement was late."""
-_LEAST_NS: Final = NS_PER_S
-"""[ns] From the answer's last byte to the connection's last segment; what was in flight at the end is so for less."""
+_LEAST_NS: Final = 3 * NS_PER_S
+"""[ns] From the answer's last byte to the connection's last segment. What was in flight at the end is so for less, and
+nobody leaves bytes unacknowledged for so long without sending them again, twice at least (RFC 6298 section 5)."""
 _FRAMED: Final = (Protocol.HTTP1, Protocol.FASTCGI, Protocol.UWSGI)
 
 
@@ -81,6 +83,7 @@ def _missing(connections: Table, legs: NDArray[np.int8]) -> NDArray[np.int64]:
     """[bytes] Return what each connection's originator had not acknowledged when it closed; 0 if it is not known."""
     may_be = (legs == Leg.UPSTREAM) & (connections["resp_retransmissions"] >= _FEWEST)
     may_be &= (connections["orig_fin"] != 0) | (connections["orig_rst"] != 0)
+    may_be &= connections["n_holes"] == 0
     may_be &= (connections["orig_max_ack"] >= 0) & (connections["resp_isn"] >= 0) & (connections["resp_bytes"] > 0)
     missing = np.zeros(len(legs), np.int64)
     index = np.flatnonzero(may_be)

@@ -15,9 +15,9 @@ HEAD = '"HTTP/1.1 200 OK\\r\\nContent-Length: {n}\\r\\n\\r\\n"'
 LENGTH = {n: len(f"HTTP/1.1 200 OK\r\nContent-Length: {n}\r\n\r\n") for n in (200, 1400, 3000)}
 
 
-def answer(n=1400, sent=None, again=4, every=0.5, close="+60 > F. ack {acked}\n"):
+def answer(n=1400, sent=None, again=4, every=0.5, close="+60 > F. ack {acked}\n", behind=0):
     """Return a script: the head arrives, the body is sent again and again, and the proxy closes."""
-    begin = 1 + LENGTH[n]
+    begin = 1 + behind + LENGTH[n]
     end = begin + (sent or n)
     body = f"{begin}:{end}({end - begin})"
     lines = [f"+0.001 < P. {HEAD.format(n=n)}", "+0.001 > .", f"+0.001 < P. {body}"]
@@ -48,12 +48,22 @@ def test_an_answer_that_was_repeated_and_not_acknowledged_did_not_arrive(tmp_pat
         answer(again=1),
         answer(close=""),
         answer(again=3, every=0.01, close="+0.05 > R. ack {acked}\n"),
+        answer(again=3, every=0.3, close="+1 > R. ack {acked}\n"),
     ],
-    ids=["acknowledged by the FIN", "acknowledged", "once", "not closed", "in flight"],
+    ids=["acknowledged by the FIN", "acknowledged", "once", "not closed", "in flight", "soon"],
 )
 def test_what_came_in_the_end_or_may_still_come_is_delivered(tmp_path, script):
     analysis = analysis_of(tmp_path, script)
     assert analysis.truncated == ()
+
+
+@pytest.mark.parametrize("lost", ["", " lost"])
+def test_where_the_capture_has_holes_nothing_is_known(tmp_path, lost):
+    n = LENGTH[3000]
+    before = f"+0.001 < P. {HEAD.format(n=3000)}\n+0 < . {1 + n}:{1501 + n}(1500){lost}\n"
+    before += f"+0 < P. {1501 + n}:{3001 + n}(1500)\n+0.001 > .\n{ASK}"
+    analysis = analysis_of(tmp_path, before + answer(behind=n + 3000))
+    assert undelivered(analysis) == ([] if lost else [(1, 1400)])
 
 
 def test_an_answer_without_its_end_is_told_as_well_and_was_not_silence(tmp_path):
