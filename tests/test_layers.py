@@ -15,7 +15,7 @@ from tests.waiting import HANG_S
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "pcapdiag"
 
-# Third party -> the only places that may import it. What is absent here may be imported anywhere but by name below.
+# Third party -> the only places that may import it. What is absent here may be imported nowhere, but for `EVERYWHERE`.
 HOMES = {
     "numba": ("engine/http/kernels/_scan.py",),  # what compiles asks for it, and for llvmlite, by name
     "llvmlite": (),
@@ -44,11 +44,17 @@ HOMES = {
     "isal": ("base/codecs.py",),
     "lz4": ("base/codecs.py",),
     "backports": ("base/codecs.py",),
+    "compression": ("base/codecs.py",),  # the standard library's own from Python 3.14 on
+    "markupsafe": ("report/render/html/",),
+    "paramiko": ("engine/capture/ssh.py",),
+    "vl_convert": ("report/render/charts/",),
+    "yacryptopan": ("privacy/anonymize.py",),
     "zstandard": (),
     "scapy": (),
     "hypothesis": (),
     "pytest": (),
 }
+EVERYWHERE = {"numpy"}
 HEAVY = (
     "numpy",
     "numba",
@@ -136,6 +142,17 @@ def test_a_third_party_is_imported_only_where_it_lives(third_party):
         and not str(path.relative_to(PACKAGE)).startswith(HOMES[third_party] or ("-",))
     ]
     assert strays == []
+
+
+def test_no_third_party_is_imported_that_has_no_home():
+    known = {*HOMES, *EVERYWHERE, *sys.stdlib_module_names, "pcapdiag"}
+    strays = {
+        (str(path.relative_to(PACKAGE)), name)
+        for path in MODULES
+        for name in (imported.split(".")[0] for imported in imports_of(path))
+        if name not in known
+    }
+    assert strays == set()
 
 
 @pytest.mark.parametrize("third_party", [name for name, homes in HOMES.items() if homes])

@@ -89,7 +89,9 @@ def _compile_all(scratch: Path) -> list[Path]:
     _wait(workers)
     for worker, path in zip(workers, said, strict=True):
         if worker.returncode > 0:
-            problem = path.read_text(errors="replace").strip()
+            # On a full disk what it has to say finds no room either.
+            free_mb = shutil.disk_usage(scratch).free // 1_000_000
+            problem = path.read_text(errors="replace").strip() or f"it said nothing; {free_mb} MB are free there"
             msg = f"the kernels cannot be compiled (status {worker.returncode}):\n{problem}"
             raise KernelsError(msg)
     if ended := [worker.returncode for worker in workers if worker.returncode]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pcapdiag.base.errors import KernelsError
 from pcapdiag.engine.compiler import build
 from tests.engine.compiler.conftest import CALL
 
@@ -88,6 +89,12 @@ def test_a_kernel_that_does_not_compile_is_shown_with_what_numba_says(tree):
     assert "cannot be compiled" in out
     assert "_add" in out
     assert tree.libraries() == []
+
+
+def test_a_compiler_that_had_no_room_to_speak_is_told_with_the_room_there_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "_COMPILE", "raise SystemExit(1)")
+    with pytest.raises(KernelsError, match=r"status 1\):\nit said nothing; \d+ MB are free there"):
+        build._compile_all(tmp_path)
 
 
 def test_when_one_compiler_has_failed_the_others_are_ended():
