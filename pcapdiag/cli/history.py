@@ -151,15 +151,20 @@ def _write_csv(store: Store, table: str, wanted: Wanted, file: IO[bytes]) -> Non
     from pcapdiag.nightly.store.history import CodeTrend, ScanRow, UpstreamTrend  # noqa: PLC0415 - the same
     from pcapdiag.nightly.store.model import FindingRow  # noqa: PLC0415 - the same
 
-    rows = [
-        {key: "; ".join(value) if isinstance(value, list) else value for key, value in row.items()}
-        for row in _rows(store, table, wanted)
-    ]
+    rows = [{key: _cell(key, value) for key, value in row.items()} for row in _rows(store, table, wanted)]
     writer = open_writer("csv", file, ())
     kinds = {"findings": FindingRow, "upstreams": UpstreamTrend, "codes": CodeTrend, "scans": ScanRow}
     columns = list(rows[0]) if rows else [field.name for field in fields(kinds[table])]
-    writer.write(pd.DataFrame(rows, columns=columns))
+    writer.write(pd.DataFrame(rows, columns=columns, dtype=object))
     writer.close()
+
+
+def _cell(key: str, value: object) -> object:
+    """Return a value as it stands in a cell: empty where nothing was measured, for whoever computes a mean."""
+    if isinstance(value, list):
+        return "; ".join(value)
+    is_count = not key.endswith("_ns") and not key.startswith("risk_")
+    return value if is_count or not isinstance(value, int | float) or value >= 0 else None
 
 
 @dataclass(slots=True)

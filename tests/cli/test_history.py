@@ -112,3 +112,12 @@ def test_a_date_that_is_none_is_refused(invoke, store):
     done = invoke("history", "--store", store, "--since", "yesterday")
     assert done.returncode == 2
     assert "write 2026-11-20" in done.stderr
+
+
+def test_csv_leaves_empty_what_was_not_measured(invoke, store):
+    done = invoke("history", "--store", store, "--format", "csv", "--table", "upstreams")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    measured = [cell for row in rows for key, cell in row.items() if key.endswith("_ns") or key.startswith("risk_")]
+    assert "" in measured
+    assert all(not cell or float(cell) >= 0 for cell in measured)
+    assert all(cell.isdecimal() for row in rows for key, cell in row.items() if cell and key.endswith("_ns"))
