@@ -243,12 +243,14 @@ def _lost(report: Report) -> str:
     # What is told for information failed nobody: requests still open at the capture's end, the other address family.
     told = [f for f in report.findings if f.severity < Severity.WARNING and f.failures and f.occurrences]
     told_connects = sum(f.failures for f in told if f.occurrences[0].depth < 0)
-    told_requests = sum(f.failures for f in told) - told_connects
+    told_responses = sum(f.failures for f in told if f.effect is Effect.CUT_OFF)
+    told_requests = sum(f.failures for f in told) - told_connects - told_responses
     requests = totals.unanswered - totals.failed_connects - told_requests
     connects = totals.failed_connects - told_connects
     beside = [
         *([count_of(told_requests, "request")] if told_requests else []),
         *([count_of(told_connects, "connection attempt")] if told_connects else []),
+        *([f"{count_of(told_responses, 'response')} that the proxy ended"] if told_responses else []),
     ]
     parts = []
     if requests:
@@ -258,12 +260,12 @@ def _lost(report: Report) -> str:
         parts.append(f"{requests:,} of {count_of(n_requests, one, many)} got no answer")
     if connects:
         parts.append(f"{count_of(connects, 'connection attempt')} failed")
-    if totals.truncated:
-        parts.append(f"{count_of(totals.truncated, 'response')} {'was' if totals.truncated == 1 else 'were'} cut off")
+    if truncated := totals.truncated - told_responses:
+        parts.append(f"{count_of(truncated, 'response')} {'was' if truncated == 1 else 'were'} cut off")
     text = f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
     if not beside:
         return text
-    n_beside = told_requests + told_connects
+    n_beside = told_requests + told_connects + told_responses
     verb = "was" if n_beside == 1 else "were"
     kind = f"{verb} still open when the capture ended"
     if n_beside != totals.still_open:

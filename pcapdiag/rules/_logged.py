@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.base.codes import Direction, TcpFlag
 from pcapdiag.base.findings import Confidence, Evidence, Finding, Occurrence
+from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.conf.settings import OF_OTHER_KIN
-from pcapdiag.proxy.join.ledger import EntryVerdict
+from pcapdiag.proxy.join.access_clock import ahead_ns
+from pcapdiag.proxy.join.ledger import EntryVerdict, WireVerdict, first_of
 from pcapdiag.rules._dialect import proxy_kind
 from pcapdiag.rules._evidence import MOST_WITH_EVIDENCE
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pcapdiag.rules._rule import GroupText, Rule
 
 _ABOVE_ERROR = frozenset({"crit", "alert", "emerg"})
+_WITHOUT = frozenset({WireVerdict.NOTHING_LOGGED, WireVerdict.NOT_IN_LOG})
 NEEDS_LOG = "only the error log says what of an answer the proxy could not use: needs --error-log"
 
 
@@ -84,6 +87,38 @@ def logged_tries(analysis: Analysis, kinds: frozenset[LogKind], action: str = ""
     for wire, joined in sorted(found.values(), key=lambda pair: (pair[0].start_ns, pair[0].request_frame)):
         by_peer[wire.peer].append(joined)
     return by_peer
+
+
+def without_entry(analysis: Analysis) -> dict[tuple[int, int], bool]:
+    """Return the failed tries of which an error log of the capture's time tells nothing.
+
+    nginx writes an entry of level error for every failure of an upstream, timeouts of its own among them; of a client
+    that went away it writes one of level info, or none.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        With the joined logs, if they were given.
+
+    Returns
+    -------
+    dict of (int, int) to bool
+        By connection and depth, and whether the logs are known to go on after the try had ended. Empty where the error
+        log may lack failures: it begins above level error, it is of a proxy of another kin, or none of its entries is
+        of a try in the capture.
+    """
+    log = analysis.log
+    if log is None or log.clock is None or log.entries_left_out or lacks_error_log(analysis, NEEDS_LOG):
+        return {}
+    clock = log.clock
+    ours = [j.entry for j in log.entries if j.verdict is EntryVerdict.EXPLAINED and j.wire is not None]
+    if not ours or clock.is_ambiguous:
+        return {}
+    last_ns = max(entry.ts_ns for entry in ours) - clock.total_ns
+    if log.clients is not None:
+        last_ns = max(last_ns, log.clients.covers()[1] * NS_PER_S - ahead_ns(log))
+    tries = (t.wire for t in log.tries if not t.entries and t.verdict in _WITHOUT)
+    return {wire.key: first_of(wire.proxy_close_ns, wire.upstream_close_ns) <= last_ns for wire in tries}
 
 
 def logged_finding(rule: Rule, peer: str, group: str, joined: Sequence[JoinedEntry], words: GroupText) -> Finding:

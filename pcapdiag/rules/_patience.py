@@ -16,6 +16,7 @@ from pcapdiag.base.codes import Direction, ExchangeFlag, Key, Leg
 from pcapdiag.base.findings import Confidence
 from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.logs.entries import LogKind
+from pcapdiag.rules._logged import without_entry
 from pcapdiag.rules._stops import Stops, Testimony
 from pcapdiag.rules._unseen import ended_by_log, n_taken_unseen
 from pcapdiag.rules._wire import (
@@ -95,7 +96,7 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
     closings = [closing for loss in losses if (closing := proxy_closing(loss)) is not None]
     waits = np.array([c.ts_ns - last_sent_ns(loss) for loss, c in zip(losses, closings, strict=True)], dtype=np.int64)
     openings = np.array([_opening_ns(loss) for loss in losses], dtype=np.int64)
-    departures = _client_departures(analysis)
+    departures = client_departures(analysis)
     stops = Stops(analysis)
     told, ended = told_by_log(analysis), ended_by_log(analysis)
     is_proxy = _is_proxy_known(analysis)
@@ -108,7 +109,7 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
             continue
         if (loss.connection.conn, loss.depth) in ended or n_taken_unseen(loss, closing):
             continue
-        if _left_just_before(departures, closing.ts_ns):
+        if left_just_before(departures, closing.ts_ns):
             yield GiveUp(loss, closing, wait, -1, client_left=True, confidence=Confidence.CONFIRMED)
             continue
         testimony = stops.of(loss.connection.conn, closing.ts_ns)
@@ -152,6 +153,7 @@ def stalls(analysis: Analysis) -> Iterator[GiveUp]:
         for joined in (analysis.log.entries if analysis.log is not None else ())
         if joined.wire is not None and joined.entry.kind is LogKind.TIMED_OUT
     }
+    without = without_entry(analysis)
     for loss in analysis.truncated:
         if loss.n_undelivered:
             continue  # the upstream was not silent
@@ -167,6 +169,8 @@ def stalls(analysis: Analysis) -> Iterator[GiveUp]:
             timeout, confidence = _logged_timeout(analysis, loss, wait), Confidence.CONFIRMED
             yield GiveUp(loss, closing, wait, timeout, client_left=False, confidence=confidence, is_logged=True)
             continue
+        if without.get((loss.connection.conn, loss.depth)):
+            continue  # a timeout of the proxy's own would stand in its log
         timeout, confidence = _configured(analysis, loss, wait, early_ns=_LAZY_NS)
         seconds = (wait + _EARLY_NS) // NS_PER_S
         if timeout == 0 and seconds >= 1 and wait - seconds * NS_PER_S <= _LATE_NS:
@@ -301,8 +305,19 @@ def _is_late_timer(wait: int, waits: Ints) -> bool:
     return wait <= timer + timer // 10 and above >= _LEAST_LATE and not below
 
 
-def _client_departures(analysis: Analysis) -> Ints:
-    """Return the sorted times at which a client left while its request was open, where the client leg was captured."""
+def client_departures(analysis: Analysis) -> Ints:
+    """Return when clients left while their request was open, where the client leg was captured.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        With all connections.
+
+    Returns
+    -------
+    array of int64
+        [ns] Sorted; shape (n_departure,).
+    """
     connections = analysis.connections
     if not len(connections):
         return np.empty(0, dtype=np.int64)
@@ -315,6 +330,19 @@ def _client_departures(analysis: Analysis) -> Ints:
     return departures
 
 
-def _left_just_before(departures: Ints, ts_ns: int) -> bool:
+def left_just_before(departures: Ints, ts_ns: int) -> bool:
+    """Tell whether a client left within 20 ms before a closing of the proxy.
+
+    Parameters
+    ----------
+    departures : array of int64
+        [ns] From `client_departures`.
+    ts_ns : int
+        [ns] When the proxy closed.
+
+    Returns
+    -------
+    bool
+    """
     index = int(np.searchsorted(departures, ts_ns, side="right")) - 1
     return index >= 0 and ts_ns - int(departures[index]) <= _LATE_NS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.model import count_losses
@@ -12,6 +13,7 @@ from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.conf.values import nginx_time
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._dialect import gave_up_words, left_words, of_nginx, proxy_kind
+from pcapdiag.rules._left_inside import Ending, left_inside
 from pcapdiag.rules._patience import give_ups, told_by_log
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._stops import Testimony
@@ -19,15 +21,17 @@ from pcapdiag.rules._wire import certainty, is_acknowledged, upstream_closing
 from pcapdiag.rules._words import duration_range
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pcapdiag.analysis.model import Analysis, Loss
+    from pcapdiag.base.findings import Finding
 
 
 _HALF_CLOSED = "half-closed"
 _STOPPED = "proxy-stopped"
 _CUT_OFF = "cut-off"
 _UNTOLD = "untold"
+_INSIDE = "inside-"
 _GROUPS = {Testimony.STOPPED: _STOPPED, Testimony.CUT_OFF: _CUT_OFF, Testimony.NOTHING: _UNTOLD}
 _SEE_STOP = "See what stopped the proxy, or one of its processes, at that time: a reload, a restart, a crash."
 
@@ -41,7 +45,9 @@ class ProxyAbort(CauseRule):
     timeout of the proxy. Where the client leg is in the capture: a client that closed just before. Where the proxy's
     logs tell of the request (499, `client prematurely closed connection`), they decide. Several idle connections closed
     in the same moment, or all that the proxy had, are a stop or a reload of the proxy, as are requests that nginx logs
-    with status 000. Where nothing of that is seen, it is not told which it was.
+    with status 000. Where nothing of that is seen, it is not told which it was. The same inside a response that had
+    begun, an event stream or a download, where the logs or the client leg tell of the client, or where an error log of
+    that time has no failure of it: that is told for information, for nothing failed.
 
     Why it matters
     --------------
@@ -93,8 +99,23 @@ class ProxyAbort(CauseRule):
                 texts = {closing.key: f"the proxy closes after {about(given_up.wait_ns)}, {why}"}
                 yield loss, Claim(certainty(analysis, loss, given_up.confidence), group, closing, texts)
 
+        for left in left_inside(analysis):
+            loss, closing = left.loss, left.closing
+            since = f"{about(left.wait_ns)} after the last byte of the response, " if left.wait_ns >= 0 else ""
+            texts = {closing.key: f"the proxy closes {since}{left.ending.value}"}
+            group = f"{_INSIDE}{left.ending.name.lower().replace('_', '-')}"
+            yield loss, Claim(certainty(analysis, loss, left.confidence), group, closing, texts)
+
+    def findings(self, analysis: Analysis, claims: Iterable[tuple[Loss, Claim]]) -> Iterator[Finding]:
+        """Yield the findings for `claims`; where a response had begun, clients had its status."""
+        for finding in super().findings(analysis, claims):
+            is_inside = finding.identifier.startswith(f"{self.code}/{finding.subject}/{_INSIDE}")
+            yield replace(finding, facts=replace(self.facts, effect=Effect.CUT_OFF)) if is_inside else finding
+
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
+        if group.group.startswith(_INSIDE):
+            return _inside(analysis, group)
         waits = [
             claim.closing.ts_ns - loss.request_ts_ns
             for loss, claim in zip(group.losses, group.claims, strict=True)
@@ -168,6 +189,46 @@ class ProxyAbort(CauseRule):
                 f" front).{_finish(analysis)}"
             ),
         )
+
+
+def _inside(analysis: Analysis, group: Group) -> GroupText:
+    """Return the words about responses that had begun."""
+    ending = Ending[group.group.removeprefix(_INSIDE).replace("-", "_").upper()]
+    after = duration_range(
+        claim.closing.ts_ns - loss.request_ts_ns
+        for loss, claim in zip(group.losses, group.claims, strict=True)
+        if claim.closing is not None
+    )
+    n = group.n_losses
+    ended = f"The proxy ended {count_of(n, 'response')} of {group.subject} inside the body, {after} after the request,"
+    if ending is Ending.STOPPED:
+        return GroupText(
+            message=(
+                f"{ended} in the moment in which it closed its other idle connections, too: most likely it stopped or"
+                " was reloaded."
+            ),
+            refuted_by="A client that closed just before, in its own log or in the proxy's.",
+            remedy=f"{_SEE_STOP}{_shutdown(analysis)}",
+        )
+    client = "client" if n == 1 else "clients"
+    likely = "perhaps" if group.confidence is Confidence.POSSIBLE else "most likely"
+    why = {
+        Ending.LOGGED: f"because the {client} went away (its log says so).",
+        Ending.SEEN: f"just after a client had closed: most likely {'its' if n == 1 else 'their'} {client} went away.",
+        Ending.NO_ENTRY: (
+            f"and its error log has no failure of {'it' if n == 1 else 'them'}: {likely} the {client} went away, or"
+            " took nothing any more."
+        ),
+    }[ending]
+    return GroupText(
+        message=f"{ended} {why}",
+        refuted_by="A client that was still connected then and lacks the end of the body, in its own log.",
+        remedy=(
+            "None where clients may leave when they like, as those of event streams and downloads do. If they should"
+            " have stayed, their own log, or that of the balancer in front, says why they left."
+        ),
+        severity=Severity.INFO,
+    )
 
 
 def _is_taken_for_abort(loss: Loss) -> bool:

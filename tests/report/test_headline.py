@@ -61,6 +61,28 @@ def test_where_no_log_tells_of_errors_most_failures_count(impact):
     assert "after their status" not in headline(report)
 
 
+LEFT = of("PD206", 2, Effect.CUT_OFF, unserved=0, severity=Severity.INFO)
+
+
+def test_responses_whose_clients_left_are_not_cut_off():
+    report = report_of(CUT, LEFT, truncated=11)
+    beside = "(2 responses that the proxy ended are told for information only)"
+    assert f"9 responses were cut off {beside}" in headline(report)
+
+
+def test_where_clients_left_and_nothing_else_happened_no_request_is_lost():
+    report = report_of(LEFT, truncated=2, impact=Impact(unknown="no log"))
+    assert headline(report).startswith("No request is known to be lost; for information: ")
+    assert "cut off" not in headline(report)
+
+
+def test_requests_and_responses_that_clients_left_are_counted_apart():
+    asked = of("PD206", 1, Effect.LEFT, severity=Severity.INFO)
+    report = report_of(LEFT, asked, truncated=2, impact=Impact(unknown="no log"))
+    assert "cut off" not in headline(report)
+    assert "got no answer" not in headline(report)
+
+
 def test_what_was_cut_off_in_its_head_is_an_error_of_a_client():
     report = report_of(dataclasses.replace(CUT, unserved=9), SLOW, truncated=9)
     assert cause_of(report) == "PD203"
