@@ -82,6 +82,12 @@ def left_inside(analysis: Analysis) -> Iterator[LeftInside]:
 def _ended_by_proxy(loss: Loss) -> KeySegment | None:
     """Return the closing with which the proxy ended a response before the upstream did; None if it did not."""
     closing = proxy_closing(loss)
-    if closing is None or has_unseen_fin(loss) or not is_closed_by_proxy(loss) or n_taken_unseen(loss, closing):
+    if (
+        closing is None
+        or loss.n_undelivered
+        or has_unseen_fin(loss)
+        or not is_closed_by_proxy(loss)
+        or n_taken_unseen(loss, closing)
+    ):
         return None
     return closing
