@@ -9,12 +9,13 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pcapdiag.base.codes import Direction, TcpFlag
+from pcapdiag.base.codes import Direction, Protocol, TcpFlag
 from pcapdiag.base.findings import Confidence, Evidence, Finding, Occurrence
 from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.conf.settings import OF_OTHER_KIN
 from pcapdiag.proxy.join.access_clock import ahead_ns
 from pcapdiag.proxy.join.ledger import EntryVerdict, WireVerdict, first_of
+from pcapdiag.proxy.logs.entries import BODY
 from pcapdiag.rules._dialect import proxy_kind
 from pcapdiag.rules._evidence import MOST_WITH_EVIDENCE
 
@@ -69,19 +70,22 @@ def logged_tries(analysis: Analysis, kinds: frozenset[LogKind], action: str = ""
     kinds : frozenset of LogKind
         What the messages report.
     action : str
-        What the proxy was doing; empty: anything.
+        What the proxy was doing; empty: anything. To a proxy whose client asked for no upgrade a 101 is the head of a
+        response, and what follows its body: the end of an upgraded connection is told as that, and not here again.
 
     Returns
     -------
     dict of str to list of JoinedEntry
         In the order of the capture.
     """
+    protocols = analysis.connections["protocol"]
     found: dict[tuple[int, int], tuple[WireTry, JoinedEntry]] = {}
     for joined in analysis.log.entries if analysis.log is not None else ():
         wire, entry = joined.wire, joined.entry
         if joined.verdict is not EntryVerdict.EXPLAINED or wire is None or entry.kind not in kinds:
             continue
-        if not action or entry.action == action:
+        is_upgraded = wire.conn < len(protocols) and protocols[wire.conn] == Protocol.UPGRADED
+        if not action or (entry.action == action and not (action == BODY and is_upgraded)):
             found.setdefault(wire.key, (wire, joined))
     by_peer: dict[str, list[JoinedEntry]] = defaultdict(list)
     for wire, joined in sorted(found.values(), key=lambda pair: (pair[0].start_ns, pair[0].request_frame)):

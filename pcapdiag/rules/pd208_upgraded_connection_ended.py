@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from pcapdiag.analysis.losses import to_connection
 from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Leg, Protocol
 from pcapdiag.base.findings import Confidence, Effect, Occurrence, RuleFacts, Severity
 from pcapdiag.base.units import count_of
+from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.rules._dialect import of_nginx
 from pcapdiag.rules._rule import GroupText, Rule
 from pcapdiag.rules._words import duration_range
@@ -42,7 +44,8 @@ class UpgradedConnectionEnded(Rule):
 
     Evidence
     --------
-    The first closing segment, its sender, and the time since the last byte in either direction.
+    The first closing segment, its sender, and the time since the last byte in either direction; the proxy's log where
+    it says that its timeout ran out.
 
     When it is wrong
     ----------------
@@ -76,6 +79,11 @@ class UpgradedConnectionEnded(Rule):
         groups: dict[tuple[str, Direction, ClosingKind], list[Occurrence]] = defaultdict(list)
         conns = np.flatnonzero(ended)[:_MOST]
         requests = _upgrades(analysis, conns)
+        timed_out = {
+            joined.wire.conn
+            for joined in (analysis.log.entries if analysis.log is not None else ())
+            if joined.wire is not None and joined.entry.kind is LogKind.TIMED_OUT
+        }
         for conn in conns.tolist():
             who = to_connection(table.rows[conn], analysis.texts)
             silence = int(table.rows[conn]["idle_at_close_ns"])
@@ -84,6 +92,10 @@ class UpgradedConnectionEnded(Rule):
         for (subject, closer, kind), occurrences in groups.items():
             side = "proxy" if closer is Direction.ORIG else "upstream"
             words = _words(analysis, subject, side, kind.name, [o.idle_before_ns for o in occurrences])
+            if side == "proxy" and (n_told := sum(o.conn in timed_out for o in occurrences)):
+                of = "" if n_told == len(occurrences) else f" of {n_told:,}"
+                text = f" The proxy's log says{of} that its timeout ran out."
+                words = replace(words, message=words.message + text)
             yield self.finding(subject, words, tuple(occurrences), Confidence.CONFIRMED, f"{side}-{kind.name.lower()}")
 
 

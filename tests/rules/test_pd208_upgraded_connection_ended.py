@@ -1,8 +1,16 @@
 """PD208: an upgraded connection is named by the request that upgraded it."""
 
+from dataclasses import replace
+
+import pytest
+
 from pcapdiag.analysis.build import build_analysis
+from pcapdiag.base.findings import Confidence
 from pcapdiag.engine.capture.series import group_captures
+from pcapdiag.proxy.join.ledger import EntryVerdict, JoinedEntry, Ledger
+from pcapdiag.proxy.logs.entries import BODY, LogKind
 from pcapdiag.rules.diagnose import diagnose
+from tests.proxy.join.builders import entry, wire
 from tests.rules.builders import only
 from tests.scenario import parse, write_capture
 
@@ -34,3 +42,34 @@ def test_an_upgrade_to_http2_is_none(tmp_path):
     assert [f for f in diagnose(analysis).findings if f.code == "PD208"] == []
     # Its answer was to come as the first stream.
     assert [(loss.stream, loss.target) for loss in analysis.losses] == [(1, "/ws")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "closer", "says"),
+    [(LogKind.TIMED_OUT, ">", True), (LogKind.TIMED_OUT, "<", False), (LogKind.PREMATURE_CLOSE, "<", False)],
+)
+@pytest.mark.parametrize("action", [BODY, "proxying upgraded connection"])
+def test_its_end_is_told_once_whatever_the_log_calls_it(tmp_path, kind, closer, says, action):
+    """A proxy whose client asked for no upgrade takes what follows a 101 for a body, and logs a failure inside it."""
+    codes = told_with(tmp_path, SCRIPT.replace("+9   < R.", f"+9   {closer} F."), kind, action)
+    assert set(codes) == {"PD208"}
+    assert ("The proxy's log says that its timeout ran out." in codes["PD208"]) is says
+
+
+@pytest.mark.parametrize(("kind", "code"), [(LogKind.TIMED_OUT, "PD204"), (LogKind.PREMATURE_CLOSE, "PD203")])
+def test_the_end_of_a_body_is_no_end_of_an_upgraded_connection(tmp_path, kind, code):
+    plain = (
+        SCRIPT.replace("101 X", "200 X").replace("Upgrade: websocket", "X-Nothing: x").replace("+9   < R.", "+9   > F.")
+    )
+    assert set(told_with(tmp_path, plain, kind, BODY)) == {code}
+
+
+def told_with(tmp_path, script, kind, action):
+    """Return what is said, by code, where the log has such an entry of the connection's last exchange."""
+    path = tmp_path / "a.pcap"
+    path.write_bytes(write_capture(parse(script), container="pcap-ns"))
+    analysis = build_analysis(group_captures([str(path)]))
+    attempt = replace(wire(0), conn=0, depth=1, is_failure=False, is_end_known=False)
+    joined = JoinedEntry(entry(9, kind=kind, action=action), EntryVerdict.EXPLAINED, "", Confidence.CONFIRMED, attempt)
+    analysis = replace(analysis, log=Ledger(clock=None, entries=(joined,), tries=(), errors_read=1))
+    return {f.code: f.message for f in diagnose(analysis).findings}
