@@ -175,6 +175,7 @@ def upload_under_way():
         (1000, True, 0x18, 101 + len(first), 501 + len(answer), body),
         (1001, False, 0x10, 501 + len(answer), 101 + len(first) + len(body), b""),
         (1002, True, 0x18, 101 + len(first) + len(body), 501 + len(answer), bytes(1000)),
+        (2500, False, 0x10, 501 + len(answer), 101 + len(first) + len(body), b""),
     ]
     records = []
     for ms, is_orig, flags, seq, ack, data in steps:
