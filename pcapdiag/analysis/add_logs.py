@@ -31,6 +31,7 @@ from pcapdiag.proxy.join.clients import ClientTally
 from pcapdiag.proxy.join.join import join_logs, without_absence
 from pcapdiag.proxy.join.pairs import is_name
 from pcapdiag.proxy.join.places import CaptureSpan
+from pcapdiag.proxy.join.served_zone import ServedLines, find_zone_s
 from pcapdiag.proxy.logs import lines
 from pcapdiag.proxy.logs.access_log import read_access_log
 from pcapdiag.proxy.logs.error_log import container_zone_s, read_error_log
@@ -133,6 +134,7 @@ class _Logs:
         if self._zone_s is None and others and not self._own_errors and all(log.format.has_zone for log in others):
             self._zone_s = 0
         self.status_lines = StatusLines(())
+        self._served_lines = ServedLines()
         self.applications = [read_upstream_log(path, pattern) for path in inputs.upstream_logs]
 
     def join(self, wires: Sequence[WireTry]) -> tuple[Ledger | None, OlderLogs]:
@@ -145,6 +147,12 @@ class _Logs:
         if not (self.errors or self.accesses):
             return None, older
         ledger = self._join(wires, older)
+        if ledger.zone_s is None and ledger.clients is not None and not ledger.clients.has_zone:
+            # No failure ties the log to the capture; the answered requests of both may.
+            served, _ = list_served(self._analysis, wires)
+            self._zone_s = find_zone_s(self._served_lines, served)
+            if self._zone_s is not None:
+                ledger = self._join(wires, older)
         is_clock_told = ledger.clock is not None and ledger.clock.pairs > 0
         older = self._find_older(ledger.clock)
         if older.errors or older.accesses:
@@ -168,10 +176,14 @@ class _Logs:
         tally = ClientTally(
             has_zone=all(known.has_zone for known in formats),
             counts_retries=all(known.counts_retries for known in formats),
+            always_has_status={known.proxy for known in formats} == {ProxyKind.HAPROXY.value}
+            and not self._own_accesses,
         )
         errors = chain(*self.errors, *older.errors)
         self.status_lines = StatusLines(self._analysis.early, has_zone=tally.has_zone)
-        accesses = self.status_lines.watch(tally.watch(chain(*self.accesses, *older.accesses)))
+        self._served_lines = ServedLines()
+        accesses = tally.watch(chain(*self.accesses, *older.accesses))
+        accesses = self.status_lines.watch(accesses if tally.has_zone else self._served_lines.watch(accesses))
         has_lines = not self._own_errors and all(log.format.has_accesses for log in self.foreign.values())
         ledger = join_logs(
             wires,

@@ -14,8 +14,9 @@ import numpy as np
 
 from pcapdiag.base.codes import Direction, Leg
 from pcapdiag.base.units import NS_PER_S
-from pcapdiag.proxy.conf.settings import ProxyKind
+from pcapdiag.proxy.conf.settings import OF_OTHER_KIN, ProxyKind
 from pcapdiag.proxy.join.access_clock import ahead_ns
+from pcapdiag.rules._dialect import proxy_kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -129,7 +130,8 @@ def _told(analysis: Analysis, ts_ns: int) -> Testimony:
     served = [found for s in (second, second + 1) if (found := tally.seconds.get(s)) is not None]
     n_cut, n_left = sum(s.cut_off for s in served), sum(s.gave_up for s in served)
     if n_cut and not n_left:
-        return Testimony.CUT_OFF
+        # Of nginx they are requests that its end cut off; HAProxy logs as much of those that a server broke off.
+        return Testimony.NOTHING if proxy_kind(analysis) in OF_OTHER_KIN else Testimony.CUT_OFF
     return Testimony.CLIENT_LEFT if n_left and not n_cut else Testimony.NOTHING
 
 

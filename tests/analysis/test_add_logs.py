@@ -184,3 +184,14 @@ def test_the_line_that_is_quoted_is_masked_as_everything_is(tmp_path):
     report = pcapdiag.analyze(CASE / "proxy.pcap", error_logs=[log]).report
     (note,) = (n for n in report.notes if n.code == "log-not-understood")
     assert "hunter2" not in note.text
+
+
+@pytest.mark.parametrize("with_failures", [True, False])
+def test_a_log_without_zone_and_failures_is_placed_by_its_answered_requests(tmp_path, with_failures):
+    case = ROOT / "captures" / "haproxy_as_proxy"
+    lines = (case / "haproxy.log").read_text().splitlines(keepends=True)
+    log = tmp_path / "haproxy.log"
+    log.write_text("".join(line for line in lines if with_failures or " ---- " in line))
+    report = pcapdiag.analyze(case / "proxy.pcap", error_logs=[str(log)]).report
+    assert (report.log.zone_offset_s, report.impact.source) == (0, "access_log")
+    assert (report.impact.failures > 0) is with_failures

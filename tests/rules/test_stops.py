@@ -69,6 +69,21 @@ def test_the_access_log_tells_who_ended_the_requests_of_that_second(tmp_path, st
     assert words in _finding(tmp_path, 0, 1, access_logs=[log]).message
 
 
+def test_a_request_that_a_server_broke_off_is_no_stop_of_haproxy(tmp_path):
+    """Its line has no status, as those of nginx that ended with their worker."""
+    finding = _finding(tmp_path, 0, 1)
+    at = finding.occurrences[0].request_ts_ns // 10**9
+    stamps = [datetime.fromtimestamp(at + k, UTC).strftime("%d/%b/%Y:%H:%M:%S.000") for k in range(2)]
+    log = tmp_path / "haproxy.log"
+    log.write_text(
+        "".join(
+            f'10.1.1.1:4 [{t}] web app/s9 0/0/1/-1/9 -1 0 - - SD-- 1/1/0/0/0 0/0 "POST /a HTTP/1.1"\n' for t in stamps
+        )
+    )
+    result = _finding(tmp_path, 0, 1, error_logs=[log], log_zone="UTC")
+    assert "do not tell which" in result.message
+
+
 @pytest.mark.parametrize(
     ("answer", "is_taken"),
     [(fin(1.2, ack=END + 1), True), (fin(1.2, ack=END), False)],
