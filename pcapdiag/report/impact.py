@@ -204,6 +204,9 @@ def impact_line(impact: Impact, *, has_truncated: bool = False) -> str:
         return f"What clients saw is not known: {impact.unknown}."
     least = "at least " if is_least(impact) else ""
     text = f"Clients saw {least}{count_of(impact.failures, 'failure')} of {count_of(impact.requests, 'request')}"
+    if least and not impact.failures:
+        # "At least none" says nothing.
+        text = f"No client of the {count_of(impact.requests, 'request')} that were logged saw a failure"
     if impact.hidden_by_retries >= 0:
         text += f"; retries hid {impact.hidden_by_retries:,} more" if impact.hidden_by_retries else "; retries hid none"
     if impact.gave_up:

@@ -59,6 +59,12 @@ def test_haproxy_logs_no_line_for_some_failures_and_that_is_said():
     assert "logs nothing" in told
 
 
+def test_where_none_is_logged_of_perhaps_more_it_is_not_at_least_none():
+    told = impact_line(local(0, access(500, (PEER, 200, 10)), access(600, (PEER, 200, 10))))
+    assert told.startswith("No client of the 2 requests that were logged saw a failure")
+    assert "logs nothing" in told
+
+
 def test_a_log_without_tries_that_were_repeated_does_not_say_that_none_was():
     tally = ClientTally(counts_retries=False)
     assert len(list(tally.watch([access(500, (PEER, 200, 10))]))) == 1
