@@ -164,7 +164,8 @@ class Loss:
     crowd : str
         What a finding is about in place of its upstream, which is one of very many; else empty.
     stream, stream_error : int
-        Of HTTP/2, its number and the error code of the RST_STREAM or GOAWAY that ended it; else -1.
+        Of HTTP/2, its number and the error code of the RST_STREAM or GOAWAY that ended it; else -1. Of FastCGI, the
+        second is the protocol status with which it ended without output.
     n_undelivered : int
         [bytes] Of a response that was sent again and never acknowledged to its end (`undelivered`); else 0.
     """

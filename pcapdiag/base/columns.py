@@ -254,7 +254,8 @@ EXCHANGES = Schema(
         "stream_error",
         "i1",
         "",
-        "HTTP/2: error code of what ended the stream, RST_STREAM or GOAWAY (127: any from 127 on); -1 if neither did",
+        "HTTP/2: error code of what ended the stream, RST_STREAM or GOAWAY (127: any from 127 on); FastCGI: protocol"
+        " status of a request that ended without output; -1 if there is none",
     ),
 )
 

@@ -1,11 +1,11 @@
-"""What the capture lacks of an upstream although the proxy acknowledged it, or its log tells of it."""
+"""What the capture lacks, although the other side acknowledged it, or a log tells of it."""
 
 from __future__ import annotations
 
 import errno
 from typing import TYPE_CHECKING
 
-from pcapdiag.base.codes import Direction, ExchangeFlag, Protocol
+from pcapdiag.base.codes import Direction, ExchangeFlag, Key, Protocol
 from pcapdiag.base.sequence import sequence_difference
 from pcapdiag.proxy.logs.entries import LogKind
 
@@ -53,3 +53,42 @@ def n_taken_unseen(loss: Loss, closing: KeySegment | None) -> int:
     ends = (k.next_seq for k in loss.keys.values() if k.dir is Direction.RESP)
     seen = max((sequence_difference(end, loss.request_ack) for end in ends), default=0)
     return max(sequence_difference(closing.ack, loss.request_ack) - max(seen, 0), 0)
+
+
+def has_unseen_proxy_fin(loss: Loss) -> bool:
+    """Tell whether the proxy closed first, although the capture lacks its FIN.
+
+    The upstream's FIN or RST acknowledges exactly one sequence number more than the whole request, and nobody can
+    acknowledge what was not sent: the number is a FIN's (RFC 9293 section 3.4).
+    """
+    closing = end_of_upstream(loss)
+    if closing is None or closing.ack < 0 or loss.request_seq < 0 or loss.is_connect or loss.stream > 0:
+        return False
+    if loss.flags & (ExchangeFlag.REQUEST_OPEN | ExchangeFlag.PIPELINED) or Key.ORIG_FIN in loss.keys:
+        return False
+    # What follows a request that nobody can frame is no request of its own.
+    sent = (segment.next_seq for segment in loss.keys.values() if segment.dir is Direction.ORIG)
+    n_sent = max(sequence_difference(end, loss.request_seq) for end in (loss.request_end_seq, *sent))
+    return sequence_difference(closing.ack, loss.request_seq) - n_sent == 1
+
+
+def has_unseen_answer(loss: Loss) -> bool:
+    """Tell whether the upstream had sent bytes since the request that the capture lacks: most likely the answer.
+
+    Its FIN or RST stands behind them in sequence numbers. Inside TLS, and beside other answers, they may be others.
+    """
+    closing = end_of_upstream(loss)
+    if closing is None or loss.is_connect or loss.request_ack < 0 or loss.stream > 0:
+        return False
+    is_framed = loss.connection.protocol in (Protocol.HTTP1, Protocol.FASTCGI)
+    if not is_framed or loss.flags & (ExchangeFlag.PIPELINED | ExchangeFlag.INTERIM):
+        return False
+    sent = (segment.next_seq for segment in loss.keys.values() if segment.dir is Direction.RESP and segment.payload_len)
+    n_seen = max((sequence_difference(end, loss.request_ack) for end in sent), default=0)
+    return sequence_difference(closing.seq, loss.request_ack) > max(n_seen, 0)
+
+
+def end_of_upstream(loss: Loss) -> KeySegment | None:
+    """Return the upstream's FIN or RST, of both the first."""
+    ends = [loss.keys[key] for key in (Key.RESP_FIN, Key.RESP_RST) if key in loss.keys]
+    return min(ends, key=lambda segment: (segment.ts_ns, segment.frame), default=None)

@@ -12,6 +12,7 @@ from pcapdiag.base.codes import CapturePoint, Direction, ExchangeFlag, Key, Prot
 from pcapdiag.base.findings import Confidence
 from pcapdiag.base.sequence import sequence_difference
 from pcapdiag.rules._ends import is_fin_first, proved
+from pcapdiag.rules._unseen import end_of_upstream, has_unseen_answer, has_unseen_proxy_fin
 
 if TYPE_CHECKING:
     from pcapdiag.analysis.model import Analysis, KeySegment, Loss, Upstream
@@ -90,8 +91,7 @@ def upstream_closing(loss: Loss) -> KeySegment | None:
 
     That is a TLS alert, or FastCGI's end of a request.
     """
-    closing = _first(loss.keys.get(Key.RESP_FIN), loss.keys.get(Key.RESP_RST))
-    closing = _first(loss.keys.get(Key.RESP_RESET_STREAM), closing)
+    closing = _first(loss.keys.get(Key.RESP_RESET_STREAM), end_of_upstream(loss))
     closing = _first(loss.keys.get(Key.RESP_END_REQUEST), closing)
     alert = loss.keys.get(Key.UNSOLICITED)
     is_reply = alert is not None and loss.request_seq >= 0 and alert.acknowledges((loss.request_seq + 1) & 0xFFFFFFFF)
@@ -115,39 +115,6 @@ def is_closed_by_proxy(loss: Loss) -> bool:
     if of_upstream.acknowledges(of_proxy.next_seq) and of_proxy.kind_name == "FIN":
         return True
     return (of_proxy.ts_ns, of_proxy.frame) < (of_upstream.ts_ns, of_upstream.frame)
-
-
-def has_unseen_proxy_fin(loss: Loss) -> bool:
-    """Tell whether the proxy closed first, although the capture lacks its FIN.
-
-    The upstream's FIN or RST acknowledges exactly one sequence number more than the whole request, and nobody can
-    acknowledge what was not sent: the number is a FIN's (RFC 9293 section 3.4).
-    """
-    closing = _first(loss.keys.get(Key.RESP_FIN), loss.keys.get(Key.RESP_RST))
-    if closing is None or closing.ack < 0 or loss.request_seq < 0 or loss.is_connect or loss.stream > 0:
-        return False
-    if loss.flags & (ExchangeFlag.REQUEST_OPEN | ExchangeFlag.PIPELINED) or Key.ORIG_FIN in loss.keys:
-        return False
-    # What follows a request that nobody can frame is no request of its own.
-    sent = (segment.next_seq for segment in loss.keys.values() if segment.dir is Direction.ORIG)
-    n_sent = max(sequence_difference(end, loss.request_seq) for end in (loss.request_end_seq, *sent))
-    return sequence_difference(closing.ack, loss.request_seq) - n_sent == 1
-
-
-def has_unseen_answer(loss: Loss) -> bool:
-    """Tell whether the upstream had sent bytes since the request that the capture lacks: most likely the answer.
-
-    Its FIN or RST stands behind them in sequence numbers. Inside TLS, and beside other answers, they may be others.
-    """
-    closing = _first(loss.keys.get(Key.RESP_FIN), loss.keys.get(Key.RESP_RST))
-    if closing is None or loss.is_connect or loss.request_ack < 0 or loss.stream > 0:
-        return False
-    is_framed = loss.connection.protocol in (Protocol.HTTP1, Protocol.FASTCGI)
-    if not is_framed or loss.flags & (ExchangeFlag.PIPELINED | ExchangeFlag.INTERIM):
-        return False
-    sent = (segment.next_seq for segment in loss.keys.values() if segment.dir is Direction.RESP and segment.payload_len)
-    n_seen = max((sequence_difference(end, loss.request_ack) for end in sent), default=0)
-    return sequence_difference(closing.seq, loss.request_ack) > max(n_seen, 0)
 
 
 def is_closed_by_upstream(loss: Loss) -> bool:

@@ -12,11 +12,9 @@ from pcapdiag.base.units import NS_PER_S, count_of
 from pcapdiag.rules._attempts import is_challenged
 from pcapdiag.rules._claim import Claim
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
-from pcapdiag.rules._unseen import ended_by_log, n_taken_unseen
+from pcapdiag.rules._unseen import ended_by_log, has_unseen_answer, has_unseen_proxy_fin, n_taken_unseen
 from pcapdiag.rules._wire import (
-    has_unseen_answer,
     has_unseen_fin,
-    has_unseen_proxy_fin,
     is_acknowledged,
     is_closed_at_once,
     is_half_closed_at_the_end,

@@ -77,6 +77,11 @@ def find_shift(captured: Mapping[str, NDArray[np.int64]], logged: Mapping[str, N
     ----------
     captured, logged : mapping of str to ndarray of int64
         [ns] When answers of each upstream ended.
+
+    Returns
+    -------
+    AccessLogClock
+        As `measure_access_log_clock`.
     """
     n_bins = 2 * FARTHEST_NS // _BIN_NS + 2
     votes: NDArray[np.int64] = np.zeros(n_bins, np.int64)

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +70,23 @@ def test_where_pip_builds_the_package_is_found_although_its_paths_leave_it_out(t
     (site / "sitecustomize.py").write_text(f"import sys\n{leave_out}\n")
     program = f"import sys\nsys.path.insert(0, {str(tree.root)!r})\n{CALL}"
     assert tree.run(program=program, PYTHONPATH=str(site)) == (0, "10 False\n", BUILDING)
+
+
+def test_an_installation_that_links_to_each_file_runs(tree, tmp_path):
+    assert tree.run() == (0, "10 False\n", BUILDING)
+    linked = tmp_path / "linked"
+    shutil.copytree(tree.root / "pcapdiag", linked / "pcapdiag", copy_function=os.symlink)
+    environment = os.environ | {"PYTHONPATH": str(linked)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", CALL, "4"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "10 False\n", "")
 
 
 def test_without_numba_the_error_says_what_to_install(tree):
