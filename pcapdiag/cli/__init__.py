@@ -20,7 +20,8 @@ import click
 
 from pcapdiag.base.errors import PcapdiagError
 from pcapdiag.base.suggest import did_you_mean
-from pcapdiag.cli.config import load_defaults
+from pcapdiag.cli.config import make_config_option
+from pcapdiag.cli.declare import PlacedOption
 from pcapdiag.cli.pipes import let_readers_leave
 from pcapdiag.cli.versions import version_option
 
@@ -44,7 +45,7 @@ _COMMANDS = {
     "history": "Say what earlier scans found: new, worse, gone; trends.",
     "slice": "Write the packets that prove the findings, without secrets.",
     "rule": "List the root causes that are looked for, or explain one.",
-    "schema": "Print the JSON Schema of a report, a comparison or a what-if.",
+    "schema": "Print the JSON Schema of a report, a comparison, a what-if or pcapdiag.toml.",
     "completion": "Print the script that lets bash, zsh or fish complete commands.",
 }
 
@@ -83,6 +84,11 @@ class _Program(click.Group):
             return None
         module = cmd_name.replace("-", "_")
         command: click.Command = getattr(import_module(f"pcapdiag.cli.{module}"), module)
+        options = [param for param in command.params if isinstance(param, PlacedOption)]
+        if all(option.key != "config" for option in options):  # not seen before
+            for option in options:
+                option.give_variable(cmd_name)
+            command.params.append(make_config_option())
         return command
 
     def resolve_command(
@@ -164,13 +170,12 @@ def _fail(text: str, exit_code: int) -> int:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
 Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 the job could not be done.
-Defaults:   pcapdiag.toml here or in ~/.config/pcapdiag/ ([analyze], fail-on = "error"),
-            and the variables that -h names.
+Defaults:   pcapdiag.toml here or above, or in ~/.config/pcapdiag/ ([analyze], fail-on = "error"),
+            and variables: those that -h names, else PCAPDIAG_COMMAND_OPTION.
 Completion: pcapdiag completion -h says how bash, zsh and fish learn it.""",
 )
 @version_option
-@click.pass_context
-def main(ctx: click.Context) -> None:
+def main() -> None:
     """Tell from a packet capture why a reverse proxy answered 502, and prove it.
 
     \b
@@ -178,7 +183,9 @@ def main(ctx: click.Context) -> None:
       pcapdiag show exchanges proxy.pcap   every request with the idle gap before it
       pcapdiag rule PD101                  one root cause in full
     """  # noqa: D301 - click reads the character \b
-    ctx.default_map = load_defaults(main)
+
+
+main.params.append(make_config_option())
 
 
 def _is_checkout() -> bool:

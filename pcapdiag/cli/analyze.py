@@ -12,6 +12,7 @@ import click
 from pcapdiag.base.errors import UsageError
 from pcapdiag.base.outfile import open_file
 from pcapdiag.cli.choices import Choice
+from pcapdiag.cli.declare import OptionPlace, command_option
 from pcapdiag.cli.delivery import FORMATS, TABLES, Form, open_delivery
 from pcapdiag.cli.options import (
     all_option,
@@ -56,8 +57,9 @@ EXIT_FINDINGS = 1
     " or for pipelines (code scanning, test reports, GitHub Actions); the name after -o chooses, too.",
     variable="FORMAT",
 )
-@click.option(
+@command_option(
     "--table",
+    place=OptionPlace.ANY_FILE,
     type=Choice(TABLES),
     default=TABLES[0],
     show_default=True,
@@ -69,7 +71,7 @@ EXIT_FINDINGS = 1
 @verbose_option
 @show_option
 @color_option
-@click.option(
+@command_option(
     "--follow",
     "follow_s",
     type=click.FloatRange(min=0),
@@ -77,7 +79,7 @@ EXIT_FINDINGS = 1
     metavar="SECONDS",
     help="For a file that still grows: read until nothing was added for so long.",
 )
-@click.option(
+@command_option(
     "--bundle",
     default="",
     metavar="FILE",

@@ -8,31 +8,34 @@ import click
 
 from pcapdiag.base.errors import UsageError
 from pcapdiag.cli.choices import Choice
-from pcapdiag.cli.options import option, quiet_option
+from pcapdiag.cli.declare import OptionPlace, command_option
+from pcapdiag.cli.options import quiet_option
 from pcapdiag.privacy.escape import visible
 
 
 @click.command()
 @click.argument("bundle", metavar="BUNDLE", type=click.Path(dir_okay=False))
-@option(
+@command_option(
     "--to",
     "url",
     required=True,
     metavar="URL",
-    variable="ATTACH_TO",
     help="The ticket as the browser shows it, or a webhook.",
 )
-@option(
+@command_option(
     "--kind",
     type=Choice(["auto", "jira", "jira-cloud", "github", "gitlab", "webhook"]),
     default="auto",
     show_default=True,
-    variable="ATTACH_KIND",
     help="What the URL leads to, where its form does not say.",
 )
-@click.option("--release", default="", metavar="TAG", help="GitHub only: the release that takes the bundle as a file.")
-@click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
-@click.option("--no-redact", is_flag=True, help="Attach a bundle that was made with --no-redact.")
+@command_option(
+    "--release", default="", metavar="TAG", help="GitHub only: the release that takes the bundle as a file."
+)
+@command_option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
+@command_option(
+    "--no-redact", place=OptionPlace.LINE, is_flag=True, help="Attach a bundle that was made with --no-redact."
+)
 @quiet_option("No progress on stderr.")
 def attach(*, bundle: str, url: str, kind: str, release: str, dry_run: bool, no_redact: bool, quiet: bool) -> None:
     """Attach a bundle to a ticket: Jira, GitHub, GitLab, or a webhook.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pcapdiag.cli.options import option
+from pcapdiag.cli.declare import OptionPlace, option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,13 @@ _UPSTREAM: dict[str, Any] = {"multiple": True, "metavar": "ADDR[:PORT]"}
     metavar="FILE",
     type=click.Path(),
 )
-@option("--upstream", "upstreams", help="An upstream that it does not name; repeat for several.", **_UPSTREAM)
+@option(
+    "--upstream",
+    "upstreams",
+    place=OptionPlace.ANY_FILE,
+    help="An upstream that it does not name; repeat for several.",
+    **_UPSTREAM,
+)
 def capture_command(*, proxy_conf: str, upstreams: Sequence[str]) -> None:
     """Print how to capture what decides the next incident.
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pcapdiag.cli.choices import Choice
+from pcapdiag.cli.declare import OptionPlace, command_option
 from pcapdiag.cli.options import (
     collect_inputs,
     color_option,
     file_options,
     format_option,
-    option,
     role_options,
     width_option,
 )
@@ -34,15 +34,14 @@ EXIT_EXPOSED = 1
 @format_option(
     ("terminal", "markdown", "jira", "json"),
     "For people at a terminal, for a ticket, or for programs; the name after -o chooses, too.",
-    variable="COMPARE_FORMAT",
 )
-@click.option("--as-one", is_flag=True, help="Compare all upstreams together: their addresses changed in between.")
-@option(
+@command_option("--as-one", is_flag=True, help="Compare all upstreams together: their addresses changed in between.")
+@command_option(
     "--fail-on",
+    place=OptionPlace.ANY_FILE,
     type=Choice(["exposed", "undecided", "never"]),
     default="exposed",
     show_default=True,
-    variable="COMPARE_FAIL_ON",
     help="What makes the exit code 1: trouble after the change, or also that nobody can tell.",
 )
 @width_option

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from pcapdiag.cli.choices import Choice
+from pcapdiag.cli.declare import OptionPlace, command_option
 from pcapdiag.cli.options import code_option, file_options, format_option, store_option
 from pcapdiag.cli.output import STDOUT, fit, open_output, terminal_width
 
@@ -29,27 +30,36 @@ _HANG = 11
 
 @click.command()
 @store_option("Where scans remember")
-@click.option("--since", default="", metavar="DATE", help="Only days from DATE on (2026-11-20, UTC).")
-@click.option("--until", default="", metavar="DATE", help="Only days before DATE.")
+@command_option(
+    "--since", place=OptionPlace.ANY_FILE, default="", metavar="DATE", help="Only days from DATE on (2026-11-20, UTC)."
+)
+@command_option("--until", place=OptionPlace.ANY_FILE, default="", metavar="DATE", help="Only days before DATE.")
 @code_option("Only these codes (PD101, PD2); repeat for more.")
-@click.option("--upstream", "upstreams", multiple=True, metavar="ADDR[:PORT]", help="Only these upstreams.")
-@click.option(
+@command_option(
+    "--upstream",
+    "upstreams",
+    place=OptionPlace.ANY_FILE,
+    multiple=True,
+    metavar="ADDR[:PORT]",
+    help="Only these upstreams.",
+)
+@command_option(
     "--state",
     "states",
+    place=OptionPlace.ANY_FILE,
     multiple=True,
     type=Choice(["new", "ongoing", "worse", "gone", "quiet"]),
     help="Only findings in this state; repeat for more.",
 )
-@click.option(
+@command_option(
     "--table",
+    place=OptionPlace.ANY_FILE,
     type=Choice(TABLES),
     default=TABLES[0],
     show_default=True,
     help="With csv: which table. The others show all.",
 )
-@format_option(
-    ("table", "json", "csv"), "For people or for programs; the name after -o chooses, too.", variable="HISTORY_FORMAT"
-)
+@format_option(("table", "json", "csv"), "For people or for programs; the name after -o chooses, too.")
 @file_options
 def history(
     *,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 import click
 
 from pcapdiag.cli.choices import Choice, complete_codes
+from pcapdiag.cli.declare import OptionPlace, command_option, option
 from pcapdiag.cli.formats import choose_format
 
 if TYPE_CHECKING:
@@ -21,13 +22,6 @@ NOTIFY_VARIABLE: Final = "PCAPDIAG_NOTIFY"
 _FILE: dict[str, Any] = {"metavar": "FILE", "type": click.Path()}
 _FILES: dict[str, Any] = {"multiple": True, **_FILE}
 _AUTO: dict[str, Any] = {"default": "auto", "show_default": True}
-
-
-def option(*names: str, variable: str = "", **settings: Any) -> Callable[[F], F]:
-    """Return an option that has a place in the environment, too: PCAPDIAG_ and its name, or `variable`."""
-    long = next(name for name in names if name.startswith("--"))
-    variable = variable or long.removeprefix("--").replace("-", "_").upper()
-    return click.option(*names, envvar=f"PCAPDIAG_{variable}", show_envvar=True, **settings)
 
 
 def options(*added: Callable[[F], F]) -> Callable[[F], F]:
@@ -62,6 +56,7 @@ role_options = options(
     option(
         "--proxy",
         "proxies",
+        place=OptionPlace.ANY_FILE,
         help="An address of the proxy; repeat for several. Found by itself if not given.",
         multiple=True,
         metavar="ADDR",
@@ -69,6 +64,7 @@ role_options = options(
     option(
         "--upstream",
         "upstreams",
+        place=OptionPlace.ANY_FILE,
         help="An upstream of the proxy; repeat for several. Found by itself if not given.",
         multiple=True,
         metavar="ADDR[:PORT]",
@@ -107,11 +103,18 @@ def log_options(*, followed: bool = False) -> Callable[[F], F]:
         ),
         option(
             "--log-format",
+            place=OptionPlace.ANY_FILE,
             help="Format of the access log as in nginx.conf; auto takes it from --proxy-conf or recognises it.",
             metavar="FORMAT",
             **_AUTO,
         ),
-        option("--log-zone", help="Zone of the error log: auto, UTC, +08:00 or Area/City.", metavar="ZONE", **_AUTO),
+        option(
+            "--log-zone",
+            place=OptionPlace.ANY_FILE,
+            help="Zone of the error log: auto, UTC, +08:00 or Area/City.",
+            metavar="ZONE",
+            **_AUTO,
+        ),
         option(
             "--upstream-log",
             "upstream_logs",
@@ -121,6 +124,7 @@ def log_options(*, followed: bool = False) -> Callable[[F], F]:
         ),
         option(
             "--upstream-log-format",
+            place=OptionPlace.ANY_FILE,
             help="Format of --upstream-log: nginx variables, a regular expression with named groups, or auto.",
             metavar="FORMAT",
             **_AUTO,
@@ -139,28 +143,39 @@ _CODES: dict[str, Any] = {
     "shell_complete": complete_codes,
 }
 code_options = options(
-    option("--select", help="Report only these codes (PD101,PD2).", **_CODES),
-    option("--ignore", help="Report all but these codes.", **_CODES),
+    option("--select", place=OptionPlace.ANY_FILE, help="Report only these codes (PD101,PD2).", **_CODES),
+    option("--ignore", place=OptionPlace.ANY_FILE, help="Report all but these codes.", **_CODES),
 )
 """--select and --ignore."""
 
 
 def code_option(text: str) -> Callable[[F], F]:
     """Return --code, for one code or several by repeating it."""
-    return click.option("--code", "codes", multiple=True, metavar="CODE", shell_complete=complete_codes, help=text)
+    return command_option(
+        "--code",
+        "codes",
+        place=OptionPlace.ANY_FILE,
+        multiple=True,
+        metavar="CODE",
+        shell_complete=complete_codes,
+        help=text,
+    )
 
 
 def fail_on_option(text: str = "Lowest severity that makes the exit code 1.") -> Callable[[F], F]:
     """Return --fail-on with a severity."""
     severities = Choice(["error", "warning", "info", "never"])
-    return option("--fail-on", type=severities, default="warning", show_default=True, help=text)
+    return option(
+        "--fail-on", place=OptionPlace.ANY_FILE, type=severities, default="warning", show_default=True, help=text
+    )
 
 
-def format_option(formats: Sequence[str], text: str, *, variable: str) -> Callable[[F], F]:
+def format_option(formats: Sequence[str], text: str, *, variable: str = "") -> Callable[[F], F]:
     """Return --format with the formats of a command, the first of them the default; a name after -o chooses, too."""
-    declared = option(
+    declared = command_option(
         "--format",
         "format_",
+        place=OptionPlace.ANY_FILE,
         type=Choice(formats),
         default=formats[0],
         show_default=True,
@@ -186,16 +201,16 @@ def store_option(text: str) -> Callable[[F], F]:
     return option("--store", default="", metavar="URL", help=f"{text}: {where}")
 
 
-def metrics_option(text: str, *, variable: str) -> Callable[[F], F]:
+def metrics_option(text: str, *, variable: str = "") -> Callable[[F], F]:
     """Return --metrics."""
     path = click.Path(dir_okay=False)
     help_ = f"{text} metrics for node_exporter's textfile collector."
-    return option("--metrics", default="", metavar="FILE.prom", type=path, variable=variable, help=help_)
+    return command_option("--metrics", default="", metavar="FILE.prom", type=path, variable=variable, help=help_)
 
 
 def notify_option(what: str) -> Callable[[F], F]:
     """Return --notify-url-env, to tell about what there is."""
-    return click.option(
+    return command_option(
         "--notify-url-env",
         default="",
         metavar="NAME",
@@ -206,6 +221,7 @@ def notify_option(what: str) -> Callable[[F], F]:
 
 width_option = option(
     "--width",
+    place=OptionPlace.ANY_FILE,
     help="Columns of the terminal report; the terminal's own or those of COLUMNS, or 100 where there is neither.",
     type=click.IntRange(min=60, max=400),
 )
@@ -224,11 +240,18 @@ def _sections(_context: click.Context, _parameter: click.Parameter, text: str) -
     return names
 
 
-verbose_option = option("-v", "--verbose", is_flag=True, help="The whole report on the terminal, not one page of it.")
+verbose_option = option(
+    "-v",
+    "--verbose",
+    place=OptionPlace.ANY_FILE,
+    is_flag=True,
+    help="The whole report on the terminal, not one page of it.",
+)
 """-v, --verbose."""
 
 show_option = option(
     "--show",
+    place=OptionPlace.ANY_FILE,
     default="",
     metavar="SECTIONS",
     callback=_sections,
@@ -237,6 +260,7 @@ show_option = option(
 """--show."""
 color_option = option(
     "--color",
+    place=OptionPlace.ANY_FILE,
     type=Choice(["auto", "always", "never"]),
     default="auto",
     show_default=True,
@@ -244,8 +268,11 @@ color_option = option(
 )
 """--color."""
 
-redact_option = click.option(
-    "--no-redact", is_flag=True, help="Leave credentials, query values and other secrets as captured."
+redact_option = command_option(
+    "--no-redact",
+    place=OptionPlace.LINE,
+    is_flag=True,
+    help="Leave credentials, query values and other secrets as captured.",
 )
 """--no-redact."""
 
@@ -273,14 +300,14 @@ anonymize_option = option(
 
 def quiet_option(text: str = "No progress and no remarks on stderr.") -> Callable[[F], F]:
     """Return -q, --quiet."""
-    return option("-q", "--quiet", is_flag=True, help=text)
+    return option("-q", "--quiet", place=OptionPlace.ANY_FILE, is_flag=True, help=text)
 
 
 file_options = options(
-    click.option(
+    command_option(
         "-o", "--output", default="-", help="Write to FILE (readable by you alone) instead of stdout.", **_FILE
     ),
-    click.option("--force", is_flag=True, help="Overwrite files that exist already."),
+    command_option("--force", place=OptionPlace.LINE, is_flag=True, help="Overwrite files that exist already."),
     quiet_option(),
 )
 """-o, --force and --quiet."""

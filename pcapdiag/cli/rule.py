@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("code", required=False, shell_complete=complete_rules)
-@format_option(("text", "json"), "For people, or an array with an object per root cause.", variable="RULE_FORMAT")
+@format_option(("text", "json"), "For people, or an array with an object per root cause.")
 def rule(code: str | None, format_: str) -> None:
     """List the root causes that are looked for, or explain CODE in full.
 

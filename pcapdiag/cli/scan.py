@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from pcapdiag.base.errors import UsageError
+from pcapdiag.cli.declare import OptionPlace, command_option, option
 from pcapdiag.cli.options import (
     code_options,
     collect_inputs,
@@ -14,7 +15,6 @@ from pcapdiag.cli.options import (
     file_options,
     format_option,
     log_options,
-    option,
     redact_option,
     role_options,
     store_option,
@@ -37,6 +37,7 @@ FORMATS = ("text", "json", "jsonl")
 @option(
     "-j",
     "--jobs",
+    place=OptionPlace.ANY_FILE,
     type=click.IntRange(min=0),
     default=0,
     help="Processes that read at the same time; one per core if not given.",
@@ -54,41 +55,45 @@ FORMATS = ("text", "json", "jsonl")
     metavar="SIZE",
     help="Share a capture of SIZE or more among idle workers, each reading it for some of its connections; 0: never.",
 )
-@click.option("--since", default="", metavar="TIME", help="Only captures that end after TIME: 2026-11-20, 36h, 7d.")
-@click.option("--until", default="", metavar="TIME", help="Only captures that begin before TIME.")
+@command_option("--since", default="", metavar="TIME", help="Only captures that end after TIME: 2026-11-20, 36h, 7d.")
+@command_option("--until", default="", metavar="TIME", help="Only captures that begin before TIME.")
 @option(
     "--settle",
     "settle_s",
+    place=OptionPlace.ANY_FILE,
     type=click.FloatRange(min=0),
     default=0,
     metavar="SECONDS",
     help="Leave files for the next scan that were written to in the last SECONDS.",
 )
-@click.option(
+@command_option(
     "--watch",
     "is_watch",
     is_flag=True,
     help="Record for days instead, as `pcapdiag watch` does: follow the folder, write incidents into --out.",
 )
-@click.option("--rescan", is_flag=True, help="Read files again that have not changed.")
+@command_option("--rescan", is_flag=True, help="Read files again that have not changed.")
 @role_options
 @log_options()
 @code_options
 @fail_on_option()
-@click.option("--fail-on-change", is_flag=True, help="Exit code 1 only for findings that are new or worse.")
-@click.option(
+@command_option(
+    "--fail-on-change",
+    place=OptionPlace.ANY_FILE,
+    is_flag=True,
+    help="Exit code 1 only for findings that are new or worse.",
+)
+@command_option(
     "--exchanges",
     default="",
     metavar="DIR",
     type=click.Path(file_okay=False),
     help="Folder for all exchanges as Parquet; STORE.exchanges beside the store if not given.",
 )
-@click.option("--no-exchanges", is_flag=True, help="Do not keep the exchanges.")
-@click.option("--keep-days", type=click.FloatRange(min=0), default=0, metavar="N", help="Forget what is older.")
-@click.option("--keep-size", default="", metavar="SIZE", help="Forget the oldest beyond SIZE (20G).")
-@format_option(
-    FORMATS, "The summary for people or for programs; the name after -o chooses, too.", variable="SCAN_FORMAT"
-)
+@command_option("--no-exchanges", is_flag=True, help="Do not keep the exchanges.")
+@command_option("--keep-days", type=click.FloatRange(min=0), default=0, metavar="N", help="Forget what is older.")
+@command_option("--keep-size", default="", metavar="SIZE", help="Forget the oldest beyond SIZE (20G).")
+@format_option(FORMATS, "The summary for people or for programs; the name after -o chooses, too.")
 @tell_options
 @redact_option
 @file_options

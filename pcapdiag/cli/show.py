@@ -9,6 +9,7 @@ import click
 
 from pcapdiag.base.errors import UsageError
 from pcapdiag.cli.choices import Choice
+from pcapdiag.cli.declare import OptionPlace, command_option
 from pcapdiag.cli.options import (
     captures_argument,
     collect_inputs,
@@ -64,17 +65,16 @@ def _complete_columns(ctx: click.Context, _param: click.Parameter, incomplete: s
 @format_option(
     ("table", "csv", "json", "parquet"),
     "Some columns for people, or all columns, exact to the nanosecond; the name after -o chooses, too.",
-    variable="SHOW_FORMAT",
 )
-@click.option("--where", metavar="EXPR", default="", help="Only rows for which EXPR is true.")
-@click.option(
+@command_option("--where", metavar="EXPR", default="", help="Only rows for which EXPR is true.")
+@command_option(
     "--columns",
     metavar="COLUMNS",
     default="",
     shell_complete=_complete_columns,
     help="Only these columns, in this order (resp,idle_before,outcome); docs/tables.md has all.",
 )
-@click.option(
+@command_option(
     "--sort",
     metavar="[-]COLUMN",
     default="",
@@ -82,7 +82,7 @@ def _complete_columns(ctx: click.Context, _param: click.Parameter, incomplete: s
     help="By this column, with - the greatest first, what is missing last. Nothing is printed before all is read, and"
     " all rows are held in memory; with --limit only as many as are printed.",
 )
-@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most N rows.")
+@command_option("--limit", place=OptionPlace.ANY_FILE, type=click.IntRange(min=0), metavar="N", help="At most N rows.")
 @file_options
 @redact_option
 @collect_inputs

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pcapdiag.base.errors import UsageError
+from pcapdiag.cli.declare import OptionPlace, command_option
 from pcapdiag.cli.options import (
     all_option,
     anonymize_option,
@@ -31,17 +32,17 @@ _MOST_MASKED = 12
 @click.command
 @captures_argument
 @code_option("Prove only this finding (PD101, PD2); repeat.")
-@click.option(
+@command_option(
     "--connection", "connections", multiple=True, metavar="UID", help="Keep this connection, whole; repeat for several."
 )
-@click.option(
+@command_option(
     "--frame",
     "frames",
     multiple=True,
     metavar="[FILE:]N",
     help="Keep this frame with its connection; repeat for several.",
 )
-@click.option(
+@command_option(
     "--idle-closes",
     type=click.IntRange(0, 1000),
     default=5,
@@ -49,9 +50,12 @@ _MOST_MASKED = 12
     metavar="N",
     help="Of each upstream, keep so many connections that nothing was lost on, closed while idle: they show T.",
 )
-@click.option("--keep-bodies", is_flag=True, help="Keep the bodies of HTTP messages.")
-@click.option(
-    "--no-redact", is_flag=True, help="Leave every byte as captured: credentials, bodies, what TLS has encrypted."
+@command_option("--keep-bodies", is_flag=True, help="Keep the bodies of HTTP messages.")
+@command_option(
+    "--no-redact",
+    place=OptionPlace.LINE,
+    is_flag=True,
+    help="Leave every byte as captured: credentials, bodies, what TLS has encrypted.",
 )
 @all_option
 @anonymize_option

@@ -10,7 +10,8 @@ import click
 
 from pcapdiag.base.errors import PcapdiagError, UsageError
 from pcapdiag.base.units import count_of
-from pcapdiag.cli.options import NOTIFY_VARIABLE, metrics_option, notify_option, option, options
+from pcapdiag.cli.declare import option
+from pcapdiag.cli.options import NOTIFY_VARIABLE, metrics_option, notify_option, options
 
 if TYPE_CHECKING:
     from pcapdiag.nightly.scan.model import ScanSummary

@@ -11,6 +11,7 @@ import click
 
 from pcapdiag.base.errors import PcapdiagError, UsageError
 from pcapdiag.cli.choices import Choice
+from pcapdiag.cli.declare import OptionPlace, command_option
 from pcapdiag.cli.options import (
     anonymize_option,
     code_options,
@@ -19,7 +20,6 @@ from pcapdiag.cli.options import (
     log_options,
     metrics_option,
     notify_option,
-    option,
     quiet_option,
     redact_option,
     role_options,
@@ -41,44 +41,42 @@ _LEAST_RING = 4 << 20
 
 @click.command()
 @click.argument("place", metavar="-|FOLDER", type=click.Path(allow_dash=True))
-@option(
+@command_option(
     "--out",
     required=True,
     metavar="DIR",
     type=click.Path(file_okay=False),
-    variable="WATCH_OUT",
     help="Where incidents go; the ring lies in DIR/.watch.",
 )
-@option(
+@command_option(
     "--ring",
     default="512MB",
     show_default=True,
     metavar="SIZE",
-    variable="WATCH_RING",
     help="How much of the recording is kept; the oldest goes.",
 )
-@click.option(
+@command_option(
     "--grace",
     default="10s",
     show_default=True,
     metavar="DURATION",
     help="How long after a failure its report begins: what belongs to it arrives late.",
 )
-@click.option(
+@command_option(
     "--cool-down",
     default="10m",
     show_default=True,
     metavar="DURATION",
     help="How long a trouble that was reported is only counted; then it is reported again, with all that came.",
 )
-@click.option(
+@command_option(
     "--context",
     default="5m",
     show_default=True,
     metavar="DURATION",
     help="How much of the recording before a failure is read with it.",
 )
-@click.option(
+@command_option(
     "--keep",
     multiple=True,
     default=("200", "2GB"),
@@ -86,20 +84,21 @@ _LEAST_RING = 4 << 20
     metavar="N|SIZE",
     help="Most incidents, and most space for them; the oldest go. Give both by repeating it.",
 )
-@click.option("--bundle", is_flag=True, help="Write each incident as one ZIP for a ticket instead of a folder.")
+@command_option("--bundle", is_flag=True, help="Write each incident as one ZIP for a ticket instead of a folder.")
 @log_options(followed=True)
 @role_options
 @code_options
 @fail_on_option("Lowest severity that is an incident and makes the exit code 1; never: as warning, but 0.")
-@click.option(
+@command_option(
     "--format",
     "format_",
+    place=OptionPlace.ANY_FILE,
     type=Choice(["text", "jsonl"]),
     default="text",
     show_default=True,
     help="The line on stdout for each incident.",
 )
-@metrics_option("Keep", variable="WATCH_METRICS")
+@metrics_option("Keep")
 @notify_option("new incidents")
 @redact_option
 @anonymize_option

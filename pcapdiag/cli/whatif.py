@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pcapdiag.base.errors import UsageError
+from pcapdiag.cli.declare import command_option
 from pcapdiag.cli.options import (
     anonymize_option,
     collect_inputs,
@@ -31,25 +32,26 @@ if TYPE_CHECKING:
 @role_options
 @log_options()
 @far_end_option
-@click.option(
+@command_option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A setting of one scenario; repeat for several."
 )
-@click.option(
+@command_option(
     "--case", "cases", multiple=True, metavar="'KEY=VALUE ...'", help="A scenario of its own; repeat for several."
 )
-@click.option("--sweep", default="", metavar="KEY=FROM:TO:STEP", help="A scenario for each value of one setting.")
-@click.option("--recommend", is_flag=True, help="Look for the settings that lose nothing at the least cost.")
-@click.option(
+@command_option("--sweep", default="", metavar="KEY=FROM:TO:STEP", help="A scenario for each value of one setting.")
+@command_option("--recommend", is_flag=True, help="Look for the settings that lose nothing at the least cost.")
+@command_option(
     "--upstream-idle",
     default="",
     metavar="TIME|SERVER",
     help="Without CAPTURE: after which idle time the upstreams close, or the name of their server.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=None, help="Of the draws: the same seed, the same numbers.")
+@command_option(
+    "--seed", type=click.IntRange(min=0), default=None, help="Of the draws: the same seed, the same numbers."
+)
 @format_option(
     ("terminal", "markdown", "html", "json"),
     "For people at a terminal, for a ticket, as a page, or for programs; the name after -o chooses, too.",
-    variable="WHATIF_FORMAT",
 )
 @width_option
 @color_option

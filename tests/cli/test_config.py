@@ -1,4 +1,6 @@
-"""Defaults: the command line over the environment over pcapdiag.toml here over pcapdiag.toml at home."""
+"""Defaults: the command line over the environment over the nearest pcapdiag.toml over the one at home."""
+
+import json
 
 import pytest
 
@@ -46,11 +48,17 @@ def test_several_values_are_a_list(run):
     [
         ("[analyze\n", "not valid TOML"),
         ("[analyse]\n", "[analyse] has no place there"),
-        ('[analyze]\noutput = "/etc/passwd"\n', "'output' has no place in [analyze]"),
+        ('[analyze]\noutput = "/etc/passwd"\n', "pcapdiag.toml:2: 'output' in [analyze] has a place only in"),
         ("[analyze]\nforce = true\n", "'force' has no place in [analyze]"),
         ("[analyze]\nno-redact = true\n", "'no-redact' has no place in [analyze]"),
         ('analyze = "x"\n', "[analyze] has no place there"),
-        ('[analyze]\nformat = "pdf"\n', "'pdf' is not one of"),
+        ('[analyze]\nformat = "pdf"\n', "format in [analyze], pcapdiag.toml:2: 'pdf' is not one of"),
+        ("# mine\n[analyze]\n\nwidth = 5\n", "width in [analyze], pcapdiag.toml:4: 5 is not in the range"),
+        ("[show]\nlimit = 3\n[analyze]\nlimit = 3\n", "pcapdiag.toml:4: 'limit' has no place in [analyze]"),
+        ('[analyze]\nformt = "json"\n', "did you mean format?"),
+        ("[analyze]\nwidth = [80, 90]\n", "pcapdiag.toml:2: 'width' in [analyze] takes one value"),
+        ("analyze.width = 5\n", "width in [analyze], pcapdiag.toml: 5 is not in the range"),
+        ('[completion]\nshell = "zsh"\n', "[completion] has no place there"),
     ],
 )
 def test_what_has_no_place_in_a_file_is_refused(run, text, reason):
@@ -130,5 +138,40 @@ def test_a_file_that_others_can_write_is_not_obeyed(run, tmp_path):
     (tmp_path / "here" / "pcapdiag.toml").chmod(0o600)
     (tmp_path / "home" / "pcapdiag").chmod(0o777)
     done = run("analyze", RACE)
+    assert done.returncode == 2
+    assert "everybody may write to" in done.stderr
+
+
+def test_the_nearest_file_above_counts(run, tmp_path, monkeypatch, invoke):
+    run("analyze", RACE, here='[analyze]\nformat = "json"\n')
+    below = tmp_path / "here" / "deep" / "deeper"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    home = {"XDG_CONFIG_HOME": str(tmp_path / "home")}
+    assert invoke("analyze", RACE, env=home).stdout.startswith("{")
+    (tmp_path / "here" / "deep" / "pcapdiag.toml").write_text('[analyze]\nformat = "markdown"\n')
+    assert invoke("analyze", RACE, env=home).stdout.startswith("**")
+    (tmp_path / "here" / "deep" / "pcapdiag.toml").write_text('[analyze]\nbundle = "x"\n')
+    refused = invoke("analyze", RACE, env=home)
+    assert f"{tmp_path}/here/deep/pcapdiag.toml:2: 'bundle' in [analyze] has a place only in" in refused.stderr
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_file_that_is_named_counts_alone_and_may_hold_all_that_a_file_may(run, tmp_path, before):
+    named = tmp_path / "night.toml"
+    named.write_text(f'[analyze]\noutput = "{tmp_path}/x.json"\nfail-on = "never"\n')
+    option = ("--config", named)
+    words = (*option, "analyze", RACE) if before else ("analyze", RACE, *option)
+    done = run(*words, here="no TOML", home="no TOML either")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "x.json").read_text())["findings"]
+    assert run("analyze", RACE, "--config", tmp_path / "none.toml").returncode == 2
+
+
+def test_a_file_that_others_can_write_is_not_obeyed_though_named(run, tmp_path):
+    named = tmp_path / "night.toml"
+    named.write_text("")
+    named.chmod(0o666)
+    done = run("analyze", RACE, "--config", named)
     assert done.returncode == 2
     assert "everybody may write to" in done.stderr

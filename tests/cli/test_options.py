@@ -31,7 +31,7 @@ def test_help_lists_options_in_their_order():
 
 
 def test_an_option_is_read_from_the_environment_and_the_command_line_wins():
-    name = options.option("--log-thing", variable="THING")
+    name = options.command_option("--log-thing", variable="THING")
     assert run(name, env={"PCAPDIAG_THING": "x"})[1] == {"log_thing": "x"}
     assert run(name, arguments=["--log-thing", "y"], env={"PCAPDIAG_THING": "x"})[1] == {"log_thing": "y"}
 
