@@ -1,7 +1,7 @@
 """Defaults from ``pcapdiag.toml``: the nearest from the current folder upward, then the operator's own.
 
 A table per command, keys as the long options: ``[analyze]``, ``fail-on = "error"``. Which options a file may hold is
-declared with them (`declare.OptionPlace`): one that lies in a folder of captures may choose only *what to say*. What is read,
+declared with them (`declare.OptionPlace`): one among captures may choose only *what to say*. What is read,
 where output goes, whom to tell and what to forget has a place in the operator's own file, or in one that ``--config``
 names. No file takes redaction off or overwrites files.
 """
