@@ -178,6 +178,7 @@ CONNECTIONS = Schema(
         "idle_at_close_ns", "i8", "ns", "last payload byte to the first closing; -1 if none, or an exchange was open"
     ),
     Column("server_offset", "i8", "bytes", "text of the Server field of the first response; -1 if none"),
+    Column("stalled_ns", "i8", "ns", "time without a segment before each that was sent again, or came out of order"),
     Column("conn", "i4", "", "0-based number, in order of the first frame"),
     Column("orig_port", "i4", "", "originator port"),
     Column("resp_port", "i4", "", "responder port"),

@@ -16,7 +16,7 @@ import numpy as np
 from pcapdiag.base.disk import naming
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -100,6 +100,23 @@ class PickedRows:
     def with_column(self, name: str, column: NDArray[Any]) -> PickedRows:
         """Return the same rows with another column."""
         return PickedRows(self._table, self.index, **{**self._others, name: column})
+
+
+def group_rows(columns: PickedRows, names: Sequence[str]) -> Iterator[NDArray[np.int64]]:
+    """Yield the places of the rows that have equal values in some columns, group by group.
+
+    Parameters
+    ----------
+    columns : PickedRows
+        The rows.
+    names : sequence of str
+        Columns whose values make a group.
+    """
+    keys = [columns[name] for name in names]
+    order = np.lexsort(keys)
+    if len(order):
+        is_new = np.logical_or.reduce([(sorted_key := key[order])[1:] != sorted_key[:-1] for key in keys])
+        yield from np.split(order, np.flatnonzero(is_new) + 1)
 
 
 class StoredTable(Table):

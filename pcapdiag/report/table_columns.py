@@ -131,6 +131,7 @@ _MEANINGS: Final = {
     "seq": "sequence number",
     "server": "Server field of the first response",
     "src": "source, address and port",
+    "stalled_ns": "[ns] time without a segment before each that was sent again, or came out of order",
     "status_code": "status of the final response",
     "target": "target of the request",
     "ts": "capture time, ISO 8601 (UTC)",
@@ -151,7 +152,8 @@ _ORDER: Final = {
     "connections": "conn uid first_frame last_frame first_ts_ns first_ts last_ts_ns last_ts orig resp leg protocol"
     " conn_state conn_state_words history history_words end first_closer closing_kind idle_at_close_ns n_exchanges"
     " n_unanswered orig_bytes resp_bytes orig_frames resp_frames orig_retransmissions resp_retransmissions n_holes"
-    " hole_bytes handshake_resp_ns handshake_orig_ns rtt_min_ns orig_ttl resp_ttl orig_inferred server capture",
+    " hole_bytes handshake_resp_ns handshake_orig_ns rtt_min_ns stalled_ns orig_ttl resp_ttl orig_inferred server"
+    " capture",
     "exchanges": "request_frame request_ts_ns request_ts orig resp depth idle_before_ns method target host status_code"
     " outcome first_byte_ns duration_ns request_bytes response_bytes retransmissions response_frame protocol"
     " request_framing response_framing flags request_id conn uid leg capture",

@@ -211,8 +211,8 @@ class TableBuilder:
 
 _CONNECTION_NUMBERS = (
     *("orig_bytes", "resp_bytes", "orig_frames", "resp_frames", "orig_retransmissions", "resp_retransmissions"),
-    *("n_holes", "hole_bytes", "handshake_resp_ns", "handshake_orig_ns", "rtt_min_ns", "orig_ttl", "resp_ttl"),
-    "orig_inferred",
+    *("n_holes", "hole_bytes", "handshake_resp_ns", "handshake_orig_ns", "rtt_min_ns", "stalled_ns", "orig_ttl"),
+    *("resp_ttl", "orig_inferred"),
 )
 
 

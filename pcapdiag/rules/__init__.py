@@ -10,7 +10,9 @@ from pcapdiag.rules.pd103_idle_close_race_in_server import IdleCloseRaceInServer
 from pcapdiag.rules.pd104_silent_drop_on_reuse import SilentDropOnReuse
 from pcapdiag.rules.pd105_middlebox_reset_on_reuse import MiddleboxResetOnReuse
 from pcapdiag.rules.pd106_reset_on_reuse import ResetOnReuse
+from pcapdiag.rules.pd107_request_limit_close import RequestLimitClose
 from pcapdiag.rules.pd108_mass_close import MassClose
+from pcapdiag.rules.pd109_early_eviction import EarlyEviction
 from pcapdiag.rules.pd110_idle_close_risk import IdleCloseRisk
 from pcapdiag.rules.pd201_close_before_response import CloseBeforeResponse
 from pcapdiag.rules.pd202_reset_before_response import ResetBeforeResponse
@@ -29,8 +31,11 @@ from pcapdiag.rules.pd401_oversized_response_head import OversizedResponseHead
 from pcapdiag.rules.pd402_invalid_response import InvalidResponse
 from pcapdiag.rules.pd403_upstream_error_response import UpstreamErrorResponse
 from pcapdiag.rules.pd404_goaway_race import GoawayRace
+from pcapdiag.rules.pd501_path_loss import PathLoss
 from pcapdiag.rules.pd502_mtu_black_hole import MtuBlackHole
 from pcapdiag.rules.pd601_no_live_upstreams import NoLiveUpstreams
+from pcapdiag.rules.pd602_pool_too_small import PoolTooSmall
+from pcapdiag.rules.pd603_no_connection_reuse import NoConnectionReuse
 from pcapdiag.rules.pd901_retried_failure import RetriedFailure
 from pcapdiag.rules.pd902_failure_outside_capture import FailureOutsideCapture
 from pcapdiag.rules.pd999_undetermined import Undetermined
@@ -45,7 +50,9 @@ RULES: tuple[type[Rule], ...] = (
     SilentDropOnReuse,
     MiddleboxResetOnReuse,
     ResetOnReuse,
+    RequestLimitClose,
     MassClose,
+    EarlyEviction,
     IdleCloseRisk,
     CloseBeforeResponse,
     ResetBeforeResponse,
@@ -64,8 +71,11 @@ RULES: tuple[type[Rule], ...] = (
     InvalidResponse,
     UpstreamErrorResponse,
     GoawayRace,
+    PathLoss,
     MtuBlackHole,
     NoLiveUpstreams,
+    PoolTooSmall,
+    NoConnectionReuse,
     RetriedFailure,
     FailureOutsideCapture,
     Undetermined,

@@ -13,7 +13,7 @@ import numpy as np
 
 from pcapdiag.base.codes import ClosingKind, Direction, Leg
 from pcapdiag.base.findings import Confidence
-from pcapdiag.base.tables import PickedRows
+from pcapdiag.base.tables import PickedRows, group_rows
 from pcapdiag.base.units import format_address, format_endpoint
 from pcapdiag.rules._wire import timeout_range
 
@@ -89,7 +89,7 @@ def _find(analysis: Analysis) -> Iterator[MassClosing]:
     ranges = {str(u.endpoint): timeout_range(u, at_least=Confidence.POSSIBLE) for u in analysis.upstreams}
     for side, names in _SIDES:
         is_upstream = side is Direction.RESP
-        for rows in _groups(columns, names):
+        for rows in group_rows(columns, names):
             if np.count_nonzero(ages[rows] >= 0) < _LEAST_ALL:
                 continue
             first = analysis.connections.rows[of_upstream[rows[0]]]
@@ -115,16 +115,6 @@ def _ages(columns: PickedRows, conns: Ints, lost: dict[int, list[Loss]]) -> Ints
         if crossing is not None and last.idle_before_ns >= 0:
             ages[row] = crossing.ts_ns - (last.request_ts_ns - last.idle_before_ns)
     return ages
-
-
-def _groups(columns: PickedRows, names: tuple[str, ...]) -> Iterator[Ints]:
-    """Yield the rows that have equal values in some columns."""
-    keys = [columns[name] for name in names]
-    order = np.lexsort(keys)
-    if not len(order):
-        return
-    is_new = np.logical_or.reduce([(sorted_key := key[order])[1:] != sorted_key[:-1] for key in keys])
-    yield from np.split(order, np.flatnonzero(is_new) + 1)
 
 
 def _moments(columns: PickedRows, ages: Ints, side: Direction, timer: tuple[int, int]) -> list[ClosedTogether]:

@@ -3,12 +3,14 @@
 A scenario's `codes` say which cause each kind of loss (`tests.lab.oracle.Lost`) is to be reported as.
 """
 
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tests.lab import servers
-from tests.lab.hub import Path
+from tests.lab.hub import SYN, Path
 from tests.lab.servers import FASTCGI, HTTP, CaddyAsProxy, HaproxyAsProxy, HttpdAsProxy, Proxy, Upstream
 from tests.lab.stage import MOST_ROUNDS, NothingHappenedError
 from tests.waiting import HANG_S
@@ -123,6 +125,64 @@ def _healthy(stage):
     for _ in range(8):
         stage.client.ask("GET", "POST", "GET")
         time.sleep(0.1)
+
+
+def _bursts(stage):
+    for _ in range(8):
+        stage.client.ask(*["GET"] * 6)
+        time.sleep(0.4)
+
+
+def _until_repeated(wanted):
+    """Ask until the proxy has sent bytes again on so many connections that had opened at once."""
+
+    def plan(stage):
+        for _ in range(MOST_ROUNDS):
+            stage.client.ask(*["GET"] * 8)
+            ours = [seen.tcp for seen in stage.hub.seen if seen.mac == stage.hub.proxy_mac]
+            sent = Counter((tcp.flow, tcp.seq, bool(tcp.flags & SYN)) for tcp in ours if tcp.payload or tcp.flags & SYN)
+            repeated = [key for key, n in sent.items() if n > 1]
+            opened_late = {flow for flow, _, is_syn in repeated if is_syn}
+            if len({flow for flow, _, _ in repeated} - opened_late) >= wanted:
+                return
+        raise NothingHappenedError
+
+    return plan
+
+
+def _crowded(n, *, wanted):
+    """Ask `n` at once, some of them on kept connections, and again when those have their answers.
+
+    Then the server opens the connections of the others, and closes idle ones to have room.
+    """
+
+    def plan(stage):
+        for _ in range(MOST_ROUNDS):
+            stage.warm(5)
+            time.sleep(0.4)
+            crowd = threading.Thread(target=stage.client.ask, args=["GET"] * n)
+            crowd.start()
+            # Its first answers have come after a round trip, and the server opens connections half of one later.
+            time.sleep(2 * stage.hub.to_proxy.delay_s + 0.01)
+            stage.client.ask(*["GET"] * n)
+            crowd.join()
+            if stage.lost_tries() >= wanted:
+                return
+        raise NothingHappenedError
+
+    return plan
+
+
+def _one_after_the_other(n, *, wanted):
+    def plan(stage):
+        for _ in range(MOST_ROUNDS):
+            for _ in range(n):
+                stage.client.ask("GET", target="/late")
+            if stage.lost_tries() >= wanted:
+                return
+        raise NothingHappenedError
+
+    return plan
 
 
 def _goaway(*, wanted):
@@ -321,6 +381,48 @@ SCENARIOS: dict[str, Scenario] = {
         may=frozenset({"PD501"}),
         to_upstream=Path(jitter_s=0.02, loss=0.06, reorder=0.15),
         to_proxy=Path(jitter_s=0.02, loss=0.06, reorder=0.15),
+    ),
+    "path_loss": Scenario(
+        "A path that loses one packet in eight delays answers, and costs no request",
+        (servers.nginx(keepalive_s=30),),
+        _until_repeated(4),
+        beside=frozenset({"PD501"}),
+        may=frozenset({"PD303"}),
+        to_upstream=Path(loss=0.12),
+    ),
+    "early_eviction": Scenario(
+        "A server closes idle connections when it needs room for new ones",
+        (servers.nginx(keepalive_s=30, connections=16),),
+        _crowded(15, wanted=6),
+        dict.fromkeys(("race_fin", "rst_no_fin", "acked_then_fin", "acked_then_rst"), "PD109"),
+        may=frozenset({"PD901"}),
+    ),
+    "request_limit": Scenario(
+        "Children of php-fpm end after four requests, and the fifth is on its way",
+        (servers.php_fpm(max_requests=4),),
+        _one_after_the_other(20, wanted=4),
+        dict.fromkeys(("race_fin", "rst_no_fin", "acked_then_fin", "acked_then_rst"), "PD107"),
+        may=frozenset({"PD901"}),
+        proxy=Proxy(location=FASTCGI),
+    ),
+    "pool_too_small": Scenario(
+        "A pool of two idle connections, and bursts of six requests",
+        (servers.nginx(keepalive_s=30),),
+        _bursts,
+        beside=frozenset({"PD602"}),
+        proxy=Proxy(pool=2),
+    ),
+    "pool_large_enough": Scenario(
+        "The same bursts with a pool that holds them",
+        (servers.nginx(keepalive_s=30),),
+        _bursts,
+    ),
+    "no_reuse": Scenario(
+        "A proxy that keeps no connections",
+        (servers.nginx(keepalive_s=30),),
+        _bursts,
+        beside=frozenset({"PD603"}),
+        proxy=Proxy(pool=0, location="proxy_pass http://be;"),
     ),
     "grpc_goaway": Scenario(
         "A gRPC server says GOAWAY and closes while calls are on their way",

@@ -48,11 +48,14 @@ class Proxy:
     """Further lines of the location."""
     listen: str = ""
     """Further parameters of ``listen``."""
+    pool: int = 32
+    """Idle connections that it keeps; 0 for none."""
     needs: tuple[str, ...] = ()
     logs_tries: bool = True
 
     def configuration(self, addresses):
         """Return nginx.conf."""
+        pool = f"keepalive {self.pool};\n    keepalive_timeout {self.keepalive_timeout};" if self.pool else ""
         servers = "\n".join(f"    server {a}:{PORT}{self.server and ' '}{self.server};" for a in addresses)
         more = f"\n      {self.more}" if self.more else ""
         return f"""worker_processes 1;
@@ -65,8 +68,7 @@ http {{
   access_log access.log lab;
   upstream be {{
 {servers}
-    keepalive 32;
-    keepalive_timeout {self.keepalive_timeout};
+    {pool}
   }}
   server {{
     listen 127.0.0.1:{PROXY_PORT}{self.listen and " "}{self.listen};
@@ -210,8 +212,8 @@ class Upstream:
         return process
 
 
-def nginx(*, keepalive_s, more="", listen=""):
-    """Nginx as an upstream; `more` are further lines of its server."""
+def nginx(*, keepalive_s, more="", listen="", connections=256):
+    """Nginx as an upstream; `more` are further lines of its server, `connections` all that its worker has."""
 
     def run(machine, folder):
         if "ssl" in listen:
@@ -220,7 +222,7 @@ def nginx(*, keepalive_s, more="", listen=""):
 user root;
 pid nginx.pid;
 error_log error.log warn;
-events {{ worker_connections 256; }}
+events {{ worker_connections {connections}; }}
 http {{
 {TEMPORARY}  log_format id '$http_x_request_id';
   access_log requests.log id;
@@ -319,8 +321,8 @@ def php_fpm_program():
     return str(programs[-1]) if programs else "php-fpm"
 
 
-def php_fpm():
-    """php-fpm, asked by FastCGI over kept connections."""
+def php_fpm(*, max_requests=0):
+    """php-fpm, asked by FastCGI over kept connections; a child ends after `max_requests`, if that is not 0."""
 
     def run(machine, folder):
         shutil.copy(APPS / "index.php", folder)
@@ -334,6 +336,7 @@ listen = 0.0.0.0:{PORT}
 chdir = {folder}
 pm = static
 pm.max_children = 4
+pm.max_requests = {max_requests}
 """)
         return machine.run(
             *(php_fpm_program(), "-R", "-F", "-y", "php-fpm.conf", "-p", folder),

@@ -17,7 +17,7 @@ from tests.lab.oracle import read_access_log
 from tests.lab.servers import Upstream
 from tests.waiting import wait_until
 
-MOST_ROUNDS = 12
+MOST_ROUNDS = 20
 
 
 class NothingHappenedError(Exception):

@@ -7,3 +7,8 @@ if (str_starts_with($_SERVER['REQUEST_URI'], '/die')) {
     posix_kill(getmypid(), 9);
 }
 echo '{"server": "php-fpm"}';
+if (str_starts_with($_SERVER['REQUEST_URI'], '/late')) {
+    // The answer is out, and there is work left: a child whose last request this was ends only then.
+    fastcgi_finish_request();
+    usleep(30000);
+}

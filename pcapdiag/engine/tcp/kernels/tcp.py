@@ -41,6 +41,7 @@ from pcapdiag.engine.tcp.kernels.tcp_pending import (
 from pcapdiag.engine.tcp.kernels.tcp_state import (
     DUPLICATE_WINDOW_NO_ID_NS,
     DUPLICATE_WINDOW_NS,
+    LONGEST_STALL_NS,
     MAX_PENDING_PER_FLOW,
     PIECE_BYTES,
     PLAUSIBLE_AHEAD_BYTES,
@@ -451,6 +452,7 @@ def _track_segment(s, frame, buffer, slot, direction):
     flags = int(frame["flags"])
     payload_len = int(frame["payload_len"])
     ts_ns = frame["ts_ns"]
+    before_ns = c["last_ts_ns"]
 
     c["last_ts_ns"] = max(c["last_ts_ns"], ts_ns)
     c["last_frame"] = frame["frame"]
@@ -506,6 +508,8 @@ def _track_segment(s, frame, buffer, slot, direction):
         ctl["n_retransmissions"] += 1
     elif fate == Fate.OUTSIDE_WINDOW.value:
         ctl["n_outside"] += 1
+    if (fate == Fate.RETRANSMISSION.value or fate == Fate.OUT_OF_ORDER.value) and (payload_len > 0 or flags & SYN):
+        c["stalled_ns"] += min(max(ts_ns - before_ns, 0), LONGEST_STALL_NS)
     flow["keep_alive_last"] = 1 if fate == Fate.KEEP_ALIVE.value else 0
     window = int(frame["window"])
     if window == 0 and not flags & SYN and flow["last_window"] != 0:

@@ -113,6 +113,7 @@ def end_connection(s, slot, ts_ns):
     resp = s.flows[2 * slot + 1]
     row["first_ts_ns"] = c["first_ts_ns"]
     row["last_ts_ns"] = c["last_ts_ns"]
+    row["stalled_ns"] = c["stalled_ns"]
     row["first_frame"] = c["first_frame"]
     row["last_frame"] = c["last_frame"]
     row["orig_hi"] = c["orig_hi"]

@@ -39,6 +39,7 @@ LIVE = np.dtype(
         ("closing_seq", "i8"),
         ("closing_ack", "i8"),
         ("hole_bytes", "i8"),
+        ("stalled_ns", "i8"),
         ("n_holes", "i4"),
         ("next_free", "i4"),
         ("syn_frames", "i4"),
@@ -196,6 +197,8 @@ S_NEED_PIECES = 3
 UNSEEN_PATIENCE_NS = 5_000_000
 DUPLICATE_WINDOW_NS = 1_000_000_000
 DUPLICATE_WINDOW_NO_ID_NS = 2_000_000
+LONGEST_STALL_NS = 300_000_000_000
+"""More than a kernel waits before it repeats a segment (TCP_RTO_MAX: 120 s): the rest is not the path's."""
 CLOSED_LINGER_NS = 60_000_000_000
 """A closed connection keeps its slot so long for stray segments."""
 ATTEMPT_LINGER_NS = 180_000_000_000

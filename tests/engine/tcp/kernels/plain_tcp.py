@@ -165,6 +165,7 @@ class Connection:
         self.closing = None
         self.history = ""
         self.holes = []
+        self.quiet_ns = self.stalled_ns = 0
         self.ways = set()
         self.end = ConnEnd.CAPTURE_END
 
@@ -273,6 +274,7 @@ class Tracker:
     def _track(self, c, frame, s):
         side = ORIG if s.src == c.orig else RESP
         flow, peer = c.flows[side], c.flows[1 - side]
+        c.quiet_ns = min(max(s.ts_ns - c.last_ts_ns, 0), 300 * 10**9)
         c.last_ts_ns = max(c.last_ts_ns, s.ts_ns)
         c.last_frame = frame
         c.ways.add((side, int(s.way)))
@@ -335,6 +337,8 @@ class Tracker:
         if fate in (Fate.RETRANSMISSION, Fate.SPURIOUS_RETRANSMISSION):
             flow.n_repeated += 1
             flow.timed = None  # Karn's algorithm (RFC 6298 section 3)
+        if fate in (Fate.RETRANSMISSION, Fate.OUT_OF_ORDER) and (s.payload or s.flags & SYN):
+            c.stalled_ns += c.quiet_ns
         flow.was_keep_alive = fate == Fate.KEEP_ALIVE
         if s.window == 0 != flow.window and not s.flags & SYN:
             c.write(side, "w")
@@ -561,6 +565,7 @@ def row_of(c):
         "conn": c.number,
         "first_ts_ns": c.first_ts_ns,
         "last_ts_ns": c.last_ts_ns,
+        "stalled_ns": c.stalled_ns,
         "first_frame": c.first_frame,
         "last_frame": c.last_frame,
         "orig_hi": c.orig[0],

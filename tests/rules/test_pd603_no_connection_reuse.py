@@ -1,0 +1,68 @@
+"""PD603: one request per connection, told where a proxy does it, and only there."""
+
+import pytest
+
+from pcapdiag.base.findings import Severity
+from tests.conversations import LAST, Conversation, diagnosed
+from tests.scenario import ORIG, RESP
+
+CODE = "PD603"
+
+
+@pytest.fixture
+def found(tmp_path):
+    """Return a function from conversations to the finding, if there is one."""
+
+    def found(*conversations, **given):
+        return next((f for f in diagnosed(tmp_path, conversations, **given) if f.code == CODE), None)
+
+    return found
+
+
+def single(n, *, side, response=LAST, requests=1):
+    """Return connections with so many requests each, closed by one side."""
+    made = []
+    for number in range(n):
+        talk = Conversation(number, 1_000 * number)
+        end = 1_000 * number + 160
+        for _ in range(requests):
+            end = talk.ask(end, response=response)
+        talk.close(end + 0.1, side)
+        made.append(talk)
+    return made
+
+
+@pytest.mark.parametrize(("side", "who"), [(ORIG, "the proxy"), (RESP, "the upstream")])
+def test_one_request_per_connection_is_told_with_its_handshakes_and_ports(found, side, who):
+    finding = found(*single(12, side=side))
+    assert finding.severity is Severity.INFO
+    assert finding.count == 12
+    assert finding.details["handshake_mean_ns"] == 160_000_000
+    assert f"{who} closed 12 of them first" in finding.message
+    assert "12 of the responses announced it" in finding.message
+    assert finding.details["most_closed_per_minute"] == 12
+
+
+def test_ports_are_counted_within_a_minute(found):
+    slow = [Conversation(n, 10_000 * n) for n in range(12)]
+    for n, talk in enumerate(slow):
+        talk.close(talk.ask(10_000 * n + 160) + 0.1, ORIG)
+    assert found(*slow).details["most_closed_per_minute"] == 7
+
+
+def test_few_connections_reuse_and_what_was_not_seen_whole_are_no_finding(found):
+    assert found(*single(9, side=ORIG)) is None
+    assert found(*single(12, side=ORIG, response=b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", requests=2)) is None
+    still_open = single(12, side=ORIG)
+    for talk in still_open:
+        del talk.segments[-2:]
+    assert found(*still_open) is None
+
+
+def test_one_kept_connection_among_many_does_not_hide_it(found):
+    kept = Conversation(50, 500)
+    for n in range(5):
+        kept.ask(1_000 + 1_000 * n, response=b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    kept.close(9_000, ORIG)
+    assert found(*single(25, side=ORIG), kept) is not None
+    assert found(*single(12, side=ORIG), kept) is None
