@@ -30,14 +30,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pcapdiag.analysis.model import Analysis, Endpoint, Loss, Upstream
+    from pcapdiag.analysis.model import Analysis, Endpoint, KeySegment, Loss, Upstream
 
     Ints = NDArray[np.int64]
 
 _FEWEST = 3
 _SAME = 0.8
 _MOMENT_NS = 50 * NS_PER_MS
-_BEFORE_NS = 2 * NS_PER_MS
 _SLACK_NS = 20 * NS_PER_MS
 """[ns] How long after a new connection stands the server may take to make room: a turn of its event loop."""
 _LATE = 5
@@ -50,15 +49,20 @@ class _Eviction:
     """How an upstream makes room: when new connections stood, as its closings show it, and at which ages it closed."""
 
     starts: Ints
+    before_ns: int
     slack_ns: int
+    most_ns: int
+    """[ns] Closings at a greater age may be a timer's."""
     n_closed: int
     shortest_ns: int
     longest_ns: int
     n_open: int
 
-    def covers(self, ts_ns: int) -> bool:
+    def covers(self, loss: Loss, closing: KeySegment) -> bool:
         """Tell whether a closing came as a new connection stood, or little later: a busy server makes room late."""
-        return bool(_is_covered(np.array([ts_ns]), self.starts, _LATE * self.slack_ns)[0])
+        slack = _LATE * self.slack_ns
+        is_near = _is_covered(np.array([closing.ts_ns]), self.starts, self.before_ns, slack)
+        return bool(is_near[0]) and loss.idle_before_ns < self.most_ns
 
 
 class EarlyEviction(CauseRule):
@@ -110,7 +114,7 @@ class EarlyEviction(CauseRule):
         for loss in analysis.losses:
             eviction = evictions.get(loss.connection.resp)
             closing = upstream_closing(loss)
-            if eviction is None or closing is None or not _may_be_evicted(loss) or not eviction.covers(closing.ts_ns):
+            if eviction is None or closing is None or not _may_be_evicted(loss) or not eviction.covers(loss, closing):
                 continue
             is_crossed = loss.crossing is not None
             seen = "it acknowledges none of the request" if is_crossed else "nobody had read the request"
@@ -162,11 +166,11 @@ class EarlyEviction(CauseRule):
 def _evictions(analysis: Analysis) -> Mapping[Endpoint, _Eviction]:
     """Return how the upstreams of lost requests make room, as far as they do; worked out once."""
     if __name__ not in analysis.memo:
-        met: dict[Endpoint, list[int]] = defaultdict(list)
+        met: dict[Endpoint, list[tuple[int, int]]] = defaultdict(list)
         for loss in analysis.losses:
             closing = upstream_closing(loss)
             if closing is not None and _may_be_evicted(loss):
-                met[loss.connection.resp].append(closing.ts_ns)
+                met[loss.connection.resp].append((closing.ts_ns, loss.idle_before_ns))
         known = analysis.upstream_by_endpoint
         found = {e: _eviction(analysis, e, known[e], np.array(times)) for e, times in met.items() if e in known}
         analysis.memo[__name__] = {endpoint: eviction for endpoint, eviction in found.items() if eviction is not None}
@@ -183,7 +187,7 @@ def _may_be_evicted(loss: Loss) -> bool:
 
 
 def _eviction(analysis: Analysis, endpoint: Endpoint, upstream: Upstream, met: Ints) -> _Eviction | None:
-    """Return how an upstream makes room; `met` are the times [ns] of the closings that requests met."""
+    """Return how an upstream makes room; `met` are the closings that requests met: time and idle gap [ns]."""
     columns = _connections(analysis, endpoint)
     halves = columns["handshake_resp_ns"], columns["handshake_orig_ns"]
     is_opened = (columns["orig_isn"] >= 0) & (halves[0] >= 0) & (halves[1] >= 0)
@@ -198,19 +202,22 @@ def _eviction(analysis: Analysis, endpoint: Endpoint, upstream: Upstream, met: I
     most_ns = max(upstream.longest_answered_gap_ns * 5 // 6, earliest * 4 // 5)
     is_closed &= columns["idle_at_close_ns"] < most_ns
     times, ages = columns["closing_ts_ns"][is_closed], columns["idle_at_close_ns"][is_closed]
-    if len(times) + len(met) < _FEWEST or not is_opened.any():
+    met_ts = met[:, 0][met[:, 1] < most_ns]
+    if len(times) + len(met_ts) < _FEWEST or not is_opened.any():
         return None
     # Where one captured, a new connection stands when its last ACK has arrived there, and back comes what followed.
     starts = np.sort((columns["first_ts_ns"] + 2 * halves[0] + halves[1])[is_opened])
     slack = max(_SLACK_NS, upstream.rtt_p50_ns // 4)
-    covered = _is_covered(times, starts, slack)
-    met = met[_is_covered(met, starts, slack)]
-    together = np.sort(np.concatenate((times[covered], met)))
+    # Handshakes are not even; but a connection that is opened because another was closed stands two RTT later.
+    before = max(min(slack // 2, upstream.rtt_min_ns // 2), 0)
+    covered = _is_covered(times, starts, before, slack)
+    met_ts = met_ts[_is_covered(met_ts, starts, before, slack)]
+    together = np.sort(np.concatenate((times[covered], met_ts)))
     n_moments = np.count_nonzero(np.diff(together) > _MOMENT_NS) + 1
     if len(together) < _FEWEST or covered.sum() < _SAME * len(times) or n_moments < _FEWEST:
         return None
     span = int(columns["last_ts_ns"].max() - columns["first_ts_ns"].min())
-    gaps = np.minimum(np.diff(starts, append=starts[-1] + slack + _BEFORE_NS), slack + _BEFORE_NS)
+    gaps = np.minimum(np.diff(starts, append=starts[-1] + slack + before), slack + before)
     if gaps.sum() > _MOST_BY_CHANCE * span:
         return None
     n_open = _open_at(columns, together)
@@ -219,7 +226,7 @@ def _eviction(analysis: Analysis, endpoint: Endpoint, upstream: Upstream, met: I
         return None
     ages = ages[covered]
     shortest, longest = (int(ages.min()), int(ages.max())) if len(ages) else (-1, -1)
-    return _Eviction(starts, slack, len(together), shortest, longest, int(n_most.max()))
+    return _Eviction(starts, before, slack, most_ns, len(together), shortest, longest, int(n_most.max()))
 
 
 def _connections(analysis: Analysis, endpoint: Endpoint) -> PickedRows:
@@ -229,9 +236,9 @@ def _connections(analysis: Analysis, endpoint: Endpoint) -> PickedRows:
     return PickedRows(table, np.flatnonzero((np.asarray(analysis.legs) == Leg.UPSTREAM) & its))
 
 
-def _is_covered(times: Ints, starts: Ints, slack_ns: int) -> NDArray[np.bool_]:
-    """Tell which times lie just behind one of some sorted starts."""
-    at = np.searchsorted(starts, times + _BEFORE_NS, side="right") - 1
+def _is_covered(times: Ints, starts: Ints, before_ns: int, slack_ns: int) -> NDArray[np.bool_]:
+    """Tell which times lie just behind one of some sorted starts, or a little before, as handshakes are not even."""
+    at = np.searchsorted(starts, times + before_ns, side="right") - 1
     covered: NDArray[np.bool_] = (at >= 0) & (times - starts[np.maximum(at, 0)] <= slack_ns)
     return covered
 

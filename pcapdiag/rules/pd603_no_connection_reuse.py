@@ -90,9 +90,7 @@ class NoConnectionReuse(Rule):
     def missing(self, analysis: Analysis) -> str:
         """Return why reuse could not be judged."""
         if not analysis.has_proxy:
-            return (
-                "nothing says that what opens these connections could keep them, or needs to"
-            )
+            return "nothing says that what opens these connections could keep them, or needs to"
         if not len(_whole_connections(analysis)):
             return "no connection to an upstream was captured from its handshake to its end with a readable request"
         return ""

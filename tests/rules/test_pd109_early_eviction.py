@@ -62,3 +62,20 @@ def test_two_moments_are_chance(causes):
 def test_where_no_longer_idle_time_was_answered_it_may_be_a_timer(causes):
     made = crowd()
     assert "PD109" not in causes(*made[1:])
+
+
+def test_what_is_opened_because_of_a_loss_did_not_cause_it(causes):
+    """A timer at two seconds on a short path: each loss is tried again on a new connection, others close just then."""
+    made = []
+    for number in range(6):
+        at = 4_000 * number
+        pair = [Conversation(100 * k + number, at + k, rtt_ms=1) for k in range(2)]
+        for talk in pair:
+            end = talk.ask(at + 10)
+            answered = talk.next[ORIG]
+            talk.ask(end + 1_999.8, answered=False)
+            talk.close(end + 2_000, RESP, ack=answered)
+        again = Conversation(300 + number, end + 2_000.2, rtt_ms=1)
+        again.close(again.ask(end + 2_003) + 50, ORIG)
+        made += [*pair, again]
+    assert set(causes(*made)) == {"PD101"}
