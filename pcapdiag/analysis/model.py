@@ -168,6 +168,9 @@ class Loss:
         second is the protocol status with which it ended without output.
     n_undelivered : int
         [bytes] Of a response that was sent again and never acknowledged to its end (`undelivered`); else 0.
+    response_last_ns : int
+        [ns] When the last bytes of its response came, of those that the capture lacks the time at which they were
+        acknowledged; -1 if none came.
     """
 
     connection: Connection
@@ -197,6 +200,7 @@ class Loss:
     stream: int = -1
     stream_error: int = -1
     n_undelivered: int = 0
+    response_last_ns: int = -1
 
     @property
     def path_gap_ns(self) -> int:

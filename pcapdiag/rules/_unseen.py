@@ -88,6 +88,29 @@ def has_unseen_answer(loss: Loss) -> bool:
     return sequence_difference(closing.seq, loss.request_ack) > max(n_seen, 0)
 
 
+def silent_ns(loss: Loss, closing: KeySegment) -> int:
+    """Return how long the upstream had been silent inside its response when the proxy closed.
+
+    Bytes that the capture lacks count as late as they were acknowledged: until then they may have come at any time.
+
+    Parameters
+    ----------
+    loss : Loss
+        A truncated response.
+    closing : KeySegment
+        Of the proxy.
+
+    Returns
+    -------
+    int
+        [ns] -1 if it is not known.
+    """
+    last = loss.keys.get(Key.RESPONSE_END) or loss.keys.get(Key.RESPONSE)
+    if not loss.flags & ExchangeFlag.HOLE:
+        return closing.ts_ns - last.ts_ns if last is not None else -1
+    return closing.ts_ns - loss.response_last_ns if 0 <= loss.response_last_ns <= closing.ts_ns else -1
+
+
 def end_of_upstream(loss: Loss) -> KeySegment | None:
     """Return the upstream's FIN or RST, of both the first."""
     ends = [loss.keys[key] for key in (Key.RESP_FIN, Key.RESP_RST) if key in loss.keys]
