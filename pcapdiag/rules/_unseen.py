@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.base.codes import Direction, ExchangeFlag, Key, Protocol
 from pcapdiag.base.sequence import sequence_difference
-from pcapdiag.proxy.logs.entries import LogKind
+from pcapdiag.proxy.logs.entries import SENDING, LogKind
 
 if TYPE_CHECKING:
     from pcapdiag.analysis.model import Analysis, KeySegment, Loss
@@ -20,6 +20,15 @@ def ended_by_log(analysis: Analysis) -> frozenset[tuple[int, int]]:
     """Return the tries, by connection and depth, of which the proxy's log says that the upstream ended them."""
     tries = analysis.log.tries if analysis.log is not None else ()
     return frozenset(joined.wire.key for joined in tries if any(map(_is_end, joined.entries)))
+
+
+def sending_by_log(analysis: Analysis) -> frozenset[tuple[int, int]]:
+    """Return the tries, by connection and depth, that failed while the proxy was sending the request, as its log says.
+
+    nginx says so until it has handed all of the request over to its kernel.
+    """
+    tries = analysis.log.tries if analysis.log is not None else ()
+    return frozenset(joined.wire.key for joined in tries if any(entry.action == SENDING for entry in joined.entries))
 
 
 def _is_end(entry: ErrorEntry) -> bool:
