@@ -1,8 +1,7 @@
 """Captures of the world whose frames were read one by one: what a report must not claim of them, and what it must hold.
 
 `tests/judged/judged.tsv` has a row for each: `must_not` holds codes, with ``:error`` only as an error, with ``:http``
-only where HTTP is meant; `must` holds ``CODE>=n``, ``answered:n``, ``findings<=n``; `why` names the frames. What the
-program still gets wrong stands in `tests/judged/known_wrong.txt`: that list is exact, so it only ever gets shorter.
+only where HTTP is meant; `must` holds ``CODE>=n``, ``answered:n``, ``findings<=n``; `why` names the frames.
 """
 
 import csv
@@ -18,7 +17,6 @@ pytestmark = [pytest.mark.corpus, pytest.mark.compiled_only]
 FOLDER = ROOT / "tests" / "judged"
 with (FOLDER / "judged.tsv").open(newline="") as _file:
     ROWS = list(csv.DictReader(_file, delimiter="\t", quoting=csv.QUOTE_NONE))
-KNOWN_WRONG = set((FOLDER / "known_wrong.txt").read_text().splitlines())
 MUST_NOT = re.compile(r"PD\d{3}(:error|:http)?")
 MUST = re.compile(r"PD\d{3}>=\d+|findings<=\d+|answered:\d+")
 
@@ -47,7 +45,6 @@ def problems_of(report, row):
 
 def test_the_table_is_one_that_can_be_held_against_a_report():
     assert len({row["capture"] for row in ROWS}) == len(ROWS)
-    assert {row["capture"] for row in ROWS} >= KNOWN_WRONG
     for row in ROWS:
         assert all(MUST_NOT.fullmatch(item) for item in filter(None, row["must_not"].split(","))), row
         assert all(MUST.fullmatch(item) for item in filter(None, row["must"].split(","))), row
@@ -58,8 +55,4 @@ def test_the_table_is_one_that_can_be_held_against_a_report():
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["capture"])
 def test_a_report_claims_what_the_frames_show(row, corpus):
     report = pcapdiag.analyze(corpus / row["capture"]).to_json()
-    problems = problems_of(report, row)
-    if row["capture"] in KNOWN_WRONG:
-        assert problems, f"{row['capture']} is right now: take it off known_wrong.txt"
-    else:
-        assert problems == [], row["why"]
+    assert problems_of(report, row) == [], row["why"]

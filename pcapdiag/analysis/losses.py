@@ -284,6 +284,8 @@ def to_loss(row: Rows, connection: Connection, keys: dict[Key, KeySegment], text
         keys=keys,
         stream=int(row["stream"]),
         stream_error=int(row["stream_error"]),
+        is_framed=int(row["request_framing"]) != Framing.TURN,
+        response_last_ns=int(row["request_ts_ns"]) + int(row["duration_ns"]) if int(row["duration_ns"]) >= 0 else -1,
     )
 
 

@@ -168,6 +168,11 @@ class Loss:
         second is the protocol status with which it ended without output.
     n_undelivered : int
         [bytes] Of a response that was sent again and never acknowledged to its end (`undelivered`); else 0.
+    is_framed : bool
+        Whether the request says where it ends; not inside TLS, nor where its head was not captured whole.
+    response_last_ns : int
+        [ns] When the last bytes of its response came, of those that the capture lacks the time at which they were
+        acknowledged; -1 if none came.
     """
 
     connection: Connection
@@ -197,6 +202,13 @@ class Loss:
     stream: int = -1
     stream_error: int = -1
     n_undelivered: int = 0
+    response_last_ns: int = -1
+    is_framed: bool = True
+
+    @property
+    def is_end_unseen(self) -> bool:
+        """Whether an upload may not have been whole: of several segments, and nothing tells where the request ends."""
+        return not self.is_framed and Key.REQUEST_END in self.keys
 
     @property
     def path_gap_ns(self) -> int:

@@ -41,6 +41,15 @@ def failure_message(analysis: Analysis, group: Group, did: str) -> str:
         none = "it" if n == 1 else "any"
         return f"{group.subject} {did} of {requests}{on_fresh} without having acknowledged {none}, {after}"
     had += f",{on_fresh}" if on_fresh else ""
+    if unseen := count_losses(loss for loss in group.losses if loss.is_end_unseen):
+        which = (
+            "it was"
+            if n == 1
+            else "they were"
+            if unseen == n
+            else f"{unseen} of them {'was' if unseen == 1 else 'were'}"
+        )
+        had += f"; whether {which} whole is not seen"
     return f"{group.subject} took {requests} ({had}) and {did} without a response, {after}"
 
 
@@ -64,7 +73,10 @@ def failure_remedy(group: Group, analysis: Analysis) -> str:
         text += (
             " An idle timer is not excluded: all these requests came after longer idle gaps than any that was answered."
         )
-    if any(is_acknowledged(loss) and sends_again(analysis, loss) is not False for loss in group.losses):
+    whole = [loss for loss in group.losses if not loss.is_end_unseen]
+    if len(whole) < group.n_losses:
+        text += " Of an upload that was to go on, also a limit of its size, or a refusal before it was read."
+    if any(is_acknowledged(loss) and sends_again(analysis, loss) is not False for loss in whole):
         directive = f"{nginx_module(analysis, group.losses[0])}_next_upstream"
         by = f" ({directive})" if proxy_kind(analysis) is ProxyKind.NGINX else ""
         text += (

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence
 from pcapdiag.rules._logged import without_entry
 from pcapdiag.rules._patience import client_departures, left_just_before, stalls, told_by_log
 from pcapdiag.rules._stops import Stops, Testimony
-from pcapdiag.rules._unseen import n_taken_unseen
+from pcapdiag.rules._unseen import n_taken_unseen, silent_ns
 from pcapdiag.rules._wire import has_unseen_fin, is_closed_by_proxy, proxy_closing
 
 if TYPE_CHECKING:
@@ -67,8 +66,7 @@ def left_inside(analysis: Analysis) -> Iterator[LeftInside]:
         key = loss.connection.conn, loss.depth
         if key in stalled or told.get(key):
             continue
-        last = loss.keys.get(Key.RESPONSE_END) or loss.keys.get(Key.RESPONSE)
-        wait = closing.ts_ns - last.ts_ns if last is not None else -1
+        wait = silent_ns(loss, closing)
         if key in told:
             yield LeftInside(loss, closing, wait, Ending.LOGGED, Confidence.CONFIRMED)
         elif left_just_before(departures, closing.ts_ns):

@@ -18,7 +18,7 @@ from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.rules._logged import without_entry
 from pcapdiag.rules._stops import Stops, Testimony
-from pcapdiag.rules._unseen import ended_by_log, n_taken_unseen
+from pcapdiag.rules._unseen import ended_by_log, n_taken_unseen, silent_ns
 from pcapdiag.rules._wire import (
     has_unseen_fin,
     is_acknowledged,
@@ -158,10 +158,9 @@ def stalls(analysis: Analysis) -> Iterator[GiveUp]:
         if loss.n_undelivered:
             continue  # the upstream was not silent
         closing = proxy_closing(loss)
-        last = loss.keys.get(Key.RESPONSE_END) or loss.keys.get(Key.RESPONSE)
-        if closing is None or last is None or not is_closed_by_proxy(loss):
+        wait = silent_ns(loss, closing) if closing is not None else -1
+        if closing is None or wait < 0 or not is_closed_by_proxy(loss):
             continue
-        wait = closing.ts_ns - last.ts_ns
         is_told = (loss.connection.conn, loss.depth) in told
         if Key.ORIG_ZERO_WINDOW in loss.keys and not is_told:
             continue  # the upstream could send nothing: the proxy did not read

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.base.codes import Direction, ExchangeFlag, Key, Protocol
 from pcapdiag.base.sequence import sequence_difference
-from pcapdiag.proxy.logs.entries import LogKind
+from pcapdiag.proxy.logs.entries import SENDING, LogKind
 
 if TYPE_CHECKING:
     from pcapdiag.analysis.model import Analysis, KeySegment, Loss
@@ -20,6 +20,15 @@ def ended_by_log(analysis: Analysis) -> frozenset[tuple[int, int]]:
     """Return the tries, by connection and depth, of which the proxy's log says that the upstream ended them."""
     tries = analysis.log.tries if analysis.log is not None else ()
     return frozenset(joined.wire.key for joined in tries if any(map(_is_end, joined.entries)))
+
+
+def sending_by_log(analysis: Analysis) -> frozenset[tuple[int, int]]:
+    """Return the tries, by connection and depth, that failed while the proxy was sending the request, as its log says.
+
+    nginx says so until it has handed all of the request over to its kernel.
+    """
+    tries = analysis.log.tries if analysis.log is not None else ()
+    return frozenset(joined.wire.key for joined in tries if any(entry.action == SENDING for entry in joined.entries))
 
 
 def _is_end(entry: ErrorEntry) -> bool:
@@ -86,6 +95,29 @@ def has_unseen_answer(loss: Loss) -> bool:
     sent = (segment.next_seq for segment in loss.keys.values() if segment.dir is Direction.RESP and segment.payload_len)
     n_seen = max((sequence_difference(end, loss.request_ack) for end in sent), default=0)
     return sequence_difference(closing.seq, loss.request_ack) > max(n_seen, 0)
+
+
+def silent_ns(loss: Loss, closing: KeySegment) -> int:
+    """Return how long the upstream had been silent inside its response when the proxy closed.
+
+    Bytes that the capture lacks count as late as they were acknowledged: until then they may have come at any time.
+
+    Parameters
+    ----------
+    loss : Loss
+        A truncated response.
+    closing : KeySegment
+        Of the proxy.
+
+    Returns
+    -------
+    int
+        [ns] -1 if it is not known.
+    """
+    last = loss.keys.get(Key.RESPONSE_END) or loss.keys.get(Key.RESPONSE)
+    if not loss.flags & ExchangeFlag.HOLE:
+        return closing.ts_ns - last.ts_ns if last is not None else -1
+    return closing.ts_ns - loss.response_last_ns if 0 <= loss.response_last_ns <= closing.ts_ns else -1
 
 
 def end_of_upstream(loss: Loss) -> KeySegment | None:

@@ -102,11 +102,11 @@ class CloseBeforeResponse(CauseRule):
                 what = "FIN" if closing.key is Key.RESP_FIN else "TLS alert (encrypted: which one is not seen)"
                 had = (
                     "all that was sent of the request"
-                    if loss.flags & ExchangeFlag.REQUEST_OPEN
+                    if loss.flags & ExchangeFlag.REQUEST_OPEN or loss.is_end_unseen
                     else "the whole request"
                 )
                 text = f"{what} instead of a response: the upstream had {had}"
-                confidence = Confidence.CONFIRMED
+                confidence = Confidence.LIKELY if loss.is_end_unseen else Confidence.CONFIRMED
             elif loss.crossing is not None and not was_idle(loss) and is_closed_by_upstream(loss):
                 text = "FIN on a fresh connection, without any of the request: closed as soon as it was accepted"
                 if loss.is_reused:

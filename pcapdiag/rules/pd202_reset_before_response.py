@@ -93,8 +93,10 @@ class ResetBeforeResponse(CauseRule):
             if is_failed_in_upstream(loss):
                 if is_idle_close_in_server(loss, upstream) or is_reset_by_middlebox(analysis, loss, upstream):
                     continue
-                text = "RST instead of a response: the upstream's kernel had the whole request"
-                confidence = Confidence.LIKELY if has_foreign_hops(loss) else Confidence.CONFIRMED
+                had = "all that was sent of the request" if loss.is_end_unseen else "the whole request"
+                text = f"RST instead of a response: the upstream's kernel had {had}"
+                is_doubtful = has_foreign_hops(loss) or loss.is_end_unseen
+                confidence = Confidence.LIKELY if is_doubtful else Confidence.CONFIRMED
             elif is_partly_acknowledged(loss):
                 continue
             elif not loss.is_reused and is_lone_rst(loss) and not is_from_middlebox(analysis, loss, upstream):

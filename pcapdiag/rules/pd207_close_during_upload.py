@@ -11,6 +11,7 @@ from pcapdiag.base.units import count_of
 from pcapdiag.rules._claim import Claim
 from pcapdiag.rules._dialect import body_limit
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
+from pcapdiag.rules._unseen import sending_by_log
 from pcapdiag.rules._wire import (
     certainty,
     is_closed_by_upstream,
@@ -81,13 +82,17 @@ class CloseDuringUpload(CauseRule):
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield requests that were not whole when the upstream closed, and early answers that were lost or may be."""
+        sending = sending_by_log(analysis)
         for loss in analysis.losses:
             if loss.flags & ExchangeFlag.EARLY_RESPONSE and Key.RESPONSE in loss.keys:
                 # An early answer is a loss only where the log says so.
                 closing = loss.keys.get(Key.RESP_RST) or loss.keys.get(Key.RESP_FIN)
                 yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), _ANSWER_LOST, closing, _EARLY)
                 continue
-            if loss.is_connect or not is_partly_acknowledged(loss) or not is_closed_by_upstream(loss):
+            # Where nothing tells how long the request is, the proxy's log may know that more was to come.
+            is_told = loss.is_end_unseen and (loss.connection.conn, loss.depth) in sending
+            is_part = is_partly_acknowledged(loss) or is_told
+            if loss.is_connect or not is_part or not is_closed_by_upstream(loss):
                 continue
             closing = upstream_closing(loss)
             upstream = upstream_of(analysis, loss)
@@ -96,7 +101,8 @@ class CloseDuringUpload(CauseRule):
             if closing is None or loss.crossing is not None or loss.flags & ExchangeFlag.HOLE:
                 continue
             texts = {closing.key: f"{closing.kind_name or 'TLS alert'}: {_acknowledged(loss, closing)}"}
-            yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), _CLOSED, closing, texts)
+            known = Confidence.LIKELY if is_told else Confidence.CONFIRMED
+            yield loss, Claim(certainty(analysis, loss, known), _CLOSED, closing, texts)
         for loss in analysis.early:
             closing = loss.keys.get(Key.RESP_RST) or loss.keys.get(Key.RESP_FIN)
             if _is_upload(loss) and _may_be_lost(loss) and _is_seen_early(loss):

@@ -94,3 +94,28 @@ def test_a_last_word_that_was_cut_off_is_an_error_only_behind_a_proxy(tmp_path, 
     assert (finding["confidence"], "may have been a last word" in finding["message"]) == (
         ("likely", False) if proxies else ("possible", True)
     )
+
+
+HEAD = '"HTTP/1.1 200 OK\\r\\nContent-Length: 900\\r\\n\\r\\nhello"'
+"""44 bytes; what follows of the response is never captured."""
+
+
+@pytest.mark.compiled_only
+@pytest.mark.parametrize(
+    ("unseen_s", "silent_s", "found"),
+    [
+        (2.4, 30.005, {"PD204": "30s"}),  # since the bytes that only the proxy's acknowledgement tells of
+        (2.4, 27.6, {}),  # 30 s since the last bytes that were captured: the upstream was not silent for so long
+        (2.4, 41.3, {}),
+    ],
+)
+@pytest.mark.parametrize("stored", ["", "+0.001 < P. 245:265(20) ack 38\n"])
+def test_silence_inside_a_response_begins_with_the_bytes_that_were_acknowledged_last(
+    tmp_path, unseen_s, silent_s, found, stored
+):
+    text = OPEN + GET + f"+0.03 < P. {HEAD}\n+0.001 > .\n" + stored
+    text += f"+{unseen_s} > . 38:38(0) ack 145\n+{silent_s} > R. 38:38(0) ack 145\n"
+    path = tmp_path / "a.pcap"
+    path.write_bytes(write_capture(parse(text), container="pcap-ns"))
+    report = pcapdiag.analyze(path).to_json()
+    assert {f["code"]: f["message"].split(" gave up after ")[1].split()[0] for f in report["findings"]} == found

@@ -64,3 +64,35 @@ def test_a_final_answer_after_an_interim_one_is_early_all_the_same(report_of):
     (finding,) = report["findings"]
     assert finding["code"] == "PD207"
     assert "answered 1 request (413) before it was whole" in finding["message"]
+
+
+UPLOAD = '+0.01 > P. "POST /up HTTP/1.1\\r\\nHost: a\\r\\nContent-Length: 400\\r\\n\\r\\n"\n'
+UPLOAD += '+0.0001 > P. "0123456789"\n+0.02 < .\n'
+WHOLE = '+0.01 > P. "GET /up HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n"\n+0.02 < .\n'
+ENTRY = (
+    "2023/11/14 22:13:20 [error] 31#31: *1 {what} to upstream, client: 192.0.2.1, server: a, "
+    'request: "POST /up HTTP/1.1", upstream: "http://10.9.0.1:80/up", host: "a"\n'
+)
+SENDING = "writev() failed (104: Connection reset by peer) while sending request"
+READING = "recv() failed (104: Connection reset by peer) while reading response header"
+
+
+@pytest.mark.parametrize("snaplen", [0, 54, 68])
+@pytest.mark.parametrize("what", ["", READING, SENDING])
+@pytest.mark.parametrize(("sent", "end"), [(UPLOAD, "R"), (UPLOAD, "F"), (WHOLE, "R")])
+def test_an_upload_whose_length_the_capture_cut_off_is_not_called_whole(tmp_path, snaplen, what, sent, end):
+    """Only the proxy's log knows then whether more was to come; a request in one segment is whole."""
+    path, log = tmp_path / "a.pcap", tmp_path / "error.log"
+    path.write_bytes(write_capture(parse(f"{OPEN}{sent}+0.01 < {end}.\n"), container="pcap-ns", snaplen=snaplen))
+    said = what if end == "R" else f"upstream prematurely closed connection while {what.partition(' while ')[2]}"
+    entry = ENTRY.format(what=said)
+    log.write_text(entry.replace(" to upstream", " from upstream") if what == READING else entry)
+    logs = {"error_logs": [log]} if what else {}
+    report = pcapdiag.analyze(path, proxies=["10.9.0.100"], **logs).to_json()
+    (finding,) = [f for f in report["findings"] if f["severity"] == "error"]
+    is_known = sent is UPLOAD and (not snaplen or what == SENDING)
+    assert finding["code"] == ("PD207" if is_known else "PD202" if end == "R" else "PD201"), finding["message"]
+    texts = f"{finding['message']} " + "; ".join(e["text"] for e in finding["occurrences"][0]["evidence"])
+    assert ("has the whole request" in texts) == (sent is WHOLE)
+    assert ("whole is not seen" in texts) == (sent is UPLOAD and not is_known)
+    assert ("may run one twice" in finding["remedy"]) == (sent is WHOLE)

@@ -215,8 +215,11 @@ def begin_response(s, slot, i, event, pos):
 def extend_response(s, slot, i, event, length):
     """Add bytes of an event to a response, at least one; arguments as for `extend_message`."""
     s.rows[i]["response_bytes"] += length
-    s.opened[i]["response_last_ns"] = event["ts_ns"]
-    if s.conns[slot]["orig_closed"]:
+    is_closed = s.conns[slot]["orig_closed"]
+    if event["ts_ns"] > s.opened[i]["response_last_ns"] and not (is_closed and event["frame"] < 0):
+        # What was stored while it waited for a hole is older than that; one behind the closing came at no known time.
+        s.opened[i]["response_last_ns"] = event["ts_ns"]
+    if is_closed:
         return  # bytes that nobody reads any more
     if event["frame"] < 0 or event["frame"] != s.rows[i]["response_frame"]:
         replace_key(s, slot, BITS[Key.RESPONSE_END.value], event)

@@ -409,7 +409,9 @@ class Conversation(Streams):
     def _extend_response(self, x, event, length):
         if length > 0:
             x.row["response_bytes"] += length
-            x.response_last_ns = event.ts_ns
+            is_hole = event.frame < 0
+            if not is_hole or not self.orig_closed:
+                x.response_last_ns = max(x.response_last_ns, event.ts_ns)
             if self.orig_closed:
                 return
             self._set_key(Key.RESPONSE_END, event.frame)
