@@ -10,7 +10,9 @@ import numpy as np
 from pcapdiag.base.codes import ConnEnd, Direction, Key, Leg, Protocol
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.units import NS_PER_MS, NS_PER_S, about, count_of, parse_address
+from pcapdiag.proxy.conf import remedy as conf
 from pcapdiag.rules._again import retries
+from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._dialect import server_words
 from pcapdiag.rules._reuse_words import request_limit_advice
@@ -109,6 +111,9 @@ class RequestLimitClose(CauseRule):
         longest = max(x.idle_before_ns for x in group.losses)
         is_gateway = loss.connection.protocol in (Protocol.FASTCGI, Protocol.UWSGI)
         where = f" ({server_words(loss.connection).restart})" if is_gateway else ""
+        settings = analysis.settings
+        changes = conf.lower_request_limit(settings, group.subject, limit) if settings is not None else ()
+        advice = change_block(changes) if changes else request_limit_advice(analysis, group.subject, limit)
         return GroupText(
             message=(
                 f"{group.subject} closes each connection after {limit:,} requests, without a word in the last response:"
@@ -117,11 +122,12 @@ class RequestLimitClose(CauseRule):
             ),
             refuted_by="A connection to this upstream with more requests, or Connection: close in the last response.",
             remedy=(
-                f"{request_limit_advice(analysis, group.subject, limit)}\n\nOr at the upstream: raise the number of"
+                f"{advice}\n\nOr at the upstream: raise the number of"
                 f" requests that a connection may carry{where}, or let its last response say Connection: close. No idle"
                 f" timeout helps: these connections were not idle.\n\n{retries(analysis, loss)}"
             ),
             details={"requests_per_connection": limit, "longest_gap_ns": longest},
+            changes=changes,
         )
 
 

@@ -74,6 +74,38 @@ def lower_pool_timeouts(settings: ProxySettings, limits: Mapping[str, int]) -> t
     return tuple(dict.fromkeys(made))
 
 
+def lower_request_limit(settings: ProxySettings, peer: Endpoint | str, to: int) -> tuple[Change, ...]:
+    """Return how to make nginx give connections to a peer up after as many requests as the peer does.
+
+    Parameters
+    ----------
+    settings : ProxySettings
+        The configuration.
+    peer : tuple of int or str
+        The upstream.
+    to : int
+        The most requests that a connection may carry.
+
+    Returns
+    -------
+    tuple of Change
+        For each block of nginx's that holds the peer, keeps connections and lets them carry more.
+    """
+    made: list[Change] = []
+    for block in settings.blocks_of_peer(peer):
+        held = block.keepalive_requests
+        is_kept = settings.kind is ProxyKind.NGINX and not block.implicit and block.keepalive.value != 0
+        if is_kept and not 0 < held.value <= to:
+            old = str(held.value) if held.value >= 0 else ""
+            where = f"upstream {block.name}"
+            made.append(
+                change_of(
+                    *(settings, "keepalive_requests", where, held, block.source, old, str(to)), _POOL_TIMEOUT_SINCE
+                )
+            )
+    return unique(made)
+
+
 def raise_timeout(
     settings: ProxySettings,
     peer: Endpoint | str,

@@ -244,3 +244,14 @@ server {
 def test_only_the_places_whose_timeout_ran_out_are_to_wait_longer(read, ran_out_s, targets, lines):
     changes = remedy.raise_timeout(read(TWO_PLACES), PEER, "read", 20 * S, ran_out_ns=ran_out_s * S, targets=targets)
     assert [change.line for change in changes] == lines
+
+
+def test_a_limit_of_requests_is_lowered_where_connections_may_carry_more(read):
+    (change,) = remedy.lower_request_limit(read(NGINX), PEER, 4)
+    assert (change.setting, change.text, change.is_new) == ("keepalive_requests", "keepalive_requests 4;", True)
+    lower = NGINX.replace("keepalive 32;", "keepalive 32; keepalive_requests 3;")
+    assert remedy.lower_request_limit(read(lower), PEER, 4) == ()
+    higher = NGINX.replace("keepalive 32;", "keepalive 32; keepalive_requests 9;")
+    (change,) = remedy.lower_request_limit(read(higher), PEER, 4)
+    assert (change.old, change.new) == ("9", "4")
+    assert remedy.lower_request_limit(read(NGINX.replace("keepalive 32;", "")), PEER, 4) == ()
