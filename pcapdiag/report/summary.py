@@ -44,6 +44,7 @@ _VERB = re.compile(r"\b(?:is|are|was|were|has|have)\b")
 _ENDING = re.compile(r"(?<=[a-z])(?:ies|y|es|s)\b")
 
 # Numbers, addresses and times within a remedy.
+_UNITS = frozenset(("us", "ms", "s", "min", "h"))
 _NUMBER = re.compile(r"[0-9a-f]{0,40}[:.\[\]0-9]{0,40}\d[\w:.\]]*")
 
 
@@ -129,8 +130,26 @@ def _shared_remedy(findings: Sequence[FindingDetail], *, is_only: bool) -> Group
     others = ", ".join(bounded(subjects[1:]))
     if not others or (is_same and is_only and subjects[0] not in text):
         return GroupRemedy(subjects, text, "")
-    numbers = "" if is_same else f", with {'its' if len(subjects) == 2 else 'their'} own numbers (--format json)"
-    return GroupRemedy(subjects, text, f"The same goes for {others}{numbers}.")
+    if is_same:
+        return GroupRemedy(subjects, text, f"The same goes for {others}.")
+    return GroupRemedy(subjects, text, f"The same goes for {_with_numbers(findings[0], findings[1:])}.")
+
+
+def _with_numbers(first: FindingDetail, findings: Sequence[FindingDetail]) -> str:
+    """Return the subjects of some findings, each with the numbers in which its remedy differs from the first one."""
+    told = []
+    for finding in findings[:MAX_LINES]:
+        pairs = zip(first.remedy.split(), finding.remedy.replace(finding.subject, first.subject).split(), strict=False)
+        words = first.remedy.split()
+        other = []
+        for number, (one, its) in enumerate(pairs):
+            unit = words[number + 1].strip(".,;:)") if number + 1 < len(words) else ""
+            if one != its:
+                unit = f" {unit}" if unit in _UNITS else ""
+                other.append(f"{its.strip('.,;:()')}{unit} in place of {one.strip('.,;:()')}{unit}")
+        told.append(finding.subject + (f" ({', '.join(dict.fromkeys(other))})" if other else ""))
+    more = len(findings) - len(told)
+    return ", ".join(told) + (f" and {more:,} more" if more > 0 else "")
 
 
 def told_once(findings: Sequence[FindingDetail]) -> tuple[str, ...]:

@@ -117,7 +117,7 @@ def test_codes_that_were_not_evaluated_for_one_reason_stand_together():
     [
         (("Do it.", "Do it."), ""),
         (("Look at A.", "Look at B."), "The same goes for B."),
-        (("At A: 3 s.", "At B: 4 s."), "The same goes for B, with its own numbers (--format json)."),
+        (("At A: 3 s.", "At B: 4 s."), "The same goes for B (4 s in place of 3 s)."),
         (("Do it.",), ""),
     ],
 )

@@ -93,7 +93,8 @@ def _others(groups: Sequence[summary.FindingGroup]) -> Iterator[RenderableType]:
         yield indented(safe_text(f"{name}: {_first_words(head.message)}", SEVERITY_STYLES[head.severity]), 4)
     rest = [*acting[_MOST_OTHERS:], *(group for group in groups if group.head.severity < Severity.WARNING)]
     if rest:
-        names = ", ".join(f"{group.head.code} {group.head.name} ({group.count:,})" for group in rest)
+        counts = (f" ({group.count:,})" if group.count else "" for group in rest)
+        names = ", ".join(f"{g.head.code} {g.head.name}{n}" for g, n in zip(rest, counts, strict=True))
         kind = "And" if len(acting) > _MOST_OTHERS else "For information"
         yield indented(safe_text(f"{kind}: {names}"), 4)
 
