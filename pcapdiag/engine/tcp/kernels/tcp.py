@@ -515,7 +515,8 @@ def _track_segment(s, frame, buffer, slot, direction):
     if window == 0 and not flags & SYN and flow["last_window"] != 0:
         note_history(s, slot, direction, LETTERS[L_ZERO_WINDOW])
     is_about_window = window == 0 or flow["last_window"] == 0
-    flow["last_window"] = window
+    if fate != Fate.OUTSIDE_WINDOW.value:  # such a segment is none of this connection's: nor is its window
+        flow["last_window"] = window
     is_bare = payload_len == 0 and flags == ACK and direction == Direction.ORIG.value
     if is_bare and not is_about_window and not ctl["all_segments"]:
         # Nobody above asks for the originator's bare acknowledgements, a third of all segments.

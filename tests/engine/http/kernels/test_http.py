@@ -298,6 +298,13 @@ def test_messages_are_framed_as_the_twin_does(segments, sizes):
     compare(segments, sizes)
 
 
+def test_the_window_of_a_segment_from_beyond_the_connection_is_not_its_window():
+    """Bytes behind the FIN are none of it: the window of zero before them still stands when a probe comes."""
+    said = [("say", 0, 0), ("say and close", 0, 0), ("say", 1, 54_660), ("full", 0, 0), ("say", 0, 0), ("probe", 0, 0)]
+    actions = [(0, side, what, number, [], ["seen"]) for what, side, number in said]
+    compare(play((0, 4_294_966_996), -1, actions, WHOLE, is_seen_from_start=False, in_turns=False), [1])
+
+
 @given(talks(ONLY_TLS), BATCHES)
 def test_tls_records_are_framed_as_the_twin_does(segments, sizes):
     compare(segments, sizes)

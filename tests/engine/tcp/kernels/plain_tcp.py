@@ -342,7 +342,8 @@ class Tracker:
         flow.was_keep_alive = fate == Fate.KEEP_ALIVE
         if s.window == 0 != flow.window and not s.flags & SYN:
             c.write(side, "w")
-        flow.window = s.window
+        if fate != Fate.OUTSIDE_WINDOW:
+            flow.window = s.window
         return fate, delivered
 
     @staticmethod
