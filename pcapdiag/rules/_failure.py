@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.model import count_losses
+from pcapdiag.base.findings import Confidence
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.rules._again import sends_again
@@ -84,6 +85,11 @@ def failure_remedy(group: Group, analysis: Analysis) -> str:
             " kills the next one too."
         )
     return text
+
+
+def failure_confidence(analysis: Analysis, group: Group) -> Confidence:
+    """Return how certain a failure inside the upstream is at most: not where its idle timer may have closed instead."""
+    return Confidence.LIKELY if is_timer_possible(analysis, group) else Confidence.CONFIRMED
 
 
 def is_timer_excluded(analysis: Analysis, group: Group) -> bool:

@@ -18,12 +18,13 @@ from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.rules._logged import without_entry
 from pcapdiag.rules._stops import Stops, Testimony
-from pcapdiag.rules._unseen import ended_by_log, n_taken_unseen, silent_ns
+from pcapdiag.rules._unseen import ended_by_log, n_taken_unseen, sending_by_log, silent_ns
 from pcapdiag.rules._wire import (
     has_unseen_fin,
     is_acknowledged,
     is_closed_by_proxy,
     is_half_closed_at_the_end,
+    is_one_way,
     is_partly_acknowledged,
     last_sent_ns,
     proxy_closing,
@@ -98,15 +99,18 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
     openings = np.array([_opening_ns(loss) for loss in losses], dtype=np.int64)
     departures = client_departures(analysis)
     stops = Stops(analysis)
-    told, ended = told_by_log(analysis), ended_by_log(analysis)
+    told, ended, sending = told_by_log(analysis), ended_by_log(analysis), sending_by_log(analysis)
     is_proxy = _is_proxy_known(analysis)
     for loss, closing, wait, opening in zip(losses, closings, waits.tolist(), openings.tolist(), strict=True):
         is_timeout = told.get((loss.connection.conn, loss.depth))
         if is_timeout is not None:
             timeout = _logged_timeout(analysis, loss, wait) if is_timeout else -1
             confidence = Confidence.CONFIRMED
-            yield GiveUp(loss, closing, wait, timeout, not is_timeout, confidence, is_logged=True)
+            if not is_one_way(loss) or (loss.connection.conn, loss.depth) not in sending:
+                yield GiveUp(loss, closing, wait, timeout, not is_timeout, confidence, is_logged=True)
             continue
+        if is_one_way(loss):
+            continue  # nobody knows what it had got by then
         if (loss.connection.conn, loss.depth) in ended or n_taken_unseen(loss, closing):
             continue
         if left_just_before(departures, closing.ts_ns):
