@@ -18,7 +18,7 @@ from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.rules._logged import without_entry
 from pcapdiag.rules._stops import Stops, Testimony
-from pcapdiag.rules._unseen import ended_by_log, n_taken_unseen, sending_by_log, silent_ns
+from pcapdiag.rules._unseen import ended_by_log, has_taken_records, n_taken_unseen, sending_by_log, silent_ns
 from pcapdiag.rules._wire import (
     has_unseen_fin,
     is_acknowledged,
@@ -123,6 +123,9 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
         timeout, confidence = _configured(analysis, loss, wait)
         if timeout == 0:
             timeout, confidence = _timeout_of(wait, opening, waits[:_MAX_COMPARED], openings[:_MAX_COMPARED])
+        is_from_before = loss.flags & ExchangeFlag.MID_STREAM and not loss.is_framed and not loss.idle_before_ns >= 0
+        if timeout < 0 and (is_from_before or has_taken_records(loss, closing)):
+            continue  # the upstream may have said what the capture lacks: an early answer, a close_notify
         is_half = timeout < 0 and not is_proxy and _is_half_close(loss)
         if timeout < 0 and wait < _AT_ONCE_NS and not _is_told(analysis):
             # Who sends and closes at once does not wait for an answer, and gives nothing up.
