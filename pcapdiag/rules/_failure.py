@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.model import count_losses
+from pcapdiag.base.findings import Confidence
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.rules._again import sends_again
 from pcapdiag.rules._dialect import nginx_module, proxy_kind, server_words
-from pcapdiag.rules._wire import is_acknowledged, last_sent_ns
+from pcapdiag.rules._wire import is_acknowledged, is_among_others, last_sent_ns
 from pcapdiag.rules._words import duration_range
 
 if TYPE_CHECKING:
@@ -84,6 +85,14 @@ def failure_remedy(group: Group, analysis: Analysis) -> str:
             " kills the next one too."
         )
     return text
+
+
+def failure_confidence(analysis: Analysis, group: Group) -> Confidence:
+    """Return how certain a failure inside the upstream is at most: not where its idle timer may have closed instead."""
+    # How long a connection was idle that was open when the capture began, nobody knows.
+    is_gap_unknown = any(loss.idle_before_ns < 0 and not is_among_others(loss) for loss in group.losses)
+    is_doubtful = is_timer_possible(analysis, group) or (is_gap_unknown and not is_timer_excluded(analysis, group))
+    return Confidence.LIKELY if is_doubtful else Confidence.CONFIRMED
 
 
 def is_timer_excluded(analysis: Analysis, group: Group) -> bool:

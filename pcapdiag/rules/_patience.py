@@ -18,12 +18,13 @@ from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.rules._logged import without_entry
 from pcapdiag.rules._stops import Stops, Testimony
-from pcapdiag.rules._unseen import ended_by_log, n_taken_unseen, silent_ns
+from pcapdiag.rules._unseen import ended_by_log, has_taken_records, n_taken_unseen, sending_by_log, silent_ns
 from pcapdiag.rules._wire import (
     has_unseen_fin,
     is_acknowledged,
     is_closed_by_proxy,
     is_half_closed_at_the_end,
+    is_one_way,
     is_partly_acknowledged,
     last_sent_ns,
     proxy_closing,
@@ -98,15 +99,18 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
     openings = np.array([_opening_ns(loss) for loss in losses], dtype=np.int64)
     departures = client_departures(analysis)
     stops = Stops(analysis)
-    told, ended = told_by_log(analysis), ended_by_log(analysis)
+    told, ended, sending = told_by_log(analysis), ended_by_log(analysis), sending_by_log(analysis)
     is_proxy = _is_proxy_known(analysis)
     for loss, closing, wait, opening in zip(losses, closings, waits.tolist(), openings.tolist(), strict=True):
         is_timeout = told.get((loss.connection.conn, loss.depth))
         if is_timeout is not None:
             timeout = _logged_timeout(analysis, loss, wait) if is_timeout else -1
             confidence = Confidence.CONFIRMED
-            yield GiveUp(loss, closing, wait, timeout, not is_timeout, confidence, is_logged=True)
+            if not is_one_way(loss) or (loss.connection.conn, loss.depth) not in sending:
+                yield GiveUp(loss, closing, wait, timeout, not is_timeout, confidence, is_logged=True)
             continue
+        if is_one_way(loss):
+            continue  # nobody knows what it had got by then
         if (loss.connection.conn, loss.depth) in ended or n_taken_unseen(loss, closing):
             continue
         if left_just_before(departures, closing.ts_ns):
@@ -119,6 +123,9 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
         timeout, confidence = _configured(analysis, loss, wait)
         if timeout == 0:
             timeout, confidence = _timeout_of(wait, opening, waits[:_MAX_COMPARED], openings[:_MAX_COMPARED])
+        is_from_before = loss.flags & ExchangeFlag.MID_STREAM and not loss.is_framed and not loss.idle_before_ns >= 0
+        if timeout < 0 and (is_from_before or has_taken_records(loss, closing)):
+            continue  # the upstream may have said what the capture lacks: an early answer, a close_notify
         is_half = timeout < 0 and not is_proxy and _is_half_close(loss)
         if timeout < 0 and wait < _AT_ONCE_NS and not _is_told(analysis):
             # Who sends and closes at once does not wait for an answer, and gives nothing up.

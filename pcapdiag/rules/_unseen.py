@@ -55,11 +55,22 @@ def n_taken_unseen(loss: Loss, closing: KeySegment | None) -> int:
     int
         [bytes] 0 if there are none, or it is not known.
     """
-    if closing is None or closing.ack < 0 or loss.request_ack < 0 or loss.is_connect or loss.stream > 0:
-        return 0
     if loss.flags & (ExchangeFlag.INTERIM | ExchangeFlag.PIPELINED) or loss.connection.protocol is Protocol.TLS:
         return 0
-    ends = (k.next_seq for k in loss.keys.values() if k.dir is Direction.RESP)
+    return _n_unseen(loss, closing)
+
+
+def has_taken_records(loss: Loss, closing: KeySegment | None) -> bool:
+    """Tell whether a closing of the proxy acknowledges TLS records that the capture lacks: maybe a close_notify."""
+    return loss.connection.protocol is Protocol.TLS and _n_unseen(loss, closing) > 0
+
+
+def _n_unseen(loss: Loss, closing: KeySegment | None) -> int:
+    if closing is None or closing.ack < 0 or loss.request_ack < 0 or loss.is_connect or loss.stream > 0:
+        return 0
+    # A segment without data stands behind what was sent before it, whether that was captured or not.
+    captured = (k for k in loss.keys.values() if k.dir is Direction.RESP and (k.payload_len or k.kind_name == "FIN"))
+    ends = (k.next_seq for k in captured)
     seen = max((sequence_difference(end, loss.request_ack) for end in ends), default=0)
     return max(sequence_difference(closing.ack, loss.request_ack) - max(seen, 0), 0)
 

@@ -178,11 +178,25 @@ def opened_ns(loss: Loss) -> int:
     return connection.first_ts_ns + max(connection.handshake_resp_ns, 0) + max(connection.handshake_orig_ns, 0)
 
 
+def is_sent_unread(loss: Loss) -> bool:
+    """Tell whether bytes on a connection in use left before their sender's kernel had the answer before them.
+
+    They answer to nothing that it says: the rest of a request that was answered before it was whole, most likely.
+    """
+    before = loss.keys.get(Key.RESPONSE_BEFORE)
+    if before is None or loss.request_ack < 0 or not 0 <= loss.idle_before_ns < _AT_ONCE_NS:
+        return False
+    is_framed = loss.is_framed or loss.flags & ExchangeFlag.PIPELINED or loss.stream > 0
+    return not is_framed and sequence_difference(loss.request_ack, before.next_seq) < 0
+
+
 def is_closed_at_once(loss: Loss) -> bool:
     """Tell whether bytes that cannot be read crossed a closing right behind the last answer.
 
     They may be the next request, or the rest of one that was answered before it was whole.
     """
+    if is_sent_unread(loss):
+        return True
     is_readable = loss.connection.protocol in (Protocol.HTTP1, Protocol.FASTCGI, Protocol.HTTP2)
     return not is_readable and 0 <= loss.idle_before_ns < _AT_ONCE_NS
 
@@ -398,6 +412,7 @@ def is_reset_by_middlebox(analysis: Analysis, loss: Loss, upstream: Upstream | N
         loss.is_reused
         and is_lone_rst(loss)
         and not has_unseen_fin(loss)
+        and not is_sent_unread(loss)
         and is_from_middlebox(analysis, loss, upstream)
     )
 
@@ -410,6 +425,7 @@ def is_reset_by_upstream(analysis: Analysis, loss: Loss, upstream: Upstream | No
         and not is_acknowledged(loss)
         and not is_partly_acknowledged(loss)
         and not has_unseen_fin(loss)
+        and not is_sent_unread(loss)
         and not is_from_middlebox(analysis, loss, upstream)
     )
 

@@ -135,7 +135,7 @@ class IdleCloseRace(CauseRule):
                 }
                 group = _group_of_age(loss, crossing, upstream)
                 yield loss, Claim(certainty(analysis, loss, confidence), group, crossing, texts)
-            elif has_unseen_fin(loss) and is_one_way(loss):
+            elif has_unseen_fin(loss) and (is_one_way(loss) or _is_at_another_gap(loss, upstream)):
                 continue  # the FIN may have come before the request, or have been the answer to it
             elif has_unseen_fin(loss):
                 fin = loss.keys[Key.ORIG_FIN]
@@ -196,6 +196,16 @@ class IdleCloseRace(CauseRule):
             after += " (one timer, which is looked at now and then)"
         message = f"{group.subject} closes idle connections after {after}, {keeps}: {crossed}."
         return GroupText(message, refuted_by, remedy.text, details=details, changes=remedy.changes)
+
+
+def _is_at_another_gap(loss: Loss, upstream: Upstream | None) -> bool:
+    """Tell whether nothing but an unseen FIN says that an idle connection was closed, and a known timer does not fit.
+
+    Who had closed before the request came answers it by a RST (RFC 9293 section 3.10.7.4).
+    """
+    if Key.RESP_RST in loss.keys or opened_ns(loss) >= 0:
+        return False
+    return _group_of_age(loss, loss.keys[Key.ORIG_FIN], upstream) == _OTHER_AGE
 
 
 def _unused(analysis: Analysis, group: Group, crossed: str) -> GroupText:

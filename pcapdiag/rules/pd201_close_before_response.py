@@ -9,7 +9,7 @@ from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.codes import ExchangeFlag, Key
 from pcapdiag.base.findings import Confidence, RuleFacts, Severity
 from pcapdiag.rules._claim import Claim, Proofs
-from pcapdiag.rules._failure import failure_message, failure_remedy
+from pcapdiag.rules._failure import failure_confidence, failure_message, failure_remedy
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._streams import is_not_processed
 from pcapdiag.rules._wire import (
@@ -137,4 +137,5 @@ class CloseBeforeResponse(CauseRule):
             message=failure_message(analysis, group, f"closed the connection ({how})"),
             refuted_by="A response to such a request in the upstream's log, or idle gaps that equal its idle timeout.",
             remedy=remedy,
+            confidence_at_most=failure_confidence(analysis, group),
         )

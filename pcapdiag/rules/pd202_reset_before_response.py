@@ -8,7 +8,7 @@ from pcapdiag.analysis.far_end import ProofKind
 from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence, RuleFacts, Severity
 from pcapdiag.rules._claim import Claim, Proofs
-from pcapdiag.rules._failure import failure_message, failure_remedy
+from pcapdiag.rules._failure import failure_confidence, failure_message, failure_remedy
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._streams import error_name, is_not_processed, stream_text
 from pcapdiag.rules._wire import (
@@ -115,6 +115,7 @@ class ResetBeforeResponse(CauseRule):
             message=failure_message(analysis, group, "reset the connection (RST)"),
             refuted_by="A response to such a request in the upstream's log, or no RST in a capture taken there.",
             remedy=failure_remedy(group, analysis),
+            confidence_at_most=failure_confidence(analysis, group),
         )
 
 

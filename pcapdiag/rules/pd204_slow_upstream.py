@@ -20,7 +20,7 @@ from pcapdiag.rules._logged import logged_finding, logged_tries
 from pcapdiag.rules._patience import give_ups, stalls
 from pcapdiag.rules._remedy import wait_longer
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
-from pcapdiag.rules._wire import certainty
+from pcapdiag.rules._wire import certainty, is_one_way
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -137,10 +137,12 @@ class SlowUpstream(CauseRule):
             else f"let the proxy wait longer; no late answer was seen that says how long, this doubles it:\n\n"
             f"{change_block(changes)}"
         )
+        had = f"took {count_of(n, 'request')} and said nothing"
+        if any(is_one_way(loss) for loss in group.losses):
+            had = f"was sent {count_of(n, 'request')}; of what it sent nothing was captured"
         return GroupText(
             message=(
-                f"{group.subject} took {count_of(n, 'request')} and said nothing; the proxy gave up after {timeout},"
-                f" which is a timeout of its own.{answered}"
+                f"{group.subject} {had}; the proxy gave up after {timeout}, which is a timeout of its own.{answered}"
             ),
             refuted_by="A client that closed just before the proxy did, or an access log that says so of the client.",
             remedy=(

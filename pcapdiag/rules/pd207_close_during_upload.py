@@ -18,6 +18,7 @@ from pcapdiag.rules._wire import (
     is_idle_close_in_server,
     is_partly_acknowledged,
     is_reset_by_middlebox,
+    is_sent_unread,
     upstream_closing,
     upstream_of,
 )
@@ -90,7 +91,7 @@ class CloseDuringUpload(CauseRule):
                 yield loss, Claim(certainty(analysis, loss, Confidence.CONFIRMED), _ANSWER_LOST, closing, _EARLY)
                 continue
             # Where nothing tells how long the request is, the proxy's log may know that more was to come.
-            is_told = loss.is_end_unseen and (loss.connection.conn, loss.depth) in sending
+            is_told = (loss.is_end_unseen or is_sent_unread(loss)) and (loss.connection.conn, loss.depth) in sending
             is_part = is_partly_acknowledged(loss) or is_told
             if loss.is_connect or not is_part or not is_closed_by_upstream(loss):
                 continue

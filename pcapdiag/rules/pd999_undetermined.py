@@ -20,6 +20,7 @@ from pcapdiag.rules._wire import (
     is_half_closed_at_the_end,
     is_one_way,
     is_partly_acknowledged,
+    is_sent_unread,
     last_seen_ns,
     last_sent_ns,
     proxy_closing,
@@ -57,6 +58,10 @@ _SIGHTS = {
         " known",
         "a capture of both directions",
         Severity.INFO,
+    ),
+    "one-way-failed": _Sight(
+        "sent, and failed as the proxy's log says; nothing of the other direction of their connections was captured",
+        "a capture of both directions",
     ),
     "connect-challenged": _Sight(
         "answered by segments of an older connection between the same ports (RFC 5961 section 4), and by no SYN-ACK or"
@@ -210,8 +215,9 @@ class Undetermined(CauseRule):
 
     def claims(self, analysis: Analysis) -> Iterator[tuple[Loss, Claim]]:
         """Yield every loss, grouped by what was seen: the diagnosis gives this rule what the others left."""
-        ended = ended_by_log(analysis)
-        sights = [(loss, _sight_of(analysis, loss, ended)) for loss in analysis.losses]
+        ended, tries = ended_by_log(analysis), analysis.log.tries if analysis.log is not None else ()
+        failed = frozenset(joined.wire.key for joined in tries if joined.entries)
+        sights = [(loss, _sight_of(analysis, loss, ended, failed)) for loss in analysis.losses]
         # What is said of the capture, not of any upstream, is said once.
         is_wave = len({loss.connection.resp for loss, sight in sights if sight == "connect-unseen"}) > 1
         for loss, sight in sights:
@@ -233,7 +239,9 @@ class Undetermined(CauseRule):
         )
 
 
-def _sight_of(analysis: Analysis, loss: Loss, ended: frozenset[tuple[int, int]]) -> str:
+def _sight_of(
+    analysis: Analysis, loss: Loss, ended: frozenset[tuple[int, int]], failed: frozenset[tuple[int, int]]
+) -> str:
     of_upstream, of_proxy = upstream_closing(loss), proxy_closing(loss)
     if loss.n_undelivered:
         return "answer-not-acknowledged"
@@ -251,8 +259,9 @@ def _sight_of(analysis: Analysis, loss: Loss, ended: frozenset[tuple[int, int]])
     if loss.flags & ExchangeFlag.NOT_OWED:
         return "not-owed"
     is_open = of_upstream is None and of_proxy is None
-    if is_open and is_one_way(loss) and not loss.retransmissions:
-        return "one-way"
+    is_unseen = is_one_way(loss) and of_upstream is None and not has_unseen_fin(loss)
+    if is_unseen and not loss.retransmissions:
+        return "one-way" if is_open or (loss.connection.conn, loss.depth) not in failed else "one-way-failed"
     if is_open and is_partly_acknowledged(loss) and last_seen_ns(analysis, loss) - last_sent_ns(loss) < NS_PER_S:
         return "capture-ended-in-upload"
     if is_partly_acknowledged(loss):
@@ -266,7 +275,7 @@ def _sight_of(analysis: Analysis, loss: Loss, ended: frozenset[tuple[int, int]])
         return "answer-incomplete" if loss.flags & ExchangeFlag.HOLE else "answered-and-left"
     if loss.connection.protocol is Protocol.OPAQUE and of_upstream is not None:
         return "opaque-reset"
-    if loss.crossing is not None and is_closed_at_once(loss):
+    if is_closed_at_once(loss) and (loss.crossing is not None or is_sent_unread(loss)):
         return "closed-at-once"
     if loss.is_acknowledged_too_late:
         return "acknowledged-too-late"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pcapdiag.base.findings import Confidence
+from pcapdiag.base.findings import Confidence, Severity
 from pcapdiag.proxy.join.ledger import JoinedTry, Ledger, WireVerdict
 from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.rules.diagnose import diagnose
@@ -56,3 +56,17 @@ def test_a_timer_that_fires_late_is_still_a_timer(waits, code):
     losses = [scene.lost(acknowledged(160), proxy_fin(w), idle_ms=17, late=i * 10_000) for i, w in enumerate(waits)]
     found = {f.code for f in diagnose(scene.analysis(*losses)).findings if f.code in ("PD204", "PD206")}
     assert found == code
+
+
+@pytest.mark.parametrize("wait_ms", [0.02, 377, 60_000])
+@pytest.mark.parametrize("status", [None, 499])
+def test_where_nothing_of_the_upstream_was_captured_only_a_log_says_that_it_was_given_up(wait_ms, status):
+    scene = Scene()
+    loss = scene.lost(proxy_fin(wait_ms), idle_ms=-1, resp_ttl=-1)
+    attempt = wire(0, conn=loss.connection.conn, depth=loss.depth)
+    line = access(wait_ms, (PEER, status or 200, wait_ms), status=status or 200)
+    tries = (JoinedTry(attempt, WireVerdict.LOGGED, (), line),)
+    found = diagnose(scene.analysis(loss, log=Ledger(clock=None, entries=(), tries=tries))).findings
+    (finding,) = [f for f in found if f.code != "PD110"]
+    assert finding.code == ("PD206" if status else "PD999")
+    assert finding.severity is (Severity.WARNING if status else Severity.INFO)

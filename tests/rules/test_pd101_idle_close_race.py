@@ -121,3 +121,17 @@ def test_where_the_upstreams_direction_was_not_captured_its_unseen_fin_proves_no
     assert "only the proxy's direction was captured" in only(one_way, "PD999").message
     both = diagnose(scene.analysis(scene.lost(sent, idle_ms=-1)))
     assert only(both, "PD101").confidence is Confidence.LIKELY
+
+
+@pytest.mark.parametrize(
+    ("idle_ms", "segments", "code"),
+    [
+        (565, (), "PD999"),  # a process may have died, and acknowledged the request by the FIN that is missing
+        (3_900, (), "PD101"),
+        (565, (rst(120, seq=BEFORE + 1),), "PD101"),  # who answers by a RST had closed before
+    ],
+)
+def test_an_unseen_fin_at_another_age_than_the_idle_timer_is_no_race(idle_ms, segments, code):
+    scene = Scene()
+    loss = scene.lost(proxy_fin(50, ack=BEFORE + 1), *segments, idle_ms=idle_ms)
+    assert {f.code for f in diagnose(scene.analysis(loss)).findings} - {"PD110"} == {code}

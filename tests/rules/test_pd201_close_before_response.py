@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
+from pcapdiag.base.findings import Confidence
 from pcapdiag.rules.diagnose import diagnose
-from tests.rules.builders import END, Scene, acknowledged, fin, only
+from tests.rules.builders import END, MS, Scene, acknowledged, fin, only
 
 
 def test_failures_at_one_moment_are_the_end_of_a_process():
@@ -31,3 +32,12 @@ def test_gaps_that_no_server_closes_after_make_no_timer_possible():
         finding = only(diagnose(scene.analysis(*losses, upstream=upstream)), "PD201")
         assert ("An idle timer is not excluded" in finding.remedy) is is_possible
         assert "No timer at the proxy helps" not in finding.remedy
+
+
+def test_where_an_idle_timer_is_possible_a_failure_in_the_upstream_is_not_certain():
+    for answered_ms, confidence in ((-1, Confidence.LIKELY), (5_000, Confidence.CONFIRMED)):
+        scene = Scene()
+        loss = scene.lost(acknowledged(160), fin(300, ack=END), idle_ms=4_000)
+        upstream = replace(scene.upstream(None), longest_answered_gap_ns=answered_ms * MS)
+        finding = only(diagnose(scene.analysis(loss, upstream=upstream)), "PD201")
+        assert finding.confidence is confidence

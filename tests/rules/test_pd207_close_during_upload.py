@@ -96,3 +96,26 @@ def test_an_upload_whose_length_the_capture_cut_off_is_not_called_whole(tmp_path
     assert ("has the whole request" in texts) == (sent is WHOLE)
     assert ("whole is not seen" in texts) == (sent is UPLOAD and not is_known)
     assert ("may run one twice" in finding["remedy"]) == (sent is WHOLE)
+
+
+REST = "+0.03 < P. 1:41(40) ack 101\n+0.00001 > P. 101:301(200) ack {ack}\n+0.00009 < R. 41:41(0) ack 101\n"
+
+
+@pytest.mark.parametrize("protocol", ["fastcgi", "opaque"])
+@pytest.mark.parametrize("ack", [1, 41])
+@pytest.mark.parametrize("says", ["", SENDING])
+def test_bytes_that_left_before_the_answer_had_come_are_no_request_on_an_idle_connection(tmp_path, protocol, ack, says):
+    """They may be the rest of an upload that was answered early: what they are was cut off, and a log may know it."""
+    first = "\\x01\\x01\\0\\x01\\0\\x08\\0\\0\\0\\x01\\0\\0\\0\\0\\0\\0" if protocol == "fastcgi" else "\\x07hello" * 3
+    length = 16 if protocol == "fastcgi" else 18
+    script = f'{OPEN}+0.01 > P. "{first}"\n+0 > P. {length + 1}:101({100 - length}) ack 1\n' + REST.format(ack=ack)
+    path, log = tmp_path / "a.pcap", tmp_path / "error.log"
+    path.write_bytes(write_capture(parse(script), container="pcap-ns", snaplen=70))
+    log.write_text(ENTRY.format(what=says).replace("http://10.9.0.1:80/up", "fastcgi://10.9.0.1:80"))
+    logs = {"error_logs": [log]} if says else {}
+    found = pcapdiag.analyze(path, proxies=["10.9.0.100"], **logs).to_json()["findings"]
+    codes = {f["code"] for f in found if f["severity"] != "info"}
+    if ack == 1:
+        assert codes == {"PD207" if says and protocol == "fastcgi" else "PD999"}
+    else:
+        assert "PD207" not in codes
