@@ -10,7 +10,7 @@ from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.rules._again import sends_again
 from pcapdiag.rules._dialect import nginx_module, proxy_kind, server_words
-from pcapdiag.rules._wire import is_acknowledged, is_among_others, last_sent_ns
+from pcapdiag.rules._wire import is_acknowledged, is_among_others, is_closed_at_age, last_sent_ns
 from pcapdiag.rules._words import duration_range
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def failure_remedy(group: Group, analysis: Analysis) -> str:
         f"Read the log of {group.subject} at these times: unhandled errors, worker timeouts and restarts"
         f"{f' ({named})' if named else ''}, out-of-memory kills (`dmesg`), reloads that do not wait for requests."
     )
-    if is_timer_excluded(analysis, group):
+    if is_timer_excluded(analysis, group) and not _gaps_at_the_timer(analysis, group):
         text += " No timer at the proxy helps."
     elif is_timer_possible(analysis, group):
         text += (
@@ -77,6 +77,7 @@ def failure_remedy(group: Group, analysis: Analysis) -> str:
     whole = [loss for loss in group.losses if not loss.is_end_unseen]
     if len(whole) < group.n_losses:
         text += " Of an upload that was to go on, also a limit of its size, or a refusal before it was read."
+    text += _at_the_timer(analysis, group)
     if any(is_acknowledged(loss) and sends_again(analysis, loss) is not False for loss in whole):
         directive = f"{nginx_module(analysis, group.losses[0])}_next_upstream"
         by = f" ({directive})" if proxy_kind(analysis) is ProxyKind.NGINX else ""
@@ -91,7 +92,11 @@ def failure_confidence(analysis: Analysis, group: Group) -> Confidence:
     """Return how certain a failure inside the upstream is at most: not where its idle timer may have closed instead."""
     # How long a connection was idle that was open when the capture began, nobody knows.
     is_gap_unknown = any(loss.idle_before_ns < 0 and not is_among_others(loss) for loss in group.losses)
-    is_doubtful = is_timer_possible(analysis, group) or (is_gap_unknown and not is_timer_excluded(analysis, group))
+    is_doubtful = (
+        is_timer_possible(analysis, group)
+        or bool(_gaps_at_the_timer(analysis, group))
+        or (is_gap_unknown and not is_timer_excluded(analysis, group))
+    )
     return Confidence.LIKELY if is_doubtful else Confidence.CONFIRMED
 
 
@@ -121,6 +126,27 @@ def is_timer_possible(analysis: Analysis, group: Group) -> bool:
         and upstream is not None
         and min(gaps) > max(upstream.longest_answered_gap_ns, _LEAST_TIMER_NS)
     )
+
+
+def _at_the_timer(analysis: Analysis, group: Group) -> str:
+    """Say so where connections were closed at the age of idle ones, whatever had come meanwhile."""
+    gaps = _gaps_at_the_timer(analysis, group)
+    if not gaps:
+        return ""
+    n = len(gaps)
+    these = "All these" if n == group.n_losses else f"{n:,} of these"
+    what = "This connection was" if n == group.n_losses == 1 else f"{these} connections were"
+    return (
+        f" {what} closed at the age at which {group.subject} closes idle ones: its idle timer may have been up before"
+        f" the request came, and looked at late. Then an idle limit at the proxy below {about(min(gaps))} avoids it."
+    )
+
+
+def _gaps_at_the_timer(analysis: Analysis, group: Group) -> list[int]:
+    """Return the idle gaps of requests that were closed at the age at which idle connections are [ns]."""
+    upstream = group.upstream(analysis)
+    pairs = zip(group.losses, group.claims, strict=True)
+    return [loss.idle_before_ns for loss, claim in pairs if is_closed_at_age(loss, upstream, claim.closing)]
 
 
 def _together(group: Group) -> str:

@@ -16,7 +16,9 @@ from pcapdiag.proxy.conf import remedy as conf
 from pcapdiag.rules._wire import (
     has_unseen_fin,
     is_acknowledged,
+    is_closed_at_age,
     is_closed_at_once,
+    is_failed_in_upstream,
     is_idle_close_in_server,
     is_lone_rst,
     is_partly_acknowledged,
@@ -95,6 +97,14 @@ def _plan(analysis: Analysis) -> PoolPlan:
         safe = safe_proxy_timeout_ns(upstream)
         if safe >= SHORTEST_NS:
             limits[upstream.endpoint] = safe
+    for loss in analysis.losses:
+        peer = loss.connection.resp
+        is_late = is_failed_in_upstream(loss) and loss.idle_before_ns < limits.get(peer, -1)
+        if is_late and is_closed_at_age(loss, analysis.upstream_by_endpoint.get(peer), upstream_closing(loss)):
+            # The timer is up before the server looks at it: what came since then is lost.
+            sooner = round_down(loss.idle_before_ns - max(loss.idle_before_ns // 20, 50 * NS_PER_MS))
+            limits[peer] = min(limits[peer], sooner)
+    limits = {peer: to_ns for peer, to_ns in limits.items() if to_ns >= SHORTEST_NS}
     gaps: dict[Endpoint, int] = {}
     for loss in forgotten:
         if loss.path_gap_ns >= 0:

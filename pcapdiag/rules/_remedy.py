@@ -27,7 +27,7 @@ from pcapdiag.rules._dialect import (
     pool_setting,
 )
 from pcapdiag.rules._patience import give_ups
-from pcapdiag.rules._pool import SHORTEST_NS, changes_for, path_limit_ns, pool_plan, safe_proxy_timeout_ns
+from pcapdiag.rules._pool import changes_for, path_limit_ns, pool_plan
 from pcapdiag.rules._wire import known_timeout, last_sent_ns, timeout_range
 from pcapdiag.rules._words import is_late, timer_words, without_probe
 
@@ -108,12 +108,12 @@ def keepalive_remedy(analysis: Analysis, upstream: Upstream | None, losses: Sequ
         else:
             advice = limit_pool(analysis, str(upstream.endpoint), safe)
             paragraphs.append(f"{advice} {below}{_held_already(analysis, upstream)}")
+    elif safe <= 0:
+        paragraphs.append(f"With {about(timeout)} at the upstream there is nothing to keep: raise that first.")
     elif is_no_use:
         paragraphs.append(
             "A shorter idle limit at the proxy would have saved none of these requests: they came after shorter gaps."
         )
-    elif 0 < safe_proxy_timeout_ns(upstream) < SHORTEST_NS:
-        paragraphs.append(f"With {about(timeout)} at the upstream there is nothing to keep: raise that first.")
     paragraphs.append(_raise_upstream(analysis, upstream, timeout, is_alternative=bool(details)))
     paragraphs.append(_contradicted(analysis, upstream))
     paragraphs += ["" if changes else elsewhere(analysis), hides]

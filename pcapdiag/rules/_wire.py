@@ -31,6 +31,7 @@ _PRECONNECTED_NS = 1_000_000_000
 """A fresh connection without request for so long was opened ahead of need and can go stale."""
 
 _WRITE_TIMEOUT_NS = 1_000_000_000
+_AT_AGE_NS = 10_000_000
 _FOREVER_NS = 1 << 62
 _DOUBTFUL_NOTES = ("interface-drops", "one-sided", "holes", "connections-evicted")
 """Capture notes that say segments are missing: what was not seen may have happened."""
@@ -314,6 +315,19 @@ def is_idle_close_in_server(loss: Loss, upstream: Upstream | None) -> bool:
         return False
     at_once = 2 * max(upstream.rtt_p50_ns, upstream.rtt_p99_ns, 0) + 50_000_000
     return closing.ts_ns - last_sent_ns(loss) <= at_once and is_gap_at_timeout(loss, upstream)
+
+
+def is_closed_at_age(loss: Loss, upstream: Upstream | None, closing: KeySegment | None) -> bool:
+    """Tell whether a connection was closed at the age at which idle ones are, whatever had come meanwhile.
+
+    Servers that look at their timers only now and then (Tomcat's poller) do so, up to a second after the timer was up.
+    """
+    earliest, latest = timeout_range(upstream)
+    if earliest < 0 or closing is None or loss.idle_before_ns < _AT_ONCE_NS:
+        return False
+    wait = closing.ts_ns - loss.request_ts_ns
+    is_at_age = earliest - _AT_AGE_NS <= wait + loss.idle_before_ns <= latest + _AT_AGE_NS
+    return is_at_age and 0 <= wait <= _WRITE_TIMEOUT_NS
 
 
 def is_failed_in_upstream(loss: Loss) -> bool:

@@ -6,7 +6,8 @@ import pytest
 
 from pcapdiag.base.codes import Key
 from pcapdiag.proxy.conf.read import read_proxy_conf
-from pcapdiag.rules._remedy import nginx_time, safe_proxy_timeout_ns
+from pcapdiag.rules._pool import safe_proxy_timeout_ns
+from pcapdiag.rules._remedy import nginx_time
 from pcapdiag.rules.diagnose import diagnose
 from tests.rules.builders import (
     BEFORE,
