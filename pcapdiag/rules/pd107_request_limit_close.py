@@ -28,6 +28,7 @@ _AT_ONCE_NS = 100 * NS_PER_MS
 """[ns] A closing so soon after a response belongs to it."""
 _FEWEST = 3
 _SAME = 0.8
+_MOST_UPSTREAMS = 50
 _PROMPT_NS = NS_PER_S
 """[ns] Who closes without reading does not take longer, beside the way there and back."""
 _READABLE = (Protocol.HTTP1, Protocol.FASTCGI, Protocol.UWSGI)
@@ -138,8 +139,9 @@ def _limits(analysis: Analysis) -> Mapping[Endpoint, int]:
         for loss in analysis.losses:
             if loss.depth > 1 and loss.crossing is not None and _age_ns(loss) <= _AT_ONCE_NS:
                 crossed[loss.connection.resp].append(loss)
-        suspects = {loss.connection.resp for loss in analysis.losses if loss.depth > 1}
-        found = {endpoint: _limit(analysis, endpoint, crossed[endpoint]) for endpoint in suspects}
+        suspects = Counter(loss.connection.resp for loss in analysis.losses if loss.depth > 1)
+        # Each is held against all connections: of a flood those that lost the most are.
+        found = {e: _limit(analysis, e, crossed[e]) for e, _ in suspects.most_common(_MOST_UPSTREAMS)}
         analysis.memo[__name__] = {endpoint: limit for endpoint, limit in found.items() if limit}
     return cast("Mapping[Endpoint, int]", analysis.memo[__name__])
 

@@ -40,6 +40,7 @@ _MOMENT_NS = 50 * NS_PER_MS
 _SLACK_NS = 20 * NS_PER_MS
 """[ns] How long after a new connection stands the server may take to make room: a turn of its event loop."""
 _LATE = 5
+_MOST_UPSTREAMS = 50
 _MOST_BY_CHANCE = 0.3
 _CROWDED = 0.5
 
@@ -172,7 +173,9 @@ def _evictions(analysis: Analysis) -> Mapping[Endpoint, _Eviction]:
             if closing is not None and _may_be_evicted(loss):
                 met[loss.connection.resp].append((closing.ts_ns, loss.idle_before_ns))
         known = analysis.upstream_by_endpoint
-        found = {e: _eviction(analysis, e, known[e], np.array(times)) for e, times in met.items() if e in known}
+        # Each is held against all connections: of a flood those that met the most are.
+        most = sorted((e for e in met if e in known), key=lambda e: -len(met[e]))[:_MOST_UPSTREAMS]
+        found = {e: _eviction(analysis, e, known[e], np.array(met[e])) for e in most}
         analysis.memo[__name__] = {endpoint: eviction for endpoint, eviction in found.items() if eviction is not None}
     return cast("Mapping[Endpoint, _Eviction]", analysis.memo[__name__])
 

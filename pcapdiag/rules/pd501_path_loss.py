@@ -78,13 +78,12 @@ class PathLoss(Rule):
         columns = _answered(analysis)
         if not columns["stalled_ns"].any():
             return
-        busy = _busy_ns(analysis)
+        busy, stalls = _busy_ns(analysis)[columns.index], columns["stalled_ns"]
         for rows in group_rows(columns, ("resp_port", "resp_lo", "resp_hi")):
-            picked = columns.pick(rows)
-            is_stalled = picked["stalled_ns"] >= _LEAST_STALL_NS
-            stalled, waited = int(picked["stalled_ns"][is_stalled].sum()), float(busy[picked.index].sum())
+            is_stalled = stalls[rows] >= _LEAST_STALL_NS
+            stalled, waited = int(stalls[rows][is_stalled].sum()), float(busy[rows].sum())
             if is_stalled.sum() >= _FEWEST and stalled >= _LEAST_SHARE * waited:
-                yield self._finding(picked, is_stalled, stalled / waited if waited > 0 else 1.0)
+                yield self._finding(columns.pick(rows), is_stalled, stalled / waited if waited > 0 else 1.0)
 
     def missing(self, analysis: Analysis) -> str:
         """Return why loss could not be looked for."""

@@ -80,12 +80,14 @@ class NoConnectionReuse(Rule):
         columns = _whole_connections(analysis)
         if len(columns) < _FEWEST:
             return
-        closes = _announced(analysis)
+        found, n_exchanges = [], columns["n_exchanges"]
         for rows in group_rows(columns, ("resp_port", "resp_lo", "resp_hi")):
-            picked = columns.pick(rows)
-            once = picked["n_exchanges"] == 1
+            once = n_exchanges[rows] == 1
             if once.sum() >= _FEWEST and (~once).sum() * _MOST_REUSED <= len(once):
-                yield self._finding(analysis, picked, closes[picked.index])
+                found.append(columns.pick(rows))
+        if found:
+            closes = _announced(analysis)
+            yield from (self._finding(analysis, picked, closes[picked.index]) for picked in found)
 
     def missing(self, analysis: Analysis) -> str:
         """Return why reuse could not be judged."""
