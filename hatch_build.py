@@ -42,12 +42,22 @@ class KernelsHook(BuildHookInterface):
             ``standard``, or ``editable``: then the library stays in the source tree.
         build_data : dict
             What hatchling is told of the wheel.
+
+        Raises
+        ------
+        SystemExit
+            The library cannot be built: the sentence that says why is the last that pip shows, without a traceback.
         """
         sys.path.insert(0, self.root)
         os.environ.pop("NUMBA_BOUNDSCHECK", None)  # of a library that is installed nobody asks for bounds checks
-        from pcapdiag.engine.compiler.library import provide_library  # noqa: PLC0415 - found by its path, just set
+        from pcapdiag.base.errors import KernelsError  # noqa: PLC0415 - found by its path, just set
+        from pcapdiag.engine.compiler.library import provide_library  # noqa: PLC0415
 
-        path = provide_library()
+        try:
+            path = provide_library()
+        except KernelsError as error:
+            msg = f"pcapdiag: {error}"
+            raise SystemExit(msg) from None
         if version != "editable":
             build_data["artifacts"].append(str(path.relative_to(Path(self.root).resolve())))
         build_data["pure_python"] = False

@@ -1,8 +1,10 @@
 """The layers of docs/architecture.md section 3, as imports show them."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -17,8 +19,8 @@ PACKAGE = ROOT / "pcapdiag"
 
 # Third party -> the only places that may import it. What is absent here may be imported nowhere, but for `EVERYWHERE`.
 HOMES = {
-    "numba": ("engine/http/kernels/_scan.py",),  # what compiles asks for it, and for llvmlite, by name
-    "llvmlite": (),
+    "numba": ("engine/http/kernels/_scan.py", "engine/compiler/compile.py", "engine/compiler/policy.py"),
+    "llvmlite": ("engine/compiler/compile.py",),
     "click": ("cli/",),
     "rich": ("cli/", *(f"report/render/{name}.py" for name in ("terminal", "brief", "parts", "blocks"))),
     "pandas": ("base/tables.py", "api/result.py", "cli/", "report/"),
@@ -55,6 +57,14 @@ HOMES = {
     "pytest": (),
 }
 EVERYWHERE = {"numpy"}
+BY_COMPUTED_NAME = {"__init__.py", "cli/__init__.py", "engine/compiler/compile.py"}
+"""Who imports what a table names: the public names, the commands, the modules with kernels."""
+NAMES_HIGHER = {"__init__.py", "engine/compiler/sources.py"}
+"""Who loads the public names when they are first used, and who is told where kernels lie."""
+CONTRACTS = [
+    [{name.strip() for name in layer.split("|")} for layer in contract["layers"]]
+    for contract in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+]
 HEAVY = (
     "numpy",
     "numba",
@@ -74,9 +84,15 @@ HEAVY = (
 )
 
 
+def is_import_by_name(node):
+    """Tell whether a call imports what a string names."""
+    called = {"import_module", "__import__", "run_module", "exec_module", "load_module"}
+    return isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in called
+
+
 @cache
 def imports_of(path):
-    """Return every imported module of a file, those inside functions too."""
+    """Return every imported module of a file, those inside functions and those that a string names too."""
     names = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -84,7 +100,31 @@ def imports_of(path):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             names.append(node.module)
+        elif is_import_by_name(node) and node.args and isinstance(node.args[0], ast.Constant):
+            names.append(node.args[0].value)
     return tuple(names)
+
+
+def modules_in_strings(tree):
+    """Return the modules of the package that strings name, wherever they stand; docstrings may name any."""
+    told = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node)
+    }
+    strings = (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and id(n) not in told)
+    named = {name for text in strings if isinstance(text, str) for name in re.findall(r"\bpcapdiag(?:\.\w+)+", text)}
+    return {name for name in named if (at := ROOT / name.replace(".", "/")).is_dir() or at.with_suffix(".py").exists()}
+
+
+def is_upward(module, other):
+    """Tell whether a contract of pyproject.toml forbids `module` to import `other`, both with dots."""
+
+    def place(layers, name):
+        return next(((i, p) for i, layer in enumerate(layers) for p in layer if f"{name}.".startswith(f"{p}.")), None)
+
+    places = [(place(layers, module), place(layers, other)) for layers in CONTRACTS]
+    return any(mine and its and (its[0] < mine[0] or (its[0] == mine[0] and its != mine)) for mine, its in places)
 
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -96,19 +136,57 @@ def test_each_layer_imports_only_from_the_layers_below_it():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_module_belongs_to_a_layer():
-    import tomllib
+def dotted(path):
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
-    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    layers = config["tool"]["importlinter"]["contracts"][0]["layers"]
-    known = {name.strip().removeprefix("pcapdiag.") for layer in layers for name in layer.split("|")}
+
+def test_no_string_names_a_module_of_a_higher_layer():
+    """`import_module` and a worker's `-m` import as well, and import-linter does not see them."""
+    found = {
+        (str(path.relative_to(PACKAGE)), name)
+        for path in MODULES
+        for name in modules_in_strings(ast.parse(path.read_text()))
+        # The package itself stands below all of its rooms.
+        if is_upward("pcapdiag.base" if path == PACKAGE / "__init__.py" else dotted(path), name)
+    }
+    assert {(where, name) for where, name in found if where not in NAMES_HIGHER} == set()
+    assert {where for where, _ in found} == NAMES_HIGHER
+
+
+@pytest.mark.parametrize(
+    ("code", "is_seen"),
+    [
+        ('import_module("pcapdiag.report.model")', True),
+        ('name = "pcapdiag.report"', True),
+        ('__import__(f"pcapdiag.cli.{name}")', True),
+        ('run("-m", "pcapdiag.base.units")', False),
+        ('"""What `pcapdiag.report` is told."""', False),
+        ('print("see pcapdiag.toml")', False),
+    ],
+)
+def test_a_string_that_names_a_higher_module_is_seen(code, is_seen):
+    assert any(is_upward("pcapdiag.base.units", name) for name in modules_in_strings(ast.parse(code))) is is_seen
+
+
+def test_only_few_import_what_they_compute_the_name_of():
+    found = {
+        str(path.relative_to(PACKAGE))
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if is_import_by_name(node) and not (node.args and isinstance(node.args[0], ast.Constant))
+    }
+    assert found == BY_COMPUTED_NAME
+
+
+def test_every_module_belongs_to_a_layer():
+    known = {name.removeprefix("pcapdiag.") for layer in CONTRACTS[0] for name in layer}
     present = {p.stem if p.is_file() else p.name for p in PACKAGE.iterdir() if p.suffix == ".py" or p.is_dir()}
     assert present - {"__pycache__", "__init__", "__main__"} == known
 
 
 def test_no_module_imports_itself_by_way_of_others():
     """Imports inside functions and for type checkers count as well: each is a thing one module knows of another."""
-    names = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES}
+    names = {dotted(path): path for path in MODULES}
 
     def known(node):
         if isinstance(node, ast.Import):

@@ -164,6 +164,23 @@ def test_the_wheel_holds_the_library_and_fits_every_python_of_the_platform(tmp_p
     ctypes.CDLL(str(tmp_path / library))
 
 
+def test_pip_shows_why_a_library_could_not_be_built_and_no_traceback(tree, tmp_path):
+    for name in ("hatch_build.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copyfile(ROOT / name, tree.root / name)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--no-deps", "--no-build-isolation"]
+    done = subprocess.run(
+        [*pip, "--wheel-dir", tmp_path / "wheels", tree.root],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=tree.environment(CC="false"),
+    )
+    assert done.returncode != 0
+    assert "pcapdiag: the kernels cannot be linked by false" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(("compiler", "path"), [("none-such -O2", os.defpath), ("", "/nowhere"), (None, "/nowhere")])
 def test_without_a_compiler_the_build_asks_for_one(compiler, path, monkeypatch):
     monkeypatch.setenv("PATH", path)
