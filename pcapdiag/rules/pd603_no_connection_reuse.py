@@ -44,7 +44,7 @@ class NoConnectionReuse(Rule):
     Why it matters
     --------------
     Across a long path the handshake doubles the time of a short request, and each closed connection holds a port for a
-    minute (TIME_WAIT). No request is lost to it; an idle-close race cannot happen either.
+    minute at the side that closed first (TIME_WAIT). No request is lost to it; an idle-close race cannot happen either.
 
     Evidence
     --------
@@ -121,8 +121,8 @@ class NoConnectionReuse(Rule):
         words = GroupText(
             message=(
                 f"{count_of(n, 'connection')} to {endpoint} carried one request each{cost}; {who} closed"
-                f" {n_first:,} of them first, and holds a port for a minute for each (TIME_WAIT): up to"
-                f" {n_ports:,} at a time.{how}"
+                f" {n_first:,} of them first, and keeps {'a port' if is_proxy else 'what it knows'} of each for a"
+                f" minute (TIME_WAIT): up to {n_ports:,} at a time.{how}"
             ),
             refuted_by="Two requests on one connection.",
             remedy=reuse_advice(analysis, endpoint),

@@ -65,9 +65,9 @@ def draw_brief(report: Report) -> Iterator[RenderableType]:
 def _proof(group: summary.FindingGroup, report: Report) -> Iterator[RenderableType]:
     shown = next((o for o in group.occurrences if o.evidence), None)
     if shown is None:
-        if group.failures:  # else the first sentence has said it
+        if group.failures or group.head.code not in headline(report):  # else the first sentence has said it
             yield ""
-            yield from (indented(safe_text(f.message)) for f in group.findings[:_MOST_OTHERS])
+            yield from (indented(safe_text(text)) for text in summary.told_once(group.findings)[:_MOST_OTHERS])
         return
     yield ""
     yield indented(safe_text(summary.occurrence_title(shown)))

@@ -150,3 +150,11 @@ def test_a_change_that_depends_on_more_is_no_bare_patch(name, said):
     text = " ".join(result.to_text().split())
     assert said in text
     assert "Set " not in result.headline
+
+
+def test_what_counts_events_says_what_it_found_once_for_all_upstreams():
+    """No request is drawn for it, and the first sentence does not name it."""
+    text = page(analyze("no_keepalive").report)
+    assert "26 connections to 10.1.1.1:80 carried one request each" in " ".join(text.split())
+    assert text.count("carried one request each") == 1
+    assert "The same at 10.1.1.2:80 (26 times)" in " ".join(text.split())
