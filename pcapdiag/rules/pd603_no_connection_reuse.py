@@ -121,8 +121,8 @@ class NoConnectionReuse(Rule):
         words = GroupText(
             message=(
                 f"{count_of(n, 'connection')} to {endpoint} carried one request each{cost}; {who} closed"
-                f" {n_first:,} of them first, and keeps {'a port' if is_proxy else 'what it knows'} of each for a"
-                f" minute (TIME_WAIT): up to {n_ports:,} at a time.{how}"
+                f" {n_first:,} of them first, and holds a {'port' if is_proxy else 'socket'} for each for a minute"
+                f" (TIME_WAIT): up to {n_ports:,} at a time.{how}"
             ),
             refuted_by="Two requests on one connection.",
             remedy=reuse_advice(analysis, endpoint),
