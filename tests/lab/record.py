@@ -21,13 +21,13 @@ from tests.lab.case import write_case
 from tests.lab.client import Client
 from tests.lab.hub import Hub
 from tests.lab.network import Network, remove_leftovers, why_not
-from tests.lab.scenarios import OTHER_PROXIES
+from tests.lab.scenarios import ON_A_QUIET_MACHINE, OTHER_PROXIES
 from tests.lab.scenarios import SCENARIOS as OF_NGINX
 from tests.lab.stage import Stage
 from tests.waiting import HANG_S, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-SCENARIOS = OF_NGINX | OTHER_PROXIES
+SCENARIOS = OF_NGINX | OTHER_PROXIES | ON_A_QUIET_MACHINE
 AT_ONCE = 8
 """Recordings at a time: most of what they do is to wait."""
 ALWAYS = ("nginx", "tcpdump", "tshark")
