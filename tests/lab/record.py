@@ -156,7 +156,7 @@ def main():
     names = arguments.names or list(OF_NGINX)
     if unknown := set(names) - set(SCENARIOS):
         parser.error(f"no scenario {', '.join(sorted(unknown))}; there are: {', '.join(SCENARIOS)}")
-    if (arguments.cases or arguments.show) and not OF_NGINX.keys() >= set(names):
+    if (arguments.cases or arguments.show) and OTHER_PROXIES.keys() & set(names):
         parser.error(f"cases and reports are made of scenarios with nginx only, not of {', '.join(OTHER_PROXIES)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if reason := why_not():
