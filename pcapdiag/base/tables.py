@@ -111,6 +111,11 @@ def group_rows(columns: PickedRows, names: Sequence[str]) -> Iterator[NDArray[np
         The rows.
     names : sequence of str
         Columns whose values make a group.
+
+    Yields
+    ------
+    ndarray of int64, shape (n_row,)
+        The places of one group, in the order of the rows.
     """
     keys = [columns[name] for name in names]
     order = np.lexsort(keys)

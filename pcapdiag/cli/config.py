@@ -1,9 +1,9 @@
 """Defaults from ``pcapdiag.toml``: the nearest from the current folder upward, then the operator's own.
 
 A table per command, keys as the long options: ``[analyze]``, ``fail-on = "error"``. Which options a file may hold is
-declared with them (`declare.OptionPlace`): one among captures may choose only *what to say*. What is read,
-where output goes, whom to tell and what to forget has a place in the operator's own file, or in one that ``--config``
-names. No file takes redaction off or overwrites files.
+declared with them (`declare.OptionPlace`): one among captures may choose only *what to say*. What is read, where output
+goes, whom to tell and what to forget has a place in the operator's own file, or in one that ``--config`` names. No file
+takes redaction off or overwrites files.
 """
 
 from __future__ import annotations
@@ -38,19 +38,27 @@ class _ConfigFile:
     """Whether the user keeps it or has named it, and it may hold all that a file may."""
     mode: int
     """Its permissions, as `os.stat` has them."""
-    text: str
     tables: dict[str, dict[str, Any]]
+    lines: dict[tuple[str, str], int]
+    """Where tables (with an empty key) and their keys stand, those on lines of their own."""
 
     def line_of(self, command: str, key: str = "") -> str:
-        """Return the file with the line of a table, or of a key in it, as far as it stands on a line of its own."""
-        table, here = "", 0
-        for number, line in enumerate(self.text.splitlines(), 1):
-            if header := re.match(r"\s*\[\s*\"?([\w-]+)\"?\s*\]", line):
-                table = header[1]
-                here = number if table == command else here
-            if table == command and (named := re.match(r"\s*[\"']?([\w-]+)[\"']?\s*=", line)) and named[1] == key:
-                return f"{self.path}:{number}"
-        return f"{self.path}:{here}" if here else str(self.path)
+        """Return the file with the line of a table, or of a key in it, as far as it is known."""
+        number = self.lines.get((command, key)) or self.lines.get((command, ""))
+        return f"{self.path}:{number}" if number else str(self.path)
+
+
+def _find_lines(text: str) -> dict[tuple[str, str], int]:
+    """Return the numbers of the lines with a table's header or a key, the first of each; tomllib keeps none."""
+    found: dict[tuple[str, str], int] = {}
+    table = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[\s*\"?([\w-]+)\"?\s*\]", line):
+            table = header[1]
+            found.setdefault((table, ""), number)
+        elif key := re.match(r"\s*[\"']?([\w-]+)[\"']?\s*=", line):
+            found.setdefault((table, key[1]), number)
+    return found
 
 
 def own_path() -> Path:
@@ -116,10 +124,11 @@ def load_defaults(group: click.Group, name: str, given: str = "") -> tuple[dict[
 
 def _read_files(given: str) -> list[_ConfigFile]:
     if given:
-        if not (file := _read(Path(given), is_own=True)):
-            msg = f"there is no {given}, which --config names"
-            raise UsageError(msg)
-        return [file]
+        if file := _read(Path(given), is_own=True):
+            return [file]
+        what = "cannot be read" if os.path.lexists(given) else "is not there"
+        msg = f"{given}, which --config names, {what}"
+        raise UsageError(msg)
     near = _nearest()
     files = [_read(own_path(), is_own=True), _read(near, is_own=False) if near else None]
     return [file for file in files if file]
@@ -144,7 +153,7 @@ def _read(path: Path, *, is_own: bool) -> _ConfigFile | None:
         raise UsageError(msg)
     try:
         text = data.decode()
-        return _ConfigFile(path, is_own, mode, text, tomllib.loads(text))
+        return _ConfigFile(path, is_own, mode, tomllib.loads(text), _find_lines(text))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         msg = f"{path} is not valid TOML: {error}"
         raise UsageError(msg) from error

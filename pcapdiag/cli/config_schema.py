@@ -19,6 +19,11 @@ def config_schema(group: click.Group) -> dict[str, Any]:
     ----------
     group : click.Group
         The commands.
+
+    Returns
+    -------
+    dict
+        Ready for JSON.
     """
     context = click.Context(group)
     tables = {}

@@ -285,9 +285,9 @@ def _causes(report: Report) -> str:
     text = _named(first, first.failures if first.failures < n_failures else 0)
     if head.severity < Severity.WARNING:
         text = f"{_first_lower(head.message.rstrip('.'))} ({head.code} {head.name})"
-    acting = {g.head.code for g in causes if g.head.severity >= Severity.WARNING}
-    # Of what only informs, such as refused checks beside refused requests, the sentence has told before.
-    others = [g for g in others if g.head.severity >= Severity.WARNING or not acting]
+    acting = [g for g in others if g.head.severity >= Severity.WARNING]
+    if acting or head.severity >= Severity.WARNING:
+        others = acting  # what only informs the sentence has told before, or it stands further down
     if _counts_statuses(report) and _is_after_status(first):
         text += f", {_AFTER_STATUS}"
     if others:

@@ -45,6 +45,7 @@ _ENDING = re.compile(r"(?<=[a-z])(?:ies|y|es|s)\b")
 
 # Numbers, addresses and times within a remedy.
 _UNITS = frozenset(("us", "ms", "s", "min", "h"))
+_MARKS = ".,;:()"
 _NUMBER = re.compile(r"[0-9a-f]{0,40}[:.\[\]0-9]{0,40}\d[\w:.\]]*")
 
 
@@ -137,16 +138,16 @@ def _shared_remedy(findings: Sequence[FindingDetail], *, is_only: bool) -> Group
 
 def _with_numbers(first: FindingDetail, findings: Sequence[FindingDetail]) -> str:
     """Return the subjects of some findings, each with the numbers in which its remedy differs from the first one."""
+    words = first.remedy.split()
+    units = [f" {unit}" if (unit := word.strip(_MARKS)) in _UNITS else "" for word in (*words[1:], "")]
     told = []
     for finding in findings[:MAX_LINES]:
-        pairs = zip(first.remedy.split(), finding.remedy.replace(finding.subject, first.subject).split(), strict=False)
-        words = first.remedy.split()
-        other = []
-        for number, (one, its) in enumerate(pairs):
-            unit = words[number + 1].strip(".,;:)") if number + 1 < len(words) else ""
-            if one != its:
-                unit = f" {unit}" if unit in _UNITS else ""
-                other.append(f"{its.strip('.,;:()')}{unit} in place of {one.strip('.,;:()')}{unit}")
+        own_words = finding.remedy.replace(finding.subject, first.subject).split()
+        other = [
+            f"{its.strip(_MARKS)}{unit} in place of {one.strip(_MARKS)}{unit}"
+            for one, its, unit in zip(words, own_words, units, strict=False)
+            if one != its
+        ]
         told.append(finding.subject + (f" ({', '.join(dict.fromkeys(other))})" if other else ""))
     more = len(findings) - len(told)
     return ", ".join(told) + (f" and {more:,} more" if more > 0 else "")

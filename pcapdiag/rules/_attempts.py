@@ -12,8 +12,9 @@ from pcapdiag.base.sequence import sequence_difference
 from pcapdiag.base.units import about, count_of, format_address, parse_address
 from pcapdiag.engine.asides.collect import AsideKind
 from pcapdiag.engine.asides.icmp import IcmpKind
+from pcapdiag.rules._resets import hop_count
 from pcapdiag.rules._rule import GroupText
-from pcapdiag.rules._wire import hop_count, proxy_closing
+from pcapdiag.rules._wire import proxy_closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

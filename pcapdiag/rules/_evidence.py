@@ -151,8 +151,7 @@ def _usual_text(loss: Loss, segment: KeySegment) -> str:
         if segment.ack < 0:
             return f"the upstream {kind} the connection and acknowledges nothing"
         if segment.acknowledges(loss.request_end_seq):
-            is_part = loss.flags & _NOT_WHOLE or loss.is_end_unseen
-            whole = "all that was sent of the request" if is_part else "the whole request"
+            whole = "all that was sent of the request" if _may_be_part(loss) else "the whole request"
             return f"the upstream {kind} the connection and acknowledges {whole}"
         if segment.acknowledges((loss.request_seq + 1) & 0xFFFFFFFF):
             return f"the upstream {kind} the connection with a part of the request acknowledged"
@@ -163,9 +162,9 @@ def _usual_text(loss: Loss, segment: KeySegment) -> str:
         return end_text(loss)
     if segment.key is Key.RETRANSMISSION and not _is_whole_again(loss, segment):
         return "a part of the request is sent again"
-    if segment.key is Key.REQUEST_END and (loss.flags & _NOT_WHOLE or loss.is_end_unseen):
+    if segment.key is Key.REQUEST_END and _may_be_part(loss):
         return "the last byte of the request that was sent"
-    if segment.key is Key.ACK and (loss.flags & _NOT_WHOLE or loss.is_end_unseen):
+    if segment.key is Key.ACK and _may_be_part(loss):
         return "the upstream's kernel has what was sent so far"
     if segment.key is Key.UNSOLICITED and segment.acknowledges((loss.request_seq + 1) & 0xFFFFFFFF):
         return "an alert, and no response"
@@ -175,6 +174,11 @@ def _usual_text(loss: Loss, segment: KeySegment) -> str:
     if segment.key is Key.UNSOLICITED and not loss.is_reused:
         return "a TLS alert (encrypted: which one is not seen); none of the request is acknowledged"
     return _TEXTS[segment.key]
+
+
+def _may_be_part(loss: Loss) -> bool:
+    """Tell whether what was sent of a request may not have been all of it."""
+    return bool(loss.flags & _NOT_WHOLE) or loss.is_end_unseen
 
 
 def _is_whole_again(loss: Loss, segment: KeySegment) -> bool:

@@ -43,14 +43,8 @@ def failure_message(analysis: Analysis, group: Group, did: str) -> str:
         return f"{group.subject} {did} of {requests}{on_fresh} without having acknowledged {none}, {after}"
     had += f",{on_fresh}" if on_fresh else ""
     if unseen := count_losses(loss for loss in group.losses if loss.is_end_unseen):
-        which = (
-            "it was"
-            if n == 1
-            else "they were"
-            if unseen == n
-            else f"{unseen} of them {'was' if unseen == 1 else 'were'}"
-        )
-        had += f"; whether {which} whole is not seen"
+        which = f"{unseen:,} of them" if unseen < n else "it" if n == 1 else "they"
+        had += f"; whether {which} {'was' if unseen == 1 else 'were'} whole is not seen"
     return f"{group.subject} took {requests} ({had}) and {did} without a response, {after}"
 
 

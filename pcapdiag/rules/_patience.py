@@ -123,7 +123,7 @@ def give_ups(analysis: Analysis) -> Iterator[GiveUp]:
         timeout, confidence = _configured(analysis, loss, wait)
         if timeout == 0:
             timeout, confidence = _timeout_of(wait, opening, waits[:_MAX_COMPARED], openings[:_MAX_COMPARED])
-        is_from_before = loss.flags & ExchangeFlag.MID_STREAM and not loss.is_framed and not loss.idle_before_ns >= 0
+        is_from_before = loss.flags & ExchangeFlag.MID_STREAM and not loss.is_framed and loss.idle_before_ns < 0
         if timeout < 0 and (is_from_before or has_taken_records(loss, closing)):
             continue  # the upstream may have said what the capture lacks: an early answer, a close_notify
         is_half = timeout < 0 and not is_proxy and _is_half_close(loss)

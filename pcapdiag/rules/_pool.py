@@ -13,6 +13,7 @@ from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.findings import Confidence
 from pcapdiag.base.units import NS_PER_MS, NS_PER_S
 from pcapdiag.proxy.conf import remedy as conf
+from pcapdiag.rules._resets import is_lone_rst, is_reset_after_lost_fin
 from pcapdiag.rules._wire import (
     has_unseen_fin,
     is_acknowledged,
@@ -20,9 +21,7 @@ from pcapdiag.rules._wire import (
     is_closed_at_once,
     is_failed_in_upstream,
     is_idle_close_in_server,
-    is_lone_rst,
     is_partly_acknowledged,
-    is_reset_after_lost_fin,
     timeout_range,
     upstream_closing,
     upstream_of,

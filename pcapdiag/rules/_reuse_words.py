@@ -11,11 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pcapdiag.proxy.conf.settings import ProxyKind
-from pcapdiag.rules._dialect import proxy_kind
+from pcapdiag.rules._dialect import is_tcp_mode, proxy_kind
 
 if TYPE_CHECKING:
     from pcapdiag.analysis.model import Analysis
 
+TCP_MODE = "the proxy hands on bytes (HAProxy in TCP mode): it keeps no connections of its own"
+"""Why nothing is said of its pool."""
 _REUSE: dict[ProxyKind | None, str] = {
     ProxyKind.NGINX: (
         "At the proxy, in the upstream block of {peer}: keepalive 32; and where requests are passed to it:"
@@ -82,6 +84,8 @@ def pool_size_advice(analysis: Analysis, peer: str, n: int) -> str:
 def request_limit_advice(analysis: Analysis, peer: str, n: int) -> str:
     """Return how the proxy is told to give a connection to a peer up after `n` requests itself."""
     kind = proxy_kind(analysis)
+    if is_tcp_mode(analysis):
+        return f"The proxy hands on bytes: its clients themselves may send {n} requests on a connection at most."
     if kind in _LIMIT:
         return _LIMIT[kind].format(peer=peer, n=n, before=n - 1)
     if kind is not None:

@@ -16,6 +16,7 @@ from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._dialect import server_words
 from pcapdiag.rules._moments import is_in_mass_closing
 from pcapdiag.rules._remedy import keepalive_remedy
+from pcapdiag.rules._resets import is_own_rst, is_reset_after_lost_fin
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
     certainty,
@@ -24,9 +25,7 @@ from pcapdiag.rules._wire import (
     has_unseen_fin,
     is_closed_at_once,
     is_one_way,
-    is_own_rst,
     is_refused_while_in_use,
-    is_reset_after_lost_fin,
     known_timeout,
     opened_ns,
     timeout_range,

@@ -10,15 +10,9 @@ from pcapdiag.base.units import count_of
 from pcapdiag.proxy.conf.describe import POOL
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._remedy import keepalive_remedy
+from pcapdiag.rules._resets import is_reset_by_middlebox
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
-from pcapdiag.rules._wire import (
-    certainty,
-    is_idle_close_in_server,
-    is_reset_by_middlebox,
-    known_timeout,
-    upstream_closing,
-    upstream_of,
-)
+from pcapdiag.rules._wire import certainty, is_idle_close_in_server, known_timeout, upstream_closing, upstream_of
 from pcapdiag.rules._words import idle_gaps, is_late, timer_words
 
 if TYPE_CHECKING:

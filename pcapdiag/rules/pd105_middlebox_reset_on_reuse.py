@@ -14,16 +14,9 @@ from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._dialect import keep_probing, pool_setting
 from pcapdiag.rules._ends import proved
 from pcapdiag.rules._remedy import forget_before_path, forgotten_words
+from pcapdiag.rules._resets import has_foreign_hops, hop_count, is_lone_rst, is_reset_by_middlebox, is_rst_too_fast
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
-from pcapdiag.rules._wire import (
-    certainty,
-    has_foreign_hops,
-    hop_count,
-    is_lone_rst,
-    is_reset_by_middlebox,
-    is_rst_too_fast,
-    upstream_of,
-)
+from pcapdiag.rules._wire import certainty, upstream_of
 from pcapdiag.rules._words import idle_gaps, probed_words, without_probe
 
 if TYPE_CHECKING:

@@ -14,15 +14,9 @@ from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._dialect import pool_setting
 from pcapdiag.rules._remedy import forget_before_path, forgotten_words
+from pcapdiag.rules._resets import hop_count, is_own_rst, is_reset_after_lost_fin, is_reset_by_upstream
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
-from pcapdiag.rules._wire import (
-    certainty,
-    hop_count,
-    is_own_rst,
-    is_reset_after_lost_fin,
-    is_reset_by_upstream,
-    upstream_of,
-)
+from pcapdiag.rules._wire import certainty, upstream_of
 from pcapdiag.rules._words import idle_gaps
 
 if TYPE_CHECKING:

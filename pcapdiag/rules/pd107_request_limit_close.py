@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
-
-from pcapdiag.base.codes import ConnEnd, Direction, Key, Leg, Protocol
+from pcapdiag.base.codes import ConnEnd, Direction, Key, Protocol
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
-from pcapdiag.base.units import NS_PER_MS, NS_PER_S, about, count_of, parse_address
+from pcapdiag.base.units import NS_PER_MS, NS_PER_S, about, count_of
 from pcapdiag.proxy.conf import remedy as conf
 from pcapdiag.rules._again import retries
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._dialect import server_words
+from pcapdiag.rules._kept import announced_ends, is_readable, of_endpoint, to_upstreams
 from pcapdiag.rules._reuse_words import request_limit_advice
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import certainty, is_acknowledged, is_closed_by_upstream, upstream_closing
@@ -31,7 +30,6 @@ _SAME = 0.8
 _MOST_UPSTREAMS = 50
 _PROMPT_NS = NS_PER_S
 """[ns] Who closes without reading does not take longer, beside the way there and back."""
-_READABLE = (Protocol.HTTP1, Protocol.FASTCGI, Protocol.UWSGI)
 
 
 class RequestLimitClose(CauseRule):
@@ -39,9 +37,9 @@ class RequestLimitClose(CauseRule):
 
     What it looks for
     -----------------
-    An upstream that closes connections right behind a response, at least three of them and four in five after the same
-    number of requests (two or more), none of which carried more; and a request that followed that many, and got no
-    answer: it crossed the FIN, or the kernel took it and nobody read it.
+    An upstream that closes connections right behind a response that does not announce it, at least three of them and
+    four in five after the same number of requests (two or more), none of which carried more; and a request that
+    followed that many, and got no answer: it crossed the FIN, or the kernel took it and nobody read it.
 
     Why it matters
     --------------
@@ -86,6 +84,8 @@ class RequestLimitClose(CauseRule):
             limit = limits.get(loss.connection.resp, 0)
             if not limit or loss.depth != limit or loss.connection.orig_isn < 0 or loss.connection.n_holes:
                 continue
+            if announced_ends(analysis)[loss.connection.conn]:
+                continue  # then it was the sender's mistake
             closing = upstream_closing(loss)
             if closing is None or closing.key not in (Key.RESP_FIN, Key.RESP_RST) or loss.response_bytes:
                 continue
@@ -100,8 +100,7 @@ class RequestLimitClose(CauseRule):
 
     def missing(self, analysis: Analysis) -> str:
         """Return why requests per connection could not be counted."""
-        table = analysis.connections
-        if not ((np.asarray(analysis.legs) == Leg.UPSTREAM) & np.isin(table["protocol"], _READABLE)).any():
+        if not (to_upstreams(analysis) & is_readable(analysis)).any():
             return "requests per connection are not told apart: none to an upstream was readable"
         return ""
 
@@ -137,7 +136,8 @@ def _limits(analysis: Analysis) -> Mapping[Endpoint, int]:
     if __name__ not in analysis.memo:
         crossed: dict[Endpoint, list[Loss]] = defaultdict(list)
         for loss in analysis.losses:
-            if loss.depth > 1 and loss.crossing is not None and _age_ns(loss) <= _AT_ONCE_NS:
+            is_told = announced_ends(analysis)[loss.connection.conn]
+            if loss.depth > 1 and loss.crossing is not None and _age_ns(loss) <= _AT_ONCE_NS and not is_told:
                 crossed[loss.connection.resp].append(loss)
         suspects = Counter(loss.connection.resp for loss in analysis.losses if loss.depth > 1)
         # Each is held against all connections: of a flood those that lost the most are.
@@ -148,32 +148,30 @@ def _limits(analysis: Analysis) -> Mapping[Endpoint, int]:
 
 def _limit(analysis: Analysis, endpoint: Endpoint, crossed: list[Loss]) -> int:
     """Return the limit of one upstream; 0 if its connections do not end at a constant number."""
-    table = analysis.connections
-    hi, lo = parse_address(endpoint.address)
-    is_its = (
-        (np.asarray(analysis.legs) == Leg.UPSTREAM)
-        & (table["resp_port"] == endpoint.port)
-        & (table["resp_lo"] == lo)
-        & (table["resp_hi"] == hi)
-        & (table["orig_isn"] >= 0)
-        & (table["hole_bytes"] == 0)
-        & (table["end"] != ConnEnd.EVICTED)
-        & np.isin(table["protocol"], _READABLE)
+    columns = of_endpoint(analysis, endpoint)
+    index = columns.index
+    is_whole = (
+        (columns["orig_isn"] >= 0)
+        & (columns["hole_bytes"] == 0)
+        & (columns["end"] != ConnEnd.EVICTED)
+        & is_readable(analysis)[index]
     )
-    index = np.flatnonzero(is_its)
-    answered = table["n_exchanges"][index] - table["n_unanswered"][index]
+    answered = columns["n_exchanges"] - columns["n_unanswered"]
+    ages = columns["idle_at_close_ns"]
     at_once = (
-        (table["first_closer"][index] == Direction.RESP)
-        & (table["closing_open_exchange"][index] == 0)
-        & (table["idle_at_close_ns"][index] >= 0)
-        & (table["idle_at_close_ns"][index] <= _AT_ONCE_NS)
+        is_whole
+        & ~announced_ends(analysis)[index]
+        & (columns["first_closer"] == Direction.RESP)
+        & (columns["closing_open_exchange"] == 0)
+        & (ages >= 0)
+        & (ages <= _AT_ONCE_NS)
     )
     ends = Counter(answered[at_once].tolist())
     ends.update(loss.depth for loss in crossed)
     if not ends:
         return 0
     limit, n = max(ends.items(), key=lambda item: (item[1], item[0]))
-    if limit < 2 or n < max(_FEWEST, _SAME * sum(ends.values())) or int(answered.max(initial=0)) > limit:
+    if limit < 2 or n < max(_FEWEST, _SAME * sum(ends.values())) or int(answered[is_whole].max(initial=0)) > limit:
         return 0
     return int(limit)
 

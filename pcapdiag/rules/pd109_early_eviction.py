@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from pcapdiag.base.codes import Direction, Key, Leg
+from pcapdiag.base.codes import Direction, Key
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
-from pcapdiag.base.tables import PickedRows
-from pcapdiag.base.units import NS_PER_MS, about, count_of, parse_address
+from pcapdiag.base.units import NS_PER_MS, about, count_of
 from pcapdiag.proxy.conf.describe import POOL
 from pcapdiag.rules._again import retries
 from pcapdiag.rules._claim import Claim, Proofs
+from pcapdiag.rules._kept import most_open, n_open_at, of_endpoint, to_upstreams
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
     certainty,
@@ -37,9 +37,12 @@ if TYPE_CHECKING:
 _FEWEST = 3
 _SAME = 0.8
 _MOMENT_NS = 50 * NS_PER_MS
+_AT_ONCE_NS = 50 * NS_PER_MS
+"""[ns] A closing so soon after a response belongs to it."""
 _SLACK_NS = 20 * NS_PER_MS
 """[ns] How long after a new connection stands the server may take to make room: a turn of its event loop."""
 _LATE = 5
+"""Where a server is known to make room, so many times that slack is no reason to look for another cause."""
 _MOST_UPSTREAMS = 50
 _MOST_BY_CHANCE = 0.3
 _CROWDED = 0.5
@@ -72,8 +75,8 @@ class EarlyEviction(CauseRule):
     What it looks for
     -----------------
     An upstream that closed connections between requests at three moments or more, each as a new connection to it had
-    just been opened, while it held many, and at ages at which it had answered on others, or well
-    below its idle timeout. And a request that crossed such a closing, or that the kernel took and nobody read.
+    just been opened, while it held many, and at ages at which it had answered on others, or well below its idle
+    timeout. And a request that crossed such a closing, or that the kernel took and nobody read.
 
     Why it matters
     --------------
@@ -83,8 +86,8 @@ class EarlyEviction(CauseRule):
 
     Evidence
     --------
-    The handshakes and the closings that follow them by less than a fiftieth of a second, how many connections were
-    open, and longer idle gaps that were answered.
+    The handshakes and the closings that follow them within a fiftieth of a second or a quarter of the RTT, how many
+    connections were open, and longer idle gaps that were answered.
 
     When it is wrong
     ----------------
@@ -124,8 +127,7 @@ class EarlyEviction(CauseRule):
 
     def missing(self, analysis: Analysis) -> str:
         """Return why closings and handshakes could not be compared."""
-        table = analysis.connections
-        if not ((np.asarray(analysis.legs) == Leg.UPSTREAM) & (table["handshake_resp_ns"] >= 0)).any():
+        if not (to_upstreams(analysis) & (analysis.connections["handshake_resp_ns"] >= 0)).any():
             return "no handshake with an upstream was captured"
         return ""
 
@@ -191,13 +193,13 @@ def _may_be_evicted(loss: Loss) -> bool:
 
 def _eviction(analysis: Analysis, endpoint: Endpoint, upstream: Upstream, met: Ints) -> _Eviction | None:
     """Return how an upstream makes room; `met` are the closings that requests met: time and idle gap [ns]."""
-    columns = _connections(analysis, endpoint)
+    columns = of_endpoint(analysis, endpoint)
     halves = columns["handshake_resp_ns"], columns["handshake_orig_ns"]
     is_opened = (columns["orig_isn"] >= 0) & (halves[0] >= 0) & (halves[1] >= 0)
     is_closed = (
         (columns["first_closer"] == Direction.RESP)
         & (columns["closing_open_exchange"] == 0)
-        & (columns["idle_at_close_ns"] >= _MOMENT_NS)
+        & (columns["idle_at_close_ns"] >= _AT_ONCE_NS)
         & (columns["n_exchanges"] > 0)
     )
     earliest, _ = timeout_range(upstream)
@@ -223,20 +225,12 @@ def _eviction(analysis: Analysis, endpoint: Endpoint, upstream: Upstream, met: I
     gaps = np.minimum(np.diff(starts, append=starts[-1] + slack + before), slack + before)
     if gaps.sum() > _MOST_BY_CHANCE * span:
         return None
-    n_open = _open_at(columns, together)
-    n_most = _open_at(columns, columns["first_ts_ns"][is_opened])
-    if n_open.min() < _CROWDED * n_most.max():
+    n_most = most_open(columns)
+    if n_open_at(columns, together).min() < _CROWDED * n_most:
         return None
     ages = ages[covered]
     shortest, longest = (int(ages.min()), int(ages.max())) if len(ages) else (-1, -1)
-    return _Eviction(starts, before, slack, most_ns, len(together), shortest, longest, int(n_most.max()))
-
-
-def _connections(analysis: Analysis, endpoint: Endpoint) -> PickedRows:
-    table = analysis.connections
-    hi, lo = parse_address(endpoint.address)
-    its = (table["resp_port"] == endpoint.port) & (table["resp_lo"] == lo) & (table["resp_hi"] == hi)
-    return PickedRows(table, np.flatnonzero((np.asarray(analysis.legs) == Leg.UPSTREAM) & its))
+    return _Eviction(starts, before, slack, most_ns, len(together), shortest, longest, n_most)
 
 
 def _is_covered(times: Ints, starts: Ints, before_ns: int, slack_ns: int) -> NDArray[np.bool_]:
@@ -244,10 +238,3 @@ def _is_covered(times: Ints, starts: Ints, before_ns: int, slack_ns: int) -> NDA
     at = np.searchsorted(starts, times + before_ns, side="right") - 1
     covered: NDArray[np.bool_] = (at >= 0) & (times - starts[np.maximum(at, 0)] <= slack_ns)
     return covered
-
-
-def _open_at(columns: PickedRows, times: Ints) -> Ints:
-    """Return how many connections were open at some times; one that closes then is among them."""
-    begin = np.sort(columns["first_ts_ns"])
-    end = np.sort(np.where(columns["closing_ts_ns"] >= 0, columns["closing_ts_ns"], np.iinfo(np.int64).max))
-    return np.searchsorted(begin, times, side="right") - np.searchsorted(end, times, side="left")

@@ -12,8 +12,9 @@ from pcapdiag.base.rates import LEAST_QUOTED, spell_per_day
 from pcapdiag.base.units import count_of
 from pcapdiag.proxy.conf.describe import POOL
 from pcapdiag.rules._remedy import keepalive_remedy
+from pcapdiag.rules._resets import is_reset_after_lost_fin
 from pcapdiag.rules._rule import GroupText, Rule
-from pcapdiag.rules._wire import is_idle_close_in_server, is_reset_after_lost_fin, upstream_of
+from pcapdiag.rules._wire import is_idle_close_in_server, upstream_of
 from pcapdiag.rules._words import timer_words
 
 if TYPE_CHECKING:

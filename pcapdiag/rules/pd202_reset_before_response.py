@@ -9,17 +9,14 @@ from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence, RuleFacts, Severity
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._failure import failure_confidence, failure_message, failure_remedy
+from pcapdiag.rules._resets import has_foreign_hops, is_from_middlebox, is_lone_rst, is_reset_by_middlebox
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._streams import error_name, is_not_processed, stream_text
 from pcapdiag.rules._wire import (
     certainty,
-    has_foreign_hops,
     is_failed_in_upstream,
-    is_from_middlebox,
     is_idle_close_in_server,
-    is_lone_rst,
     is_partly_acknowledged,
-    is_reset_by_middlebox,
     upstream_closing,
     upstream_of,
 )

@@ -10,6 +10,7 @@ from pcapdiag.base.sequence import sequence_difference
 from pcapdiag.base.units import count_of
 from pcapdiag.rules._claim import Claim
 from pcapdiag.rules._dialect import body_limit
+from pcapdiag.rules._resets import is_reset_by_middlebox
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._unseen import sending_by_log
 from pcapdiag.rules._wire import (
@@ -17,7 +18,6 @@ from pcapdiag.rules._wire import (
     is_closed_by_upstream,
     is_idle_close_in_server,
     is_partly_acknowledged,
-    is_reset_by_middlebox,
     is_sent_unread,
     upstream_closing,
     upstream_of,

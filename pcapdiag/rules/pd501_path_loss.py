@@ -1,4 +1,4 @@
-"""PD501: segments were lost on the way to the upstream, and sent again: what that cost."""
+"""PD501: segments had to be sent again on the way to an upstream, and how long connections stood still for it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcapdiag.base.codes import CapturePoint, Leg, Outcome
-from pcapdiag.base.findings import Confidence, Finding, RuleFacts, Severity
+from pcapdiag.base.codes import CapturePoint, Outcome
+from pcapdiag.base.findings import Confidence, Finding, Severity
 from pcapdiag.base.tables import PickedRows, group_rows
 from pcapdiag.base.units import NS_PER_S, about, count_of, format_endpoint
+from pcapdiag.rules._kept import is_seen_at_proxy, to_upstreams
 from pcapdiag.rules._rule import GroupText, Rule
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pcapdiag.analysis.model import Analysis
-
-    Ints = NDArray[np.int64]
 
 _FEWEST = 3
 _LEAST_STALL_NS = NS_PER_S // 10
@@ -31,7 +30,7 @@ _FEWEST_HEAVY = 10
 
 
 class PathLoss(Rule):
-    """Segments were lost on the way to or from the upstream and sent again; answers came that much later.
+    """Segments were lost on the way to or from the upstream and sent again, while connections stood still.
 
     What it looks for
     -----------------
@@ -53,7 +52,8 @@ class PathLoss(Rule):
     A server whose accept queue is full, or which does not read, drops segments as a path does (PD303, PD205):
     connections whose SYN or SYN-ACK was sent again do not count. At the upstream nobody sees whether an answer was lost
     or its acknowledgement, which delays nothing. What was lost before it reached the capture point, with nothing behind
-    it, is not seen: the segment is only late there. So the time is the least that loss cost.
+    it, is not seen: the segment is only late there. And a lost acknowledgement makes a kernel repeat what had arrived,
+    which delays no answer. So the time is what was seen, neither the least nor the most that loss cost.
 
     Remedy
     ------
@@ -66,13 +66,12 @@ class PathLoss(Rule):
 
     code = "PD501"
     name = "path-loss"
-    title = "Segments were lost on the way, and delayed answers"
+    title = "Connections stood still until segments were sent again"
     severity = Severity.INFO
     needs = ("a capture at the proxy", "both directions")
-    facts = RuleFacts()
 
     def check(self, analysis: Analysis) -> Iterator[Finding]:
-        """Yield one finding per upstream whose answers were delayed by loss."""
+        """Yield one finding per upstream whose connections stood still."""
         if self.missing(analysis):
             return
         columns = _answered(analysis)
@@ -87,7 +86,7 @@ class PathLoss(Rule):
 
     def missing(self, analysis: Analysis) -> str:
         """Return why loss could not be looked for."""
-        if not (np.asarray(analysis.legs) == Leg.UPSTREAM).any():
+        if not to_upstreams(analysis).any():
             return "the capture holds no connection to an upstream"
         if CapturePoint.PROXY not in analysis.capture_points:
             return "the capture was not made at the proxy, or nothing tells: elsewhere lost answers look like lost ACKs"
@@ -102,7 +101,7 @@ class PathLoss(Rule):
         share = min(share, 1.0)
         words = GroupText(
             message=(
-                f"{n:,} of {len(columns):,} connections to {endpoint} stood still until lost segments were sent again,"
+                f"{n:,} of {len(columns):,} connections to {endpoint} stood still until segments were sent again,"
                 f" {about(int(stalled.sum()))} all together and {about(int(stalled.max()))} at most: {share:.0%} of the"
                 f" time that requests took there. {count_of(to, 'segment')} to it and {back:,} from it were sent again."
             ),
@@ -133,12 +132,12 @@ class PathLoss(Rule):
 
 
 def _answered(analysis: Analysis) -> PickedRows:
-    """Return the connections to upstreams, opened at once, on which every request was answered: losses have causes."""
+    """Return the connections, seen at the proxy and opened at once, on which all was answered: losses have causes."""
     table = analysis.connections
     is_answered = (table["n_exchanges"] > 0) & (table["n_unanswered"] == 0)
     # A SYN or SYN-ACK is dropped by a path, or by a server that accepts too slowly: nothing tells which.
     is_answered &= (table["syn_frames"] <= 1) & (table["syn_ack_frames"] <= 1)
-    return PickedRows(table, np.flatnonzero((np.asarray(analysis.legs) == Leg.UPSTREAM) & is_answered))
+    return PickedRows(table, np.flatnonzero(to_upstreams(analysis) & is_seen_at_proxy(analysis) & is_answered))
 
 
 def _busy_ns(analysis: Analysis) -> NDArray[np.float64]:

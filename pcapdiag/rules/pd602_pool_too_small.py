@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcapdiag.base.codes import CapturePoint, ClosingKind, Direction, ExchangeFlag, Leg, Outcome, Protocol
+from pcapdiag.base.codes import CapturePoint, ClosingKind, Direction, Outcome
 from pcapdiag.base.findings import Confidence, Finding, RuleFacts, Severity
 from pcapdiag.base.tables import PickedRows, group_rows
 from pcapdiag.base.units import NS_PER_MS, about, count_of, format_address, format_endpoint
-from pcapdiag.rules._reuse_words import pool_size_advice
+from pcapdiag.rules._dialect import is_tcp_mode
+from pcapdiag.rules._kept import (
+    announced_ends,
+    is_readable,
+    is_seen_at_proxy,
+    mean_handshake_ns,
+    most_open,
+    to_upstreams,
+)
+from pcapdiag.rules._reuse_words import TCP_MODE, pool_size_advice
 from pcapdiag.rules._rule import GroupText, Rule
 
 if TYPE_CHECKING:
@@ -35,7 +44,6 @@ _MOST_BY_CHANCE = 0.3
 _SAME = 0.9
 _LEAST_REUSED = 10
 """One request in so many was sent on a kept connection: there is a pool."""
-_READABLE = (Protocol.HTTP1, Protocol.FASTCGI, Protocol.UWSGI)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,9 @@ class PoolTooSmall(Rule):
         """Return why no pool could be judged."""
         if CapturePoint.PROXY not in analysis.capture_points:
             return "the capture was not made at the proxy, or nothing tells: what it closed together cannot be seen"
-        return "" if analysis.has_proxy else "nothing says that what opens these connections keeps some"
+        if not analysis.has_proxy:
+            return "nothing says that what opens these connections keeps some"
+        return TCP_MODE if is_tcp_mode(analysis) else ""
 
     def _judge(self, analysis: Analysis, columns: PickedRows) -> Iterator[Finding]:
         is_closed = (
@@ -114,11 +124,11 @@ class PoolTooSmall(Rule):
         )
         if is_closed.sum() < _FEWEST:
             return
-        traffic, announced = _traffic(analysis, columns, np.flatnonzero(is_closed))
-        rows = np.flatnonzero(is_closed)
-        kept = ~announced[columns.index[rows]]
-        rows, since_end = rows[kept], traffic.since_end_ns[kept]
-        if len(rows) < _FEWEST or not _is_coincident(since_end, traffic.ends_per_ns):
+        rows = np.flatnonzero(is_closed & ~announced_ends(analysis)[columns.index])
+        if len(rows) < _FEWEST:
+            return
+        traffic = _traffic(analysis, columns, rows)
+        if not _is_coincident(traffic):
             return
         ages, depths = columns["idle_at_close_ns"][rows], columns["n_exchanges"][rows]
         if traffic.n_reused * _LEAST_REUSED < traffic.n_exchanges:
@@ -127,7 +137,7 @@ class PoolTooSmall(Rule):
             return
         if np.count_nonzero(np.diff(np.sort(columns["closing_ts_ns"][rows])) > _MOMENT_NS) + 1 < _FEWEST_MOMENTS:
             return  # a proxy that stops closes all it has at one moment
-        n_open = _most_open(columns)
+        n_open = most_open(columns)
         peers = sorted({str(u.endpoint) for u in analysis.upstreams} & _peers(columns))
         size = _configured(analysis, peers)
         if size == 0 or size >= n_open:
@@ -147,9 +157,7 @@ class PoolTooSmall(Rule):
         first = analysis.connections.rows[columns.index[0]]
         proxy = format_address(int(first["orig_hi"]), int(first["orig_lo"]))
         ages, times = columns["idle_at_close_ns"][rows], columns["closing_ts_ns"][rows]
-        halves = columns["handshake_resp_ns"], columns["handshake_orig_ns"]
-        known = (halves[0] >= 0) & (halves[1] >= 0)
-        mean = int((halves[0] + halves[1])[known].mean()) if known.any() else -1
+        mean = mean_handshake_ns(columns)
         n_opened = int((columns["orig_isn"] >= 0).sum())
         holds = f" (keepalive {size} in its configuration)" if size > 0 else ""
         cost = f", {about(mean)} of handshake each" if mean >= 0 else ""
@@ -182,21 +190,18 @@ class PoolTooSmall(Rule):
 
 
 def _connections(analysis: Analysis) -> PickedRows:
-    table = analysis.connections
-    legs = np.asarray(analysis.legs) == Leg.UPSTREAM
-    return PickedRows(table, np.flatnonzero(legs & np.isin(table["protocol"], _READABLE)))
+    is_told = to_upstreams(analysis) & is_seen_at_proxy(analysis) & is_readable(analysis)
+    return PickedRows(analysis.connections, np.flatnonzero(is_told))
 
 
-def _traffic(analysis: Analysis, columns: PickedRows, closed: Ints) -> tuple[_Traffic, NDArray[np.bool_]]:
+def _traffic(analysis: Analysis, columns: PickedRows, closed: Ints) -> _Traffic:
     """Hold closings against the ends of the responses of the same proxy; the exchanges are read a chunk at a time."""
-    n_conn = len(analysis.connections)
-    is_own, announced = np.zeros(n_conn, dtype=np.bool_), np.zeros(n_conn, dtype=np.bool_)
+    is_own = np.zeros(len(analysis.connections), dtype=np.bool_)
     is_own[columns.index] = True
     times, conns = columns["closing_ts_ns"][closed], columns.index[closed]
     since_end = np.full(len(closed), _NEVER, dtype=np.int64)
     n_ends = n_reused = n_exchanges = 0
     for chunk in analysis.exchanges.chunks():
-        announced[chunk["conn"][chunk["flags"] & ExchangeFlag.CONNECTION_CLOSE != 0]] = True
         mine = np.flatnonzero(is_own[chunk["conn"]])
         n_exchanges += len(mine)
         n_reused += int((chunk["depth"][mine] > 0).sum())
@@ -213,14 +218,14 @@ def _traffic(analysis: Analysis, columns: PickedRows, closed: Ints) -> tuple[_Tr
                 since = np.where(is_there & (ended[at] != conns), times - ends[at], _NEVER)
                 since_end = np.minimum(since_end, since)
     span = int(columns["last_ts_ns"].max() - columns["first_ts_ns"].min())
-    return _Traffic(since_end, n_ends / span if span > 0 else 1.0, n_reused, n_exchanges), announced
+    return _Traffic(since_end, n_ends / span if span > 0 else 1.0, n_reused, n_exchanges)
 
 
-def _is_coincident(since_end_ns: Ints, ends_per_ns: float) -> bool:
+def _is_coincident(traffic: _Traffic) -> bool:
     """Tell whether closings come just behind the ends of responses, more often than they would by chance."""
     return any(
-        np.count_nonzero(since_end_ns <= within) >= max(_FEWEST, _SAME * len(since_end_ns))
-        and 1.0 - float(np.exp(-ends_per_ns * within)) <= _MOST_BY_CHANCE
+        np.count_nonzero(traffic.since_end_ns <= within) >= max(_FEWEST, _SAME * len(traffic.since_end_ns))
+        and 1.0 - float(np.exp(-traffic.ends_per_ns * within)) <= _MOST_BY_CHANCE
         for within in _WITHIN_NS
     )
 
@@ -229,13 +234,6 @@ def _is_one_value(values: Ints) -> bool:
     """Tell whether nine in ten of some values lie within a fiftieth of their median: a timer, or a limit."""
     middle = float(np.median(values))
     return bool((np.abs(values - middle) <= max(middle / 50, 0.5)).mean() >= _SAME)
-
-
-def _most_open(columns: PickedRows) -> int:
-    """Return how many connections were open at once at most."""
-    begin = np.sort(columns["first_ts_ns"])
-    end = np.sort(np.where(columns["closing_ts_ns"] >= 0, columns["closing_ts_ns"], np.iinfo(np.int64).max))
-    return int((np.arange(1, len(begin) + 1) - np.searchsorted(end, begin, side="left")).max(initial=0))
 
 
 def _peers(columns: PickedRows) -> set[str]:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pcapdiag.analysis.checks import check_intervals
-from pcapdiag.base.codes import ConnEnd, Direction, ExchangeFlag, Leg, Protocol
-from pcapdiag.base.findings import Confidence, Finding, RuleFacts, Severity
+from pcapdiag.base.codes import ConnEnd, Direction
+from pcapdiag.base.findings import Confidence, Finding, Severity
 from pcapdiag.base.tables import PickedRows, group_rows
 from pcapdiag.base.units import NS_PER_S, about, count_of, format_endpoint
-from pcapdiag.rules._reuse_words import reuse_advice
+from pcapdiag.rules._dialect import is_tcp_mode
+from pcapdiag.rules._kept import announced_ends, is_readable, mean_handshake_ns, to_upstreams
+from pcapdiag.rules._reuse_words import TCP_MODE, reuse_advice
 from pcapdiag.rules._rule import GroupText, Rule
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ _MOST_REUSED = 20
 """Of so many connections one may have carried more: what a health check, or a person, kept open."""
 _TIME_WAIT_NS = 60 * NS_PER_S
 """[ns] How long Linux keeps a port of the side that closed first (TCP_TIMEWAIT_LEN)."""
-_READABLE = (Protocol.HTTP1, Protocol.FASTCGI, Protocol.UWSGI)
 
 
 class NoConnectionReuse(Rule):
@@ -53,8 +54,9 @@ class NoConnectionReuse(Rule):
 
     When it is wrong
     ----------------
-    Clients that ask once behind a proxy in TCP mode look the same: there the proxy has nothing to keep. A capture that
-    begins after the long-lived connections were opened, and holds none of their packets, misses what is reused.
+    Clients that ask once behind a proxy in TCP mode look the same: there the proxy has nothing to keep, and where its
+    configuration says so nothing is said. A capture that begins after the long-lived connections were opened, and holds
+    none of their packets, misses what is reused.
 
     Remedy
     ------
@@ -71,11 +73,10 @@ class NoConnectionReuse(Rule):
     title = "Each request opens a connection of its own"
     severity = Severity.INFO
     needs = ("the handshakes",)
-    facts = RuleFacts()
 
     def check(self, analysis: Analysis) -> Iterator[Finding]:
         """Yield one finding per upstream whose connections carry one request each."""
-        if not analysis.has_proxy:
+        if not analysis.has_proxy or is_tcp_mode(analysis):
             return
         columns = _whole_connections(analysis)
         if len(columns) < _FEWEST:
@@ -86,13 +87,15 @@ class NoConnectionReuse(Rule):
             if once.sum() >= _FEWEST and (~once).sum() * _MOST_REUSED <= len(once):
                 found.append(columns.pick(rows))
         if found:
-            closes = _announced(analysis)
+            closes = announced_ends(analysis)
             yield from (self._finding(analysis, picked, closes[picked.index]) for picked in found)
 
     def missing(self, analysis: Analysis) -> str:
         """Return why reuse could not be judged."""
         if not analysis.has_proxy:
             return "nothing says that what opens these connections could keep them, or needs to"
+        if is_tcp_mode(analysis):
+            return TCP_MODE
         if not len(_whole_connections(analysis)):
             return "no connection to an upstream was captured from its handshake to its end with a readable request"
         return ""
@@ -101,9 +104,7 @@ class NoConnectionReuse(Rule):
         first = analysis.connections.rows[columns.index[0]]
         endpoint = format_endpoint(int(first["resp_hi"]), int(first["resp_lo"]), int(first["resp_port"]))
         n = len(columns)
-        halves = columns["handshake_resp_ns"], columns["handshake_orig_ns"]
-        known = (halves[0] >= 0) & (halves[1] >= 0)
-        mean = int((halves[0] + halves[1])[known].mean()) if known.any() else -1
+        mean = mean_handshake_ns(columns)
         by_proxy = columns["first_closer"] == Direction.ORIG
         is_proxy = bool(by_proxy.sum() * 2 > n)
         n_announced = int(announced.sum())
@@ -146,26 +147,18 @@ def _whole_connections(analysis: Analysis) -> PickedRows:
     """Return the connections to upstreams that carried a readable request and were captured from SYN to closing."""
     table = analysis.connections
     is_whole = (
-        (np.asarray(analysis.legs) == Leg.UPSTREAM)
+        to_upstreams(analysis)
+        & is_readable(analysis)
         & (table["orig_isn"] >= 0)
         & (table["n_exchanges"] > 0)
         & (table["closing_ts_ns"] >= 0)
         & (table["end"] != ConnEnd.EVICTED)
         & (table["hole_bytes"] == 0)
-        & np.isin(table["protocol"], _READABLE)
     )
     index = np.flatnonzero(is_whole)
     if len(index) >= _FEWEST:
         index = index[check_intervals(analysis)[index] == 0]
     return PickedRows(table, index)
-
-
-def _announced(analysis: Analysis) -> NDArray[np.bool_]:
-    """Tell of each connection whether a response on it announced its end."""
-    announced = np.zeros(len(analysis.connections), dtype=np.bool_)
-    for chunk in analysis.exchanges.chunks():
-        announced[chunk["conn"][chunk["flags"] & ExchangeFlag.CONNECTION_CLOSE != 0]] = True
-    return announced
 
 
 def _most_within(times: Ints, span_ns: int) -> int:

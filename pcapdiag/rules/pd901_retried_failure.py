@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pcapdiag.base.codes import ExchangeFlag
 from pcapdiag.base.findings import Confidence, Finding, Occurrence, Role, RuleFacts, Severity
 from pcapdiag.base.units import about
 from pcapdiag.proxy.conf.describe import RETRY
@@ -14,13 +15,14 @@ from pcapdiag.proxy.conf.settings import OF_OTHER_KIN
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._dialect import needs_tries, proxy_kind, with_tries
 from pcapdiag.rules._logged import wire_occurrence
+from pcapdiag.rules._resets import is_reset_by_middlebox
 from pcapdiag.rules._rule import GroupText, Rule
-from pcapdiag.rules._wire import can_have_run
+from pcapdiag.rules._wire import has_unseen_fin, is_acknowledged, is_idle_close_in_server, upstream_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pcapdiag.analysis.model import Analysis
+    from pcapdiag.analysis.model import Analysis, Loss
     from pcapdiag.base.findings import Change
     from pcapdiag.proxy.join.ledger import Retry
 
@@ -137,3 +139,17 @@ def _message(peer: str, retries: Sequence[Retry], n_taken: int, n_twice: int) ->
 
 def _occurrence(retry: Retry) -> Occurrence:
     return replace(wire_occurrence(retry.wire), log_lines=(f"{retry.access.path}:{retry.access.line}",))
+
+
+def can_have_run(analysis: Analysis, loss: Loss) -> bool:
+    """Tell whether the upstream's application can have got this request, and so have done what it asks for.
+
+    Not where the upstream had closed before the request came (its kernel acknowledges what comes after its FIN, too),
+    nor where its idle timer closed the connection with the request unread, nor where nothing acknowledged all of it.
+    """
+    if loss.flags & ExchangeFlag.NOT_PROCESSED:
+        return False
+    if loss.is_connect or loss.crossing is not None or has_unseen_fin(loss) or not is_acknowledged(loss):
+        return False
+    upstream = upstream_of(analysis, loss)
+    return not is_idle_close_in_server(loss, upstream) and not is_reset_by_middlebox(analysis, loss, upstream)

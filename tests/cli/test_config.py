@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from pcapdiag.cli.config import _find_lines
 from tests.conftest import ROOT
 
 RACE = ROOT / "captures" / "idle_close_race_ipv6" / "proxy.pcap"
@@ -175,3 +176,17 @@ def test_a_file_that_others_can_write_is_not_obeyed_though_named(run, tmp_path):
     done = run("analyze", RACE, "--config", named)
     assert done.returncode == 2
     assert "everybody may write to" in done.stderr
+
+
+def test_a_named_file_that_is_not_there_or_is_a_folder_is_refused(run, tmp_path):
+    refused = run("analyze", RACE, "--config", tmp_path / "none.toml")
+    assert (refused.returncode, "none.toml, which --config names, is not there" in refused.stderr) == (2, True)
+    (tmp_path / "folder.toml").mkdir()
+    assert run("analyze", RACE, "--config", tmp_path / "folder.toml").returncode == 2
+
+
+def test_lines_are_found_in_one_pass_whatever_stands_between():
+    text = '# [analyze]\n[scan]\nformat = "x"\n\n[analyze]\n"width" = 5\nselect = [\n  "PD1",\n]\n[scan.x]\n'
+    lines = _find_lines(text)
+    assert (lines["scan", ""], lines["scan", "format"]) == (2, 3)
+    assert (lines["analyze", ""], lines["analyze", "width"], lines["analyze", "select"]) == (5, 6, 7)

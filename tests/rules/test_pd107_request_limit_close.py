@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conversations import Conversation, diagnosed
+from tests.conversations import LAST, RESPONSE, Conversation, diagnosed
 from tests.scenario import ORIG, RESP
 
 
@@ -16,13 +16,13 @@ def causes(tmp_path):
     return causes
 
 
-def ending(number, n_requests, *, lag_ms=2.0, crossed=False, gap_ms=1.0, side=RESP):
+def ending(number, n_requests, *, lag_ms=2.0, crossed=False, gap_ms=1.0, side=RESP, last=RESPONSE):
     """Return a connection that one side closes `lag_ms` behind the last of its answers, which a request may cross."""
     at = 5_000 * number
     talk = Conversation(number, at)
     end = at + 160
-    for _ in range(n_requests):
-        end = talk.ask(end + 1)
+    for depth in range(n_requests):
+        end = talk.ask(end + 1, response=last if depth == n_requests - 1 else RESPONSE)
     if crossed:
         answered = talk.next[ORIG]
         talk.ask(end + gap_ms, answered=False)
@@ -73,4 +73,10 @@ def test_closings_at_an_age_are_a_timer_although_each_connection_carried_as_many
 
 def test_a_proxy_that_closes_first_is_no_limit_of_the_upstream(causes):
     talks = [ending(n, 4, side=ORIG) for n in range(4)]
+    assert "PD107" not in causes(*talks, ending(5, 4, crossed=True))
+
+
+def test_an_end_that_was_announced_is_no_limit_without_a_word(causes):
+    talks = [ending(n, 4, last=LAST) for n in range(4)]
+    assert "PD107" not in causes(*talks, ending(5, 4, crossed=True, last=LAST))
     assert "PD107" not in causes(*talks, ending(5, 4, crossed=True))

@@ -66,3 +66,12 @@ def test_one_kept_connection_among_many_does_not_hide_it(found):
     kept.close(9_000, ORIG)
     assert found(*single(25, side=ORIG), kept) is not None
     assert found(*single(12, side=ORIG), kept) is None
+
+
+def test_a_proxy_that_hands_on_bytes_has_nothing_to_keep(found, tmp_path):
+    conf = tmp_path / "haproxy.cfg"
+    text = "defaults\n  mode {}\nfrontend f\n  bind :80\n  default_backend be\nbackend be\n  server a 10.9.0.1:80\n"
+    conf.write_text(text.format("http"))
+    assert "http-reuse safe" in found(*single(12, side=ORIG), proxy_conf=str(conf)).remedy
+    conf.write_text(text.format("tcp"))
+    assert found(*single(12, side=ORIG), proxy_conf=str(conf)) is None

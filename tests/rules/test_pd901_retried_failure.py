@@ -5,8 +5,7 @@ from dataclasses import replace
 from pcapdiag.base.findings import Severity
 from pcapdiag.proxy.join.clients import ClientTally
 from pcapdiag.proxy.join.ledger import Ledger
-from pcapdiag.rules._wire import can_have_run
-from pcapdiag.rules.pd901_retried_failure import RetriedFailure
+from pcapdiag.rules.pd901_retried_failure import RetriedFailure, can_have_run
 from tests.proxy.join.builders import OTHER, PEER, access, entry, wire
 from tests.report.builders import analysis, with_log
 from tests.rules.builders import END, Scene, acknowledged, fin, proxy_fin, refused, rst

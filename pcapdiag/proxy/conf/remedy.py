@@ -96,13 +96,9 @@ def lower_request_limit(settings: ProxySettings, peer: Endpoint | str, to: int) 
         held = block.keepalive_requests
         is_kept = settings.kind is ProxyKind.NGINX and not block.implicit and block.keepalive.value != 0
         if is_kept and not 0 < held.value <= to:
+            name, where, source = "keepalive_requests", f"upstream {block.name}", block.source
             old = str(held.value) if held.value >= 0 else ""
-            where = f"upstream {block.name}"
-            made.append(
-                change_of(
-                    *(settings, "keepalive_requests", where, held, block.source, old, str(to)), _POOL_TIMEOUT_SINCE
-                )
-            )
+            made.append(change_of(settings, name, where, held, source, old, str(to), _POOL_TIMEOUT_SINCE))
     return unique(made)
 
 
