@@ -97,15 +97,18 @@ def find_shift(captured: Mapping[str, NDArray[np.int64]], logged: Mapping[str, N
             votes[near] += 1  # one answer has one vote for a shift
             n_voters += 1
             n_as_it_is += bool((np.abs(away) <= _IS_SAME_NS).any())
-    if n_voters < _FEWEST_VOTES or 2 * n_as_it_is >= n_voters:
+    if n_voters < _FEWEST_VOTES:
         return AS_IT_IS
     pairs = votes[:-1] + votes[1:]
     best = int(np.argmax(pairs))
+    ahead_ns = (best + 1) * _BIN_NS - FARTHEST_NS
     away_from_best = np.abs(np.arange(len(pairs)) - best) > _NEAR_BINS
     rival = int(pairs[away_from_best].max(initial=0))
-    if pairs[best] < _FITS * n_voters or rival > _ALONE * pairs[best]:
-        return AccessLogClock(0, fits=False)
-    return AccessLogClock((best + 1) * _BIN_NS - FARTHEST_NS, fits=True)
+    fits_there = pairs[best] >= _FITS * n_voters and rival <= _ALONE * pairs[best]
+    # Around the log's own time a wide window is looked at, which chance fills: the one exact shift outweighs as many there.
+    if fits_there and abs(ahead_ns) > _IS_SAME_NS and pairs[best] >= n_as_it_is:
+        return AccessLogClock(ahead_ns, fits=True)
+    return AS_IT_IS if n_as_it_is >= _FITS * n_voters else AccessLogClock(0, fits=False)
 
 
 def _captured_ends(analysis: Analysis) -> dict[str, NDArray[np.int64]]:

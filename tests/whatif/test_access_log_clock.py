@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pcapdiag.whatif.access_log_clock import AS_IT_IS, FARTHEST_NS, AccessLogClock, find_shift
@@ -21,6 +21,7 @@ def at_random(n, seed=1, span_s=60):
     return np.sort(np.random.default_rng(seed).integers(0, span_s * S, n))
 
 
+@example(shift_ms=7428, seed=50, n=48)  # chance puts half of the answers near others of the log
 @given(shift_ms=st.integers(-599_000, 599_000), seed=st.integers(0, 50), n=st.integers(20, 60))
 def test_a_shift_is_found_where_it_is_the_only_one(shift_ms, seed, n):
     captured = at_random(n, seed)
@@ -30,7 +31,7 @@ def test_a_shift_is_found_where_it_is_the_only_one(shift_ms, seed, n):
     if found.ahead_ns:
         assert abs(found.ahead_ns - shift_ms * MS) <= 11 * MS
     else:
-        assert abs(shift_ms) < 2000, "only near nothing may chance make it fit as it is"
+        assert abs(shift_ms) <= 260, "only near nothing it fits as it is"
 
 
 def test_a_log_of_other_requests_fits_nowhere():
