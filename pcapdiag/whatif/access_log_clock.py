@@ -105,7 +105,7 @@ def find_shift(captured: Mapping[str, NDArray[np.int64]], logged: Mapping[str, N
     away_from_best = np.abs(np.arange(len(pairs)) - best) > _NEAR_BINS
     rival = int(pairs[away_from_best].max(initial=0))
     fits_there = pairs[best] >= _FITS * n_voters and rival <= _ALONE * pairs[best]
-    # Around the log's own time a wide window is looked at, which chance fills: the one exact shift outweighs as many there.
+    # A wide window around the time as it is holds many by chance; one exact shift that holds as many outweighs it.
     if fits_there and abs(ahead_ns) > _IS_SAME_NS and pairs[best] >= n_as_it_is:
         return AccessLogClock(ahead_ns, fits=True)
     return AS_IT_IS if n_as_it_is >= _FITS * n_voters else AccessLogClock(0, fits=False)
