@@ -104,17 +104,34 @@ def find_twins(connections: Table, key_segments: Table, legs: NDArray[np.int8]) 
     rows = connections.rows
     group = np.arange(len(rows))
     both = (rows["orig_isn"] >= 0) & (rows["resp_isn"] >= 0)
-    middle = (rows["orig_isn"] < 0) & (rows["resp_isn"] < 0) & (rows["orig_max_ack"] >= 0) & (rows["resp_max_ack"] >= 0)
+    middle = ~both
+    begun = _begins(rows)
+    if middle.any():  # a capture may begin between two sights of a SYN
+        middle |= rows["first_ts_ns"] <= begun + MOMENT_NS
+    middle &= (rows["orig_max_ack"] >= 0) & (rows["resp_max_ack"] >= 0)
     _link(rows, np.flatnonzero(both), ("orig_isn", "resp_isn"), group)
-    _link(rows, np.flatnonzero(middle), ("orig_max_ack", "resp_max_ack"), group, is_middle=True)
+    _link(rows, np.flatnonzero(middle), ("orig_max_ack", "resp_max_ack"), group, begun)
     attempts = np.flatnonzero((rows["orig_isn"] >= 0) & (rows["resp_isn"] < 0))
     if len(attempts) > 1:
         _link_attempts(rows, attempts, _syn_ids(key_segments, len(rows)), group)
     return _keep_one(rows, group, legs)
 
 
-def _link(rows: Rows, index: NDArray[Any], numbers: tuple[str, str], group: Rows, *, is_middle: bool = False) -> None:
-    """Give the connections that follow each other with equal numbers, and are the same, one group."""
+def _begins(rows: Rows) -> NDArray[np.int64]:
+    """[ns] Return for each connection when the first one of its capture was seen."""
+    first: NDArray[np.int64] = np.full(int(rows["capture_idx"].max(initial=0)) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, rows["capture_idx"], rows["first_ts_ns"])
+    begun: NDArray[np.int64] = first[rows["capture_idx"]]
+    return begun
+
+
+def _link(
+    rows: Rows, index: NDArray[Any], numbers: tuple[str, str], group: Rows, begun: NDArray[np.int64] | None = None
+) -> None:
+    """Give the connections that follow each other with equal numbers, and are the same, one group.
+
+    `begun` is when their captures did, for connections that were open by then.
+    """
     if len(index) < 2:
         return
     a_name, b_name = numbers
@@ -127,7 +144,8 @@ def _link(rows: Rows, index: NDArray[Any], numbers: tuple[str, str], group: Rows
     pairs = np.flatnonzero(equal & ~_is_crowd(rows["capture_idx"][index], equal))
     # Of a table that may be large, only the few pairs are taken out whole.
     is_random = (numbers_a[pairs] >= RANDOM) & (numbers_b[pairs] >= RANDOM)
-    same = _same(rows[index[pairs]], rows[index[pairs + 1]], is_random, is_middle=is_middle)
+    since = begun[index[pairs]] if begun is not None else None
+    same = _same(rows[index[pairs]], rows[index[pairs + 1]], is_random, since)
     for at in pairs[same].tolist():
         group[index[at + 1]] = group[index[at]]
 
@@ -140,7 +158,7 @@ def _is_crowd(capture_idx: NDArray[Any], equal: NDArray[np.bool_]) -> Any:
     return counts[where.reshape(-1)][1:] > _MOST_SIGHTS
 
 
-def _same(one: Rows, other: Rows, is_random: Any, *, is_middle: bool) -> Any:
+def _same(one: Rows, other: Rows, is_random: Any, begun: NDArray[np.int64] | None) -> Any:
     same_orig = np.logical_and.reduce([one[n] == other[n] for n in _ORIG])
     same_resp = np.logical_and.reduce([one[n] == other[n] for n in _RESP])
     same_ports = (one["orig_port"] == other["orig_port"]) & (one["resp_port"] == other["resp_port"])
@@ -154,12 +172,18 @@ def _same(one: Rows, other: Rows, is_random: Any, *, is_middle: bool) -> Any:
     ended_together = np.abs(other["last_ts_ns"] - one["last_ts_ns"]) <= MOMENT_NS
     alike = (one["orig_bytes"] == other["orig_bytes"]) & (one["resp_bytes"] == other["resp_bytes"])
     at_both_ends = across & ((is_whole & overlap & alike) | (is_random & has_common & (apart <= _HOUR_NS)))
-    is_translated = ~across & is_random & ~(same_orig & same_resp) & (apart <= MOMENT_NS)
+    is_translated = ~across & is_random & ~(same_orig & same_resp)
+    together = apart <= MOMENT_NS
     # Where both ends and all ports were translated the numbers, the lengths and both times have to agree.
-    is_sure = alike & ended_together
-    return at_both_ends | (
-        is_translated & (is_sure if is_middle else np.where(has_common, alike | ended_together, is_sure))
-    )
+    is_sure = together & alike & ended_together
+    if begun is None:
+        likely = together & (alike | ended_together)
+    else:
+        # Where the capture begins between two sights of a segment, one of both has fewer bytes and begins later.
+        likely = ended_together & (
+            together | (np.minimum(one["first_ts_ns"], other["first_ts_ns"]) <= begun + MOMENT_NS)
+        )
+    return at_both_ends | (is_translated & (is_sure | (has_common & likely)))
 
 
 def _link_attempts(rows: Rows, index: NDArray[Any], syn_ids: Rows, group: Rows) -> None:

@@ -12,7 +12,7 @@ from pcapdiag.base.sequence import sequence_difference
 from pcapdiag.base.units import about, count_of, format_address, parse_address
 from pcapdiag.engine.asides.collect import AsideKind
 from pcapdiag.engine.asides.icmp import IcmpKind
-from pcapdiag.rules._resets import hop_count
+from pcapdiag.rules._peers import hop_count, own_ttls, rows_of_peer
 from pcapdiag.rules._rule import GroupText
 from pcapdiag.rules._wire import proxy_closing
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pcapdiag.analysis.model import Analysis, Endpoint, KeySegment, Loss
+    from pcapdiag.analysis.model import Analysis, KeySegment, Loss
     from pcapdiag.engine.asides.icmp import IcmpError
     from pcapdiag.rules._rule import Group
 
@@ -55,25 +55,10 @@ def foreign_refusal(analysis: Analysis, loss: Loss) -> tuple[int, int]:
     rst = refusal_of(loss)
     if rst is None or hop_count(rst.ttl) < 0:
         return -1, -1
-    own = _own_ttls(analysis, loss)
+    own = own_ttls(analysis, loss)
     if not own or hop_count(rst.ttl) in {hop_count(ttl) for ttl in own}:
         return -1, -1
     return rst.ttl, min(own)
-
-
-def _own_ttls(analysis: Analysis, loss: Loss) -> frozenset[int]:
-    """Return the TTLs that an upstream's packets to this proxy had on connections that opened."""
-    connection = loss.connection
-    key = f"{__name__}:{connection.capture_idx}:{connection.orig.address}:{connection.resp}"
-    if key not in analysis.memo:
-        hi, lo = (np.uint64(half) for half in parse_address(connection.orig.address))
-        rows = rows_of_peer(analysis, connection.resp)
-        of_proxy = (rows["orig_hi"] == hi) & (rows["orig_lo"] == lo) & (rows["capture_idx"] == connection.capture_idx)
-        is_opened = (rows["syn_ack_frames"] > 0) | (rows["resp_bytes"] > 0)
-        ttls = rows["resp_ttl"][of_proxy & is_opened & (rows["resp_ttl"] >= 0)]
-        analysis.memo[key] = frozenset(np.unique(ttls).tolist())
-    found: frozenset[int] = analysis.memo[key]
-    return found
 
 
 def icmp_answer(loss: Loss) -> IcmpError | None:
@@ -124,14 +109,6 @@ def raced_message(group: Group, how: str) -> str:
         f"{group.subject} {how} {attempts}; {'each time ' if n > 1 else ''}port {port} was opened at an"
         " address of the other family at once: the client tries both (happy eyeballs), and nothing was lost."
     )
-
-
-def rows_of_peer(analysis: Analysis, peer: Endpoint) -> Rows:
-    """Return the connections to an endpoint, as rows of `columns.CONNECTIONS`."""
-    hi, lo = (np.uint64(half) for half in parse_address(peer.address))
-    rows = analysis.connections.rows
-    mine: Rows = rows[(rows["resp_hi"] == hi) & (rows["resp_lo"] == lo) & (rows["resp_port"] == peer.port)]
-    return mine
 
 
 def others_opened(analysis: Analysis, group: Group) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pcapdiag.analysis.far_end import ProofKind
 from pcapdiag.base.codes import CapturePoint, Key
 from pcapdiag.rules._ends import is_fin_first, proved
+from pcapdiag.rules._peers import hop_count, own_ttl
 from pcapdiag.rules._wire import (
     has_unseen_fin,
     is_acknowledged,
@@ -27,19 +28,12 @@ _CLEAR_RTT_NS = 2_000_000
 """Below this RTT, "faster than the path" cannot be told from a fast answer."""
 
 
-def hop_count(ttl: int) -> int:
-    """Return how many routers a packet passed, from the usual initial values of the TTL; -1 if it is not known."""
-    if ttl < 0:
-        return -1
-    return next(initial for initial in (64, 128, 255) if initial >= ttl) - ttl
-
-
-def has_foreign_hops(loss: Loss) -> bool:
+def has_foreign_hops(analysis: Analysis, loss: Loss) -> bool:
     """Tell whether the RST came over another number of hops than what the upstream itself sent."""
     rst = loss.keys.get(Key.RESP_RST)
     if rst is None:
         return False
-    of_rst, of_upstream = hop_count(rst.ttl), hop_count(loss.connection.resp_ttl)
+    of_rst, of_upstream = hop_count(rst.ttl), hop_count(own_ttl(analysis, loss))
     return of_rst >= 0 <= of_upstream and of_rst != of_upstream
 
 
@@ -68,7 +62,7 @@ def is_from_middlebox(analysis: Analysis, loss: Loss, upstream: Upstream | None)
     kind = proved(analysis, loss)
     if kind in (ProofKind.FORGED_RST, ProofKind.LOST_STATE, ProofKind.CLOSED_FIRST):
         return kind is ProofKind.FORGED_RST
-    return has_foreign_hops(loss) or is_rst_too_fast(analysis, loss, upstream)
+    return has_foreign_hops(analysis, loss) or is_rst_too_fast(analysis, loss, upstream)
 
 
 def is_lone_rst(loss: Loss) -> bool:

@@ -13,8 +13,9 @@ from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._dialect import keep_probing, pool_setting
 from pcapdiag.rules._ends import proved
+from pcapdiag.rules._peers import hop_count, own_ttl
 from pcapdiag.rules._remedy import forget_before_path, forgotten_words
-from pcapdiag.rules._resets import has_foreign_hops, hop_count, is_lone_rst, is_reset_by_middlebox, is_rst_too_fast
+from pcapdiag.rules._resets import has_foreign_hops, is_lone_rst, is_reset_by_middlebox, is_rst_too_fast
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import certainty, upstream_of
 from pcapdiag.rules._words import idle_gaps, probed_words, without_probe
@@ -80,10 +81,13 @@ class MiddleboxResetOnReuse(CauseRule):
                 continue
             rst = loss.keys[Key.RESP_RST]
             signs: list[str] = []
-            if has_foreign_hops(loss):
+            own = own_ttl(analysis, loss)
+            is_borrowed = own != loss.connection.resp_ttl
+            if has_foreign_hops(analysis, loss):
+                elsewhere = " on its other connections" if is_borrowed else ""
                 signs.append(
                     f"its TTL {rst.ttl} means {count_of(hop_count(rst.ttl), 'hop')}, the upstream's own segments have"
-                    f" TTL {loss.connection.resp_ttl}, {count_of(hop_count(loss.connection.resp_ttl), 'hop')}"
+                    f" TTL {own}{elsewhere}, {count_of(hop_count(own), 'hop')}"
                 )
             if is_rst_too_fast(analysis, loss, upstream) and upstream is not None:
                 after = about(rst.ts_ns - loss.request_ts_ns)
@@ -92,7 +96,8 @@ class MiddleboxResetOnReuse(CauseRule):
                 signs.append("it never left the upstream")
             texts = {Key.RESP_RST: f"RST, but not of the upstream: {' and '.join(signs)}"}
             # A hop count is a fact about the sender; a fast answer alone may be a lucky path.
-            confidence = Confidence.CONFIRMED if has_foreign_hops(loss) else Confidence.LIKELY
+            is_told = has_foreign_hops(analysis, loss) and not is_borrowed
+            confidence = Confidence.CONFIRMED if is_told else Confidence.LIKELY
             yield loss, Claim(certainty(analysis, loss, confidence), closing=rst, texts=texts)
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
@@ -137,7 +142,7 @@ class MiddleboxResetOnReuse(CauseRule):
         """Return why the sender of resets could not be told."""
         resets = [loss for loss in analysis.losses if loss.is_reused and is_lone_rst(loss)]
         if not resets or any(
-            hop_count(loss.keys[Key.RESP_RST].ttl) >= 0 <= hop_count(loss.connection.resp_ttl) for loss in resets
+            hop_count(loss.keys[Key.RESP_RST].ttl) >= 0 <= hop_count(own_ttl(analysis, loss)) for loss in resets
         ):
             return ""
         return "the TTL of the upstream's own segments is not in the capture: who sent the RST cannot be told"

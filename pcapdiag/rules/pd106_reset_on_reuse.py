@@ -13,8 +13,9 @@ from pcapdiag.rules._again import retries
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._dialect import pool_setting
+from pcapdiag.rules._peers import hop_count, own_ttl
 from pcapdiag.rules._remedy import forget_before_path, forgotten_words
-from pcapdiag.rules._resets import hop_count, is_own_rst, is_reset_after_lost_fin, is_reset_by_upstream
+from pcapdiag.rules._resets import is_own_rst, is_reset_after_lost_fin, is_reset_by_upstream
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import certainty, upstream_of
 from pcapdiag.rules._words import idle_gaps
@@ -81,13 +82,17 @@ class ResetOnReuse(CauseRule):
             upstream = upstream_of(analysis, loss)
             if is_reset_by_upstream(analysis, loss, upstream) and not is_reset_after_lost_fin(analysis, loss, upstream):
                 rst = loss.keys[Key.RESP_RST]
-                same_hops = hop_count(rst.ttl) >= 0 <= hop_count(loss.connection.resp_ttl)
+                own = own_ttl(analysis, loss)
+                same_hops = hop_count(rst.ttl) >= 0 <= hop_count(own)
+                is_borrowed = own != loss.connection.resp_ttl
                 text = "the upstream resets a connection that it had never closed"
+                if is_borrowed or own < 0:
+                    text = "RST; nothing else of this connection is in the capture that the upstream sent"
                 if is_own_rst(loss):
                     text = "RST of the upstream's own accord: it acknowledges none of the request"
                 if same_hops:
-                    text += f" (TTL {rst.ttl}, as its other segments)"
-                confidence = Confidence.CONFIRMED if same_hops else Confidence.LIKELY
+                    text += f" (TTL {rst.ttl}, as its other {'connections' if is_borrowed else 'segments'})"
+                confidence = Confidence.CONFIRMED if same_hops and not is_borrowed else Confidence.LIKELY
                 group = _OWN_ACCORD if is_own_rst(loss) else ""
                 yield loss, Claim(certainty(analysis, loss, confidence), group, rst, {Key.RESP_RST: text})
 
@@ -106,8 +111,8 @@ class ResetOnReuse(CauseRule):
             )
         requests, gap = count_of(group.n_losses, "request"), idle_gaps(group.losses)
         message = (
-            f"{group.subject} answered {requests} on idle connections (idle gap {gap}) with a RST, without having"
-            f" closed them (median {about(sorted(after)[len(after) // 2])} after the request{rtt})."
+            f"{group.subject} answered {requests} on idle connections (idle gap {gap}) with a RST{_unclosed(group)}"
+            f" (median {about(sorted(after)[len(after) // 2])} after the request{rtt})."
         )
         if group.group == _OWN_ACCORD:
             message = (
@@ -128,3 +133,13 @@ class ResetOnReuse(CauseRule):
             details={"shortest_lost_gap_ns": min(gaps)} if gaps else {},
             changes=changes,
         )
+
+
+def _unclosed(group: Group) -> str:
+    """Return in words that the upstream had not closed: a capture knows it of what it saw before the request."""
+    n_unknown = sum(loss.connection.resp_ttl < 0 for loss in group.losses)
+    if not n_unknown:
+        return ", without having closed them"
+    if n_unknown == len(group.losses):
+        return "; whether it had closed them before the capture began cannot be told"
+    return f", without having closed them (of {n_unknown} of them that cannot be told: they are older than the capture)"

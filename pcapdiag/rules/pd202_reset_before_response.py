@@ -92,7 +92,7 @@ class ResetBeforeResponse(CauseRule):
                     continue
                 had = "all that was sent of the request" if loss.is_end_unseen else "the whole request"
                 text = f"RST instead of a response: the upstream's kernel had {had}"
-                is_doubtful = has_foreign_hops(loss) or loss.is_end_unseen
+                is_doubtful = has_foreign_hops(analysis, loss) or loss.is_end_unseen
                 confidence = Confidence.LIKELY if is_doubtful else Confidence.CONFIRMED
             elif is_partly_acknowledged(loss):
                 continue

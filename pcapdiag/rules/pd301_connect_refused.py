@@ -28,8 +28,8 @@ from pcapdiag.rules._attempts import (
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
 from pcapdiag.rules._dialect import group_of_peers
+from pcapdiag.rules._peers import hop_count
 from pcapdiag.rules._remedy import retry_elsewhere
-from pcapdiag.rules._resets import hop_count
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from pcapdiag.analysis.model import AttemptSign, count_losses
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.units import count_of
 from pcapdiag.proxy.conf.describe import RETRY
-from pcapdiag.rules._attempts import is_left_waiting, is_silent, rows_of_peer, was_there
+from pcapdiag.rules._attempts import is_left_waiting, is_silent, was_there
 from pcapdiag.rules._claim import Claim
+from pcapdiag.rules._peers import rows_of_peer
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import certainty, proxy_closing
 

@@ -148,3 +148,9 @@ def test_as_many_connections_as_there_are_whichever_are_seen_twice(tmp_path_fact
         records += frames(SCRIPT, *views)
     report = report_of(tmp_path_factory.mktemp("t"), sorted(records))
     assert numbers(report) == (len(connections), 2 * len(connections), len(connections))
+
+
+@pytest.mark.parametrize("n_cut", range(13))
+def test_a_capture_that_begins_between_two_sights_counts_once(tmp_path, n_cut):
+    report = report_of(tmp_path, frames(SCRIPT, (SERVICE, 0), (POD, 20_000))[n_cut:])
+    assert (report.totals.connections, report.totals.unanswered) == (1, 1)
