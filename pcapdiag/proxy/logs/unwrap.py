@@ -43,9 +43,12 @@ _DEEPEST: Final = 8
 _MOST_LAYERS: Final = 3
 _OBJECT_BEHIND: Final = re.compile(r'(?<![^\s,:|])"?(?=\{"[^{}])')
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*+"'
-_MEMBER: Final = re.compile(rf'\s*"([^"\\]{{1,60}})"\s*:\s*({_QUOTED}),?\s*')
+_MEMBER: Final = re.compile(rf'\s*"([^"\\]{{1,60}})"\s*(?::|=>)\s*({_QUOTED}),?\s*')
 _ELEMENT: Final = re.compile(rf"\s*({_QUOTED}),?\s*")
-_SKELETON: Final = re.compile(rf"\s*(?:[\[\]{{}},]+|{_QUOTED}(?:\s*:.*)?,?|[-+.\w]+,?)\s*")
+_SKELETON: Final = re.compile(rf"\s*(?:[\[\]{{}},]+|{_QUOTED}(?:\s*(?::|=>).*)?,?|[-+.\w]+,?)\s*")
+_FLUENT: Final = re.compile(rf'\[\d+\] \S+: \[[^{{]{{0,80}}(?:\{{\}}\], )?\{{.*?"(?:{"|".join(_TEXT_KEYS)})"=>"')
+"""Fluent Bit's output to a console: number, tag, time, then a hash in Ruby's notation, whose quotes may be bare."""
+_FLUENT_END: Final = re.compile(r'(?<!\\)"(?:, "[\w.@-]+"=>|\}+\]?\s*$)')
 _OPENING: Final = re.compile(r"\s*[\[{]\s*")
 _HELD: Final = re.compile(r'(?<!\\)("\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[(?:[^"\\]|\\.)*+")', re.ASCII)
 _WEB_QUOTE: Final = re.compile("&(?:quot|#34|#x22);", re.IGNORECASE)
@@ -183,6 +186,9 @@ class Unwrapper:
 
     def _of_object_behind(self, text: str) -> str:
         """Return the records that an object holds which stands behind something else, or is a field of a table."""
+        if (begin := _FLUENT.match(text)) and (end := _FLUENT_END.search(text, begin.end())):
+            held = text[begin.end() : end.start()]
+            return (_string(f'"{held}"') or held).rstrip("\r\n")
         inner = object_behind(text)
         # Where it holds none, it may be part of what a record says.
         found = self._of_export(inner, 1) if inner else None

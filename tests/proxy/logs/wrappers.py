@@ -115,12 +115,28 @@ def _with(key, **more):
     return lambda line: {**more, key: line, "n": 1}
 
 
+def as_hash(head, before="", after="}]", *, bare=False):
+    """Return what writes a hash in Ruby's notation for each line; `bare` leaves the quotes inside as they are."""
+    quoted = lambda line: f'"{line}"' if bare else json.dumps(line, ensure_ascii=False)  # noqa: E731
+    return lambda lines: "".join(f"[{n}] {head}{before}{quoted(line)}{after}\n" for n, line in enumerate(lines))
+
+
+_FLUENT = "kube.var.log.containers.nginx: [[1795218988.101234567, {}], {"
+_RUBY = (
+    '{{\n    "@timestamp" => 2026-11-20T23:56:28.101Z,\n       "message" => {},\n          "host" => {{\n    }}\n}}\n'
+)
+
 _GCP = _with("textPayload", insertId="1a", resource={"type": "k8s_container", "labels": {"pod_name": "a"}})
 _KIBANA = lambda line: {"_index": "l", "_id": "1", "_source": {"message": line, "@timestamp": f"{STAMP}Z"}}  # noqa: E731 - rows of a grammar
 _DATADOG = lambda line: {"id": "A", "attributes": {"service": "nginx", "message": line, "status": "error"}}  # noqa: E731
 _INSIGHTS = lambda line: [{"field": "@timestamp", "value": "x"}, {"field": "@message", "value": line}]  # noqa: E731
 
 OBJECTS = {
+    "fluent-bit stdout": as_hash(_FLUENT, '"stream"=>"stderr", "log"=>', ', "kubernetes"=>{"pod_name"=>"a"}}]'),
+    "fluent-bit stdout, last": as_hash("nginx: [1795218988.101234567, {", '"log"=>'),
+    "fluent-bit stdout, bare": as_hash("nginx: [1795218988.101234567, {", '"log"=>', bare=True),
+    "fluent-bit stdout, bare, in between": as_hash(_FLUENT, '"log"=>', ', "@x"=>"y"}]', bare=True),
+    "logstash rubydebug": lambda lines: "".join(_RUBY.format(json.dumps(x, ensure_ascii=False)) for x in lines),
     "docker": as_json(lambda line: {"log": line + "\n", "stream": "stderr", "time": f"{STAMP}.1Z"}),
     "fluent-bit": as_json(lambda line: {"date": 1795218988.1, "log": line, "kubernetes": {"pod_name": "a"}}),
     "journald": as_json(_with("MESSAGE", _PID="7", SYSLOG_IDENTIFIER="nginx")),
