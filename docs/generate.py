@@ -7,6 +7,8 @@ changes one of these changes its page with `make docs`.
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import re
 import sys
 import types
 import typing
@@ -17,6 +19,7 @@ from pathlib import Path
 import click
 
 from pcapdiag.base import scenarios, triage
+from pcapdiag.base.version import __version__
 from pcapdiag.cli import main as cli
 from pcapdiag.cli.show import FOR_PEOPLE
 from pcapdiag.proxy.logs.foreign import FOREIGN_LOGS
@@ -93,6 +96,8 @@ parameters, `ProxyTimeout`, `Timeout`, `SetEnv proxy-nokeepalive` and `proxy-ini
 not.
 """
 HELP_WIDTH = 100
+ROFF = str.maketrans({"\\": r"\(rs", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"})
+"""Characters that a formatter of man pages would take for others, or for orders."""
 SIMPLE = {int: "integer", str: "string", float: "number", bool: "boolean", typing.Any: "any"}
 
 
@@ -106,6 +111,58 @@ def make_cli_page() -> str:
             with click.Context(command, info_name=name, parent=top, terminal_width=HELP_WIDTH) as context:
                 text += f"\n## {name}\n\n" + fence(command.get_help(context))
     return text
+
+
+def make_man_pages() -> dict[str, str]:
+    """Return a man page for pcapdiag and for each command.
+
+    They are not made by click-man, which sees no command that is loaded late, cuts sentences, and fills examples.
+    """
+    pages = {}
+    with click.Context(cli, info_name="pcapdiag", **cli.context_settings) as top:
+        commands = {name: cli.get_command(top, name) for name in cli.list_commands(top)}
+        listed = "".join(f".TP\n.B pcapdiag\\-{roff(n)}\n{roff(c.help.split('.')[0])}.\n" for n, c in commands.items())
+        also = [f"pcapdiag-{name}" for name in commands]
+        pages["man/pcapdiag.1"] = make_man_page(cli, top, f".SH COMMANDS\n{listed}", also)
+        for name, command in commands.items():
+            with click.Context(command, info_name=name, parent=top) as context:
+                pages[f"man/pcapdiag-{name}.1"] = make_man_page(command, context, "", ["pcapdiag"])
+    return pages
+
+
+def make_man_page(command: click.Command, context: click.Context, commands: str, also: list[str]) -> str:
+    """Return the man page of one command, `commands` near its end; it has a version instead of a date."""
+    name = context.command_path.replace(" ", "-")
+    first, _, rest = inspect.cleandoc(command.help).partition("\n\n")
+    synopsis = " ".join(command.collect_usage_pieces(context))
+    text = f'.\\" Made from the code by `make docs`; edit the code instead.\n.TH {roff(name.upper())} 1 "" '
+    title = first.replace("\n", " ").rstrip(".")
+    text += f'"pcapdiag {__version__}" "pcapdiag"\n.SH NAME\n{roff(name)} \\- {roff(title)}\n'
+    text += f".SH SYNOPSIS\n.B {roff(context.command_path)}\n{roff(synopsis)}\n"
+    if rest:
+        text += f".SH DESCRIPTION\n{roff_paragraphs(rest)}"
+    records = [record for parameter in command.get_params(context) if (record := parameter.get_help_record(context))]
+    explained = [(names, words) for names, words in records if words]  # arguments stand in the synopsis
+    text += ".SH OPTIONS\n" + "".join(f".TP\n.B {roff(names)}\n{roff(words)}\n" for names, words in explained)
+    text += commands
+    if command.epilog:
+        text += f".SH NOTES\n{roff_paragraphs(inspect.cleandoc(command.epilog))}"
+    return text + ".SH SEE ALSO\n" + " ,\n".join(f".BR {roff(page)} (1)" for page in also) + "\n"
+
+
+def roff_paragraphs(text: str) -> str:
+    """Return paragraphs of click's help; those behind click's mark for it keep their lines."""
+    made = ""
+    for paragraph in re.split(r"\n\s*\n", text):
+        kept = paragraph.startswith("\b\n")
+        body = roff(paragraph.removeprefix("\b\n"))
+        made += f".PP\n.EX\n{body}\n.EE\n" if kept else f".PP\n{body}\n"
+    return made
+
+
+def roff(text: str) -> str:
+    """Return `text` so that it is printed as it stands, and no line of it is an order to the formatter."""
+    return re.sub(r"^\.", r"\\&.", text.translate(ROFF), flags=re.MULTILINE)
 
 
 def fence(text: str) -> str:
@@ -242,12 +299,14 @@ def make_pages() -> dict[str, str]:
         "precision.md": make_precision_page(),
         "proxies.md": make_proxies_page(),
     }
-    return pages | {f"rules/{rule.code}.md": make_rule_page(rule) for rule in RULES}
+    pages |= {f"rules/{rule.code}.md": make_rule_page(rule) for rule in RULES}
+    return pages | make_man_pages()
 
 
 def find_drift(pages: dict[str, str]) -> list[str]:
-    """Return the pages that differ from what the code says, and pages of rules that are gone."""
-    stray = {f"rules/{path.name}" for path in (DOCS / "rules").glob("*.md")} - set(pages)
+    """Return the pages that differ from what the code says, and pages of rules and commands that are gone."""
+    there = (*DOCS.glob("rules/*.md"), *DOCS.glob("man/*.1"))
+    stray = {str(path.relative_to(DOCS)) for path in there} - set(pages)
     changed = {p for p, text in pages.items() if not (DOCS / p).exists() or (DOCS / p).read_text() != text}
     return sorted(stray | changed)
 

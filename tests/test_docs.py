@@ -3,9 +3,15 @@
 import ast
 import importlib.util
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
+import click
 import pytest
+
+from pcapdiag.cli import main as cli
+from tests.waiting import HANG_S
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "captures").glob("*/README.md")])
@@ -35,6 +41,25 @@ def test_every_heading_of_a_rule_stands_on_its_page(generate):
     for rule in RULES:
         page = generate.make_rule_page(rule)
         assert [h for h in rule.sections() if f"\n## {h}\n" not in page] == []
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "man").glob("*.1")), ids=lambda p: p.stem)
+def test_a_man_page_prints_every_option_and_example_as_it_is(page):
+    groff = shutil.which("groff")
+    if groff is None:
+        pytest.skip("groff is not installed")
+    # Without hyphens in words, and lines so long that none is broken.
+    argv = [groff, "-man", "-ww", "-Tascii", "-rHY=0", "-rLL=2000n", "-P-cbou", str(page)]
+    printed = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=HANG_S)
+    assert printed.stderr == ""
+    name = page.stem.removeprefix("pcapdiag").lstrip("-")
+    command = cli.get_command(click.Context(cli), name) if name else cli
+    shown = {
+        option for p in command.params for option in (p.opts if isinstance(p, click.Option) and not p.hidden else ())
+    }
+    assert {option for option in shown if option not in printed.stdout} == set()
+    examples = [line.strip() for line in command.help.splitlines() if line.startswith("  pcapdiag ")]
+    assert [line for line in examples if line not in printed.stdout] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

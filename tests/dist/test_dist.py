@@ -73,14 +73,17 @@ def test_another_build_from_another_folder_at_another_time_has_the_same_bytes(wh
     assert (again / sdist.name).read_bytes() == sdist.read_bytes()
 
 
-def test_the_wheel_holds_the_package_its_kernels_and_its_licence_and_nothing_else(wheel):
+def test_the_wheel_holds_the_package_its_kernels_man_pages_and_licence_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     (library,) = [name for name in names if name.endswith(".so")]
     assert library.startswith("pcapdiag/engine/compiler/kernels-")
     info = f"pcapdiag-{__version__}.dist-info/"
     described = {f"{info}{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")}
-    assert names == {name for name in tracked() if name.startswith("pcapdiag/")} | {library} | described
+    data = f"pcapdiag-{__version__}.data/data/share/man/man1/"
+    manual = {f"{data}{Path(name).name}" for name in tracked() if name.startswith("docs/man/")}
+    assert f"{data}pcapdiag-analyze.1" in manual
+    assert names == {name for name in tracked() if name.startswith("pcapdiag/")} | {library} | described | manual
     assert "pcapdiag/py.typed" in names
 
 
