@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import inspect
 import re
 import shutil
 import subprocess
@@ -58,7 +59,7 @@ def test_a_man_page_prints_every_option_and_example_as_it_is(page):
         option for p in command.params for option in (p.opts if isinstance(p, click.Option) and not p.hidden else ())
     }
     assert {option for option in shown if option not in printed.stdout} == set()
-    examples = [line.strip() for line in command.help.splitlines() if line.startswith("  pcapdiag ")]
+    examples = [line.strip() for line in inspect.cleandoc(command.help).splitlines() if line.startswith("  pcapdiag ")]
     assert [line for line in examples if line not in printed.stdout] == []
 
 
