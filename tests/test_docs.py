@@ -63,6 +63,32 @@ def test_a_man_page_prints_every_option_and_example_as_it_is(page):
     assert [line for line in examples if line not in printed.stdout] == []
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "man").glob("*.1")), ids=lambda p: p.stem)
+def test_a_man_page_breaks_no_word(page):
+    """Of a terminal's width, where names of variables were broken and could not be copied."""
+    groff = shutil.which("groff")
+    if groff is None:
+        pytest.skip("groff is not installed")
+    argv = [groff, "-man", "-Tascii", "-rLL=70n", "-P-cbou", str(page)]
+    printed = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=HANG_S).stdout
+    names = set(re.findall(r"PCAPDIAG_[A-Z_]*[A-Z]", page.read_text()))
+    assert "PCAPDIAG_CONFIG" in names
+    assert {name for name in names if name not in printed} == set()
+
+
+def test_what_formatters_would_obey_is_printed_as_it_stands(generate, tmp_path):
+    groff = shutil.which("groff")
+    if groff is None:
+        pytest.skip("groff is not installed")
+    text = ".pcap is a name, C:\\new, it's --all\n'quoted' ~/x ^ `code`"
+    page = tmp_path / "x.1"
+    page.write_text(f".TH X 1\n.SH NAME\nx \\- y\n.SH TEXT\n.nf\n{generate.roff(text)}\n.fi\n")
+    argv = [groff, "-man", "-ww", "-Tutf8", "-P-cbou", str(page)]
+    printed = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=HANG_S)
+    assert printed.stderr == ""
+    assert set(text.splitlines()) <= {line.strip() for line in printed.stdout.splitlines()}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_between_pages_lead_somewhere(page):
     targets = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text())
