@@ -291,6 +291,38 @@ def test_every_module_has_tests_in_its_place():
     assert missing == set(), "write a test beside its module"
 
 
+CALLED_FROM_OUTSIDE = {
+    "Result": ("_repr_html_", "to_markdown", "to_text"),  # whoever calls pcapdiag.analyze, and notebooks
+    "Table": ("to_frame",),
+    "alembic": ("downgrade",),
+    "click": ("format_commands",),
+    "paramiko": ("missing_host_key",),
+    "sqlalchemy": ("prepare",),
+}
+
+
+def test_nothing_is_there_for_tests_alone():
+    """By name: each function, method and class is named by something of the package that is not its definition."""
+    named, defined = set(), {}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Name(id=name, ctx=ast.Load()) | ast.Attribute(attr=name):
+                    named.add(name)
+                # What is looked up by its name: a command, a kernel, a property in a template.
+                case ast.Constant(value=str(text)):
+                    named.add(text.replace("-", "_"))
+                case ast.FunctionDef(name=name) | ast.ClassDef(name=name) if not name.startswith("__"):
+                    defined.setdefault(name, relative(path))
+    for path in tracked("pcapdiag/*.html", "pcapdiag/*.js", "hatch_build.py", "docs/*.py"):
+        named |= set(re.findall(r"\w+", path.read_text()))
+    for names in CALLED_FROM_OUTSIDE.values():
+        assert not named.intersection(names), "no exception any more"
+        assert defined.keys() >= set(names)
+        named.update(names)
+    assert {name: path for name, path in defined.items() if name not in named} == {}
+
+
 def test_no_two_modules_have_classes_of_one_name():
     """Who searches for a class finds it."""
     homes = {}

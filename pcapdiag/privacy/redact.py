@@ -108,22 +108,6 @@ class Redactor:
         return "".join((*parts, text[at:])) if parts else text
 
 
-def redact_target(target: str) -> str:
-    """Return a request target without credentials and without the values of its query.
-
-    Parameters
-    ----------
-    target : str
-        As captured.
-
-    Returns
-    -------
-    str
-        The same target; ``user:password@`` becomes ``***@``, ``?key=value&flag`` becomes ``?key=***&***``.
-    """
-    return Redactor().target(target)
-
-
 def _find(text: str, field: str) -> list[Secret]:
     return _FINDERS.get(field, find_in_text)(text)
 

@@ -268,11 +268,6 @@ class Tracker:
             self._ctl["next_conn"] = 0
 
     @property
-    def n_pieces(self) -> int:
-        """Pieces of 2 KiB that there is room for, to wait out of order."""
-        return len(self._arrays.pieces)
-
-    @property
     def n_undecoded(self) -> int:
         """Frames that were not understood."""
         return int(self._arrays.frame_kinds[FrameKind.UNDECODED])

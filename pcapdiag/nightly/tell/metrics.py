@@ -46,11 +46,6 @@ def write_metrics(store: Store, path: str | os.PathLike[str], *, notify_failures
     write_gauges(path, _gauges(store, notify_failures))
 
 
-def render_metrics(store: Store, *, notify_failures: int = 0) -> str:
-    """Return the metrics as text; parameters as of `write_metrics`."""
-    return "".join(_gauges(store, notify_failures)) + "# EOF\n"
-
-
 def _gauges(store: Store, notify_failures: int) -> Iterator[str]:
     yield from _scan_metrics(next((scan for scan in list_scans(store) if scan.state == "finished"), None))
     yield from _finding_metrics(list_findings(store))

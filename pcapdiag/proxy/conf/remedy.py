@@ -25,26 +25,6 @@ _POOL_TIMEOUT_SINCE = (1, 15, 3)
 _BUSY_BUFFERS = "proxy_busy_buffers_size must be at least as large"
 
 
-def lower_pool_timeout(settings: ProxySettings, peer: Endpoint | str, to_ns: int) -> tuple[Change, ...]:
-    """Return how to make the proxy give up idle connections to a peer no later than a given time.
-
-    Parameters
-    ----------
-    settings : ProxySettings
-        The configuration.
-    peer : tuple of int or str
-        The upstream.
-    to_ns : int
-        [ns] The longest that a connection may stay idle.
-
-    Returns
-    -------
-    tuple of Change
-        For each block that holds the peer and keeps connections longer.
-    """
-    return lower_pool_timeouts(settings, {block.name: to_ns for block in settings.blocks_of_peer(peer)})
-
-
 def lower_pool_timeouts(settings: ProxySettings, limits: Mapping[str, int]) -> tuple[Change, ...]:
     """Return how to make the proxy give up idle connections of several blocks in time, one value for each line.
 

@@ -290,7 +290,7 @@ def test_pieces_that_wait_follow_what_was_captured_and_not_what_a_segment_claims
     tracker = Tracker(all_segments=True)
     for _ in tracker.update(batch):
         pass
-    assert (tracker.n_pieces, int(tracker.flows["n_pending"].max())) == (256, 100)
+    assert (len(tracker._arrays.pieces), int(tracker.flows["n_pending"].max())) == (256, 100)
 
 
 def test_pieces_of_all_connections_together_are_bounded_and_what_waited_is_delivered():
@@ -302,7 +302,7 @@ def test_pieces_of_all_connections_together_are_bounded_and_what_waited_is_deliv
         segments += [replace(syn, src=client), replace(syn_ack, dst=client), replace(ack, src=client)]
         segments += [replace(ack, src=client, seq=1003 + 2 * i, payload=b"x") for i in range(n_each)]
     events, rows, tracker = follow(segments, max_pieces=512)
-    assert tracker.n_pieces == 512
+    assert len(tracker._arrays.pieces) == 512
     assert n_given_up(events) == n_conn * n_each
     assert sum(e["data_len"] for e in events if e["kind"] == StreamEventKind.RELEASED) == n_conn * n_each
     assert [row["orig_bytes"] for row in rows] == [1 + 2 * n_each] * n_conn

@@ -4,7 +4,7 @@ import pytest
 
 from pcapdiag.nightly.site.write import write_site
 from pcapdiag.nightly.store.store import Store
-from pcapdiag.nightly.tell.metrics import render_metrics
+from pcapdiag.nightly.tell.metrics import write_metrics
 from pcapdiag.nightly.tell.notify import ChannelResult, notify
 from pcapdiag.ticket.notify.channels import open_channels
 from tests.nightly.site import nights
@@ -21,8 +21,10 @@ def told(url, folder, site, channel):
     with Store(url, details=site.with_suffix(".exchanges")) as store:
         nights.scan(folder, store)
         write_site(store, site)
-        metrics = [line for line in render_metrics(store).splitlines() if not line.startswith("pcapdiag_scan_")]
+        write_metrics(store, site.with_suffix(".prom"))
         sent = [notify(store, open_channels([channel]), lambda _: "") for _ in range(2)]
+    lines = site.with_suffix(".prom").read_text().splitlines()
+    metrics = [line for line in lines if not line.startswith("pcapdiag_scan_")]
     pages = {str(p.relative_to(site)): p.read_bytes() for p in site.rglob("*.html")}
     return pages, metrics, sent
 

@@ -6,7 +6,7 @@ import pytest
 
 from pcapdiag.base.errors import UsageError
 from pcapdiag.nightly.store.store import Store
-from pcapdiag.nightly.tell.metrics import render_metrics, write_metrics
+from pcapdiag.nightly.tell.metrics import write_metrics
 from tests.nightly.site import nights
 
 pytestmark = pytest.mark.compiled_only
@@ -37,8 +37,14 @@ def parse(text):
     return samples
 
 
-def test_prometheus_reads_what_the_store_holds(store):
-    samples = parse(render_metrics(store, notify_failures=2))
+def samples_in(store, folder, **options):
+    file = folder / "told.prom"
+    write_metrics(store, file, **options)
+    return parse(file.read_text())
+
+
+def test_prometheus_reads_what_the_store_holds(store, tmp_path):
+    samples = samples_in(store, tmp_path, notify_failures=2)
     assert samples["pcapdiag_findings", ("state", "ongoing")] == 1
     assert samples["pcapdiag_findings", ("state", "new")] == 0
     assert samples["pcapdiag_scan_files", ("status", "ok")] == 4
@@ -59,7 +65,7 @@ def test_hostile_labels_are_labels(tmp_path):
     made = nights.make_store(tmp_path / "captures", tmp_path / "store.db")
     nights.attack(made)
     with Store(str(made)) as store:
-        samples = parse(render_metrics(store))
+        samples = samples_in(store, tmp_path)
     labels = [dict(key[1:]).get("upstream", "") for key in samples]
     assert any("<script>" in label for label in labels)
     assert all(len(label) < 300 and label.isprintable() for label in labels)
@@ -88,5 +94,5 @@ def test_a_name_that_node_exporter_does_not_read_is_refused(store, tmp_path):
 
 def test_an_empty_store_has_metrics_that_can_be_read(tmp_path):
     with Store(str(tmp_path / "store.db")) as empty:
-        samples = parse(render_metrics(empty))
+        samples = samples_in(empty, tmp_path)
     assert samples["pcapdiag_findings", ("state", "new")] == 0

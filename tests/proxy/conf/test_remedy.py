@@ -44,6 +44,10 @@ def place(change):
     return f"{change.file}:{change.line}"
 
 
+def lower_pool(settings, peer, to_ns):
+    return remedy.lower_pool_timeouts(settings, {block.name: to_ns for block in settings.blocks_of_peer(peer)})
+
+
 @pytest.fixture
 def read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -79,37 +83,37 @@ def read(tmp_path, monkeypatch):
     ],
 )
 def test_the_pool_timeout_is_lowered_in_the_language_of_the_proxy(read, name, text, setting, source, old, line):
-    (change,) = remedy.lower_pool_timeout(read(text, name), PEER, 55 * S + S // 2)
+    (change,) = lower_pool(read(text, name), PEER, 55 * S + S // 2)
     assert (change.setting, place(change), change.old, change.text) == (setting, source, old, line)
     assert not change.is_new
 
 
 @pytest.mark.parametrize("text", [KONG, CONFIG_MAP])
 def test_a_proxy_that_counts_seconds_is_never_told_zero(read, text):
-    assert remedy.lower_pool_timeout(read(text, "kong.conf" if text is KONG else "c.yaml"), PEER, S // 2) == ()
+    assert lower_pool(read(text, "kong.conf" if text is KONG else "c.yaml"), PEER, S // 2) == ()
 
 
 def test_what_is_low_enough_is_left_alone(read):
-    assert remedy.lower_pool_timeout(read(NGINX), PEER, 300 * S) == ()
-    assert remedy.lower_pool_timeout(read(NGINX), "10.9.9.9:80", S) == ()
-    assert remedy.lower_pool_timeout(read(NGINX.replace("keepalive 32", "keepalive 0")), PEER, S) == ()
+    assert lower_pool(read(NGINX), PEER, 300 * S) == ()
+    assert lower_pool(read(NGINX), "10.9.9.9:80", S) == ()
+    assert lower_pool(read(NGINX.replace("keepalive 32", "keepalive 0")), PEER, S) == ()
 
 
 def test_a_default_is_changed_by_a_new_line_in_its_block(read):
-    (change,) = remedy.lower_pool_timeout(read(NGINX.replace("    keepalive_timeout 300s;\n", "")), PEER, 55 * S)
+    (change,) = lower_pool(read(NGINX.replace("    keepalive_timeout 300s;\n", "")), PEER, 55 * S)
     assert (change.is_new, change.old, change.old_is_assumed) == (True, "60s", True)
     assert (place(change), change.where, change.new) == ("nginx.conf:1", "upstream be", "55s")
 
 
 @pytest.mark.parametrize(("version", "supported"), [("", None), ("1.15.3", True), ("1.29.7", True)])
 def test_a_directive_is_guarded_by_the_version(read, version, supported):
-    (change,) = remedy.lower_pool_timeout(read(NGINX, version=version), PEER, S)
+    (change,) = lower_pool(read(NGINX, version=version), PEER, S)
     assert (change.since, change.is_supported) == ("1.15.3", supported)
 
 
 def test_before_the_directive_existed_only_the_pool_can_go(read):
     text = NGINX.replace("    keepalive_timeout 300s;\n", "")
-    (change,) = remedy.lower_pool_timeout(read(text, version="1.14.2"), PEER, S)
+    (change,) = lower_pool(read(text, version="1.14.2"), PEER, S)
     assert (change.setting, change.old, change.new, change.text, place(change)) == (
         "keepalive",
         "32",
@@ -122,8 +126,8 @@ def test_before_the_directive_existed_only_the_pool_can_go(read):
 
 def test_a_pool_that_nobody_wrote_gets_a_block(read):
     text = "server { location / { proxy_pass http://10.1.1.1:80; } }"
-    assert remedy.lower_pool_timeout(read(text, version="1.29.6"), PEER, S) == ()
-    (change,) = remedy.lower_pool_timeout(read(text, version="1.29.7"), PEER, 55 * S)
+    assert lower_pool(read(text, version="1.29.6"), PEER, S) == ()
+    (change,) = lower_pool(read(text, version="1.29.7"), PEER, 55 * S)
     assert change.text == "upstream backend { server 10.1.1.1:80; keepalive 32; keepalive_timeout 55s; }"
 
 
@@ -201,7 +205,7 @@ def test_a_buffer_grows_by_whole_pages(read):
 
 
 def test_the_pool_of_all_of_apisix_is_changed_in_its_config(read):
-    (change,) = remedy.lower_pool_timeout(read("nginx_config: {http: {}}", "config.yaml"), PEER, 55 * S)
+    (change,) = lower_pool(read("nginx_config: {http: {}}", "config.yaml"), PEER, 55 * S)
     assert (change.text, change.old, change.is_new) == ("keepalive_timeout: 55s", "60s", True)
     assert "config.yaml" in change.where
 
