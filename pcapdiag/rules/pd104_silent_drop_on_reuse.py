@@ -10,11 +10,10 @@ from pcapdiag.base.codes import ExchangeFlag, Key
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.describe import POOL
-from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.rules._attempts import syns_while_silent
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._claim import Claim, Proofs
-from pcapdiag.rules._dialect import keep_probing, pool_setting, proxy_kind
+from pcapdiag.rules._dialect import keep_probing, pool_setting, wait_setting
 from pcapdiag.rules._remedy import forget_before_path, forgotten_words
 from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._wire import (
@@ -139,10 +138,14 @@ class SilentDropOnReuse(CauseRule):
                 f"Find out what happened to the path and to {group.subject} between the last answered probe and the"
                 " request: a packet filter that was changed, a route, a machine that went down. If nothing did, f"
             )
+        patience = wait_setting(analysis, group.losses[0], "read")
+        pool = pool_setting(analysis)
+        # Where one setting limits both the wait and the pool, to lower it does help.
+        no_help = "" if patience in pool else f"\n\nLowering {patience} only shortens the wait of each lost request."
         probing = keep_probing(analysis)
         sure = forgotten_words(analysis, group.losses, changes)
         shorten = (
-            f"Then set {pool_setting(analysis)} below {below}, or let the proxy's kernel probe idle connections"
+            f"Then set {pool} below {below}, or let the proxy's kernel probe idle connections"
             f" ({probing}), net.ipv4.tcp_keepalive_time below it. {sure}"
         ).strip()
         if changes:
@@ -159,8 +162,7 @@ class SilentDropOnReuse(CauseRule):
             refuted_by="The request, or any acknowledgement of it, in a capture at the upstream.",
             remedy=(
                 f"{broken}ind the device between proxy and {group.subject} that tracks connections (NAT gateway,"
-                f" firewall, load balancer, conntrack on either host) and its idle timeout. {shorten}\n\nA shorter"
-                f" {_patience(analysis)} only shortens the wait of each lost request."
+                f" firewall, load balancer, conntrack on either host) and its idle timeout. {shorten}{no_help}"
             ),
             details=details,
             changes=changes,
@@ -176,6 +178,7 @@ class SilentDropOnReuse(CauseRule):
         is_answered = longest >= int(details.get("shortest_lost_gap_ns", 0))
         proof = f"a gap of {about(longest)} was answered" if is_answered else ""
         why = ", and ".join(part for part in (proof, also) if part)
+        patience = wait_setting(analysis, group.losses[0], "read")
         return GroupText(
             message=(
                 f"{count_of(group.n_losses, 'request')} to {group.subject} and {count_of(repeats, 'retransmission')}"
@@ -185,21 +188,11 @@ class SilentDropOnReuse(CauseRule):
             refuted_by="The request, or any acknowledgement of it, in a capture at the upstream.",
             remedy=(
                 f"Find out what cut {group.subject} off at that moment: a packet filter that was changed, a route, a"
-                f" machine that went down. No idle timeout at the proxy helps; a shorter {_patience(analysis)} only"
-                " shortens the wait of each lost request."
+                f" machine that went down. No idle timeout at the proxy helps; lowering {patience} only shortens"
+                " the wait of each lost request."
             ),
             details=details,
         )
-
-
-def _patience(analysis: Analysis) -> str:
-    """Return the name of what limits how long the proxy waits for a response."""
-    kind = proxy_kind(analysis)
-    if kind is ProxyKind.HAPROXY:
-        return "timeout server"
-    if kind is ProxyKind.APACHE:
-        return "timeout on the ProxyPass line"
-    return "proxy_read_timeout" if kind is ProxyKind.NGINX else "read timeout at the proxy"
 
 
 def _n_failed_since(analysis: Analysis, group: Group) -> int:

@@ -2,8 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
+
 from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence
+from pcapdiag.proxy.conf.settings import ProxyKind
+from pcapdiag.rules._dialect import wait_setting
 from pcapdiag.rules.diagnose import diagnose
 from tests.rules.builders import MS, S, Scene, only, probe_answered, resent, syn_again
 
@@ -92,3 +96,19 @@ def test_where_every_answered_gap_was_probed_nothing_is_known_of_the_limit():
     kept_alive = scene.upstream(longest_answered_gap_ns=100 * S, longest_path_gap_ns=-1)
     remedy = only(diagnose(scene.analysis(loss, upstreams=(kept_alive,))), "PD104").remedy
     assert "No request after an idle gap without a keep-alive probe was answered here" in remedy
+
+
+ONE_SETTING_FOR_BOTH = (ProxyKind.ALB, ProxyKind.CLB)
+
+
+@pytest.mark.parametrize("kind", [*ProxyKind, None])
+@pytest.mark.parametrize("idle_ms", [5_000, 650])
+def test_what_only_shortens_the_wait_is_named_as_the_proxy_names_it(kind, idle_ms):
+    """Where it limits how long idle connections are kept as well, it is the cure of those that an idle timer took."""
+    scene = Scene()
+    analysis = scene.analysis(scene.lost(resent(360), retransmissions=7, idle_ms=idle_ms), proxy_kind=kind)
+    remedy = only(diagnose(analysis), "PD104").remedy
+    sentence = (
+        f"owering {wait_setting(analysis, analysis.losses[0], 'read')} only shortens the wait of each lost request."
+    )
+    assert (sentence in remedy) is (idle_ms == 650 or kind not in ONE_SETTING_FOR_BOTH)
