@@ -120,6 +120,7 @@ def test_classes_that_a_page_names_exist(page):
 
 
 NAMED = re.compile(r"(?<![\w./-])(?:pcapdiag|tests|docs|benchmarks|captures|deploy)/[\w./-]*")
+SHORT = re.compile(r"(?:\w+/)*\w+\.py")
 MADE = ("benchmarks/data/",)
 """What a command makes, and git does not know."""
 
@@ -131,3 +132,34 @@ def test_files_that_a_page_names_exist(page):
         return  # it tells of what was
     named = {name.rstrip(".") for code in re.findall(r"`([^`\n]+)`", page.read_text()) for name in NAMED.findall(code)}
     assert sorted(n for n in named if "its_name" not in n and n not in MADE and not (ROOT / n).exists()) == []
+
+
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+SOURCES = {str(path.relative_to(ROOT)) for top in ("pcapdiag", "tests", "docs") for path in (ROOT / top).rglob("*.py")}
+
+
+def modules_named_in(text):
+    """Return the modules that a text names in code, in full or by the end of their paths."""
+    ends = tuple(f"/{name}" for name in re.findall(r"`([^`\s]+\.py)`", text))
+    return {path for path in SOURCES if f"/{path}".endswith(ends)}
+
+
+def test_modules_that_contributing_names_in_short_exist():
+    short = {name for name in re.findall(r"`([^`\s]+)`", CONTRIBUTING) if SHORT.fullmatch(name)}
+    assert len(short) > 50
+    to_be_written = {name for name in short if "NNN" in name or "MODULE" in name}
+    assert {name for name in short - to_be_written if not modules_named_in(f"`{name}`")} == set()
+
+
+def test_adding_a_proxy_names_every_module_that_tells_proxies_apart():
+    branching = {
+        path
+        for path in SOURCES
+        if path.startswith("pcapdiag/")
+        for node in ast.walk(ast.parse((ROOT / path).read_text()))
+        if (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "ProxyKind")
+        or (isinstance(node, ast.Name) and node.id in {"OF_OTHER_KIN", "FOREIGN_LOGS"})
+    }
+    assert len(branching) > 20
+    (section,) = re.findall(r"^## Adding a proxy\n(.*?)^## ", CONTRIBUTING, re.MULTILINE | re.DOTALL)
+    assert sorted(branching - modules_named_in(section)) == []

@@ -60,6 +60,10 @@ SERVERS = {
 }
 
 
+def test_the_words_of_every_proxy_are_known():
+    assert set().union(*(kinds for kinds, _ in WORDS)) == set(ProxyKind)
+
+
 def said(finding):
     """Yield whatever a finding says."""
     yield from (finding.title, finding.message, finding.remedy, finding.refuted_by)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pcapdiag.base.codes import FrameKind, PacketDirection, UndecodedReason
 from pcapdiag.base.columns import FRAMES
+from pcapdiag.engine.capture.kernels import decode_tunnel
 from pcapdiag.engine.capture.kernels.decode import MAX_LAYERS, decode_frames
 from pcapdiag.engine.capture.kernels.decode_ip import MAX_OFFLOAD_BYTES
 from tests.engine.capture.kernels.plain_decode import MAPPED, NOTHING, decode_frame
@@ -174,6 +175,7 @@ CARRIERS = {
     "Ethernet padding": (1, ethernet(PACKET) + b"\0" * 20),
     "reserved bit of the fragment field": (101, ipv4(tcp(), fragment=0x8000)),
 }
+TUNNEL_PORTS = sorted(value for name, value in vars(decode_tunnel).items() if name.startswith("_PORT_"))
 CARRIERS6 = {
     "Ethernet": (1, ethernet(PACKET6, 0x86DD)),
     "IPV6": (229, PACKET6),
@@ -199,6 +201,12 @@ CARRIERS6 = {
 def test_tcp_over_ipv4_is_found_in(name):
     link_type, data = CARRIERS[name]
     assert columns(decode((link_type, data))[0]) == EXPECTED | {"payload_offset": data.index(PAYLOAD)}
+
+
+def test_a_tunnel_over_udp_is_among_the_carriers_whatever_its_port():
+    over_udp = [data for link_type, data in CARRIERS.values() if link_type == 101 and data[0] == 0x45 and data[9] == 17]
+    assert {int.from_bytes(data[22:24]) for data in over_udp} == set(TUNNEL_PORTS)
+    assert len(TUNNEL_PORTS) > 4
 
 
 @pytest.mark.parametrize("name", CARRIERS6)
@@ -427,7 +435,7 @@ def to_tcp(options, payload, flags, offset):
 
 TRANSPORT = st.one_of(
     st.builds(to_tcp, st.lists(OPTION, max_size=5), SHORT, U8, st.sampled_from([None] * 7 + [4, 5, 15])),
-    st.tuples(st.just(17), st.builds(udp, SHORT, st.sampled_from([9, 4789, 8472, 6081, 2152, 4754]))),
+    st.tuples(st.just(17), st.builds(udp, SHORT, st.sampled_from([9, *TUNNEL_PORTS]))),
     st.tuples(U8, SHORT),
 )
 
