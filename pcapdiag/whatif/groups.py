@@ -178,6 +178,7 @@ def group_settings(
     made = GroupSettings(
         peers=peers,
         balance=balance,
+        is_lua=block.is_lua,
         workers=workers,
         has_zone=bool(block.zone.value),
         keepalive=min(block.keepalive.value, _MOST) if kept else 0,
