@@ -69,16 +69,7 @@ def captured_requests(
     """
     numbers = _numbers(analysis, places)
     own = {(loss.connection.conn, loss.depth): _own_failure(loss) for loss in _not_races(analysis, findings)}
-    columns: list[NDArray[np.int64]] = []
-    names = ("request_ts_ns", "duration_ns", "status_code", "conn", "depth", "method", "text_offset", "target_len")
-    for chunk in analysis.exchanges.chunks():
-        mine = (numbers[chunk["conn"]] >= 0) & (chunk["request_ts_ns"] >= 0)
-        mine &= np.isin(chunk["outcome"], (Outcome.ANSWERED, Outcome.UNANSWERED, Outcome.TRUNCATED))
-        columns.append(np.array([chunk[name][mine] for name in names], np.int64))
-    table = np.concatenate(columns, axis=1) if columns else np.zeros((len(names), 0), np.int64)
-    table = table[:, np.argsort(table[0], kind="stable")]
-    again = _retries(analysis, table, max((place.rtt_ns for place in places), default=0))
-    table = table[:, ~again]
+    table = _first_tries(analysis, numbers, places)
     if not table.shape[1]:
         return None
     start, duration, status, conn, depth, method = table[:6]
@@ -96,6 +87,48 @@ def captured_requests(
         fail_ns=np.array([f.takes_ns if f else 0 for f in fails], np.int64),
         n_fails=np.array([1 if f else 0 for f in fails], np.int64),
     )
+
+
+def begun_tries(analysis: Analysis, places: Sequence[MeasuredUpstream]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """[ns] Return when the first tries of requests began, by a SYN where they opened a connection, and where they went.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        All tables.
+    places : sequence of MeasuredUpstream
+        The group's.
+
+    Returns
+    -------
+    tuple of (ndarray of int64, ndarray of int64)
+        [ns] Beginnings, and positions in `places`.
+    """
+    numbers = _numbers(analysis, places)
+    table = _first_tries(analysis, numbers, places)
+    return _begun_ns(analysis, table), numbers[table[3]]
+
+
+def _first_tries(
+    analysis: Analysis, numbers: NDArray[np.int64], places: Sequence[MeasuredUpstream]
+) -> NDArray[np.int64]:
+    """Return the columns of a group's exchanges, in the order of their requests, without tries after failed ones."""
+    columns: list[NDArray[np.int64]] = []
+    names = ("request_ts_ns", "duration_ns", "status_code", "conn", "depth", "method", "text_offset", "target_len")
+    for chunk in analysis.exchanges.chunks():
+        mine = (numbers[chunk["conn"]] >= 0) & (chunk["request_ts_ns"] >= 0)
+        mine &= np.isin(chunk["outcome"], (Outcome.ANSWERED, Outcome.UNANSWERED, Outcome.TRUNCATED))
+        columns.append(np.array([chunk[name][mine] for name in names], np.int64))
+    table = np.concatenate(columns, axis=1) if columns else np.zeros((len(names), 0), np.int64)
+    table = table[:, np.argsort(table[0], kind="stable")]
+    again = _retries(analysis, table, max((place.rtt_ns for place in places), default=0))
+    return table[:, ~again]
+
+
+def _begun_ns(analysis: Analysis, table: NDArray[np.int64]) -> NDArray[np.int64]:
+    opened_ns = analysis.connections["first_ts_ns"][table[3]]
+    begun: NDArray[np.int64] = np.where(table[4] == 0, opened_ns, table[0])
+    return begun
 
 
 def _flags(method: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -126,7 +159,7 @@ def _retries(analysis: Analysis, table: NDArray[np.int64], rtt_ns: int) -> NDArr
     On a new connection it is sent a round trip later, with TLS two or three, but the connection is opened at once.
     """
     within_ns = 3 * rtt_ns + _AT_ONCE_NS
-    begun_ns = np.where(table[4] == 0, analysis.connections["first_ts_ns"][table[3]], table[0])
+    begun_ns = _begun_ns(analysis, table)
     again = np.zeros(table.shape[1], bool)
     row_of = {key: n for n, key in enumerate(zip(table[3].tolist(), table[4].tolist(), strict=True))}
     for loss in analysis.losses:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from pcapdiag.whatif.keys import Asked, apply, check_addresses
 from pcapdiag.whatif.replay import SEED, draws_for, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -28,6 +29,13 @@ _TOLERATED = 0.1
 """Of what was observed, beyond the replay's own interval."""
 _SWEEP_REQUESTS: Final = 1_000_000
 """Requests, draws counted, that a point of a sweep may take."""
+_LIMITS: Final = {
+    "proxy.keepalive_timeout": state.TIMED_OUT,
+    "proxy.keepalive": state.CROWDED_OUT,
+    "proxy.keepalive_requests": state.USED_UP,
+    "proxy.keepalive_time": state.GROWN_OLD,
+}
+"""Keys of limits to how long a connection is kept, and what counts the connections that met the limit."""
 _NOT_THE_SAME = "the log's own failures are not what these assumptions give: something else happened, or they are wrong"
 
 
@@ -91,11 +99,13 @@ def compute(
     if disagreement:
         scenarios += [_unpredicted(one) for one in [*asked, *points]]
     else:
-        for number, one in enumerate([*asked, *points]):
-            n = n_draws
-            if number >= len(asked) and not draws:
-                n = max(min(n_draws, _SWEEP_REQUESTS // max(n_requests, 1)), 10)
-            scenarios.append(_predict(groups, one, n, seed, n_requests))
+        n = n_draws if draws else max(min(n_draws, _SWEEP_REQUESTS // max(n_requests, 1)), 10)
+        predicted = chain(
+            (predict(groups, one, draws=n_draws, seed=seed) for one in asked),
+            _swept(groups, sweep[0], points, n, seed) if sweep else (),
+        )
+        for scenario in predicted:
+            scenarios.append(scenario)
             if on_progress is not None:
                 on_progress(len(scenarios), total)
     return WhatIf(
@@ -111,12 +121,28 @@ def compute(
 def predict(groups: Sequence[ServerGroup], one: Asked, *, draws: int = 0, seed: int = SEED) -> Scenario:
     """Replay one scenario; see `compute`."""
     n_requests = sum(len(group.arrivals.requests) for group in groups)
-    return _predict(groups, one, draws or draws_for(n_requests), seed, n_requests)
-
-
-def _predict(groups: Sequence[ServerGroup], one: Asked, n: int, seed: int, n_requests: int) -> Scenario:
     settings = [apply(one, group.settings) for group in groups]
-    totals = _run(groups, settings, n, seed)
+    return _predicted(groups, one, settings, _run(groups, settings, draws or draws_for(n_requests), seed))
+
+
+def _swept(groups: Sequence[ServerGroup], key: str, points: Sequence[Asked], n: int, seed: int) -> Iterator[Scenario]:
+    """Replay the points of a sweep, from the least value on; those beyond a limit that no connection met only once.
+
+    The same seed draws the same chances, so that a higher limit cannot give anything else.
+    """
+    limit = _LIMITS.get(key)
+    totals = None
+    for one in points:
+        settings = [apply(one, group.settings) for group in groups]
+        if limit is None or totals is None or totals.counts[:, limit].any():
+            totals = _run(groups, settings, n, seed)
+        yield _predicted(groups, one, settings, totals)
+
+
+def _predicted(
+    groups: Sequence[ServerGroup], one: Asked, settings: Sequence[GroupSettings], totals: _ReplayTotals
+) -> Scenario:
+    n_requests = sum(len(group.arrivals.requests) for group in groups)
     made = _scenario(one.name, _joined(one.settings), totals, n_requests)
     bound, why = _bound(groups, settings)
     if settings == [group.settings for group in groups]:

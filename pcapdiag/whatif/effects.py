@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 MOST_REQUESTS: Final = 200_000
 """Of which an effect is worked out while somebody waits for the report."""
-_REQUESTS_PER_SCENARIO: Final = 400_000
-"""Draws counted: a fifth of a second."""
-_FEWEST, _MOST = 10, 20
+_REPLAYED: Final = 1_400_000
+"""Requests, draws and scenarios counted, that an effect may take: a third of a second."""
+_FEWEST, _MOST = 5, 20
 """Draws."""
 _CONNECTIONS_APART: Final = 0.3
 """Of the connections that were seen, by how many the replay may miss them and still tell an effect."""
@@ -56,7 +56,7 @@ def effects(groups: Sequence[ServerGroup], wishes: Sequence[Asked]) -> dict[Aske
     possible = [wish for wish in wishes if all(is_possible(wish, group.settings) for group in groups)]
     if not possible or not 0 < n_requests <= MOST_REQUESTS:
         return {}
-    draws = max(min(_REQUESTS_PER_SCENARIO // n_requests, _MOST), _FEWEST)
+    draws = max(min(_REPLAYED // (n_requests * (1 + len(possible))), _MOST), _FEWEST)
     try:
         answer = compute(groups, possible, draws=draws)
     except UsageError:

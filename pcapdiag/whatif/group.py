@@ -47,6 +47,8 @@ class GroupSettings:
         One of `BALANCES`.
     is_picked : bool
         Whether the balancer picks; else each request goes where it went, for nobody knows how it was picked.
+    is_lua : bool
+        Whether peers are picked in Lua, which counts no failures (OpenResty, APISIX, Kong, ingress-nginx).
     workers, has_zone : int, bool
         Processes with pools of their own, and whether they share what they know of the peers.
     keepalive : int
@@ -72,6 +74,7 @@ class GroupSettings:
     peers: tuple[Peer, ...]
     balance: str = "round_robin"
     is_picked: bool = True
+    is_lua: bool = False
     workers: int = 1
     has_zone: bool = False
     keepalive: int = 32

@@ -12,9 +12,10 @@ from pcapdiag.base.units import NS_PER_S, format_duration_ns, format_endpoint
 from pcapdiag.proxy.conf.values import version_numbers
 from pcapdiag.whatif.access_log_clock import AS_IT_IS
 from pcapdiag.whatif.arrivals import ip_hash_key, make_arrivals, read_log, spread_words
-from pcapdiag.whatif.captured import captured_requests, count_seen, own_failures
+from pcapdiag.whatif.captured import begun_tries, captured_requests, count_seen, own_failures
 from pcapdiag.whatif.group import BALANCES, GroupSettings, MeasuredUpstream, Peer, ServerGroup
 from pcapdiag.whatif.places import measure_places
+from pcapdiag.whatif.wire_times import timed_by_capture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -98,6 +99,7 @@ def build_groups(
             )
         else:
             requests, addresses, counts = told
+            requests = timed_by_capture(requests, *begun_tries(analysis, block.places))
             assumptions += spread_words(requests)
             if not clock.fits:
                 assumptions.append(_UNKNOWN_CLOCK)
@@ -178,6 +180,7 @@ def group_settings(
     made = GroupSettings(
         peers=peers,
         balance=balance,
+        is_lua=block.is_lua,
         workers=workers,
         has_zone=bool(block.zone.value),
         keepalive=min(block.keepalive.value, _MOST) if kept else 0,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.errors import UsageError
-from pcapdiag.base.suggest import did_you_mean
+from pcapdiag.base.suggest import did_you_mean, nearest
 from pcapdiag.base.units import NS_PER_MS, NS_PER_S, format_duration_ns, parse_duration, parse_endpoint
 from pcapdiag.whatif.group import BALANCES, GroupSettings, Peer
 from pcapdiag.whatif.replay import NEXT_UPSTREAM
@@ -29,6 +29,11 @@ class SettingKey:
     value: str
     apply: Callable[[GroupSettings, str], GroupSettings]
     since: tuple[int, int, int] = (0, 0, 0)
+
+    @property
+    def form(self) -> str:
+        """As it is written."""
+        return f"{'weight.ADDRESS:PORT' if self.name == 'weight' else self.name}={self.value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ def parse_case(text: str) -> Asked:
     """
     settings = tuple(_split(part) for part in text.split())
     if not settings:
-        msg = f"a scenario needs key=value; the keys are {_list_keys()}"
+        msg = f"a scenario needs key=value; {_forms()}"
         raise UsageError(msg)
     for key, n in Counter(key for key, _ in settings if key != "backup").items():
         if n > 1:
@@ -90,7 +95,12 @@ def parse_sweep(text: str) -> tuple[str, list[Asked]]:
     if len(parts) != 3:
         msg = f"--sweep {text}: {form}"
         raise UsageError(msg)
-    is_time = KEYS[_name_of(key)].value == _DURATION
+    form_of_value = KEYS[_name_of(key)].value
+    if form_of_value not in _ON_A_SCALE:
+        can = _forms(name for name, known in KEYS.items() if known.value in _ON_A_SCALE)
+        msg = f"--sweep {text}: {KEYS[_name_of(key)].form} has no values from one to another; {can}"
+        raise UsageError(msg)
+    is_time = form_of_value != _WHOLE
     read = _duration if is_time else _whole
     low, high, step = (read(key, part) for part in parts)
     if step <= 0 or high < low:
@@ -116,12 +126,10 @@ def apply(asked: Asked, settings: GroupSettings) -> GroupSettings:
     """
     for key, value in asked.settings:
         known = KEYS[_name_of(key)]
-        if settings.version < known.since and settings.version > (0, 0, 0):
-            have, need = (".".join(map(str, v)) for v in (settings.version, known.since))
-            msg = f"{key}: nginx has it since {need}, this one is {have}"
-            raise UsageError(msg)
-        if not settings.is_picked and known.name in _NEEDS_PICKING:
-            msg = f"{key}: how peers are picked is known from the configuration only; give --proxy-conf"
+        why = _why_not(known, settings)
+        if why:
+            there = _forms(name for name, other in KEYS.items() if not _why_not(other, settings))
+            msg = f"{key}: {why}; {there}"
             raise UsageError(msg)
         settings = known.apply(settings, f"{key}={value}")
     return settings
@@ -157,10 +165,11 @@ def check_addresses(asked: Iterable[Asked], groups: Sequence[GroupSettings]) -> 
 def _split(text: str, *, is_checked: bool = True) -> tuple[str, str]:
     key, sign, value = text.partition("=")
     if not sign or not value:
-        msg = f"{text!r} is no key=value; the keys are {_list_keys()}"
+        msg = f"{text!r} is no key=value; {_forms()}"
         raise UsageError(msg)
     if _name_of(key) not in KEYS:
-        msg = f"{key} is no key; the keys are {_list_keys()}{did_you_mean(key, KEYS)}"
+        meant = nearest(key, KEYS)
+        msg = f"{key} is no key; {_forms()}{f'; did you mean {KEYS[meant].form}?' if meant else ''}"
         raise UsageError(msg)
     if is_checked:
         KEYS[_name_of(key)].apply(_BLANK, text)
@@ -174,13 +183,17 @@ def _name_of(key: str) -> str:
     return "weight" if key.startswith("weight.") else key
 
 
-def _list_keys() -> str:
-    return ", ".join("weight.ADDRESS:PORT" if name == "weight" else name for name in KEYS)
+def _forms(names: Iterable[str] | None = None) -> str:
+    """List keys, with the forms of their values; all if none are named."""
+    return f"there are {', '.join(KEYS[name].form for name in (KEYS if names is None else names))}"
 
 
 _BLANK = GroupSettings(())
-_DURATION = "a time such as 5s or 300ms"
-_WHOLE = "a whole number"
+_DURATION: Final = "TIME"
+"""A value such as 5s or 300ms."""
+_WHOLE: Final = "NUMBER"
+_SECONDS: Final = "SECONDS"
+_ON_A_SCALE: Final = frozenset({_DURATION, _WHOLE, _SECONDS})
 
 
 def _duration(key: str, text: str) -> int:
@@ -279,12 +292,13 @@ def _next_upstream(settings: GroupSettings, text: str) -> GroupSettings:
         msg = f"next_upstream={value}: no condition {unknown[0]!r}; there are {', '.join(NEXT_UPSTREAM)}"
         msg += did_you_mean(unknown[0], NEXT_UPSTREAM)
         raise UsageError(msg)
-    if "non_idempotent" in conditions and (0, 0, 0) < settings.version < (1, 9, 13):
-        msg = "next_upstream=non_idempotent: nginx has it since 1.9.13, and tried all requests again before"
-        raise UsageError(msg)
-    if "http_429" in conditions and (0, 0, 0) < settings.version < (1, 11, 13):
-        msg = "next_upstream=http_429: nginx has it since 1.11.13"
-        raise UsageError(msg)
+    for condition in sorted(conditions):
+        since = _CONDITION_SINCE.get(condition, ())
+        if _is_older(settings, since):
+            there = ", ".join(c for c in NEXT_UPSTREAM if not _is_older(settings, _CONDITION_SINCE.get(c, ())))
+            also = " and tries all requests again" if condition == "non_idempotent" else ""
+            msg = f"next_upstream={condition}: {_too_old(settings, since)}{also}; there are {there}"
+            raise UsageError(msg)
     return replace(settings, next_upstream=conditions)
 
 
@@ -302,8 +316,9 @@ def _balance(settings: GroupSettings, text: str) -> GroupSettings:
         msg = f"balance={value}: one of {', '.join(b.replace(' ', '_') for b in BALANCES)}"
         raise UsageError(msg)
     since = _BALANCE_SINCE[value]
-    if (0, 0, 0) < settings.version < since:
-        msg = f"balance={value}: nginx has it since {'.'.join(map(str, since))}"
+    if _is_older(settings, since):
+        there = ", ".join(b.replace(" ", "_") for b in BALANCES if not _is_older(settings, _BALANCE_SINCE[b]))
+        msg = f"{text}: {_too_old(settings, since)}; there are {there}"
         raise UsageError(msg)
     if value in _WITHOUT_BACKUP and any(peer.is_backup for peer in settings.peers):
         msg = f"balance={value}: nginx's {value} knows no backup servers, and there are some"
@@ -311,6 +326,27 @@ def _balance(settings: GroupSettings, text: str) -> GroupSettings:
     return replace(settings, balance=value)
 
 
+def _why_not(known: SettingKey, settings: GroupSettings) -> str:
+    """Say why a group cannot be set like that, whatever the value; "" if it can."""
+    if _is_older(settings, known.since):
+        return _too_old(settings, known.since)
+    if not settings.is_picked and known.name in _NEEDS_PICKING:
+        return "how peers are picked is known from the configuration only, so give --proxy-conf"
+    if settings.is_lua and known.name in _OF_NGINX:
+        return "peers are picked in Lua here, which has no such setting"
+    return ""
+
+
+def _is_older(settings: GroupSettings, since: tuple[int, ...]) -> bool:
+    return (0, 0, 0) < settings.version < since
+
+
+def _too_old(settings: GroupSettings, since: tuple[int, ...]) -> str:
+    need, have = (".".join(map(str, version)) for version in (since, settings.version))
+    return f"nginx has it since {need}, this one is {have}"
+
+
+_CONDITION_SINCE: Final[dict[str, tuple[int, ...]]] = {"non_idempotent": (1, 9, 13), "http_429": (1, 11, 13)}
 _WITHOUT_BACKUP: Final = frozenset({"ip_hash", "hash", "random", "random two"})
 _BALANCE_SINCE: Final = {
     "round_robin": (0, 0, 0),
@@ -331,14 +367,14 @@ KEYS: Final = {
         SettingKey("proxy.keepalive_time", _DURATION, _timed("keepalive_time_ns"), (1, 19, 10)),
         SettingKey("upstream.keepalive_timeout", _DURATION, _timed("upstream_timeout_ns")),
         SettingKey("max_fails", _WHOLE, _max_fails),
-        SettingKey("fail_timeout", _DURATION, _fail_timeout),
+        SettingKey("fail_timeout", _SECONDS, _fail_timeout),
         SettingKey("max_conns", _WHOLE, _max_conns, (1, 11, 5)),
-        SettingKey("backup", "an address with its port", _backup),
-        SettingKey("next_upstream", "conditions, with commas between", _next_upstream),
+        SettingKey("backup", "[+]ADDRESS:PORT", _backup),
+        SettingKey("next_upstream", "CONDITION,...", _next_upstream),
         SettingKey("next_upstream_tries", _WHOLE, _counted("tries"), (1, 7, 5)),
         SettingKey("next_upstream_timeout", _DURATION, _timed("next_timeout_ns"), (1, 7, 5)),
-        SettingKey("zone", "on or off", _zone, (1, 9, 0)),
-        SettingKey("balance", "round_robin, least_conn, ...", _balance),
+        SettingKey("zone", "on|off", _zone, (1, 9, 0)),
+        SettingKey("balance", "|".join(name.replace(" ", "_") for name in BALANCES), _balance),
         SettingKey("weight", _WHOLE, _weight),
     )
 }
@@ -357,3 +393,7 @@ _NEEDS_PICKING: Final = frozenset(
         "weight",
     }
 )
+"""Names of keys."""
+
+_OF_NGINX: Final = frozenset({"max_fails", "fail_timeout", "max_conns", "backup", "zone", "balance"})
+"""Names of keys of what nginx's own balancers do."""

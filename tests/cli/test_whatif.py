@@ -72,7 +72,8 @@ def test_the_same_seed_gives_the_same_bytes(invoke):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--set", "max_fials=0"), "the keys are proxy.keepalive_timeout"),
+        (("--set", "max_fials=0"), "there are proxy.keepalive_timeout=TIME, "),
+        (("--sweep", "zone=1:2:1"), "no values from one to another; there are proxy.keepalive_timeout=TIME, "),
         (("--set", "max_fails=-1"), "a whole number"),
         (("--set", "backup=10.9.9.9:80"), "there are 10.1.1.1:80"),
         (("--set", "proxy.keepalive_timeout=soon"), "not a duration"),

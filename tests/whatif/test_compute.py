@@ -9,6 +9,7 @@ from pcapdiag.base.scenarios import Quantity, Scenario
 from pcapdiag.whatif.compute import compute, find_disagreement, predict, race_window
 from pcapdiag.whatif.group import GroupSettings, MeasuredUpstream, Peer, ServerGroup
 from pcapdiag.whatif.keys import parse_case, parse_sweep
+from pcapdiag.whatif.replay import run
 from tests.whatif.kernels.test_replay import arrivals
 
 pytestmark = pytest.mark.slow
@@ -186,3 +187,29 @@ def test_servers_that_become_backups_stand_together_in_the_settings():
 def test_a_forecast_that_is_not_what_was_seen_goes_on_and_tells():
     made = answer(make_group(lost_tries=39), "max_fails=0", must_agree=False)
     assert (len(made.scenarios), made.agrees, made.disagreement) == (3, False, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "n_replayed"),
+    [
+        ("proxy.keepalive_timeout=1s:9s:1s", 6),  # the upstreams close after 5 s
+        ("proxy.keepalive=0:9:1", 3),  # one client never keeps more than one connection to each of two peers
+        ("proxy.keepalive_requests=10:50:10", 3),  # each peer gets 20 requests, so that 30 is never met
+        ("proxy.keepalive_time=50s:250s:50s", 2),  # all 40 requests take 94 s
+        ("next_upstream_tries=1:5:1", 5),
+    ],
+)
+def test_points_beyond_a_limit_that_no_connection_meets_are_replayed_once(text, n_replayed, monkeypatch):
+    group = make_group(gap_s=5.0 if "timeout" in text else 2.4)
+    sweep = parse_sweep(text)
+    alone = [predict([group], one, draws=20) for one in sweep[1]]
+    replayed = []
+
+    def counted(group, settings, **more):
+        replayed.append(settings)
+        return run(group, settings, **more)
+
+    monkeypatch.setattr("pcapdiag.whatif.compute.run", counted)
+    made = compute([group], [], sweep=sweep, draws=20, must_agree=False)
+    assert list(made.scenarios[2:]) == alone
+    assert len(replayed) == 1 + n_replayed, "the captured settings, and the points that may differ"

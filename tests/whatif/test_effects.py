@@ -8,8 +8,10 @@ from pcapdiag.analysis.inputs import Inputs
 from pcapdiag.api.analyze import analyze_captures
 from pcapdiag.api.whatif import groups_of
 from pcapdiag.base.units import NS_PER_S
+from pcapdiag.whatif import replay
 from pcapdiag.whatif.effects import IN_ROTATION, MOST_REQUESTS, effects, timeout_of_proxy
 from tests.conftest import ROOT
+from tests.whatif.days import make_day
 
 pytestmark = pytest.mark.slow
 
@@ -88,3 +90,19 @@ def test_a_replay_that_opens_other_connections_than_were_seen_claims_nothing(fac
     seen = round(factor * group.observed["connections_opened"])
     other = replace(group, observed=group.observed | {"connections_opened": seen})
     assert effect_of_timeout([other], 3 * NS_PER_S) == ""
+
+
+@pytest.mark.parametrize("wishes", [[timeout_of_proxy(3 * NS_PER_S)], [timeout_of_proxy(3 * NS_PER_S), IN_ROTATION]])
+def test_of_a_hundred_thousand_requests_few_replays_are_made_while_somebody_waits(wishes, monkeypatch):
+    """What half a second has room for, on one core: 300 ns for a request, and a tenth for all else."""
+    replayed = []
+    draw = replay.Prepared.draw
+
+    def counted(prepared, *more):
+        replayed.append(len(prepared.requests))
+        return draw(prepared, *more)
+
+    monkeypatch.setattr(replay.Prepared, "draw", counted)
+    effects([make_day(100_000)], wishes)
+    assert len(replayed) >= 5 * (1 + len(wishes))
+    assert sum(replayed) <= 1_500_000

@@ -9,6 +9,7 @@ from pcapdiag.api.whatif import groups_of
 from pcapdiag.base.codes import Outcome
 from pcapdiag.whatif.captured import captured_requests, count_seen, own_failures
 from pcapdiag.whatif.kernels import replay_state as state
+from pcapdiag.whatif.keys import is_possible, parse_case
 from pcapdiag.whatif.places import measure_places
 from tests.conftest import ROOT
 
@@ -168,3 +169,15 @@ def test_failures_of_their_own_that_the_log_has_no_line_of_are_lost_whatever_is_
     _, (group,) = case("slow_upstream_read_timeout", access_logs=(str(log),))
     assert group.lost_beside == 2
     assert group.observed["lost_tries"] == n_failures
+
+
+def test_a_group_that_is_picked_in_lua_has_no_settings_of_nginx_s_balancers(tmp_path):
+    conf = tmp_path / "nginx.conf"
+    told = (ROOT / "captures" / "idle_close_race_before" / "nginx.conf").read_text()
+    conf.write_text(told.replace("keepalive 32;", "balancer_by_lua_block { pick() } keepalive 32;"))
+    _, (group,) = case("idle_close_race_before", conf=conf)
+    assert group.settings.is_lua
+    assert is_possible(parse_case("proxy.keepalive_timeout=3s"), group.settings)
+    assert not is_possible(parse_case("max_fails=0"), group.settings)
+    _, (group,) = case("idle_close_race_before")
+    assert is_possible(parse_case("max_fails=0"), group.settings)

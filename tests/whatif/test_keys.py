@@ -1,5 +1,6 @@
 """Settings as they are asked for: what each key does, and what is refused in which words."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -83,10 +84,10 @@ def test_settings_of_a_case_are_applied_together_in_order():
         ("", "needs key=value"),
         ("max_fails", "no key=value"),
         ("max_fails=", "no key=value"),
-        ("keepalive_timeout=3s", "is no key; the keys are proxy.keepalive_timeout, proxy.keepalive, "),
+        ("keepalive_timeout=3s", "is no key; there are proxy.keepalive_timeout=TIME, proxy.keepalive=NUMBER, "),
         ("weight=3", "weight.ADDRESS:PORT"),
         ("weight.=3", "is no key"),
-        ("max_fail=3", "; did you mean max_fails?"),
+        ("max_fail=3", "; did you mean max_fails=NUMBER?"),
         ("next_upstream=error,timeot", "; did you mean timeout?"),
         ("weight.10.0.0.1:80=0", "from 1 to"),
         ("max_fails=-1", "whole number from 0"),
@@ -134,11 +135,53 @@ def test_what_makes_no_sense_is_refused_with_what_does(text, said):
     ],
 )
 def test_a_setting_that_the_version_lacks_is_refused(text, version):
-    with pytest.raises(UsageError, match="nginx has it since"):
+    own = re.escape(".".join(map(str, version)))
+    with pytest.raises(UsageError, match=f"nginx has it since .*, this one is {own}"):
         applied(text, replace(HELD, version=version))
     before = (*version[:2], version[2] + 1)
     later = {(1, 8, 2): (1, 9, 0)}.get(before, before)
     assert applied(text, replace(HELD, version=later)) != replace(HELD, version=later)
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "there", "missing"),
+    [
+        (
+            "proxy.keepalive_time=2h",
+            replace(HELD, version=(1, 19, 9)),
+            {"proxy.keepalive_timeout=TIME", "max_conns=NUMBER", "weight.ADDRESS:PORT=NUMBER"},
+            {"proxy.keepalive_time=TIME"},
+        ),
+        (
+            "zone=on",
+            replace(HELD, version=(1, 8, 1)),
+            {"proxy.keepalive=NUMBER", "next_upstream_tries=NUMBER"},
+            {"zone=on|off", "max_conns=NUMBER", "proxy.keepalive_timeout=TIME"},
+        ),
+        (
+            "max_fails=0",
+            replace(HELD, is_lua=True),
+            {"proxy.keepalive_timeout=TIME", "next_upstream=CONDITION,...", "weight.ADDRESS:PORT=NUMBER"},
+            {"max_fails=NUMBER", "fail_timeout=SECONDS", "backup=[+]ADDRESS:PORT", "zone=on|off"},
+        ),
+        (
+            "weight.10.0.0.1:80=2",
+            replace(HELD, is_picked=False),
+            {"proxy.keepalive=NUMBER", "next_upstream_timeout=TIME"},
+            {"weight.ADDRESS:PORT=NUMBER", "next_upstream=CONDITION,..."},
+        ),
+        ("next_upstream=http_429", replace(HELD, version=(1, 9, 13)), {"error", "non_idempotent"}, {"http_429"}),
+        ("next_upstream=non_idempotent", replace(HELD, version=(1, 9, 12)), {"error", "off"}, {"non_idempotent"}),
+        ("balance=random", replace(HELD, version=(1, 15, 0)), {"round_robin", "hash"}, {"random", "random_two"}),
+        ("max_fail=0", HELD, {key.form for key in KEYS.values()}, {"max_fail"}),
+    ],
+)
+def test_what_there_is_instead_is_listed_in_the_form_in_which_it_is_written(text, settings, there, missing):
+    with pytest.raises(UsageError) as refused:
+        applied(text, settings)
+    listed = set(str(refused.value).rpartition("there are ")[2].split(";")[0].split(", "))
+    assert there <= listed
+    assert not missing & listed
 
 
 def test_backups_and_balancers_that_know_none_exclude_each_other():
@@ -192,7 +235,8 @@ def test_a_sweep_is_a_case_for_each_point_up_to_its_end(text, key, values):
         ("proxy.keepalive_timeout=1s:2s:0s", "key=from:to:step"),
         ("proxy.keepalive_timeout", "no key=value"),
         ("nothing=1:2:1", "is no key"),
-        ("zone=0:1:1", "on or off"),
+        ("zone=0:1:1", "zone=on|off has no values from one to another; there are proxy.keepalive_timeout=TIME, "),
+        ("balance=1:2:1", "no values from one to another"),
         ("proxy.keepalive=1:x:1", "whole number"),
         (f"proxy.keepalive=0:{MOST_POINTS}:1", "take larger steps"),
         ("fail_timeout=1s:2s:500ms", "whole seconds"),

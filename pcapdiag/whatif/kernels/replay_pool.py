@@ -7,7 +7,7 @@ as it enters; it is taken out when somebody looks at it.
 import numpy as np
 
 from pcapdiag.engine.compiler.policy import kernel
-from pcapdiag.whatif.kernels.replay_state import FREE_CONN
+from pcapdiag.whatif.kernels.replay_state import CROWDED_OUT, FREE_CONN
 
 _TIME_WAIT_NS = 60_000_000_000  # net/ipv4/tcp.h, TCP_TIMEWAIT_LEN
 
@@ -111,6 +111,7 @@ def _make_room(a, worker, now_ns):
     if pool["n"] >= a.settings[0]["keepalive"]:
         c = np.int64(pool["oldest"])
         _unlink(a, c)
+        a.counts[CROWDED_OUT] += 1
         add_span(a, a.idle_steps, a.conns[c]["released_ns"], now_ns)
         close_by_proxy(a, c, now_ns)
 

@@ -205,7 +205,15 @@ IDLE_MAX = 10
 TIME_WAIT_MAX = 11
 RACED = 12
 """Of LOST: those that the upstream's closing crossed."""
-N_COUNTS = 13
+TIMED_OUT = 13
+"""Idle connections that `keepalive_ns` ends before their FIN comes, if nobody uses them."""
+CROWDED_OUT = 14
+"""Connections for which the pool had no room."""
+USED_UP = 15
+"""Connections that had served as many requests as `keepalive_requests` allows."""
+GROWN_OLD = 16
+"""Connections that had been open for longer than `keepalive_time_ns`."""
+N_COUNTS = 17
 
 # Rows of `control`.
 FREE_CONN = 0

@@ -7,12 +7,16 @@ from pcapdiag.whatif.kernels.replay_events import push_event
 from pcapdiag.whatif.kernels.replay_pool import close_by_proxy, drop_conn, new_conn, put_idle, take_idle
 from pcapdiag.whatif.kernels.replay_random import bell, below, tail, uniform
 from pcapdiag.whatif.kernels.replay_state import (
+    CROWDED_OUT,
     ERROR,
+    GROWN_OLD,
     LOST,
     OPENED,
     RACED,
     REUSED,
+    TIMED_OUT,
     TIMEOUT,
+    USED_UP,
 )
 
 ARRIVES = np.int64(0)
@@ -163,10 +167,14 @@ def release_connection(a, n_slot, place, now_ns):
         or below(a.random, np.int64(1_000_000)) < place["close_ppm"]
         or s["keepalive"] == 0
     ):
+        a.counts[CROWDED_OUT] += s["keepalive"] == 0
         drop_conn(a, c)
         return
     is_used_up = 0 <= s["keepalive_requests"] <= conn["n_requests"]
-    if is_used_up or 0 <= s["keepalive_time_ns"] < now_ns - conn["opened_ns"]:
+    is_old = 0 <= s["keepalive_time_ns"] < now_ns - conn["opened_ns"]
+    a.counts[USED_UP] += is_used_up
+    a.counts[GROWN_OLD] += is_old
+    if is_used_up or is_old:
         close_by_proxy(a, c, now_ns)
         return
     conn["released_ns"] = now_ns
@@ -174,4 +182,5 @@ def release_connection(a, n_slot, place, now_ns):
     conn["dead_ns"] = conn["fin_ns"]
     if s["keepalive_ns"] >= 0:
         conn["dead_ns"] = min(np.int64(conn["fin_ns"]), now_ns + s["keepalive_ns"])
+        a.counts[TIMED_OUT] += conn["dead_ns"] < conn["fin_ns"]
     put_idle(a, c, now_ns)

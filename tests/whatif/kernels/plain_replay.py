@@ -288,22 +288,27 @@ class Replay:
         has_closed = any(sent_ns <= closing < now_ns for closing in place.closings)
         is_limited = 0 < place.limit <= connection.n_requests
         if is_limited or has_closed or not settings.keepalive:
+            self.counts["crowded_out"] += not is_limited and not settings.keepalive
             self.close(now_ns, by_proxy=is_limited)
             return
         is_old = 0 <= settings.keepalive_time_ns < now_ns - connection.opened_ns
         is_used_up = 0 <= settings.keepalive_requests <= connection.n_requests
+        self.counts["grown_old"] += is_old
+        self.counts["used_up"] += is_used_up
         if is_old or is_used_up:
             self.close(now_ns, by_proxy=True)
             return
         pool = self.pools[under.worker]
         if len(pool) >= settings.keepalive:
             pool.pop(0)
+            self.counts["crowded_out"] += 1
             self.count(self.idle, now_ns, -1)
             self.close(now_ns, by_proxy=True)
         connection.released_ns = now_ns
         connection.fin_ns = self.fin_ns(now_ns, place)
         timer_ns = now_ns + settings.keepalive_timeout_ns if settings.keepalive_timeout_ns >= 0 else NEVER
         connection.dead_ns = min(connection.fin_ns, timer_ns)
+        self.counts["timed_out"] += timer_ns < connection.fin_ns
         pool.append(connection)
         self.count(self.idle, now_ns, 1)
 

@@ -30,6 +30,10 @@ NAMES = {
     "raced": state.RACED,
     "idle": state.IDLE_MAX,
     "waiting": state.TIME_WAIT_MAX,
+    "timed_out": state.TIMED_OUT,
+    "crowded_out": state.CROWDED_OUT,
+    "used_up": state.USED_UP,
+    "grown_old": state.GROWN_OLD,
 }
 ADDRESSES = ["10.0.0.1", "10.0.1.2", "192.168.7.9", "2001:db8::7"]
 
