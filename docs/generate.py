@@ -131,11 +131,14 @@ def make_man_pages() -> dict[str, str]:
 
 
 def make_man_page(command: click.Command, context: click.Context, commands: str, also: list[str]) -> str:
-    """Return the man page of one command, `commands` near its end; it has a version instead of a date."""
+    """Return the man page of one command, `commands` near its end; it has a version instead of a date.
+
+    No word is broken, or names of variables would stand there with a hyphen that is not theirs.
+    """
     name = context.command_path.replace(" ", "-")
     first, _, rest = inspect.cleandoc(command.help).partition("\n\n")
     synopsis = " ".join(command.collect_usage_pieces(context))
-    text = f'.\\" Made from the code by `make docs`; edit the code instead.\n.TH {roff(name.upper())} 1 "" '
+    text = f'.\\" Made from the code by `make docs`; edit the code instead.\n.nr HY 0\n.TH {roff(name.upper())} 1 "" '
     title = first.replace("\n", " ").rstrip(".")
     text += f'"pcapdiag {__version__}" "pcapdiag"\n.SH NAME\n{roff(name)} \\- {roff(title)}\n'
     text += f".SH SYNOPSIS\n.B {roff(context.command_path)}\n{roff(synopsis)}\n"
