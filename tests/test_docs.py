@@ -3,9 +3,11 @@
 import ast
 import importlib.util
 import inspect
+import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import click
@@ -44,49 +46,63 @@ def test_every_heading_of_a_rule_stands_on_its_page(generate):
         assert [h for h in rule.sections() if f"\n## {h}\n" not in page] == []
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "man").glob("*.1")), ids=lambda p: p.stem)
-def test_a_man_page_prints_every_option_and_example_as_it_is(page):
-    groff = shutil.which("groff")
-    if groff is None:
+MAN_PAGES = pytest.mark.parametrize("page", sorted((ROOT / "docs" / "man").glob("*.1")), ids=lambda p: p.stem)
+
+
+def groff(page, *options, warns=False):
+    """Return a man page as a terminal shows it."""
+    program = shutil.which("groff")
+    if program is None:
         pytest.skip("groff is not installed")
-    # Without hyphens in words, and lines so long that none is broken.
-    argv = [groff, "-man", "-ww", "-Tascii", "-rHY=0", "-rLL=2000n", "-P-cbou", str(page)]
+    argv = [program, "-man", "-ww", "-P-cbou", *options, str(page)]
     printed = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=HANG_S)
-    assert printed.stderr == ""
+    assert warns or printed.stderr == ""
+    return printed.stdout
+
+
+@MAN_PAGES
+def test_a_man_page_prints_every_option_and_example_as_it_is(page):
+    printed = groff(page, "-Tascii", "-rLL=2000n")  # lines so long that none is broken
     name = page.stem.removeprefix("pcapdiag").lstrip("-")
     command = cli.get_command(click.Context(cli), name) if name else cli
     shown = {
         option for p in command.params for option in (p.opts if isinstance(p, click.Option) and not p.hidden else ())
     }
-    assert {option for option in shown if option not in printed.stdout} == set()
+    assert {option for option in shown if option not in printed} == set()
     examples = [line.strip() for line in inspect.cleandoc(command.help).splitlines() if line.startswith("  pcapdiag ")]
-    assert [line for line in examples if line not in printed.stdout] == []
+    assert [line for line in examples if line not in printed] == []
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "man").glob("*.1")), ids=lambda p: p.stem)
+@MAN_PAGES
 def test_a_man_page_breaks_no_word(page):
     """Of a terminal's width, where names of variables were broken and could not be copied."""
-    groff = shutil.which("groff")
-    if groff is None:
-        pytest.skip("groff is not installed")
-    argv = [groff, "-man", "-Tascii", "-rLL=70n", "-P-cbou", str(page)]
-    printed = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=HANG_S).stdout
+    printed = groff(page, "-Tascii", "-rLL=70n", warns=True)  # of words longer than a line
     names = set(re.findall(r"PCAPDIAG_[A-Z_]*[A-Z]", page.read_text()))
     assert "PCAPDIAG_CONFIG" in names
     assert {name for name in names if name not in printed} == set()
 
 
+def test_man_finds_the_pages_beside_the_program(tmp_path):
+    """Where the wheel puts them, that is: `man` looks around the folders that PATH names."""
+    man = shutil.which("man")
+    if man is None:
+        pytest.skip("man is not installed")
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    ((source, place),) = wheel["shared-data"].items()
+    shutil.copytree(ROOT / source, tmp_path / place)
+    (tmp_path / "bin").mkdir()
+    env = {name: value for name, value in os.environ.items() if name != "MANPATH"}
+    env |= {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}", "LC_ALL": "C"}
+    argv = [man, "-w", "pcapdiag-analyze"]
+    found = subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=HANG_S)
+    assert found.stdout.strip() == str(tmp_path / place / "pcapdiag-analyze.1"), found.stderr
+
+
 def test_what_formatters_would_obey_is_printed_as_it_stands(generate, tmp_path):
-    groff = shutil.which("groff")
-    if groff is None:
-        pytest.skip("groff is not installed")
     text = ".pcap is a name, C:\\new, it's --all\n'quoted' ~/x ^ `code`"
     page = tmp_path / "x.1"
     page.write_text(f".TH X 1\n.SH NAME\nx \\- y\n.SH TEXT\n.nf\n{generate.roff(text)}\n.fi\n")
-    argv = [groff, "-man", "-ww", "-Tutf8", "-P-cbou", str(page)]
-    printed = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=HANG_S)
-    assert printed.stderr == ""
-    assert set(text.splitlines()) <= {line.strip() for line in printed.stdout.splitlines()}
+    assert set(text.splitlines()) <= {line.strip() for line in groff(page, "-Tutf8").splitlines()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

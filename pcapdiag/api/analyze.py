@@ -1,14 +1,8 @@
-"""The Python API: the same report as on the command line, with every table as a pandas DataFrame.
-
-import pcapdiag
-
-result = pcapdiag.analyze("proxy.pcap")
-result.findings[["code", "subject", "count", "message"]]
-result.exchanges.query("outcome == 'unanswered'")[["request_frame", "idle_before_ns", "target"]]
-"""
+"""The Python API: the same report as on the command line, with every table as a pandas DataFrame."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +14,7 @@ from pcapdiag.base.errors import UsageError
 from pcapdiag.base.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from os import PathLike
 
     from pcapdiag.analysis.model import Analysis
@@ -33,7 +27,7 @@ __all__ = ["CaptureReport", "analyze", "analyze_captures", "compare_reports"]
 
 
 def analyze(
-    *captures: str | PathLike[str],
+    *captures: str | PathLike[str] | Iterable[str | PathLike[str]],
     proxies: Sequence[str] = (),
     upstreams: Sequence[str] = (),
     select: Sequence[str] = (),
@@ -58,10 +52,10 @@ def analyze(
 
     Parameters
     ----------
-    captures : str or path
+    captures : str or path, or several of them in a list
         Files, folders, globs, or ``-`` for standard input; the files of one rotation series are one capture.
     proxies : sequence of str
-        Addresses of the proxy; found by itself if empty.
+        Addresses of the proxy; found by itself if empty. Here and below, one alone needs no list around it.
     upstreams : sequence of str
         Upstreams, ``address`` or ``address:port``; found by themselves if empty.
     select, ignore : sequence of str
@@ -111,28 +105,54 @@ def analyze(
         A log cannot be read.
     UsageError
         An address, a code or the configuration makes no sense.
+
+    Examples
+    --------
+    >>> import pcapdiag
+    >>> result = pcapdiag.analyze("captures/idle_close_race_65s/proxy.pcap")
+    >>> cause = result.report.findings[0]
+    >>> print(cause.code, cause.subject, cause.count)
+    PD101 10.1.1.3:80 4
+    >>> result.exchanges["outcome"].value_counts().to_dict()
+    {'answered': 53, 'unanswered': 10}
     """
     inputs = Inputs(
-        proxies=tuple(proxies),
-        upstreams=tuple(upstreams),
-        error_logs=tuple(map(str, error_logs)),
-        access_logs=tuple(map(str, access_logs)),
-        upstream_logs=tuple(map(str, upstream_logs)),
+        proxies=list_texts(proxies),
+        upstreams=list_texts(upstreams),
+        error_logs=list_texts(error_logs),
+        access_logs=list_texts(access_logs),
+        upstream_logs=list_texts(upstream_logs),
         proxy_conf=str(proxy_conf),
         log_format=log_format,
         upstream_log_format=upstream_log_format,
         log_zone=log_zone,
-        upstream_captures=tuple(map(str, upstream_captures)),
+        upstream_captures=list_texts(upstream_captures),
         follow_s=follow_s,
-        select=tuple(select),
-        ignore=tuple(ignore),
+        select=list_texts(select),
+        ignore=list_texts(ignore),
         redact=redact,
         anonymize=anonymize,
         judge_all=judge_all,
         with_hashes=with_hashes,
     )
-    paths = [str(path) for path in captures]
+    paths = [path for given in captures for path in list_texts(given)]
     return analyze_captures(paths, inputs, on_progress=on_progress, shards=shards)
+
+
+def list_texts(given: str | PathLike[str] | Iterable[str | PathLike[str]]) -> tuple[str, ...]:
+    """Return as texts what was given alone or as several: a text is one, not its letters.
+
+    Parameters
+    ----------
+    given : str or path, or an iterable of them
+        Paths, addresses or codes.
+
+    Returns
+    -------
+    tuple of str
+        Each of them.
+    """
+    return (os.fspath(given),) if isinstance(given, str | os.PathLike) else tuple(os.fspath(one) for one in given)
 
 
 def analyze_captures(
@@ -274,6 +294,13 @@ def compare_reports(
     ------
     UsageError
         One of them is no JSON report.
+
+    Examples
+    --------
+    >>> import pcapdiag
+    >>> before = pcapdiag.analyze("captures/idle_close_race_65s/proxy.pcap")
+    >>> print(pcapdiag.compare_reports(before, before).headline)
+    Still exposed: PD101 idle-close-race (10 before, 10 after) at 3 upstreams.
     """
     from pcapdiag.report.compare.judge import compare_sides  # noqa: PLC0415 - loads when something is compared
     from pcapdiag.report.compare.side import read_side  # noqa: PLC0415

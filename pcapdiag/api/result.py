@@ -47,6 +47,17 @@ class CaptureReport:
         Whether targets in the tables are masked as in the report.
     captured : Captured, optional
         What the captures themselves hold, for the evidence.
+
+    Examples
+    --------
+    >>> import pcapdiag
+    >>> result = pcapdiag.analyze("captures/idle_close_race_65s/proxy.pcap")
+    >>> print(result.to_text(show=None).splitlines()[0][:34])
+    10 of 63 requests got no answer: t
+    >>> result.to_json()["findings"][0]["code"]
+    'PD101'
+    >>> int(result.exchanges["idle_before_ns"].max())  # nanoseconds
+    65014101000
     """
 
     def __init__(

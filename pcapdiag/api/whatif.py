@@ -1,10 +1,4 @@
-"""The Python API of what-if: the arrivals of a capture, replayed under other settings.
-
-import pcapdiag
-
-result = pcapdiag.what_if("proxy.pcap", access_logs=["access.log"], proxy_conf="nginx.conf", cases=["max_fails=0"])
-result.answer.scenarios[2].client_failures
-"""
+"""The Python API of what-if: the arrivals of a capture, replayed under other settings."""
 
 from __future__ import annotations
 
@@ -46,7 +40,7 @@ class WhatIfResult:
 
 
 def what_if(
-    *captures: str | PathLike[str],
+    *captures: str | PathLike[str] | Iterable[str | PathLike[str]],
     cases: Sequence[str] = (),
     sweep: str = "",
     recommend: bool = False,
@@ -64,7 +58,7 @@ def what_if(
 
     Parameters
     ----------
-    captures : str or path
+    captures : str or path, or several of them in a list
         As for `analyze`.
     cases, sweep, recommend, seed
         As for `whatif_captures`.
@@ -79,21 +73,39 @@ def what_if(
     ------
     CaptureError, LogError, UsageError
         As `whatif_captures`.
+
+    Examples
+    --------
+    >>> import pcapdiag
+    >>> folder = "captures/idle_close_race_65s"
+    >>> result = pcapdiag.what_if(
+    ...     f"{folder}/proxy.pcap",
+    ...     error_logs=[f"{folder}/error.log"],
+    ...     access_logs=[f"{folder}/access.log"],
+    ...     proxy_conf=f"{folder}/nginx.conf",
+    ...     cases=["proxy.keepalive_timeout=60s"],
+    ... )
+    >>> for scenario in result.answer.scenarios:
+    ...     print(f"{scenario.name}: {scenario.lost_tries.expected:.0f} tries lost")
+    observed: 10 tries lost
+    replayed: 11 tries lost
+    proxy.keepalive_timeout=60s: 0 tries lost
     """
     from pcapdiag.analysis.inputs import Inputs  # noqa: PLC0415
+    from pcapdiag.api.analyze import list_texts  # noqa: PLC0415
 
     inputs = Inputs(
-        proxies=tuple(proxies),
-        upstreams=tuple(upstreams),
-        upstream_captures=tuple(map(str, upstream_captures)),
-        error_logs=tuple(map(str, error_logs)),
-        access_logs=tuple(map(str, access_logs)),
+        proxies=list_texts(proxies),
+        upstreams=list_texts(upstreams),
+        upstream_captures=list_texts(upstream_captures),
+        error_logs=list_texts(error_logs),
+        access_logs=list_texts(access_logs),
         proxy_conf=str(proxy_conf),
         log_format=log_format,
         log_zone=log_zone,
     )
-    paths = [str(path) for path in captures]
-    return whatif_captures(paths, inputs, cases=cases, sweep=sweep, recommend=recommend, seed=seed)
+    paths = [path for given in captures for path in list_texts(given)]
+    return whatif_captures(paths, inputs, cases=list_texts(cases), sweep=sweep, recommend=recommend, seed=seed)
 
 
 def whatif_captures(

@@ -6,7 +6,17 @@ that cannot be done at all, and each text says what to do next.
 
 
 class PcapdiagError(Exception):
-    """Base of every error that a caller may want to catch; the command line turns it into exit code 2."""
+    """Base of every error that a caller may want to catch; the command line turns it into exit code 2.
+
+    Examples
+    --------
+    >>> import pcapdiag
+    >>> try:
+    ...     pcapdiag.analyze("missing.pcap")
+    ... except pcapdiag.PcapdiagError as error:
+    ...     print(error)
+    cannot open missing.pcap: No such file or directory
+    """
 
 
 class CaptureError(PcapdiagError):

@@ -1,5 +1,6 @@
 """The Python API: the same report as on the command line, and its tables as DataFrames."""
 
+import doctest
 import json
 
 import pandas as pd
@@ -72,3 +73,41 @@ def test_public_names_are_those_that_are_listed():
     assert all(getattr(pcapdiag, name) for name in pcapdiag.__all__)
     with pytest.raises(AttributeError, match="nothing"):
         pcapdiag.nothing  # noqa: B018 - looking it up is what fails
+
+
+EXPLAINED = ["CaptureReport", "PcapdiagError", "analyze", "compare_reports", "what_if"]
+"""What a caller calls; of the errors only that which catches them all."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPLAINED)
+def test_each_public_name_has_an_example_that_is_true(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    thing = getattr(pcapdiag, name)
+    finder = doctest.DocTestFinder(recurse=False)
+    (example,) = finder.find(thing, name, module=False, globs={})
+    assert example.examples != []
+    told = []
+    results = doctest.DocTestRunner(verbose=False).run(example, out=told.append)
+    assert results.failed == 0, "".join(told)
+
+
+def test_every_public_name_is_explained_by_an_example_or_is_an_error():
+    others = {name: getattr(pcapdiag, name) for name in set(pcapdiag.__all__) - {*EXPLAINED, "__version__"}}
+    assert [name for name, thing in others.items() if not issubclass(thing, pcapdiag.PcapdiagError)] == []
+
+
+@pytest.mark.slow
+def test_captures_may_be_one_or_many_texts_or_paths(result):
+    for captures in ((str(RACE),), (RACE,), ([str(RACE)],), ((RACE,),), ([RACE, str(RACE)],), (iter([RACE]),)):
+        assert pcapdiag.analyze(*captures).headline == result.headline, captures
+
+
+def test_one_alone_is_one_and_not_its_letters(result):
+    """An upstream, a code, a log: a list with one in it means the same."""
+    upstream = result.report.upstreams[0].endpoint
+    log = ROOT / "captures" / "idle_close_race_65s" / "error.log"
+    alone = pcapdiag.analyze(RACE, upstreams=upstream, select="PD101", error_logs=str(log))
+    listed = pcapdiag.analyze([RACE], upstreams=[upstream], select=["PD101"], error_logs=[log])
+    assert alone.to_json() == listed.to_json()
+    assert [finding.code for finding in alone.report.findings] == ["PD101"] * len(alone.report.findings) != []
