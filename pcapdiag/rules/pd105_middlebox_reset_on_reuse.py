@@ -82,8 +82,8 @@ class MiddleboxResetOnReuse(CauseRule):
             rst = loss.keys[Key.RESP_RST]
             signs: list[str] = []
             own = own_ttl(analysis, loss)
-            is_borrowed = own != loss.connection.resp_ttl
-            if has_foreign_hops(analysis, loss):
+            is_borrowed, is_foreign = loss.connection.resp_ttl < 0, has_foreign_hops(analysis, loss)
+            if is_foreign:
                 elsewhere = " on its other connections" if is_borrowed else ""
                 signs.append(
                     f"its TTL {rst.ttl} means {count_of(hop_count(rst.ttl), 'hop')}, the upstream's own segments have"
@@ -96,8 +96,7 @@ class MiddleboxResetOnReuse(CauseRule):
                 signs.append("it never left the upstream")
             texts = {Key.RESP_RST: f"RST, but not of the upstream: {' and '.join(signs)}"}
             # A hop count is a fact about the sender; a fast answer alone may be a lucky path.
-            is_told = has_foreign_hops(analysis, loss) and not is_borrowed
-            confidence = Confidence.CONFIRMED if is_told else Confidence.LIKELY
+            confidence = Confidence.CONFIRMED if is_foreign and not is_borrowed else Confidence.LIKELY
             yield loss, Claim(certainty(analysis, loss, confidence), closing=rst, texts=texts)
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:

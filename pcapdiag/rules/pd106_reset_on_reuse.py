@@ -1,4 +1,4 @@
-"""PD106: the upstream reset a connection that it had never closed."""
+"""PD106: the upstream reset an idle connection."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ResetOnReuse(CauseRule):
 
     code = "PD106"
     name = "reset-on-reuse"
-    title = "The upstream reset a connection that it had never closed"
+    title = "The upstream reset an idle connection"
     severity = Severity.ERROR
     needs = ("both directions",)
     helped_by = (
@@ -84,9 +84,9 @@ class ResetOnReuse(CauseRule):
                 rst = loss.keys[Key.RESP_RST]
                 own = own_ttl(analysis, loss)
                 same_hops = hop_count(rst.ttl) >= 0 <= hop_count(own)
-                is_borrowed = own != loss.connection.resp_ttl
+                is_borrowed = loss.connection.resp_ttl < 0
                 text = "the upstream resets a connection that it had never closed"
-                if is_borrowed or own < 0:
+                if is_borrowed:
                     text = "RST; nothing else of this connection is in the capture that the upstream sent"
                 if is_own_rst(loss):
                     text = "RST of the upstream's own accord: it acknowledges none of the request"
@@ -141,5 +141,6 @@ def _unclosed(group: Group) -> str:
     if not n_unknown:
         return ", without having closed them"
     if n_unknown == len(group.losses):
-        return "; whether it had closed them before the capture began cannot be told"
-    return f", without having closed them (of {n_unknown} of them that cannot be told: they are older than the capture)"
+        return "; whether it had closed them before cannot be told, as nothing else that it sent is in the capture"
+    unseen = f"of {n_unknown} of them that cannot be told: the capture has nothing else that it sent on them"
+    return f", without having closed them ({unseen})"

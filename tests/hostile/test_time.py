@@ -70,6 +70,8 @@ PIECES = {
     "ids": "aaaaaaaa-aaaa-",
     "colours": "\x1b[m",
     "digits": "1",
+    "records of Fluent Bit": '[0] a: [1, {"log"=>"',
+    "pairs of rubydebug": '"a" => "',
     "messages": "client closed recv() upstream ",
     "objects": '{"a":',
     "arrays": "[",
