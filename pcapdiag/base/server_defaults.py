@@ -63,7 +63,8 @@ def names_server(server_field: str, token: str) -> bool:
         What that of the server contains, lower case.
     """
     field = server_field.lower()
-    return token in field and (token != HTTPD or _OF_HTTPD.search(field) is not None)
+    pattern = _OF_HTTPD if token == HTTPD else re.compile(rf"(?<![a-z0-9]){re.escape(token)}(?![a-z])")
+    return pattern.search(field) is not None
 
 
 DEFAULTS = (
@@ -80,6 +81,7 @@ DEFAULTS = (
         "lighttpd", 5, "lighttpd server.max-keep-alive-idle", "lighttpd/lighttpd1.4 src/configfile.c", "lighttpd", 1.1
     ),
     ServerDefault("Node.js", 5, "Node server.keepAliveTimeout", "nodejs.org http documentation"),
+    ServerDefault("Varnish", 5, "Varnish timeout_idle", "varnishcache/varnish-cache varnishd -x parameter", "varnish"),
     ServerDefault("Cowboy", 5, "Cowboy request_timeout", "ninenines/cowboy src/cowboy_http.erl", "cowboy"),
     ServerDefault("actix-web", 5, "actix-web keep_alive", "actix/actix-web actix-http keep-alive configuration"),
     ServerDefault(
@@ -88,6 +90,8 @@ DEFAULTS = (
         "Node server.keepAliveTimeout",
         "nodejs/node keepAliveTimeoutBuffer",
     ),
+    ServerDefault("H2O", 10, "H2O http1-request-timeout", "h2o/h2o include/h2o.h", "h2o"),
+    ServerDefault("Cheroot", 10, "Cheroot server.timeout", "cherrypy/cheroot cheroot/server.py", "cheroot"),
     ServerDefault(
         "Apache httpd (older Red Hat configuration)",
         15,
@@ -99,7 +103,11 @@ DEFAULTS = (
         "Tomcat (shipped server.xml)", 20, "Tomcat keepAliveTimeout", "apache/tomcat conf/server.xml", "coyote", 0.3
     ),
     ServerDefault("Puma before 7.0", 20, "Puma persistent_timeout", "puma/puma docs/7.0-Upgrade.md"),
-    ServerDefault("Jetty", 30, "Jetty idleTimeout", "jetty/jetty.project AbstractConnector.java", "jetty", 1.1),
+    ServerDefault("Jetty", 30, "Jetty idleTimeout", "jetty/jetty.project AbstractConnector.java", "jetty"),
+    ServerDefault(
+        "Granian", 30, "granian --http1-header-read-timeout", "emmett-framework/granian granian/http.py", "granian"
+    ),
+    ServerDefault("Thin", 30, "thin --timeout", "macournoyer/thin lib/thin/server.rb", "thin"),
     ServerDefault(
         "APISIX as server",
         60,
@@ -126,6 +134,7 @@ DEFAULTS = (
         0.3,
     ),
     ServerDefault("Undertow", 60, "Undertow NO_REQUEST_TIMEOUT", "undertow-io/undertow Undertow.java", "undertow", 1.1),
+    ServerDefault("Twisted Web", 60, "Twisted Site timeout", "twisted/twisted src/twisted/web/http.py", "twistedweb"),
     ServerDefault("nginx (shipped nginx.conf)", 65, "nginx keepalive_timeout", "nginx/nginx conf/nginx.conf", "nginx"),
     ServerDefault("Puma since 7.0", 65, "Puma persistent_timeout", "puma/puma lib/puma/configuration.rb"),
     ServerDefault(
@@ -137,6 +146,8 @@ DEFAULTS = (
     ServerDefault(
         "waitress", 120, "waitress channel_timeout", "Pylons/waitress src/waitress/adjustments.py", "waitress", 30.5
     ),
+    ServerDefault("Sanic", 120, "Sanic KEEP_ALIVE_TIMEOUT", "sanic-org/sanic sanic/config.py"),
+    ServerDefault("Squid", 120, "Squid client_idle_pconn_timeout", "squid-cache/squid src/cf.data.pre", "squid"),
     ServerDefault("IIS", 120, "IIS connectionTimeout", "docs.microsoft.com connectionTimeout", "iis"),
     ServerDefault(
         "Kestrel", 130, "Kestrel KeepAliveTimeout", "learn.microsoft.com KestrelServerLimits", "kestrel", 1.1
@@ -147,7 +158,7 @@ DEFAULTS = (
     ServerDefault("Caddy", 300, "Caddy timeouts idle", "caddyserver/caddy modules/caddyhttp/app.go", "caddy"),
     ServerDefault("Envoy", 3600, "Envoy idle_timeout", "envoyproxy.io timeouts FAQ", "envoy"),
     ServerDefault(
-        "Tornado", 3600, "Tornado idle_connection_timeout", "tornadoweb/tornado tornado/httpserver.py", "tornado"
+        "Tornado", 3600, "Tornado idle_connection_timeout", "tornadoweb/tornado tornado/httpserver.py", "tornadoserver"
     ),
     ServerDefault(
         "aiohttp AppRunner since 3.11",
@@ -165,6 +176,8 @@ _OTHER_SETTINGS = (("openresty", "nginx keepalive_timeout"),)
 def name_idle_timeout(value_ns: int, spread_ns: int, server_field: str = "") -> tuple[str, ...]:
     """Return the servers whose shipped idle timeout this may be; only those that the Server field allows.
 
+    A field that names none of the table may be an application's own word, but not of a server that names itself.
+
     Parameters
     ----------
     value_ns : int
@@ -179,9 +192,8 @@ def name_idle_timeout(value_ns: int, spread_ns: int, server_field: str = "") -> 
     tuple of str
         Names, several where several servers share a default; empty for a value that no server ships with.
     """
-    family = _family(server_field)
     names: list[str] = []
-    for default in family or DEFAULTS:
+    for default in _candidates(server_field):
         nominal_ns = default.idle_s * NS_PER_S
         early_ns = max(nominal_ns // 200, 20_000_000)
         late_ns = max(int(default.late_s * NS_PER_S), nominal_ns // 100)
@@ -224,13 +236,17 @@ def idle_timeout_setting(server_field: str, named_as: tuple[str, ...] = ()) -> s
         For example ``nginx keepalive_timeout``.
     """
     family = _family(server_field)
-    named = [d for d in family or DEFAULTS if d.name in named_as]
+    named = [d for d in _candidates(server_field) if d.name in named_as]
     settings = list(dict.fromkeys(d.setting for d in named or family))
     settings += [
         setting for token, setting in _OTHER_SETTINGS if names_server(server_field, token) and setting not in settings
     ]
     # A long list of servers that it may be helps nobody.
     return " or ".join(settings) if len(settings) <= 2 else ""
+
+
+def _candidates(server_field: str) -> list[ServerDefault]:
+    return _family(server_field) or [d for d in DEFAULTS if not server_field or not d.token]
 
 
 def _family(server_field: str) -> list[ServerDefault]:

@@ -162,7 +162,8 @@ def _raise_upstream(analysis: Analysis, upstream: Upstream, timeout: int, *, is_
     elif upstream.longest_gap_ns > timeout + _CLEARLY_NS:
         above += f", which is more than {about(upstream.longest_gap_ns)}: so long a connection idled before it was used"
     # A value that is a server's default does not say that it is this server.
-    name = f" ({setting}{'' if upstream.server_field else ', if it is that'})" if setting else ""
+    is_named = bool(idle_timeout_setting(upstream.server_field))
+    name = f" ({setting}{'' if is_named else ', if it is that'})" if setting else ""
     start = "Or a" if is_alternative else "A"
     if measured is not None and measured.is_enclosed:
         return (

@@ -2,7 +2,14 @@
 
 import pytest
 
-from pcapdiag.base.server_defaults import DEFAULTS, HTTPD, idle_timeout_setting, name_idle_timeout, names_server
+from pcapdiag.base.server_defaults import (
+    DEFAULTS,
+    HTTPD,
+    idle_timeout_setting,
+    lateness_ns,
+    name_idle_timeout,
+    names_server,
+)
 
 MS, S = 1_000_000, 1_000_000_000
 
@@ -31,6 +38,37 @@ def test_the_server_field_narrows_the_names():
 def test_a_value_that_no_server_ships_with_has_no_name():
     assert name_idle_timeout(4 * S, 5 * MS) == ()
     assert name_idle_timeout(4 * S, 5 * MS, "nginx/1.22.1") == ()
+
+
+@pytest.mark.parametrize("field", ["h2o/2.2.5", "granian", "a-word-of-the-application/1"])
+def test_a_server_that_names_itself_otherwise_is_none_that_would_say_its_name(field):
+    shared = name_idle_timeout(5 * S, 5 * MS, field)
+    assert {d.token for d in DEFAULTS if d.name in shared} <= {""}
+    assert name_idle_timeout(2 * S, 5 * MS, field) == ()
+    assert "gunicorn" not in idle_timeout_setting(field, ("Gunicorn",))
+
+
+@pytest.mark.parametrize("field", ["something/1", "thinner", "my-iisd", "h2osd/1", "tornado-cache/2"])
+def test_a_name_within_another_word_is_no_name(field):
+    assert idle_timeout_setting(field) == ""
+
+
+EXACT = [
+    "Jetty(9.4.57)",
+    "nginx/1.22.1",
+    "Caddy",
+    "Varnish",
+    "h2o/2.2.5",
+    "TwistedWeb/26.10.0",
+    "Cheroot/11.1.2",
+    "granian",
+]
+"""Recorded: 17 servers of which each closed at its timeout, to some milliseconds."""
+
+
+@pytest.mark.parametrize("field", EXACT)
+def test_servers_that_were_seen_to_be_exact_are_not_taken_for_late(field):
+    assert lateness_ns(field) == 0
 
 
 def test_a_sweep_is_late_by_a_different_time_each_time():
