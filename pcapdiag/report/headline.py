@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.base.findings import Confidence, Effect, Exposure, Role, Severity, VerdictKind
 from pcapdiag.base.units import NS_PER_S, count_of
-from pcapdiag.report.impact import ACCESS_LOG, is_least
+from pcapdiag.report.impact import ACCESS_LOG, is_least, unlogged_words
 from pcapdiag.report.ledger import span_of
 from pcapdiag.report.sides import in_plain_words
 from pcapdiag.report.summary import finding_groups
@@ -103,11 +103,13 @@ def clients_words(report: Report) -> str:
     if impact.failures < 0 or not impact.requests or (is_least(impact) and not impact.failures):
         return ""
     hidden = impact.hidden_by_retries
+    unlogged = f" ({unlogged_words(impact)})" if impact.tries_unlogged else ""
+    requests = count_of(impact.requests, f"{'logged ' if unlogged else ''}client request")
     if not impact.failures:
         saved = f": retries saved {hidden:,}" if hidden > 0 else ""
-        return f"none of {count_of(impact.requests, 'client request')} failed{saved}".capitalize()
+        return f"None of {requests} failed{saved}{unlogged}"
     least = "At least " if is_least(impact) else ""
-    text = f"{least}{impact.failures:,} of {count_of(impact.requests, 'client request')} failed"
+    text = f"{least}{impact.failures:,} of {requests} failed{unlogged}"
     if n := _without_peer(report):
         text += f", {n:,} of them because no upstream was live"
     return text

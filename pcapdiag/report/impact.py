@@ -29,6 +29,8 @@ _NOT_READ = (ProxyKind.APACHE,)
 """Of these a common format is read as nginx's is; what is not, is not misunderstood, but theirs."""
 _CLIENT_CLOSED = 499
 _MOST_SECONDS = 400_000
+_UNLOGGED_S = 2
+"""[s] A line is written when the client has all, later than the answer came: so much, and clocks, prove nothing."""
 _MOST_UNREAD = 20
 """One line in so many may have a status that cannot be read."""
 _NO_STATUS = "the format of the access log was not understood; give --proxy-conf or --log-format"
@@ -149,8 +151,26 @@ def _from_log(analysis: Analysis, tally: ClientTally) -> Impact:
         failing_s=sum(s.failures > 0 for s in served),
         unavailable_s=sum(s.failures == s.requests for s in served),
         failures_beyond=max(beyond, 0),
+        tries_unlogged=_tries_unlogged(analysis, *(second * NS_PER_S - ahead for second in tally.covers())),
         unknown=_NO_TRIES if not has_tries else _SILENT if analysis.proxy_kind is ProxyKind.HAPROXY else "",
     )
+
+
+def _tries_unlogged(analysis: Analysis, first_ns: int, last_ns: int) -> int:
+    """Return how many tries had their answer before the log's first line, or began after its last; 0 if they are few.
+
+    How long a try without an answer went on, only its line tells.
+    """
+    n_tries = n_unlogged = 0
+    slack_ns = _UNLOGGED_S * NS_PER_S
+    for chunk in analysis.exchanges.chunks():
+        begins, ends = chunk["request_ts_ns"], chunk["request_ts_ns"] + np.maximum(chunk["duration_ns"], 0)
+        mine = (analysis.legs[chunk["conn"]] == Leg.UPSTREAM) & (chunk["request_ts_ns"] >= 0)
+        mine &= chunk["outcome"] != Outcome.PENDING
+        n_tries += int(mine.sum())
+        is_before = (ends < first_ns - slack_ns) & (chunk["outcome"] == Outcome.ANSWERED)
+        n_unlogged += int((mine & (is_before | (begins > last_ns + NS_PER_S + slack_ns))).sum())
+    return n_unlogged if n_unlogged * _MOST_UNREAD > n_tries else 0
 
 
 def _from_capture(analysis: Analysis) -> Impact | None:
@@ -198,6 +218,13 @@ def is_least(impact: Impact) -> bool:
     return impact.unknown == _SILENT
 
 
+def unlogged_words(impact: Impact) -> str:
+    """Return that the access log has a part of the capture's time only, where tries show it; empty where it has all."""
+    if not impact.tries_unlogged:
+        return ""
+    return f"the access log lacks the time of {count_of(impact.tries_unlogged, 'try', 'tries')}"
+
+
 def impact_line(impact: Impact, *, has_truncated: bool = False) -> str:
     """Return the impact in one sentence; why it is not known where it is not."""
     if impact.failures < 0:
@@ -219,6 +246,8 @@ def impact_line(impact: Impact, *, has_truncated: bool = False) -> str:
             else f"; in {count_of(impact.failing_s, 'second')} somebody was not served"
         )
     cut_off = "; of bodies that were cut off it does not tell" if impact.source == ACCESS_LOG and has_truncated else ""
+    if impact.tries_unlogged:
+        cut_off += f"; {unlogged_words(impact)}"
     if impact.failures_beyond:
         cut_off += f"; {count_of(impact.failures_beyond, 'more failure')} it has before or after that, not counted here"
     cut_off += f"; {_SILENT}" if is_least(impact) else ""

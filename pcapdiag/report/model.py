@@ -452,6 +452,8 @@ class Impact:
     unknown: str = ""
     # Failures that the access log has of another time than the capture; not among `failures`.
     failures_beyond: int = field(default=0, metadata=_OF_THE_RULE)
+    # Tries at upstreams in the capture before the first and after the last line of the access log.
+    tries_unlogged: int = field(default=0, metadata=_OF_THE_RULE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from pcapdiag.api.analyze import analyze
 from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.join.clients import ClientTally
 from pcapdiag.proxy.join.ledger import Ledger, LogClock
 from pcapdiag.report.impact import impact_line, measure_impact
+from tests.conftest import ROOT
 from tests.proxy.join.builders import MS, PEER, T0, access
 from tests.rules.builders import Scene
 
@@ -114,3 +116,32 @@ def test_failures_of_another_time_are_told_apart(inside, beyond):
     text = impact_line(impact)
     assert ("; 3 more failures it has before or after that, not counted here" in text) == bool(inside and beyond)
     assert ("its 3 failures came before or after it" in text) == bool(not inside)
+
+
+CASE = ROOT / "captures" / "idle_close_race_65s"
+LINES = (CASE / "access.log").read_text().splitlines(keepends=True)
+
+
+def with_log(lines, folder):
+    log = folder / "access.log"
+    log.write_text("".join(lines))
+    given = {"error_logs": [CASE / "error.log"], "access_logs": [log], "proxy_conf": CASE / "nginx.conf"}
+    return analyze(CASE / "proxy.pcap", **given)
+
+
+@pytest.mark.parametrize("lines", [LINES[:14], LINES[-14:], LINES[:36], LINES[-36:]], ids=len)
+def test_a_log_of_a_part_of_the_capture_s_time_is_not_taken_for_all_of_it(tmp_path, lines):
+    result = with_log(lines, tmp_path)
+    report = result.report
+    n = report.impact.tries_unlogged
+    assert 10 < n < 63
+    assert f" of {len(lines)} logged client requests failed" in result.headline
+    assert f" (the access log lacks the time of {n} tries)" in result.headline
+    assert f"the access log lacks the time of {n} tries" in impact_line(report.impact)
+
+
+def test_a_log_of_all_of_the_capture_s_time_lacks_nothing(tmp_path):
+    for lines in (LINES, LINES[:-2], LINES[2:], LINES[::-1]):
+        result = with_log(lines, tmp_path)
+        assert result.report.impact.tries_unlogged == 0
+        assert "lack" not in result.headline
