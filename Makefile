@@ -21,7 +21,7 @@ DEMO_INPUT := $(DEMO)/proxy.pcap --error-log $(DEMO)/error.log --access-log $(DE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-long test-lab test-lowest test-newest lint docs bench race captures world lock audit sbom dist clean
+.PHONY: help demo test test-all test-long test-lab test-lowest test-newest lint docs site bench race captures world lock audit sbom dist clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -58,6 +58,9 @@ lint: $(VENV)/.dev ## style, types, layers, docstrings; whether generated docs a
 docs: $(VENV)/.dev ## write the generated docs anew
 	@$(BIN)/python docs/generate.py
 
+site: $(VENV)/.dev ## the documentation as a site, in build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: $(VENV)/.dev ## measure side by side with other tools; takes minutes and 8 GB in benchmarks/data
 	@$(BIN)/python benchmarks/run.py
 
@@ -68,7 +71,7 @@ captures: $(VENV)/.lab ## record the lab's incidents as cases: make captures INT
 	@$(BIN)/python -m tests.lab.record --cases --into $(INTO) $(SCENARIOS)
 
 lock: $(VENV)/.lock ## renew requirements/ with the newest versions that are a week old: COOLDOWN="0 days" for those of today
-	@$(LOCK) pyproject.toml --group test --group lint --group lab --output-file requirements/dev.txt
+	@$(LOCK) pyproject.toml --group test --group lint --group site --group lab --output-file requirements/dev.txt
 	@$(LOCK) pyproject.toml --constraint requirements/dev.txt --output-file requirements/runtime.txt
 	@$(LOCK) --group release --constraint requirements/dev.txt --output-file requirements/release.txt
 
@@ -131,7 +134,7 @@ $(VENV)/.kernels: $(KERNELS) | $(VENV)/.demo
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.groups
 	@echo "Installing what tests and checks need into $(VENV) ..." >&2
-	@$(call install,test lint)
+	@$(call install,test lint site)
 	@touch $@
 
 $(VENV)/.lab: pyproject.toml | $(VENV)/.dev

@@ -36,7 +36,7 @@ WHOLE_PRODUCT = {
         "test_modes.py",
         "test_properties.py",
     ),
-    *("test_loads.py", "test_readme.py", "test_requirements.py", "test_scenario.py", "world"),
+    *("test_loads.py", "test_readme.py", "test_requirements.py", "test_scenario.py", "test_site.py", "world"),
 }
 
 

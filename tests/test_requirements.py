@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = {path.stem: path for path in (ROOT / "requirements").glob("*.txt")}
-GROUPS = {"dev": ("test", "lint", "lab"), "release": ("release",), "runtime": ()}
+GROUPS = {"dev": ("test", "lint", "site", "lab"), "release": ("release",), "runtime": ()}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PYTHONS = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["project"]["classifiers"]))
 PINNED = re.compile(r"(?P<name>[a-z0-9-]+)==(?P<version>[\w.]+)( ; (?P<marker>.+))?")

@@ -48,6 +48,7 @@ SAME_WITH_ALL = (
         "test_layers.py",
     ),
     *("test_modes.py", "test_properties.py", "test_readme.py", "test_requirements.py", "test_scenario.py"),
+    "test_site.py",
 )
 
 
