@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 RELEASE := .venv-release
 RUNTIME := .venv-runtime
 COOLDOWN := 7 days
+IMAGE_EXTRAS := anonymize attach gcs notify postgres remote s3 scan
 INTO := lab-recordings
 # Bytecode is written of what is imported, when it is: of all that is installed it takes longer than the demo itself.
 PIP := PIP_COMPILE=0 $(BIN)/python -m pip --disable-pip-version-check -qq
@@ -73,6 +74,7 @@ captures: $(VENV)/.lab ## record the lab's incidents as cases: make captures INT
 lock: $(VENV)/.lock ## renew requirements/ with the newest versions that are a week old: COOLDOWN="0 days" for those of today
 	@$(LOCK) pyproject.toml --group test --group lint --group site --group lab --output-file requirements/dev.txt
 	@$(LOCK) pyproject.toml --constraint requirements/dev.txt --output-file requirements/runtime.txt
+	@$(LOCK) pyproject.toml $(addprefix --extra ,$(IMAGE_EXTRAS)) --constraint requirements/dev.txt --output-file requirements/image.txt
 	@$(LOCK) --group release --constraint requirements/dev.txt --output-file requirements/release.txt
 
 audit: $(RELEASE)/.done ## ask whether versions in requirements/ are known to be vulnerable
