@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 RELEASE := .venv-release
 RUNTIME := .venv-runtime
 COOLDOWN := 7 days
+IMAGE_EXTRAS := anonymize attach gcs notify postgres remote s3 scan
 INTO := lab-recordings
 # Bytecode is written of what is imported, when it is: of all that is installed it takes longer than the demo itself.
 PIP := PIP_COMPILE=0 $(BIN)/python -m pip --disable-pip-version-check -qq
@@ -21,7 +22,7 @@ DEMO_INPUT := $(DEMO)/proxy.pcap --error-log $(DEMO)/error.log --access-log $(DE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-long test-lab test-lowest test-newest lint docs bench race captures world lock audit sbom dist clean
+.PHONY: help demo test test-all test-long test-lab test-lowest test-newest lint docs site bench race captures world lock audit sbom dist clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -58,6 +59,9 @@ lint: $(VENV)/.dev ## style, types, layers, docstrings; whether generated docs a
 docs: $(VENV)/.dev ## write the generated docs anew
 	@$(BIN)/python docs/generate.py
 
+site: $(VENV)/.dev ## the documentation as a site, in build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: $(VENV)/.dev ## measure side by side with other tools; takes minutes and 8 GB in benchmarks/data
 	@$(BIN)/python benchmarks/run.py
 
@@ -68,8 +72,9 @@ captures: $(VENV)/.lab ## record the lab's incidents as cases: make captures INT
 	@$(BIN)/python -m tests.lab.record --cases --into $(INTO) $(SCENARIOS)
 
 lock: $(VENV)/.lock ## renew requirements/ with the newest versions that are a week old: COOLDOWN="0 days" for those of today
-	@$(LOCK) pyproject.toml --group test --group lint --group lab --output-file requirements/dev.txt
+	@$(LOCK) pyproject.toml --group test --group lint --group site --group lab --output-file requirements/dev.txt
 	@$(LOCK) pyproject.toml --constraint requirements/dev.txt --output-file requirements/runtime.txt
+	@$(LOCK) pyproject.toml $(addprefix --extra ,$(IMAGE_EXTRAS)) --constraint requirements/dev.txt --output-file requirements/image.txt
 	@$(LOCK) --group release --constraint requirements/dev.txt --output-file requirements/release.txt
 
 audit: $(RELEASE)/.done ## ask whether versions in requirements/ are known to be vulnerable
@@ -131,7 +136,7 @@ $(VENV)/.kernels: $(KERNELS) | $(VENV)/.demo
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.groups
 	@echo "Installing what tests and checks need into $(VENV) ..." >&2
-	@$(call install,test lint)
+	@$(call install,test lint site)
 	@touch $@
 
 $(VENV)/.lab: pyproject.toml | $(VENV)/.dev

@@ -35,7 +35,7 @@ def run(monkeypatch, capsys):
 def test_all_locks_are_asked_about_where_one_package_was_answered(run):
     code, lines, asked = run((ANSWERED, ""), (ANSWERED, ""))
     assert (code, lines) == (0, ["audit: 1 versions asked about, 0 vulnerable"])
-    assert asked[1] == ["dev.txt", "release.txt", "runtime.txt"]
+    assert asked[1] == ["dev.txt", "image.txt", "release.txt", "runtime.txt"]
 
 
 def test_a_vulnerable_version_is_named_and_a_failure(run):

@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tomllib
@@ -111,13 +112,37 @@ def test_links_between_pages_lead_somewhere(page):
     assert [t for t in targets if not (page.parent / t).exists()] == []
 
 
-def test_the_readme_names_only_options_that_exist(generate):
-    known = set(re.findall(r"--[a-z][a-z-]+", generate.make_cli_page()))
-    readme = (ROOT / "README.md").read_text()
-    commands = [line for line in readme.splitlines() if "pcapdiag " in line]
-    used = {option for line in commands for option in re.findall(r"--[a-z][a-z-]+", line)}
-    assert used
-    assert used <= known
+BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+CALL = re.compile(r"(?:^|[\s|;&]|/bin/)pcapdiag (?=[a-z/])([^|;&]*)")
+CALLING = [
+    page for page in PAGES if page.name != "CHANGELOG.md" and any(map(CALL.search, BLOCK.findall(page.read_text())))
+]
+
+
+@pytest.mark.parametrize("page", CALLING, ids=lambda p: str(p.relative_to(ROOT)))
+def test_commands_on_a_page_are_commands_with_options_that_exist(page):
+    """And have their values, where an option takes one; whether files are there is not asked."""
+    lines = [line for block in BLOCK.findall(page.read_text()) for line in block.replace("\\\n", " ").splitlines()]
+    for line in lines:
+        for call in CALL.findall(line):
+            with click.Context(cli, info_name="pcapdiag", **cli.context_settings) as top:
+                try:
+                    name, command, rest = cli.resolve_command(top, shlex.split(call, comments=True))
+                    command.make_parser(click.Context(command, info_name=name, parent=top)).parse_args(rest)
+                except (click.UsageError, ValueError) as error:
+                    pytest.fail(f"{line}: {error}")
+
+
+def test_pages_that_call_the_program_are_found():
+    names = {page.name for page in CALLING}
+    assert {"README.md", "attach.md", "cli.md", "how-to.md", "nightly.md", "watch.md", "whatif.md"} <= names
+
+
+def test_each_how_to_says_whether_it_was_run():
+    sections = (ROOT / "docs" / "how-to.md").read_text().split("\n## ")[1:]
+    said = re.compile(r"^\*(Run|Not run) here: ", re.MULTILINE)
+    assert [section.split("\n")[0] for section in sections if not said.search(section)] == []
+    assert len(sections) > 4
 
 
 @pytest.mark.parametrize("page", ["vocabulary.md", "architecture.md"])

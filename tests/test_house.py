@@ -34,9 +34,10 @@ WHOLE_PRODUCT = {
         "test_lab_logs.py",
         "test_layers.py",
         "test_modes.py",
+        "test_notebook.py",
         "test_properties.py",
     ),
-    *("test_loads.py", "test_readme.py", "test_requirements.py", "test_scenario.py", "world"),
+    *("test_loads.py", "test_readme.py", "test_requirements.py", "test_scenario.py", "test_site.py", "world"),
 }
 
 

@@ -10,7 +10,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = {path.stem: path for path in (ROOT / "requirements").glob("*.txt")}
-GROUPS = {"dev": ("test", "lint", "lab"), "release": ("release",), "runtime": ()}
+GROUPS = {"dev": ("test", "lint", "site", "lab"), "release": ("release",), "runtime": (), "image": ()}
+EXTRAS = {"image": re.search(r"^IMAGE_EXTRAS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PYTHONS = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["project"]["classifiers"]))
 PINNED = re.compile(r"(?P<name>[a-z0-9-]+)==(?P<version>[\w.]+)( ; (?P<marker>.+))?")
@@ -61,6 +62,7 @@ def asked(name, python):
     lines = [line for group in GROUPS[name] for line in PROJECT["dependency-groups"][group]]
     if name != "release":
         lines += PROJECT["project"]["dependencies"]
+    lines += [line for extra in EXTRAS.get(name, ()) for line in PROJECT["project"]["optional-dependencies"][extra]]
     wanted = [Requirement(line) for line in lines]
     return [r for r in wanted if r.marker is None or r.marker.evaluate(environment(python))]
 
@@ -94,7 +96,7 @@ def test_a_lock_holds_what_is_asked_for_in_a_version_that_is_admitted(name, pyth
 @pytest.mark.parametrize("python", PYTHONS)
 def test_locks_agree_where_they_hold_the_same(python):
     dev = versions("dev", python)
-    for name in ("runtime", "release"):
+    for name in ("runtime", "release", "image"):
         there = versions(name, python)
         assert {n: v for n, v in there.items() if n in dev and dev[n] != v} == {}
-    assert set(versions("runtime", python)) <= set(dev)
+    assert set(versions("runtime", python)) <= set(versions("image", python)) <= set(dev)

@@ -47,7 +47,15 @@ SAME_WITH_ALL = (
         "test_lab*.py",
         "test_layers.py",
     ),
-    *("test_modes.py", "test_properties.py", "test_readme.py", "test_requirements.py", "test_scenario.py"),
+    *(
+        "test_modes.py",
+        "test_notebook.py",
+        "test_properties.py",
+        "test_readme.py",
+        "test_requirements.py",
+        "test_scenario.py",
+    ),
+    "test_site.py",
 )
 
 

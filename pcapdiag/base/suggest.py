@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ _LEAST_LIKE = 0.6
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return which of the known words is most like `word`; empty if none is.
+
+    One that `word` is a part of, between underscores or hyphens, is nearer than one that only looks like it.
 
     Parameters
     ----------
@@ -30,6 +33,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches  # noqa: PLC0415 - only for who mistyped
 
     by_lower = {name.lower(): name for name in known}
+    if word:
+        part = re.compile(rf"(?:^|[_-]){re.escape(word.lower())}(?:$|[_-])")
+        if whole := next(filter(part.search, by_lower), ""):
+            return by_lower[whole]
     found = get_close_matches(word.lower(), by_lower, n=1, cutoff=_LEAST_LIKE)
     return by_lower[found[0]] if found else ""
 

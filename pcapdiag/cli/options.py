@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
+from pcapdiag.base.suggest import did_you_mean
 from pcapdiag.cli.choices import Choice, complete_codes
 from pcapdiag.cli.declare import OptionPlace, command_option, option
 from pcapdiag.cli.formats import choose_format
@@ -235,7 +236,8 @@ def _sections(_context: click.Context, _parameter: click.Parameter, text: str) -
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     for name in names:
         if name not in SECTIONS:
-            msg = f"{name!r} is no section: {', '.join(SECTIONS)}"
+            near = did_you_mean(name, SECTIONS) or f"; there are {', '.join(SECTIONS)}"
+            msg = f"{name!r} is no section{near}"
             raise click.BadParameter(msg)
     return names
 

@@ -49,6 +49,7 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 _TOKEN = re.compile(
     r"""(?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|(?<![\w.])(?P<duration>\d+(?:\.\d+)?(?:ns|us|ms|[smhdw]))\b"""
 )
+_ASSIGNED = re.compile(r"(?<![=!<>])=(?!=)")
 
 
 def _in_ns(token: re.Match[str]) -> str:
@@ -75,7 +76,9 @@ class Where:
             self._refuse(f"it is longer than {_MAX_CHARS} characters")
         try:
             self._tree = ast.parse(_TOKEN.sub(_in_ns, expression.strip()), mode="eval").body
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        except SyntaxError as error:
+            self._refuse("it compares with =, and equal is ==" if _ASSIGNED.search(expression) else error.msg, error)
+        except (ValueError, RecursionError, MemoryError) as error:
             self._refuse(str(error), error)
 
     def check(self, columns: Mapping[str, object]) -> None:

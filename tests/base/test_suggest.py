@@ -16,6 +16,17 @@ def test_the_nearest_word_is_found_whatever_its_case(typed, meant):
     assert nearest(typed, ["analyze", "show", "Table"]) == meant
 
 
+def test_a_part_of_a_word_is_nearer_than_what_only_looks_like_it():
+    columns = ["depth", "request_path", "idle_before_ns", "first-byte"]
+    assert nearest("path", ["depth"]) == "depth"
+    assert [nearest(word, columns) for word in ("path", "IDLE", "byte")] == [
+        "request_path",
+        "idle_before_ns",
+        "first-byte",
+    ]
+    assert nearest("dle", columns) == ""
+
+
 def test_the_end_of_a_sentence_asks_or_is_empty():
     assert did_you_mean("shwo", ["show"]) == "; did you mean show?"
     assert did_you_mean("quux", ["show"]) == ""

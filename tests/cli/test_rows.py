@@ -83,6 +83,8 @@ def test_an_upstream_is_an_address_with_or_without_its_port(upstream, rows):
     ("options", "says"),
     [
         ({"columns": "resp,outcom"}, "--columns: exchanges have no column 'outcom'; did you mean outcome?"),
+        ({"columns": "status,idle"}, "--columns: exchanges have no column 'status'; did you mean status_code?"),
+        ({"sort": "idle"}, "--sort: exchanges have no column 'idle'; did you mean idle_before_ns?"),
         ({"sort": "-zzz"}, "--sort: exchanges have no column 'zzz'; there are request_frame, "),
         ({"where": "outcom == 'answered'"}, "there is no column 'outcom'; did you mean outcome?"),
     ],

@@ -95,13 +95,23 @@ def test_anything_else_is_refused_with_a_reason(expression):
 
 
 def test_an_unknown_column_lists_those_that_exist():
-    with pytest.raises(UsageError, match="there is no column 'idle'; there are depth, idle_before_ns, outcome"):
-        Where("idle > 1").select(FRAME)
+    with pytest.raises(UsageError, match="there is no column 'zzz'; there are depth, idle_before_ns, outcome"):
+        Where("zzz > 1").select(FRAME)
+
+
+@pytest.mark.parametrize(
+    ("expression", "reason"), [("outcome = 'answered'", "equal is =="), ("outcome == 'answered", "unterminated string")]
+)
+def test_what_is_no_expression_is_refused_in_words(expression, reason):
+    with pytest.raises(UsageError, match=reason) as refused:
+        Where(expression)
+    assert "<unknown>" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
     ("expression", "near"),
     [
+        ("idle > 1s", "there is no column 'idle'; did you mean idle_before_ns?"),
         ("idle_befor > 1s", "there is no column 'idle_befor'; did you mean idle_before_ns?"),
         ("1 in (depth, xyzzy)", "there is no column 'xyzzy'; there are request_frame, "),
         ("outcome == 'unanswerd'", "outcome is never 'unanswerd'; did you mean unanswered?"),

@@ -60,6 +60,12 @@ def config(tmp_path):
     return work
 
 
+def said_of(folder, done):
+    """Return what `systemd-analyze` said, but for other units of this machine, which it loads and judges, too."""
+    lines = (done.stdout + done.stderr).splitlines()
+    return [line for line in lines if not re.match(r"/(usr/)?lib/systemd/", line) or str(folder) in line]
+
+
 def test_the_units_of_systemd_are_valid_and_hardened(tmp_path, program):
     analyze = needs("systemd-analyze")
     for name in ("pcapdiag-scan.service", "pcapdiag-scan.timer"):
@@ -68,7 +74,7 @@ def test_the_units_of_systemd_are_valid_and_hardened(tmp_path, program):
     units = sorted(tmp_path.glob("pcapdiag-scan.*"))
     assert len(units) == 2
     done = run(analyze, "verify", "--man=no", *units, cwd=tmp_path)
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert (done.returncode, said_of(tmp_path, done)) == (0, [])
     # 10 is a service that may do everything, 2 is what a service with a network and a disk comes down to.
     done = run(analyze, "security", "--offline=true", "--threshold=20", "--no-pager", units[0])
     assert done.returncode == 0, done.stdout
@@ -80,7 +86,7 @@ def test_the_unit_of_the_flight_recorder_is_valid_and_hardened(tmp_path, program
     unit = tmp_path / "pcapdiag-watch.service"
     unit.write_text((DEPLOY / "systemd" / unit.name).read_text().replace(INSTALLED, str(program)))
     done = run(analyze, "verify", "--man=no", unit, cwd=tmp_path)
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert (done.returncode, said_of(tmp_path, done)) == (0, [])
     done = run(analyze, "security", "--offline=true", "--threshold=25", "--no-pager", unit)
     assert done.returncode == 0, done.stdout
     assert "OK" in done.stdout.splitlines()[-1]

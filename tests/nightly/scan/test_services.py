@@ -3,8 +3,11 @@
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from contextlib import closing
 
@@ -114,6 +117,33 @@ def test_captures_in_s3_give_what_they_give_in_a_folder(tmp_path, bucket):
     bucket(folder)
     changed = json.loads(places.scan(url, tmp_path / "s3.db", "--format", "json").stdout)
     assert changed["totals"]["read"] == 2
+
+
+def test_the_how_to_for_s3_does_what_it_says(tmp_path, bucket):
+    """Its commands, as they stand on the page."""
+    incident, work = places.ROOT / "captures" / "idle_close_race_65s", tmp_path / "work"
+    shutil.copytree(incident, work)
+    (tmp_path / "bucket" / "proxy").mkdir(parents=True)
+    (work / "proxy.pcap").rename(tmp_path / "bucket" / "proxy" / "proxy.pcap")
+    bucket(tmp_path / "bucket")
+    program = tmp_path / "bin" / "pcapdiag"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m pcapdiag "$@"\n')
+    program.chmod(0o755)
+    environment = places.environment() | {"PATH": f"{program.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    section = (places.ROOT / "docs" / "how-to.md").read_text().split("\n## S3\n")[1]
+    _, commands = re.findall(r"^```\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    codes, said = [], []
+    for line in commands.splitlines():
+        options = {"capture_output": True, "text": True, "timeout": HANG_S}
+        done = subprocess.run(["/bin/sh", "-c", line], check=False, cwd=work, env=environment, **options)
+        codes.append(done.returncode)
+        said.append(done.stdout)
+    assert codes == [1, 1, 1, 0], said
+    assert "19 of 72 client requests failed" in said[0]
+    assert "PD101" in said[3]
+    assert "10 of 63 requests got no answer" in (work / "report.html").read_text()
+    assert (work / "site" / "index.html").is_file()
 
 
 def test_a_lost_connection_to_s3_ends_in_a_clear_error(tmp_path, bucket, monkeypatch):
