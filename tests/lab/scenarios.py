@@ -111,6 +111,14 @@ def _tls(stage):
         stage.client.ask(method)
 
 
+def _inside_tls(stage):
+    idle_s = stage.idle_timeout_s()
+    stage.race("POST", "POST", idle_s=idle_s, wanted=2)
+    stage.race("GET", "GET", idle_s=idle_s, wanted=2)
+    stage.client.ask("GET", "GET", target="/hang-up")
+    stage.client.ask("POST", "POST", target="/slow", body=b"x" * 3000)
+
+
 def _uploads(target, *, is_answer_lost):
     def plan(stage):
         for _ in range(3):
@@ -440,6 +448,17 @@ ON_A_QUIET_MACHINE = {
         _crowded(15, wanted=6),
         dict.fromkeys(("race_fin", "rst_no_fin", "acked_then_fin", "acked_then_rst"), "PD109"),
         may=frozenset({"PD901"}),
+    ),
+    "tls_keys": Scenario(
+        "Requests lost inside TLS, with the keys of the upstreams",
+        tuple(servers.node_with_keys(version, keepalive_ms=1_000 * T_S) for version in ("TLSv1.3", "TLSv1.2")),
+        _inside_tls,
+        proxy=Proxy(
+            location=TLS,
+            server="max_fails=0",
+            more="proxy_ssl_protocols TLSv1.2 TLSv1.3; proxy_next_upstream off; proxy_read_timeout 3s;",
+        ),
+        is_judged=False,
     ),
 }
 """What is recorded, and not played by the tests: that closings follow handshakes shows where both are prompt."""

@@ -270,6 +270,17 @@ def node(*, keepalive_ms):
     return Upstream("node", run, ("node",))
 
 
+def node_with_keys(version, *, keepalive_ms):
+    """Node.js as an HTTPS server of one version of TLS, which writes its sessions' secrets to ``keys.log``."""
+
+    def run(machine, folder):
+        make_certificate(folder)
+        program = ("node", "--tls-keylog=keys.log", APPS / "node_app.js")
+        return machine.run(*program, PORT, keepalive_ms, version, folder=folder, log="node.log")
+
+    return Upstream(f"node with {version}", run, ("node", "openssl"))
+
+
 def lighttpd(*, keepalive_s):
     """Lighttpd, which looks at its idle connections once a second."""
 
