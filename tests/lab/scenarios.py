@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from tests.lab import servers
 from tests.lab.hub import SYN, Path
-from tests.lab.servers import FASTCGI, HTTP, CaddyAsProxy, HaproxyAsProxy, HttpdAsProxy, Proxy, Upstream
+from tests.lab.servers import FASTCGI, HTTP, SCGI, CaddyAsProxy, HaproxyAsProxy, HttpdAsProxy, Proxy, Upstream
 from tests.lab.stage import MOST_ROUNDS, NothingHappenedError
 from tests.waiting import HANG_S
 
@@ -79,6 +79,14 @@ def _worker_dies(stage):
         stage.warm(1)
         time.sleep(0.3)
         stage.client.ask("GET", target="/die")
+
+
+def _scgi(stage):
+    _worker_dies(stage)
+    stage.client.ask("POST", target="/work", body=b"x" * 4000)
+    stage.client.ask("GET", target="/full")
+    stage.client.ask("POST", target="/slow", body=b"y" * 10)
+    stage.client.ask("GET", "GET", target="/work?of=scgi")
 
 
 def _refused_then_started(stage):
@@ -397,6 +405,14 @@ SCENARIOS: dict[str, Scenario] = {
         beside=frozenset({"PD501"}),
         may=frozenset({"PD303"}),
         to_upstream=Path(loss=0.12),
+    ),
+    "scgi": Scenario(
+        "An SCGI server whose children die, stall, and say 503",
+        (servers.scgi(),),
+        _scgi,
+        {"acked_then_fin": "PD201", "acked_then_rst": "PD202", "proxy_gave_up_acked": "PD204"},
+        may=frozenset({"PD403", "PD603"}),
+        proxy=Proxy(location=SCGI, pool=0, more="scgi_read_timeout 2s;"),
     ),
     "request_limit": Scenario(
         "Children of php-fpm end after four requests, and the fifth is on its way",

@@ -35,6 +35,11 @@ FASTCGI = """fastcgi_pass be;
       fastcgi_param REQUEST_URI $request_uri;
       fastcgi_param CONTENT_LENGTH $content_length;"""
 
+SCGI = """scgi_pass be;
+      scgi_param REQUEST_METHOD $request_method;
+      scgi_param REQUEST_URI $request_uri;
+      scgi_param HTTP_HOST $host;"""
+
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
@@ -356,6 +361,15 @@ pm.max_requests = {max_requests}
         )
 
     return Upstream("php-fpm", run, (php_fpm_program(),))
+
+
+def scgi():
+    """Python's own server, speaking SCGI: it forks for each request, as CGI does."""
+
+    def run(machine, folder):
+        return machine.run(sys.executable, APPS / "scgi_app.py", PORT, folder=folder, log="console.log")
+
+    return Upstream("an SCGI server", run, ())
 
 
 def grpcio(*, max_age_ms, grace_ms):
