@@ -34,6 +34,7 @@ HOMES = {
     "jinja2": ("report/render/", "report/whatif/", "nightly/site/"),
     "crossplane": ("proxy/conf/",),
     "yaml": ("proxy/conf/",),
+    "cryptography": ("engine/decryption/suites.py",),
     "dpkt": ("engine/asides/",),
     "hpack": ("engine/asides/",),
     "requests": ("ticket/attach/",),

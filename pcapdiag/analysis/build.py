@@ -13,6 +13,7 @@ import numpy as np
 
 from pcapdiag.analysis.attempts import judge_attempts
 from pcapdiag.analysis.candidates import find_candidates
+from pcapdiag.analysis.decrypted import with_plaintext
 from pcapdiag.analysis.flood import AttemptSieve
 from pcapdiag.analysis.handshake import HTTP2
 from pcapdiag.analysis.http2_heads import with_heads
@@ -304,6 +305,7 @@ def build_analysis(
     losses, truncated = tie_icmp(losses, asides), tie_icmp(truncated, asides)
     losses = judge_attempts(losses, connections, run.totals.last_ts_ns)
     view = read_tls(connections, asides)
+    losses, truncated, view, key_notes = with_plaintext(losses, truncated, view, connections, captures, inputs.tls_keys)
     losses, truncated = settle_losses(losses, truncated, view, connections, exchanges, texts, legs)
     has_proxy = inputs.says_proxy or bool((legs == Leg.CLIENT).any()) or _hands_on(exchanges)
     losses = without_one_way(losses, view, exchanges, connections, is_proxied=has_proxy)
@@ -334,6 +336,7 @@ def build_analysis(
             *twins.notes(),
             *http2_notes(view, connections, legs),
             *unread_notes(asides),
+            *key_notes,
             *flood_notes(candidates),
         ),
         has_proxy=has_proxy,

@@ -36,6 +36,8 @@ class Inputs:
         The same for the logs of applications, or a regular expression with named groups, or ``auto``.
     log_zone : str
         Zone of the error logs: ``auto``, ``UTC``, ``+08:00`` or ``Area/City``.
+    tls_keys : tuple of str
+        Files with the secrets of TLS sessions, as SSLKEYLOGFILE makes them.
     upstream_captures : tuple of str
         Captures of the same traffic from the upstreams' end.
     follow_s : float
@@ -66,6 +68,7 @@ class Inputs:
     log_format: str = AUTO
     upstream_log_format: str = AUTO
     log_zone: str = AUTO
+    tls_keys: tuple[str, ...] = ()
     upstream_captures: tuple[str, ...] = ()
     follow_s: float = 0.0
     select: tuple[str, ...] = ()

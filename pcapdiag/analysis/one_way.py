@@ -71,7 +71,8 @@ def without_one_way(
 
 def _is_turn(loss: Loss) -> bool:
     is_tls = loss.connection.protocol is Protocol.TLS and loss.handshake is None
-    return is_tls and not loss.is_connect and not loss.truncated
+    # One that keys gave a name did ask for something.
+    return is_tls and not loss.is_connect and not loss.truncated and not loss.target
 
 
 def _answering(exchanges: Table, connections: Table) -> frozenset[str]:

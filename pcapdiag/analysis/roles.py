@@ -24,6 +24,7 @@ _PROXIED = (
     Protocol.TLS,
     Protocol.FASTCGI,
     Protocol.UWSGI,
+    Protocol.SCGI,
     Protocol.HTTP2,
     Protocol.HTTP2_UNREAD,
     Protocol.UPGRADED,

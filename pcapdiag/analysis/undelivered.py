@@ -15,7 +15,7 @@ import numpy as np
 
 from pcapdiag.analysis.losses import in_order, to_connection, to_loss
 from pcapdiag.analysis.tls import closing_segment
-from pcapdiag.base.codes import Key, Leg, Outcome, Protocol
+from pcapdiag.base.codes import OF_GATEWAYS, Key, Leg, Outcome, Protocol
 from pcapdiag.base.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _FEWEST: Final = 2
 _LEAST_NS: Final = 3 * NS_PER_S
 """[ns] From the answer's last byte to the connection's last segment. What was in flight at the end is so for less, and
 nobody leaves bytes unacknowledged for so long without sending them again, twice at least (RFC 6298 section 5)."""
-_FRAMED: Final = (Protocol.HTTP1, Protocol.FASTCGI, Protocol.UWSGI)
+_FRAMED: Final = (Protocol.HTTP1, *OF_GATEWAYS)
 
 
 def with_undelivered(

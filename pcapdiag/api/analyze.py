@@ -39,6 +39,7 @@ def analyze(
     log_format: str = "auto",
     upstream_log_format: str = "auto",
     log_zone: str = "auto",
+    tls_keys: Sequence[str | PathLike[str]] = (),
     upstream_captures: Sequence[str | PathLike[str]] = (),
     follow_s: float = 0.0,
     redact: bool = True,
@@ -73,6 +74,9 @@ def analyze(
         ``(?P<request_id>...)``, or ``auto``.
     log_zone : str
         Zone of the error logs: ``auto``, ``UTC``, ``+08:00`` or ``Area/City``.
+    tls_keys : sequence of str or path
+        Keys of TLS sessions as SSLKEYLOGFILE makes them: failed requests inside TLS get their names. Those inside a
+        pcapng are used as well.
     upstream_captures : sequence of str or path
         Captures of the same traffic from the upstreams' end, as `captures`. They prove what the proxy's captures only
         suggest, and add nothing to what is counted; a file that is among `captures` as well is not counted there.
@@ -126,6 +130,7 @@ def analyze(
         log_format=log_format,
         upstream_log_format=upstream_log_format,
         log_zone=log_zone,
+        tls_keys=list_texts(tls_keys),
         upstream_captures=list_texts(upstream_captures),
         follow_s=follow_s,
         select=list_texts(select),
@@ -191,6 +196,10 @@ def analyze_captures(
         from pcapdiag.analysis.add_logs import add_logs, expand_inputs  # noqa: PLC0415 - half of the start-up time
 
         inputs = expand_inputs(inputs)
+    if inputs.tls_keys:
+        from pcapdiag.analysis.decrypted import check_keys  # noqa: PLC0415 - seldom given
+
+        check_keys(inputs.tls_keys)
     far = group_captures(inputs.upstream_captures)
     near = _without(group_captures(captures), far)
     # In a thread of its own until the report needs it; captures are hashed as they are read.

@@ -5,6 +5,7 @@ the standard library. Numbers are part of the stored formats: never renumber, on
 """
 
 from enum import IntEnum, IntFlag
+from typing import Final
 
 
 class Direction(IntEnum):
@@ -173,6 +174,13 @@ class Protocol(IntEnum):
     """Its bytes were seen and are none of these; UNKNOWN is what was not seen."""
     HTTP2_UNREAD = 9
     """HTTP/2 whose frames could not be followed: bytes are missing, or it has more streams open than are told apart."""
+    SCGI = 10
+
+
+OF_GATEWAYS: Final = (Protocol.FASTCGI, Protocol.UWSGI, Protocol.SCGI)
+"""Protocols whose requests are sets of CGI's variables, and whose answers begin as those of CGI do."""
+WITH_STATUS: Final = (Protocol.HTTP1, Protocol.HTTP2, *OF_GATEWAYS)
+"""Protocols of which the status of an answer is read."""
 
 
 class Method(IntEnum):

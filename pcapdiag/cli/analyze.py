@@ -25,6 +25,7 @@ from pcapdiag.cli.options import (
     file_options,
     format_option,
     hash_option,
+    keys_option,
     log_options,
     redact_option,
     role_options,
@@ -51,6 +52,7 @@ EXIT_FINDINGS = 1
 @role_options
 @log_options()
 @far_end_option
+@keys_option
 @format_option(
     FORMATS,
     "For people at a terminal, for a ticket (GitHub and GitLab, Jira, Slack), for programs, as tables, all in one ZIP,"

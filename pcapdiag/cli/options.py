@@ -81,6 +81,15 @@ far_end_option = option(
 )
 """--upstream-capture."""
 
+keys_option = option(
+    "--tls-keys",
+    "tls_keys",
+    help="Keys of TLS sessions as SSLKEYLOGFILE makes them: failed requests inside TLS get their names; repeat for"
+    " several. Keys inside a pcapng are used without it.",
+    **{**_FILES, "metavar": "SSLKEYLOGFILE"},
+)
+"""--tls-keys."""
+
 
 def log_options(*, followed: bool = False) -> Callable[[F], F]:
     """Return --error-log, --access-log, --upstream-log, --proxy-conf, their formats and --log-zone.

@@ -12,7 +12,7 @@ from pcapdiag.analysis.attempts import is_still_open
 from pcapdiag.analysis.density import measure_density
 from pcapdiag.analysis.handshake import HTTP2
 from pcapdiag.analysis.model import count_losses
-from pcapdiag.base.codes import CapturePoint, Direction, Framing, Leg, Method, Outcome, Protocol
+from pcapdiag.base.codes import OF_GATEWAYS, CapturePoint, Direction, Framing, Leg, Method, Outcome, Protocol
 from pcapdiag.base.findings import Confidence, Effect, Note, Role
 from pcapdiag.privacy.redact import Redactor
 from pcapdiag.report.choice import listed
@@ -178,7 +178,7 @@ def _count_unsure(analysis: Analysis) -> tuple[int, int]:
     for chunk in analysis.exchanges.chunks():
         mine = is_counted[chunk["conn"]]
         is_framed = np.isin(chunk["protocol"], (Protocol.HTTP1, Protocol.HTTP2))
-        is_gateway = np.isin(chunk["protocol"], (Protocol.FASTCGI, Protocol.UWSGI))
+        is_gateway = np.isin(chunk["protocol"], OF_GATEWAYS)
         is_framed |= is_gateway & (chunk["request_framing"] != Framing.TURN) & (chunk["method"] != Method.NONE)
         turns += int((mine & ~is_framed).sum())
         pending += int((mine & (chunk["outcome"] == Outcome.PENDING)).sum())

@@ -53,7 +53,7 @@ def nginx_module(analysis: Analysis, loss: Loss) -> str:
         modules = {place.module for place in places}
         if len(modules) == 1:
             return modules.pop()
-    return {Protocol.FASTCGI: "fastcgi", Protocol.UWSGI: "uwsgi", Protocol.HTTP2: "grpc"}.get(
+    return {Protocol.FASTCGI: "fastcgi", Protocol.UWSGI: "uwsgi", Protocol.SCGI: "scgi", Protocol.HTTP2: "grpc"}.get(
         loss.connection.protocol, "proxy"
     )
 

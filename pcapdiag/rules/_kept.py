@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from pcapdiag.base.codes import CapturePoint, ExchangeFlag, Leg, Protocol
+from pcapdiag.base.codes import OF_GATEWAYS, CapturePoint, ExchangeFlag, Leg, Protocol
 from pcapdiag.base.tables import PickedRows
 from pcapdiag.base.units import parse_address
 
@@ -32,7 +32,7 @@ def to_upstreams(analysis: Analysis) -> Bools:
 
 def is_readable(analysis: Analysis) -> Bools:
     """Tell on which connections requests are told apart by what they say; shape (n_conn,). HTTP/2 ends otherwise."""
-    return np.isin(analysis.connections["protocol"], (Protocol.HTTP1, Protocol.FASTCGI, Protocol.UWSGI))
+    return np.isin(analysis.connections["protocol"], (Protocol.HTTP1, *OF_GATEWAYS))
 
 
 def is_seen_at_proxy(analysis: Analysis) -> Bools:

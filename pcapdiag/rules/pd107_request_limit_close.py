@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, cast
 
-from pcapdiag.base.codes import ConnEnd, Direction, Key, Protocol
+from pcapdiag.base.codes import OF_GATEWAYS, ConnEnd, Direction, Key
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.units import NS_PER_MS, NS_PER_S, about, count_of
 from pcapdiag.proxy.conf import remedy as conf
@@ -109,7 +109,7 @@ class RequestLimitClose(CauseRule):
         loss = group.losses[0]
         limit, n = loss.depth, group.n_losses
         longest = max(x.idle_before_ns for x in group.losses)
-        is_gateway = loss.connection.protocol in (Protocol.FASTCGI, Protocol.UWSGI)
+        is_gateway = loss.connection.protocol in OF_GATEWAYS
         where = f" ({server_words(loss.connection).restart})" if is_gateway else ""
         settings = analysis.settings
         changes = conf.lower_request_limit(settings, group.subject, limit) if settings is not None else ()

@@ -10,7 +10,7 @@ import numpy as np
 
 from pcapdiag.analysis.checks import check_intervals
 from pcapdiag.analysis.losses import to_connection
-from pcapdiag.base.codes import Direction, Leg, Method, Outcome, Protocol, TcpFlag
+from pcapdiag.base.codes import WITH_STATUS, Direction, Leg, Method, Outcome, TcpFlag
 from pcapdiag.base.findings import Confidence, Effect, Evidence, Finding, Occurrence, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of, format_endpoint, format_ts_ns
 from pcapdiag.privacy.escape import shorten
@@ -49,8 +49,6 @@ _REFUSED = {
 _LEAST_ERROR, _BAD_REQUEST = 500, 400
 _FEWEST = 3
 """Answers, on as many connections, that must all be 400 before that is told of a port."""
-
-_WITH_STATUS = (Protocol.HTTP1, Protocol.FASTCGI, Protocol.UWSGI, Protocol.HTTP2)
 
 
 class UpstreamErrorResponse(Rule):
@@ -91,7 +89,7 @@ class UpstreamErrorResponse(Rule):
     name = "upstream-error-response"
     title = "The upstream itself answered with an error"
     severity = Severity.WARNING
-    needs = ("responses of HTTP/1, FastCGI or uwsgi that can be read",)
+    needs = ("responses of HTTP/1, FastCGI, uwsgi or SCGI that can be read",)
     helped_by = ("the Server field",)
     facts = RuleFacts(effect=Effect.ANSWERED)
 
@@ -110,7 +108,7 @@ class UpstreamErrorResponse(Rule):
             return "the only statuses stand in responses that were cut off, came too late or had no request captured"
         if not has_response:
             return "no upstream's response was captured"
-        return "no status of a response could be read: only HTTP/1, FastCGI and uwsgi in the clear show it"
+        return "no status of a response could be read: only HTTP/1, FastCGI, uwsgi and SCGI in the clear show it"
 
     def check(self, analysis: Analysis) -> Iterator[Finding]:
         """Yield one finding per upstream and status."""
@@ -150,7 +148,7 @@ def _is_mine(analysis: Analysis, rows: Rows) -> Any:
     """Tell which exchanges with an upstream may state a status: both halves seen, and no loss of their own."""
     return (
         (analysis.legs[rows["conn"]] == Leg.UPSTREAM)
-        & np.isin(rows["protocol"], _WITH_STATUS)
+        & np.isin(rows["protocol"], WITH_STATUS)
         & (rows["request_ts_ns"] >= 0)
         & ((rows["outcome"] == Outcome.ANSWERED) | (rows["outcome"] == Outcome.PENDING))
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcapdiag.base.codes import Leg, Protocol
+from pcapdiag.base.codes import WITH_STATUS, Leg
 from pcapdiag.base.findings import Confidence, Finding, Occurrence, Role, RuleFacts, Severity
 from pcapdiag.base.units import NS_PER_S, count_of, parse_endpoint
 from pcapdiag.proxy.conf.settings import OF_OTHER_KIN
@@ -228,7 +228,7 @@ def _is_answer(failure: OutsideFailure) -> bool:
 def _readable_peers(analysis: Analysis) -> frozenset[str]:
     """Return the upstreams whose answers' status could be read from packets."""
     rows = analysis.connections.rows
-    is_readable = (analysis.legs == Leg.UPSTREAM) & np.isin(rows["protocol"], (Protocol.HTTP1, Protocol.HTTP2))
+    is_readable = (analysis.legs == Leg.UPSTREAM) & np.isin(rows["protocol"], WITH_STATUS)
     ends = {(int(r["resp_hi"]), int(r["resp_lo"]), int(r["resp_port"])) for r in rows[is_readable]}
     return frozenset(str(u.endpoint) for u in analysis.upstreams if parse_endpoint(str(u.endpoint)) in ends)
 

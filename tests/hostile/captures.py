@@ -142,6 +142,11 @@ def uwsgi():
     return requests(REQUEST, b"\0\xff\xff\0" + b"\xff\xff", b"\0\x10\0\0" + b"\x0e\0REQUEST_METHOD\xff\xff")
 
 
+def scgi():
+    first = b":CONTENT_LENGTH\0" + b"9" * 30 + b"\0"
+    return requests(REQUEST, b"99999" + first, b"1" + first + bytes(900), b"33:CONTENT_LENGTH\0-1\0REQUEST_URI\0/\0,")
+
+
 def tls():
     hello = b"\x01\xff\xff\xff\x03\x03" + bytes(32) + b"\xff" * 10
     whole = struct.pack(">BHH", 22, 0x0303, len(hello)) + hello
@@ -188,6 +193,7 @@ CLAIMS = {
     "FastCGI lengths": fastcgi,
     "FastCGI requests": fastcgi_begins,
     "uwsgi lengths": uwsgi,
+    "SCGI lengths": scgi,
     "TLS lengths": tls,
     "pcapng block lengths": pcapng_lengths,
     "pcapng interfaces": pcapng_interfaces,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from tests.lab import servers
 from tests.lab.hub import SYN, Path
-from tests.lab.servers import FASTCGI, HTTP, CaddyAsProxy, HaproxyAsProxy, HttpdAsProxy, Proxy, Upstream
+from tests.lab.servers import FASTCGI, HTTP, SCGI, CaddyAsProxy, HaproxyAsProxy, HttpdAsProxy, Proxy, Upstream
 from tests.lab.stage import MOST_ROUNDS, NothingHappenedError
 from tests.waiting import HANG_S
 
@@ -81,6 +81,14 @@ def _worker_dies(stage):
         stage.client.ask("GET", target="/die")
 
 
+def _scgi(stage):
+    _worker_dies(stage)
+    stage.client.ask("POST", target="/work", body=b"x" * 4000)
+    stage.client.ask("GET", target="/full")
+    stage.client.ask("POST", target="/slow", body=b"y" * 10)
+    stage.client.ask("GET", "GET", target="/work?of=scgi")
+
+
 def _refused_then_started(stage):
     stage.client.ask("GET")
     stage.client.ask("POST")
@@ -109,6 +117,14 @@ def _reload(*, stagger_s):
 def _tls(stage):
     for method in ("GET", "POST", "GET"):
         stage.client.ask(method)
+
+
+def _inside_tls(stage):
+    idle_s = stage.idle_timeout_s()
+    stage.race("POST", "POST", idle_s=idle_s, wanted=2)
+    stage.race("GET", "GET", idle_s=idle_s, wanted=2)
+    stage.client.ask("GET", "GET", target="/hang-up")
+    stage.client.ask("POST", "POST", target="/slow", body=b"x" * 3000)
 
 
 def _uploads(target, *, is_answer_lost):
@@ -390,6 +406,14 @@ SCENARIOS: dict[str, Scenario] = {
         may=frozenset({"PD303"}),
         to_upstream=Path(loss=0.12),
     ),
+    "scgi": Scenario(
+        "An SCGI server whose children die, stall, and say 503",
+        (servers.scgi(),),
+        _scgi,
+        {"acked_then_fin": "PD201", "acked_then_rst": "PD202", "proxy_gave_up_acked": "PD204"},
+        may=frozenset({"PD403", "PD603"}),
+        proxy=Proxy(location=SCGI, pool=0, more="scgi_read_timeout 2s;"),
+    ),
     "request_limit": Scenario(
         "Children of php-fpm end after four requests, and the fifth is on its way",
         (servers.php_fpm(max_requests=4),),
@@ -440,6 +464,17 @@ ON_A_QUIET_MACHINE = {
         _crowded(15, wanted=6),
         dict.fromkeys(("race_fin", "rst_no_fin", "acked_then_fin", "acked_then_rst"), "PD109"),
         may=frozenset({"PD901"}),
+    ),
+    "tls_keys": Scenario(
+        "Requests lost inside TLS, with the keys of the upstreams",
+        tuple(servers.node_with_keys(version, keepalive_ms=1_000 * T_S) for version in ("TLSv1.3", "TLSv1.2")),
+        _inside_tls,
+        proxy=Proxy(
+            location=TLS,
+            server="max_fails=0",
+            more="proxy_ssl_protocols TLSv1.2 TLSv1.3; proxy_next_upstream off; proxy_read_timeout 3s;",
+        ),
+        is_judged=False,
     ),
 }
 """What is recorded, and not played by the tests: that closings follow handshakes shows where both are prompt."""

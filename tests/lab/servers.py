@@ -35,6 +35,11 @@ FASTCGI = """fastcgi_pass be;
       fastcgi_param REQUEST_URI $request_uri;
       fastcgi_param CONTENT_LENGTH $content_length;"""
 
+SCGI = """scgi_pass be;
+      scgi_param REQUEST_METHOD $request_method;
+      scgi_param REQUEST_URI $request_uri;
+      scgi_param HTTP_HOST $host;"""
+
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
@@ -270,6 +275,17 @@ def node(*, keepalive_ms):
     return Upstream("node", run, ("node",))
 
 
+def node_with_keys(version, *, keepalive_ms):
+    """Node.js as an HTTPS server of one version of TLS, which writes its sessions' secrets to ``keys.log``."""
+
+    def run(machine, folder):
+        make_certificate(folder)
+        program = ("node", "--tls-keylog=keys.log", APPS / "node_app.js")
+        return machine.run(*program, PORT, keepalive_ms, version, folder=folder, log="node.log")
+
+    return Upstream(f"node with {version}", run, ("node", "openssl"))
+
+
 def lighttpd(*, keepalive_s):
     """Lighttpd, which looks at its idle connections once a second."""
 
@@ -345,6 +361,15 @@ pm.max_requests = {max_requests}
         )
 
     return Upstream("php-fpm", run, (php_fpm_program(),))
+
+
+def scgi():
+    """Python's own server, speaking SCGI: it forks for each request, as CGI does."""
+
+    def run(machine, folder):
+        return machine.run(sys.executable, APPS / "scgi_app.py", PORT, folder=folder, log="console.log")
+
+    return Upstream("an SCGI server", run, ())
 
 
 def grpcio(*, max_age_ms, grace_ms):

@@ -149,7 +149,13 @@ def test_what_was_never_acknowledged_is_not_called_delivered(is_taken):
 
 
 @pytest.mark.parametrize(
-    ("protocol", "module"), [(Protocol.FASTCGI, "fastcgi"), (Protocol.UWSGI, "uwsgi"), (Protocol.HTTP1, "proxy")]
+    ("protocol", "module"),
+    [
+        (Protocol.FASTCGI, "fastcgi"),
+        (Protocol.UWSGI, "uwsgi"),
+        (Protocol.SCGI, "scgi"),
+        (Protocol.HTTP1, "proxy"),
+    ],
 )
 def test_directives_are_those_of_the_module_that_speaks_the_protocol(protocol, module):
     scene = Scene()

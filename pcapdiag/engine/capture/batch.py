@@ -74,6 +74,10 @@ class CaptureFile:
         [bytes] Size on disk, -1 for a pipe.
     sha256 : str
         Hex digest of the file as stored, empty if it was not computed.
+    n_secrets : int
+        Blocks of pcapng that hold keys of TLS.
+    secrets : list of bytes or None
+        What they hold, for who gave an empty list and empties it again; by default nothing is kept of them.
     """
 
     path: str
@@ -91,6 +95,8 @@ class CaptureFile:
     snaplen: int = 0
     dropped: int = -1
     """Packets dropped by interface or kernel as the file says (pcapng ISB); -1 if it does not say."""
+    n_secrets: int = 0
+    secrets: list[bytes] | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)

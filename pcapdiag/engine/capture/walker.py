@@ -29,6 +29,8 @@ _LINK_TYPE_MASK: Final = 0x03FF_FFFF  # the bits above tell the length of a fram
 _MAX_INTERFACES: Final = 65_536  # per section; a hostile file could describe millions
 _MAX_NAME_BYTES: Final = 256
 _MAX_SECTION_HEADER_BYTES: Final = 1 << 16
+_MAX_SECRETS_BYTES: Final = 64 << 20  # that wait for who reads them
+_KEY_LOG: Final = 0x544C534B
 _MAX_SECONDS: Final = 2**62 // 10**9
 _IF_NAME: Final = 2
 _IF_TSRESOL: Final = 9
@@ -290,6 +292,8 @@ class Walker:
             block = buffer[position : position + n_bytes - 4].tobytes()
             if block_type == pcapng.IDB:
                 self._read_interface(block, order, position)
+            elif block_type == pcapng.DSB:
+                self._read_secrets(block, order)
             else:
                 self._read_statistics(block, order, position)
         return int(n_bytes)
@@ -321,6 +325,16 @@ class Walker:
         self._state["n_interfaces"] = index + 1
         self._here.snaplen = max(self._here.snaplen, snaplen)
         self._add_link_type(link_type)
+
+    def _read_secrets(self, block: bytes, order: str) -> None:
+        """Count a block of keys; keep what it holds only for who asked for it."""
+        kind, n_bytes = struct.unpack_from(order + "II", block, 8)
+        if kind != _KEY_LOG:
+            return
+        self._here.n_secrets += 1
+        kept = self._here.secrets
+        if kept is not None and sum(map(len, kept)) + n_bytes <= _MAX_SECRETS_BYTES:
+            kept.append(block[16 : 16 + n_bytes])
 
     def _read_statistics(self, block: bytes, order: str, position: int) -> None:
         (interface,) = struct.unpack_from(order + "I", block, 8)

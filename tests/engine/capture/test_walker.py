@@ -49,6 +49,37 @@ def test_sections_of_both_byte_orders_have_interfaces_of_their_own(tmp_path):
     assert capture.notes == []
 
 
+def secrets(content, order="<", *, kind=0x544C534B, claimed=None):
+    head = struct.pack(order + "II", kind, len(content) if claimed is None else claimed)
+    return files.block(10, head + content + bytes(-len(content) % 4), order)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_keys_are_counted_and_kept_only_for_who_asks(tmp_path, order):
+    (record,) = files.records(1)
+    parts = files.shb(order), files.idb(order), secrets(b"keys\n", order), files.epb(record, order)
+    capture, rows = read(tmp_path, *parts, secrets(b"more\n", order))
+    assert (capture.files[0].n_secrets, capture.files[0].secrets, len(rows)) == (2, None, 1)
+    asked = Capture([CaptureFile(str(tmp_path / "x"), secrets=[])])
+    assert sum(len(batch.frames) for batch in read_batches(asked)) == 1
+    assert asked.files[0].secrets == [b"keys\n", b"more\n"]
+    assert "more" not in repr(asked)
+
+
+def test_secrets_of_other_protocols_and_lengths_that_lie_are_no_matter(tmp_path):
+    (record,) = files.records(1)
+    odd = secrets(b"wireguard", kind=0x57474B4C), secrets(b"abcd", claimed=1 << 31), files.block(10, bytes(4))
+    path = tmp_path / "x"
+    path.write_bytes(b"".join((files.shb(), files.idb(), *odd[:2], files.epb(record))))
+    asked = Capture([CaptureFile(str(path), secrets=[])])
+    assert sum(len(batch.frames) for batch in read_batches(asked)) == 1
+    # What claims more than waits at one time is not kept, and nothing beyond a block ever is.
+    assert asked.files[0].secrets == []
+    assert asked.files[0].n_secrets == 1
+    capture, _ = read(tmp_path, files.shb(), files.idb(), odd[2], files.epb(record))
+    assert "skipped-bytes" in {note.code for note in capture.notes}
+
+
 def test_more_interfaces_than_the_table_begins_with_are_kept(tmp_path):
     built = files.records(50)
     described = b"".join(files.idb(link_type=i) for i in range(50))

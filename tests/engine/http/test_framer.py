@@ -412,7 +412,7 @@ def test_a_head_behind_whose_beginning_is_a_hole_keeps_what_was_read():
     assert x["flags"] & ExchangeFlag.HOLE
 
 
-# FastCGI and uwsgi.
+# FastCGI, uwsgi and SCGI.
 
 
 def _record(kind, content, padding=0):
@@ -483,6 +483,41 @@ def test_a_uwsgi_request_that_is_whole_was_not_answered_early():
     assert not only(script)["flags"] & (ExchangeFlag.EARLY_RESPONSE | ExchangeFlag.REQUEST_OPEN)
 
 
+def _scgi(*pairs, length=0):
+    pairs = ((b"CONTENT_LENGTH", str(length).encode()), (b"SCGI", b"1"), *pairs)
+    block = b"".join(part + b"\0" for pair in pairs for part in pair)
+    return str(len(block)).encode() + b":" + block + b","
+
+
+SCGI_PUT = (b"REQUEST_METHOD", b"PUT"), (b"REQUEST_URI", b"/of/scgi"), (b"HTTP_HOST", b"app.test")
+
+
+def test_an_scgi_request_has_a_name_and_an_end():
+    head = _scgi(*SCGI_PUT, (b"HTTP_X_REQUEST_ID", b"id-9"), length=30)
+    x = only(OPEN + f"+0 > P. {quoted(head + b'z' * 30)}\n+0.1 < P. {quoted(b'Status: 503 No')}\n+0 < F.")
+    assert (x["method"], x["target"], x["host"]) == (Method.PUT, b"/of/scgi", b"app.test")
+    assert (x["status_code"], x["request_framing"], x["request_bytes"]) == (503, Framing.CONTENT_LENGTH, len(head) + 30)
+    assert not x["flags"] & (ExchangeFlag.EARLY_RESPONSE | ExchangeFlag.REQUEST_OPEN)
+
+
+def test_an_scgi_answer_before_the_end_of_the_upload_is_early():
+    head, answer = _scgi(*SCGI_PUT, length=61), quoted(b"Status: 413 Too Large\r\n\r\n")
+    body = quoted(b"z" * 30)
+    script = OPEN + f"+0 > P. {quoted(head)}\n+0 > P. {body}\n+0.1 < P. {answer}\n+2 > P. {body}\n+0.001 < R."
+    x = only(script)
+    assert x["flags"] & ExchangeFlag.EARLY_RESPONSE
+    assert x["flags"] & ExchangeFlag.REQUEST_OPEN
+
+
+@pytest.mark.parametrize("cut", [21, 40, 60, 80])
+def test_an_scgi_head_in_two_segments_still_says_where_the_request_ends(cut):
+    data = _scgi(*SCGI_PUT, length=30) + b"z" * 30
+    parts = f"+0 > P. {quoted(data[:cut])}\n+0 > P. {quoted(data[cut:])}"
+    x = only(OPEN + f"{parts}\n+0.1 < P. {quoted(b'Status: 200 OK')}\n+0 < F.")
+    assert (x["request_framing"], x["request_bytes"]) == (Framing.CONTENT_LENGTH, len(data))
+    assert not x["flags"] & ExchangeFlag.REQUEST_OPEN
+
+
 @pytest.mark.parametrize(
     ("head", "status"),
     [
@@ -502,7 +537,8 @@ def test_a_cgi_response_says_its_status_in_its_head(head, status):
     assert only(OPEN + f"+0 > P. {ask}\n+0.1 < P. {answer}")["status_code"] == status
     ask = quoted(_uwsgi((b"REQUEST_METHOD", b"GET"), (b"REQUEST_URI", b"/")))
     if head:
-        assert only(OPEN + f"+0 > P. {ask}\n+0.1 < P. {quoted(head)}\n+0 < F.")["status_code"] == status
+        for asked in (ask, quoted(_scgi((b"REQUEST_METHOD", b"GET"), (b"REQUEST_URI", b"/")))):
+            assert only(OPEN + f"+0 > P. {asked}\n+0.1 < P. {quoted(head)}\n+0 < F.")["status_code"] == status
 
 
 # Early answers, goodbyes and records that cannot be requests.
@@ -661,6 +697,9 @@ def test_a_hole_in_tls_does_not_shift_answers_to_the_wrong_requests():
     [
         ("\\x01\\x01\\x00\\x01\\x00\\x08\\x00\\x00\\x00\\x01\\x00\\x00\\x00\\x00\\x00\\x00", Protocol.FASTCGI),
         ("\\x00\\x20\\x00\\x00\\x04\\x00PATH" + "v" * 22, Protocol.UWSGI),
+        ("18:CONTENT_LENGTH\\x000\\x00,", Protocol.SCGI),
+        ("018:CONTENT_LENGTH\\x000\\x00,", Protocol.OPAQUE),
+        ("18:CONTENT_TYPE\\x00text\\x00,", Protocol.OPAQUE),
         ("PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n", Protocol.HTTP2),
         ("\\x16\\x03\\x01\\x00\\x05hello", Protocol.TLS),
         ("get key\\r\\n", Protocol.OPAQUE),

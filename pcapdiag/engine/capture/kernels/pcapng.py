@@ -2,8 +2,8 @@
 
 Knows the blocks that hold packets byte by byte, and how to find the next block after damage: a block says its length
 twice, so one that says it twice alike and is followed by another is beyond doubt. The blocks that describe (section
-header, interface description, interface statistics) are rare and left to Python by stopping in front of them; all
-others are passed over.
+header, interface description, interface statistics) and the one that holds keys of TLS are rare and left to Python by
+stopping in front of them; all others are passed over.
 """
 
 from typing import Annotated
@@ -44,6 +44,7 @@ _PACKET_BLOCK = 2
 _SIMPLE_PACKET_BLOCK = 3
 _ISB = 5
 _EPB = 6
+DSB = 10
 _BYTE_ORDER_MAGIC = 0x1A2B3C4D
 _BYTE_ORDER_MAGIC_SWAPPED = 0x4D3C2B1A
 _OPTION_FLAGS = 2
@@ -152,6 +153,8 @@ def _block_bytes(buffer, position, stop, big_endian):
         return padded if padded >= 16 else -1
     if block_type == _ISB:
         return padded if padded >= 24 else -1
+    if block_type == DSB:
+        return padded if padded >= 20 else -1
     return padded
 
 
@@ -336,7 +339,7 @@ def scan_pcapng(
                 return RESUMED
             return CUT
         block_type = u32(buffer, position, big_endian)
-        if block_type in (SHB, IDB, _ISB):
+        if block_type in (SHB, IDB, _ISB, DSB):
             return BLOCK
         if block_type in (_EPB, _SIMPLE_PACKET_BLOCK, _PACKET_BLOCK):
             _read_packet_block(buffer, position, end, block_type, big_endian, state, interfaces, frames)

@@ -52,7 +52,7 @@ from pcapdiag.engine.http.kernels.http_exchange import (
     store_text,
     take_open,
 )
-from pcapdiag.engine.http.kernels.http_gateway import feed_fastcgi, feed_uwsgi, feed_uwsgi_response
+from pcapdiag.engine.http.kernels.http_gateway import feed_fastcgi, feed_single, feed_single_response
 from pcapdiag.engine.http.kernels.http_head import looks_like_request, looks_like_response
 from pcapdiag.engine.http.kernels.http_hole import skip_hole
 from pcapdiag.engine.http.kernels.http_message import (
@@ -153,8 +153,8 @@ def _feed_request(s, slot, event, data):  # fmt: skip
     if protocol == Protocol.FASTCGI.value:
         feed_fastcgi(s, slot, event, data)
         return
-    if protocol == Protocol.UWSGI.value:
-        feed_uwsgi(s, slot, event, data)
+    if protocol == Protocol.UWSGI.value or protocol == Protocol.SCGI.value:
+        feed_single(s, slot, event, data)
         return
     if protocol == Protocol.HTTP2.value:
         if c["n_exchanges"] > 0 or not is_preface_due(f) or captured < 1 or data[at] == ord("P"):
@@ -198,8 +198,8 @@ def _feed_request(s, slot, event, data):  # fmt: skip
                 if protocol == Protocol.FASTCGI.value and pos == 0:
                     feed_fastcgi(s, slot, event, data)
                     return
-                if protocol == Protocol.UWSGI.value and pos == 0:
-                    feed_uwsgi(s, slot, event, data)
+                if (protocol == Protocol.UWSGI.value or protocol == Protocol.SCGI.value) and pos == 0:
+                    feed_single(s, slot, event, data)
                     return
                 if protocol == Protocol.HTTP2.value:
                     if pos == 0 and c["n_exchanges"] == 0:
@@ -327,8 +327,8 @@ def _feed_response(s, slot, event, data):  # fmt: skip
     if protocol == Protocol.FASTCGI.value:
         feed_fastcgi(s, slot, event, data)
         return
-    if protocol == Protocol.UWSGI.value:
-        feed_uwsgi_response(s, slot, event, data)
+    if protocol == Protocol.UWSGI.value or protocol == Protocol.SCGI.value:
+        feed_single_response(s, slot, event, data)
         return
     if protocol == Protocol.UNKNOWN.value and c["n_exchanges"] == 0 and not c["mid_stream"]:
         if looks_like_settings(data, at, captured):

@@ -1,4 +1,4 @@
-"""What first bytes are: TLS, FastCGI, uwsgi, HTTP/2; and which last bytes only say goodbye.
+"""What first bytes are: TLS, FastCGI, uwsgi, SCGI, HTTP/2; and which last bytes only say goodbye.
 
 Knows bytes; nothing of connections.
 """
@@ -12,6 +12,10 @@ from pcapdiag.engine.http.kernels.http_head import equals_folded
 _ENOUGH_BYTES = 8
 """[bytes] With so many of a message captured, a protocol that is known here would have been recognized."""
 
+MOST_SCGI_DIGITS = 5
+"""Of the length of a head: 100,000 bytes are more than any server takes."""
+
+_SCGI_FIRST = np.frombuffer(b"CONTENT_LENGTH\0", dtype=np.uint8).copy()
 _QUIT = np.frombuffer(b"quit", dtype=np.uint8).copy()
 _EXIT = np.frombuffer(b"exit", dtype=np.uint8).copy()
 _LOGOUT = np.frombuffer(b"logout", dtype=np.uint8).copy()
@@ -33,6 +37,20 @@ def looks_like_tls(data, at, captured):
     bool
     """
     return captured >= 3 and 20 <= data[at] <= 24 and data[at + 1] == 3 and data[at + 2] <= 4
+
+
+@kernel
+def _looks_like_scgi(data, at, captured):
+    """Return whether bytes begin with a length, a colon and the header that comes first."""
+    n = 0
+    while n < min(captured, MOST_SCGI_DIGITS) and ord("0") <= data[at + n] <= ord("9"):
+        n += 1
+    if n == 0 or captured < n + 1 + len(_SCGI_FIRST) or data[at + n] != ord(":") or data[at] == ord("0"):
+        return False
+    for k in range(len(_SCGI_FIRST)):
+        if data[at + n + 1 + k] != _SCGI_FIRST[k]:
+            return False
+    return True
 
 
 @kernel
@@ -67,6 +85,8 @@ def detect_protocol(data, at, captured, length):
         size = int(data[at + 1]) + (int(data[at + 2]) << 8)
         if 0 < int(data[at + 4]) + (int(data[at + 5]) << 8) < min(size, 256) and 65 <= data[at + 6] <= 90:
             return Protocol.UWSGI.value
+    if _looks_like_scgi(data, at, captured):
+        return Protocol.SCGI.value
     return Protocol.OPAQUE.value if captured >= min(length, _ENOUGH_BYTES) else Protocol.UNKNOWN.value
 
 

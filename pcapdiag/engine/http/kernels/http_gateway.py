@@ -1,14 +1,15 @@
-"""FastCGI and uwsgi: where a request ends, and what its parameters call it.
+"""FastCGI, uwsgi and SCGI: where a request ends, and what its parameters call it.
 
 Knows record headers and name-value pairs (FastCGI 1.0 sections 3.3, 3.4 and 5; the uwsgi protocol's packet header and
-block of variables); nothing of what an application answers.
+block of variables; the netstring of headers that an SCGI request begins with); nothing of what an application answers.
 """
 
 import numpy as np
 
-from pcapdiag.base.codes import Direction, ExchangeFlag, Framing, Key, Method
+from pcapdiag.base.codes import Direction, ExchangeFlag, Framing, Key, Method, Protocol
 from pcapdiag.engine.compiler.policy import kernel
 from pcapdiag.engine.http.kernels._scan import find_byte
+from pcapdiag.engine.http.kernels.http_detect import MOST_SCGI_DIGITS
 from pcapdiag.engine.http.kernels.http_exchange import BITS, emit_exchange, keep_key, replace_key
 from pcapdiag.engine.http.kernels.http_head import HTTP_SLASH, LF, SPACE, TAB, copy_bytes, equals_folded, method_code
 from pcapdiag.engine.http.kernels.http_state import (
@@ -51,10 +52,20 @@ _CONTENT_LENGTH = _name(b"content_length")
 _STATUS = _name(b"status:")
 
 
+_OF_FASTCGI, _OF_UWSGI, _OF_SCGI = np.int64(0), np.int64(1), np.int64(2)
+"""How pairs are written: both lengths before both texts, each length before its text, or texts that end with 0."""
+
+
 @kernel
-def _length_at(data, at, stop, is_uwsgi):
-    """Return the length of a name or value (uwsgi: 16 bits; FastCGI: 7 or 31) and what follows; -1 if it is cut off."""
-    if is_uwsgi:
+def _length_at(data, at, stop, form):
+    """Return the length of a name or value and where it or what follows begins; -1 if it is cut off.
+
+    uwsgi: 16 bits; FastCGI: 7 or 31; SCGI: up to the next 0.
+    """
+    if form == _OF_SCGI:
+        n = np.int64(find_byte(data, at, stop - at, 0))
+        return (n if at + n < stop else np.int64(-1)), at
+    if form == _OF_UWSGI:
         if at + 2 > stop:
             return np.int64(-1), at
         return np.int64(data[at]) + (np.int64(data[at + 1]) << 8), at + 2
@@ -70,29 +81,30 @@ def _length_at(data, at, stop, is_uwsgi):
 
 
 @kernel
-def _read_pairs(s, i, data, at, stop, is_uwsgi):
+def _read_pairs(s, i, data, at, stop, form):
     """Take method, target, host and request identifier from name-value pairs; return the announced content length.
 
-    -1 if the pairs were not all there, so that nobody knows; 0 if none was announced.
+    -1 if the pairs were not all there, so that nobody knows; 0 if none was announced. SCGI's comes first.
     """
     row = s.rows[i]
     content_length = np.int64(0)
     target_at = host_at = id_at = np.int64(-1)
     target_len = host_len = id_len = np.int64(0)
-    is_whole = True
+    gap = np.int64(1) if form == _OF_SCGI else np.int64(0)
+    is_whole, is_announced = True, False
     while at < stop:
-        if is_uwsgi:
-            n_name, name_at = _length_at(data, at, stop, True)
+        if form != _OF_FASTCGI:
+            n_name, name_at = _length_at(data, at, stop, form)
             if n_name < 0 or name_at + n_name > stop:
                 is_whole = False
                 break
-            n_value, value_at = _length_at(data, name_at + n_name, stop, True)
+            n_value, value_at = _length_at(data, name_at + n_name + gap, stop, form)
         else:
-            n_name, after = _length_at(data, at, stop, False)
+            n_name, after = _length_at(data, at, stop, form)
             if n_name < 0:
                 is_whole = False
                 break
-            n_value, name_at = _length_at(data, after, stop, False)
+            n_value, name_at = _length_at(data, after, stop, form)
             value_at = name_at + n_name
         if n_value < 0 or value_at + n_value > stop:
             is_whole = False
@@ -110,13 +122,15 @@ def _read_pairs(s, i, data, at, stop, is_uwsgi):
             id_len = min(n_value, REQUEST_ID_BYTES)
         elif equals_folded(data, name_at, n_name, _CONTENT_LENGTH):
             content_length = np.int64(0)
+            is_announced = True
             for k in range(min(n_value, 18)):
                 digit = np.int64(data[value_at + k]) - ord("0")
                 if digit < 0 or digit > 9:
                     is_whole = False
+                    is_announced = False
                     break
                 content_length = content_length * 10 + digit
-        at = value_at + n_value
+        at = value_at + n_value + gap
     if row["text_offset"] < 0:
         ctl = s.ctl[0]
         row["text_offset"] = ctl["text_base"] + ctl["n_text"]
@@ -127,12 +141,33 @@ def _read_pairs(s, i, data, at, stop, is_uwsgi):
         ctl["n_text"] += copy_bytes(data, host_at, host_len, s.text, ctl["n_text"])
         ctl["n_text"] += copy_bytes(data, id_at, id_len, s.text, ctl["n_text"])
         s.opened[i]["text_done"] = 1
-    return content_length if is_whole else np.int64(-1)
+    return content_length if is_whole or (form == _OF_SCGI and is_announced) else np.int64(-1)
 
 
 @kernel
-def feed_uwsgi(s, slot, event, data):
-    """Take in originator bytes of a uwsgi connection: it carries one request.
+def _begin_uwsgi(s, i, data, at, captured):
+    """Read the head of a uwsgi request; return its length with its content [bytes], -1 if nobody knows."""
+    size = np.int64(data[at + 1]) + (np.int64(data[at + 2]) << 8)
+    n_content = _read_pairs(s, i, data, at + 4, at + min(captured, 4 + size), _OF_UWSGI)
+    return 4 + size + n_content if n_content >= 0 and captured >= 4 + size else np.int64(-1)
+
+
+@kernel
+def _begin_scgi(s, i, data, at, captured):
+    """Read the head of an SCGI request: its length, a colon, names and values, a comma; return as `_begin_uwsgi`."""
+    size = np.int64(0)
+    k = np.int64(0)
+    while k < min(captured, MOST_SCGI_DIGITS) and data[at + k] != ord(":"):
+        size = size * 10 + np.int64(data[at + k]) - ord("0")
+        k += 1
+    head = k + 1 + size
+    n_content = _read_pairs(s, i, data, at + min(captured, k + 1), at + min(captured, head), _OF_SCGI)
+    return head + 1 + n_content if n_content >= 0 else np.int64(-1)
+
+
+@kernel
+def feed_single(s, slot, event, data):
+    """Take in originator bytes of a uwsgi or SCGI connection: it carries one request.
 
     Parameters
     ----------
@@ -152,12 +187,12 @@ def feed_uwsgi(s, slot, event, data):
         if c["n_exchanges"] > 0:
             return
         i = begin_request(s, slot, event, np.int64(0))
-        size = np.int64(data[at + 1]) + (np.int64(data[at + 2]) << 8)
-        stop = at + min(captured, 4 + size)
-        n_content = _read_pairs(s, i, data, at + 4, stop, True)
-        is_known = n_content >= 0 and captured >= 4 + size
+        if c["protocol"] == Protocol.SCGI.value:
+            f["remaining"] = _begin_scgi(s, i, data, at, captured)
+        else:
+            f["remaining"] = _begin_uwsgi(s, i, data, at, captured)
+        is_known = f["remaining"] >= 0
         s.rows[i]["request_framing"] = Framing.CONTENT_LENGTH.value if is_known else Framing.TURN.value
-        f["remaining"] = 4 + size + n_content if is_known else -1
         if s.rows[i]["method"] < 0:
             s.rows[i]["method"] = Method.NONE.value
     extend_message(s, slot, i, event, length)
@@ -196,8 +231,8 @@ def _read_status(data, at, stop):
 
 
 @kernel
-def feed_uwsgi_response(s, slot, event, data):
-    """Take in responder bytes of a uwsgi connection: they answer as HTTP or CGI does, and end with the connection.
+def feed_single_response(s, slot, event, data):
+    """Take in responder bytes of a uwsgi or SCGI connection: they answer as HTTP or CGI does, and end with it.
 
     Parameters
     ----------
@@ -419,7 +454,7 @@ def feed_fastcgi(s, slot, event, data):
             stop = at + min(captured, pos + f["content_length"])
             if i >= 0 and f["content_length"] > 0:
                 if direction != RESP and kind == PARAMS and s.rows[i]["text_offset"] < 0:
-                    _read_pairs(s, i, data, at + pos, stop, False)
+                    _read_pairs(s, i, data, at + pos, stop, _OF_FASTCGI)
                 if direction == RESP and kind == STDOUT and f["n_fields"] == 0:
                     f["n_fields"] = 1
                     s.rows[i]["status_code"] = _read_status(data, at + pos, stop)

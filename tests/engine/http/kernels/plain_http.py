@@ -483,8 +483,8 @@ class Conversation(Streams):
         if self.protocol == Protocol.FASTCGI:
             self._feed_fastcgi(event, s, values)
             return
-        if self.protocol == Protocol.UWSGI:
-            self._feed_uwsgi(event, s, values)
+        if self.protocol in (Protocol.UWSGI, Protocol.SCGI):
+            self._feed_single(event, s, values)
             return
         if self.protocol == Protocol.HTTP2 and (self.n_exchanges or self.is_preface_due(values)):
             self.feed_frames(event, s, values)
@@ -522,8 +522,8 @@ class Conversation(Streams):
                     if self.protocol == Protocol.FASTCGI:
                         self._feed_fastcgi(event, s, values)
                         return
-                    if self.protocol == Protocol.UWSGI:
-                        self._feed_uwsgi(event, s, values)
+                    if self.protocol in (Protocol.UWSGI, Protocol.SCGI):
+                        self._feed_single(event, s, values)
                         return
                     if self.protocol == Protocol.HTTP2 and not self.n_exchanges and len(values) == event.length:
                         self.feed_frames(event, s, values)
@@ -631,7 +631,7 @@ class Conversation(Streams):
             x = self._answering()
             is_first = x is not None and not x.is_answering
             self._add_response_turn(event, s, event.seq, len(values))
-            if self.protocol == Protocol.UWSGI and is_first and x.is_answering:
+            if self.protocol in (Protocol.UWSGI, Protocol.SCGI) and is_first and x.is_answering:
                 x.row["status_code"] = status_of(data)
             return
         side = self.sides[RESP]
@@ -867,19 +867,25 @@ class Conversation(Streams):
             side.record_left = 0
             side.lose()
 
-    # FastCGI and uwsgi.
+    # FastCGI, uwsgi and SCGI.
 
-    def _feed_uwsgi(self, event, s, values):
+    def _feed_single(self, event, s, values):
         if not self.open:
             if self.n_exchanges:
                 return
             x = self._begin_request(event, s, event.seq)
             data = captured_of(values)
-            size = int.from_bytes(data[1:3], "little")
-            n_content = self._note_pairs(x, uwsgi_pairs(data[4 : 4 + size]))
-            is_known = n_content >= 0 and len(data) >= 4 + size
+            if self.protocol == Protocol.SCGI:
+                digits, _, rest = data.partition(b":")
+                size = int(digits)
+                n_content = self._note_pairs(x, scgi_pairs(rest[:size]), is_announced_first=True)
+                is_known, size = n_content >= 0, len(digits) + 1 + size + 1
+            else:
+                size = 4 + int.from_bytes(data[1:3], "little")
+                n_content = self._note_pairs(x, uwsgi_pairs(data[4:size]))
+                is_known = n_content >= 0 and len(data) >= size
             x.row["request_framing"] = int(Framing.CONTENT_LENGTH if is_known else Framing.TURN)
-            self.uwsgi_left = 4 + size + n_content if is_known else None
+            self.uwsgi_left = size + n_content if is_known else None
         x = self.open[-1]
         self._extend_request(x, event, len(values))
         if self.uwsgi_left is not None:
@@ -888,9 +894,12 @@ class Conversation(Streams):
         self.last_payload_ns = event.ts_ns
 
     @staticmethod
-    def _note_pairs(x, pairs):
-        """Take in (name, value) pairs, None where they were cut off; return the content length, -1 if unknown."""
-        length, is_whole = 0, True
+    def _note_pairs(x, pairs, *, is_announced_first=False):
+        """Take in (name, value) pairs, None where they were cut off; return the content length, -1 if unknown.
+
+        Where it is announced first it is known, whatever is missing of the others.
+        """
+        length, is_whole, is_announced = 0, True, False
         names = {b"request_uri": "target", b"http_host": "host", b"http_x_request_id": "request_id"}
         for pair in pairs:
             if pair is None:
@@ -903,9 +912,10 @@ class Conversation(Streams):
                 x.text[names[name]] = value[: LIMITS[names[name]]]
             elif name == b"content_length":
                 digits = value[:18]
-                is_whole &= digits.isdigit() or not digits
+                is_announced = digits.isdigit() or not digits
+                is_whole &= is_announced
                 length = int(digits) if digits.isdigit() else 0
-        return length if is_whole else -1
+        return length if is_whole or (is_announced_first and is_announced) else -1
 
     def _lose_records(self, side, x, direction):
         side.record.clear()
@@ -1136,6 +1146,14 @@ def uwsgi_pairs(block):
             fields.append(block[at + 2 : at + 2 + length])
             at += 2 + length
         yield tuple(fields)
+
+
+def scgi_pairs(block):
+    """Yield the names and values of an SCGI head, None where it ends within a pair."""
+    *texts, rest = block.split(b"\0")
+    yield from zip(texts[::2], texts[1::2], strict=False)
+    if rest or len(texts) % 2:
+        yield None
 
 
 def fastcgi_pairs(block):

@@ -12,6 +12,7 @@ TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 KNOWN = [m.name.encode() for m in Method if m.value > 0]
 REQUEST_LINE = re.compile(rb"(%s+) (.*)" % TOKEN, re.DOTALL)
 VERSION = re.compile(rb"(.*) (?i:HTTP/)(..)(.)", re.DOTALL)
+SCGI = re.compile(rb"[1-9][0-9]{0,4}:CONTENT_LENGTH\0")
 STATUS_LINE = re.compile(rb"(?i:HTTP/)([^ ]*) +([0-9]{3})(.*)", re.DOTALL)
 
 
@@ -145,6 +146,8 @@ def detect_protocol(data, length):
         size = int.from_bytes(data[1:3], "little")
         if 0 < int.from_bytes(data[4:6], "little") < min(size, 256) and data[6:7].isupper():
             return Protocol.UWSGI
+    if SCGI.match(data):
+        return Protocol.SCGI
     return Protocol.OPAQUE if len(data) >= min(length, 8) else Protocol.UNKNOWN
 
 

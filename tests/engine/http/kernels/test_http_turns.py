@@ -10,7 +10,15 @@ from pcapdiag.engine.http.kernels.http_detect import detect_protocol, is_goodbye
 from tests.engine.http.kernels import plain_http_message as plain
 
 BEGINNINGS = st.sampled_from(
-    [b"", b"\x16\x03\x01", b"\x17\x03\x03\x00\x20", b"\x19\x03\x03", b"\x01\x01\0\1\0\x08\0\0", b"\0\x20\0\0\4\0A"]
+    [
+        b"",
+        b"\x16\x03\x01",
+        b"\x17\x03\x03\x00\x20",
+        b"\x19\x03\x03",
+        b"\x01\x01\0\1\0\x08\0\0",
+        b"\0\x20\0\0\4\0A",
+        b"70:CONTENT_LENGTH\0",
+    ]
 )
 DATA = st.builds(lambda begin, rest: begin + rest, BEGINNINGS, st.binary(max_size=12))
 
