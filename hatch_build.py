@@ -50,8 +50,12 @@ class KernelsHook(BuildHookInterface):
         """
         sys.path.insert(0, self.root)
         os.environ.pop("NUMBA_BOUNDSCHECK", None)  # of a library that is installed nobody asks for bounds checks
-        from pcapdiag.base.errors import KernelsError  # noqa: PLC0415 - found by its path, just set
-        from pcapdiag.engine.compiler.library import provide_library  # noqa: PLC0415
+        try:
+            from pcapdiag.base.errors import KernelsError  # noqa: PLC0415 - found by its path, just set
+            from pcapdiag.engine.compiler.library import provide_library  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            msg = f"pcapdiag: building takes {error.name}, too: without --no-build-isolation pip brings what it takes"
+            raise SystemExit(msg) from None
 
         try:
             path = provide_library()

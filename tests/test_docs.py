@@ -15,6 +15,7 @@ import click
 import pytest
 
 from pcapdiag.cli import main as cli
+from pcapdiag.proxy.conf.settings import ProxyKind
 from tests.waiting import HANG_S
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -197,6 +198,8 @@ def test_adding_a_proxy_names_every_module_that_tells_proxies_apart():
         path
         for path in SOURCES
         if path.startswith("pcapdiag/")
+        # What is one proxy's own has its name.
+        if not {Path(path).stem, Path(path).stem.removesuffix("_log")} & {kind.name.lower() for kind in ProxyKind}
         for node in ast.walk(ast.parse((ROOT / path).read_text()))
         if (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "ProxyKind")
         or (isinstance(node, ast.Name) and node.id in {"OF_OTHER_KIN", "FOREIGN_LOGS"})

@@ -324,6 +324,23 @@ def test_nothing_is_there_for_tests_alone():
     assert {name: path for name, path in defined.items() if name not in named} == {}
 
 
+OF_OTHERS = {"tests/lab/apps/grpc_app.py"}
+"""A program of the lab: its timeout is what a client of gRPC has."""
+
+
+def test_what_a_test_waits_for_has_no_bound_but_the_guard_against_hangs():
+    """Of a second or more; what is to run out is shorter."""
+    bounds = [
+        f"{relative(path)}:{node.value.lineno}"
+        for path in (ROOT / "tests").rglob("*.py")
+        if relative(path) not in OF_OTHERS
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.keyword) and node.arg in {"timeout", "patience_s"}
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, int | float) and node.value.value >= 1
+    ]
+    assert bounds == []
+
+
 def test_no_two_modules_have_classes_of_one_name():
     """Who searches for a class finds it."""
     homes = {}

@@ -47,5 +47,9 @@ class ScanError(PcapdiagError):
     """A scan had to stop: no room for what it writes, or what does its work is out of reach."""
 
 
+SCAN_AGAIN = "what was stored before is complete; run the same command again to go on from there"
+"""What to do after an error that stopped a scan."""
+
+
 class KernelsError(PcapdiagError):
     """The compiled kernels are missing or damaged, and cannot be built here."""

@@ -15,6 +15,7 @@ from pcapdiag.cli.choices import Choice
 from pcapdiag.cli.declare import OptionPlace, command_option
 from pcapdiag.cli.delivery import FORMATS, TABLES, Form, open_delivery
 from pcapdiag.cli.options import (
+    EXIT_FINDINGS,
     all_option,
     anonymize_option,
     code_options,
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
     from pcapdiag.analysis.inputs import Inputs
     from pcapdiag.base.findings import Severity
-
-EXIT_FINDINGS = 1
 
 
 @click.command()

@@ -172,6 +172,10 @@ def code_option(text: str) -> Callable[[F], F]:
     )
 
 
+EXIT_FINDINGS = 1
+"""The exit code of who found something that --fail-on names."""
+
+
 def fail_on_option(text: str = "Lowest severity that makes the exit code 1.") -> Callable[[F], F]:
     """Return --fail-on with a severity."""
     severities = Choice(["error", "warning", "info", "never"])

@@ -9,6 +9,7 @@ import click
 from pcapdiag.base.errors import UsageError
 from pcapdiag.cli.declare import OptionPlace, command_option, option
 from pcapdiag.cli.options import (
+    EXIT_FINDINGS,
     code_options,
     collect_inputs,
     fail_on_option,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from pcapdiag.analysis.inputs import Inputs
     from pcapdiag.nightly.scan.model import ScanSummary
 
-EXIT_FINDINGS = 1
 FORMATS = ("text", "json", "jsonl")
 
 

@@ -13,6 +13,7 @@ from pcapdiag.base.errors import PcapdiagError, UsageError
 from pcapdiag.cli.choices import Choice
 from pcapdiag.cli.declare import OptionPlace, command_option
 from pcapdiag.cli.options import (
+    EXIT_FINDINGS,
     anonymize_option,
     code_options,
     collect_inputs,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from pcapdiag.analysis.inputs import Inputs
     from pcapdiag.watch.model import WatchOptions
 
-EXIT_FINDINGS = 1
 _LEAST_RING = 4 << 20
 
 

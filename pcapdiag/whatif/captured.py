@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pcapdiag.base.codes import Direction, Leg, Method, Outcome
-from pcapdiag.base.units import NS_PER_MS, NS_PER_S
+from pcapdiag.base.units import NS_PER_MS
 from pcapdiag.whatif.arrivals import OwnFailure, Requests
 from pcapdiag.whatif.kernels import replay_state as state
 from pcapdiag.whatif.places import RACES, connection_places
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 _AT_ONCE_NS = 50 * NS_PER_MS
 _SAME_NS = NS_PER_MS
-_TIME_WAIT_NS = 60 * NS_PER_S
-"""[ns] TCP_TIMEWAIT_LEN of Linux."""
 
 
 def own_failures(analysis: Analysis, findings: Sequence[Finding]) -> dict[str, list[OwnFailure]]:
@@ -211,7 +209,7 @@ def count_seen(analysis: Analysis, places: Sequence[MeasuredUpstream]) -> Mappin
         "requests": answered,
         "reused": reused,
         "idle_connections_max": _most_at_once(np.concatenate(starts), np.concatenate(ends)),
-        "time_wait_max": _most_at_once(waiting, waiting + _TIME_WAIT_NS),
+        "time_wait_max": _most_at_once(waiting, waiting + state.TIME_WAIT_NS),
         "longest_gap_ns": max(
             (u.longest_answered_gap_ns for u in analysis.upstreams if str(u.endpoint) in ours), default=-1
         ),

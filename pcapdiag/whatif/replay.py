@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from pcapdiag.base.errors import UsageError
-from pcapdiag.base.units import NS_PER_S
 from pcapdiag.whatif.group import BALANCES
 from pcapdiag.whatif.kernels import replay_state as state
 from pcapdiag.whatif.kernels.replay import replay
@@ -37,7 +36,6 @@ MOST_ADDED: Final = 1_000_000
 """Requests of which each draw keeps what they took: enough for a 99th percentile."""
 _MOST_TURNS: Final = 1000
 _N_BINS: Final = 1 << 16
-_TIME_WAIT_NS: Final = 60 * NS_PER_S
 
 _FAILURES: Final = {
     "error": state.ERROR,
@@ -143,7 +141,7 @@ class Prepared:
         self.first_bursts = np.ascontiguousarray(first[np.argsort(began, kind="stable")], np.int64)
         self.added_step = 1 + len(self.requests) // MOST_ADDED
         self.origin_ns = int(starts.min()) if len(starts) else 0
-        span_ns = (int(starts.max()) - self.origin_ns if len(starts) else 0) + 2 * _TIME_WAIT_NS
+        span_ns = (int(starts.max()) - self.origin_ns if len(starts) else 0) + 2 * state.TIME_WAIT_NS
         self.bin_ns = span_ns // _N_BINS + 1
         self.rows = _setting_row(settings, self.origin_ns, self.bin_ns, _jitter_ns(group.places))
         self.size = 1024

@@ -10,6 +10,7 @@ import pytest
 from pcapdiag.base.errors import UsageError
 from pcapdiag.base.outfolder import OutFolder
 from tests.conftest import ROOT
+from tests.waiting import HANG_S
 
 pytestmark = pytest.mark.compiled_only
 
@@ -98,7 +99,7 @@ def test_one_process_writes_at_a_time(tmp_path):
                 pass
             other.stdin.write("go\n")
             other.stdin.flush()
-            with folder.locked(patience_s=30):
+            with folder.locked(patience_s=HANG_S):
                 assert folder.write("a", b"ours")
 
 

@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import termios
-import time
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -193,14 +194,23 @@ def test_ctrl_c_ends_without_a_traceback():
     assert b"Traceback" not in errors
 
 
+def has_read(pid, path, n_bytes):
+    """Tell whether a process has read a file that far."""
+    with suppress(OSError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            if link.resolve() == path:
+                return f"pos:\t{n_bytes}\n" in Path(f"/proc/{pid}/fdinfo/{link.name}").read_text()
+    return False
+
+
 def test_a_file_that_grows_is_followed_until_it_is_quiet(tmp_path):
     data = RACE.read_bytes()
     growing = tmp_path / "growing.pcap"
     growing.write_bytes(data[: len(data) // 2])
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "pcapdiag", "analyze", str(growing), "--follow", "4", "--format", "json"]
+    command = [sys.executable, "-m", "pcapdiag", "analyze", str(growing), "--follow", "8", "--format", "json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=env) as process:
-        time.sleep(1)
+        wait_until(lambda: has_read(process.pid, growing, len(data) // 2))
         with growing.open("ab") as file:
             file.write(data[len(data) // 2 :])
         report = json.loads(process.stdout.read())

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from pcapdiag.cli import main
 from tests.privacy import planted
+from tests.waiting import HANG_S
 
 pytestmark = pytest.mark.compiled_only
 
@@ -73,7 +74,7 @@ def written_by(scene, logs, command, folder, *more):
     else:
         words = [sys.executable, "-m", "pcapdiag", "watch", "-", "--out", out, "--bundle", *logs, *more]
         with capture.open("rb") as file:
-            done = subprocess.run(list(map(str, words)), stdin=file, capture_output=True, check=False, timeout=120)
+            done = subprocess.run(list(map(str, words)), stdin=file, capture_output=True, check=False, timeout=HANG_S)
         assert done.returncode == 1, done.stderr
         told = done.stdout + done.stderr
     # The recording itself, and where it was in its logs, stay on the machine.

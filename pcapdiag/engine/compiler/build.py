@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ from pcapdiag.engine.compiler.sources import PACKAGE
 _KEPT = 4  # libraries of other sources, for who goes back and forth between branches
 _MOST_PROCESSES = 4  # more than kernels that take long
 _LOOK_S = 0.2
+_SCRATCH = ".kernels-"
+_ABANDONED_S = 24 * 3600  # no build takes so long
 _COMPILE = """import runpy, sys
 sys.path.insert(0, sys.argv.pop(1))
 runpy.run_module("pcapdiag.engine.compiler.compile", run_name="__main__")
@@ -55,9 +58,10 @@ def build_library(folder: Path) -> Path:
         msg = "linking the kernels takes a C compiler (cc), or the package ziglang instead: pip install ziglang"
         raise KernelsError(msg)
     stem = library_stem()
+    _clear(folder)
     try:
         # Not in the folder for temporary files: machine code from there may be forbidden to run.
-        with tempfile.TemporaryDirectory(prefix=".kernels-", dir=folder) as scratch:
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
             objects = _compile_all(Path(scratch))
             linked = _link(linker, objects, Path(scratch) / "kernels.so")
             if library_stem() != stem:
@@ -67,6 +71,14 @@ def build_library(folder: Path) -> Path:
     except OSError as error:
         msg = f"the kernels' library cannot be built in {folder}: {error}"
         raise KernelsError(msg) from error
+
+
+def _clear(folder: Path) -> None:
+    """Remove what builds left that were killed; another's may be at work where the file system knows no locks."""
+    for scratch in folder.glob(f"{_SCRATCH}*"):
+        with suppress(OSError):
+            if time.time() - scratch.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _compile_all(scratch: Path) -> list[Path]:

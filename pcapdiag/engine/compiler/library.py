@@ -11,6 +11,7 @@ In a source tree a missing library is built. Wherever that is not possible, or n
 import ctypes
 import fcntl
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ from pcapdiag.engine.compiler.sources import is_source_tree
 FOLDER = Path(__file__).parent
 """Where the library lies: beside the code that loads it, and written by whoever writes that."""
 
+_INSTALL = "pip install --force-reinstall pcapdiag, as who it belongs to"
 _NO_VALUE = -2  # numba's status of a kernel that returns nothing; 0 is success, all else an exception
 
 
@@ -68,8 +70,13 @@ def _load(path: Path) -> ctypes.CDLL:
             opened = Path(f"/proc/self/fd/{file.fileno()}")
             return ctypes.CDLL(str(opened if opened.exists() else path))
     except (OSError, UntrustedError) as error:
-        msg = f"the compiled kernels cannot be loaded: {error}"
+        said = re.sub(r"/proc/self/fd/\d+", str(path), str(error))
+        msg = f"the compiled kernels cannot be loaded: {said}; {_what_to_do(path)}"
         raise KernelsError(msg) from error
+
+
+def _what_to_do(path: Path) -> str:
+    return f"delete {path.name}, and it is built again" if is_source_tree() else _INSTALL
 
 
 def provide_library(folder: Path = FOLDER) -> Path:
@@ -94,8 +101,11 @@ def provide_library(folder: Path = FOLDER) -> Path:
     if found is not None:
         return found
     if not is_source_tree():
-        state = "damaged" if any(folder.glob(f"{stem}*.so")) else "missing, or made for other sources"
-        msg = f"the compiled kernels in {folder} are {state}: pip install --force-reinstall pcapdiag"
+        there = sorted(folder.glob(f"{stem}*.so"))
+        state = "damaged" if there else "missing, or made for other sources"
+        if any(not os.access(path, os.R_OK) for path in there):
+            state = "not to be read by who runs this"
+        msg = f"the compiled kernels in {folder} are {state}: {_INSTALL}"
         raise KernelsError(msg)
     with _only_one(folder):
         found = find_library(folder, stem)  # by who was at it while this process waited

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from pcapdiag.base.disk import is_no_room
-from pcapdiag.base.errors import CaptureError, MissingExtraError, PcapdiagError, ScanError
+from pcapdiag.base.errors import SCAN_AGAIN, CaptureError, MissingExtraError, PcapdiagError, ScanError
 from pcapdiag.base.version import __version__
 from pcapdiag.nightly.scan.model import ScanJobResult
 from pcapdiag.nightly.scan.read import run_job
@@ -37,7 +37,6 @@ _ASK_EVERY_S: Final = 2.0
 _CONNECT_S: Final = 5
 _WORKERLESS_S: Final = 300.0
 """[s] Workers of a cluster come and go; a scan that nobody works for shall not wait for ever."""
-_AGAIN: Final = "what was stored before is complete; run the same command again to go on from there"
 
 
 class Workers:
@@ -226,7 +225,7 @@ class _Cluster:
             self._workers_seen_at = now
         elif now - self._workers_seen_at > _WORKERLESS_S:
             msg = f"the cluster at {self._address} has no workers: start some with `dask worker {self._address}`"
-            raise ScanError(f"{msg}; {_AGAIN}")  # noqa: TRY003, EM102 - one sentence
+            raise ScanError(f"{msg}; {SCAN_AGAIN}")  # noqa: TRY003, EM102 - one sentence
 
     def submit(self, job: Job) -> Future[ScanJobResult]:
         """Hand out a job."""
@@ -248,7 +247,7 @@ class _Cluster:
 
     def _lost(self, error: BaseException) -> ScanError:
         reason = f" ({error})" if str(error) else ""
-        return ScanError(f"the connection to the Dask scheduler at {self._address} was lost{reason}; {_AGAIN}")
+        return ScanError(f"the connection to the Dask scheduler at {self._address} was lost{reason}; {SCAN_AGAIN}")
 
     def end(self, *, at_once: bool) -> None:  # noqa: ARG002 - nobody waits for the workers of a cluster
         """Leave them to themselves."""
@@ -258,7 +257,7 @@ class _Cluster:
 def _no_room(job: Job, error: Exception) -> ScanError:
     """Return what to say of the only error of the system that no single capture is to blame for."""
     where = getattr(error, "filename", None) or job.staging or "the folder for temporary files (TMPDIR)"
-    return ScanError(f"no room left in {where}: make room on its disk; {_AGAIN}")
+    return ScanError(f"no room left in {where}: make room on its disk; {SCAN_AGAIN}")
 
 
 def _died(job: Job) -> ScanJobResult:

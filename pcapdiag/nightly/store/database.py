@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pcapdiag.base.errors import MissingExtraError, StoreError, UsageError
+from pcapdiag.base.errors import SCAN_AGAIN, MissingExtraError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,6 @@ _PATIENCE: Final = {
 _SECRETS: Final = frozenset({"password", "sslpassword"})
 _FULL: Final = ("SQLITE_FULL", "SQLITE_IOERR", "53100")
 _BUSY: Final = ("SQLITE_BUSY", "55P03")
-_AGAIN: Final = "what was stored before is complete; run the same command again to go on from there"
 
 
 def default_store() -> str:
@@ -263,13 +262,13 @@ def _explained(engine: Engine) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        msg = f"{_sentence(error.orig, where)}; {_AGAIN}"
+        msg = f"{_sentence(error.orig, where)}; {SCAN_AGAIN}"
         raise StoreError(msg) from error
     except SQLAlchemyError as error:
-        msg = f"the store {where} failed: {error}; {_AGAIN}"
+        msg = f"the store {where} failed: {error}; {SCAN_AGAIN}"
         raise StoreError(msg) from error
     except sqlite3.Error as error:
-        msg = f"{_sentence(error, where)}; {_AGAIN}"
+        msg = f"{_sentence(error, where)}; {SCAN_AGAIN}"
         raise StoreError(msg) from error
 
 

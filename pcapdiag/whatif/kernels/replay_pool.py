@@ -7,9 +7,7 @@ as it enters; it is taken out when somebody looks at it.
 import numpy as np
 
 from pcapdiag.engine.compiler.policy import kernel
-from pcapdiag.whatif.kernels.replay_state import CROWDED_OUT, FREE_CONN
-
-_TIME_WAIT_NS = 60_000_000_000  # net/ipv4/tcp.h, TCP_TIMEWAIT_LEN
+from pcapdiag.whatif.kernels.replay_state import CROWDED_OUT, FREE_CONN, TIME_WAIT_NS
 
 
 @kernel
@@ -42,7 +40,7 @@ def drop_conn(a, c):
 @kernel
 def close_by_proxy(a, c, now_ns):
     """Free a row whose connection the proxy closes: its port waits."""
-    add_span(a, a.time_wait_steps, now_ns, now_ns + _TIME_WAIT_NS)
+    add_span(a, a.time_wait_steps, now_ns, now_ns + TIME_WAIT_NS)
     drop_conn(a, c)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from pcapdiag.engine.compiler.arguments import ArrayOf
 
+TIME_WAIT_NS = 60_000_000_000  # [ns] net/ipv4/tcp.h, TCP_TIMEWAIT_LEN
+
 PEER = np.dtype(
     [
         ("weight", "i4"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pcapdiag.engine.compiler.sources import INPUTS, KERNELS, PACKAGE
+from tests.waiting import HANG_S
 
 KERNEL = """
 from typing import Annotated
@@ -97,7 +98,7 @@ class SourceTree:
     def run(self, stop=4, program=CALL, **variables):
         """Call the kernel in a process of its own; return its exit code, stdout and stderr."""
         with self.start(stop, program, **variables) as process:
-            out, err = process.communicate(timeout=300)
+            out, err = process.communicate(timeout=HANG_S)
         return process.returncode, out, err
 
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from pcapdiag.base.errors import KernelsError
 from pcapdiag.engine.compiler import build
 from tests.engine.compiler.conftest import CALL
+from tests.waiting import HANG_S
 
 ALSO_TESTS = ("compile",)
 
@@ -53,9 +55,19 @@ def test_old_libraries_go_at_last(built):
     assert len(built.libraries()) == 5
 
 
+def test_what_a_killed_build_left_goes_with_the_next_and_what_is_at_work_stays(tree):
+    for name, age_s in ((".kernels-left", 25 * 3600), (".kernels-at-work", 3600)):
+        (tree.folder / name).mkdir()
+        (tree.folder / name / "0.o").touch()
+        then = time.time() - age_s
+        os.utime(tree.folder / name, (then, then))
+    assert tree.run()[0] == 0
+    assert [path.name for path in tree.folder.glob(".kernels-*")] == [".kernels-at-work"]
+
+
 def test_processes_that_build_at_once_get_along(tree):
     processes = [tree.start() for _ in range(3)]
-    results = [process.communicate(timeout=300) for process in processes]
+    results = [process.communicate(timeout=HANG_S) for process in processes]
     assert [out for out, _ in results] == ["10 False\n"] * 3
     assert sorted(err for _, err in results) == ["", "", BUILDING]
     assert len(tree.libraries()) == 1
@@ -84,7 +96,7 @@ def test_an_installation_that_links_to_each_file_runs(tree, tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=HANG_S,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "10 False\n", "")
 
@@ -148,7 +160,7 @@ def test_the_wheel_holds_the_library_and_fits_every_python_of_the_platform(tmp_p
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=HANG_S,
         env={**os.environ, "NUMBA_BOUNDSCHECK": "1"},  # for tests in a checkout: an installed library has none
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -173,7 +185,7 @@ def test_pip_shows_why_a_library_could_not_be_built_and_no_traceback(tree, tmp_p
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=HANG_S,
         env=tree.environment(CC="false"),
     )
     assert done.returncode != 0

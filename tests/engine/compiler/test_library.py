@@ -11,6 +11,7 @@ from pcapdiag.base.errors import KernelsError
 from pcapdiag.engine.compiler import naming
 from pcapdiag.engine.compiler.library import Library, NativeKernel
 from pcapdiag.engine.compiler.policy import load_kernels
+from tests.waiting import HANG_S
 
 pytestmark = pytest.mark.compiled_only
 ROOT = Path(__file__).resolve().parents[3]
@@ -31,7 +32,7 @@ def analyze(*captures, kernels=""):
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
     env = {**inherited, "PYTHONPATH": str(ROOT), "PCAPDIAG_KERNELS": kernels}
     command = [sys.executable, "-c", ANALYZE, *map(str, captures)]
-    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=HANG_S, check=False)
     return done.stdout, done.stderr.splitlines()[-1]
 
 
@@ -77,7 +78,7 @@ def test_a_damaged_library_is_refused_where_it_was_installed(installed, damage):
     path.write_bytes(damage(path.read_bytes()))
     code, _, stderr = installed.run()
     assert code == 1
-    assert "are damaged: pip install --force-reinstall pcapdiag" in stderr.splitlines()[-1]
+    assert "are damaged: pip install --force-reinstall pcapdiag, as who it belongs to" in stderr.splitlines()[-1]
 
 
 def test_a_pipe_in_its_place_is_not_waited_for(installed):
@@ -107,6 +108,8 @@ def test_a_sound_file_that_is_no_library_of_this_platform_is_an_error_not_a_cras
     path.rename(path.with_name(f"{path.stem.rpartition('-')[0]}-{naming.content_digest(path)}.so"))
     code, _, stderr = installed.run()
     assert (code, "cannot be loaded" in stderr.splitlines()[-1]) == (1, True)
+    assert "; pip install --force-reinstall" in stderr.splitlines()[-1]
+    assert "/proc/self" not in stderr.splitlines()[-1]
 
 
 def test_a_kernel_that_the_library_does_not_have_is_an_error():
