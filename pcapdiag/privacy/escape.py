@@ -60,3 +60,21 @@ def storable(text: str) -> str:
 def shorten(text: str, limit: int) -> str:
     """Return `text` cut to `limit` characters, the cut marked by an ellipsis."""
     return text if len(text) <= limit else text[: max(limit - 3, 0)] + "..."
+
+
+def first_words(text: str, limit: int) -> str:
+    """Return as much of `text` as stands in `limit` characters, cut where a reader stops.
+
+    That is behind a sentence, if one ends in the second half of that; else between words and before what stands in
+    brackets that would stay open, with an ellipsis.
+    """
+    if len(text) <= limit:
+        return text
+    sentence = text.rfind(". ", limit // 2, limit)
+    if sentence >= 0:
+        return text[: sentence + 1]
+    kept = text[: max(limit - 3, 0)].rsplit(" ", 1)[0]
+    bracket = kept.rfind("(")
+    if bracket > 0 and ")" not in kept[bracket:]:
+        kept = kept[:bracket]
+    return f"{kept.rstrip(' ,;:')}..."

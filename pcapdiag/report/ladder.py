@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pcapdiag.report.model import EvidenceFrame, OccurrenceDetail
 
 _MIN_ARROW = 42
+_MOST_FRAMES = 7
+"""That stand on a page, the handshake included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,21 @@ def build_ladder(occurrence: OccurrenceDetail) -> Ladder:
     return Ladder(header, lines)
 
 
-def without_handshake(occurrence: OccurrenceDetail) -> OccurrenceDetail:
-    """Return an occurrence without the frames that opened its connection, where it carried requests before."""
-    frames = tuple(frame for frame in occurrence.evidence if "SYN" not in frame.flags)
-    return replace(occurrence, evidence=frames) if occurrence.depth > 0 and frames else occurrence
+def on_a_page(occurrence: OccurrenceDetail) -> OccurrenceDetail:
+    """Return an occurrence with the frames that a page has room for, in their order.
+
+    Those that opened its connection stand there only where few others do and no request came before; of frames that
+    say the same the first is enough where there are many. What is left out stands in the filter and in
+    the whole report.
+    """
+    frames = occurrence.evidence
+    opened = tuple(frame for frame in frames if "SYN" not in frame.flags)
+    if opened and (occurrence.depth > 0 or (occurrence.depth == 0 and len(frames) > _MOST_FRAMES)):
+        frames = opened
+    if len(frames) > _MOST_FRAMES:
+        first = {(frame.end, frame.text): frame for frame in reversed(frames)}
+        frames = tuple(frame for frame in frames if not frame.text or first[frame.end, frame.text] is frame)
+    return replace(occurrence, evidence=frames)
 
 
 def zero_ns(occurrence: OccurrenceDetail) -> int:

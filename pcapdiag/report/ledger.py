@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from pcapdiag.base.findings import Confidence, Role
 from pcapdiag.base.units import NS_PER_S, count_of, format_duration_ns, format_ts_ns
-from pcapdiag.privacy.escape import shorten
+from pcapdiag.privacy.escape import first_words
 from pcapdiag.proxy.join.ledger import EntryVerdict, WireVerdict
 from pcapdiag.proxy.join.symptoms import FOUND_NO_PEER
 from pcapdiag.proxy.logs.entries import LogKind
@@ -44,6 +44,8 @@ _ENOUGH = 3
 _CLIENT_CLOSED = LogKind.CLIENT_CLOSED.name.lower()
 MOST_ENTRIES = 4
 """Entries of the error log that stand beside a ladder."""
+_ENTRY: Final = 100
+"""[characters] Of what an entry says."""
 
 _WIRE_WORDS = {
     WireVerdict.LOGGED: "with an entry",
@@ -194,7 +196,7 @@ def entries_in_words(log: LogSummary, places: Sequence[str]) -> tuple[str, ...]:
     found = [(f"{e.path}:{e.line}", e) for e in log.entries if f"{e.path}:{e.line}" in wanted]
     found.sort(key=lambda pair: places.index(pair[0]))
     lines = tuple(
-        f"{place}: {f'*{e.log_conn} ' if e.log_conn >= 0 else ''}{shorten(e.message, 100)}"
+        f"{place}: {f'*{e.log_conn} ' if e.log_conn >= 0 else ''}{first_words(e.message, _ENTRY)}"
         for place, e in found[:MOST_ENTRIES]
     )
     return (*lines, f"and {len(found) - MOST_ENTRIES:,} more") if len(found) > MOST_ENTRIES else lines

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcapdiag.privacy.escape import shorten, storable, visible
+from pcapdiag.privacy.escape import first_words, shorten, storable, visible
 
 UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
@@ -55,3 +55,19 @@ def test_storable_text_can_be_encoded_and_keeps_every_character_that_is_one(text
 def test_a_cut_is_marked():
     assert shorten("abcdefgh", 8) == "abcdefgh"
     assert shorten("abcdefghi", 8) == "abcde..."
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("short enough", "short enough"),
+        ("It gave up after two seconds. It was a timeout.", "It gave up after two seconds."),
+        ("No. It waited until all of it had come, and more", "No. It waited until all of it had..."),
+        ("It closes after five seconds (one timer, looked at)", "It closes after five seconds..."),
+        ("It closes (FIN) after five seconds, the proxy later", "It closes (FIN) after five seconds..."),
+        ("x" * 50, "x" * 37 + "..."),
+    ],
+)
+def test_the_first_words_end_where_a_reader_stops(text, shown):
+    assert first_words(text, 40) == shown
+    assert len(shown) <= 40

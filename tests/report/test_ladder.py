@@ -4,7 +4,7 @@ import dataclasses
 
 from pcapdiag.base.codes import Direction, TcpFlag
 from pcapdiag.report.build import build_report
-from pcapdiag.report.ladder import build_ladder
+from pcapdiag.report.ladder import build_ladder, on_a_page
 from tests.report import builders
 
 
@@ -57,6 +57,39 @@ def test_the_header_names_the_ends_and_shortens_to_roles_where_they_do_not_fit()
 def test_lines_are_in_capture_order_however_they_come():
     ladder = ladder_of(evidence=builders.race_evidence()[::-1])
     assert [line.frame for line in ladder.lines] == ["98", "106", "109", "116"]
+
+
+def frames_on_a_page(texts, flags=TcpFlag.ACK, **changes):
+    """Return which of the frames that say this stand on a page; the first two are a handshake."""
+    opening = [TcpFlag.SYN, TcpFlag.SYN | TcpFlag.ACK]
+    frames = tuple(
+        builders.evidence(number - 1, number, Direction.ORIG, opening.pop(0) if opening else flags, number, 1, 10, text)
+        for number, text in enumerate(texts, 1)
+    )
+    report = builders.report(builders.finding(occurrences=(builders.occurrence(evidence=frames, **changes),)))
+    return [frame.frame for frame in on_a_page(report.findings[0].occurrences[0]).evidence]
+
+
+def test_a_page_shows_a_handshake_where_there_is_room_for_it_and_nothing_came_before():
+    few, many = list("abcdefg"), list("abcdefgh")
+    assert frames_on_a_page(few, depth=0) == [1, 2, 3, 4, 5, 6, 7]
+    assert frames_on_a_page(few, depth=1) == [3, 4, 5, 6, 7]
+    assert frames_on_a_page(many, depth=0) == [3, 4, 5, 6, 7, 8]
+    assert frames_on_a_page(many, depth=-1) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert frames_on_a_page(["a", "b"], depth=1) == [1, 2]
+
+
+def test_a_page_shows_the_first_of_frames_that_say_the_same_where_there_are_many():
+    assert frames_on_a_page(["a", "b", "c", "icmp", "icmp", "icmp", "d", "e", "", "", "f"], depth=0) == [
+        3,
+        4,
+        7,
+        8,
+        9,
+        10,
+        11,
+    ]
+    assert frames_on_a_page(["a", "b", "c", "icmp", "icmp"], depth=0) == [1, 2, 3, 4, 5]
 
 
 def test_a_frame_of_another_file_says_so():

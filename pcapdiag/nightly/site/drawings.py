@@ -96,7 +96,8 @@ def draw_spark(
     days : sequence of str
         All nights in order.
     values : mapping of str to float
-        What to draw, by day; a day without any may be missing.
+        What to draw, by day; a day without any may be missing. Of values that are no counts a missing one is not known,
+        and nothing stands there.
     what : str
         What is counted, in the plural; of values that are no counts, what they are.
     spelled : mapping of str to str, optional
@@ -129,19 +130,22 @@ def _draw(
     step = width / min(max(len(days), _LEAST), most)
     bars = []
     for i, (day, value) in enumerate(zip(days, values, strict=True)):
+        if spelled is not None and day not in by_day:
+            continue
         tall = max(value / highest * height, 3.0) if value else _STUB
         kind = "none" if not value else "last" if i == len(days) - 1 else "some"
         # The last night stands at the right end, whatever there was before it.
         x = width - (len(days) - i) * step
-        label = f"{day}: {value:,} {what}" if spelled is None else f"{day}: {spelled.get(day, 'none')}"
+        label = f"{day}: {value:,} {what}" if spelled is None else f"{day}: {spelled[day]}"
         bars.append(Bar(x, height - tall, step * 0.8, tall, kind, label))
-    alt = f"no {what} in {len(days)} nights"
+    is_known = spelled is None or any(day in by_day for day in days)
+    alt = f"no {what} in {len(days)} nights" if is_known else f"{what}: not known"
     top = f"{highest:,}"
     if highest and spelled is not None:
         first = next(day for day, value in zip(days, values, strict=True) if value)
         most_day = days[values.index(highest)]
         top = spelled[most_day]
-        last = spelled.get(days[-1], "none")
+        last = spelled.get(days[-1], "not known")
         alt = (
             f"{what} in {len(days)} nights: first on {first}, most on {most_day} ({top}), {days[-1]}, the last: {last}"
         )

@@ -10,15 +10,24 @@ from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.findings import Severity
 from pcapdiag.base.units import count_of
+from pcapdiag.privacy.escape import first_words
 from pcapdiag.report import summary
 from pcapdiag.report.headline import clients_words, headline, main_cause
 from pcapdiag.report.impact import impact_line, is_least
 from pcapdiag.report.incidents import incident_lines
-from pcapdiag.report.ladder import build_ladder, without_handshake
+from pcapdiag.report.ladder import build_ladder, on_a_page
 from pcapdiag.report.ledger import beyond_line, entries_in_words, span_of
 from pcapdiag.report.remedy import split_blocks
 from pcapdiag.report.render.blocks import safe_text
-from pcapdiag.report.render.parts import SEVERITY_STYLES, draw_headline, draw_ladder, heading, indented, labelled
+from pcapdiag.report.render.parts import (
+    SEVERITY_STYLES,
+    Phrases,
+    draw_headline,
+    draw_ladder,
+    heading,
+    indented,
+    labelled,
+)
 from pcapdiag.report.render.patch import MOST_LINES, changes_of, in_few_words, patch_lines
 
 if TYPE_CHECKING:
@@ -70,14 +79,14 @@ def _proof(group: summary.FindingGroup, report: Report) -> Iterator[RenderableTy
             yield from (indented(safe_text(text)) for text in summary.told_once(group.findings)[:_MOST_OTHERS])
         return
     yield ""
-    yield indented(safe_text(summary.occurrence_title(shown)))
+    yield indented(Phrases(summary.occurrence_title(shown)))
     for line in entries_in_words(report.log, shown.log_lines)[:1]:
         # The name of the log will do: the whole path stands in its section.
         path, colon, rest = line.partition(": ")
         yield indented(safe_text(f"Log entry: {PurePath(path).name}{colon}{rest}"))
     if shown.display_filter:
         yield indented(safe_text(f"{summary.filter_label(shown, report)}: {shown.display_filter}"))
-    yield indented(draw_ladder(build_ladder(without_handshake(shown)), wide=False))
+    yield indented(draw_ladder(build_ladder(on_a_page(shown)), wide=False))
 
 
 def _others(groups: Sequence[summary.FindingGroup]) -> Iterator[RenderableType]:
@@ -90,18 +99,13 @@ def _others(groups: Sequence[summary.FindingGroup]) -> Iterator[RenderableType]:
     for group in acting[:_MOST_OTHERS]:
         head = group.head
         name = f"{head.code} {head.name}, {head.confidence.name.lower()}, {count_of(group.count, 'time')}"
-        yield indented(safe_text(f"{name}: {_first_words(head.message)}", SEVERITY_STYLES[head.severity]), 4)
+        yield indented(safe_text(f"{name}: {first_words(head.message, _MESSAGE)}", SEVERITY_STYLES[head.severity]), 4)
     rest = [*acting[_MOST_OTHERS:], *(group for group in groups if group.head.severity < Severity.WARNING)]
     if rest:
         counts = (f" ({group.count:,})" if group.count else "" for group in rest)
         names = ", ".join(f"{g.head.code} {g.head.name}{n}" for g, n in zip(rest, counts, strict=True))
         kind = "And" if len(acting) > _MOST_OTHERS else "For information"
         yield indented(safe_text(f"{kind}: {names}"), 4)
-
-
-def _first_words(text: str) -> str:
-    """Return as much of a sentence as stands in two lines, cut between words."""
-    return text if len(text) <= _MESSAGE else f"{text[:_MESSAGE].rsplit(' ', 1)[0]} ..."
 
 
 def _left_open(report: Report) -> Iterator[RenderableType]:

@@ -16,7 +16,7 @@ from pcapdiag.report.headline import headline, is_judged
 from pcapdiag.report.render.blocks import safe_text
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from pcapdiag.report.ladder import Ladder, LadderLine
     from pcapdiag.report.model import Report
@@ -49,6 +49,30 @@ def heading(text: str) -> Text:
 def indented(item: RenderableType, by: int = INDENT) -> Padding:
     """Return something `by` columns further right."""
     return Padding(item, (0, 0, 0, by))
+
+
+class Phrases:
+    """Phrases with commas between them, which lines are broken at: a time of day stays whole, and can be searched for.
+
+    Parameters
+    ----------
+    text : str
+        As one line.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._phrases = [visible(phrase) for phrase in text.split(", ")]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield lines that are as full as they can be; a phrase that is longer than one is folded as any text."""
+        line = ""
+        for phrase, end in zip(self._phrases, [*[","] * (len(self._phrases) - 1), ""], strict=True):
+            longer = f"{line} {phrase}{end}" if line else f"{phrase}{end}"
+            if line and cell_len(longer) > options.max_width:
+                yield Text(line, overflow="fold")
+                longer = f"{phrase}{end}"
+            line = longer
+        yield Text(line, overflow="fold")
 
 
 def labelled(label: str, text: str) -> Text:

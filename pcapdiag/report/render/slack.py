@@ -14,7 +14,7 @@ from pcapdiag.privacy.escape import shorten, visible
 from pcapdiag.report import summary
 from pcapdiag.report.headline import headline
 from pcapdiag.report.impact import impact_line
-from pcapdiag.report.ladder import build_ladder, without_handshake
+from pcapdiag.report.ladder import build_ladder, on_a_page
 from pcapdiag.report.remedy import split_blocks, split_code
 from pcapdiag.report.render.patch import changes_of, in_few_words, patch_lines
 
@@ -117,7 +117,7 @@ def _lines(report: Report, limit: int, whole: str, *, has_ladder: bool) -> Itera
     shown = next((o for g in ([main] if main is not None else []) for o in g.occurrences if o.evidence), None)
     if shown is not None and has_ladder:
         yield mrkdwn_text(summary.occurrence_title(shown))
-        yield _code(tuple(_ladder(build_ladder(without_handshake(shown)))))
+        yield _code(tuple(_ladder(build_ladder(on_a_page(shown)))))
     yield f"Whole report: {mrkdwn_text(shorten(whole, limit))}"
 
 

@@ -36,7 +36,8 @@ def headline(triage: Triage) -> str:
             f"{clients}The {triage.counted_in} tells of no try at an upstream that failed; that it tells of none does"
             " not mean that none did."
         )
-    when = f"from {triage.first} to {triage.last} ({triage.clock})" if triage.first else "without a time"
+    span = f"from {triage.first} to {triage.last}" if triage.first != triage.last else f"at {triage.first}"
+    when = f"{span} ({triage.clock})" if triage.first else "without a time"
     upstreams = {row.upstream for row in triage.messages if row.upstream} - {g.group for g in triage.empty_groups}
     at = f" at {count_of(len(upstreams), 'upstream')}" if upstreams and not triage.left_out else ""
     told = ""
@@ -186,8 +187,9 @@ def _empty(group: EmptyGroup) -> str:
         return f"{found}; the log has no failure of a server within {group.window_s} s before any of them."
     peers = ", ".join(group.peers[:_MOST_NAMES])
     more = " and others" if len(group.peers) > _MOST_NAMES else ""
+    n = f"{group.after_failures:,}" if group.after_failures < group.count else "all"
     return (
-        f"{found}, {group.after_failures:,} of them within {group.window_s} s ({group.window_source}) after failures at"
+        f"{found}, {n} of them within {group.window_s} s ({group.window_source}) after failures at"
         f" {peers}{more}: those come first, these may follow from them."
     )
 

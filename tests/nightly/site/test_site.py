@@ -15,6 +15,7 @@ import pytest
 from pcapdiag.base.errors import UsageError
 from pcapdiag.base.findings import Severity
 from pcapdiag.nightly.site.data import gather
+from pcapdiag.nightly.site.drawings import draw_spark
 from pcapdiag.nightly.site.pages import Pages
 from pcapdiag.nightly.site.write import write_site
 from pcapdiag.nightly.store.model import FindingState
@@ -138,6 +139,21 @@ def test_the_rate_of_losses_and_the_race_of_each_upstream_are_trends(opened):
     assert "rates of lost requests" in upstream["spark"].alt
     assert "5 of 22 requests failed (22.7 %)" in upstream["spark"].alt
     assert "the race is expected to take per day" in upstream["risks"].alt
+
+
+def test_a_night_of_which_a_rate_is_not_known_has_no_bar():
+    """A risk that could not be told is not one of none, which has a stub."""
+    days = ["2026-11-20", "2026-11-21", "2026-11-22"]
+    drawn = draw_spark(days, {days[0]: 0.0, days[1]: 2.5}, "losses per day", {days[0]: "none", days[1]: "2.5 per day"})
+    assert [(bar.label, bar.kind) for bar in drawn.bars] == [
+        (f"{days[0]}: none", "none"),
+        (f"{days[1]}: 2.5 per day", "some"),
+    ]
+    assert drawn.alt.endswith(f"most on {days[1]} (2.5 per day), {days[2]}, the last: not known")
+    assert draw_spark(days, {}, "losses per day", {}).alt == "losses per day: not known"
+    assert [bar.label for bar in draw_spark(days, {days[2]: 1}, "times").bars] == [
+        f"{day}: {n} times" for day, n in zip(days, (0, 0, 1), strict=True)
+    ]
 
 
 def test_a_night_says_how_a_finding_stood_then(opened, tmp_path):

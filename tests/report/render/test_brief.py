@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from io import StringIO
 
 import pytest
 
@@ -10,6 +11,8 @@ from pcapdiag.base.findings import Confidence, Severity, VerdictKind
 from pcapdiag.cli.options import SECTIONS
 from pcapdiag.report.model import Impact, ReportNote, RuleVerdict
 from pcapdiag.report.render import terminal
+from pcapdiag.report.render.blocks import make_console
+from pcapdiag.report.render.parts import Phrases
 from tests.conftest import ROOT
 from tests.report import builders
 
@@ -30,6 +33,8 @@ COMMON = (
     "middlebox_reset_on_reuse",
     "idle_closes_without_race",
     "healthy_keepalive",
+    "path_mtu_icmp",
+    "websockets_and_event_streams",
 )
 
 
@@ -37,7 +42,8 @@ def analyze(name):
     folder = CASES / name
     logs = {option: [folder / file] for option, file in LOGS.items() if (folder / file).exists()}
     conf = folder / "nginx.conf"
-    return pcapdiag.analyze(folder / "proxy.pcap", proxy_conf=conf if conf.exists() else "", **logs)
+    capture = next(folder / file for file in ("proxy.pcap", "capture.pcap") if (folder / file).exists())
+    return pcapdiag.analyze(capture, proxy_conf=conf if conf.exists() else "", **logs)
 
 
 def page(report, **changes):
@@ -53,6 +59,19 @@ def test_a_common_incident_is_one_page(name):
     # Wrapped, but to the letter: nothing else than what every other form begins with.
     assert " ".join(lines).startswith(result.headline)
     assert lines[-1].startswith("-v: all of it")
+
+
+def test_a_time_of_day_is_not_broken_however_narrow_the_page():
+    for name in ("idle_close_race_65s", "connect_refused_and_timeout"):
+        result = analyze(name)
+        for width in range(60, 101, 4):
+            assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} UTC\n", result.to_text(width=width)), (name, width)
+
+
+def test_phrases_fill_lines_and_break_at_commas_alone():
+    buffer = StringIO()
+    make_console(buffer, 20, color=False).print(Phrases("one two, three, four five six, \x1b[31m" + "x" * 20))
+    assert buffer.getvalue().splitlines() == ["one two, three,", "four five six,", "\\x1b[31mxxxxxxxxxxxx", "xxxxxxxx"]
 
 
 def test_all_that_is_not_on_the_page_is_a_section_of_the_whole_report():
