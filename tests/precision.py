@@ -95,7 +95,7 @@ def of_cases(counts):
         for key, files in case.get("logs", {}).items():
             option = key.replace("-", "_")
             chosen = [str(path.parent / f) for f in ([files] if isinstance(files, str) else files)]
-            options[option if option == "proxy_conf" else f"{option}s"] = (
+            options[option if option in ("proxy_conf", "tls_keys") else f"{option}s"] = (
                 chosen[0] if option == "proxy_conf" else chosen
             )
         if case.get("options"):

@@ -21,7 +21,14 @@ from pcapdiag.analysis.icmp import quoted_ends, tie_icmp
 from pcapdiag.analysis.inputs import NO_INPUTS, Inputs
 from pcapdiag.analysis.losses import build_losses
 from pcapdiag.analysis.model import Analysis
-from pcapdiag.analysis.notes import connection_notes, flood_notes, http2_notes, tracker_notes, unread_notes
+from pcapdiag.analysis.notes import (
+    connection_notes,
+    flood_notes,
+    http2_notes,
+    late_http2_notes,
+    tracker_notes,
+    unread_notes,
+)
 from pcapdiag.analysis.one_way import without_one_way
 from pcapdiag.analysis.roles import assign_legs, find_capture_point
 from pcapdiag.analysis.shards import ShardResult, ShardStores, TrackerCounts, join_shards, renumber, save_shard
@@ -335,6 +342,7 @@ def build_analysis(
             *connection_notes(connections),
             *twins.notes(),
             *http2_notes(view, connections, legs),
+            *late_http2_notes(connections, legs),
             *unread_notes(asides),
             *key_notes,
             *flood_notes(candidates),

@@ -108,6 +108,16 @@ class _Opened:
     cutters: dict[Direction, RecordCutter]
     spans: dict[Direction, dict[int, _Span]] = field(default_factory=lambda: {Direction.ORIG: {}, Direction.RESP: {}})
 
+    def open(self, direction: Direction, records: Iterable[WholeRecord]) -> None:
+        """Open records and keep what is wanted of them."""
+        from pcapdiag.engine.decryption.session import APPLICATION  # noqa: PLC0415 - only where keys were given
+
+        for record in records:
+            content = self.session.open(direction, record)
+            if content is not None:
+                for span in self.spans[direction].values():
+                    span.take(record, content, APPLICATION)
+
 
 def with_plaintext(
     losses: Sequence[Loss],
@@ -291,7 +301,8 @@ class _SecondReading:
         from pcapdiag.engine.decryption.session import Unread  # noqa: PLC0415 - as above
 
         for watched in mine:
-            for direction in watched.cutters:
+            for direction, cutter in watched.cutters.items():
+                watched.open(direction, cutter.finish())
                 if any(not span.n_records for span in watched.spans[direction].values()):
                     watched.session.failures.setdefault(direction, Unread.BYTES_MISSING)
 
@@ -301,8 +312,6 @@ class _SecondReading:
                 self._keys.read_block(file.secrets.pop(0))
 
     def _take(self, batch: FrameBatch, n: int, among: Sequence[_Opened]) -> None:
-        from pcapdiag.engine.decryption.session import APPLICATION  # noqa: PLC0415 - as above
-
         frame, *ends, seq, start, captured, length = batch.frames[list(_COLUMNS)][n].item()
         src = (ends[0], ends[1], ends[2])
         for watched in among:
@@ -310,13 +319,8 @@ class _SecondReading:
                 continue
             is_orig = src == (watched.row["orig_hi"], watched.row["orig_lo"], watched.row["orig_port"])
             direction = Direction.ORIG if is_orig else Direction.RESP
-            cutter, spans = watched.cutters[direction], watched.spans[direction].values()
             data = batch.buffer[start : start + captured].tobytes() if captured > 0 else b""
-            for record in cutter.take(seq, data, length):
-                content = watched.session.open(direction, record)
-                if content is not None:
-                    for span in spans:
-                        span.take(record, content, APPLICATION)
+            watched.open(direction, watched.cutters[direction].take(seq, data, length))
             return
 
     def named(self, losses: Iterable[Loss]) -> tuple[Loss, ...]:

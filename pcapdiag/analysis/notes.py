@@ -47,6 +47,26 @@ def http2_notes(view: TlsView, connections: Table, legs: NDArray[np.int8]) -> It
         )
 
 
+def late_http2_notes(connections: Table, legs: NDArray[np.int8]) -> Iterator[Note]:
+    """Yield a note on connections that began before the capture, to upstreams that speak HTTP/2 on others.
+
+    Without their first bytes their frames are not found: streams, PING and SETTINGS are turns of bytes alike.
+    """
+    rows = connections.rows
+    speaks = (rows["protocol"] == Protocol.HTTP2) & (legs == Leg.UPSTREAM)
+    is_late = (rows["protocol"] == Protocol.OPAQUE) & (rows["orig_isn"] < 0) & (legs == Leg.UPSTREAM)
+    if not speaks.any() or not is_late.any():
+        return
+    ends = ["resp_hi", "resp_lo", "resp_port"]
+    n = int(np.isin(rows[is_late][ends], np.unique(rows[speaks][ends])).sum())
+    if n:
+        yield Note(
+            "http2-began-before",
+            f"{count_of(n, 'connection')} to upstreams that speak HTTP/2 began before the capture: streams are not told"
+            " apart there, and a request that was lost on one may go unseen",
+        )
+
+
 def _why_unread(n_unread: int, n_all: int) -> str:
     """Return why streams are not seen: encrypted, or frames that could not be followed."""
     lost = "not followed (bytes of them are missing, or too many are open at once)"

@@ -310,6 +310,9 @@ class Key(IntEnum):
     """FastCGI: the originator's FCGI_ABORT_REQUEST."""
     RESP_STDERR = 23
     """FastCGI: last segment with records of the responder that are no output (FCGI_STDERR), before any output."""
+    CREDIT_USED = 24
+    """HTTP/2: the originator's segment with which it had sent, inside its request, all that the responder's flow
+    control let it send (RFC 9113 section 5.2), unless more was granted later."""
 
 
 class Leg(IntEnum):

@@ -49,6 +49,7 @@ _LABELS = {
     Key.RESP_END_REQUEST: "FCGI_END_REQUEST of the upstream",
     Key.ORIG_ABORT: "FCGI_ABORT_REQUEST of the proxy",
     Key.RESP_STDERR: "records without output",
+    Key.CREDIT_USED: "credit used up",
 }
 
 _TEXTS = {
@@ -70,6 +71,7 @@ _TEXTS = {
     Key.ORIG_ZERO_WINDOW: "the proxy's kernel can take no more: the proxy does not read",
     Key.ORIG_ABORT: "the proxy asks the upstream to give this request up",
     Key.RESP_STDERR: "no byte of output: the application's error stream (FCGI_STDERR), or the end of its output",
+    Key.CREDIT_USED: "all is sent that the upstream's flow control (HTTP/2) allows: the application does not read",
 }
 
 

@@ -89,6 +89,11 @@ def _scgi(stage):
     stage.client.ask("GET", "GET", target="/work?of=scgi")
 
 
+def _stalled(stage):
+    for target in ("/work", "/stalled", "/work", "/stalled"):
+        stage.client.ask("POST", target=target, body=bytes(150_000))
+
+
 def _refused_then_started(stage):
     stage.client.ask("GET")
     stage.client.ask("POST")
@@ -464,6 +469,13 @@ ON_A_QUIET_MACHINE = {
         _crowded(15, wanted=6),
         dict.fromkeys(("race_fin", "rst_no_fin", "acked_then_fin", "acked_then_rst"), "PD109"),
         may=frozenset({"PD901"}),
+    ),
+    "http2_stalled": Scenario(
+        "An HTTP/2 server grants no more inside uploads",
+        (servers.http2(),),
+        _stalled,
+        proxy=Proxy(location=GRPC.location, more="grpc_send_timeout 2s; grpc_read_timeout 4s;"),
+        is_judged=False,
     ),
     "tls_keys": Scenario(
         "Requests lost inside TLS, with the keys of the upstreams",

@@ -385,6 +385,15 @@ def grpcio(*, max_age_ms, grace_ms):
     return Upstream("grpcio", run, ("grpc",))
 
 
+def http2():
+    """HTTP/2 by the library h2, which stops to read uploads to ``/stalled``."""
+
+    def run(machine, folder):
+        return machine.run(sys.executable, APPS / "h2_app.py", PORT, folder=folder, log="console.log")
+
+    return Upstream("an HTTP/2 server", run, ("h2",))
+
+
 def nothing():
     """No server: what nobody listens to."""
     return Upstream("nothing", lambda _machine, _folder: None, ())

@@ -379,6 +379,19 @@ def the_window_falls_to_zero_inside_the_request(s):
     return [s.lost(full, proxy_fin(60_200), idle_ms=17, flags=flags)]
 
 
+@scene("PD205")
+def http2_grants_no_more_inside_the_request(s):
+    used = Seg(Key.CREDIT_USED, 200, START + 50, BEFORE, 100, TcpFlag.ACK | TcpFlag.PSH)
+    flags = ExchangeFlag.REQUEST_OPEN | ExchangeFlag.ACKNOWLEDGED
+    return [s.lost(used, proxy_fin(60_200), idle_ms=17, stream=3, protocol=Protocol.HTTP2, flags=flags)]
+
+
+@scene("PD204")
+def http2_had_granted_just_enough(s):
+    used = Seg(Key.CREDIT_USED, 50, START + 50, BEFORE, 100, TcpFlag.ACK | TcpFlag.PSH)
+    return [s.lost(used, acknowledged(160), proxy_fin(60_003), idle_ms=17, stream=3, protocol=Protocol.HTTP2)]
+
+
 @scene("PD204")
 def the_window_was_zero_for_a_while_and_the_request_came_whole(s):
     full = Seg(Key.ZERO_WINDOW, 50, BEFORE, START + 50, 0, TcpFlag.ACK)

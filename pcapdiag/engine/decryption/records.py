@@ -1,7 +1,7 @@
 """Cuts TLS records, whole ones, out of the segments of one direction of a connection.
 
 Knows sequence numbers and the five bytes before a record; the rest is the keys' affair. Bounded: what waits for a
-missing segment is little, and a missing byte ends it, since records are numbered from the first.
+missing segment is little.
 """
 
 from __future__ import annotations
@@ -34,11 +34,14 @@ class WholeRecord(NamedTuple):
         Type, version and length.
     body : bytes
         What follows, all of it; hostile.
+    is_behind_gap : bool
+        Whether records before it may be missing.
     """
 
     seq: int
     header: bytes
     body: bytes
+    is_behind_gap: bool = False
 
     @property
     def type(self) -> int:
@@ -49,21 +52,19 @@ class WholeRecord(NamedTuple):
 class RecordCutter:
     """Takes segments in the order of the capture and gives the records that are whole.
 
+    Behind bytes that are missing it goes on with the next segment that begins a record, as most do.
+
     Parameters
     ----------
     first_seq : int
         Sequence number of the first byte of the first record.
-
-    Attributes
-    ----------
-    is_broken : bool
-        Bytes are missing, or are no records: there are no more.
     """
 
     def __init__(self, first_seq: int) -> None:
-        self.is_broken = False
         self._next_seq = first_seq & 0xFFFFFFFF
         self._buffer = bytearray()
+        self._is_lost = False
+        self._is_behind_gap = False
         self._waiting: list[tuple[int, bytes, int]] = []
         self._n_waiting = 0
 
@@ -79,56 +80,76 @@ class RecordCutter:
         length : int
             [bytes] What it had on the wire.
         """
-        if self.is_broken or length <= 0:
+        if length <= 0:
             return
         if sequence_difference(seq, self._next_seq) > 0:
-            self._wait(seq, data, length)
+            self._waiting.append((seq, data, length))
+            self._n_waiting += len(data)
+            if self._n_waiting > MOST_WAITING_BYTES or len(self._waiting) > MOST_WAITING:
+                yield from self.finish()
             return
         yield from self._join(seq, data, length)
-        while self._waiting and not self.is_broken:
-            at = min(range(len(self._waiting)), key=lambda n: sequence_difference(self._waiting[n][0], self._next_seq))
-            if sequence_difference(self._waiting[at][0], self._next_seq) > 0:
+        yield from self._drain()
+
+    def finish(self) -> Iterator[WholeRecord]:
+        """Yield the records among what waits for a segment that does not come."""
+        while self._waiting:
+            self._lose(min((s[0] for s in self._waiting), key=self._distance))
+            yield from self._drain()
+
+    def _distance(self, seq: int) -> int:
+        return sequence_difference(seq, self._next_seq)
+
+    def _drain(self) -> Iterator[WholeRecord]:
+        """Join what waited and follows now."""
+        while self._waiting:
+            at = min(range(len(self._waiting)), key=lambda n: self._distance(self._waiting[n][0]))
+            if self._distance(self._waiting[at][0]) > 0:
                 return
             segment = self._waiting.pop(at)
             self._n_waiting -= len(segment[1])
             yield from self._join(*segment)
 
-    def _wait(self, seq: int, data: bytes, length: int) -> None:
-        self._waiting.append((seq, data, length))
-        self._n_waiting += len(data)
-        if self._n_waiting > MOST_WAITING_BYTES or len(self._waiting) > MOST_WAITING:
-            self._break()
-
-    def _break(self) -> None:
-        self.is_broken = True
-        self._waiting.clear()
+    def _lose(self, next_seq: int) -> None:
+        """Go on somewhere else, where a record begins."""
+        self._next_seq = next_seq
         self._buffer.clear()
+        self._is_lost = True
 
     def _join(self, seq: int, data: bytes, length: int) -> Iterator[WholeRecord]:
         """Add a segment that begins no later than the bytes that are wanted next."""
         n_known = sequence_difference(self._next_seq, seq)
         if n_known >= length:
             return
-        new = data[n_known:length]
-        is_cut = len(data) < length
+        new, end = data[n_known:length], (seq + length) & 0xFFFFFFFF
+        if self._is_lost:
+            if not _is_header(new[:HEADER_BYTES]):
+                self._next_seq = end
+                return
+            self._is_lost, self._is_behind_gap = False, True
         self._buffer += new
         self._next_seq = (self._next_seq + len(new)) & 0xFFFFFFFF
         yield from self._cut()
-        if is_cut:
-            self._break()
+        if len(data) < length or self._is_lost:
+            self._lose(end)
 
     def _cut(self) -> Iterator[WholeRecord]:
         buffer, at = self._buffer, 0
         while len(buffer) - at >= HEADER_BYTES:
             header = bytes(buffer[at : at + HEADER_BYTES])
-            length = header[3] << 8 | header[4]
-            if not _FIRST_TYPE <= header[0] <= _LAST_TYPE or header[1] != 3 or length > MOST_RECORD_BYTES:
-                self._break()
+            if not _is_header(header):
+                self._is_lost = True
                 return
-            end = at + HEADER_BYTES + length
+            end = at + HEADER_BYTES + (header[3] << 8 | header[4])
             if end > len(buffer):
                 break
             seq = (self._next_seq - (len(buffer) - at)) & 0xFFFFFFFF
-            yield WholeRecord(seq, header, bytes(buffer[at + HEADER_BYTES : end]))
+            yield WholeRecord(seq, header, bytes(buffer[at + HEADER_BYTES : end]), self._is_behind_gap)
+            self._is_behind_gap = False
             at = end
         del buffer[:at]
+
+
+def _is_header(data: bytes) -> bool:
+    is_long = len(data) == HEADER_BYTES and data[1] == 3
+    return is_long and _FIRST_TYPE <= data[0] <= _LAST_TYPE and (data[3] << 8 | data[4]) <= MOST_RECORD_BYTES

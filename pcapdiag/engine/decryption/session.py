@@ -1,7 +1,8 @@
 """One TLS connection with its secrets: records in, what they hold out.
 
 Knows when each side begins to encrypt and when its keys change (RFC 5246 section 7.1, RFC 8446 sections 4.6.3 and 7.2).
-A record that its key does not open ends it for that side: nothing is guessed.
+A record that its key does not open ends it for that side: nothing is guessed. Behind a gap the number that a record has
+is the one with which its key opens it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ _TLS_12, _TLS_13 = 0x0303, 0x0304
 _ALPN, _ENCRYPT_THEN_MAC, _SUPPORTED_VERSIONS = 16, 22, 43
 _RETRY: Final = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
 """The random of a server that asks for another hello (RFC 8446 section 4.1.3)."""
+_MOST_MISSED: Final = 512
+"""Records that one gap may hide."""
+_MOST_SEARCHES: Final = 4
+"""Gaps in a row behind which no number fits: a key was updated there, or the records are none."""
 _MOST_MESSAGE_BYTES: Final = 1 << 18
 """[bytes] Of a handshake that is put together; chains of certificates are shorter."""
 
@@ -38,7 +43,7 @@ class Unread(IntEnum):
     NO_HELLO = 2
     """Its handshake was not captured from the first byte on."""
     BYTES_MISSING = 3
-    """Bytes before it were not captured, or are no records."""
+    """Too many bytes before it were not captured, or are no records."""
     NOT_SUPPORTED = 4
     """A version, a cipher suite or a feature that is not known here."""
 
@@ -110,7 +115,12 @@ class TlsSession:
         opener = side.opener
         if opener is None:
             return None
-        plain = opener.open(side.number, record.header, record.body)
+        if record.is_behind_gap or side.n_searches:
+            plain = _open_behind_gap(side, opener, record)
+            if plain is None and side.n_searches < _MOST_SEARCHES:
+                return None
+        else:
+            plain = opener.open(side.number, record.header, record.body)
         if plain is None:
             # What opened others does not fit this one: a record before it is not what it seemed.
             self._fail(direction, Unread.BYTES_MISSING if side.has_opened else Unread.WRONG_KEY)
@@ -216,6 +226,7 @@ class _Side:
         self.opener: Opener | None = None
         self.secret = b""
         self.number = 0
+        self.n_searches = 0
         self.has_opened = False
         self.has_finished = False
         self.messages = bytearray()
@@ -223,6 +234,18 @@ class _Side:
     def use(self, suite: Suite, secret: bytes) -> None:
         """Open what follows with another traffic secret."""
         self.opener, self.secret, self.number = opener_13(suite, secret), secret, 0
+
+
+def _open_behind_gap(side: _Side, opener: Opener, record: WholeRecord) -> bytes | None:
+    """Open a record before which some may be missing: its number is the first with which that succeeds."""
+    side.messages.clear()
+    for number in range(side.number, side.number + _MOST_MISSED):
+        plain = opener.open(number, record.header, record.body)
+        if plain is not None:
+            side.number, side.n_searches = number, 0
+            return plain
+    side.n_searches += 1
+    return None
 
 
 def _extensions(body: bytes) -> dict[int, bytes]:

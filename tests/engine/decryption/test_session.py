@@ -104,6 +104,33 @@ def test_half_of_the_keys_of_tls_13_are_none():
     assert set(opened(said, half)[0].failures.values()) == {Unread.NO_KEY}
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_3, TLS_12])
+@pytest.mark.parametrize("n_missing", [1, 5, 600])
+def test_behind_a_gap_records_are_opened_by_the_number_that_they_have(version, n_missing):
+    turns = [text for n in range(n_missing + 2) for text in (b"GET /%d" % n, b"200")][:-1]
+    said = talk(*turns, version=version)
+    sent = [n for n, (direction, _) in enumerate(said.flights) if direction is Direction.ORIG]
+    gone = set(sent[-1 - n_missing : -1])
+    session, cutter, at, read = TlsSession(said.client_random, keys_of(said)), RecordCutter(0), 0, b""
+    answers = RecordCutter(0)
+    n_answered = 0
+    records = []
+    for n, (direction, data) in enumerate(said.flights):
+        if direction is Direction.RESP:
+            records += [(direction, record) for record in answers.take(n_answered, data, len(data))]
+            n_answered += len(data)
+            continue
+        if n not in gone:
+            records += [(direction, record) for record in cutter.take(at, data, len(data))]
+        at += len(data)
+    for direction, record in [*records, *((Direction.ORIG, record) for record in cutter.finish())]:
+        content = session.open(direction, record)
+        if content is not None and content.type == APPLICATION and direction is Direction.ORIG:
+            read += content.data
+    last = b"GET /%d" % (n_missing + 1) if n_missing < 512 else b""
+    assert read == b"GET /0" + last
+
+
 def test_without_the_servers_hello_nothing_is_read():
     said = talk(*TURNS)
     sent = [flight for flight in said.flights if flight[0] is Direction.ORIG]

@@ -14,16 +14,20 @@ from pcapdiag.base.codes import Direction, ExchangeFlag, Protocol
 from pcapdiag.engine.compiler.policy import kernel
 from pcapdiag.engine.http.kernels.http2_streams import (
     begin_stream_response,
+    change_stream_credit,
     end_request,
     end_response,
     extend_request,
     extend_stream_response,
     find_stream,
+    forget_credit,
+    grant_credit,
     lose_frames,
     open_stream,
     reset_stream,
     take_goaway,
     take_status,
+    use_credit,
 )
 from pcapdiag.engine.http.kernels.http_exchange import free_scratch
 from pcapdiag.engine.http.kernels.http_head import copy_bytes
@@ -35,6 +39,8 @@ PREFACE = 255
 """Not a frame: the 24 bytes before the originator's first one (RFC 9113 section 3.4)."""
 END_STREAM, END_HEADERS, PADDED, HAS_PRIORITY = 0x1, 0x4, 0x8, 0x20
 HEADER_BYTES = 9
+SETTING_BYTES = 6
+INITIAL_WINDOW_SIZE = 4
 PREFACE_BYTES = 24
 PRIORITY_BYTES = 5
 VALUE_BYTES = 8
@@ -262,6 +268,18 @@ def _take_payload(s, slot, event, data, direction, pos, n, n_captured):
             extend_stream_response(s, slot, i, event, n)
         if i >= 0 and n_captured < n:
             s.rows[i]["flags"] = int(s.rows[i]["flags"]) | HOLE
+    if direction == RESP and (kind == SETTINGS or kind == WINDOW_UPDATE):
+        if n_captured < n:
+            forget_credit(s, slot)
+        into = int(f["frame_length"]) - f["remaining"]
+        start = int(event["data_offset"]) + pos
+        for k in range(n_captured):
+            f["frame_value"] = (f["frame_value"] & 0xFFFFFFFFFF) << 8 | np.int64(data[start + k])
+            is_setting = kind == SETTINGS and (into + k) % SETTING_BYTES == SETTING_BYTES - 1
+            if is_setting and f["frame_value"] >> 32 == INITIAL_WINDOW_SIZE:
+                change_stream_credit(s, slot, f["frame_value"] & 0xFFFFFFFF)
+        if n_captured < n:
+            f["frame_value"] = -1  # no setting begins so
     if kind == HEADERS or kind == RST_STREAM or kind == GOAWAY:
         if n_captured < n and (kind != HEADERS or f["tls_counts"] == 1):
             if kind != HEADERS:
@@ -292,6 +310,8 @@ def _end_frame(s, slot, event, direction):
     flags = int(f["frame_flags"])
     value = np.int64(f["frame_value"])
     stream = np.int64(f["frame_stream"])
+    if kind == WINDOW_UPDATE and direction == RESP:
+        grant_credit(s, slot, stream, value & 0x7FFFFFFF)
     if kind == PING or kind == SETTINGS or kind == WINDOW_UPDATE or kind == PREFACE:
         return
     if kind == GOAWAY:
@@ -307,6 +327,9 @@ def _end_frame(s, slot, event, direction):
     if ends_block:
         f["in_block"] = 0
     is_end = kind == DATA and flags & END_STREAM != 0
+    if kind == DATA and direction == ORIG:
+        i, _ = find_stream(s, slot, stream)
+        use_credit(s, slot, event, i, np.int64(f["frame_length"]), is_end)
     is_end |= ends_block and f["block_ends_stream"] == 1
     if kind == HEADERS and f["tls_counts"] == 2:
         i, _ = find_stream(s, slot, stream)

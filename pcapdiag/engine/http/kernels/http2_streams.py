@@ -37,6 +37,9 @@ INTERIM = int(ExchangeFlag.INTERIM)
 NOT_PROCESSED = int(ExchangeFlag.NOT_PROCESSED)
 HEADER_BYTES = 9
 REFUSED_STREAM = 7
+CREDIT_USED_KEY = np.int64(1 << Key.CREDIT_USED)
+UNKNOWN_CREDIT = np.int64(1 << 60)
+"""[bytes] More than anything can use: what was granted was not captured."""
 MOST_ERROR = 127
 """Error codes beyond it are shown as this one: 0 to 13 are defined (RFC 9113 section 7)."""
 
@@ -95,6 +98,7 @@ def open_stream(s, slot, event, stream, begin, pos):
     i = np.int64(begin_request(s, slot, event, np.int64(begin)))
     row = s.rows[i]
     row["stream"] = stream
+    s.opened[i]["credit"] = c["stream_credit"]
     row["request_framing"] = Framing.FRAMES.value
     s.opened[i]["text_done"] = 1
     if begin < 0:
@@ -305,6 +309,97 @@ def note_end_of_request(row, acknowledged):
         row["flags"] = int(row["flags"]) | ACKNOWLEDGED
     elif sequence_difference(acknowledged, row["request_seq"]) > 0:
         row["flags"] = int(row["flags"]) | ACKNOWLEDGED_PART
+
+
+@kernel
+def use_credit(s, slot, event, i, length, is_last):
+    """Take in that a DATA frame of the originator is whole: its content counts against two windows (section 6.9).
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    event : record of columns.STREAM_EVENTS.dtype
+        The segment that completed it.
+    i : int
+        The exchange, -1 for a stream that is not open.
+    length : int
+        [bytes] Of its payload.
+    is_last : bool
+        Whether the request ends with it.
+    """
+    c = s.conns[slot]
+    c["credit"] -= length
+    if i < 0:
+        return
+    s.opened[i]["credit"] -= length
+    if not is_last and c["head"] == i and (c["credit"] <= 0 or s.opened[i]["credit"] <= 0):
+        replace_key(s, slot, BITS[Key.CREDIT_USED.value], event)
+
+
+@kernel
+def _look_at_credit(s, slot):
+    """Forget that the first request had to wait, if it may go on."""
+    c = s.conns[slot]
+    i = np.int64(c["head"])
+    if i >= 0 and c["credit"] > 0 and s.opened[i]["credit"] > 0:
+        forget_keys(s, slot, CREDIT_USED_KEY)
+
+
+@kernel
+def grant_credit(s, slot, stream, more):
+    """Take in the responder's WINDOW_UPDATE; stream 0 stands for the connection.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    stream : int
+    more : int
+        [bytes] How much more may be sent.
+    """
+    c = s.conns[slot]
+    if stream == 0:
+        c["credit"] = min(c["credit"] + more, UNKNOWN_CREDIT)
+    else:
+        i, _ = find_stream(s, slot, stream)
+        if i >= 0:
+            s.opened[i]["credit"] = min(s.opened[i]["credit"] + more, UNKNOWN_CREDIT)
+    _look_at_credit(s, slot)
+
+
+@kernel
+def change_stream_credit(s, slot, first):
+    """Take in with how much credit streams begin, by the responder's SETTINGS: it counts for open ones, too (6.9.2).
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    first : int
+        [bytes]
+    """
+    c = s.conns[slot]
+    more = first - np.int64(c["stream_credit"])
+    c["stream_credit"] = first
+    i = np.int64(c["head"])
+    while i >= 0:
+        s.opened[i]["credit"] = min(s.opened[i]["credit"] + more, UNKNOWN_CREDIT)
+        i = np.int64(s.opened[i]["next"])
+    _look_at_credit(s, slot)
+
+
+@kernel
+def forget_credit(s, slot):
+    """Take in that bytes of the responder's SETTINGS or WINDOW_UPDATE were not captured: it may have granted anything.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
+    """
+    s.conns[slot]["credit"] = UNKNOWN_CREDIT
+    change_stream_credit(s, slot, UNKNOWN_CREDIT)
 
 
 @kernel

@@ -54,6 +54,7 @@ REQUEST_KEYS = np.int64(
     | 1 << Key.RESP_END_REQUEST
     | 1 << Key.ORIG_ABORT
     | 1 << Key.RESP_STDERR
+    | 1 << Key.CREDIT_USED
 )
 """Key segments of one request; the others are the connection's."""
 ACK_KEY = np.int64(1 << Key.ACK)

@@ -27,6 +27,8 @@ CONN = np.dtype(
         ("resp_hole_end", "i8"),  # behind the last hole of the responder; -1 if none
         ("last_request_ack", "i8"),  # of the request that began last; -1 if none (HTTP/1)
         ("goaway_last", "i8"),  # HTTP/2: the last stream that the responder's GOAWAY lets live; -1 without
+        ("credit", "i8"),  # HTTP/2: bytes of content that the originator may still send, by the responder's word
+        ("stream_credit", "i8"),  # the same of a stream that begins
         ("head", "i4"),  # first open exchange; -1 if none
         ("tail", "i4"),  # last one, whose request may still be on its way
         ("n_open", "i4"),
@@ -102,6 +104,7 @@ OPEN = np.dtype(
     [
         ("request_last_ns", "i8"),
         ("response_last_ns", "i8"),
+        ("credit", "i8"),  # HTTP/2: bytes of content that the originator may still send on this stream
         ("next", "i4"),
         ("record_id", "i4"),  # FastCGI: the number of the request, which others have after it; -1 if not known
         ("has_response", "i1"),
@@ -112,6 +115,9 @@ OPEN = np.dtype(
     align=True,
 )
 """What an open exchange needs beside its row."""
+
+FIRST_CREDIT = 65_535
+"""[bytes] What either side of HTTP/2 may send before the other grants more (RFC 9113 section 6.9.2)."""
 
 # Rows that a slot and an exchange begin with.
 BLANK_CONN = blank_row(
@@ -129,6 +135,8 @@ BLANK_CONN = blank_row(
     resp_hole_end=-1,
     last_request_ack=-1,
     goaway_last=-1,
+    credit=FIRST_CREDIT,
+    stream_credit=FIRST_CREDIT,
     heads_kept=1,
     head=-1,
     tail=-1,

@@ -12,6 +12,7 @@ from tests.engine.tcp.kernels.plain_tcp import ACK, MOD, ORIG, RESP
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 PREFACE = "preface"
 MOST_OPEN = 256
+PLENTY = 1 << 60
 FIXED = {PRIORITY: 5, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
 
 
@@ -60,7 +61,7 @@ class Reader:
     def __init__(self):
         self.header = bytearray()
         self.payload = []
-        self.left = 0
+        self.left = self.length = 0
         self.kind = self.flags = self.stream = None
         self.begun = False
         self.block_of = None
@@ -78,6 +79,7 @@ class Streams:
         self.last_stream = 0
         self.goaway_last, self.goaway_error = -1, 0
         self.resp_ack = -1
+        self.credit = self.first_credit = 65_535
 
     def is_preface_due(self, values):
         """Whether the originator's bytes are the preface, or lie behind it."""
@@ -187,7 +189,7 @@ class Streams:
         r.stream = int.from_bytes(header[5:], "big") % 2**31
         if not self._is_frame(r, length, event.dir):
             return False
-        r.begun, r.left, r.payload, r.is_head = True, length, [], False
+        r.begun, r.left, r.length, r.payload, r.is_head = True, length, length, [], False
         if r.kind not in (DATA, HEADERS, CONTINUATION):
             return True
         x = self._stream(r.stream)
@@ -210,6 +212,7 @@ class Streams:
         x = self._begin_request(event, s, seq)
         self.last_stream = r.stream
         x.row |= {"stream": r.stream, "request_framing": int(Framing.FRAMES)}
+        x.credit = self.first_credit
         if 0 <= self.goaway_last < r.stream:
             x.flags |= ExchangeFlag.NOT_PROCESSED
             x.row["stream_error"] = self.goaway_error
@@ -253,7 +256,31 @@ class Streams:
                 if None in piece:
                     x.flags |= ExchangeFlag.HOLE
         r.payload += piece
+        if event.dir == RESP and r.kind in (SETTINGS, WINDOW_UPDATE):
+            self._read_grants(r, len(piece))
         return r.kind not in (RST_STREAM, GOAWAY) or None not in piece
+
+    def _read_grants(self, r, n_new):
+        """Take in what may be sent, byte by byte as it comes; what was not captured may have granted anything."""
+        if None in r.payload[-n_new:]:
+            self.credit = PLENTY
+            self._begin_streams_with(PLENTY)
+        if r.kind == WINDOW_UPDATE:
+            return
+        for end in range(6, len(r.payload) + 1, 6):
+            setting = captured_of(r.payload[end - 6 : end])
+            if end > len(r.payload) - n_new and len(setting) == 6 and setting[:2] == b"\0\4":
+                self._begin_streams_with(int.from_bytes(setting[2:], "big"))
+
+    def _begin_streams_with(self, credit):
+        for x in self.open:
+            x.credit = min(x.credit + credit - self.first_credit, PLENTY)
+        self.first_credit = credit
+        self._may_go_on()
+
+    def _may_go_on(self):
+        if self.open and self.credit > 0 and self.open[0].credit > 0:
+            self.keys.pop(Key.CREDIT_USED, None)
 
     @staticmethod
     def _skipped(r):
@@ -266,8 +293,21 @@ class Streams:
             self._take_goaway(event, int.from_bytes(data[:4], "big") % 2**31, int.from_bytes(data[4:8], "big"))
         if r.kind == RST_STREAM and x is not None:
             self._reset(x, event, s, int.from_bytes(bytes(r.payload), "big"))
+        if r.kind == WINDOW_UPDATE and event.dir == RESP:
+            more = int.from_bytes(captured_of(r.payload)[:4], "big") % 2**31
+            if r.stream == 0:
+                self.credit = min(self.credit + more, PLENTY)
+            elif x is not None:
+                x.credit = min(x.credit + more, PLENTY)
+            self._may_go_on()
         if r.kind not in (DATA, HEADERS, CONTINUATION):
             return
+        if r.kind == DATA and event.dir == ORIG:
+            self.credit -= r.length
+            if x is not None:
+                x.credit -= r.length
+                if not r.flags & 1 and self.open[0] is x and min(self.credit, x.credit) <= 0:
+                    self._set_key(Key.CREDIT_USED, event.frame)
         if r.kind == DATA:
             is_end = r.flags & 1
         else:

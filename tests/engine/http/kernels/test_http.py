@@ -207,6 +207,26 @@ FASTCGI = {
 }
 
 
+def _scgi(*texts):
+    head = b"".join(text + b"\0" for text in texts)
+    return str(len(head)).encode() + b":" + head + b","
+
+
+SCGI = {
+    ORIG: (
+        _scgi(b"CONTENT_LENGTH", b"4", b"REQUEST_METHOD", b"PUT", b"REQUEST_URI", b"/up") + b"body",
+        _scgi(b"CONTENT_LENGTH", b"0", b"REQUEST_METHOD", b"GET", b"HTTP_HOST", b"h" * 300, b"HTTP_X_REQUEST_ID", b"i"),
+        _scgi(b"CONTENT_LENGTH", b"", b"ODD"),
+        _scgi(b"CONTENT_LENGTH", b"x1", b"CONTENT_LENGTH", b"2"),
+        _scgi(b"CONTENT_LENGTH", b"9" * 30, b"REQUEST_URI", b"/"),
+        b"99999:CONTENT_LENGTH\x007\0REQUEST_METHOD\0POST\0",
+        b"1:CONTENT_LENGTH\x007\0REQUEST_METHOD\0POST\0",
+        b"body",
+    ),
+    RESP: (b"Status: 404 X\r\n\r\n", b"HTTP/1.1 500 No\r\n\r\n", b"X: y\r\nstatus:\t503\r\n", b"page"),
+}
+
+
 ACTIONS = st.tuples(
     st.sampled_from(STEPS_NS),
     st.integers(0, 1),
@@ -326,6 +346,11 @@ def test_bytes_without_sense_are_framed_as_the_twin_does(segments, sizes):
 
 @given(talks(FASTCGI), BATCHES)
 def test_fastcgi_records_are_framed_as_the_twin_does(segments, sizes):
+    compare(segments, sizes)
+
+
+@given(talks(SCGI), BATCHES)
+def test_scgi_requests_are_framed_as_the_twin_does(segments, sizes):
     compare(segments, sizes)
 
 

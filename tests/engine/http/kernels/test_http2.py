@@ -90,7 +90,23 @@ _BY_STREAM = tuple(
         goaway(stream, INTERNAL_ERROR),
     )
 )
-OF_RESPONDER = (*_BY_STREAM, goaway(2**31 - 1), frame(frames.PUSH_PROMISE, 1, bytes(4) + HEAD, END_HEADERS))
+
+
+def initial_window(*sizes):
+    """Return SETTINGS that begin streams with so much credit, another setting in between."""
+    entries = (b"\0\4" + size.to_bytes(4, "big") + b"\0\3" + bytes(4) for size in sizes)
+    return frame(frames.SETTINGS, 0, b"".join(entries))
+
+
+def grant(stream, more):
+    return frame(frames.WINDOW_UPDATE, stream, more.to_bytes(4, "big"))
+
+
+GRANTS = (
+    *(initial_window(*sizes) for sizes in ((7,), (0,), (14, 8), (65_535,), (2**32 - 1,))),
+    *(grant(stream, more) for stream in (0, 1, 3) for more in (1, 7, 2**31 - 1)),
+)
+OF_RESPONDER = (*_BY_STREAM, *GRANTS, goaway(2**31 - 1), frame(frames.PUSH_PROMISE, 1, bytes(4) + HEAD, END_HEADERS))
 REQUESTS = tuple(request(n) if n % 4 == 3 else headers(n) for n in (1, 3, 5, 1, 3, 5, 7, 9))
 VOCABULARY = {ORIG: (BEGIN[ORIG], *ANY, *REQUESTS, *REQUESTS, *BESIDE), RESP: (BEGIN[RESP], *OF_RESPONDER, *BESIDE)}
 WITH_BROKEN = {side: (*parts, *BROKEN) for side, parts in VOCABULARY.items()}
@@ -128,6 +144,17 @@ def test_streams_are_framed_as_the_twin_does(segments, sizes):
 
 @given(conversations(WITH_BROKEN), BATCHES)
 def test_broken_frames_end_the_reading_as_with_the_twin(segments, sizes):
+    compare(segments, sizes)
+
+
+WITH_GRANTS = {
+    ORIG: (BEGIN[ORIG], *(part for n in (1, 3) for part in (headers(n), data(n), data(n), data(n, b"", END_STREAM)))),
+    RESP: (BEGIN[RESP], *GRANTS, *GRANTS, reset(1, CANCEL), answer(1), frame(frames.GOAWAY, 0, bytes(8))),
+}
+
+
+@given(conversations(WITH_GRANTS), BATCHES)
+def test_what_may_be_sent_is_counted_as_the_twin_does(segments, sizes):
     compare(segments, sizes)
 
 
@@ -186,6 +213,31 @@ def test_a_reset_inside_a_response_cuts_it_off_and_one_behind_it_is_nothing():
     begun = headers(1, status(200)) + data(1)
     said = [(ORIG, headers(1) + request(3)), (RESP, begun + reset(1, CANCEL) + answer(3) + reset(3, NO_ERROR))]
     assert outcomes(talk(*said)) == {1: ("TRUNCATED", 200, 8, False), 3: ("ANSWERED", 200, -1, False)}
+
+
+@pytest.mark.parametrize(
+    ("granted", "is_used"),
+    [
+        ([], True),
+        ([grant(1, 1)], True),  # on the stream, not on the connection
+        ([grant(0, 1)], True),
+        ([grant(0, 1), grant(1, 1)], False),
+        ([grant(0, 1), initial_window(65_536)], False),
+        ([initial_window(70_000)], True),
+    ],
+)
+def test_the_segment_that_used_up_the_credit_is_kept_until_more_is_granted(granted, is_used):
+    uploads = [(ORIG, headers(1)), *((ORIG, data(1, bytes(13_107))) for _ in range(5))]
+    _, keys, _ = run(talk(*uploads, *((RESP, grants) for grants in granted), close="proxy FIN"))
+    used = [told[Key.CREDIT_USED] for told in keys.values() if Key.CREDIT_USED in told]
+    # SYN and its answer, both sides' first words, the head and five times content.
+    assert used == ([9] if is_used else [])
+
+
+def test_who_has_sent_all_waits_for_no_credit():
+    uploads = [(ORIG, data(1, bytes(13_107), END_STREAM if n == 4 else 0)) for n in range(5)]
+    _, keys, _ = run(talk((ORIG, headers(1)), *uploads, close="proxy FIN"))
+    assert [Key.CREDIT_USED in told for told in keys.values()] == [False]
 
 
 def test_goaway_tells_which_streams_were_not_processed():
