@@ -107,7 +107,9 @@ def clients_words(report: Report) -> str:
     requests = count_of(impact.requests, f"{'logged ' if unlogged else ''}client request")
     if not impact.failures:
         saved = f": retries saved {hidden:,}" if hidden > 0 else ""
-        return f"None of {requests} failed{saved}{unlogged}"
+        # Of a body that was cut off a log has the status that came before it.
+        what = "got an error" if report.totals.truncated and impact.source == ACCESS_LOG else "failed"
+        return f"None of {requests} {what}{saved}{unlogged}"
     least = "At least " if is_least(impact) else ""
     text = f"{least}{impact.failures:,} of {requests} failed{unlogged}"
     if n := _without_peer(report):

@@ -34,10 +34,7 @@ _UNLOGGED_S = 2
 _MOST_UNREAD = 20
 """One line in so many may have a status that cannot be read."""
 _NO_STATUS = "the format of the access log was not understood; give --proxy-conf or --log-format"
-_SILENT = (
-    "where a kept connection to a server breaks under a request that is not its client's first, HAProxy closes the"
-    " client's connection, too, and logs nothing"
-)
+_SILENT = "HAProxy logs nothing where a kept connection breaks under a request that is not its client's first"
 """As http-reuse has it (``abort_keep_alive`` in HAProxy's source): the client is to send the request again."""
 _NO_ZONE = "nothing tells which zone the access log is in (--log-zone)"
 _NO_TRIES = "the access log does not name the upstreams of a request ($upstream_addr, $upstream_status)"

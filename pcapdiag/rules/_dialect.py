@@ -114,8 +114,8 @@ def limit_pool(analysis: Analysis, peer: str, limit_ns: int) -> str:
         return (
             f"At the proxy (HAProxy), on the server line of {peer}{_line_of(analysis, peer, 'pool-purge-delay')}:"
             f" pool-purge-delay {_haproxy_time(limit_ns // 2)}"
-            f" makes the race rarer: each time it is up half of what was idle is closed, so that few connections get"
-            f" older than {about(limit_ns)};"
+            f" makes the race rarer: half of the idle connections are closed each time, so that few get older than"
+            f" {about(limit_ns)};"
         )
     if kind is ProxyKind.ALB:
         return (

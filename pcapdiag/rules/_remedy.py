@@ -132,10 +132,10 @@ def _below(upstream: Upstream, timeout: int) -> str:
     whose = "the upstream's"
     if earliest < timeout:
         whose = "the least that the upstream's idle timeout may be,"
-    return (
-        f"that is below {about(max(earliest - max(upstream.rtt_p50_ns, 0), 0))}, {whose} {about(earliest)}"
-        " less one RTT, with a margin."
-    )
+    below = about(max(earliest - max(upstream.rtt_p50_ns, 0), 0))
+    if below == about(earliest):
+        return f"that is below {whose} {below}, with a margin."
+    return f"that is below {below}, {whose} {about(earliest)} less one RTT, with a margin."
 
 
 def _saved(saved: int, n: int) -> str:

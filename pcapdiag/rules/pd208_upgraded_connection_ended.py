@@ -107,9 +107,7 @@ def _words(analysis: Analysis, subject: str, side: str, kind: str, silences: lis
     where = f"at {subject}" if side == "upstream" else f"at the proxy{in_nginx}"
     silence = f", after a silence of {after}" if after != "unknown" else ""
     return GroupText(
-        message=(
-            f"{count_of(n, 'upgraded connection')} to {subject} ended by a {kind} of {by}{silence}. No request is lost."
-        ),
+        message=(f"{count_of(n, 'upgraded connection')} to {subject} ended by a {kind} of {by}{silence}."),
         refuted_by="Bytes on such a connection after that closing.",
         remedy=(
             "If clients should have stayed: a silence that is always the same is a timer. Send heartbeats more often"

@@ -167,6 +167,12 @@ def test_requests_without_a_peer_that_were_logged_at_another_time_are_said_to_be
     assert headline(made).endswith(f" Other errors: {words}.")
 
 
+def test_where_bodies_were_cut_off_a_log_without_an_error_is_no_word_that_nothing_failed():
+    none = dataclasses.replace(LOG, failures=0)
+    assert headline(report_of(CUT, truncated=9, impact=none)).startswith("None of 100 client requests got an error; ")
+    assert headline(report_of(SLOW, impact=none)).startswith("None of 100 client requests failed; ")
+
+
 def test_the_page_says_what_the_access_log_has_of_another_time():
     made = report_of(SLOW, impact=dataclasses.replace(LOG, failures_beyond=7))
     assert "7 failures in the access log came before or after the capture: not counted here" in render(made, show=())

@@ -118,6 +118,9 @@ def test_codes_that_were_not_evaluated_for_one_reason_stand_together():
         (("Do it.", "Do it."), ""),
         (("Look at A.", "Look at B."), "The same goes for B."),
         (("At A: 3 s.", "At B: 4 s."), "The same goes for B (4 s in place of 3 s)."),
+        (("At A: 3.002 s.", "At B: 3.003 s."), "The same goes for B."),
+        (("At A: 3.002 s.", "At B: 3.1 s."), "The same goes for B (3.1 s in place of 3.002 s)."),
+        (("At A: set 99s.", "At B: set 100s."), "The same goes for B (100s in place of 99s)."),
         (("Do it.",), ""),
     ],
 )

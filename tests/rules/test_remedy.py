@@ -19,6 +19,7 @@ from tests.rules.builders import (
     Seg,
     acknowledged,
     fin,
+    only,
     proxy_fin,
     refused,
     resent,
@@ -56,6 +57,13 @@ def conf(tmp_path, monkeypatch):
 def finding_of(scene, code, *losses, settings, **options):
     analysis = replace(scene.analysis(*losses, **options), settings=settings)
     return next(f for f in diagnose(analysis).findings if f.code == code)
+
+
+@pytest.mark.parametrize("rtt_ms", [0.1, 0.4, 40, 160])
+def test_an_rtt_that_changes_no_digit_is_not_subtracted_in_words(rtt_ms):
+    scene = Scene(rtt_ms=rtt_ms)
+    remedy = only(diagnose(scene.analysis(scene.lost(fin(0.5 * rtt_ms), idle_ms=4_000 - 0.5 * rtt_ms))), "PD101").remedy
+    assert ("less one RTT" in remedy) is (rtt_ms > 1)
 
 
 @pytest.mark.parametrize("timeout_ms", [500, 1_000, 2_000, 4_000, 5_000, 20_000, 65_000, 75_000, 350_000, 3_600_000])

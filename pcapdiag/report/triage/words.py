@@ -44,6 +44,8 @@ def headline(triage: Triage) -> str:
     if triage.counted_in != "access log":
         words, n = _grouped(triage.messages)[0][:2]
         told = f', most often "{words}" ({n:,})'
+        if n == triage.failures:
+            told = f', all of them "{words}"' if n > 1 else f': "{words}"'
     else:
         at = ""
     what = "failure" if triage.counted_in != "access log" else "request answered with 502, 503 or 504"

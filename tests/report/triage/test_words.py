@@ -62,6 +62,24 @@ def test_many_upstreams_with_long_names_fit_the_page(tmp_path):
     assert "about every 200 s" in page
 
 
+LOST = (
+    '2026/11/20 23:56:2{} [error] 7#7: *1 {}, client: 192.0.2.2, server: a, request: "GET / HTTP/1.1", upstream:'
+    ' "http://10.0.0.1:80/", host: "a"\n'
+)
+CLOSED = "upstream prematurely closed connection while reading response header from upstream"
+REFUSED = "connect() failed (111: Connection refused) while connecting to upstream"
+
+
+@pytest.mark.parametrize(
+    ("messages", "told"),
+    [((CLOSED,), ': "'), ((CLOSED, CLOSED), ', all of them "'), ((CLOSED, CLOSED, REFUSED), ', most often "')],
+)
+def test_most_often_is_said_of_some_and_not_of_all(tmp_path, messages, told):
+    (tmp_path / "error.log").write_text("".join(LOST.format(n, message) for n, message in enumerate(messages)))
+    said = headline(triage_of(tmp_path))
+    assert [mark for mark in (': "', ', all of them "', ', most often "') if mark in said] == [told]
+
+
 def test_silence_of_a_log_is_not_taken_for_health(tmp_path):
     (tmp_path / "error.log").write_text("2026/11/20 23:56:28 [notice] 1#1: signal process started\n")
     assert "does not mean that none did" in " ".join(headline(triage_of(tmp_path)).split())
