@@ -70,7 +70,7 @@ def _verdict(report: Report) -> str:
         if (main := main_cause(report)) is not None and clients and _is_answered(main):
             # The tries that got no answer have other causes, and cost clients less.
             text = f"{clients}: {_named(main, main.count)}; besides, {lost}"
-        return f"{text}.{_other_errors(report)}{more}{_change_to_make(report)}"
+        return f"{text}.{_other_errors(report)}{more}{change_to_make(main_cause(report))}"
     acting = [g for g in finding_groups(report) if g.head.severity >= Severity.WARNING]
     seen = [g for g in acting if g.head.role is not Role.OUTSIDE]
     if seen:
@@ -128,9 +128,14 @@ def _without_peer(report: Report) -> int:
     return n if is_within and n <= report.impact.failures and n == sum(len(f.occurrences) for f in found) else 0
 
 
-def _change_to_make(report: Report) -> str:
-    """Return a sentence with the change that mends the cause of most failures; empty where there is not just one."""
-    group = main_cause(report)
+def change_to_make(group: FindingGroup | None) -> str:
+    """Return a sentence with the change that mends a cause, and a space before; empty where there is not just one.
+
+    Parameters
+    ----------
+    group : FindingGroup or None
+        Findings of one cause; None where nothing failed.
+    """
     if group is None or group.head.severity < Severity.WARNING or group.head.confidence is Confidence.POSSIBLE:
         return ""
     # Of a race the limit was measured. A firewall's lies below what was lost, how far is a guess; and against other

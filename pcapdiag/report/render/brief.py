@@ -12,7 +12,7 @@ from pcapdiag.base.findings import Severity
 from pcapdiag.base.units import count_of
 from pcapdiag.privacy.escape import first_words
 from pcapdiag.report import summary
-from pcapdiag.report.headline import clients_words, headline, main_cause
+from pcapdiag.report.headline import change_to_make, clients_words, headline, main_cause
 from pcapdiag.report.impact import impact_line, is_least
 from pcapdiag.report.incidents import incident_lines
 from pcapdiag.report.ladder import build_ladder, on_a_page
@@ -99,7 +99,8 @@ def _others(groups: Sequence[summary.FindingGroup]) -> Iterator[RenderableType]:
     for group in acting[:_MOST_OTHERS]:
         head = group.head
         name = f"{head.code} {head.name}, {head.confidence.name.lower()}, {count_of(group.count, 'time')}"
-        yield indented(safe_text(f"{name}: {first_words(head.message, _MESSAGE)}", SEVERITY_STYLES[head.severity]), 4)
+        text = f"{name}: {first_words(head.message, _MESSAGE)}{change_to_make(group)}"
+        yield indented(safe_text(text, SEVERITY_STYLES[head.severity]), 4)
     rest = [*acting[_MOST_OTHERS:], *(group for group in groups if group.head.severity < Severity.WARNING)]
     if rest:
         counts = (f" ({group.count:,})" if group.count else "" for group in rest)

@@ -145,6 +145,15 @@ def test_a_change_is_named_in_the_first_sentence_only_where_it_mends_the_cause()
     assert "Set keepalive_timeout" not in " ".join(page(report, findings=doubtful).split("what to do")[0].split())
 
 
+def test_a_change_against_a_cause_that_is_not_the_first_is_named_beside_it():
+    report = analyze("idle_close_race_65s").report
+    heavier = replace(report.findings[0], code="PD204", name="slow-upstream", failures=900, count=900, changes=())
+    text = " ".join(page(report, findings=(heavier, *report.findings), impact=Impact(unknown="no log")).split())
+    others = text.split("Also found")[1]
+    assert "PD101 idle-close-race, confirmed, 10 times: " in others
+    assert " Set keepalive_timeout 60s at nginx.conf:12." in others
+
+
 def test_a_remedy_for_one_of_several_says_for_whom_it_is():
     one = builders.finding(subject="10.0.0.1:80", remedy="Look at the disk.")
     other = builders.finding(subject="10.0.0.2:80", remedy="Ask the network.", identifier="PD101 other")
