@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 RELEASE := .venv-release
 RUNTIME := .venv-runtime
 COOLDOWN := 7 days
-IMAGE_EXTRAS := anonymize attach gcs notify postgres remote s3 scan
+IMAGE_EXTRAS := anonymize attach gcs notify postgres remote s3 scan tls
 INTO := lab-recordings
 # Bytecode is written of what is imported, when it is: of all that is installed it takes longer than the demo itself.
 PIP := PIP_COMPILE=0 $(BIN)/python -m pip --disable-pip-version-check -qq
