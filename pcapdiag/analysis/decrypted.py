@@ -76,7 +76,11 @@ class Decrypted(NamedTuple):
 
 @dataclass(slots=True)
 class _Span:
-    """What the records of a stretch of sequence numbers hold."""
+    """What the records of a stretch of sequence numbers hold.
+
+    Behind a record that is missing there is no head any more: bytes of a body may look like one. `joined_to` is how far
+    the records follow one another from the first on.
+    """
 
     first_seq: int
     length: int
@@ -84,6 +88,12 @@ class _Span:
     tail: bytes = b""
     n_bytes: int = 0
     n_records: int = 0
+    joined_to: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all records of the stretch were read."""
+        return self.joined_to >= self.length
 
     def take(self, record: WholeRecord, content: Content, application: int) -> None:
         """Add what a record holds, if bytes of it lie here: a turn begins behind the header of its first."""
@@ -91,9 +101,13 @@ class _Span:
         if at + HEADER_BYTES + len(record.body) <= 0 or at >= self.length:
             return
         self.n_records += 1
+        is_joined = at <= self.joined_to
+        if is_joined:
+            self.joined_to = at + HEADER_BYTES + len(record.body)
         if content.type == application:
             self.n_bytes += len(content.data)
-            self.head += content.data[: MOST_HEAD_BYTES - len(self.head)]
+            if is_joined:
+                self.head += content.data[: MOST_HEAD_BYTES - len(self.head)]
             self.tail = (self.tail + content.data[-_TAIL_BYTES:])[-_TAIL_BYTES:]
 
 
@@ -329,7 +343,7 @@ class _SecondReading:
         for loss in losses:
             watched = self._watched.get(loss.connection.conn)
             span = watched.spans[Direction.ORIG].get(loss.depth) if watched is not None else None
-            if watched is None or span is None or not span.n_records:
+            if watched is None or span is None or not (span.n_bytes or span.is_whole):
                 kept.append(loss)
             elif span.n_bytes:
                 named = _named(loss, span, watched.spans[Direction.RESP].get(loss.depth))

@@ -158,7 +158,7 @@ def test_keys_that_openssl_updates_are_followed():
 
 @settings(deadline=None, max_examples=150)
 @given(st.sampled_from([ssl.TLSVersion.TLSv1_3, TLS_12]), st.data())
-def test_damaged_bytes_give_a_true_beginning_and_no_error(version, data):
+def test_of_damaged_bytes_nothing_is_read_that_was_not_said(version, data):
     said = SAID[version]
     stream = bytearray(said.stream(Direction.ORIG))
     at = data.draw(st.integers(0, len(stream) - 1))
@@ -171,7 +171,9 @@ def test_damaged_bytes_give_a_true_beginning_and_no_error(version, data):
         else:
             flights.append((direction, sent))
     _, read = opened(said, keys_of(said), flights=flights)
-    assert said_by(TURNS)[Direction.ORIG].startswith(read[Direction.ORIG])
+    # Each record as it was or not at all: it may go on behind the damage.
+    first, last = TURNS[0], TURNS[2]
+    assert read[Direction.ORIG] in (b"", first, last, first + last)
 
 
 @settings(deadline=None, max_examples=150)
