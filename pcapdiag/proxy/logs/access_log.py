@@ -92,7 +92,7 @@ def parsed_lines(path: str, parsers: tuple[Parser, ...], counts: LogCounts) -> I
         Number of the line and its values by slot.
     """
     reader = _LineReader(parsers)
-    number = 0
+    number, columns = 0, ""
     for first, lines in read_lines(path, counts):
         for number, line in enumerate(lines, first):
             if not line:
@@ -106,8 +106,13 @@ def parsed_lines(path: str, parsers: tuple[Parser, ...], counts: LogCounts) -> I
                     yield number, found
                 elif text and _is_error(text):
                     counts.n_foreign += 1
-                elif text and (number > 1 or not is_table_header(text)):
+                elif number == 1 and is_table_header(text):
+                    columns = text
+                elif text:
                     counts.reject(number, text)
+    if columns and number == 1:
+        # Names of columns without a table are none.
+        counts.reject(number, columns)
     if rest := reader.rest():
         counts.reject(number, rest)
 

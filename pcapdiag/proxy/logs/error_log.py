@@ -160,6 +160,7 @@ class _Reader:
         self._n_chars = 0
         self._prefix = ""
         self._is_open = False
+        self._columns = ""
 
     def take(self, number: int, line: str) -> Iterator[_Record]:
         """Take in a line; yield the records that end before it, or in it."""
@@ -196,6 +197,9 @@ class _Reader:
         """Yield the last record."""
         if rest := self._unwrapper.rest():
             self._counts.reject(number, rest)
+        if self._columns and number == 1:
+            # Names of columns without a table are none.
+            self._counts.reject(number, self._columns)
         yield from self._finish()
 
     def _begin(
@@ -236,7 +240,9 @@ class _Reader:
         elif find_access_record(text) is not None:
             # kubectl logs and docker logs hold both logs of nginx.
             self._counts.n_foreign += 1
-        elif number > 1 or not is_table_header(text):
+        elif number == 1 and is_table_header(text):
+            self._columns = text
+        else:
             self._counts.reject(number, text)
 
 

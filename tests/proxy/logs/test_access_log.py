@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pcapdiag.base.errors import LogError, UsageError
@@ -185,7 +185,14 @@ def test_what_nginx_writes_is_read_back(agent, target, addrs):
     assert ", ".join(addrs) in values
 
 
+@pytest.mark.parametrize("text", ["a,b", "a,b\nc,d", "x,@", "@timestamp,message\n?"])
+def test_names_of_columns_are_those_of_a_table_that_follows(tmp_path, text):
+    entries, counts = read(tmp_path, text)
+    assert (len(entries), counts.n_unparsed) == (0, 1)
+
+
 @given(st.text(max_size=200))
+@example(text=",@")
 def test_any_text_is_read_or_counted(tmp_path, text):
     entries, counts = read(tmp_path, "x" + text.replace("\n", " ").replace("\r", " "))
     assert len(entries) + counts.n_unparsed == counts.n_lines == 1

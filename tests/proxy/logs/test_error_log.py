@@ -273,6 +273,12 @@ def test_a_cut_record_says_what_is_left_of_it(cut):
     assert entry.request == "" or CONTEXT.split('"')[1].startswith(entry.request)
 
 
+@pytest.mark.parametrize("text", ["a,b", "a,b\nc,d", "@timestamp,message\n?"])
+def test_names_of_columns_are_those_of_a_table_that_follows(tmp_path, text):
+    entries, counts = read(tmp_path, text)
+    assert (len(entries), counts.n_unparsed) == (0, 1)
+
+
 @given(st.binary(max_size=400))
 def test_any_bytes_are_counted_line_by_line(tmp_path, data):
     _, counts = read(tmp_path, b"x" + data)  # no magic number begins so
