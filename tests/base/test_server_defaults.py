@@ -63,7 +63,7 @@ EXACT = [
     "Cheroot/11.1.2",
     "granian",
 ]
-"""Recorded: 17 servers of which each closed at its timeout, to some milliseconds."""
+"""Recorded: servers of which each closed at its timeout, to some milliseconds."""
 
 
 @pytest.mark.parametrize("field", EXACT)
