@@ -176,8 +176,6 @@ class _Logs:
         tally = ClientTally(
             has_zone=all(known.has_zone for known in formats),
             counts_retries=all(known.counts_retries for known in formats),
-            always_has_status={known.proxy for known in formats} == {ProxyKind.HAPROXY.value}
-            and not self._own_accesses,
         )
         errors = chain(*self.errors, *older.errors)
         self.status_lines = StatusLines(self._analysis.early, has_zone=tally.has_zone)

@@ -198,9 +198,12 @@ def _legs_by_nesting(
     rows = _first_rows(exchanges)
     if not len(rows):
         return legs
+    # A client whose request got no answer waited until its connection ended.
+    is_open = rows["duration_ns"] < 0
+    rows["duration_ns"][is_open] = (connections["last_ts_ns"][rows["conn"]] - rows["request_ts_ns"])[is_open]
     of_group = group[rows["conn"]]
     for outer, inner in _ordered_pairs(names):
-        a, b = rows[of_group == outer], rows[of_group == inner]
+        a, b = rows[of_group == outer], rows[(of_group == inner) & ~is_open]
         if min(len(a), len(b)) < _MIN_NESTED:
             continue
         forth, back = _enclosed_share(a, b), _enclosed_share(b, a)
@@ -246,12 +249,12 @@ def _lowest(values: NDArray[np.int64], keys: NDArray[np.int64]) -> NDArray[np.in
 
 
 def _first_rows(exchanges: Table) -> np.ndarray[Any, Any]:
-    """Return the first exchanges that have both halves, as many as the comparison looks at."""
+    """Return the first exchanges that have a request, as many as the comparison looks at."""
     kept: list[np.ndarray[Any, Any]] = []
     n_row = 0
     for chunk in exchanges.chunks():
         rows = chunk.rows[["conn", "request_ts_ns", "duration_ns", "method", "target_len"]]
-        rows = rows[(chunk["request_ts_ns"] >= 0) & (chunk["duration_ns"] >= 0)]
+        rows = rows[chunk["request_ts_ns"] >= 0]
         kept.append(rows[: _MAX_NESTED_EXCHANGES - n_row].copy())
         n_row += len(kept[-1])
         if n_row >= _MAX_NESTED_EXCHANGES:

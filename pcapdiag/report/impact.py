@@ -34,6 +34,7 @@ _UNLOGGED_S = 2
 _MOST_UNREAD = 20
 """One line in so many may have a status that cannot be read."""
 _NO_STATUS = "the format of the access log was not understood; give --proxy-conf or --log-format"
+_STATUS_MISSED = "HAProxy's log has no status of many answers that it passed on (-1, yet bytes sent)"
 _SILENT = "HAProxy logs nothing where a kept connection breaks under a request that is not its client's first"
 """As http-reuse has it (``abort_keep_alive`` in HAProxy's source): the client is to send the request again."""
 _NO_ZONE = "nothing tells which zone the access log is in (--log-zone)"
@@ -55,11 +56,16 @@ def measure_impact(analysis: Analysis) -> Impact:
         -1 for what is not known, and why.
     """
     tally = analysis.log.clients if analysis.log is not None else None
+    told = None
     if tally is not None and tally.seconds and analysis.first_ts_ns >= 0:
         told = _from_log(analysis, tally)
-        if told.failures >= 0 or analysis.proxy_kind not in _NOT_READ:
+        if told.failures >= 0:
             return told
     found = _from_capture(analysis)
+    if found is not None and (found.failures >= 0 or told is None):
+        return found
+    if told is not None and analysis.proxy_kind not in _NOT_READ:
+        return told
     if found is not None:
         return found
     if tally is not None and analysis.proxy_kind in _NOT_READ:
@@ -137,7 +143,8 @@ def _from_log(analysis: Analysis, tally: ClientTally) -> Impact:
         return Impact(unknown=unknown, failures_beyond=max(beyond, 0))
     requests = sum(s.requests for s in served)
     if sum(s.unread for s in served) * _MOST_UNREAD > requests:
-        return Impact(source=ACCESS_LOG, requests=requests, unknown=_NO_STATUS)
+        unknown = _STATUS_MISSED if analysis.proxy_kind is ProxyKind.HAPROXY else _NO_STATUS
+        return Impact(source=ACCESS_LOG, requests=requests, unknown=unknown)
     has_tries = any(s.with_tries for s in served)
     return Impact(
         source=ACCESS_LOG,

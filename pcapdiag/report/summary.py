@@ -141,18 +141,31 @@ def _shared_remedy(findings: Sequence[FindingDetail], *, is_only: bool) -> Group
 def _with_numbers(first: FindingDetail, findings: Sequence[FindingDetail]) -> str:
     """Return the subjects of some findings, each with the numbers in which its remedy differs from the first one."""
     words = first.remedy.split()
-    units = [f" {unit}" if (unit := word.strip(_MARKS)) in _UNITS else "" for word in (*words[1:], "")]
+    units = [f" {unit}" if (unit := _bare(word)) in _UNITS else "" for word in (*words[1:], "")]
     told = []
     for finding in findings[:MAX_LINES]:
         own_words = finding.remedy.replace(finding.subject, first.subject).split()
         other = [
-            f"{its.strip(_MARKS)}{unit} in place of {one.strip(_MARKS)}{unit}"
+            _replaced(_bare(one), _bare(its), unit)
             for one, its, unit in zip(words, own_words, units, strict=False)
-            if one != its and not (unit and _is_alike(one.strip(_MARKS), its.strip(_MARKS)))
+            if one != its and not (unit and _is_alike(_bare(one), _bare(its)))
         ]
         told.append(finding.subject + (f" ({', '.join(dict.fromkeys(other))})" if other else ""))
     more = len(findings) - len(told)
     return ", ".join(told) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _bare(word: str) -> str:
+    """Return a word without the marks around it; dots before it belong to it, as in a path."""
+    return word.lstrip("(").rstrip(_MARKS)
+
+
+def _replaced(one: str, its: str, unit: str) -> str:
+    """Return which word stands in place of which; of places in one folder, without the folder."""
+    (folder, _, name), (its_folder, _, its_name) = one.rpartition("/"), its.rpartition("/")
+    if folder and folder == its_folder:
+        one, its = name, its_name
+    return f"{its}{unit} in place of {one}{unit}"
 
 
 def _is_alike(one: str, other: str) -> bool:

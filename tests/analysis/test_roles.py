@@ -112,6 +112,17 @@ def test_requests_that_enclose_equal_requests_are_the_client_leg(loopback):
     assert legs_of(table, exchanges(*rows)) == [Leg.CLIENT, Leg.UPSTREAM]
 
 
+def test_a_client_that_got_no_answer_encloses_the_try_that_had_one():
+    """The proxy lost an early answer: its client waited until the connection ended."""
+    loopback, lost = ("127.0.0.1", "127.0.0.1"), {"duration_ns": -1}
+    ends = [(100 * n + 60) * MS for n in range(4)]
+    table = connections(*[c for end in ends for c in (conn(*loopback, 8080, last_ts_ns=end), conn(*loopback, 9000))])
+    rows = [
+        r for n in range(4) for r in ((2 * n, 100 * n, 50, lost if n < 2 else {}), (2 * n + 1, 100 * n + 5, 40, {}))
+    ]
+    assert legs_of(table, exchanges(*rows)) == [Leg.CLIENT, Leg.UPSTREAM] * 4
+
+
 def test_a_slow_upstream_does_not_enclose_a_fast_one_of_the_same_proxy():
     table = connections(conn(INSIDE, "10.1.1.1"), conn(INSIDE, "10.1.1.2"))
     rows = [r for i in range(5) for r in ((0, 100 * i, 90, {}), (1, 100 * i + 5, 10, {}))]

@@ -61,6 +61,12 @@ def test_haproxy_logs_no_line_for_some_failures_and_that_is_said():
     assert "logs nothing" in told
 
 
+def test_answers_of_haproxy_without_a_status_are_no_format_that_was_not_understood():
+    impact = local(0, access(500, (PEER, -1, 10), status=-1), access(600, (PEER, 200, 10)))
+    assert impact.failures < 0
+    assert "no status of many answers" in impact_line(impact)
+
+
 def test_where_none_is_logged_of_perhaps_more_it_is_not_at_least_none():
     told = impact_line(local(0, access(500, (PEER, 200, 10)), access(600, (PEER, 200, 10))))
     assert told.startswith("No client of the 2 requests that were logged saw a failure")

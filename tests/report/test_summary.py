@@ -121,6 +121,8 @@ def test_codes_that_were_not_evaluated_for_one_reason_stand_together():
         (("At A: 3.002 s.", "At B: 3.003 s."), "The same goes for B."),
         (("At A: 3.002 s.", "At B: 3.1 s."), "The same goes for B (3.1 s in place of 3.002 s)."),
         (("At A: set 99s.", "At B: set 100s."), "The same goes for B (100s in place of 99s)."),
+        (("At A (../a/h.cfg:2, x).", "At B (../a/h.cfg:3, x)."), "The same goes for B (h.cfg:3 in place of h.cfg:2)."),
+        (("At A (../1/h.c:2).", "At B (../2/h.c:2)."), "The same goes for B (../2/h.c:2 in place of ../1/h.c:2)."),
         (("Do it.",), ""),
     ],
 )

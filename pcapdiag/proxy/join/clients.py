@@ -91,8 +91,6 @@ class ClientTally:
         Whether the log names its zone; where it does not, its seconds are local time as if it were UTC.
     counts_retries : bool
         Whether the log tells of tries that were repeated.
-    always_has_status : bool
-        Whether each line has the status that its client got: without one, it got none (-1 of HAProxy).
     """
 
     seconds: dict[int, Served] = field(default_factory=dict)
@@ -101,7 +99,6 @@ class ClientTally:
     peers: set[str] = field(default_factory=set)
     has_zone: bool = True
     counts_retries: bool = True
-    always_has_status: bool = False
 
     def watch(self, entries: Iterable[AccessEntry]) -> Iterator[AccessEntry]:
         """Yield the entries as they are, and count them."""
@@ -114,8 +111,6 @@ class ClientTally:
         return min(self.seconds, default=0), max(self.seconds, default=-1)
 
     def _count(self, entry: AccessEntry) -> None:
-        if entry.status < 0 and self.always_has_status:
-            entry = entry._replace(status=CUT_OFF)
         second = entry.ts_ns // NS_PER_S
         served = self.seconds.get(second)
         if served is None:

@@ -12,7 +12,17 @@ from functools import lru_cache
 from typing import Final
 
 from pcapdiag.base.units import NS_PER_MS
-from pcapdiag.proxy.logs.entries import BODY, CONNECTING, HEADER, AccessEntry, ErrorEntry, LogKind, Try
+from pcapdiag.proxy.logs.entries import (
+    BODY,
+    CONNECTING,
+    CUT_OFF,
+    HEADER,
+    SENDING,
+    AccessEntry,
+    ErrorEntry,
+    LogKind,
+    Try,
+)
 from pcapdiag.proxy.logs.foreign_format import (
     NOTICE,
     ForeignFormat,
@@ -32,7 +42,7 @@ _HEAD: Final = re.compile(
 _FIELDS: Final = re.compile(
     r"\S{1,256} (?P<backend>[^\s/]{1,256})/(?P<server>\S{1,256}) "
     r"-?\d{1,10}/-?\d{1,10}/-?\d{1,10}/(?P<tr>-?\d{1,10})/(?P<early>\+?)(?P<ta>-?\d{1,10}) (?P<status>-?\d{1,3}) "
-    r"\+?\d{1,20} \S{1,8192} \S{1,8192} (?P<state>[A-Za-z-]{4}) "
+    r"\+?(?P<sent>\d{1,20}) \S{1,8192} \S{1,8192} (?P<state>[A-Za-z-]{4}) "
     r"\d{1,10}/\d{1,10}/\d{1,10}/\d{1,10}/\+?(?P<retries>\d{1,10}) \d{1,10}/\d{1,10} ",
     re.ASCII,
 )
@@ -134,6 +144,11 @@ KINDS: Final = (
 )
 """By the first two characters of the termination state; every other state ended at no server."""
 _BY_STATE: Final = {kind.sign: kind for kind in KINDS}
+_WHILE_SENDING: Final = MessageKind(
+    *("SD", _K.BROKEN, SENDING, "the connection to the server was closed or reset while the request was being sent"),
+    _line("s1", "0/0/0/-1/2", -1, "SD--").replace(" -1 209 ", " -1 0 "),
+)
+"""The same state without an answer: both the data of a request and those of a response are its data phase (8.5)."""
 _NO_SERVER: Final = MessageKind(
     *("SC", _K.NO_SERVER, "", "no server was available"), _line("<NOSRV>", "0/-1/-1/-1/0", 503, "SC--")
 )
@@ -215,12 +230,19 @@ def _kind(fields: re.Match[str]) -> MessageKind | None:
         if state in _OF_SERVERS:
             return _NO_SERVER
         return kind if (kind := _BY_STATE.get(state)) is not None and kind.kind is LogKind.QUEUED else None
+    if state == _WHILE_SENDING.sign and int(fields["tr"]) < 0 and not int(fields["sent"]):
+        return _WHILE_SENDING
     return _BY_STATE.get(state)
 
 
 def _status(fields: re.Match[str]) -> int:
+    """Return what the client got: without a status nothing, unless bytes were sent to it that were not looked at."""
     status = int(fields["status"])
-    return _CLIENT_CLOSED if status <= 0 and fields["state"][0] == "C" else status
+    if status > 0:
+        return status
+    if fields["state"][0] == "C":
+        return _CLIENT_CLOSED
+    return -1 if int(fields["sent"]) else CUT_OFF
 
 
 def _tries(fields: re.Match[str]) -> tuple[Try, ...]:
@@ -245,7 +267,7 @@ HAPROXY_LOG: Final = ForeignFormat(
     log="option httplog, option httpslog",
     is_record=_is_record,
     read=_read,
-    kinds=(*KINDS, _NO_SERVER),
+    kinds=(*KINDS, _WHILE_SENDING, _NO_SERVER),
     has_accesses=True,
     has_zone=False,
     counts_retries=True,

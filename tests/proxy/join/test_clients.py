@@ -1,9 +1,8 @@
 """What clients were served, by the second."""
 
-import pytest
-
 from pcapdiag.proxy.join import clients
 from pcapdiag.proxy.join.clients import ClientTally, Served
+from pcapdiag.proxy.logs.entries import CUT_OFF
 from tests.proxy.join.builders import OTHER, PEER, T0_S, access
 
 
@@ -53,12 +52,6 @@ def test_requests_that_began_in_an_earlier_second_are_known_by_both(monkeypatch)
     assert len(many.crossing) <= 3
 
 
-@pytest.mark.parametrize(("always", "counted"), [(True, (1, 0)), (False, (0, 1))])
-def test_where_each_line_has_the_status_of_its_client_none_is_a_failure(always, counted):
-    """HAProxy writes -1 where it sent nothing; in other logs it is what could not be read."""
-    tally = ClientTally(always_has_status=always)
-    entries = [access(0, status=-1), access(1, status=200)]
-    assert list(tally.watch(entries)) == entries
-    (served,) = tally.seconds.values()
-    assert (served.failures, served.unread) == counted
-    assert (served.requests, served.gave_up) == (2, 0)
+def test_a_request_that_got_no_answer_failed_and_one_whose_status_is_unknown_is_counted_apart():
+    (served,) = tally_of(access(0, status=CUT_OFF), access(1, status=-1), access(2, status=200)).seconds.values()
+    assert (served.failures, served.cut_off, served.unread, served.gave_up, served.requests) == (1, 1, 1, 0, 3)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pcapdiag.proxy.logs.entries import BODY, CONNECTING, HEADER, LogKind
+from pcapdiag.proxy.logs.entries import BODY, CONNECTING, CUT_OFF, HEADER, SENDING, LogKind
 from pcapdiag.proxy.logs.haproxy_log import HAPROXY_LOG
 
 LOST = (
@@ -89,6 +89,15 @@ def test_a_connection_without_a_request_is_none():
 
 def test_a_client_that_left_without_an_answer_is_counted_as_one_that_gave_up():
     assert read(LOST.replace("-1/72 502 209 - - SH--", "-1/72 -1 0 - - CH--")).access.status == 499
+
+
+@pytest.mark.parametrize(
+    ("sent", "action", "status"),
+    [(0, SENDING, CUT_OFF), (61, BODY, -1)],  # HAProxy 2.6 passed an early 413 on without reading its status
+)
+def test_of_an_upload_that_broke_the_client_got_what_was_sent_to_it(sent, action, status):
+    record = read(LOST.replace("-1/72 502 209 - - SH--", f"-1/2 -1 {sent} - - SD--"))
+    assert (record.entry.kind, record.entry.action, record.access.status) == (LogKind.BROKEN, action, status)
 
 
 def test_a_line_written_before_the_end_says_nothing_of_the_end():
