@@ -5,7 +5,7 @@ Knows the order of the stages and hands each what the one before made; the stage
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -251,6 +251,7 @@ def build_analysis(
     segment_sink: Callable[[Table], None] | None = None,
     shards: Sequence[ShardResult] = (),
     keep_all: bool = False,
+    own_ports: Collection[int] = (),
 ) -> Analysis:
     """Read captures and return everything they say.
 
@@ -272,6 +273,8 @@ def build_analysis(
         What processes have read of these captures, all shards of them (`shards.read_same`): nothing is read again.
     keep_all : bool
         Keep the row of every connection, of a flood of failed attempts too.
+    own_ports : collection of int
+        Ports at which the proxy answers, by its configuration.
 
     Returns
     -------
@@ -294,7 +297,7 @@ def build_analysis(
     give_back()
     connections, exchanges, key_segments, texts = run.tables()
     proxies, upstream_endpoints = inputs.proxy_addresses, inputs.upstream_endpoints
-    legs = assign_legs(connections, exchanges, proxies=proxies, upstreams=upstream_endpoints)
+    legs = assign_legs(connections, exchanges, proxies=proxies, upstreams=upstream_endpoints, own_ports=own_ports)
     points = tuple(_capture_points(connections, legs, len(captures)))
     twins = find_twins(connections, key_segments, legs)
     legs[twins.is_twin] = Leg.UNKNOWN

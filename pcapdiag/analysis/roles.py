@@ -13,7 +13,7 @@ import numpy as np
 from pcapdiag.base.codes import CapturePoint, Leg, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -46,13 +46,14 @@ def assign_legs(
     *,
     proxies: Sequence[tuple[int, int]] = (),
     upstreams: Sequence[tuple[int, int, int]] = (),
+    own_ports: Collection[int] = (),
 ) -> NDArray[np.int8]:
     """Return the leg of each connection.
 
     What the operator says decides first. Then, in this order: an address that answers some and opens other
     connections is the proxy; where the capturing machine both answers and opens connections, the ones it opens are
-    the upstream leg; requests that enclose equal requests in time are the client leg. With one leg only, and where
-    nothing tells, it is the upstream leg.
+    the upstream leg; requests that enclose equal requests in time are the client leg; so is what a machine sends to
+    itself at a port of the proxy. With one leg only, and where nothing tells, it is the upstream leg.
 
     Parameters
     ----------
@@ -62,6 +63,8 @@ def assign_legs(
         Addresses (upper and lower half) that the operator names as proxies.
     upstreams : sequence of (int, int, int)
         Addresses and ports (-1 for any) that the operator names as upstreams.
+    own_ports : collection of int
+        Ports at which the proxy answers, by its configuration.
 
     Returns
     -------
@@ -88,7 +91,12 @@ def assign_legs(
     if is_end and answered_here.any() and (_is_proxied(connections) & opened_here).any():
         legs[answered_here] = Leg.CLIENT
         return legs
-    return _legs_by_nesting(connections, exchanges, orig, resp, legs)
+    legs = _legs_by_nesting(connections, exchanges, orig, resp, legs)
+    if own_ports and not (legs == Leg.CLIENT).any():
+        is_own = (orig == resp) & np.isin(connections["resp_port"], sorted(own_ports))
+        if (is_own != (orig == resp)).any():
+            legs[is_own] = Leg.CLIENT
+    return legs
 
 
 def find_capture_point(connections: Table, legs: NDArray[np.int8]) -> CapturePoint:

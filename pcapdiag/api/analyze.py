@@ -213,7 +213,8 @@ def analyze_captures(
         from pcapdiag.rules.diagnose import codes_matching, diagnose  # noqa: PLC0415
 
         codes_matching((*inputs.select, *inputs.ignore))  # a typing error is said now, not after a long read
-        read = partial(build_analysis, on_progress=on_progress, with_digest=inputs.with_hashes)
+        own_ports = _own_ports(inputs.proxy_conf)
+        read = partial(build_analysis, on_progress=on_progress, with_digest=inputs.with_hashes, own_ports=own_ports)
         analysis = _read_both_ends(near, far, inputs, read) if far else read(near, inputs, shards=shards)
         if inputs.kinds:
             analysis = add_logs(analysis, inputs)
@@ -249,6 +250,15 @@ def analyze_captures(
         other_inputs=other_inputs,
     )
     return CaptureReport(report, analysis, redact=inputs.redact, captured=captured)
+
+
+def _own_ports(proxy_conf: str) -> frozenset[int]:
+    """Return at which ports a configuration lets its proxy answer; what it cannot be read for is said at once."""
+    if not proxy_conf:
+        return frozenset()
+    from pcapdiag.proxy.conf.read import read_proxy_conf  # noqa: PLC0415 - seldom given
+
+    return read_proxy_conf(proxy_conf).own_ports()
 
 
 def _anonymizer() -> Anonymizer:

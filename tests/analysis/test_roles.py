@@ -135,6 +135,14 @@ def test_enclosed_requests_of_another_kind_tell_nothing():
     assert legs_of(table, exchanges(*rows)) == [Leg.UPSTREAM, Leg.UPSTREAM]
 
 
+def test_what_a_machine_sends_to_itself_at_a_port_of_the_proxy_is_the_client_leg():
+    table = connections(conn("127.0.0.1", "127.0.0.1", 8080), conn("127.0.0.1", "127.0.0.1", 9000))
+    assert legs_of(table, own_ports={8080}) == [Leg.CLIENT, Leg.UPSTREAM]
+    assert legs_of(table, own_ports={8080, 9000}) == [Leg.UPSTREAM, Leg.UPSTREAM]
+    elsewhere = connections(conn(PROXY, INSIDE, 8080), conn(PROXY, INSIDE, 9000))
+    assert legs_of(elsewhere, own_ports={8080}) == [Leg.UPSTREAM, Leg.UPSTREAM]
+
+
 def test_the_operator_names_the_proxy():
     table = connections(conn(CLIENT, PROXY), conn(INSIDE, "10.1.1.1"))
     assert legs_of(table, proxies=[parse_address(PROXY), parse_address(INSIDE)]) == [Leg.CLIENT, Leg.UPSTREAM]

@@ -6,15 +6,17 @@ Knows nothing of files and syntaxes: `nginx.py`, `apisix.py`, `ingress.py` and `
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from pcapdiag.base.units import parse_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+_PORT: Final = re.compile(r"(?:^|:)(\d{1,5})$", re.ASCII)
 T_co = TypeVar("T_co", covariant=True)
 Endpoint = tuple[int, int, int]
 """Upper and lower 64 bits of an address, and a port: `units.parse_endpoint`."""
@@ -381,6 +383,11 @@ class ProxySettings:
         places = self.locations_of(self.blocks_of_peer(peer))
         return frozenset(getattr(place, f"{wait}_timeout_ns").value for place in places)
 
+    def own_ports(self) -> frozenset[int]:
+        """Return the ports at which the proxy itself, and none of its servers, answers; none where it is not read."""
+        at = {_port_of(listen) for place in self.locations for listen in place.listens}
+        return frozenset(at - {server.port for block in self.upstreams for server in block.servers} - {-1})
+
     def addresses(self) -> dict[str, str]:
         """Return the addresses of servers that a log only names, by the names that it has for them."""
         return {f"{server.block}/{server.name}": server.address for server in self.own if server.endpoint is not None}
@@ -430,3 +437,11 @@ class ProxySettings:
 
     def _with(self, fits: Callable[[Server], bool]) -> tuple[UpstreamBlock, ...]:
         return tuple(block for block in self.upstreams if any(fits(server) for server in block.servers))
+
+
+def _port_of(listen: str) -> int:
+    """Return the port of what nginx's ``listen`` takes, 80 if it names none (ngx_http_core_listen); -1 of a socket."""
+    if listen.startswith("unix:"):
+        return -1
+    named = _PORT.search(listen)
+    return int(named[1]) if named else 80

@@ -403,3 +403,20 @@ def test_the_public_samples_are_read(corpus):
         3,
         S,
     )
+
+
+@pytest.mark.parametrize(
+    ("listen", "ports"),
+    [
+        ("18080", {18080}),
+        ("127.0.0.1:81 default_server", {81}),
+        ("[::]:8443 ssl", {8443}),
+        ("[::1]", {80}),
+        ("localhost", {80}),
+        ("unix:/run/nginx.sock", set()),
+        ("9000", set()),  # a server of its own has that port
+    ],
+)
+def test_a_proxy_answers_where_it_listens_and_its_servers_do_not(read, listen, ports):
+    settings = read(f"http {{ server {{ listen {listen}; location / {{ proxy_pass http://127.0.0.1:9000; }} }} }}")
+    assert settings.own_ports() == ports
