@@ -308,6 +308,18 @@ def about(duration_ns: int) -> str:
     return format_duration_ns(round(duration_ns / unit) * unit)
 
 
+def known_to(width_ns: int) -> str:
+    """Return what a value is known to, with one significant digit, rounded up."""
+    unit = 10 ** (len(str(width_ns)) - 1)
+    return format_duration_ns(-(-width_ns // unit) * unit)
+
+
+def known_part(value_ns: int, width_ns: int) -> str:
+    """Return a duration without the digits that are finer than what it is known to."""
+    unit = 10 ** (len(str(width_ns)) - 1)
+    return about(round(value_ns / unit) * unit)
+
+
 def count_of(number: int, singular: str, plural: str = "") -> str:
     """Return ``1 request`` or ``2,345 requests``."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pcapdiag.analysis.far_end import Delay, ProofKind
 from pcapdiag.base.codes import Direction
 from pcapdiag.base.sequence import relative_sequence
-from pcapdiag.base.units import about, count_of
+from pcapdiag.base.units import about, count_of, known_part, known_to
 from pcapdiag.report.model import EvidenceFrame, FarClock, FarEndProof, FarEndSummary, taken_over
 from pcapdiag.report.words import flag_names
 
@@ -234,12 +234,12 @@ def _clock_line(clock: FarClock, *, many: bool) -> str:
     if clock.clock_offset_ns is None or clock.delay_to_upstream_ns is None or clock.delay_to_proxy_ns is None:
         return f"{whose} could not be measured: no segments were seen at both ends in both directions."
     width = clock.clock_offset_width_ns or 0
-    off = about(abs(clock.clock_offset_ns))
     side = "behind" if clock.clock_offset_ns < 0 else "ahead of"
     if abs(clock.clock_offset_ns) <= width // 2:
-        text = f"{whose} agrees with the proxy's ({off} {side} it, known to {about(width)}"
+        text = f"{whose} agrees with the proxy's (known to {known_to(width)}"
     else:
-        text = f"{whose} is {off} {side} the proxy's (known to {about(width)}"
+        off = known_part(abs(clock.clock_offset_ns), width)
+        text = f"{whose} is {off} {side} the proxy's (known to {known_to(width)}"
     text += f", by {count_of(clock.pairs, 'segment')} seen at both ends)"
     if clock.drift_ppb:
         text += f" and drifts by {clock.drift_ppb / 1000:+.1f} us per second"

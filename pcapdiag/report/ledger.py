@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pcapdiag.base.findings import Confidence, Role
-from pcapdiag.base.units import NS_PER_S, count_of, format_duration_ns, format_ts_ns
+from pcapdiag.base.units import NS_PER_S, count_of, format_ts_ns, known_part, known_to
 from pcapdiag.privacy.escape import first_words
 from pcapdiag.proxy.join.ledger import EntryVerdict, WireVerdict
 from pcapdiag.proxy.join.symptoms import FOUND_NO_PEER
@@ -229,18 +229,17 @@ def ledger_lines(log: LogSummary, span: tuple[int, int] = (-1, -1)) -> tuple[str
     if log.clock_offset_ns is not None:
         # A log has whole seconds: where no difference is possible, too, the middle of the interval says nothing.
         width_ns = log.clock_offset_width_ns or 0
-        width = format_duration_ns(width_ns)
         side = "behind" if log.clock_offset_ns < 0 else "ahead of"
         is_same = 2 * abs(log.clock_offset_ns) <= width_ns
         clock = (
             "agrees with the capture's"
             if is_same
-            else f"is {format_duration_ns(abs(log.clock_offset_ns))} {side} the capture's"
+            else f"is {known_part(abs(log.clock_offset_ns), width_ns)} {side} the capture's"
         )
         against = f", against {log.conflicts:,} that do not fit" if log.conflicts else ""
         against += "" if log.is_certain else ": too little to be certain"
         lines.append(
-            f"The log is in {_zone(log.zone_offset_s or 0)}; its clock {clock}, known to {width}"
+            f"The log is in {_zone(log.zone_offset_s or 0)}; its clock {clock}, known to {known_to(width_ns)}"
             f" by {count_of(log.pairs, 'pair')}{against}."
         )
     elif log.pairs:

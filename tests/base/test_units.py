@@ -13,6 +13,8 @@ from pcapdiag.base.units import (
     format_duration_ns,
     format_endpoint,
     format_ts_ns,
+    known_part,
+    known_to,
     parse_address,
     parse_duration,
     parse_endpoint,
@@ -190,3 +192,18 @@ def test_units_need_only_the_standard_library():
     script = "import sys, pcapdiag.base.units; print([m for m in ('numpy', 'numba', 'pandas') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("width", "known", "part"),
+    [
+        (0, "0 s", "5.124 s"),
+        (160_200_000, "200 ms", "5.1 s"),
+        (71_139_000, "80 ms", "5.12 s"),
+        (1_000_000_000, "1 s", "5 s"),
+        (950_000_001, "1 s", "5.1 s"),
+        (4_000_000, "4 ms", "5.124 s"),
+    ],
+)
+def test_a_measured_value_has_no_digits_beyond_what_it_is_known_to(width, known, part):
+    assert (known_to(width), known_part(5_123_999_000, width)) == (known, part)
