@@ -9,6 +9,7 @@ counts only where its proxy reuses connections for others. Knows tables; what is
 
 from __future__ import annotations
 
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from pcapdiag.base.columns import CONNECTIONS, EXCHANGES
 from pcapdiag.base.units import NS_PER_MS, NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -135,16 +136,17 @@ def _mark_asking(analysis: Analysis, every: Times) -> None:
     """Mark connections that carry the same request each, and nothing else, at a pace."""
     connections = analysis.connections.rows
     times = connections["first_ts_ns"]
-    asked = np.concatenate([_requests(analysis, chunk.rows) for chunk in analysis.exchanges.chunks()] or [_NO_REQUESTS])
-    alone = asked[(asked["depth"] == 0) & (connections["n_exchanges"][asked["conn"]] == 1)]
-    alone = alone[np.isin(alone["method"], _ASKING)]
+    # A pace is seldom: mostly only the requests that come alone are looked at.
+    all_requests = cache(partial(_requests, analysis, analysis.legs != Leg.CLIENT))
+    alone = _requests(analysis, (analysis.legs != Leg.CLIENT) & (connections["n_exchanges"] == 1))
+    alone = alone[(alone["depth"] == 0) & np.isin(alone["method"], _ASKING)]
     if len(alone) < FEWEST_CHECKS:
         return
     for at in _groups(alone[[*_PAIR, "method", "target_len"]], np.arange(len(alone))):
         group = alone[at]
         group = group[np.argsort(times[group["conn"]], kind="stable")]
         interval_ns = _pace(times[group["conn"]])
-        if interval_ns and _is_check(analysis, group, asked):
+        if interval_ns and _is_check(analysis, group, all_requests):
             kept = group["conn"][_keeps(times[group["conn"]], interval_ns)].astype(np.int64)
             every[kept] = interval_ns
             is_pair = np.logical_and.reduce([connections[name] == group[name][0] for name in _PAIR])
@@ -153,7 +155,7 @@ def _mark_asking(analysis: Analysis, every: Times) -> None:
             every[_in_step(times, kept, failed, interval_ns)] = interval_ns
 
 
-def _is_check(analysis: Analysis, group: Rows, asked: Rows) -> bool:
+def _is_check(analysis: Analysis, group: Rows, all_requests: Callable[[], Rows]) -> bool:
     """Tell whether requests that keep a pace are a proxy's own, by what they ask for and how others are sent."""
     length = int(group["target_len"][0])
     starts = group["text_offset"].tolist()
@@ -162,6 +164,7 @@ def _is_check(analysis: Analysis, group: Rows, asked: Rows) -> bool:
         return False
     if group["method"][0] == Method.OPTIONS:
         return targets <= set(_CHECKED_TARGETS)
+    asked = all_requests()
     is_same_pair = np.logical_and.reduce([asked[name] == group[name][0] for name in _PAIR])
     is_same = is_same_pair & (asked["method"] == group["method"][0]) & (asked["target_len"] == length)
     reused = asked["depth"] > 0
@@ -169,15 +172,18 @@ def _is_check(analysis: Analysis, group: Rows, asked: Rows) -> bool:
     return bool(is_reusing) and int(np.count_nonzero(is_same)) == len(group)
 
 
-def _requests(analysis: Analysis, rows: Rows) -> Rows:
-    """Return the requests of a chunk to upstreams, each with the ends of its connection."""
-    rows = rows[(analysis.legs[rows["conn"]] != Leg.CLIENT) & (rows["request_ts_ns"] >= 0)]
-    made: Rows = np.empty(len(rows), dtype=_NO_REQUESTS.dtype)
-    for name in ("conn", "depth", "method", "target_len", "text_offset"):
-        made[name] = rows[name]
-    for name in _PAIR:
-        made[name] = analysis.connections.rows[name][rows["conn"]]
-    return made
+def _requests(analysis: Analysis, is_wanted: NDArray[np.bool_]) -> Rows:
+    """Return the requests on some connections, each with the ends of its connection."""
+    parts = [_NO_REQUESTS]
+    for chunk in analysis.exchanges.chunks():
+        at = np.flatnonzero(is_wanted[chunk["conn"]] & (chunk["request_ts_ns"] >= 0))
+        made: Rows = np.empty(len(at), dtype=_NO_REQUESTS.dtype)
+        for name in ("conn", "depth", "method", "target_len", "text_offset"):
+            made[name] = chunk[name][at]
+        for name in _PAIR:
+            made[name] = analysis.connections.rows[name][made["conn"]]
+        parts.append(made)
+    return np.concatenate(parts)
 
 
 def _groups(keys: Rows, of: Times) -> Iterator[Times]:

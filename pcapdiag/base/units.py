@@ -6,6 +6,7 @@ table and no report, and imports only the standard library, so that any layer ma
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final
 
@@ -158,6 +159,7 @@ def _round_tenths(size: int, unit: int) -> int:
     return (size * 10 + unit // 2) // unit
 
 
+@lru_cache(maxsize=1024)  # of upstreams, which are few, for each of their connections
 def format_address(hi: int, lo: int) -> str:
     """Write an address from its two halves.
 

@@ -44,7 +44,7 @@ class Redactor:
     def __init__(self, *, active: bool = True) -> None:
         self.active = active
         self._counts: Counter[tuple[str, str]] = Counter()
-        self._remembered = lru_cache(maxsize=_MOST_REMEMBERED)(_find)
+        self._remembered = lru_cache(maxsize=_MOST_REMEMBERED)(_mask)
 
     def target(self, target: str) -> str:
         """Return a request target, or any URL, without secrets."""
@@ -97,19 +97,19 @@ class Redactor:
     def _without(self, text: str, field: str) -> str:
         if not self.active or not text or field in _OURS:
             return text
-        find = self._remembered if len(text) <= _LONGEST_REMEMBERED else _find
-        parts, at = [], 0
-        for secret in find(text, field):
-            if text[secret.start : secret.end] == MASK:
-                continue
-            parts += [text[at : secret.start], MASK]
-            at = secret.end
+        masked, secrets = (self._remembered if len(text) <= _LONGEST_REMEMBERED else _mask)(text, field)
+        for secret in secrets:
             self.count(secret.kind, secret.name)
-        return "".join((*parts, text[at:])) if parts else text
+        return masked
 
 
-def _find(text: str, field: str) -> list[Secret]:
-    return _FINDERS.get(field, find_in_text)(text)
+def _mask(text: str, field: str) -> tuple[str, tuple[Secret, ...]]:
+    """Return a text of a field without secrets, and those that were not masked before."""
+    secrets = tuple(s for s in _FINDERS.get(field, find_in_text)(text) if text[s.start : s.end] != MASK)
+    if not secrets:
+        return text, ()
+    starts, ends = [s.start for s in secrets], [s.end for s in secrets]
+    return MASK.join(text[end:start] for end, start in zip([0, *ends], [*starts, None], strict=True)), secrets
 
 
 def _find_in_request(request: str) -> list[Secret]:

@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pcapdiag.analysis.far_end import Delay, ProofKind  # noqa: TC001 - docs/generate.py reads the types
@@ -518,6 +519,8 @@ def to_plain(value: Any) -> Any:
     """Return a value of the report as JSON has it: dataclasses as dicts, enumerations by their names."""
     if value is None or value.__class__ in _PLAIN:
         return value
+    if value.__class__ is str:
+        return storable(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dict(_fields(value))
     if isinstance(value, CapturePoint):
@@ -535,13 +538,16 @@ def to_plain(value: Any) -> Any:
 
 def taken_over(reported: Callable[..., _T], source: Any, **others: Any) -> _T:
     """Return a dataclass as the report has it: fields of one name are taken over, but for `others`."""
-    return reported(**{name: getattr(source, name) for name in _shared_names(reported, source.__class__)} | others)
+    names, read = _shared(reported, source.__class__)
+    return reported(**dict(zip(names, read(source), strict=False)) | others)
 
 
 @cache
-def _shared_names(a: Any, b: Any) -> frozenset[str]:
+def _shared(a: Any, b: Any) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    """Return the names of the fields that two dataclasses share, and what reads them all."""
     first, second = ({item.name for item in dataclasses.fields(cls)} for cls in (a, b))
-    return frozenset(first & second)
+    names = tuple(first & second)
+    return names, attrgetter(*names, "__class__")  # one more, for there must be two for a tuple
 
 
 def json_fields(cls: Any) -> Iterator[dataclasses.Field[Any]]:

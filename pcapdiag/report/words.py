@@ -5,6 +5,8 @@ Plain text for every enumeration that a report or a table shows. No markup, no l
 
 from __future__ import annotations
 
+from functools import cache
+
 from pcapdiag.base.codes import (
     CapturePoint,
     ConnState,
@@ -110,6 +112,7 @@ _FLAGS = (
 )
 
 
+@cache
 def flag_names(flags: int) -> tuple[str, ...]:
     """Return the names of the TCP control bits that are set, SYN, FIN and RST first."""
     return tuple(str(flag.name) for flag in _FLAGS if flags & flag)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -46,6 +47,7 @@ _REFUSED = {
     ),
 }
 """Statuses below 500 that tell how the proxy speaks to it, and not what a client asked for."""
+_FLAGS = int(TcpFlag.PSH | TcpFlag.ACK)
 _LEAST_ERROR, _BAD_REQUEST = 500, 400
 _FEWEST = 3
 """Answers, on as many connections, that must all be 400 before that is told of a port."""
@@ -133,6 +135,24 @@ _Key = tuple[str, int, int]
 """Upstream, status, and the interval [ns] of the checks that got it; 0 for what clients asked for."""
 
 
+class _ErrorResponse(NamedTuple):
+    """An exchange whose answer is an error: the columns of that name."""
+
+    conn: int
+    depth: int
+    method: int
+    status_code: int
+    request_frame: int
+    request_ts_ns: int
+    idle_before_ns: int
+    response_frame: int
+    first_byte_ns: int
+    text_offset: int
+    target_len: int
+    host_len: int
+    request_id_len: int
+
+
 @dataclass(slots=True)
 class _Group:
     """The errors of one status that one upstream answered."""
@@ -164,20 +184,20 @@ def _collect(analysis: Analysis) -> dict[_Key, _Group]:
         is_error = (status >= _LEAST_ERROR) & (status < 600) | np.isin(status, list(_REFUSED))
         is_error |= (status == _BAD_REQUEST) & is_refusing[chunk["conn"]]
         rows = chunk.rows[_is_mine(analysis, chunk.rows) & is_error]
-        for row in rows[np.argsort(rows["request_ts_ns"], kind="stable")]:
-            conn = int(row["conn"])
-            if conn not in known:
-                known[conn] = to_connection(analysis.connections.rows[conn], analysis.texts)
-            connection = known[conn]
-            group = groups[str(connection.resp), int(row["status_code"]), int(intervals[conn])]
-            at = int(row["request_ts_ns"])
+        # As plain numbers, all at once: to ask a row for each of its columns takes longer than all else here.
+        for values in rows[list(_ErrorResponse._fields)][np.argsort(rows["request_ts_ns"], kind="stable")].tolist():
+            answer = _ErrorResponse(*values)
+            if answer.conn not in known:
+                known[answer.conn] = to_connection(analysis.connections.rows[answer.conn], analysis.texts)
+            connection, at = known[answer.conn], answer.request_ts_ns
+            group = groups[str(connection.resp), answer.status_code, int(intervals[answer.conn])]
             group.count += 1
             group.first_ts_ns = at if group.first_ts_ns < 0 else min(group.first_ts_ns, at)
             group.last_ts_ns = max(group.last_ts_ns, at)
             group.servers[connection.server] += 1
             if len(group.shown) < _MOST_SHOWN:
                 has_evidence = len(group.shown) < MOST_WITH_EVIDENCE
-                group.shown.append(_occurrence(analysis, row, connection, has_evidence=has_evidence))
+                group.shown.append(_occurrence(analysis, answer, connection, has_evidence=has_evidence))
     return dict(sorted(groups.items(), key=lambda item: (item[1].first_ts_ns, item[0])))
 
 
@@ -220,10 +240,11 @@ def _answers(analysis: Analysis, found: Mapping[_Key, _Group]) -> dict[_Key, tup
     connections = analysis.connections
     is_peer = {key: _same_peer(connections.rows, group.shown[0].conn) for key, group in found.items()}
     for chunk in analysis.exchanges.chunks():
-        rows = chunk.rows[_is_mine(analysis, chunk.rows) & (chunk["status_code"] >= 0)]
+        mine = _is_mine(analysis, chunk.rows) & (chunk["status_code"] >= 0)
+        conns, all_times = chunk["conn"][mine], chunk["request_ts_ns"][mine]
         for key, (before, during) in counts.items():
             group = found[key]
-            times = rows["request_ts_ns"][is_peer[key][rows["conn"]]]
+            times = all_times[is_peer[key][conns]]
             inside = (times >= group.first_ts_ns) & (times <= group.last_ts_ns)
             counts[key] = before + int((times < group.first_ts_ns).sum()), during + int(inside.sum())
     return counts
@@ -308,45 +329,43 @@ def _who(group: _Group) -> str:
     return f"The Server field on {which} says {names}."
 
 
-def _occurrence(analysis: Analysis, row: Rows, connection: Connection, *, has_evidence: bool) -> Occurrence:
-    method = Method(int(row["method"]))
-    target, host, request_id = _texts(analysis, row)
+def _occurrence(
+    analysis: Analysis, answer: _ErrorResponse, connection: Connection, *, has_evidence: bool
+) -> Occurrence:
+    target, host, request_id = _texts(analysis, answer)
     return Occurrence(
-        conn=connection.conn,
-        depth=int(row["depth"]),
+        conn=answer.conn,
+        depth=answer.depth,
         uid=connection.uid,
         orig=str(connection.orig),
         resp=str(connection.resp),
-        request_frame=int(row["request_frame"]),
-        request_ts_ns=int(row["request_ts_ns"]),
-        idle_before_ns=int(row["idle_before_ns"]),
-        method="" if method is Method.NONE else method.name,
+        request_frame=answer.request_frame,
+        request_ts_ns=answer.request_ts_ns,
+        idle_before_ns=answer.idle_before_ns,
+        method="" if answer.method == Method.NONE else Method(answer.method).name,
         target=target,
         closing_frame=-1,
         closing_kind="",
-        evidence=tuple(_evidence(row)) if has_evidence else (),
+        evidence=tuple(_evidence(answer)) if has_evidence else (),
         host=host,
         request_id=request_id,
     )
 
 
-def _texts(analysis: Analysis, row: Rows) -> tuple[str, str, str]:
-    at, texts = int(row["text_offset"]), []
-    for name in ("target_len", "host_len", "request_id_len"):
-        length = int(row[name])
-        texts.append(analysis.texts.read(at, length).decode("utf-8", errors="backslashreplace") if at >= 0 else "")
-        at += length if at >= 0 else 0
-    return texts[0], texts[1], texts[2]
+def _texts(analysis: Analysis, answer: _ErrorResponse) -> Iterator[str]:
+    """Return target, host and request identifier, which lie behind each other."""
+    ends = list(accumulate((0, answer.target_len, answer.host_len, answer.request_id_len)))
+    data = analysis.texts.read(answer.text_offset, ends[-1])
+    return (data[start:end].decode("utf-8", errors="backslashreplace") for start, end in pairwise(ends))
 
 
-def _evidence(row: Rows) -> Iterator[Evidence]:
+def _evidence(answer: _ErrorResponse) -> Iterator[Evidence]:
     def frame(number: int, ts_ns: int, direction: Direction, label: str, text: str) -> Evidence:
-        flags = TcpFlag.PSH | TcpFlag.ACK
-        return Evidence(number, ts_ns, int(direction), flags, -1, -1, -1, -1, 0, -1, label, text)
+        return Evidence(number, ts_ns, int(direction), _FLAGS, -1, -1, -1, -1, 0, -1, label, text)
 
-    start = int(row["request_ts_ns"])
-    yield frame(int(row["request_frame"]), start, Direction.ORIG, "request", "the request is sent")
-    if row["response_frame"] >= 0:
-        text = f"the answer begins: status {int(row['status_code'])}"
-        at = start + max(int(row["first_byte_ns"]), 0)
-        yield frame(int(row["response_frame"]), at, Direction.RESP, "response", text)
+    start = answer.request_ts_ns
+    yield frame(answer.request_frame, start, Direction.ORIG, "request", "the request is sent")
+    if answer.response_frame >= 0:
+        text = f"the answer begins: status {answer.status_code}"
+        at = start + max(answer.first_byte_ns, 0)
+        yield frame(answer.response_frame, at, Direction.RESP, "response", text)

@@ -37,3 +37,12 @@ def test_what_is_to_be_left_is_left():
     pair = Pair("b", 5)
     assert map_texts([pair, "b"], lambda text, _: text.upper(), leave=(Pair,)) == [pair, "B"]
     assert map_texts(Thing, lambda text, _: text.upper()) is Thing
+
+
+def test_parts_without_another_text_are_shared_unless_they_may_change_later():
+    same, listed = Thing("b", Kind.ODD, ("b", 5)), Thing("b", Kind.ODD, ["b"])
+    whole = Thing("a", Kind.ODD, (same, listed))
+    mapped = map_texts(whole, lambda text, _: text.replace("a", "A"))
+    assert mapped == Thing("A", Kind.ODD, (same, listed))
+    assert mapped.inner[0] is same
+    assert mapped.inner[1].inner is not listed.inner

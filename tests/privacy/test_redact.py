@@ -1,10 +1,16 @@
 """Credentials and query values stay behind, keys and paths do not."""
 
+import gc
+import weakref
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pcapdiag.privacy.redact import Redactor
+
+_FIELD = st.sampled_from(["target", "method", "request", "host", "message"])
 
 
 @pytest.mark.parametrize(
@@ -59,3 +65,22 @@ def test_masking_twice_is_masking_once(target):
 )
 def test_what_a_segment_announces_is_masked_be_it_a_word(target, shown):
     assert Redactor().target(target) == shown
+
+
+@given(st.lists(st.tuples(st.sampled_from(["/a?k=v-1", "/x", "GET", "brew", "password=hunter2"]), _FIELD), max_size=30))
+def test_what_is_remembered_changes_neither_texts_nor_counts(asked):
+    one, counted = Redactor(), Counter()
+    for text, field in asked:
+        fresh = Redactor()
+        assert one.field(field, text) == fresh.field(field, text)
+        counted.update({(kind, name): n for kind, name, n in fresh.counts})
+    assert one.counts == tuple((kind, name, n) for (kind, name), n in sorted(counted.items()))
+
+
+def test_nothing_is_remembered_from_one_redactor_to_the_next():
+    redactors = [Redactor(active=active) for active in (True, False, True)]
+    assert [r.target("/x?token=swordfish") for r in redactors] == ["/x?token=***", "/x?token=swordfish", "/x?token=***"]
+    held = weakref.ref(redactors[0]._remembered)
+    del redactors
+    gc.collect()
+    assert held() is None
