@@ -74,6 +74,18 @@ def test_a_process_that_accepts_a_connection_afterwards_did_not_go_away(opened_m
     assert ("a process went away" in text) is is_told
 
 
+@pytest.mark.parametrize(("idle_ms", "is_possible"), [(5_000, True), (3_000, False)])
+def test_connections_that_an_idle_timer_may_have_ended_together_are_not_said_to_show_the_end_of_a_process(
+    idle_ms, is_possible
+):
+    """The longest gap that was answered is four seconds."""
+    scene = Scene()
+    losses = [failed(scene, 200, late=n * 20, idle_ms=idle_ms) for n in range(3)]
+    text = failure_message(scene.analysis(*losses), group_of(*losses), "closed")
+    assert ("a process went away, or a timer that they share was up." in text) is is_possible
+    assert ("a process went away." in text) is not is_possible
+
+
 @pytest.mark.parametrize(
     ("wait_ms", "idle_ms", "depth", "excluded", "possible"),
     [
