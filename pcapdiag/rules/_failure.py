@@ -146,7 +146,9 @@ def _gaps_at_the_timer(analysis: Analysis, group: Group) -> list[int]:
 def _together(analysis: Analysis, group: Group) -> str:
     """Say so where several connections were closed within one moment: that is the end of a process, or of one timer."""
     pairs = zip(group.losses, group.claims, strict=True)
-    ends = sorted((c.closing.ts_ns, x.connection.first_ts_ns) for x, c in pairs if c.closing is not None)
+    # Streams of one connection end together whatever ended it.
+    closed = {x.connection.conn: (c.closing.ts_ns, x.connection.first_ts_ns) for x, c in pairs if c.closing is not None}
+    ends = sorted(closed.values())
     most, first, at = 0, 0, 0
     for last, (ts, _) in enumerate(ends):
         while ts - ends[first][0] > _MOMENT_NS:

@@ -144,8 +144,9 @@ class ProxyAbort(CauseRule):
                 whom = f"{which} {'it' if n == 1 else 'them'}"
                 message = (
                     f"The sender of {count_of(n, 'request')} to {group.subject} closed its side"
-                    f" {duration_range(waits)} after the request. {group.subject} answered{whom} all the same, and the"
-                    f" sender did not take that: whether it gave up or had never waited, the packets do not tell.{ended}"
+                    f" {duration_range(waits)} after the request. {group.subject} answered{whom} all the same, and"
+                    " the sender did not take that: whether it gave up or had never waited, the packets do not tell."
+                    f"{ended}"
                 )
             has_answer = "" if late == n else f", that of {group.subject} whether it had an answer"
             return GroupText(
