@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pcapdiag.base.codes import Direction, ExchangeFlag, Key
+from pcapdiag.base.codes import Direction, ExchangeFlag, Key, TcpFlag
 from pcapdiag.base.findings import Evidence
 from pcapdiag.base.sequence import relative_sequence, sequence_difference
 from pcapdiag.base.units import format_address, format_endpoint
@@ -162,6 +162,8 @@ def _usual_text(loss: Loss, segment: KeySegment) -> str:
         return stream_text(loss, segment.key)
     if segment.key is Key.RESP_END_REQUEST:
         return end_text(loss)
+    if segment.key is Key.RETRANSMISSION and segment.flags & TcpFlag.SYN:
+        return "the SYN is sent again"
     if segment.key is Key.RETRANSMISSION and not _is_whole_again(loss, segment):
         return "a part of the request is sent again"
     if segment.key is Key.REQUEST_END and _may_be_part(loss):

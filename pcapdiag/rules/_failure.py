@@ -36,7 +36,7 @@ def failure_message(analysis: Analysis, group: Group, did: str) -> str:
     on_fresh = "" if not fresh else f" on {where}" if fresh == n else f" {fresh} of them on fresh connections"
     upstream = group.upstream(analysis)
     rtt = f"; one RTT is {about(upstream.rtt_p50_ns)}" if upstream and upstream.rtt_p50_ns >= 0 else ""
-    after = f"{duration_range(waits)} after the request{rtt}.{_together(group)}"
+    after = f"{duration_range(waits)} after the request{rtt}.{_together(analysis, group)}"
     requests = count_of(n, "request")
     if not acknowledged:
         none = "it" if n == 1 else "any"
@@ -143,10 +143,12 @@ def _gaps_at_the_timer(analysis: Analysis, group: Group) -> list[int]:
     return [loss.idle_before_ns for loss, claim in pairs if is_closed_at_age(loss, upstream, claim.closing)]
 
 
-def _together(group: Group) -> str:
-    """Say so where several connections were closed within one moment: that is the end of a process."""
+def _together(analysis: Analysis, group: Group) -> str:
+    """Say so where several connections were closed within one moment: that is the end of a process, or of one timer."""
     pairs = zip(group.losses, group.claims, strict=True)
-    ends = sorted((c.closing.ts_ns, x.connection.first_ts_ns) for x, c in pairs if c.closing is not None)
+    # Streams of one connection end together whatever ended it.
+    closed = {x.connection.conn: (c.closing.ts_ns, x.connection.first_ts_ns) for x, c in pairs if c.closing is not None}
+    ends = sorted(closed.values())
     most, first, at = 0, 0, 0
     for last, (ts, _) in enumerate(ends):
         while ts - ends[first][0] > _MOMENT_NS:
@@ -158,4 +160,8 @@ def _together(group: Group) -> str:
     # A process that went away accepts nothing more: one that was opened after another had ended says that it did not.
     if max(opened for _, opened in ends[at : at + most]) > ends[at][0]:
         return ""
-    return f" {most} of them ended within a tenth of a second: a process went away."
+    # Connections that were last used together reach the end of an idle timer together.
+    cause = "a process went away"
+    if is_timer_possible(analysis, group) or _gaps_at_the_timer(analysis, group):
+        cause += ", or a timer that they share was up"
+    return f" {most} of them ended within a tenth of a second: {cause}."

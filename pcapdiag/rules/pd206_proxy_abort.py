@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pcapdiag.analysis.model import count_losses
-from pcapdiag.base.codes import Key
+from pcapdiag.base.codes import ExchangeFlag, Key
 from pcapdiag.base.findings import Confidence, Effect, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
 from pcapdiag.proxy.conf.settings import ProxyKind
@@ -90,6 +90,7 @@ class ProxyAbort(CauseRule):
                 loss, closing = given_up.loss, given_up.closing
                 if given_up.is_half_close:
                     group, why = _HALF_CLOSED, "and nothing says that it would not have read an answer"
+                    why = "and does not take the answer that comes" if _is_late(loss) else why
                 elif given_up.is_logged or given_up.client_left:
                     group, why = "", "its client had just closed"
                     why = "its log says that the client went away" if given_up.is_logged else why
@@ -132,16 +133,27 @@ class ProxyAbort(CauseRule):
                     " Some servers stop working for whoever closes its side (they take it for a client that left): a"
                     " sender that wants the answer keeps its side open until it came."
                 )
+            late = count_losses(loss for loss in group.losses if _is_late(loss))
+            message = (
+                f"{count_of(n, 'request')} to {group.subject} got no answer after {'its' if n == 1 else 'their'}"
+                f" sender had closed its side, {duration_range(waits)} after the request. A FIN says that nothing"
+                f" more is sent; whether the answer was still wanted, the packets do not tell.{ended}"
+            )
+            if late:
+                which = "" if late == n else f" {late:,} of"
+                whom = f"{which} {'it' if n == 1 else 'them'}"
+                message = (
+                    f"The sender of {count_of(n, 'request')} to {group.subject} closed its side"
+                    f" {duration_range(waits)} after the request. {group.subject} answered{whom} all the same, and"
+                    " the sender did not take that: whether it gave up or had never waited, the packets do not tell."
+                    f"{ended}"
+                )
+            has_answer = "" if late == n else f", that of {group.subject} whether it had an answer"
             return GroupText(
-                message=(
-                    f"{count_of(n, 'request')} to {group.subject} got no answer after {'its' if n == 1 else 'their'}"
-                    f" sender had closed its side, {duration_range(waits)} after the request. A FIN says that nothing"
-                    f" more is sent; whether the answer was still wanted, the packets do not tell.{ended}"
-                ),
+                message=message,
                 refuted_by="An answer that the sender still took.",
                 remedy=(
-                    f"The sender's own log says whether it gave up{gave_up_words(analysis)}, that of {group.subject}"
-                    f" whether it had an answer.{keep_open}"
+                    f"The sender's own log says whether it gave up{gave_up_words(analysis)}{has_answer}.{keep_open}"
                 ),
                 confidence_at_most=Confidence.POSSIBLE,
             )
@@ -229,6 +241,11 @@ def _inside(analysis: Analysis, group: Group) -> GroupText:
         ),
         severity=Severity.INFO,
     )
+
+
+def _is_late(loss: Loss) -> bool:
+    """Tell whether an answer came that the sender, who had closed, did not take."""
+    return bool(loss.flags & ExchangeFlag.LATE_ANSWER)
 
 
 def _is_taken_for_abort(loss: Loss) -> bool:

@@ -15,10 +15,12 @@ from pcapdiag.rules._rule import CauseRule, Group, GroupText
 from pcapdiag.rules._unseen import sending_by_log
 from pcapdiag.rules._wire import (
     certainty,
+    is_closed_by_proxy,
     is_closed_by_upstream,
     is_idle_close_in_server,
     is_partly_acknowledged,
     is_sent_unread,
+    proxy_closing,
     upstream_closing,
     upstream_of,
 )
@@ -106,7 +108,7 @@ class CloseDuringUpload(CauseRule):
             yield loss, Claim(certainty(analysis, loss, known), _CLOSED, closing, texts)
         for loss in analysis.early:
             closing = loss.keys.get(Key.RESP_RST) or loss.keys.get(Key.RESP_FIN)
-            if _is_upload(loss) and _may_be_lost(loss) and _is_seen_early(loss):
+            if _is_upload(loss) and _may_be_lost(loss) and _is_seen_early(loss) and not _is_left(loss):
                 yield loss, Claim(Confidence.POSSIBLE, _MAY_BE_LOST, closing, _EARLY)
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
@@ -166,6 +168,16 @@ def _share(group: Group) -> str:
     return (
         "only a part of what was sent" if not any(had_all) else "only a part of what was sent, or of what was to come"
     )
+
+
+def _is_left(loss: Loss) -> bool:
+    """Tell whether the proxy had read the answer and closed first.
+
+    A kernel that holds bytes nobody has read says RST instead of FIN (RFC 2525 section 2.17).
+    """
+    closing, answer = loss.keys.get(Key.ORIG_FIN), loss.keys.get(Key.RESPONSE)
+    is_first = closing is not None and closing == proxy_closing(loss) and is_closed_by_proxy(loss)
+    return is_first and closing is not None and answer is not None and closing.acknowledges(answer.next_seq)
 
 
 def _may_be_lost(loss: Loss) -> bool:

@@ -1,5 +1,7 @@
 """Sentences about upstreams that failed with a request in hand, and whether a timer can have been behind it."""
 
+from dataclasses import replace
+
 import pytest
 
 from pcapdiag.base.codes import Key
@@ -72,6 +74,25 @@ def test_a_process_that_accepts_a_connection_afterwards_did_not_go_away(opened_m
     losses.append(scene.lost(fin(60), late=520, depth=0, opened_ms=opened_ms))
     text = failure_message(scene.analysis(*losses), group_of(*losses), "closed")
     assert ("a process went away" in text) is is_told
+
+
+def test_streams_of_one_connection_are_no_connections_that_ended_together():
+    scene = Scene()
+    losses = [failed(scene, 500, late=n) for n in range(4)]
+    same = [replace(loss, connection=losses[0].connection) for loss in losses]
+    assert "ended within" not in failure_message(scene.analysis(*same), group_of(*same), "closed")
+
+
+@pytest.mark.parametrize(("idle_ms", "is_possible"), [(5_000, True), (3_000, False)])
+def test_connections_that_an_idle_timer_may_have_ended_together_are_not_said_to_show_the_end_of_a_process(
+    idle_ms, is_possible
+):
+    """The longest gap that was answered is four seconds."""
+    scene = Scene()
+    losses = [failed(scene, 200, late=n * 20, idle_ms=idle_ms) for n in range(3)]
+    text = failure_message(scene.analysis(*losses), group_of(*losses), "closed")
+    assert ("a process went away, or a timer that they share was up." in text) is is_possible
+    assert ("a process went away." in text) is not is_possible
 
 
 @pytest.mark.parametrize(

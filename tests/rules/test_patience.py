@@ -2,6 +2,7 @@
 
 import pytest
 
+from pcapdiag.base.codes import ExchangeFlag
 from pcapdiag.base.findings import Confidence, Severity
 from pcapdiag.proxy.join.ledger import JoinedTry, Ledger, WireVerdict
 from pcapdiag.proxy.logs.entries import LogKind
@@ -70,3 +71,15 @@ def test_where_nothing_of_the_upstream_was_captured_only_a_log_says_that_it_was_
     (finding,) = [f for f in found if f.code != "PD110"]
     assert finding.code == ("PD206" if status else "PD999")
     assert finding.severity is (Severity.WARNING if status else Severity.INFO)
+
+
+@pytest.mark.parametrize("n_late", [1, 2])
+def test_an_answer_that_came_after_the_sender_had_closed_is_not_said_to_be_missing(n_late):
+    scene = Scene()
+    flags = [ExchangeFlag.LATE_ANSWER if n < n_late else ExchangeFlag(0) for n in range(2)]
+    losses = [scene.lost(proxy_fin(0.4), acknowledged(160), depth=0, opened_ms=1, flags=f) for f in flags]
+    (finding,) = [f for f in diagnose(scene.analysis(*losses)).findings if f.code == "PD206"]
+    assert "got no answer" not in finding.message
+    assert ("answered 1 of them all the same" in finding.message) is (n_late == 1)
+    assert ("answered them all the same" in finding.message) is (n_late == 2)
+    assert ("whether it had an answer" in finding.remedy) is (n_late == 1)

@@ -66,6 +66,14 @@ def test_a_final_answer_after_an_interim_one_is_early_all_the_same(report_of):
     assert "answered 1 request (413) before it was whole" in finding["message"]
 
 
+@pytest.mark.parametrize(("closing", "is_told"), [("F.", False), ("R.", True)])
+def test_an_answer_that_was_read_before_the_proxy_closed_is_not_lost(report_of, closing, is_told):
+    """A FIN says that nothing lay unread, a RST may say that something did."""
+    answer = '+0.01 < P. "HTTP/1.1 401 Unauthorized\\r\\nContent-Length: 0\\r\\n\\r\\n"\n'
+    report = report_of(f"{OPEN}{HEAD}{PART}{answer}+0.0001 > .\n+0.0001 > {closing}\n+0.02 < R.\n")
+    assert [f["code"] for f in report["findings"]] == ["PD207"] * is_told
+
+
 UPLOAD = '+0.01 > P. "POST /up HTTP/1.1\\r\\nHost: a\\r\\nContent-Length: 400\\r\\n\\r\\n"\n'
 UPLOAD += '+0.0001 > P. "0123456789"\n+0.02 < .\n'
 WHOLE = '+0.01 > P. "GET /up HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n"\n+0.02 < .\n'

@@ -25,6 +25,14 @@ def test_it_says_what_and_who_and_where_to_look(its_type, code, words, errno, wh
     assert where in finding.remedy
 
 
+def test_a_syn_that_is_sent_again_is_no_request():
+    scene = Scene()
+    finding = only(diagnose(scene.analysis(with_icmp(scene.attempt(syn_again(1_000))))), "PD305")
+    texts = [e.text for e in finding.occurrences[0].evidence]
+    assert "the SYN is sent again" in texts
+    assert not any("request" in text for text in texts)
+
+
 def test_the_upstream_itself_may_say_so():
     scene = Scene()
     loss = with_icmp(scene.attempt(), code=10, sender=(0, 0xFFFF0A010101))

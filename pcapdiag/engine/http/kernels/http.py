@@ -93,6 +93,7 @@ from pcapdiag.engine.http.kernels.http_turns import (
     extend_message,
     extend_response,
     feed_tls,
+    finish_without_content,
     response_target,
 )
 from pcapdiag.engine.tcp.kernels.sequence import sequence_difference
@@ -349,6 +350,9 @@ def _feed_response(s, slot, event, data):  # fmt: skip
         c["ahead_ack"] = event["ack"]  # of a request that was stored after its answer it acknowledges more
         f["state"] = ST_LOST
         return
+    is_asked = c["resp_data_ack"] >= 0 and sequence_difference(event["ack"], c["resp_data_ack"]) > 0
+    if f["state"] == ST_BODY and event["ack"] >= 0 and is_asked and looks_like_response(data, at, captured):
+        finish_without_content(s, slot)
     i = response_target(s, slot)
     seq = data_sequence(event)
     if i >= 0 and is_too_old(s, i, seq):

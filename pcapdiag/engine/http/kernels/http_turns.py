@@ -71,11 +71,16 @@ def finish_turn(s, slot):
 
 
 @kernel
-def _finish_without_content(s, slot):
-    """End a response of which only the head has come, if its request was sent before the capture began.
+def finish_without_content(s, slot):
+    """End a response of which only the head has come, if the capture lacks its request.
 
     That request may have been HEAD, whose response announces content that never comes (RFC 9110 section 9.3.2): the
-    next request says so. Else the next responses would be taken for that content.
+    next request says so, or the next response. Else those to come would be taken for that content.
+
+    Parameters
+    ----------
+    s : FramerArrays
+    slot : int
     """
     i = int(s.conns[slot]["head"])
     f = s.flows[2 * slot + 1]
@@ -133,7 +138,7 @@ def begin_request(s, slot, event, pos):
     """
     c = s.conns[slot]
     finish_turn(s, slot)
-    _finish_without_content(s, slot)
+    finish_without_content(s, slot)
     is_http1 = c["protocol"] == Protocol.HTTP1.value
     if c["ahead_ack"] >= 0 and not (is_http1 and is_unsure(s, slot, np.int64(event["ack"]))):
         i = _join_ahead(s, slot, event, pos)

@@ -306,14 +306,17 @@ class Conversation(Streams):
             and len(message.values) == message.head.end
         )
 
+    def _finish_without_content(self):
+        if self.open and self.open[0].row["request_frame"] == -1 and self._has_only_a_head():
+            self.open[0].response_done = True  # it may have answered HEAD
+            self.sides[RESP].start_anew()
+
     def _begin_request(self, event, s, seq):
         if self.open and self.open[0].is_turn:
             self.open[0].response_done = True
             if self.sides[RESP].is_turn:
                 self.sides[RESP].start_anew()
-        if self.open and self.open[0].row["request_frame"] == -1 and self._has_only_a_head():
-            self.open[0].response_done = True  # it may have answered HEAD
-            self.sides[RESP].start_anew()
+        self._finish_without_content()
         ahead = self.open[-1] if self.open else None
         is_ahead = self.ahead_ack >= 0 and 0 < (self.ahead_ack - seq) % MOD < MOD // 2
         in_step = ahead is not None and (
@@ -641,6 +644,9 @@ class Conversation(Streams):
             self.ahead_ack = s.ack % MOD
             side.lose()
             return
+        is_asked = s.flags & ACK and self.resp_data_ack >= 0 and is_behind(self.resp_data_ack, s.ack % MOD)
+        if is_asked and looks_like_response(data):
+            self._finish_without_content()
         x = self._answering()
         if x is not None and self._is_too_old(x, event.seq):
             values = values[self._next_step(event.seq, event.length) :]

@@ -34,7 +34,7 @@ def begun():
     return segments, add
 
 
-def busy(n_exchange, *, pieces=1, body=10, posts=False, closer=ORIG, acks_apart=False):
+def busy(n_exchange, *, pieces=1, body=10, posts=False, heads=False, closer=ORIG, acks_apart=False):
     """Return the segments of a connection on which request `n` is answered with status 200 + n % 90."""
     segments, add = begun()
     for n in range(n_exchange):
@@ -42,10 +42,11 @@ def busy(n_exchange, *, pieces=1, body=10, posts=False, closer=ORIG, acks_apart=
             add(ORIG, ACK | PSH, b"POST /%d HTTP/1.1\r\nContent-Length: 20\r\n\r\n" % n)
             add(ORIG, ACK | PSH, b"x" * 20)
         else:
-            add(ORIG, ACK | PSH, b"GET /%d HTTP/1.1\r\n\r\n" % n)
+            add(ORIG, ACK | PSH, b"%s /%d HTTP/1.1\r\n\r\n" % (b"HEAD" if heads else b"GET", n))
         if acks_apart:
             add(RESP, ACK)
-        data = b"HTTP/1.1 %d OK\r\nContent-Length: %d\r\n\r\n" % (200 + n % 90, body) + b"y" * body
+        data = b"HTTP/1.1 %d OK\r\nContent-Length: %d\r\n\r\n" % (200 + n % 90, body)
+        data += b"" if heads else b"y" * body
         for k in range(pieces):
             add(RESP, ACK | PSH, data[len(data) * k // pieces : len(data) * (k + 1) // pieces], MS if k else 9 * MS)
         add(ORIG, ACK, step_ns=20_000, rest_ns=80 * MS)
@@ -115,6 +116,13 @@ def test_a_gap_anywhere_costs_only_what_lies_in_it(length, closer, acks_apart):
         read = {target for target, _outcome, status, _over in told(kept) if status >= 0}
         touched = length // per_exchange + 2
         assert len(read) >= 12 - touched - 1  # the first behind the gap may be known as answered, and no more
+
+
+@pytest.mark.parametrize("acks_apart", [False, True])
+def test_what_answers_a_head_request_that_was_not_captured_swallows_no_other_answer(acks_apart):
+    segments = busy(6, body=500, heads=True, acks_apart=acks_apart)
+    for lacking in range(3, len(segments)):
+        assert_nothing_is_invented(segments[:lacking] + segments[lacking + 1 :])
 
 
 def test_the_end_that_an_unseen_answer_left_is_no_lost_request():
