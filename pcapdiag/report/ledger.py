@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pcapdiag.base.findings import Confidence, Role
-from pcapdiag.base.units import NS_PER_S, count_of, format_duration_ns, format_ts_ns
+from pcapdiag.base.units import NS_PER_S, count_of, format_duration_ns, format_ts_ns, format_zone
 from pcapdiag.privacy.escape import first_words
 from pcapdiag.proxy.join.ledger import EntryVerdict, WireVerdict
 from pcapdiag.proxy.join.symptoms import FOUND_NO_PEER
@@ -240,7 +240,7 @@ def ledger_lines(log: LogSummary, span: tuple[int, int] = (-1, -1)) -> tuple[str
         against = f", against {log.conflicts:,} that do not fit" if log.conflicts else ""
         against += "" if log.is_certain else ": too little to be certain"
         lines.append(
-            f"The log is in {_zone(log.zone_offset_s or 0)}; its clock {clock}, known to {width}"
+            f"The log is in {format_zone(log.zone_offset_s or 0)}; its clock {clock}, known to {width}"
             f" by {count_of(log.pairs, 'pair')}{against}."
         )
     elif log.pairs:
@@ -248,7 +248,7 @@ def ledger_lines(log: LogSummary, span: tuple[int, int] = (-1, -1)) -> tuple[str
             "The log's clock could not be measured: only timeouts of unknown length join the log with the capture."
         )
     elif log.zone_offset_s is not None:
-        zone = _zone(log.zone_offset_s)
+        zone = format_zone(log.zone_offset_s)
         lines.append(
             f"The log is in {zone}; no failure measures its clock, which is taken to agree with the capture's."
         )
@@ -338,11 +338,6 @@ def _outside(log: LogSummary) -> Iterator[str]:
         listed = "; ".join(f"{n:,}: {reason}" for reason, n in reasons.most_common(_MOST_REASONS))
         rest = reasons.total() - sum(n for _, n in reasons.most_common(_MOST_REASONS))
         yield f"Not in the capture: {listed}{f'; {rest:,} for other reasons' if rest else ''}."
-
-
-def _zone(offset_s: int) -> str:
-    sign = "-" if offset_s < 0 else "+"
-    return f"UTC{sign}{abs(offset_s) // 3600:02d}:{abs(offset_s) % 3600 // 60:02d}" if offset_s else "UTC"
 
 
 def _sum(counts: Counter[_V], words: Mapping[_V, str]) -> str:

@@ -14,7 +14,7 @@ from pcapdiag.proxy.conf.remedy import stop_repeating_requests
 from pcapdiag.proxy.conf.settings import OF_OTHER_KIN
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._dialect import needs_tries, proxy_kind, with_tries
-from pcapdiag.rules._logged import wire_occurrence
+from pcapdiag.rules._logged import accesses_of_another_time, wire_occurrence
 from pcapdiag.rules._resets import is_reset_by_middlebox
 from pcapdiag.rules._rule import GroupText, Rule
 from pcapdiag.rules._wire import has_unseen_fin, is_acknowledged, is_idle_close_in_server, upstream_of
@@ -76,7 +76,7 @@ class RetriedFailure(Rule):
                 return "only a log that lists the tries of a request tells of retries"
             return "the log of this proxy does not list the tries of a request"
         if analysis.log is not None and analysis.log.names_tries:
-            return ""
+            return accesses_of_another_time(analysis)
         if analysis.log is not None and analysis.log.accesses_read == 0:
             return "no line of the access log that was given could be read"
         if analysis.log is not None and analysis.log.clients is not None:

@@ -13,7 +13,7 @@ from pcapdiag.base.units import NS_PER_S, count_of, parse_endpoint
 from pcapdiag.proxy.conf.settings import OF_OTHER_KIN
 from pcapdiag.proxy.join.ledger import OutsideKind
 from pcapdiag.rules._dialect import names_no_server, names_tries, needs_tries, proxy_kind
-from pcapdiag.rules._logged import outside_occurrence
+from pcapdiag.rules._logged import accesses_of_another_time, of_another_day, outside_occurrence
 from pcapdiag.rules._rule import GroupText, Rule
 
 if TYPE_CHECKING:
@@ -137,7 +137,10 @@ class FailureOutsideCapture(Rule):
             return "no line of the logs that were given could be read"
         if log.errors_read <= 0 and not log.names_tries and not _client_failures(analysis):
             return f"the access log that was given names no upstreams{needs_tries(analysis)}"
-        return ""
+        if log.outside:
+            return ""
+        elsewhere = [text for text in (of_another_day(analysis), accesses_of_another_time(analysis)) if text]
+        return "; ".join(elsewhere) if len(elsewhere) == (log.errors_read > 0) + (log.accesses_read > 0) else ""
 
     def check(self, analysis: Analysis) -> Iterator[Finding]:
         """Yield one finding per kind."""

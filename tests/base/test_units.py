@@ -8,15 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcapdiag.base.units import (
+    NS_PER_S,
     format_address,
     format_bytes,
     format_duration_ns,
     format_endpoint,
     format_ts_ns,
+    format_zone,
     parse_address,
     parse_duration,
     parse_endpoint,
     parse_size,
+    parse_zone,
+    roughly,
 )
 
 HALVES = st.integers(0, 2**64 - 1)
@@ -190,3 +194,16 @@ def test_units_need_only_the_standard_library():
     script = "import sys, pcapdiag.base.units; print([m for m in ('numpy', 'numba', 'pandas') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(86_400 * 3, "3.0 days"), (28_810, "8.0 hours"), (3_700, "3700 s"), (0.5, "500 ms")]
+)
+def test_how_far_something_is_away_is_said_in_hours_and_days(seconds, text):
+    assert roughly(round(seconds * NS_PER_S)) == text
+
+
+@pytest.mark.parametrize(("offset_s", "text"), [(0, "UTC"), (28_800, "UTC+08:00"), (-12_600, "UTC-03:30")])
+def test_a_zone_is_named_as_it_may_be_given(offset_s, text):
+    assert format_zone(offset_s) == text
+    assert parse_zone(text.removeprefix("UTC") or text) == offset_s
