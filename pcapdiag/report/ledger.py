@@ -13,6 +13,7 @@ from pcapdiag.base.findings import Confidence, Role
 from pcapdiag.base.units import NS_PER_S, count_of, format_duration_ns, format_ts_ns, format_zone
 from pcapdiag.privacy.escape import first_words
 from pcapdiag.proxy.join.ledger import EntryVerdict, WireVerdict
+from pcapdiag.proxy.join.outside import SAME_REQUEST
 from pcapdiag.proxy.join.symptoms import FOUND_NO_PEER
 from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.report.model import LogEntryDetail, LogFailure, LogSummary
@@ -37,6 +38,7 @@ _UNTIED = (
 _NO_TIE = (
     "Nothing ties the log's clock to the capture's: the capture has no failure, and the zone is not known (--log-zone)."
 )
+_NO_CERTAIN_TIE = "Nothing ties the log's clock to the capture's for certain; the zone is not known (--log-zone)."
 _FURTHEST_NS = 15 * 3600 * NS_PER_S
 """[ns] No zone is further from UTC, with an hour for clocks that are wrong."""
 _ENOUGH = 3
@@ -253,7 +255,9 @@ def ledger_lines(log: LogSummary, span: tuple[int, int] = (-1, -1)) -> tuple[str
             f"The log is in {zone}; no failure measures its clock, which is taken to agree with the capture's."
         )
     elif log.entries:
-        lines.append(_apart(log, span) or (_UNTIED if log.failures else _NO_TIE))
+        is_alike = any(entry.candidates for entry in log.entries)
+        loose = _NO_CERTAIN_TIE if is_alike else _UNTIED if log.failures else _NO_TIE
+        lines.append(_apart(log, span) or loose)
     return (*lines, *_undetermined(log))
 
 
@@ -303,7 +307,10 @@ def _seems_foreign(log: LogSummary, entries: Counter[EntryVerdict]) -> bool:
     explained = entries[EntryVerdict.EXPLAINED]
     is_own = log.is_certain and explained >= _ENOUGH
     # A client may leave at any moment, and leave nothing broken that packets show.
-    unfit = sum(e.verdict is EntryVerdict.UNDETERMINED and e.kind != _CLIENT_CLOSED for e in log.entries)
+    unfit = sum(
+        e.verdict is EntryVerdict.UNDETERMINED and e.kind != _CLIENT_CLOSED and not e.reason.startswith(SAME_REQUEST)
+        for e in log.entries
+    )
     return unfit > explained and not is_own
 
 

@@ -128,8 +128,9 @@ def _remedy(changes: Sequence[Change]) -> str:
 def _message(peer: str, retries: Sequence[Retry], n_taken: int, n_twice: int) -> str:
     delays = [r.delay_ns for r in retries]
     tries = "try" if len(retries) == 1 else "tries"
-    longer = about(max(delays))
-    text = f"{len(retries):,} failed {tries} at {peer} ended well by a retry: the client waited up to {longer} longer."
+    # Logs have whole milliseconds.
+    longer = f"up to {about(max(delays))}" if max(delays) > 0 else "less than 1 ms"
+    text = f"{len(retries):,} failed {tries} at {peer} ended well by a retry: the client waited {longer} longer."
     if n_taken:
         which = "It" if n_taken == len(retries) == 1 else f"{n_taken:,} of them"
         text += f" {which} had reached the upstream and may have run twice"

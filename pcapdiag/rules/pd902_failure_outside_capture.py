@@ -146,7 +146,7 @@ class FailureOutsideCapture(Rule):
         """Yield one finding per kind."""
         if analysis.log is None:
             return
-        readable = _readable_peers(analysis) if any(_is_answer(f) for f in analysis.log.outside) else frozenset()
+        readable = _peers_with_errors(analysis) if any(_is_answer(f) for f in analysis.log.outside) else frozenset()
         kinds: dict[OutsideKind, list[OutsideFailure]] = defaultdict(list)
         for failure in analysis.log.outside:
             # An error answer that packets show is a finding of its own, as are requests that found no live server.
@@ -228,10 +228,13 @@ def _is_answer(failure: OutsideFailure) -> bool:
     return failure.kind is OutsideKind.ANSWERED
 
 
-def _readable_peers(analysis: Analysis) -> frozenset[str]:
-    """Return the upstreams whose answers' status could be read from packets."""
+def _peers_with_errors(analysis: Analysis) -> frozenset[str]:
+    """Return the upstreams of which packets show that they answered with an error."""
     rows = analysis.connections.rows
-    is_readable = (analysis.legs == Leg.UPSTREAM) & np.isin(rows["protocol"], WITH_STATUS)
+    has_error = np.zeros(len(rows), dtype=np.bool_)
+    for chunk in analysis.exchanges.chunks():
+        has_error[chunk["conn"][chunk["status_code"] >= _SERVER_ERROR]] = True
+    is_readable = (analysis.legs == Leg.UPSTREAM) & np.isin(rows["protocol"], WITH_STATUS) & has_error
     ends = {(int(r["resp_hi"]), int(r["resp_lo"]), int(r["resp_port"])) for r in rows[is_readable]}
     return frozenset(str(u.endpoint) for u in analysis.upstreams if parse_endpoint(str(u.endpoint)) in ends)
 

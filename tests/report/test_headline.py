@@ -177,3 +177,11 @@ def test_the_page_says_what_the_access_log_has_of_another_time():
     made = report_of(SLOW, impact=dataclasses.replace(LOG, failures_beyond=7))
     assert "7 failures in the access log came before or after the capture: not counted here" in render(made, show=())
     assert "before or after the capture" not in render(report_of(SLOW), show=())
+
+
+def test_beside_nothing_to_judge_stands_what_clients_saw():
+    seen = Impact(CLIENT_LEG, 9, 4, 0, 0, 4, 0)
+    made = dataclasses.replace(builders.report(n_unanswered=0, upstreams=()), impact=seen)
+    assert "Clients saw 4 failures of 9 requests" in headline(made)
+    well = dataclasses.replace(made, impact=dataclasses.replace(seen, failures=0))
+    assert headline(well) == "There is nothing to judge: 1 connection, no request to an upstream."

@@ -27,7 +27,7 @@ from pcapdiag.proxy.join.ledger import (
     first_of,
 )
 from pcapdiag.proxy.join.match import RequestIds, choose_tries, find_clock, sharpen_clock
-from pcapdiag.proxy.join.outside import ID_MISSING, list_outside
+from pcapdiag.proxy.join.outside import ID_MISSING, list_outside, mark_translated
 from pcapdiag.proxy.join.pairs import Pairing, is_name, normalize_peer
 from pcapdiag.proxy.join.places import CaptureSpan, Span, keep_own
 from pcapdiag.proxy.join.services import behind_services, learn_services, with_own_peers
@@ -164,6 +164,7 @@ def join_logs(
     time = Span(span.first_ns, span.last_ns, None if is_guess else clock, None if is_guess else zone_s)
     placed, own_chains, n_unplaced = keep_own(results, chains, time)
     failures = judge.tries(results)
+    placed = mark_translated(logged, placed, failures, span.peers, time)
     ledger = Ledger(
         clock=clock,
         zone_s=clock.zone_s if clock is not None else zone_s,
