@@ -113,7 +113,9 @@ def clients_words(report: Report) -> str:
     least = "At least " if is_least(impact) else ""
     text = f"{least}{impact.failures:,} of {requests} failed{unlogged}"
     if n := _without_peer(report):
-        text += f", {n:,} of them because no upstream was live"
+        # Of failures that nothing tells of, more may be such: the error log may end before the access log does.
+        rest = impact.failures - n - sum(f.unserved for f in report.findings)
+        text += f", {'at least ' * (rest > 0)}{n:,} of them because no upstream was live"
     return text
 
 

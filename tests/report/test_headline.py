@@ -185,3 +185,17 @@ def test_beside_nothing_to_judge_stands_what_clients_saw():
     assert "Clients saw 4 failures of 9 requests" in headline(made)
     well = dataclasses.replace(made, impact=dataclasses.replace(seen, failures=0))
     assert headline(well) == "There is nothing to judge: 1 connection, no request to an upstream."
+
+
+@pytest.mark.parametrize(("failures", "words"), [(3, ", 2 of them"), (9, ", at least 2 of them")])
+def test_requests_without_a_peer_are_at_least_so_many_where_failures_are_left_over(failures, words):
+    shown = [builders.occurrence(conn=-1, uid="", evidence=(), request_ts_ns=builders.T0 + builders.S)] * 2
+    facts = RuleFacts(role=Role.NO_PEER)
+    no_peer = builders.finding(code="PD601", name="no-live-upstreams", occurrences=shown, facts=facts)
+    told = dataclasses.replace(LOG, failures=failures)
+    made = builders.report(no_peer, builders.finding())
+    cause = next(f for f in made.findings if f.role is Role.CAUSE)
+    findings = [dataclasses.replace(f, unserved=1 if f is cause else 0) for f in made.findings]
+    assert f"{words} because no upstream was live" in headline(
+        dataclasses.replace(made, impact=told, findings=tuple(findings))
+    )
