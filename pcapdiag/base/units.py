@@ -304,6 +304,12 @@ def parse_zone(text: str) -> int | None:
     return -seconds if match[1] == "-" else seconds
 
 
+def format_zone(offset_s: int) -> str:
+    """Return an offset from UTC [s] as ``UTC`` or ``UTC+08:00``."""
+    sign = "-" if offset_s < 0 else "+"
+    return f"UTC{sign}{abs(offset_s) // 3600:02d}:{abs(offset_s) % 3600 // 60:02d}" if offset_s else "UTC"
+
+
 def about(duration_ns: int) -> str:
     """Return a duration with four significant digits: a sentence needs no more."""
     unit = 10 ** max(len(str(abs(duration_ns))) - 4, 0)
@@ -320,6 +326,14 @@ def known_part(value_ns: int, width_ns: int) -> str:
     """Return a duration without the digits that are finer than what it is known to."""
     unit = 10 ** (len(str(width_ns)) - 1)
     return about(round(value_ns / unit) * unit)
+
+
+def roughly(duration_ns: int) -> str:
+    """Return how far two things are from each other, in hours or days where it is many seconds: ``8.0 hours``."""
+    for unit_s, name in ((86_400, "days"), (3_600, "hours")):
+        if duration_ns >= unit_s * NS_PER_S * 2:
+            return f"{duration_ns / (unit_s * NS_PER_S):,.1f} {name}"
+    return about(duration_ns)
 
 
 def count_of(number: int, singular: str, plural: str = "") -> str:

@@ -60,7 +60,7 @@ def _verdict(report: Report) -> str:
         return (
             f"There is nothing to judge in the packets ({nothing}), {outside}."
             if outside
-            else (f"There is nothing to judge: {nothing}.")
+            else (f"There is nothing to judge: {nothing}{_beside_nothing(report)}.")
         )
     if totals.unanswered or totals.truncated:
         more = f" Besides: {outside.removeprefix('but ')}." if outside else ""
@@ -113,7 +113,9 @@ def clients_words(report: Report) -> str:
     least = "At least " if is_least(impact) else ""
     text = f"{least}{impact.failures:,} of {requests} failed{unlogged}"
     if n := _without_peer(report):
-        text += f", {n:,} of them because no upstream was live"
+        # Of failures that nothing tells of, more may be such: the error log may end before the access log does.
+        rest = impact.failures - n - sum(f.unserved for f in report.findings)
+        text += f", {'at least ' * (rest > 0)}{n:,} of them because no upstream was live"
     return text
 
 
@@ -213,6 +215,17 @@ def _nothing(report: Report) -> str:
     if totals.unanswered or totals.truncated or acting or any(u.exchanges for u in report.upstreams):
         return ""
     return f"{count_of(totals.connections, 'connection')}, no request to an upstream"
+
+
+def _beside_nothing(report: Report) -> str:
+    """Return what clients saw fail where no packet is of an upstream, as the end of a sentence; empty if nothing."""
+    impact = report.impact
+    if impact.failures <= 0:
+        return ""
+    return (
+        f". Clients saw {count_of(impact.failures, 'failure')} of {count_of(impact.requests, 'request')}: why, packets"
+        " between the proxy and its upstreams would show"
+    )
 
 
 def _outside(report: Report) -> str:

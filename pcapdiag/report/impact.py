@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcapdiag.base.codes import Leg, Outcome, Protocol
-from pcapdiag.base.units import NS_PER_S, count_of
+from pcapdiag.base.units import NS_PER_S, count_of, roughly
 from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.join.access_clock import ahead_ns
 from pcapdiag.proxy.join.clients import Served
@@ -139,7 +139,7 @@ def _from_log(analysis: Analysis, tally: ClientTally) -> Impact:
     beyond = sum(s.failures for s in tally.seconds.values()) - sum(s.failures for s in served)
     if not served:
         other = f"; its {count_of(beyond, 'failure')} came before or after it" if beyond > 0 else ""
-        unknown = f"the access log holds no request of the time of the capture{other}"
+        unknown = f"the access log holds no request of the time of the capture{_how_far(tally, first, last)}{other}"
         return Impact(unknown=unknown, failures_beyond=max(beyond, 0))
     requests = sum(s.requests for s in served)
     if sum(s.unread for s in served) * _MOST_UNREAD > requests:
@@ -158,6 +158,14 @@ def _from_log(analysis: Analysis, tally: ClientTally) -> Impact:
         tries_unlogged=_tries_unlogged(analysis, *(second * NS_PER_S - ahead for second in tally.covers())),
         unknown=_NO_TRIES if not has_tries else _SILENT if analysis.proxy_kind is ProxyKind.HAPROXY else "",
     )
+
+
+def _how_far(tally: ClientTally, first_s: int, last_s: int) -> str:
+    """Return how far the log's time is from the capture's, in words; empty where it has lines on both sides of it."""
+    began, ended = tally.covers()
+    if began > last_s:
+        return f" (it begins {roughly((began - last_s) * NS_PER_S)} after its end)"
+    return f" (it ends {roughly((first_s - ended) * NS_PER_S)} before it)" if 0 <= ended < first_s else ""
 
 
 def _tries_unlogged(analysis: Analysis, first_ns: int, last_ns: int) -> int:

@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pcapdiag.base.findings import Confidence, Role
-from pcapdiag.base.units import NS_PER_S, count_of, format_ts_ns, known_part, known_to
+from pcapdiag.base.units import NS_PER_S, count_of, format_ts_ns, format_zone, known_part, known_to
 from pcapdiag.privacy.escape import first_words
 from pcapdiag.proxy.join.ledger import EntryVerdict, WireVerdict
+from pcapdiag.proxy.join.outside import SAME_REQUEST
 from pcapdiag.proxy.join.symptoms import FOUND_NO_PEER
 from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.report.model import LogEntryDetail, LogFailure, LogSummary
@@ -37,6 +38,7 @@ _UNTIED = (
 _NO_TIE = (
     "Nothing ties the log's clock to the capture's: the capture has no failure, and the zone is not known (--log-zone)."
 )
+_NO_CERTAIN_TIE = "Nothing ties the log's clock to the capture's for certain; the zone is not known (--log-zone)."
 _FURTHEST_NS = 15 * 3600 * NS_PER_S
 """[ns] No zone is further from UTC, with an hour for clocks that are wrong."""
 _ENOUGH = 3
@@ -239,7 +241,7 @@ def ledger_lines(log: LogSummary, span: tuple[int, int] = (-1, -1)) -> tuple[str
         against = f", against {log.conflicts:,} that do not fit" if log.conflicts else ""
         against += "" if log.is_certain else ": too little to be certain"
         lines.append(
-            f"The log is in {_zone(log.zone_offset_s or 0)}; its clock {clock}, known to {known_to(width_ns)}"
+            f"The log is in {format_zone(log.zone_offset_s or 0)}; its clock {clock}, known to {known_to(width_ns)}"
             f" by {count_of(log.pairs, 'pair')}{against}."
         )
     elif log.pairs:
@@ -247,12 +249,14 @@ def ledger_lines(log: LogSummary, span: tuple[int, int] = (-1, -1)) -> tuple[str
             "The log's clock could not be measured: only timeouts of unknown length join the log with the capture."
         )
     elif log.zone_offset_s is not None:
-        zone = _zone(log.zone_offset_s)
+        zone = format_zone(log.zone_offset_s)
         lines.append(
             f"The log is in {zone}; no failure measures its clock, which is taken to agree with the capture's."
         )
     elif log.entries:
-        lines.append(_apart(log, span) or (_UNTIED if log.failures else _NO_TIE))
+        is_alike = any(entry.candidates for entry in log.entries)
+        loose = _NO_CERTAIN_TIE if is_alike else _UNTIED if log.failures else _NO_TIE
+        lines.append(_apart(log, span) or loose)
     return (*lines, *_undetermined(log))
 
 
@@ -302,7 +306,10 @@ def _seems_foreign(log: LogSummary, entries: Counter[EntryVerdict]) -> bool:
     explained = entries[EntryVerdict.EXPLAINED]
     is_own = log.is_certain and explained >= _ENOUGH
     # A client may leave at any moment, and leave nothing broken that packets show.
-    unfit = sum(e.verdict is EntryVerdict.UNDETERMINED and e.kind != _CLIENT_CLOSED for e in log.entries)
+    unfit = sum(
+        e.verdict is EntryVerdict.UNDETERMINED and e.kind != _CLIENT_CLOSED and not e.reason.startswith(SAME_REQUEST)
+        for e in log.entries
+    )
     return unfit > explained and not is_own
 
 
@@ -337,11 +344,6 @@ def _outside(log: LogSummary) -> Iterator[str]:
         listed = "; ".join(f"{n:,}: {reason}" for reason, n in reasons.most_common(_MOST_REASONS))
         rest = reasons.total() - sum(n for _, n in reasons.most_common(_MOST_REASONS))
         yield f"Not in the capture: {listed}{f'; {rest:,} for other reasons' if rest else ''}."
-
-
-def _zone(offset_s: int) -> str:
-    sign = "-" if offset_s < 0 else "+"
-    return f"UTC{sign}{abs(offset_s) // 3600:02d}:{abs(offset_s) % 3600 // 60:02d}" if offset_s else "UTC"
 
 
 def _sum(counts: Counter[_V], words: Mapping[_V, str]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pcapdiag.base.codes import Direction, Protocol, TcpFlag
 from pcapdiag.base.findings import Confidence, Evidence, Finding, Occurrence
-from pcapdiag.base.units import NS_PER_S
+from pcapdiag.base.units import NS_PER_S, roughly
 from pcapdiag.proxy.conf.settings import OF_OTHER_KIN
 from pcapdiag.proxy.join.access_clock import ahead_ns
 from pcapdiag.proxy.join.ledger import EntryVerdict, WireVerdict, first_of
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pcapdiag.rules._rule import GroupText, Rule
 
 _ABOVE_ERROR = frozenset({"crit", "alert", "emerg"})
+_FURTHEST_NS = 15 * 3600 * NS_PER_S
+"""[ns] No zone is further from UTC, with an hour for clocks that are wrong."""
 _WITHOUT = frozenset({WireVerdict.NOTHING_LOGGED, WireVerdict.NOT_IN_LOG})
 NEEDS_LOG = "only the error log says what of an answer the proxy could not use: needs --error-log"
 
@@ -51,6 +53,8 @@ def lacks_error_log(analysis: Analysis, needs: str) -> str:
         return needs
     if not analysis.log.has_errors:
         return "the error log that was given is empty, or no line of it was understood"
+    if is_elsewhere := of_another_day(analysis):
+        return is_elsewhere
     if proxy_kind(analysis) in OF_OTHER_KIN:
         return "the log of this proxy does not tell such a failure from others"
     logs = analysis.settings.error_logs if analysis.settings is not None else ()
@@ -58,6 +62,37 @@ def lacks_error_log(analysis: Analysis, needs: str) -> str:
     if logs and all(log.level.value in _ABOVE_ERROR for log in logs):
         return f"the configuration lets the error log begin at level {logs[0].level.value}: needs level error or below"
     return ""
+
+
+def of_another_day(analysis: Analysis) -> str:
+    """Return that the error log is so far from the capture that no zone joins them; empty where it may be of its time.
+
+    One that ends days before may go on without a failure, or be another file: nothing in it tells which.
+    """
+    log = analysis.log
+    if log is None or analysis.first_ts_ns < 0 or not log.has_errors or log.errors_span_s[1] < 0:
+        return ""
+    first_ns, last_ns = (second * NS_PER_S for second in log.errors_span_s)
+    if first_ns > analysis.last_ts_ns + _FURTHEST_NS:
+        return f"the error log that was given begins {roughly(first_ns - analysis.last_ts_ns)} after the capture"
+    if last_ns < analysis.first_ts_ns - _FURTHEST_NS:
+        return f"the error log that was given ends {roughly(analysis.first_ts_ns - last_ns)} before the capture"
+    return ""
+
+
+def accesses_of_another_time(analysis: Analysis) -> str:
+    """Return that the access log holds no request of the capture's time; empty where it does, or none was read."""
+    log = analysis.log
+    tally = log.clients if log is not None else None
+    if log is None or tally is None or not tally.seconds or analysis.first_ts_ns < 0:
+        return ""
+    if not tally.has_zone and log.zone_s is None:
+        return ""
+    first_s, last_s = ((t + ahead_ns(log)) // NS_PER_S for t in (analysis.first_ts_ns, analysis.last_ts_ns))
+    # A line is cut off to its second, and is written when its request is over.
+    if tally.within(first_s - 1, last_s + 1):
+        return ""
+    return "the access log that was given holds no request of the time of the capture"
 
 
 def logged_tries(analysis: Analysis, kinds: frozenset[LogKind], action: str = "") -> dict[str, list[JoinedEntry]]:

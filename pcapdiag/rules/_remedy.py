@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
+from pcapdiag.analysis.model import count_losses
 from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence
 from pcapdiag.base.server_defaults import idle_timeout_setting
@@ -91,7 +92,11 @@ def keepalive_remedy(analysis: Analysis, upstream: Upstream | None, losses: Sequ
     changes: tuple[Change, ...] = ()
     plan = pool_plan(analysis)
     safe = plan.kept.get(upstream.endpoint, -1)
-    saved = plan.n_raced_saved
+    raced = plan.raced
+    if not plan.changes:
+        # Advice for each upstream on its own saves what was lost at that one.
+        raced = tuple(loss for loss in raced if loss.connection.resp == upstream.endpoint)
+    saved = plan.saved(raced)
     is_no_use = bool(losses) and not plan.saved(tuple(losses)) and all(loss.idle_before_ns >= 0 for loss in losses)
     if safe > 0 and not is_no_use and can_limit_pool(analysis):
         changes = plan.changes if losses else changes_for(analysis, upstream.endpoint)
@@ -100,7 +105,7 @@ def keepalive_remedy(analysis: Analysis, upstream: Upstream | None, losses: Sequ
             details["would_have_saved"] = saved
         below = _below(upstream, timeout)
         if losses and is_pool_exact(analysis):
-            below += f" {_saved(saved, len(plan.raced))}"
+            below += f" {_saved(saved, count_losses(raced))}"
         if changes:
             paragraphs.append(f"Let the proxy give up idle connections first:\n\n{change_block(changes)}")
             if all(change.new for change in changes):
@@ -215,7 +220,7 @@ def forgotten_words(analysis: Analysis, losses: Sequence[Loss], changes: Sequenc
     )
     if changes:
         plan = pool_plan(analysis)
-        text += f" {_saved(plan.n_forgotten_saved, len(plan.forgotten))}"
+        text += f" {_saved(plan.n_forgotten_saved, count_losses(plan.forgotten))}"
     return text
 
 
@@ -302,7 +307,7 @@ def _proxy_keeps(analysis: Analysis, upstream: Upstream) -> tuple[int, str]:
 
     (0, "") where it is not known, or where the capture contradicts it: a connection idled longer and was used.
     """
-    used = upstream.longest_gap_ns
+    used = _longest_gap_ns(analysis, upstream)
     if upstream.proxy_idle_close_ns >= 0 and used <= upstream.proxy_idle_close_ns * 51 // 50:
         return upstream.proxy_idle_close_ns, ""
     held = _limits_of_pool(analysis, upstream)
@@ -311,13 +316,29 @@ def _proxy_keeps(analysis: Analysis, upstream: Upstream) -> tuple[int, str]:
         if longest.value < 0 or used <= longest.value + NS_PER_S:
             return longest.value, f" ({longest.why if longest.assumed else longest.source})"
         return 0, ""
+    blocks = analysis.blocks_by_endpoint.get(upstream.endpoint, ())
+    if blocks and not any(block.keepalive.value for block in blocks):
+        # It keeps none, and connections were used again: what keeps them is not known.
+        return 0, ""
     default, whose = pool_default(analysis)
     return (default, f" ({whose})") if used <= default and default > 0 else (0, "")
 
 
+def _longest_gap_ns(analysis: Analysis, upstream: Upstream) -> int:
+    """[ns] Return the longest idle gap after which the proxy used a connection that the same block keeps."""
+    blocks = {block.name for block in analysis.blocks_by_endpoint.get(upstream.endpoint, ())}
+    gaps = [upstream.longest_gap_ns]
+    for other in analysis.upstreams if blocks else ():
+        held_by = {block.name for block in analysis.blocks_by_endpoint.get(other.endpoint, ())}
+        if held_by and held_by <= blocks:
+            gaps.append(other.longest_gap_ns)
+    return max(gaps)
+
+
 def _limits_of_pool(analysis: Analysis, upstream: Upstream) -> list[Setting[int]]:
     """Return how long the configuration keeps idle connections to an upstream; nothing where that has no limit."""
-    held = [block.keepalive_timeout_ns for block in analysis.blocks_by_endpoint.get(upstream.endpoint, ())]
+    blocks = analysis.blocks_by_endpoint.get(upstream.endpoint, ())
+    held = [block.keepalive_timeout_ns for block in blocks if block.keepalive.value]
     if analysis.settings is not None and is_pool_exact(analysis):
         held += [server.pool_limit_ns for server in analysis.settings.servers_of(str(upstream.endpoint))]
     return held
@@ -327,12 +348,13 @@ def _contradicted(analysis: Analysis, upstream: Upstream) -> str:
     """Return a sentence on a configuration by which the proxy cannot have kept a connection as long as it did."""
     held = _limits_of_pool(analysis, upstream)
     known = [setting for setting in held if not setting.assumed]
-    if not known or any(setting.value < 0 or upstream.longest_gap_ns <= setting.value + NS_PER_S for setting in held):
+    longest_gap_ns = _longest_gap_ns(analysis, upstream)
+    if not known or any(setting.value < 0 or longest_gap_ns <= setting.value + NS_PER_S for setting in held):
         return ""
     longest = max(known, key=lambda setting: setting.value)
     return (
         f"The configuration that was given keeps idle connections for {nginx_time(longest.value)} ({longest.source}),"
-        f" but one was used after {about(upstream.longest_gap_ns)}: is it the one that runs?"
+        f" but one was used after {about(longest_gap_ns)}: is it the one that runs?"
     )
 
 

@@ -63,6 +63,14 @@ _LIMIT: dict[ProxyKind | None, str] = {
 def reuse_advice(analysis: Analysis, peer: str) -> str:
     """Return how the proxy is told to keep connections to a peer."""
     kind = proxy_kind(analysis)
+    blocks = (block for end, held in analysis.blocks_by_endpoint.items() if str(end) == peer for block in held)
+    kept = next((block.keepalive for block in blocks if block.keepalive.value > 0), None)
+    if kept is not None and kind is ProxyKind.NGINX:
+        return (
+            f"The configuration that was given keeps up to {kept.value:,} idle connections to {peer}"
+            f" ({kept.why if kept.assumed else kept.source}), and none is kept in the capture: see whether that one"
+            ' runs, and whether requests are passed on with proxy_http_version 1.1 and proxy_set_header Connection "".'
+        )
     text = _REUSE[kind].format(peer=peer) if kind in _REUSE else f"Let the proxy keep connections to {peer}."
     if kind is None:
         example = 'in nginx: keepalive in the upstream block, proxy_http_version 1.1, proxy_set_header Connection ""'

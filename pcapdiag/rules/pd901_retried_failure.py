@@ -14,7 +14,7 @@ from pcapdiag.proxy.conf.remedy import stop_repeating_requests
 from pcapdiag.proxy.conf.settings import OF_OTHER_KIN
 from pcapdiag.rules._changes import change_block
 from pcapdiag.rules._dialect import needs_tries, proxy_kind, with_tries
-from pcapdiag.rules._logged import wire_occurrence
+from pcapdiag.rules._logged import accesses_of_another_time, wire_occurrence
 from pcapdiag.rules._resets import is_reset_by_middlebox
 from pcapdiag.rules._rule import GroupText, Rule
 from pcapdiag.rules._wire import has_unseen_fin, is_acknowledged, is_idle_close_in_server, upstream_of
@@ -76,7 +76,7 @@ class RetriedFailure(Rule):
                 return "only a log that lists the tries of a request tells of retries"
             return "the log of this proxy does not list the tries of a request"
         if analysis.log is not None and analysis.log.names_tries:
-            return ""
+            return accesses_of_another_time(analysis)
         if analysis.log is not None and analysis.log.accesses_read == 0:
             return "no line of the access log that was given could be read"
         if analysis.log is not None and analysis.log.clients is not None:
@@ -128,8 +128,9 @@ def _remedy(changes: Sequence[Change]) -> str:
 def _message(peer: str, retries: Sequence[Retry], n_taken: int, n_twice: int) -> str:
     delays = [r.delay_ns for r in retries]
     tries = "try" if len(retries) == 1 else "tries"
-    longer = about(max(delays))
-    text = f"{len(retries):,} failed {tries} at {peer} ended well by a retry: the client waited up to {longer} longer."
+    # Logs have whole milliseconds.
+    longer = f"up to {about(max(delays))}" if max(delays) > 0 else "less than 1 ms"
+    text = f"{len(retries):,} failed {tries} at {peer} ended well by a retry: the client waited {longer} longer."
     if n_taken:
         which = "It" if n_taken == len(retries) == 1 else f"{n_taken:,} of them"
         text += f" {which} had reached the upstream and may have run twice"

@@ -13,7 +13,7 @@ from pcapdiag.base.units import NS_PER_S, count_of, parse_endpoint
 from pcapdiag.proxy.conf.settings import OF_OTHER_KIN
 from pcapdiag.proxy.join.ledger import OutsideKind
 from pcapdiag.rules._dialect import names_no_server, names_tries, needs_tries, proxy_kind
-from pcapdiag.rules._logged import outside_occurrence
+from pcapdiag.rules._logged import accesses_of_another_time, of_another_day, outside_occurrence
 from pcapdiag.rules._rule import GroupText, Rule
 
 if TYPE_CHECKING:
@@ -137,13 +137,16 @@ class FailureOutsideCapture(Rule):
             return "no line of the logs that were given could be read"
         if log.errors_read <= 0 and not log.names_tries and not _client_failures(analysis):
             return f"the access log that was given names no upstreams{needs_tries(analysis)}"
-        return ""
+        if log.outside:
+            return ""
+        elsewhere = [text for text in (of_another_day(analysis), accesses_of_another_time(analysis)) if text]
+        return "; ".join(elsewhere) if len(elsewhere) == (log.errors_read > 0) + (log.accesses_read > 0) else ""
 
     def check(self, analysis: Analysis) -> Iterator[Finding]:
         """Yield one finding per kind."""
         if analysis.log is None:
             return
-        readable = _readable_peers(analysis) if any(_is_answer(f) for f in analysis.log.outside) else frozenset()
+        readable = _peers_with_errors(analysis) if any(_is_answer(f) for f in analysis.log.outside) else frozenset()
         kinds: dict[OutsideKind, list[OutsideFailure]] = defaultdict(list)
         for failure in analysis.log.outside:
             # An error answer that packets show is a finding of its own, as are requests that found no live server.
@@ -225,10 +228,13 @@ def _is_answer(failure: OutsideFailure) -> bool:
     return failure.kind is OutsideKind.ANSWERED
 
 
-def _readable_peers(analysis: Analysis) -> frozenset[str]:
-    """Return the upstreams whose answers' status could be read from packets."""
+def _peers_with_errors(analysis: Analysis) -> frozenset[str]:
+    """Return the upstreams of which packets show that they answered with an error."""
     rows = analysis.connections.rows
-    is_readable = (analysis.legs == Leg.UPSTREAM) & np.isin(rows["protocol"], WITH_STATUS)
+    has_error = np.zeros(len(rows), dtype=np.bool_)
+    for chunk in analysis.exchanges.chunks():
+        has_error[chunk["conn"][chunk["status_code"] >= _SERVER_ERROR]] = True
+    is_readable = (analysis.legs == Leg.UPSTREAM) & np.isin(rows["protocol"], WITH_STATUS) & has_error
     ends = {(int(r["resp_hi"]), int(r["resp_lo"]), int(r["resp_port"])) for r in rows[is_readable]}
     return frozenset(str(u.endpoint) for u in analysis.upstreams if parse_endpoint(str(u.endpoint)) in ends)
 

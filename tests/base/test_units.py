@@ -8,17 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pcapdiag.base.units import (
+    NS_PER_S,
     format_address,
     format_bytes,
     format_duration_ns,
     format_endpoint,
     format_ts_ns,
+    format_zone,
     known_part,
     known_to,
     parse_address,
     parse_duration,
     parse_endpoint,
     parse_size,
+    parse_zone,
+    roughly,
 )
 
 HALVES = st.integers(0, 2**64 - 1)
@@ -207,3 +211,16 @@ def test_units_need_only_the_standard_library():
 )
 def test_a_measured_value_has_no_digits_beyond_what_it_is_known_to(width, known, part):
     assert (known_to(width), known_part(5_123_999_000, width)) == (known, part)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(86_400 * 3, "3.0 days"), (28_810, "8.0 hours"), (3_700, "3700 s"), (0.5, "500 ms")]
+)
+def test_how_far_something_is_away_is_said_in_hours_and_days(seconds, text):
+    assert roughly(round(seconds * NS_PER_S)) == text
+
+
+@pytest.mark.parametrize(("offset_s", "text"), [(0, "UTC"), (28_800, "UTC+08:00"), (-12_600, "UTC-03:30")])
+def test_a_zone_is_named_as_it_may_be_given(offset_s, text):
+    assert format_zone(offset_s) == text
+    assert parse_zone(text.removeprefix("UTC") or text) == offset_s

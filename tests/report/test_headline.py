@@ -177,3 +177,25 @@ def test_the_page_says_what_the_access_log_has_of_another_time():
     made = report_of(SLOW, impact=dataclasses.replace(LOG, failures_beyond=7))
     assert "7 failures in the access log came before or after the capture: not counted here" in render(made, show=())
     assert "before or after the capture" not in render(report_of(SLOW), show=())
+
+
+def test_beside_nothing_to_judge_stands_what_clients_saw():
+    seen = Impact(CLIENT_LEG, 9, 4, 0, 0, 4, 0)
+    made = dataclasses.replace(builders.report(n_unanswered=0, upstreams=()), impact=seen)
+    assert "Clients saw 4 failures of 9 requests" in headline(made)
+    well = dataclasses.replace(made, impact=dataclasses.replace(seen, failures=0))
+    assert headline(well) == "There is nothing to judge: 1 connection, no request to an upstream."
+
+
+@pytest.mark.parametrize(("failures", "words"), [(3, ", 2 of them"), (9, ", at least 2 of them")])
+def test_requests_without_a_peer_are_at_least_so_many_where_failures_are_left_over(failures, words):
+    shown = [builders.occurrence(conn=-1, uid="", evidence=(), request_ts_ns=builders.T0 + builders.S)] * 2
+    facts = RuleFacts(role=Role.NO_PEER)
+    no_peer = builders.finding(code="PD601", name="no-live-upstreams", occurrences=shown, facts=facts)
+    told = dataclasses.replace(LOG, failures=failures)
+    made = builders.report(no_peer, builders.finding())
+    cause = next(f for f in made.findings if f.role is Role.CAUSE)
+    findings = [dataclasses.replace(f, unserved=1 if f is cause else 0) for f in made.findings]
+    assert f"{words} because no upstream was live" in headline(
+        dataclasses.replace(made, impact=told, findings=tuple(findings))
+    )

@@ -39,6 +39,15 @@ def test_of_a_log_of_nginx_it_says_what_is_missing():
     assert "holds no request that could be read" in impact_line(given(None))
 
 
+@pytest.mark.parametrize(
+    ("hours", "words"), [(8, "it begins 8.0 hours after its end"), (-49, "it ends 2.0 days before")]
+)
+def test_an_access_log_that_is_hours_off_is_told_by_how_far(hours, words):
+    assert words in local(0, access(hours * 3_600_000 + 500, (PEER, 200, 10))).unknown
+    beside = (access(hours * 3_600_000, (PEER, 200, 10)), access(-hours * 3_600_000, (PEER, 200, 10)))
+    assert local(0, *beside).unknown == "the access log holds no request of the time of the capture"
+
+
 def local(zone_s, *lines):
     """Return the impact of lines of HAProxy, whose stamps are of a zone that only the ledger may know."""
     tally = ClientTally(has_zone=False)

@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from pcapdiag.base.findings import Confidence
+from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.conf.read import read_proxy_conf
+from pcapdiag.proxy.join.clients import ClientTally, Served
 from pcapdiag.proxy.join.ledger import EntryVerdict, JoinedEntry, Ledger, OutsideFailure, OutsideKind
 from pcapdiag.proxy.logs.entries import LogKind
 from pcapdiag.rules import _logged
@@ -42,6 +44,31 @@ def test_a_log_of_which_nothing_was_understood_is_not_looked_through():
 
 def test_a_log_that_was_read_lacks_nothing():
     assert _logged.lacks_error_log(analysis_of(), "needs it") == ""
+
+
+@pytest.mark.parametrize(
+    ("days", "words"), [(-3, "ends 3.0 days before"), (2.5, "begins 2.5 days after"), (0.5, ""), (-0.5, "")]
+)
+def test_an_error_log_of_another_day_is_not_looked_through(days, words):
+    analysis = analysis_of()
+    at_s = round(analysis.first_ts_ns / NS_PER_S + days * 86_400)
+    elsewhere = replace(analysis, log=ledger(errors_span_s=(at_s, at_s)))
+    assert words in _logged.lacks_error_log(elsewhere, "needs it")
+    assert bool(_logged.lacks_error_log(elsewhere, "needs it")) is bool(words)
+
+
+@pytest.mark.parametrize(
+    ("hours", "has_zone", "lacks"), [(0, True, False), (8, True, True), (-8, True, True), (8, False, False)]
+)
+def test_an_access_log_of_another_time_is_not_looked_through(hours, has_zone, lacks):
+    analysis = analysis_of()
+    at_s = analysis.first_ts_ns // NS_PER_S + hours * 3_600
+    log = ledger(clients=ClientTally({at_s: Served(requests=1, with_tries=1)}, has_zone=has_zone), accesses_read=1)
+    elsewhere = replace(analysis, log=replace(log, errors_read=-1))
+    assert bool(_logged.accesses_of_another_time(elsewhere)) is lacks
+    for rule in ("PD901", "PD902"):
+        missing = next(r for r in RULES if r.code == rule)().missing(elsewhere)
+        assert ("no request of the time of the capture" in missing) is lacks
 
 
 @pytest.mark.parametrize(("level", "lacks"), [("crit", True), ("alert", True), ("error", False), ("warn", False)])

@@ -75,3 +75,13 @@ def test_a_proxy_that_hands_on_bytes_has_nothing_to_keep(found, tmp_path):
     assert "http-reuse safe" in found(*single(12, side=ORIG), proxy_conf=str(conf)).remedy
     conf.write_text(text.format("tcp"))
     assert found(*single(12, side=ORIG), proxy_conf=str(conf)) is None
+
+
+def test_what_the_configuration_has_already_is_not_advised(found, tmp_path):
+    path = tmp_path / "nginx.conf"
+    path.write_text("http { upstream be {\n server 10.9.0.1:80;\n keepalive 16;\n} }\n")
+    kept = found(*single(12, side=ORIG), proxy_conf=str(path)).remedy
+    assert "keeps up to 16 idle connections to 10.9.0.1:80" in kept
+    assert "keepalive 32" not in kept
+    path.write_text("http { upstream be {\n server 10.9.0.1:80;\n} }\n")
+    assert "keepalive 32" in found(*single(12, side=ORIG), proxy_conf=str(path)).remedy

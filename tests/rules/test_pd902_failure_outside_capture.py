@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from pcapdiag.analysis.build import build_analysis
 from pcapdiag.api.analyze import analyze
 from pcapdiag.base.findings import Confidence, Severity
+from pcapdiag.engine.capture.series import group_captures
 from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.join.join import join_logs
 from pcapdiag.proxy.join.ledger import OutsideKind
@@ -139,3 +141,16 @@ def test_an_access_log_that_names_no_upstream_is_heard_where_packets_show_nothin
     found = [f for f in report.found if f.code == "PD902"]
     assert [f.count for f in found] == [n] * (n > 0)
     assert ("No request was lost" in report.headline) == (not n)
+
+
+@pytest.mark.parametrize(("status", "n"), [(200, 1), (500, 0)])
+def test_an_error_answer_that_no_packet_shows_is_told_though_packets_show_others(tmp_path, status, n):
+    capture, log = tmp_path / "a.pcap", tmp_path / "access.log"
+    capture.write_bytes(write_capture(parse(OPEN + exchange(status))))
+    peer = next(str(u.endpoint) for u in build_analysis(group_captures([str(capture)])).upstreams)
+    tried = f'rt=0.100 ua="{peer}" us="500" ut="0.100"'
+    log.write_text(f'192.0.2.7 - - [14/Nov/2023:22:13:20 +0000] "GET /e HTTP/1.1" 500 5 "-" "curl" {tried}\n')
+    fmt = '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer"'
+    fmt += ' "$http_user_agent" rt=$request_time ua="$upstream_addr" us="$upstream_status" ut="$upstream_response_time"'
+    report = analyze(capture, access_logs=[str(log)], log_format=fmt)
+    assert [f.count for f in report.found if f.code == "PD902"] == [1] * n

@@ -180,3 +180,37 @@ def test_a_configuration_that_the_capture_contradicts_is_doubted(conf):
     finding = finding_of(scene, "PD101", lost, settings=conf(NGINX.replace("300s", "61s")), upstream=upstream)
     assert "one was used after 65.01 s: is it the one that runs?" in finding.remedy
     assert "keeps 61 s" not in finding.remedy
+
+
+def raced_at_two(conf, text):
+    """Return what is said of losses at two upstreams, of which the second idled 65 s, by their address."""
+    scene = Scene(rtt_ms=1)
+    other = replace(UPSTREAM, address="10.1.1.2")
+    quick = scene.lost(fin(0.4), idle_ms=3_999.5)
+    slow = [scene.lost(fin(0.4), idle_ms=64_999.5, late=1_000 + 100 * n) for n in range(2)]
+    slow = [replace(loss, connection=replace(loss.connection, resp=other)) for loss in slow]
+    upstreams = scene.upstream(), replace(scene.upstream(65_000, longest_gap_ns=65_010 * MS), endpoint=other)
+    analysis = replace(scene.analysis(quick, *slow, upstreams=upstreams), settings=conf(text))
+    return {f.subject: f.remedy for f in diagnose(analysis).findings if f.code == "PD101"}
+
+
+def test_a_gap_at_one_server_of_a_block_contradicts_what_is_assumed_of_the_others(conf):
+    remedies = raced_at_two(conf, NGINX.replace("keepalive_timeout 300s;", ""))
+    assert len(remedies) == 2
+    assert not any("while the proxy keeps 60 s" in remedy for remedy in remedies.values())
+    assert all("3 of 3 lost requests" in remedy for remedy in remedies.values())
+
+
+def test_advice_for_one_upstream_counts_what_was_lost_there(conf):
+    remedies = raced_at_two(conf, NGINX.replace("10.1.1.", "10.7.7."))
+    assert sorted("2 of 2 lost requests" in remedy for remedy in remedies.values()) == [False, True]
+    assert not any("3 lost requests" in remedy for remedy in remedies.values())
+
+
+def test_a_configuration_that_keeps_none_is_not_said_to_keep_them_for_its_default(conf):
+    scene = Scene()
+    lost = scene.lost(fin(127), proxy_fin(127.1), rst(160))
+    text = NGINX.replace("keepalive_timeout 300s;", "").replace("keepalive 32;", "")
+    remedy = finding_of(scene, "PD101", lost, settings=conf(text)).remedy
+    assert "keeps none" in remedy
+    assert "while the proxy keeps" not in remedy

@@ -109,7 +109,8 @@ class _History:
             self._of_request[entry.pid, entry.log_conn, entry.request].append(position)
             if entry.kind in FOUND_NO_PEER:
                 by_uri.setdefault((entry.server, entry.upstream_schema), entry.upstream_peer)
-            elif j.verdict is not EntryVerdict.NO_PACKETS_EXPECTED:
+            elif j.verdict is not EntryVerdict.NO_PACKETS_EXPECTED or entry.upstream_peer.startswith("unix:"):
+                # A socket sends no packets, and counts against its server as any other does.
                 self._of_peer[normalize_peer(entry.upstream_peer)].append(position)
         # Without a configuration: peers that the same virtual server was served by, as far as the log names them.
         for peer, positions in self._of_peer.items():

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pcapdiag.base.findings import Confidence
-from pcapdiag.base.units import NS_PER_S
+from pcapdiag.base.units import NS_PER_S, about, format_zone
 from pcapdiag.proxy.join.access import AGREES_NS, keep_accesses, link_access
 from pcapdiag.proxy.join.assign import Alignment
 from pcapdiag.proxy.join.attempts import group_entries, list_access_tries
@@ -27,7 +27,7 @@ from pcapdiag.proxy.join.ledger import (
     first_of,
 )
 from pcapdiag.proxy.join.match import RequestIds, choose_tries, find_clock, sharpen_clock
-from pcapdiag.proxy.join.outside import ID_MISSING, list_outside
+from pcapdiag.proxy.join.outside import ID_MISSING, list_outside, mark_translated
 from pcapdiag.proxy.join.pairs import Pairing, is_name, normalize_peer
 from pcapdiag.proxy.join.places import CaptureSpan, Span, keep_own
 from pcapdiag.proxy.join.services import behind_services, learn_services, with_own_peers
@@ -60,6 +60,7 @@ _AFTER = "it was logged after the capture ended"
 _SENT_BEFORE = "no try fits it, and it may have begun before the capture did"
 _LAST_SECOND = "the capture ended in the second in which it was logged"
 _NO_OFFSET = "no failed try of the capture fits it at any clock offset"
+_OTHER_ZONE = "no failed try of the capture fits it in the zone that was given (--log-zone), but one does at another: "
 _NOT_NAMED = "it names no upstream, and no entry of its thread before it does"
 _NOTHING_SENT = {
     LogKind.NO_SERVER: "no server was there to be tried: nothing was sent for this",
@@ -111,7 +112,9 @@ def join_logs(
     checks: list[ErrorEntry] = []
     reloads: dict[int, None] = {}
     n_left_out = n_read = 0
+    read_s = (0, -1)
     for entry in entries:
+        read_s = (min(read_s[0], entry.ts_s), max(read_s[1], entry.ts_s)) if n_read else (entry.ts_s, entry.ts_s)
         n_read += 1
         if entry.concerns_upstream:
             if len(concerned) < MOST_ENTRIES:
@@ -148,6 +151,8 @@ def join_logs(
             clock = replace(clock, is_ambiguous=True)
             links.forget_wires()
     judge = _Judge(span, clock, pairing, links, access_tries, found, has_errors=n_read > 0)
+    if clock is None and zone_s is not None:
+        judge.at_any_offset = find_clock(pairing, links, None)
     judge.covers = covers() if covers is not None else None
     joined: list[JoinedEntry | None] = [None] * len(concerned)
     for number, attempt in enumerate(logged):
@@ -159,6 +164,7 @@ def join_logs(
     time = Span(span.first_ns, span.last_ns, None if is_guess else clock, None if is_guess else zone_s)
     placed, own_chains, n_unplaced = keep_own(results, chains, time)
     failures = judge.tries(results)
+    placed = mark_translated(logged, placed, failures, span.peers, time)
     ledger = Ledger(
         clock=clock,
         zone_s=clock.zone_s if clock is not None else zone_s,
@@ -171,6 +177,7 @@ def join_logs(
         entries_left_out=n_left_out,
         accesses_left_out=n_accesses_left_out,
         errors_read=n_read or -1,
+        errors_span_s=read_s,
         outside=list_outside(logged, placed, failures, (access_tries, kept, links), span, time),
     )
     return with_own_peers(ledger, captured, services) if services else ledger
@@ -192,6 +199,7 @@ class _Judge:
     ) -> None:
         self._has_errors = has_errors
         self.covers: tuple[int, int] | None = None
+        self.at_any_offset: LogClock | None = None
         self._chosen = {choice.chosen for choice in found.choices.values()}
         self._doubtful = found.doubtful
         self._span = span
@@ -279,7 +287,7 @@ class _Judge:
             return EntryVerdict.NOT_CAPTURED, f"the capture holds no packet of {peer or 'its upstream'}"
         is_unframed = peer in self._span.unframed
         if self._clock is None:
-            return (EntryVerdict.UNDETERMINED, _UNFRAMED) if is_unframed else (EntryVerdict.NOT_CAPTURED, _NO_OFFSET)
+            return (EntryVerdict.UNDETERMINED, _UNFRAMED) if is_unframed else self._of_another_zone(number)
         at = entry.ts_ns - self._clock.total_ns
         half = self._clock.width_ns // 2
         if at + entry.width_ns + half < self._span.first_ns:
@@ -297,6 +305,14 @@ class _Judge:
         if self._ids.is_missing(number):
             return EntryVerdict.NOT_CAPTURED, ID_MISSING
         return EntryVerdict.UNDETERMINED, _NO_TRY
+
+    def _of_another_zone(self, number: int) -> tuple[EntryVerdict, str]:
+        """Return that nothing fits in the zone that the operator gave, or that something would in another."""
+        clock = self.at_any_offset
+        if clock is None or not clock.is_measured or not len(self._pairing.near(number, clock).positions):
+            return EntryVerdict.NOT_CAPTURED, _NO_OFFSET
+        apart = "" if clock.agrees else f", with clocks {about(abs(clock.offset_ns))} apart"
+        return EntryVerdict.UNDETERMINED, f"{_OTHER_ZONE}{format_zone(clock.zone_s)}{apart}"
 
     def tries(self, joined: Collection[JoinedEntry]) -> tuple[JoinedTry, ...]:
         told: dict[tuple[int, int], list[ErrorEntry]] = {}
@@ -342,6 +358,10 @@ class _Judge:
         return WireVerdict.NOT_IN_LOG
 
 
+def _fits_none(reason: str) -> bool:
+    return reason in _NO_TRY_FITS or reason.startswith(_OTHER_ZONE)
+
+
 def _may_have_timed_out(wire: WireTry) -> bool:
     """Tell whether the proxy closed after whole seconds of waiting, as its own timeouts are."""
     waited = wire.proxy_close_ns - max(wire.last_sent_ns, wire.start_ns)
@@ -364,7 +384,7 @@ def without_absence(ledger: Ledger) -> Ledger:
     return replace(
         ledger,
         entries=tuple(
-            replace(j, verdict=EntryVerdict.UNDETERMINED, reason=_NOT_ALL) if j.reason in _NO_TRY_FITS else j
+            replace(j, verdict=EntryVerdict.UNDETERMINED, reason=_NOT_ALL) if _fits_none(j.reason) else j
             for j in ledger.entries
         ),
         tries=tuple(

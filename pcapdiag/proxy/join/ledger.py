@@ -381,6 +381,8 @@ class Ledger:
         What the logs of the capture's time know, and no packet here shows.
     reloads : tuple of int
         [s] When the proxy was told to read its configuration anew, by the log's own clock; logged from level notice on.
+    errors_span_s : tuple of int
+        [s] First and last record of the error logs, about upstreams or not, by their own clock; (0, -1) without any.
     """
 
     clock: LogClock | None
@@ -398,6 +400,7 @@ class Ledger:
     services: Mapping[str, str] = field(default_factory=dict)
     outside: tuple[OutsideFailure, ...] = ()
     reloads: tuple[int, ...] = ()
+    errors_span_s: tuple[int, int] = (0, -1)
 
     @property
     def ahead_ns(self) -> int:

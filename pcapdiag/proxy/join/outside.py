@@ -8,12 +8,14 @@ entries and the access log, neither files nor findings.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pcapdiag.base.units import NS_PER_S
-from pcapdiag.proxy.join.ledger import EntryVerdict, OutsideFailure, OutsideKind, WireVerdict
+from pcapdiag.proxy.join.ledger import EntryVerdict, OutsideFailure, OutsideKind, WireVerdict, first_of
 from pcapdiag.proxy.join.pairs import is_name, normalize_peer
 from pcapdiag.proxy.join.places import Place
+from pcapdiag.proxy.join.services import LEAST_PAIRS
 from pcapdiag.proxy.join.symptoms import FOUND_NO_PEER, Symptom
 from pcapdiag.proxy.logs.entries import LogKind
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from pcapdiag.proxy.join.access import AccessLinks
     from pcapdiag.proxy.join.attempts import AccessTry, LoggedTry
-    from pcapdiag.proxy.join.ledger import JoinedEntry, JoinedTry
+    from pcapdiag.proxy.join.ledger import JoinedEntry, JoinedTry, WireTry
     from pcapdiag.proxy.join.places import CaptureSpan, Span
     from pcapdiag.proxy.logs.entries import AccessEntry, ErrorEntry
 
@@ -32,9 +34,77 @@ _MOST_ZONES_NS = 15 * 3600 * NS_PER_S
 ID_MISSING = "no try of the capture carries its request id: its packets are missing"
 """Why an entry has no try, where that is certain."""
 _NOT_TRIED = {LogKind.NO_SERVER: OutsideKind.NO_SERVER, LogKind.QUEUED: OutsideKind.NOT_TRIED}
+SAME_REQUEST = "the same request failed then at "
+"""Why an entry of an address without a packet may be of one that has some."""
 _UPGRADED = "proxying upgraded"
 _BESIDE_S = 2
 """[s] How far the entry of a request may be from its line in the access log."""
+
+
+def mark_translated(
+    logged: Sequence[LoggedTry],
+    joined: Sequence[JoinedEntry],
+    tries: Sequence[JoinedTry],
+    peers: frozenset[str],
+    time: Span,
+) -> tuple[JoinedEntry, ...]:
+    """Return the entries; one of a peer without a packet names the failure that its request had then elsewhere, if any.
+
+    Where several services lead to the same endpoints no address of a log can be learned for one of the capture's.
+
+    Parameters
+    ----------
+    logged : sequence of LoggedTry
+        The tries of the error log; their positions are those of `joined`.
+    joined : sequence of JoinedEntry
+        Entries with their verdicts, placed.
+    tries : sequence of JoinedTry
+        Failed tries on the wire.
+    peers : frozenset of str
+        Those that the capture saw.
+    time : Span
+        The capture's time by the error log's clock.
+    """
+    same = _SameRequest(tries)
+    entries = list(joined)
+    n_found = 0
+    for attempt in logged:
+        entry = attempt.head
+        peer = normalize_peer(entry.upstream_peer)
+        if not peer or peer in peers or is_name(peer) or entry.upstream_peer.startswith("unix:"):
+            continue
+        if attempt.symptom in {Symptom.NO_PACKETS, Symptom.ABORTED}:
+            continue
+        wire = same.take(entry.method, entry.target, time.to_capture(entry.ts_s))
+        n_found += wire is not None
+        for position in attempt.entries if wire is not None else ():
+            entries[position] = replace(
+                entries[position],
+                verdict=EntryVerdict.UNDETERMINED,
+                reason=f"{SAME_REQUEST}{wire.peer if wire is not None else ''}: this may be the address of a service",
+                candidates=(wire,) if wire is not None else (),
+            )
+    return tuple(entries if n_found >= LEAST_PAIRS else joined)
+
+
+class _SameRequest:
+    """Failed tries that no entry tells of, by what they asked for: each is taken once."""
+
+    def __init__(self, tries: Sequence[JoinedTry]) -> None:
+        self._free: dict[tuple[str, str], list[WireTry]] = {}
+        for t in tries:
+            if t.verdict is not WireVerdict.LOGGED and t.access is None and t.wire.target:
+                self._free.setdefault((t.wire.method, t.wire.target), []).append(t.wire)
+
+    def take(self, method: str, target: str, at_ns: int) -> WireTry | None:
+        """Return a try of this request that ended at this moment, the zone aside; None if there is none left."""
+        mine = self._free.get((method, target), [])
+        for number, wire in enumerate(mine):
+            end_ns = first_of(wire.proxy_close_ns, wire.upstream_close_ns)
+            end_ns = max(end_ns, wire.start_ns)
+            if _is_same_moment(end_ns // NS_PER_S, at_ns // NS_PER_S):
+                return mine.pop(number)
+        return None
 
 
 def list_outside(
@@ -73,10 +143,15 @@ def list_outside(
     found = list(_of_entries(logged, joined, span, time))
     found += _of_accesses(joined, *accesses, span)
     seen: list[OutsideFailure] = []
+    taken = {w.key for j in joined for w in j.candidates}
+    same = _SameRequest([t for t in tries if t.wire.key not in taken])
     unseen = Counter(f.peer for f in found if f.kind is OutsideKind.UNMATCHED)
     for failure in found[:MOST_OUTSIDE]:
         # Where the wire has as many failures that no entry tells of, these are likely those.
         if failure.kind is OutsideKind.UNMATCHED and free[failure.peer] >= unseen[failure.peer]:
+            continue
+        is_other = failure.kind is OutsideKind.OTHER_PEER
+        if is_other and same.take(failure.method, failure.target, failure.ts_ns) is not None:
             continue
         seen.append(failure)
     return tuple(seen)

@@ -78,3 +78,18 @@ def test_the_configuration_says_which_peers_there_are(tmp_path, checked):
     assert (chain.block, len(chain.links), chain.is_complete) == ("be", 3, False)
     second = chain.links[1].absence
     assert second is (Absence.UNHEALTHY if checked else Absence.UNKNOWN)
+
+
+def test_a_unix_socket_and_an_ipv6_sibling_are_servers_as_any_other(tmp_path):
+    (tmp_path / "nginx.conf").write_text(
+        "http { upstream be { server 10.1.1.1:80; server [fd00::5]:80; server unix:/run/a.sock; } }"
+    )
+    settings = read_proxy_conf(tmp_path / "nginx.conf")
+    peers = (PEER, "[fd00::5]:80", "unix:/run/a.sock")
+    failed = [entry(0, line=n, peer=peer, kind=LogKind.CONNECT_FAILED, conn=n) for n, peer in enumerate(peers, 1)]
+    no_live = entry(2, line=4, peer="be", kind=LogKind.NO_LIVE_UPSTREAMS, conn=9)
+    (chain,) = join_logs([], SPAN, [*failed, no_live], (), settings, zone_s=0).chains
+    assert [(k.peer, k.absence, k.entry.line) for k in chain.links] == [
+        (peer, Absence.DISABLED, n) for n, peer in enumerate(peers, 1)
+    ]
+    assert chain.is_complete

@@ -70,6 +70,15 @@ def test_a_log_in_another_zone_or_with_a_wrong_clock_joins_alike(shift_s, zone_s
     assert ledger.clock.pairs == 3
 
 
+@pytest.mark.parametrize(
+    ("method", "verdict"), [("GET", EntryVerdict.UNDETERMINED), ("POST", EntryVerdict.NOT_CAPTURED)]
+)
+def test_what_fits_in_another_zone_than_was_given_is_not_called_absent(method, verdict):
+    (joined,) = join_logs([wire(500, method=method)], SPAN, [entry(28_800)], zone_s=0).entries
+    assert joined.verdict is verdict
+    assert ("UTC+08:00" in joined.reason) is (verdict is EntryVerdict.UNDETERMINED)
+
+
 def test_a_target_a_method_or_a_kind_that_differs_is_another_try():
     others = [
         wire(500, conn=0, target="/other"),

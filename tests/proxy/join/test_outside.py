@@ -1,5 +1,7 @@
 """What only the logs tell of: by kind, within the time of the capture, and nothing that packets may explain."""
 
+from dataclasses import replace
+
 import pytest
 
 from pcapdiag.proxy.join.join import join_logs
@@ -64,3 +66,43 @@ def test_failures_of_the_access_log_count_where_nothing_else_tells_of_them(tried
     assert kinds(join([], [], [line])) == expected
     told = entry(20, conn=99, peer=FAR if tried[0] == FAR else PEER, kind=LogKind.TIMED_OUT, action=HEADER)
     assert kinds(join([], [told], [line])).count(OutsideKind.ANSWERED) == 0
+
+
+@pytest.mark.parametrize(
+    ("at_s", "method", "expected"),
+    [
+        (0, "GET", []),
+        (8 * 3600, "GET", []),
+        (20, "GET", [OutsideKind.OTHER_PEER]),
+        (0, "POST", [OutsideKind.OTHER_PEER]),
+    ],
+)
+def test_what_failed_behind_the_address_of_a_service_is_not_outside(at_s, method, expected):
+    ledger = join([wire(500)], [entry(at_s, peer=FAR, method=method)], zone_s=at_s if at_s > 3600 else 0)
+    assert kinds(ledger) == expected
+
+
+def test_entries_of_services_that_share_their_endpoints_name_the_failures_that_they_may_be():
+    endpoints, services = (PEER, "10.1.1.7:80"), (FAR, "10.9.9.8:80")
+    both = [(s, e) for s in services for e in endpoints] * 3
+    at = [5 + 4 * n for n in range(len(both))]
+    wires = [
+        wire(1000 * t + 500, conn=n, peer=e, target=f"/{n}") for n, (t, (_, e)) in enumerate(zip(at, both, strict=True))
+    ]
+    log = [entry(t, line=n, peer=s, conn=n, target=f"/{n}") for n, (t, (s, _)) in enumerate(zip(at, both, strict=True))]
+    span = replace(SPAN, peers=frozenset(endpoints))
+    ledger = join_logs(wires, span, log, zone_s=0)
+    assert not ledger.outside
+    assert [j.candidates[0].conn for j in ledger.entries] == list(range(len(both)))
+    assert all("address of a service" in j.reason for j in ledger.entries)
+
+
+def test_one_failure_behind_a_service_stands_for_one_entry():
+    log = [entry(0, line=1, peer=FAR, conn=1), entry(0, line=2, peer=FAR, conn=2)]
+    assert kinds(join([wire(500)], log, zone_s=0)) == [OutsideKind.OTHER_PEER]
+
+
+def test_a_line_of_a_service_whose_failure_packets_show_is_not_outside():
+    line = access(600, (FAR, 502, 100), status=502)
+    assert kinds(join([wire(500)], [], [line])) == []
+    assert kinds(join([wire(500, target="/else")], [], [line])) == [OutsideKind.OTHER_PEER]
