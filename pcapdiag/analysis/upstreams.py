@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
 
+_WEB = (Protocol.HTTP1, Protocol.HTTP2, Protocol.HTTP2_UNREAD, Protocol.TLS, Protocol.UPGRADED)
+"""What the servers of the table of defaults speak."""
 _NEVER = np.iinfo(np.int64).max
 _UNASKED = (400, 408)
 
@@ -199,7 +201,8 @@ def _measure(columns: PickedRows, lost: Lost, texts: ByteSource) -> _Measured:
         estimate = late_estimate
     if estimate is not None:
         value, spread, samples, confidence = estimate
-        names = name_idle_timeout(value, spread, server_field)
+        is_web = np.isin(columns["protocol"], _WEB).any()
+        names = name_idle_timeout(value, spread, server_field) if is_web else ()
         _, times = idle_closings(columns, by_upstream, lost)
         # Several of one age at one moment: a timer that began for all at once, or the end of what held them. Only what
         # a server is known to do, or announced, tells which.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pcapdiag.analysis.far_end import ProofKind
+from pcapdiag.analysis.idle_timeout import enclose_idle_timeout
 from pcapdiag.base.codes import Key
 from pcapdiag.base.findings import Confidence, Exposure, RuleFacts, Severity
 from pcapdiag.base.units import about, count_of
@@ -103,12 +106,19 @@ class ResetOnReuse(CauseRule):
         rtt = f", one RTT is {about(upstream.rtt_p50_ns)}" if upstream and upstream.rtt_p50_ns >= 0 else ""
         gaps = [loss.idle_before_ns for loss in group.losses if loss.idle_before_ns >= 0]
         changes = forget_before_path(analysis, group.losses)
+        sure = forgotten_words(analysis, group.losses, changes)
+        longest = _timer_above(analysis, group)
+        where = (
+            f"Find out what made {group.subject} forget its connections: a restart without orderly close, a"
+            " failover, an address that moved, a process killed with -9, a balancer that switched peers."
+        )
         balancer = f"If a balancer stands in between, set {pool_setting(analysis)} below its idle timeout."
+        if longest >= 0:
+            where = f"Find out whose idle timer it is: that of {group.subject}, a balancer, a NAT gateway."
+            balancer = f"Set {pool_setting(analysis)} below {about(longest)}. {sure}"
         if changes:
-            balancer = (
-                f"If a balancer stands in between, give up idle connections before it:\n\n{change_block(changes)}\n\n"
-                f"{forgotten_words(analysis, group.losses, changes)}"
-            )
+            give_up = "Give up" if longest >= 0 else "If a balancer stands in between, give up"
+            balancer = f"{give_up} idle connections before it:\n\n{change_block(changes)}\n\n{sure}"
         requests, gap = count_of(group.n_losses, "request"), idle_gaps(group.losses)
         message = (
             f"{group.subject} answered {requests} on idle connections (idle gap {gap}) with a RST{_unclosed(group)}"
@@ -119,20 +129,36 @@ class ResetOnReuse(CauseRule):
                 f"{group.subject} ended idle connections with a RST of its own accord, which crossed {requests} on the"
                 f" wire (idle gap {gap})."
             )
+        if longest >= 0:
+            message += (
+                f" All idle gaps up to {about(longest)} were answered, and no one moment explains these: most likely an"
+                " idle timer, of the upstream or of what stands before it."
+            )
         return GroupText(
             message=message,
             refuted_by=(
                 "A FIN of the upstream before the request in a capture taken there (then it is PD101), or no RST"
                 " leaving it at all (then it is PD105)."
             ),
-            remedy=(
-                f"Find out what made {group.subject} forget its connections: a restart without orderly close, a"
-                " failover, an address that moved, a process killed with -9, a balancer that switched peers."
-                f" {balancer}\n\n{retries(analysis, group.losses[0])}"
-            ),
+            remedy=f"{where} {balancer}\n\n{retries(analysis, group.losses[0])}",
             details={"shortest_lost_gap_ns": min(gaps)} if gaps else {},
             changes=changes,
         )
+
+
+def _timer_above(analysis: Analysis, group: Group) -> int:
+    """[ns] Return the longest idle gap that was answered, where a timer above it explains the losses; -1 if none does.
+
+    A restart resets what idled across it, long gaps most likely: then all these connections were idle at one moment.
+    """
+    upstream, losses = group.upstream(analysis), group.losses
+    gaps = np.array([loss.path_gap_ns for loss in losses], dtype=np.int64)
+    times = np.array([loss.request_ts_ns for loss in losses], dtype=np.int64)
+    if upstream is None or (gaps < 0).any() or times.min() > (times - gaps).max():
+        return -1
+    answered = upstream.reused - group.n_losses
+    found = enclose_idle_timeout(answered, upstream.longest_path_gap_ns, gaps, times)
+    return found[0] if found is not None else -1
 
 
 def _unclosed(group: Group) -> str:

@@ -8,7 +8,7 @@ import pytest
 import pcapdiag
 from pcapdiag.analysis.model import Endpoint
 from pcapdiag.analysis.upstreams import measure_upstreams
-from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Leg, Outcome
+from pcapdiag.base.codes import ClosingKind, Direction, ExchangeFlag, Leg, Outcome, Protocol
 from pcapdiag.base.columns import CONNECTIONS, EXCHANGES
 from pcapdiag.base.findings import Confidence
 from pcapdiag.base.tables import ByteStore, Table
@@ -31,6 +31,7 @@ def conn(
         "resp_port": port,
         "orig_isn": 1,
         "n_exchanges": 3,
+        "protocol": Protocol.HTTP1,
     }
     row["first_closer"] = closer
     if closer is not Direction.NONE:
@@ -267,6 +268,12 @@ def test_the_timeout_is_named_after_the_server_field():
     texts.append(np.frombuffer(b"nginx", dtype=np.uint8))
     (upstream,) = measure(*idle_closes(65_001, 65_010, 65_020, server_len=5), texts=texts)
     assert upstream.idle_timeout.named_as == ("nginx (shipped nginx.conf)",)
+
+
+@pytest.mark.parametrize("protocol", [Protocol.FASTCGI, Protocol.OPAQUE])
+def test_what_speaks_no_http_is_not_called_by_the_name_of_a_web_server(protocol):
+    (upstream,) = measure(*idle_closes(65_001, 65_010, 65_020, protocol=protocol))
+    assert (upstream.idle_timeout.named_as, upstream.idle_timeout.confidence) == ((), Confidence.CONFIRMED)
 
 
 class Chunked(Table):
