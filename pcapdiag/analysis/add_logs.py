@@ -34,6 +34,7 @@ from pcapdiag.proxy.join.places import CaptureSpan
 from pcapdiag.proxy.join.served_zone import ServedLines, find_zone_s
 from pcapdiag.proxy.logs import lines
 from pcapdiag.proxy.logs.access_log import read_access_log
+from pcapdiag.proxy.logs.copies import find_copies
 from pcapdiag.proxy.logs.error_log import container_zone_s, read_error_log
 from pcapdiag.proxy.logs.files import expand_logs
 from pcapdiag.proxy.logs.foreign import read_failures, read_served, recognise_log
@@ -41,7 +42,7 @@ from pcapdiag.proxy.logs.older import OlderLogs, find_older
 from pcapdiag.proxy.logs.upstream_log import read_upstream_log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pcapdiag.analysis.inputs import Inputs
     from pcapdiag.analysis.model import Analysis
@@ -82,6 +83,12 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
     if not inputs.kinds:
         return analysis
     settings = read.read_proxy_conf(inputs.proxy_conf, version=proxy_version(analysis)) if inputs.proxy_conf else None
+    errors_twice, accesses_twice = find_copies(inputs.error_logs), find_copies(inputs.access_logs)
+    inputs = replace(
+        inputs,
+        error_logs=tuple(path for path in inputs.error_logs if path not in errors_twice),
+        access_logs=tuple(path for path in inputs.access_logs if path not in accesses_twice),
+    )
     logs = _Logs(inputs, settings, analysis)
     wires = list_tries(analysis) if inputs.logs else ()
     ledger, older = logs.join(wires)
@@ -99,7 +106,7 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
         log=ledger,
         arrivals=arrivals,
         added_logs={log.log.path: log.kind for log in older.used},
-        notes=(*analysis.notes, *_notes(settings, logs, ledger, older)),
+        notes=(*analysis.notes, *_of_copies(errors_twice | accesses_twice), *_notes(settings, logs, ledger, older)),
     )
     return add_lost_answers(add_rejected(add_refused(joined)), logs.status_lines)
 
@@ -282,6 +289,12 @@ def _notes(settings: ProxySettings | None, logs: _Logs, ledger: Ledger | None, o
     yield from _of_the_other_kind(logs)
     for application in logs.applications:
         yield from (*application.counts.notes, *_unparsed(application.path, application.counts, "hold no request"))
+
+
+def _of_copies(copies: Mapping[str, str]) -> Iterator[Note]:
+    """Yield a note for each log that was given twice."""
+    for path, of in copies.items():
+        yield Note("log-given-twice", f"{path} has the same lines as {of}, or its first ones: they count once")
 
 
 def _translated(ledger: Ledger) -> Iterator[Note]:

@@ -94,8 +94,8 @@ def keepalive_remedy(analysis: Analysis, upstream: Upstream | None, losses: Sequ
     safe = plan.kept.get(upstream.endpoint, -1)
     raced = plan.raced
     if not plan.changes:
-        # Advice for each upstream on its own saves what was lost at that one.
-        raced = tuple(loss for loss in raced if loss.connection.resp == upstream.endpoint)
+        # Advice for each upstream on its own saves what was lost there, and at others that get the same.
+        raced = tuple(loss for loss in raced if plan.kept.get(loss.connection.resp, -1) == safe)
     saved = plan.saved(raced)
     is_no_use = bool(losses) and not plan.saved(tuple(losses)) and all(loss.idle_before_ns >= 0 for loss in losses)
     if safe > 0 and not is_no_use and can_limit_pool(analysis):

@@ -37,6 +37,7 @@ _NOT_TRIED = {LogKind.NO_SERVER: OutsideKind.NO_SERVER, LogKind.QUEUED: OutsideK
 SAME_REQUEST = "the same request failed then at "
 """Why an entry of an address without a packet may be of one that has some."""
 _UPGRADED = "proxying upgraded"
+_SERVER_ERROR = 500
 _BESIDE_S = 2
 """[s] How far the entry of a request may be from its line in the access log."""
 
@@ -140,7 +141,8 @@ def list_outside(
     if span.first_ns < 0:
         return ()
     free = Counter(t.wire.peer for t in tries if t.verdict is not WireVerdict.LOGGED)
-    found = list(_of_entries(logged, joined, span, time))
+    lines = _FailedLines(accesses[1], accesses[2], span)
+    found = [lines.place(failure) for failure in _of_entries(logged, joined, span, time)]
     found += _of_accesses(joined, *accesses, span)
     seen: list[OutsideFailure] = []
     taken = {w.key for j in joined for w in j.candidates}
@@ -155,6 +157,25 @@ def list_outside(
             continue
         seen.append(failure)
     return tuple(seen)
+
+
+class _FailedLines:
+    """Failed requests of the access log in the capture's time, whose stamps have a zone: they place what has none."""
+
+    def __init__(self, lines: Sequence[AccessEntry], links: AccessLinks, span: CaptureSpan) -> None:
+        ahead_ns = links.to_wire.offset_ns if links.to_wire is not None else 0
+        self._at: dict[tuple[str, str, str], list[int]] = {}
+        for line in lines:
+            at_ns = line.ts_ns - ahead_ns
+            if line.status >= _SERVER_ERROR and span.first_ns <= at_ns <= span.last_ns:
+                self._at.setdefault((line.client, line.method, line.target), []).append(at_ns)
+
+    def place(self, failure: OutsideFailure) -> OutsideFailure:
+        """Return a failure of the error log with its time, where the line of its request has that."""
+        mine = [] if failure.is_placed else self._at.get((failure.client, failure.method, failure.target), [])
+        same = (n for n in mine if _is_same_moment(failure.ts_ns // NS_PER_S, n // NS_PER_S))
+        at_ns = next(same, -1)
+        return failure if at_ns < 0 else replace(failure, ts_ns=at_ns, is_placed=True, is_likely=True)
 
 
 def _of_entries(

@@ -106,3 +106,12 @@ def test_a_line_of_a_service_whose_failure_packets_show_is_not_outside():
     line = access(600, (FAR, 502, 100), status=502)
     assert kinds(join([wire(500)], [], [line])) == []
     assert kinds(join([wire(500, target="/else")], [], [line])) == [OutsideKind.OTHER_PEER]
+
+
+@pytest.mark.parametrize(("client", "is_placed"), [("192.0.2.2", True), ("198.51.100.9", False)])
+def test_the_line_of_a_request_places_an_entry_whose_zone_nothing_tells(client, is_placed):
+    line = access(20_600, (UNIX, 502, 100), status=502)._replace(client=client)
+    log = [entry(20 + 7200, peer=UNIX, client="192.0.2.2")]
+    (failure,) = join([], log, [line]).outside
+    assert failure.is_placed is is_placed
+    assert (failure.ts_ns == line.ts_ns) is is_placed
