@@ -1,5 +1,7 @@
 """Busy connections of which frames were not captured: nothing is invented, and no answer goes to another request."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,6 +125,14 @@ def test_what_answers_a_head_request_that_was_not_captured_swallows_no_other_ans
     segments = busy(6, body=500, heads=True, acks_apart=acks_apart)
     for lacking in range(3, len(segments)):
         assert_nothing_is_invented(segments[:lacking] + segments[lacking + 1 :])
+
+
+@pytest.mark.parametrize("acks_apart", [False, True])
+def test_of_several_head_requests_in_a_row_that_were_not_captured_each_answer_ends_the_one_before(acks_apart):
+    segments = busy(6, body=500, heads=True, acks_apart=acks_apart)
+    requests = [n for n, s in enumerate(segments) if s.payload.startswith(b"HEAD")]
+    for first, second in itertools.pairwise(requests):
+        assert_nothing_is_invented([s for n, s in enumerate(segments) if n not in (first, second)])
 
 
 def test_the_end_that_an_unseen_answer_left_is_no_lost_request():
