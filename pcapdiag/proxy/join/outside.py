@@ -65,6 +65,11 @@ def mark_translated(
         Those that the capture saw.
     time : Span
         The capture's time by the error log's clock.
+
+    Returns
+    -------
+    tuple of JoinedEntry
+        At the same positions; all as they were where fewer than `LEAST_PAIRS` requests failed at both.
     """
     same = _SameRequest(tries)
     entries = list(joined)
@@ -77,13 +82,13 @@ def mark_translated(
         if attempt.symptom in {Symptom.NO_PACKETS, Symptom.ABORTED}:
             continue
         wire = same.take(entry.method, entry.target, time.to_capture(entry.ts_s))
-        n_found += wire is not None
-        for position in attempt.entries if wire is not None else ():
+        if wire is None:
+            continue
+        n_found += 1
+        reason = f"{SAME_REQUEST}{wire.peer}: this may be the address of a service"
+        for position in attempt.entries:
             entries[position] = replace(
-                entries[position],
-                verdict=EntryVerdict.UNDETERMINED,
-                reason=f"{SAME_REQUEST}{wire.peer if wire is not None else ''}: this may be the address of a service",
-                candidates=(wire,) if wire is not None else (),
+                entries[position], verdict=EntryVerdict.UNDETERMINED, reason=reason, candidates=(wire,)
             )
     return tuple(entries if n_found >= LEAST_PAIRS else joined)
 

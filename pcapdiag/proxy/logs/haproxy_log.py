@@ -59,9 +59,9 @@ _CLIENT_CLOSED: Final = 499
 """How access entries say that the client went away, whoever wrote them."""
 
 
-def _line(server: str, timers: str, status: int, state: str, retries: str = "0") -> str:
+def _line(server: str, timers: str, status: int, state: str, retries: str = "0", sent: int = 209) -> str:
     return (
-        f"192.0.2.2:38016 [01/Dec/2026:03:47:16.927] f b/{server} {timers} {status} 209 - - {state}"
+        f"192.0.2.2:38016 [01/Dec/2026:03:47:16.927] f b/{server} {timers} {status} {sent} - - {state}"
         f' 5/5/2/0/{retries} 0/0 "GET /api HTTP/1.1"'
     )
 
@@ -146,7 +146,7 @@ KINDS: Final = (
 _BY_STATE: Final = {kind.sign: kind for kind in KINDS}
 _WHILE_SENDING: Final = MessageKind(
     *("SD", _K.BROKEN, SENDING, "the connection to the server was closed or reset while the request was being sent"),
-    _line("s1", "0/0/0/-1/2", -1, "SD--").replace(" -1 209 ", " -1 0 "),
+    _line("s1", "0/0/0/-1/2", -1, "SD--", sent=0),
 )
 """The same state without an answer: both the data of a request and those of a response are its data phase (8.5)."""
 _NO_SERVER: Final = MessageKind(

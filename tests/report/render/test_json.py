@@ -4,8 +4,6 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pcapdiag.base.codes import CapturePoint
 from pcapdiag.base.findings import Note
@@ -48,19 +46,6 @@ def first_at(value, path):
         value = value[name]
         value = value[0] if isinstance(value, list) else value
     return value
-
-
-_PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
-)
-
-
-@given(_PLAIN)
-def test_it_is_written_as_the_standard_library_writes_it(plain):
-    written = render(SimpleNamespace(to_json=lambda: plain))
-    assert written == json.dumps(plain, indent=2).replace("\x7f", "\\u007f") + "\n"
 
 
 def test_what_is_no_number_is_refused():
