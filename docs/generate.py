@@ -93,7 +93,13 @@ a Classic Load Balancer does not say when a request that failed was over: it is 
 Of haproxy.cfg are read: backends and servers, `http-reuse`, `pool-purge-delay`, `pool-max-conn`, timeouts, `retries`,
 `retry-on`, and whether paths are rewritten. Of httpd's file: `ProxyPass`, `BalancerMember` and `ProxySet` with their
 parameters, `ProxyTimeout`, `Timeout`, `SetEnv proxy-nokeepalive` and `proxy-initial-not-pooled`; included files are
-not.
+not. Of Envoy's (bootstrap, discovery resources in files, `/config_dump`, what `istioctl proxy-config cluster -o json`
+prints; YAML or JSON): clusters with their endpoints, `idle_timeout`, `max_connection_duration`,
+`max_requests_per_connection` and `connect_timeout`, and the `timeout` and `retry_policy` of routes to them. Of
+Traefik's (static and dynamic files in YAML or TOML, `IngressRoute` and `ServersTransport` of Kubernetes): services with
+their servers, `serversTransport` and the middleware `retry`; no labels of containers. Of a Caddyfile with its snippets,
+or Caddy's JSON: `reverse_proxy` and `php_fastcgi` with their transport and retries; no imported files. What these
+three say of defaults is from their documentation; the Caddyfile is held against what `caddy adapt` makes of it.
 """
 HELP_WIDTH = 100
 ROFF = str.maketrans({"\\": r"\(rs", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"})

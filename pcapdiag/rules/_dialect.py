@@ -33,6 +33,7 @@ _POOL_DEFAULTS = {
 """How long idle connections to servers are kept where nothing else is set, each by its own documentation."""
 _CADDY_BLOCK = "in the block transport http of its reverse_proxy"
 _TRAEFIK_KEY = "forwardingTimeouts.idleConnTimeout"
+_ENVOY_KEY = "common_http_protocol_options.idle_timeout"
 _SET_BY_NOBODY = "the idle limit of the load balancer (GCP fixes it at 600 s, so raise that of the other side instead)"
 
 _FAMILY = (
@@ -123,14 +124,14 @@ def limit_pool(analysis: Analysis, peer: str, limit_ns: int) -> str:
             " for its clients and for answers that take longer, too;"
         )
     if kind is ProxyKind.ENVOY:
-        return (
-            f"At the proxy (Envoy), in the cluster of {peer}: common_http_protocol_options.idle_timeout"
-            f" {_decimal_s(limit_ns)};"
-        )
+        at = f"in the cluster of {peer}{_line_of(analysis, peer, _ENVOY_KEY)}"
+        return f"At the proxy (Envoy), {at}: {_ENVOY_KEY} {_decimal_s(limit_ns)};"
     if kind is ProxyKind.CADDY:
-        return f"At the proxy (Caddy), {_CADDY_BLOCK} to {peer}: keepalive {_decimal_s(limit_ns)},"
+        at = f"{_CADDY_BLOCK} to {peer}{_line_of(analysis, peer, 'keepalive')}"
+        return f"At the proxy (Caddy), {at}: keepalive {_decimal_s(limit_ns)},"
     if kind is ProxyKind.TRAEFIK:
-        return f"At the proxy (Traefik), in the serversTransport of {peer}: {_TRAEFIK_KEY}: {_decimal_s(limit_ns)},"
+        at = f"in the serversTransport of {peer}{_line_of(analysis, peer, _TRAEFIK_KEY)}"
+        return f"At the proxy (Traefik), {at}: {_TRAEFIK_KEY}: {_decimal_s(limit_ns)},"
     if kind is ProxyKind.CLB:
         return (
             f"At the load balancer (AWS CLB): an idle timeout of {max(limit_ns // NS_PER_S, 1)} s, which holds for its"
@@ -154,9 +155,10 @@ _KEYS = {
 def _line_of(analysis: Analysis, peer: str, name: str) -> str:
     """Return where a server is configured and what holds there now, in parentheses; empty where it is not known."""
     servers = analysis.settings.servers_of(peer) if analysis.settings is not None else ()
-    if len(servers) != 1:
+    # Several routes to one cluster of Envoy's have one line for its pool.
+    if len({(server.source, dict(server.settings).get(name)) for server in servers}) != 1:
         return ""
-    (server,) = servers
+    server = servers[0]
     held = dict(server.settings).get(name)
     if held is None:
         return f" ({server.source})"
@@ -197,7 +199,7 @@ def pool_setting(analysis: Analysis) -> str:
     if kind is ProxyKind.ALB:
         return "idle_timeout.timeout_seconds of the load balancer (60 by default)"
     if kind is ProxyKind.ENVOY:
-        return "common_http_protocol_options.idle_timeout of the cluster (1 h by default)"
+        return f"{_ENVOY_KEY} of the cluster (1 h by default)"
     if kind is ProxyKind.CADDY:
         return f"keepalive {_CADDY_BLOCK} (2m by default)"
     if kind is ProxyKind.TRAEFIK:

@@ -15,7 +15,7 @@ from pcapdiag.base.findings import Confidence
 from pcapdiag.base.server_defaults import idle_timeout_setting
 from pcapdiag.base.units import NS_PER_S, about
 from pcapdiag.proxy.conf import remedy as conf
-from pcapdiag.proxy.conf.settings import ProxyKind
+from pcapdiag.proxy.conf.settings import OF_OTHER_KIN
 from pcapdiag.proxy.conf.values import nginx_time
 from pcapdiag.rules._again import not_a_cure
 from pcapdiag.rules._changes import change_block
@@ -362,7 +362,7 @@ def _held_already(analysis: Analysis, upstream: Upstream) -> str:
     """Return a sentence on a configuration that needs no change although requests were lost."""
     blocks = analysis.blocks_by_endpoint.get(upstream.endpoint, ())
     settings = analysis.settings
-    if settings is None or settings.kind in {ProxyKind.HAPROXY, ProxyKind.APACHE}:
+    if settings is None or settings.kind in OF_OTHER_KIN:
         return ""
     if not blocks:
         return f" The configuration that was given names no {upstream.endpoint}."

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Final
 from pcapdiag.base.errors import UsageError
 from pcapdiag.base.suggest import cannot_open
 from pcapdiag.proxy.conf.apisix import is_apisix, read_apisix
+from pcapdiag.proxy.conf.caddy import is_caddy, read_caddy, read_caddy_json
+from pcapdiag.proxy.conf.caddyfile import is_caddyfile
+from pcapdiag.proxy.conf.envoy import is_envoy, read_envoy
 from pcapdiag.proxy.conf.foreign import foreign_kind
 from pcapdiag.proxy.conf.haproxy import read_haproxy
 from pcapdiag.proxy.conf.httpd import read_httpd
@@ -18,23 +21,26 @@ from pcapdiag.proxy.conf.kong import is_kong, kong_lines, read_kong, read_kong_d
 from pcapdiag.proxy.conf.nginx import read_nginx
 from pcapdiag.proxy.conf.nginx_source import MOST_BYTES, is_dump
 from pcapdiag.proxy.conf.settings import ProxyKind
-from pcapdiag.proxy.conf.tree import read_tree
+from pcapdiag.proxy.conf.traefik import is_traefik, read_traefik
+from pcapdiag.proxy.conf.tree import read_toml, read_tree
 
 if TYPE_CHECKING:
     from pcapdiag.proxy.conf.settings import ProxySettings
 
 _YAML: Final = re.compile(r"---|[\[{]|[\w.\"'-]+:(?:\s|$)")
 """What YAML and JSON begin with after comments, and no other configuration."""
+_TOML: Final = re.compile(r"\[{1,2}[A-Za-z_][\w.\"-]*\]{1,2}\s*(?:#.*)?")
 
 
 def read_proxy_conf(path: str | Path, *, version: str = "") -> ProxySettings:
-    """Read the configuration of nginx, APISIX, ingress-nginx, Kong, HAProxy or Apache httpd.
+    """Read the configuration of nginx, APISIX, ingress-nginx, Kong, HAProxy, Apache httpd, Envoy, Traefik or Caddy.
 
     Parameters
     ----------
     path : str or Path
         nginx.conf (or what ``nginx -T`` printed), APISIX config.yaml or upstream objects, an ingress-nginx ConfigMap,
-        kong.conf or a declarative configuration of Kong, haproxy.cfg, a file of Apache httpd with its ProxyPass.
+        kong.conf or a declarative configuration of Kong, haproxy.cfg, a file of Apache httpd with its ProxyPass,
+        Envoy's bootstrap or what it dumps, Traefik's static or dynamic configuration, a Caddyfile or Caddy's JSON.
     version : str
         Version of the proxy if it is known, as its Server field says it.
 
@@ -53,6 +59,10 @@ def read_proxy_conf(path: str | Path, *, version: str = "") -> ProxySettings:
     if is_dump(text):
         return read_nginx(path, text, version=version)
     first = next((line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")), "")
+    if is_caddyfile(text):
+        return read_caddy(text, str(path))
+    if _TOML.fullmatch(first.strip()) or path.suffix.lower() == ".toml":
+        return _read_toml(path, text)
     if _YAML.match(first.lstrip()) or path.suffix.lower() in {".yaml", ".yml", ".json"}:
         return _read_yaml(path, text, version)
     kind = foreign_kind(text)
@@ -80,10 +90,25 @@ def _read_yaml(path: Path, text: str, version: str) -> ProxySettings:
             return read_ingress(item, str(path), notes, version=version)
     if documents and is_kong(documents[0]):
         return read_kong_declarative(documents[0], str(path), notes, version=version)
+    if any(is_envoy(document) for document in documents):
+        return read_envoy(documents, str(path), notes)
+    if any(is_caddy(document) for document in documents):
+        return read_caddy_json(documents, str(path), notes)
+    if any(is_traefik(document) for document in documents):
+        return read_traefik(documents, str(path), notes)
     if any(is_apisix(document) for document in documents):
         return read_apisix(documents, str(path), notes, version=version)
     why = f"{errors[0].source}: {errors[0].text}" if errors else "none of their keys is in it"
-    msg = f"{path}: neither APISIX, nor Kong, nor a ConfigMap of ingress-nginx ({why})"
+    msg = f"{path}: neither APISIX, Kong, Envoy, Traefik, Caddy, nor a ConfigMap of ingress-nginx ({why})"
+    raise UsageError(msg)
+
+
+def _read_toml(path: Path, text: str) -> ProxySettings:
+    documents, errors = read_toml(text, str(path))
+    if any(is_traefik(document) for document in documents):
+        return read_traefik(documents, str(path), list(errors))
+    why = f": {errors[0].text}" if errors else ""
+    msg = f"{path}: TOML that is not Traefik's{why}"
     raise UsageError(msg)
 
 

@@ -1,12 +1,14 @@
-"""YAML and JSON as a tree that knows the line of each value. Knows no key of any proxy.
+"""YAML, JSON and TOML as a tree that knows the line of each value. Knows no key of any proxy.
 
 Nodes are looked at, never built into objects: what is not asked for costs nothing, and no tag can run anything.
 """
 
 from __future__ import annotations
 
+import re
+import tomllib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import yaml
 
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
+_TOML_TABLE: Final = re.compile(r"\s*\[{1,2}\s*([\w.\"'@ -]{1,500}?)\s*\]{1,2}\s*(?:#.*)?$")
+_TOML_KEY: Final = re.compile(
+    r"\s*((?:[\w-]{1,200}|\"[^\"]{0,200}\"|'[^']{0,200}')(?:\s*\.\s*[\w\"'-]{1,200}){0,20})\s*="
+)
 _MOST_DEPTH = 100
 """Brackets within brackets; the scanner looks at all that are open for each token."""
 MOST_CHARS = 2 << 20
@@ -70,6 +76,23 @@ class Node:
             for element in self.yaml.value:
                 yield Node(element, self.file)
 
+    def below(self) -> Iterator[tuple[str, Node]]:
+        """Yield what is in this node at any depth, in the order of the text, with the key that leads to it.
+
+        Elements of a list have the key of the list. What an alias repeats is yielded once, so that it takes as long as
+        the text is.
+        """
+        seen = {id(self.yaml)}
+        waiting = [("", self)]
+        while waiting:
+            name, node = waiting.pop()
+            yield name, node
+            inner = [*node.items(), *((name, element) for element in node.elements())]
+            for key, value in reversed(inner):
+                if id(value.yaml) not in seen:
+                    seen.add(id(value.yaml))
+                    waiting.append((key, value))
+
 
 def read_tree(text: str, file: str) -> tuple[tuple[Node, ...], tuple[ConfNote, ...]]:
     """Read YAML or JSON.
@@ -102,6 +125,64 @@ def read_tree(text: str, file: str) -> tuple[tuple[Node, ...], tuple[ConfNote, .
     except RecursionError:
         return tuple(documents), (ConfNote(file, "YAML: nested too deeply"),)
     return tuple(documents), ()
+
+
+def read_toml(text: str, file: str) -> tuple[tuple[Node, ...], tuple[ConfNote, ...]]:
+    """Read TOML as the same tree.
+
+    Parameters
+    ----------
+    text : str
+        The content.
+    file : str
+        How sources name it.
+
+    Returns
+    -------
+    tuple of (tuple of Node, tuple of ConfNote)
+        The one document, and what stopped the reading. Lines are those of tables and keys that begin one.
+    """
+    if len(text) > MOST_CHARS:
+        return (), (ConfNote(file, f"not read: more than {MOST_CHARS >> 20} Mi characters"),)
+    try:
+        tables = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        return (), (ConfNote(file, f"TOML: {error or 'nested too deeply'}"),)
+    return (Node(_as_yaml(tables, (), _toml_lines(text), 0), file),), ()
+
+
+def _toml_lines(text: str) -> dict[tuple[str, ...], list[int]]:
+    """Return the lines, from 0, on which tables and keys begin; of what is given several times, each."""
+    found: dict[tuple[str, ...], list[int]] = {}
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(text.splitlines()):
+        if header := _TOML_TABLE.match(line):
+            table = tuple(part.strip(" \"'") for part in header[1].split("."))
+            found.setdefault(table, []).append(number)
+        elif key := _TOML_KEY.match(line):
+            found.setdefault((*table, *(part.strip(" \"'") for part in key[1].split("."))), []).append(number)
+    return found
+
+
+def _as_yaml(value: object, path: tuple[str, ...], lines: dict[tuple[str, ...], list[int]], at: int) -> yaml.Node:
+    """Return a value of TOML as the parser of YAML would have it; `at` is the line of what it stands in."""
+    # Of what is given several times, as elements of a list are, the first that is not before what it stands in.
+    at = next((line for line in lines.get(path, ()) if line >= at), at)
+    mark = yaml.Mark("", 0, at, 0, None, 0)
+    if isinstance(value, dict):
+        pairs = [
+            (yaml.ScalarNode("tag:yaml.org,2002:str", key, mark), _as_yaml(inner, (*path, key), lines, at))
+            for key, inner in value.items()
+        ]
+        return yaml.MappingNode("tag:yaml.org,2002:map", pairs, mark)
+    if isinstance(value, list):
+        elements = []
+        for element in value:
+            elements.append(_as_yaml(element, path, lines, at))
+            at = elements[-1].start_mark.line + 1 if isinstance(element, dict) else at
+        return yaml.SequenceNode("tag:yaml.org,2002:seq", elements, mark)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return yaml.ScalarNode("tag:yaml.org,2002:str", text, mark)
 
 
 def setting(node: Node | None, read: Callable[[str], T], default: Setting[T], notes: list[ConfNote]) -> Setting[T]:

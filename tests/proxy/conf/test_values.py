@@ -9,6 +9,7 @@ from pcapdiag.proxy.conf.values import (
     count,
     endpoint,
     flag,
+    go_time_ns,
     nginx_time,
     seconds,
     size_bytes,
@@ -22,6 +23,22 @@ S, MS = 1_000_000_000, 1_000_000
 @pytest.mark.parametrize(("text", "ns"), [("75", 75 * S), ("75s", 75 * S), ("1m 30s", 90 * S), ("500ms", 500 * MS)])
 def test_a_time_is_read_as_nginx_reads_it(text, ns):
     assert time_ns(text) == ns
+
+
+@pytest.mark.parametrize(
+    ("text", "ns"),
+    [
+        ("1m30s", 90 * S),
+        ("0.25s", S // 4),
+        ("1.5h", 5400 * S),
+        ("0", 0),
+        ("2d", 172_800 * S),
+        ("1us", 1000),
+        ("1µs", 1000),
+    ],
+)
+def test_a_time_is_read_as_go_and_protobuf_write_it(text, ns):
+    assert go_time_ns(text) == ns
 
 
 @given(st.integers(0, 10**9))
@@ -41,6 +58,10 @@ def test_a_size_is_read_as_nginx_reads_it(text, n_bytes):
     [
         (time_ns, "soon"),
         (time_ns, "200y"),
+        (go_time_ns, "5"),
+        (go_time_ns, "-5s"),
+        (go_time_ns, "1m 30s"),
+        (go_time_ns, "9999999d"),
         (size_bytes, "8kb"),
         (size_bytes, "-1"),
         (count, "1.5"),
