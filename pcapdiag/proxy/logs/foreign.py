@@ -5,6 +5,7 @@ Knows the list of them and how a file is gone through; what a line says, each mo
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -22,7 +23,7 @@ from pcapdiag.proxy.logs.traefik_log import TRAEFIK_LOG
 from pcapdiag.proxy.logs.unwrap import Unwrapper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pcapdiag.proxy.logs.entries import AccessEntry, ErrorEntry
     from pcapdiag.proxy.logs.foreign_format import ForeignFormat, Record
@@ -38,6 +39,7 @@ FOREIGN_LOGS: Final[tuple[ForeignFormat, ...]] = (
     GCP_LOG,
 )
 _SAMPLE: Final = 50
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*+"')
 _LONGEST: Final = 1 << 16
 """[characters] Of a longer line only the beginning is read."""
 
@@ -78,13 +80,37 @@ def _texts(path: str, counts: LogCounts, is_own: Callable[[str], bool]) -> Itera
     """Yield number and text of each line that holds something, as the proxy wrote it."""
     unwrapper = Unwrapper(is_own)
     number = 0
-    for start, lines in read_lines(path, counts):
-        for number, line in enumerate(lines, start):
-            text = unwrapper.unwrap(line[:_LONGEST]) if line else None
-            for one in text.split("\n") if text else ():
-                yield number, one
+    lines = ((n, line[:_LONGEST]) for start, run in read_lines(path, counts) for n, line in enumerate(run, start))
+    for number, line in _whole_objects(lines, is_own):
+        text = unwrapper.unwrap(line) if line else None
+        for one in text.split("\n") if text else ():
+            yield number, one
     if rest := unwrapper.rest():
         yield number, rest
+
+
+def _whole_objects(lines: Iterable[tuple[int, str]], is_own: Callable[[str], bool]) -> Iterator[tuple[int, str]]:
+    """Yield lines, and in place of those over which an export has spread a record, as jq and gcloud do, the record.
+
+    It has the number of the line that it begins with.
+    """
+    held: list[tuple[int, str]] = []
+    depth = n_chars = 0
+    for number, line in lines:
+        if not held and line.strip() != "{":
+            yield number, line
+            continue
+        held.append((number, line))
+        n_chars += len(line)
+        bare = _QUOTED.sub("", line)
+        depth += bare.count("{") - bare.count("}")
+        if depth > 0 and n_chars < _LONGEST:
+            continue
+        text = " ".join(part.strip() for _, part in held).rstrip(", ")
+        yield from [(held[0][0], text)] if depth == 0 and is_own(text) else held
+        held.clear()
+        depth = n_chars = 0
+    yield from held
 
 
 def read_failures(log: ForeignLog, addresses: Mapping[str, str], *, rewrites: bool = False) -> Log[ErrorEntry]:

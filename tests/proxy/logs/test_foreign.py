@@ -140,6 +140,26 @@ def test_whatever_runtimes_wrap_around_a_line_is_taken_off(log, entries, proxy, 
     assert (wrapped, counts.n_unparsed) == (plain, 0)
 
 
+@pytest.mark.parametrize("proxy", sorted({known.proxy for known in FOREIGN_LOGS if known.kinds[0].sample[0] == "{"}))
+@pytest.mark.parametrize("is_array", [True, False])
+def test_an_export_may_spread_each_record_over_lines(log, proxy, is_array):
+    samples = [kind.sample for kind in FORMATS[proxy].kinds if kind.sample.startswith("{")]
+    objects = [json.loads(sample) for sample in samples]
+    text = json.dumps(objects, indent=2) if is_array else "\n".join(json.dumps(o, indent=4) for o in objects)
+    spread, plain = log(*text.split("\n"), name="spread.log"), log(*map(json.dumps, objects), name="plain.log")
+    assert spread.format is plain.format is FORMATS[proxy]
+    assert [(e.kind, e.ts_s, e.target) for e in read_failures(spread, {})] == [
+        (e.kind, e.ts_s, e.target) for e in read_failures(plain, {})
+    ]
+    lines = text.split("\n")
+    assert all(lines[entry.line - 1].strip() == "{" for entry in read_failures(spread, {}))
+
+
+def test_an_object_that_never_ends_hides_no_line(log):
+    known = log(*[APACHE_LINES[1]] * 3, "{", *[APACHE_LINES[1]] * 2000)
+    assert len(list(read_failures(known, {}))) == 2003
+
+
 def test_a_server_has_the_address_that_the_configuration_gives_its_name(entries):
     found, served, _ = entries(HAPROXY, HAPROXY_LINE.replace("----", "SH--"), **{"b/s2": "10.1.1.2:80"})
     assert (found[0].upstream_peer, found[0].upstream) == ("10.1.1.2:80", "b/s2")
