@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcapdiag.analysis.contradicted import without_contradicted
 from pcapdiag.analysis.early import StatusLines, add_lost_answers
 from pcapdiag.analysis.handshake import HTTP2
 from pcapdiag.analysis.inputs import AUTO, zone_offset_s
@@ -94,6 +95,7 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
     ledger, older = logs.join(wires)
     if settings is not None and ledger is not None and ledger.services:
         settings = replace(settings, services=ledger.services)
+    settings = without_contradicted(settings, analysis) if settings is not None else None
     if ledger is not None and analysis.early:
         ledger = _without_early(ledger, analysis)
     if ledger is not None and any(loss.stands_for > 1 for loss in (*analysis.losses, *analysis.truncated)):
