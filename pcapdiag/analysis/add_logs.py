@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcapdiag.analysis.contradicted import without_contradicted
 from pcapdiag.analysis.early import StatusLines, add_lost_answers
 from pcapdiag.analysis.handshake import HTTP2
 from pcapdiag.analysis.inputs import AUTO, zone_offset_s
@@ -34,7 +35,7 @@ from pcapdiag.proxy.join.places import CaptureSpan
 from pcapdiag.proxy.join.served_zone import ServedLines, find_zone_s
 from pcapdiag.proxy.logs import lines
 from pcapdiag.proxy.logs.access_log import read_access_log
-from pcapdiag.proxy.logs.copies import find_copies
+from pcapdiag.proxy.logs.copies import find_copies, find_overlaps
 from pcapdiag.proxy.logs.error_log import container_zone_s, read_error_log
 from pcapdiag.proxy.logs.files import expand_logs
 from pcapdiag.proxy.logs.foreign import read_failures, read_served, recognise_log
@@ -83,17 +84,17 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
     if not inputs.kinds:
         return analysis
     settings = read.read_proxy_conf(inputs.proxy_conf, version=proxy_version(analysis)) if inputs.proxy_conf else None
-    errors_twice, accesses_twice = find_copies(inputs.error_logs), find_copies(inputs.access_logs)
-    inputs = replace(
-        inputs,
-        error_logs=tuple(path for path in inputs.error_logs if path not in errors_twice),
-        access_logs=tuple(path for path in inputs.access_logs if path not in accesses_twice),
-    )
+    errors, accesses = _Twice(inputs.error_logs), _Twice(inputs.access_logs)
+    inputs = replace(inputs, error_logs=errors.kept, access_logs=accesses.kept)
     logs = _Logs(inputs, settings, analysis)
+    for kind, of_kind in ((errors, logs.errors), (accesses, logs.accesses)):
+        for log in of_kind:
+            log.before = kind.overlaps[log.path].line if log.path in kind.overlaps else -1
     wires = list_tries(analysis) if inputs.logs else ()
     ledger, older = logs.join(wires)
     if settings is not None and ledger is not None and ledger.services:
         settings = replace(settings, services=ledger.services)
+    settings = without_contradicted(settings, analysis) if settings is not None else None
     if ledger is not None and analysis.early:
         ledger = _without_early(ledger, analysis)
     if ledger is not None and any(loss.stands_for > 1 for loss in (*analysis.losses, *analysis.truncated)):
@@ -106,7 +107,7 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
         log=ledger,
         arrivals=arrivals,
         added_logs={log.log.path: log.kind for log in older.used},
-        notes=(*analysis.notes, *_of_copies(errors_twice | accesses_twice), *_notes(settings, logs, ledger, older)),
+        notes=(*analysis.notes, *errors.notes(), *accesses.notes(), *_notes(settings, logs, ledger, older)),
     )
     return add_lost_answers(add_rejected(add_refused(joined)), logs.status_lines)
 
@@ -115,6 +116,25 @@ def _without_early(ledger: Ledger, analysis: Analysis) -> Ledger:
     """Leave out early answers that no entry tells of: they were read, and no try failed."""
     early = {(loss.connection.conn, loss.depth) for loss in analysis.early}
     return replace(ledger, tries=tuple(t for t in ledger.tries if t.entries or t.wire.key not in early))
+
+
+class _Twice:
+    """What of logs of one kind was given more than once."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        copies = find_copies(paths)
+        self.overlaps, pieces = find_overlaps([path for path in paths if path not in copies])
+        self._copies = copies | pieces
+        self.kept = tuple(path for path in paths if path not in self._copies)
+
+    def notes(self) -> Iterator[Note]:
+        """Yield a note for each log that was given twice, wholly or in part."""
+        for path, of in self._copies.items():
+            text = f"{path} has the same lines as {of}, or a piece of them: they count once"
+            yield Note("log-given-twice", text)
+        for path, (line, of) in self.overlaps.items():
+            text = f"{path} has from line {line:,} on the lines with which {of} begins: they count once"
+            yield Note("log-given-twice", text)
 
 
 class _Logs:
@@ -289,12 +309,6 @@ def _notes(settings: ProxySettings | None, logs: _Logs, ledger: Ledger | None, o
     yield from _of_the_other_kind(logs)
     for application in logs.applications:
         yield from (*application.counts.notes, *_unparsed(application.path, application.counts, "hold no request"))
-
-
-def _of_copies(copies: Mapping[str, str]) -> Iterator[Note]:
-    """Yield a note for each log that was given twice."""
-    for path, of in copies.items():
-        yield Note("log-given-twice", f"{path} has the same lines as {of}, or its first ones: they count once")
 
 
 def _translated(ledger: Ledger) -> Iterator[Note]:

@@ -211,9 +211,16 @@ def told_by_log(analysis: Analysis) -> dict[tuple[int, int], bool]:
 def _logged_timeout(analysis: Analysis, loss: Loss, wait: int) -> int:
     """[ns] Return the timeout that ran out: as configured where it fits, else the wait without its small change."""
     if analysis.settings is not None:
-        values = analysis.settings.waits_for(str(loss.connection.resp), "read")
-        # The log says that a timeout ran out, the file which there are; what was measured may have begun elsewhere.
-        passed = [value for value in values if 0 < value <= wait + _EARLY_NS]
+        held = analysis.settings.waits_held(str(loss.connection.resp), "read")
+        # The log says that a timeout ran out, the file which there are; what was measured may have begun elsewhere. A
+        # default that nobody wrote down is believed where it is what was measured.
+        values = {
+            setting.value
+            for setting in held
+            if setting.value > 0
+            and (not setting.assumed or -_EARLY_NS <= wait - setting.value <= max(_LATE_CONFIGURED_NS, wait // 300))
+        }
+        passed = [value for value in values if value <= wait + _EARLY_NS]
         if passed:
             return max(passed)
         if values:
@@ -227,7 +234,7 @@ def _configured(analysis: Analysis, loss: Loss, wait: int, *, early_ns: int = _E
     settings = analysis.settings
     if settings is None or not (settings.blocks_of_peer(peer) or settings.servers_of(peer)):
         return 0, Confidence.LIKELY
-    values = settings.waits_for(peer, "read")
+    values = {value for value in settings.waits_for(peer, "read") if value > 0}
     near = [value for value in values if -early_ns <= wait - value <= max(_LATE_CONFIGURED_NS, wait // 300)]
     if near:
         return max(near), Confidence.CONFIRMED

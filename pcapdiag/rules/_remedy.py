@@ -313,6 +313,8 @@ def _proxy_keeps(analysis: Analysis, upstream: Upstream) -> tuple[int, str]:
     held = _limits_of_pool(analysis, upstream)
     if held:
         longest = max(held, key=lambda setting: setting.value if setting.value >= 0 else _FOREVER_NS)
+        if longest.is_contradicted:
+            return 0, ""
         if longest.value < 0 or used <= longest.value + NS_PER_S:
             return longest.value, f" ({longest.why if longest.assumed else longest.source})"
         return 0, ""
@@ -347,6 +349,9 @@ def _limits_of_pool(analysis: Analysis, upstream: Upstream) -> list[Setting[int]
 def _contradicted(analysis: Analysis, upstream: Upstream) -> str:
     """Return a sentence on a configuration by which the proxy cannot have kept a connection as long as it did."""
     held = _limits_of_pool(analysis, upstream)
+    doubted = next((setting for setting in held if setting.is_contradicted), None)
+    if doubted is not None:
+        return f"How long the proxy keeps idle connections is not known: {doubted.why}. Another file may set it."
     known = [setting for setting in held if not setting.assumed]
     longest_gap_ns = _longest_gap_ns(analysis, upstream)
     if not known or any(setting.value < 0 or longest_gap_ns <= setting.value + NS_PER_S for setting in held):
@@ -367,5 +372,7 @@ def _held_already(analysis: Analysis, upstream: Upstream) -> str:
     if not blocks:
         return f" The configuration that was given names no {upstream.endpoint}."
     held = blocks[0].keepalive_timeout_ns
+    if blocks[0].keepalive.value and held.value < 0:
+        return ""
     keeps = f"keeps idle connections for {nginx_time(held.value)}" if blocks[0].keepalive.value else "keeps none"
     return f" The configuration that was given {keeps} ({held.source or held.why}): is it the one that runs?"

@@ -136,10 +136,37 @@ def _flags(method: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _not_races(analysis: Analysis, findings: Sequence[Finding]) -> list[Loss]:
+    return [loss for loss in _otherwise(analysis, findings) if not loss.is_connect]
+
+
+def _otherwise(analysis: Analysis, findings: Sequence[Finding]) -> list[Loss]:
+    """Return the losses that are no race with a closing, failed connection attempts among them."""
     made_again = {(o.conn, o.depth) for f in findings if f.facts.exposure in RACES for o in f.occurrences}
-    return [
-        loss for loss in analysis.losses if not loss.is_connect and (loss.connection.conn, loss.depth) not in made_again
-    ]
+    return [loss for loss in analysis.losses if (loss.connection.conn, loss.depth) not in made_again]
+
+
+def count_otherwise(
+    analysis: Analysis, findings: Sequence[Finding], places: Sequence[MeasuredUpstream]
+) -> dict[str, int]:
+    """Count the lost tries that met no closing of an idle connection: no setting of the pool would have saved them.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        All tables.
+    findings : sequence of Finding
+        What was found.
+    places : sequence of MeasuredUpstream
+        The group's.
+
+    Returns
+    -------
+    dict of str to int
+        One count.
+    """
+    ours = {place.endpoint for place in places}
+    mine = (loss for loss in _otherwise(analysis, findings) if str(loss.connection.resp) in ours)
+    return {"lost_otherwise": sum(loss.stands_for for loss in mine)}
 
 
 def _numbers(analysis: Analysis, places: Sequence[MeasuredUpstream]) -> NDArray[np.int64]:

@@ -64,13 +64,20 @@ def effects(groups: Sequence[ServerGroup], wishes: Sequence[Asked]) -> dict[Aske
     if answer.disagreement:
         return {}
     observed, replayed, *predicted = answer.scenarios
-    told = ((wish, _told(observed, replayed, scenario)) for wish, scenario in zip(possible, predicted, strict=True))
+    otherwise = sum(group.observed.get("lost_otherwise", 0) for group in groups)
+    told = (
+        (wish, _told(observed, replayed, scenario, otherwise))
+        for wish, scenario in zip(possible, predicted, strict=True)
+    )
     return {wish: text for wish, text in told if text}
 
 
-def _told(observed: Scenario, replayed: Scenario, predicted: Scenario) -> str:
+def _told(observed: Scenario, replayed: Scenario, predicted: Scenario, otherwise: int) -> str:
+    """Return the sentence; `otherwise` counts the lost tries that no setting of the pool would have saved."""
     if predicted.bound or not _opens_alike(observed, replayed):
         return ""  # what remains is not known then, and a sentence has no room to say so
+    if predicted.lost_tries is None or predicted.lost_tries.low < otherwise:
+        return ""  # the replay has not met all of them: what is fewer in it was not saved
     parts = [
         _remaining(left, seen, *words)
         for left, seen, words in (

@@ -12,7 +12,7 @@ from pcapdiag.base.units import NS_PER_S, format_duration_ns, format_endpoint
 from pcapdiag.proxy.conf.values import version_numbers
 from pcapdiag.whatif.access_log_clock import AS_IT_IS
 from pcapdiag.whatif.arrivals import ip_hash_key, make_arrivals, read_log, spread_words
-from pcapdiag.whatif.captured import begun_tries, captured_requests, count_seen, own_failures
+from pcapdiag.whatif.captured import begun_tries, captured_requests, count_otherwise, count_seen, own_failures
 from pcapdiag.whatif.group import BALANCES, GroupSettings, MeasuredUpstream, Peer, ServerGroup
 from pcapdiag.whatif.places import measure_places
 from pcapdiag.whatif.wire_times import timed_by_capture
@@ -106,6 +106,7 @@ def build_groups(
             keys, source = [ip_hash_key(address) for address in addresses], "access log"
         arrivals = make_arrivals(requests, block.places, keys, source=source)
         observed = {**counts, **count_seen(analysis, block.places)}
+        observed |= count_otherwise(analysis, findings, block.places)
         # A log has no line of a request that was under way when the proxy itself was stopped.
         beside = max(sum(len(own.get(p.endpoint, ())) for p in block.places) - int(requests.n_fails.sum()), 0)
         groups.append(

@@ -195,3 +195,19 @@ def test_a_log_without_zone_and_failures_is_placed_by_its_answered_requests(tmp_
     report = pcapdiag.analyze(case / "proxy.pcap", error_logs=[str(log)]).report
     assert (report.log.zone_offset_s, report.impact.source) == (0, "access_log")
     assert (report.impact.failures > 0) is with_failures
+
+
+@pytest.mark.parametrize("given", ["both", "the log in use"])
+def test_logs_that_overlap_in_part_count_what_they_share_once(analysis, tmp_path, given):
+    lines = (CASE / "error.log").read_text().splitlines(keepends=True)
+    whole = add_logs(analysis, Inputs(error_logs=(str(CASE / "error.log"),)))
+    older, newer = tmp_path / "error.log.1", tmp_path / "error.log"
+    older.write_text("".join(lines[:25]))
+    newer.write_text("".join(lines[12:]))
+    logs = (str(older), str(newer)) if given == "both" else (str(newer),)
+    joined = add_logs(analysis, Inputs(error_logs=logs))
+    assert len(joined.log.entries) == len(whole.log.entries) > 20
+    assert len([t for t in joined.log.tries if t.entries]) == len([t for t in whole.log.tries if t.entries])
+    told = [note.text for note in joined.notes if note.code == "log-given-twice"]
+    expected = f"{older} has from line 13 on the lines with which {newer} begins: they count once"
+    assert told == ([expected] if given == "both" else [])

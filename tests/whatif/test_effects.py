@@ -84,6 +84,17 @@ def test_what_no_request_of_the_log_carries_remains_whatever_is_set():
     assert "of 12 lost tries 1 remains, " in effect_of_timeout([stopped], 3 * NS_PER_S)
 
 
+def test_what_met_no_closing_is_never_counted_as_saved():
+    """A refused connection, say, is no arrival: that the replay has none of them is no merit of the setting."""
+    (group,) = groups()
+    assert group.observed["lost_otherwise"] == 0
+    refused = group.observed | {"lost_tries": group.observed["lost_tries"] + 1, "lost_otherwise": 1}
+    assert effect_of_timeout([replace(group, observed=refused)], 3 * NS_PER_S) == ""
+    assert "of 12 lost tries 1 remains, " in effect_of_timeout(
+        [replace(group, observed=refused, lost_beside=1)], 3 * NS_PER_S
+    )
+
+
 @pytest.mark.parametrize("factor", [0.4, 1.8])
 def test_a_replay_that_opens_other_connections_than_were_seen_claims_nothing(factor):
     (group,) = groups()

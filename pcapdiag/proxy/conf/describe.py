@@ -37,16 +37,16 @@ def describe_block(block: UpstreamBlock) -> Iterator[SettingRow]:
     yield _row(of, "method", block.method, block.method.value)
     yield _row(of, "zone", block.zone, block.zone.value or "none")
     yield _row(of, "keepalive", block.keepalive, str(block.keepalive.value or "none"))
-    yield _row(of, "keepalive_timeout", block.keepalive_timeout_ns, _time(block.keepalive_timeout_ns.value))
-    yield _row(of, "keepalive_requests", block.keepalive_requests, _count(block.keepalive_requests.value))
-    yield _row(of, "keepalive_time", block.keepalive_time_ns, _time(block.keepalive_time_ns.value))
+    yield _row(of, "keepalive_timeout", block.keepalive_timeout_ns, _time(block.keepalive_timeout_ns))
+    yield _row(of, "keepalive_requests", block.keepalive_requests, _count(block.keepalive_requests))
+    yield _row(of, "keepalive_time", block.keepalive_time_ns, _time(block.keepalive_time_ns))
     for server in block.servers:
         peer = f"server {server.address}"
         flags = "".join(f" {flag}" for flag, is_set in (("backup", server.backup), ("down", server.down)) if is_set)
         if flags:
             yield SettingRow(of, peer, flags.strip(), server.source, "")
         yield _row(of, f"{peer} max_fails", server.max_fails, str(server.max_fails.value))
-        yield _row(of, f"{peer} fail_timeout", server.fail_timeout_ns, _time(server.fail_timeout_ns.value))
+        yield _row(of, f"{peer} fail_timeout", server.fail_timeout_ns, _time(server.fail_timeout_ns))
 
 
 def describe_own(server: OwnServer) -> Iterator[SettingRow]:
@@ -68,13 +68,13 @@ def describe_location(place: Location) -> Iterator[SettingRow]:
     tries = place.next_upstream_tries
     yield _row(of, f"{prefix}_next_upstream_tries", tries, str(tries.value or "no limit"))
     total = place.next_upstream_timeout_ns
-    yield _row(of, f"{prefix}_next_upstream_timeout", total, _time(total.value) if total.value else "no limit")
+    yield _row(of, f"{prefix}_next_upstream_timeout", total, _time(total) if total.value else "no limit")
     for name, wait in (
         ("connect", place.connect_timeout_ns),
         ("send", place.send_timeout_ns),
         ("read", place.read_timeout_ns),
     ):
-        yield _row(of, f"{prefix}_{name}_timeout", wait, _time(wait.value))
+        yield _row(of, f"{prefix}_{name}_timeout", wait, _time(wait))
     yield _row(of, f"{prefix}_buffer_size", place.buffer_size_bytes, f"{place.buffer_size_bytes.value // 1024}k")
 
 
@@ -111,9 +111,15 @@ def _row(of: str, name: str, setting: Setting[object], value: str) -> SettingRow
     return SettingRow(of, name, value, setting.source, setting.why)
 
 
-def _time(value_ns: int) -> str:
-    return "no limit" if value_ns < 0 else nginx_time(value_ns)
+def _time(setting: Setting[int]) -> str:
+    return _limit(setting, nginx_time(setting.value))
 
 
-def _count(value: int) -> str:
-    return "no limit" if value < 0 else str(value)
+def _count(setting: Setting[int]) -> str:
+    return _limit(setting, str(setting.value))
+
+
+def _limit(setting: Setting[int], text: str) -> str:
+    if setting.is_contradicted:
+        return "not known"
+    return "no limit" if setting.value < 0 else text

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pcapdiag.proxy.conf.settings import Endpoint, Location, ProxySettings, Setting, UpstreamBlock
 
 _POOL_TIMEOUT_SINCE = (1, 15, 3)
+_LATE_NS = NS_PER_S
+"""[ns] How late a timer may be."""
 _BUSY_BUFFERS = "proxy_busy_buffers_size must be at least as large"
 
 
@@ -115,7 +117,7 @@ def raise_timeout(
     """
     reached = _reached(settings.locations_of(settings.blocks_of_peer(peer)), targets)
     places = tuple(place for place in reached if _timeout_of(place, wait).value == ran_out_ns)
-    return _timeouts(settings, places or reached, wait, to_ns, lambda held_ns: 0 <= held_ns < to_ns)
+    return _timeouts(settings, places or reached, wait, to_ns, lambda held_ns: 0 <= held_ns < to_ns, ran_out_ns)
 
 
 def lower_timeout(settings: ProxySettings, peer: Endpoint | str, wait: Wait, to_ns: int) -> tuple[Change, ...]:
@@ -162,13 +164,21 @@ def _timeout_of(place: Location, wait: Wait) -> Setting[int]:
 
 
 def _timeouts(
-    settings: ProxySettings, places: Sequence[Location], wait: Wait, to_ns: int, is_wrong: Callable[[int], bool]
+    settings: ProxySettings,
+    places: Sequence[Location],
+    wait: Wait,
+    to_ns: int,
+    is_wrong: Callable[[int], bool],
+    ran_out_ns: int = -1,
 ) -> tuple[Change, ...]:
     made: list[Change] = []
     for place in places:
         held = _timeout_of(place, wait)
-        if is_wrong(held.value):
+        if is_wrong(held.value) or held.is_contradicted:
             name, where, old, new = wait_in_words(settings.kind, place, wait, held.value, to_ns)
+            # A default that ran out later than it says is not the one that holds.
+            is_other = held.assumed and ran_out_ns > held.value + _LATE_NS
+            old = "" if held.is_contradicted or is_other else old
             change = change_of(settings, name, where, held, place.source, old, new)
             is_kong = settings.kind is ProxyKind.KONG
             made.append(_reworded(change, f'"{name}": {{}}') if is_kong else change)
@@ -335,7 +345,7 @@ def _pool_timeout(settings: ProxySettings, block: UpstreamBlock, to_ns: int) -> 
         yield _reworded(change, '"keepalive_pool": {{"idle_timeout": {}}}')
     elif settings.kind is ProxyKind.APISIX:
         where = "nginx_config.http.upstream in config.yaml"
-        yield change_of(settings, "keepalive_timeout", where, kept, block.source, f"{old}s", nginx_time(to_ns))
+        yield change_of(settings, "keepalive_timeout", where, kept, block.source, old and f"{old}s", nginx_time(to_ns))
     elif to_ns >= NS_PER_S:
         # Both count whole seconds, and take 0 for something else.
         is_kong = settings.kind is ProxyKind.KONG

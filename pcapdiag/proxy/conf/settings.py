@@ -62,12 +62,15 @@ class Setting(Generic[T_co]):
         Nothing was read; the value is the proxy's default.
     why : str
         Whose default an assumed value is and since when, or what is odd about one that was read.
+    is_contradicted : bool
+        The default cannot be what holds, by what the capture shows; `why` says it, and `value` is -1.
     """
 
     value: T_co
     source: str = ""
     assumed: bool = False
     why: str = ""
+    is_contradicted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,11 +380,15 @@ class ProxySettings:
 
     def waits_for(self, peer: Endpoint | str, wait: str) -> frozenset[int]:
         """Return how long [ns] the proxy may wait for a peer: ``connect``, ``send`` or ``read``; none if not known."""
+        return frozenset(held.value for held in self.waits_held(peer, wait))
+
+    def waits_held(self, peer: Endpoint | str, wait: str) -> tuple[Setting[int], ...]:
+        """Return the settings of `waits_for`, with where each was read."""
         if self.own:
             name = "connect_timeout_ns" if wait == "connect" else "read_timeout_ns"
-            return frozenset(getattr(server, name).value for server in self.servers_of(peer))
+            return tuple(getattr(server, name) for server in self.servers_of(peer))
         places = self.locations_of(self.blocks_of_peer(peer))
-        return frozenset(getattr(place, f"{wait}_timeout_ns").value for place in places)
+        return tuple(getattr(place, f"{wait}_timeout_ns") for place in places)
 
     def own_ports(self) -> frozenset[int]:
         """Return the ports at which the proxy itself, and none of its servers, answers; none where it is not read."""

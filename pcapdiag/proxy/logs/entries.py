@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 from pcapdiag.base.units import NS_PER_S
@@ -230,7 +231,7 @@ class UpstreamLogEntry(NamedTuple):
     """Who sent it, with its port where the log has it: the proxy."""
 
 
-Entry_co = TypeVar("Entry_co", covariant=True)
+Entry_co = TypeVar("Entry_co", bound="ErrorEntry | AccessEntry | UpstreamLogEntry", covariant=True)
 
 
 @dataclass(slots=True)
@@ -277,13 +278,17 @@ class Log(Generic[Entry_co]):
     ----------
     counts : LogCounts
         Of the latest iteration; complete at its end.
+    before : int
+        The line at which reading ends, because another log has the rest; -1 to read all.
     """
 
     def __init__(self, path: str, read: Callable[[LogCounts], Iterator[Entry_co]]) -> None:
         self.path = path
+        self.before = -1
         self.counts = LogCounts()
         self._read = read
 
     def __iter__(self) -> Iterator[Entry_co]:
         self.counts = LogCounts()
-        return self._read(self.counts)
+        entries = self._read(self.counts)
+        return takewhile(lambda entry: entry.line < self.before, entries) if self.before >= 0 else entries

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pcapdiag.proxy.logs.access_log import read_access_log
+from pcapdiag.proxy.logs.copies import find_overlaps
 from pcapdiag.proxy.logs.error_log import read_error_log
 from pcapdiag.proxy.logs.files import older_files
 from pcapdiag.proxy.logs.foreign import read_failures, read_served, recognise_log
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pcapdiag.proxy.logs.entries import AccessEntry, ErrorEntry, Log
     from pcapdiag.proxy.logs.foreign import ForeignLog
 
-T = TypeVar("T")
+T = TypeVar("T", bound="ErrorEntry | AccessEntry")
 
 BESIDE_NS = 60 * 1_000_000_000
 """[ns] How much around the time is read, too: failures before it may have put peers out."""
@@ -112,13 +113,13 @@ def find_older(
     around = ANY_ZONE_NS if offset_ns is None else BESIDE_NS
     low, high = first_ns + (offset_ns or 0) - around, last_ns + (offset_ns or 0) + around
     errors = tuple(
-        Within(read_error_log(file), "error_log", path, _of_error, low, high)
+        Within(_cut(read_error_log(file), path), "error_log", path, _of_error, low, high)
         for path in error_logs
         for file in _needed(path, lambda p: _begin(read_error_log(p), _of_error), low, high, read)
     )
     first, last = first_ns - BESIDE_NS, last_ns + BESIDE_NS
     accesses = tuple(
-        Within(read_access_log(file, log_format), "access_log", path, _of_access, first, last)
+        Within(_cut(read_access_log(file, log_format), path), "access_log", path, _of_access, first, last)
         for path in access_logs
         for file in _needed(path, lambda p: _begin(read_access_log(p, log_format), _of_access), first, last, read)
     )
@@ -148,10 +149,20 @@ def _of_foreign(
             continue
         # A line that tells of both is counted once, as an access.
         kind = "access_log" if log.format.has_accesses else "error_log"
-        errors.append(Within(read_failures(older, addresses), kind, path, _of_error, *span))
+        errors.append(Within(_cut(read_failures(older, addresses), path), kind, path, _of_error, *span))
         if log.format.has_accesses:
-            accesses.append(Within(read_served(older, addresses), kind, path, _of_access, *span))
+            accesses.append(Within(_cut(read_served(older, addresses), path), kind, path, _of_access, *span))
     return errors, accesses
+
+
+def _cut(log: Log[T], newer: str) -> Log[T]:
+    """Return a rotated log without the lines at its end that the log in use has, too: it was copied, then truncated."""
+    overlaps, pieces = find_overlaps([log.path, newer])
+    if log.path in pieces:
+        log.before = 0
+    elif log.path in overlaps:
+        log.before = overlaps[log.path].line
+    return log
 
 
 def _needed(path: str, begin: Callable[[str], int], low_ns: int, high_ns: int, read: set[str]) -> Iterator[str]:

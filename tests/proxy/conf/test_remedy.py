@@ -143,6 +143,12 @@ def test_an_assumed_timeout_is_set_in_each_location(read):
     assert remedy.raise_timeout(read(NGINX), PEER, "send", 60 * S) == ()
 
 
+@pytest.mark.parametrize(("ran_out_s", "old"), [(60, "60s"), (75, "")])
+def test_a_default_that_ran_out_later_than_it_says_is_not_told_as_what_holds(read, ran_out_s, old):
+    (first, *_) = remedy.raise_timeout(read(NGINX), PEER, "send", 200 * S, ran_out_ns=ran_out_s * S)
+    assert (first.old, first.old_is_assumed) == (old, True)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "line"),
     [

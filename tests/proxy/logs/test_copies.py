@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from pcapdiag.proxy.logs.copies import find_copies
+from pcapdiag.proxy.logs.copies import find_copies, find_overlaps
 
 LINES = [f"line {n}\n" for n in range(9)]
 
@@ -33,3 +33,34 @@ def test_other_logs_are_no_copies(written):
     empty = [written("d", []), written("e", [])]
     assert find_copies([*logs, *empty]) == {}
     assert find_copies(logs[:1]) == {}
+
+
+def test_the_end_of_one_log_that_another_begins_with_counts_once(written):
+    older, newer = written("a.log.1", LINES[:6]), written("a.log", LINES[4:])
+    assert find_overlaps([newer, older]) == ({older: (5, newer)}, {})
+    # Windows of an export that has the latest line first.
+    late, early = written("late", LINES[:3:-1]), written("early.gz", LINES[5::-1])
+    assert find_overlaps([late, early]) == ({late: (4, early)}, {})
+    third = written("third", ["before\n", *LINES[:2]])
+    assert find_overlaps([third, older, newer]) == ({older: (5, newer), third: (2, older)}, {})
+
+
+def test_a_piece_of_another_log_counts_once(written):
+    whole, piece = written("whole", LINES), written("piece", LINES[3:6])
+    assert find_overlaps([piece, whole]) == ({}, {piece: whole})
+
+
+def test_lines_alike_of_two_logs_are_two_events(written):
+    """Two proxies, or two requests of one second on either side of a rotation: nothing but the row tells."""
+    same = ["10.0.0.1 GET /health 200\n"] * 5
+    for first, second in ((same, same[:3]), (["a\n", *same], [*same, "b\n"]), (LINES[:5], ["line 3\n", "other\n"])):
+        assert find_overlaps([written("a", first), written("b", second)]) == ({}, {})
+    assert find_overlaps([written("a", LINES)]) == ({}, {})
+    apart = [written("a", LINES[:5]), written("b", [*LINES[4:5], "x\n"]), written("empty", [])]
+    assert find_overlaps(apart) == ({}, {})
+
+
+@pytest.mark.parametrize(("line", "is_one"), [("2026/12/03 10:00:00 [error] 7#7: *5 x", True), ("GET / 502", False)])
+def test_one_line_alone_must_name_its_connection(written, line, is_one):
+    older, newer = written("a.1", ["first\n", f"{line}\n"]), written("a", [f"{line}\n", "last\n"])
+    assert find_overlaps([older, newer]) == (({older: (2, newer)} if is_one else {}), {})
