@@ -35,7 +35,7 @@ from pcapdiag.proxy.join.places import CaptureSpan
 from pcapdiag.proxy.join.served_zone import ServedLines, find_zone_s
 from pcapdiag.proxy.logs import lines
 from pcapdiag.proxy.logs.access_log import read_access_log
-from pcapdiag.proxy.logs.copies import find_copies, find_overlaps
+from pcapdiag.proxy.logs.copies import GivenTwice
 from pcapdiag.proxy.logs.error_log import container_zone_s, read_error_log
 from pcapdiag.proxy.logs.files import expand_logs
 from pcapdiag.proxy.logs.foreign import read_failures, read_served, recognise_log
@@ -43,7 +43,7 @@ from pcapdiag.proxy.logs.older import OlderLogs, find_older
 from pcapdiag.proxy.logs.upstream_log import read_upstream_log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from pcapdiag.analysis.inputs import Inputs
     from pcapdiag.analysis.model import Analysis
@@ -84,12 +84,12 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
     if not inputs.kinds:
         return analysis
     settings = read.read_proxy_conf(inputs.proxy_conf, version=proxy_version(analysis)) if inputs.proxy_conf else None
-    errors, accesses = _Twice(inputs.error_logs), _Twice(inputs.access_logs)
+    errors, accesses = GivenTwice(inputs.error_logs), GivenTwice(inputs.access_logs)
     inputs = replace(inputs, error_logs=errors.kept, access_logs=accesses.kept)
     logs = _Logs(inputs, settings, analysis)
-    for kind, of_kind in ((errors, logs.errors), (accesses, logs.accesses)):
-        for log in of_kind:
-            log.before = kind.overlaps[log.path].line if log.path in kind.overlaps else -1
+    errors.cut(logs.errors)
+    accesses.cut(logs.accesses)
+    twice = (Note("log-given-twice", text) for text in (*errors.sentences(), *accesses.sentences()))
     wires = list_tries(analysis) if inputs.logs else ()
     ledger, older = logs.join(wires)
     if settings is not None and ledger is not None and ledger.services:
@@ -107,7 +107,7 @@ def add_logs(analysis: Analysis, inputs: Inputs) -> Analysis:
         log=ledger,
         arrivals=arrivals,
         added_logs={log.log.path: log.kind for log in older.used},
-        notes=(*analysis.notes, *errors.notes(), *accesses.notes(), *_notes(settings, logs, ledger, older)),
+        notes=(*analysis.notes, *twice, *_notes(settings, logs, ledger, older)),
     )
     return add_lost_answers(add_rejected(add_refused(joined)), logs.status_lines)
 
@@ -116,25 +116,6 @@ def _without_early(ledger: Ledger, analysis: Analysis) -> Ledger:
     """Leave out early answers that no entry tells of: they were read, and no try failed."""
     early = {(loss.connection.conn, loss.depth) for loss in analysis.early}
     return replace(ledger, tries=tuple(t for t in ledger.tries if t.entries or t.wire.key not in early))
-
-
-class _Twice:
-    """What of logs of one kind was given more than once."""
-
-    def __init__(self, paths: Sequence[str]) -> None:
-        copies = find_copies(paths)
-        self.overlaps, pieces = find_overlaps([path for path in paths if path not in copies])
-        self._copies = copies | pieces
-        self.kept = tuple(path for path in paths if path not in self._copies)
-
-    def notes(self) -> Iterator[Note]:
-        """Yield a note for each log that was given twice, wholly or in part."""
-        for path, of in self._copies.items():
-            text = f"{path} has the same lines as {of}, or a piece of them: they count once"
-            yield Note("log-given-twice", text)
-        for path, (line, of) in self.overlaps.items():
-            text = f"{path} has from line {line:,} on the lines with which {of} begins: they count once"
-            yield Note("log-given-twice", text)
 
 
 class _Logs:

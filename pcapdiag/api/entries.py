@@ -32,12 +32,17 @@ def entries_of_capture(
     """
     from pcapdiag.analysis.add_logs import access_format  # noqa: PLC0415 - after what can fail quickly
     from pcapdiag.proxy.logs.access_log import read_access_log  # noqa: PLC0415
+    from pcapdiag.proxy.logs.copies import GivenTwice  # noqa: PLC0415
     from pcapdiag.whatif.access_log_clock import FARTHEST_NS, AccessLogClock, measure_access_log_clock  # noqa: PLC0415
+
+    twice = GivenTwice(inputs.access_logs)
 
     def read(ahead: int, edge_ns: int) -> Iterator[AccessEntry]:
         first, last = analysis.first_ts_ns + ahead - edge_ns, analysis.last_ts_ns + ahead + edge_ns
-        for path in inputs.access_logs:
-            for entry in read_access_log(path, access_format(inputs, analysis.settings)):
+        logs = [read_access_log(path, access_format(inputs, analysis.settings)) for path in twice.kept]
+        twice.cut(logs)
+        for log in logs:
+            for entry in log:
                 if first <= entry.ts_ns <= last:
                     yield entry
 

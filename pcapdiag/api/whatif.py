@@ -252,6 +252,7 @@ def forecast(
     from pcapdiag.engine.capture.digest import start_digest  # noqa: PLC0415
     from pcapdiag.proxy.conf.read import read_proxy_conf  # noqa: PLC0415
     from pcapdiag.proxy.logs.access_log import read_access_log  # noqa: PLC0415
+    from pcapdiag.proxy.logs.copies import GivenTwice  # noqa: PLC0415
     from pcapdiag.report.model import InputFile, Tool  # noqa: PLC0415
     from pcapdiag.whatif.compute import compute  # noqa: PLC0415
     from pcapdiag.whatif.forecast import forecast_groups, parse_idle  # noqa: PLC0415
@@ -271,8 +272,12 @@ def forecast(
     _must_be_modelled(settings.kind)
     form = access_format(inputs, settings)
 
+    twice = GivenTwice(inputs.access_logs)
+
     def read() -> Iterable[AccessEntry]:
-        return chain.from_iterable(read_access_log(path, form) for path in inputs.access_logs)
+        logs = [read_access_log(path, form) for path in twice.kept]
+        twice.cut(logs)
+        return chain.from_iterable(logs)
 
     groups = forecast_groups(settings, read, timeout_ns, late_ns, said)
     if not groups:

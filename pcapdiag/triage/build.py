@@ -5,6 +5,7 @@ Knows which file is what; what is counted of it is known to `tally`, what it may
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,7 @@ from pcapdiag.privacy.redact import Redactor
 from pcapdiag.proxy.conf.read import read_proxy_conf
 from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.logs.access_log import read_access_log
+from pcapdiag.proxy.logs.copies import GivenTwice
 from pcapdiag.proxy.logs.error_log import container_zone_s, read_error_log
 from pcapdiag.proxy.logs.foreign import read_failures, read_served, recognise_log
 from pcapdiag.triage.capture import advise_capture
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
     from pcapdiag.analysis.inputs import Inputs
     from pcapdiag.proxy.conf.settings import Endpoint, ProxySettings
-    from pcapdiag.proxy.logs.entries import AccessEntry, ErrorEntry, Log
+    from pcapdiag.proxy.logs.entries import AccessEntry, ErrorEntry, Log, OfLine
     from pcapdiag.triage.tally import Key, TallyRow, Window
 
 MOST_MESSAGES: Final = 100
@@ -103,6 +105,9 @@ class _ReadLogs:
     """The logs that were given, opened; those of other proxies by their own readers."""
 
     def __init__(self, inputs: Inputs, settings: ProxySettings | None) -> None:
+        twice = GivenTwice(inputs.error_logs), GivenTwice(inputs.access_logs)
+        inputs = replace(inputs, error_logs=twice[0].kept, access_logs=twice[1].kept)
+        self._twice = tuple(text for kind in twice for text in kind.sentences())
         self._inputs = inputs
         self._settings = settings
         given = dict.fromkeys((*inputs.error_logs, *inputs.access_logs))
@@ -116,6 +121,8 @@ class _ReadLogs:
             read_access_log(path, form) for path in inputs.access_logs if path not in foreign
         ]
         self.accesses += [read_served(log, addresses) for log in foreign.values() if log.format.has_accesses]
+        twice[0].cut(self.errors)
+        twice[1].cut(self.accesses)
         self._names_zone = bool(foreign) and all(log.format.has_zone for log in foreign.values())
         kinds = {log.format.proxy for log in foreign.values()}
         self._kind = ProxyKind(kinds.pop()) if len(kinds) == 1 else ProxyKind.NGINX if self._own_errors else None
@@ -165,8 +172,10 @@ class _ReadLogs:
         """Yield what is odd about the files."""
         if self._settings is not None:
             yield from (f"{note.source}: {note.text}" for note in self._settings.notes)
+        yield from self._twice
         seen: set[str] = set()
-        for log in (*self.errors, *self.accesses):
+        logs: list[Log[OfLine]] = [*self.errors, *self.accesses]
+        for log in logs:
             counts = log.counts
             yield from (f"{log.path}: {note.text}" for note in counts.notes)
             if log.path in seen:

@@ -1,7 +1,8 @@
 """Lines that were given twice: a log under another name, a piece of one, and what two logs share that overlap.
 
-Copies may be compressed, or as the log was when it was shorter; rotated copies and exports of windows overlap. Each request would count twice, and no entry would be the only one that fits its try. Knows lines alone, and those only
-as they follow each other: that a line is like another says nothing, for two requests of one second may leave it so.
+Copies may be compressed, or as the log was when it was shorter; rotated copies and exports of windows overlap. Each
+request would count twice, and no entry would be the only one that fits its try. Knows lines alone, and those only as
+they follow each other: that a line is like another says nothing, for two requests of one second may leave it so.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from pcapdiag.proxy.logs.entries import LogCounts
 from pcapdiag.proxy.logs.lines import read_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pcapdiag.proxy.logs.entries import Log, OfLine
 
 _MOST_ALIKE: Final = 1000
 """Lines at the beginning of a log that may all be the same; of one with more no place in another is looked for."""
@@ -30,6 +33,40 @@ class Overlap(NamedTuple):
 
     line: int
     of: str
+
+
+class GivenTwice:
+    """What of logs of one kind was given more than once.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        The logs.
+
+    Attributes
+    ----------
+    kept : tuple of str
+        Those that are to be read.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        copies = find_copies(paths)
+        self._overlaps, pieces = find_overlaps([path for path in paths if path not in copies])
+        self._copies = copies | pieces
+        self.kept = tuple(path for path in paths if path not in self._copies)
+
+    def cut(self, logs: Iterable[Log[OfLine]]) -> None:
+        """Let each of these logs end where another goes on with the same lines."""
+        for log in logs:
+            if log.path in self._overlaps:
+                log.before = self._overlaps[log.path].line
+
+    def sentences(self) -> Iterator[str]:
+        """Yield a sentence for each log that was given twice, wholly or in part."""
+        for path, of in self._copies.items():
+            yield f"{path} has the same lines as {of}, or a piece of them: they count once"
+        for path, (line, of) in self._overlaps.items():
+            yield f"{path} has from line {line:,} on the lines with which {of} begins: they count once"
 
 
 def find_copies(paths: Sequence[str]) -> dict[str, str]:

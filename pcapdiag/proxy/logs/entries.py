@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import takewhile
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from pcapdiag.base.units import NS_PER_S
 
@@ -231,7 +230,15 @@ class UpstreamLogEntry(NamedTuple):
     """Who sent it, with its port where the log has it: the proxy."""
 
 
-Entry_co = TypeVar("Entry_co", bound="ErrorEntry | AccessEntry | UpstreamLogEntry", covariant=True)
+class OfLine(Protocol):
+    """An entry of whatever log: it stands on a line."""
+
+    @property
+    def line(self) -> int:
+        """Its number, from 1."""
+
+
+Entry_co = TypeVar("Entry_co", bound=OfLine, covariant=True)
 
 
 @dataclass(slots=True)
@@ -290,5 +297,7 @@ class Log(Generic[Entry_co]):
 
     def __iter__(self) -> Iterator[Entry_co]:
         self.counts = LogCounts()
-        entries = self._read(self.counts)
-        return takewhile(lambda entry: entry.line < self.before, entries) if self.before >= 0 else entries
+        for entry in self._read(self.counts):
+            if 0 <= self.before <= entry.line:
+                return
+            yield entry

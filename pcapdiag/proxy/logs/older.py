@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pcapdiag.proxy.logs.access_log import read_access_log
 from pcapdiag.proxy.logs.copies import find_overlaps
+from pcapdiag.proxy.logs.entries import OfLine
 from pcapdiag.proxy.logs.error_log import read_error_log
 from pcapdiag.proxy.logs.files import older_files
 from pcapdiag.proxy.logs.foreign import read_failures, read_served, recognise_log
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from pcapdiag.proxy.logs.entries import AccessEntry, ErrorEntry, Log
     from pcapdiag.proxy.logs.foreign import ForeignLog
 
-T = TypeVar("T", bound="ErrorEntry | AccessEntry")
+T = TypeVar("T", bound=OfLine)
 
 BESIDE_NS = 60 * 1_000_000_000
 """[ns] How much around the time is read, too: failures before it may have put peers out."""
