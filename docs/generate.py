@@ -19,9 +19,13 @@ from pathlib import Path
 import click
 
 from pcapdiag.base import scenarios, triage
+from pcapdiag.base.findings import Confidence
+from pcapdiag.base.protocols import PROTOCOL_FACTS
 from pcapdiag.base.version import __version__
 from pcapdiag.cli import main as cli
 from pcapdiag.cli.show import FOR_PEOPLE
+from pcapdiag.proxy.conf.read import CONFIGURATIONS
+from pcapdiag.proxy.conf.settings import ProxyKind
 from pcapdiag.proxy.logs.foreign import FOREIGN_LOGS
 from pcapdiag.report import model
 from pcapdiag.report.compare import model as comparison
@@ -31,6 +35,7 @@ from pcapdiag.report.triage import render as triage_form
 from pcapdiag.report.whatif import json as whatif
 from pcapdiag.rules import RULES
 from pcapdiag.rules._precision import LEAST_JUDGED, LEAST_TRUE, most_certain, precision
+from tests.proxy.logs.wrappers import WRAPPERS
 
 DOCS = Path(__file__).resolve().parent
 MADE = "<!-- Made from the code by `make docs`; edit the code instead. -->\n\n"
@@ -100,6 +105,16 @@ Traefik's (static and dynamic files in YAML or TOML, `IngressRoute` and `Servers
 their servers, `serversTransport` and the middleware `retry`; no labels of containers. Of a Caddyfile with its snippets,
 or Caddy's JSON: `reverse_proxy` and `php_fastcgi` with their transport and retries; no imported files. What these
 three say of defaults is from their documentation; the Caddyfile is held against what `caddy adapt` makes of it.
+"""
+PROTOCOLS_PREFACE = """\
+What is spoken between proxy and upstream is told by the first bytes of each connection, whatever its port. *Confirmed*
+names the causes that may be called so over it: enough claims were judged, and nearly all of them were true
+([what each cause is worth](precision.md)); elsewhere a cause is likely at most.
+"""
+LOG_FORMS_PREFACE = """\
+nginx's own head (time, level, process) is searched for inside each line, so that what stands before it need not be
+known. These forms are tried on each change: a log that is wrapped so gives the same entries as the bare one. `LINE`
+stands for a line of the log.
 """
 HELP_WIDTH = 100
 ROFF = str.maketrans({"\\": r"\(rs", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"})
@@ -287,11 +302,38 @@ def make_precision_page() -> str:
 
 def make_proxies_page() -> str:
     """Return the page on proxies that are not nginx: what of their logs is told apart, with a sample of each."""
-    text = f"# Logs of other proxies\n\n{MADE}{PROXIES_PREFACE}"
+    text = f"# Proxies\n\n{MADE}| proxy | log | configuration |\n|---|---|---|\n"
+    logs = {known.proxy: known.log for known in FOREIGN_LOGS}
+    for kind in ProxyKind:
+        of_nginx = "error log and access log, in any log_format"
+        text += f"| {kind.value} | {logs.get(kind.value, of_nginx)} | {CONFIGURATIONS.get(kind, 'none is read')} |\n"
+    text += f"\n{PROXIES_PREFACE}"
     for known in FOREIGN_LOGS:
         text += f"\n## {known.proxy}\n\nLog: {known.log}.\n\n| sign | what it says | kind in JSON |\n|---|---|---|\n"
         text += "".join(f"| `{kind.sign}` | {kind.meaning} | `{kind.kind.name.lower()}` |\n" for kind in known.kinds)
         text += f"\n{fence(known.kinds[0].sample)}"
+    return text
+
+
+def make_protocols_page() -> str:
+    """Return the page on what is spoken between proxy and upstream, with what verdicts over it may be certain of."""
+    text = f"# Protocols\n\n{MADE}{PROTOCOLS_PREFACE}"
+    text += "\n| protocol | told by | an exchange is | named by | confirmed | defined in |\n|---|---|---|---|---|---|\n"
+    for protocol, facts in PROTOCOL_FACTS.items():
+        label = protocol.name.lower()
+        sure = [c for c, of in precision() if of == label and most_certain(c, of) is Confidence.CONFIRMED]
+        certain = ", ".join(f"[{code}](rules/{code}.md)" for code in sure) or "none"
+        words = (facts.name, facts.told_by, facts.exchange, facts.named_by, certain, facts.source)
+        text += f"| {' | '.join(word or '-' for word in words)} |\n"
+    return text
+
+
+def make_log_forms_page() -> str:
+    """Return the page on what may be wrapped around the lines of a log: each form that is tried, with a line in it."""
+    text = f"# Forms of logs\n\n{MADE}{LOG_FORMS_PREFACE}\n| form | the line LINE in it |\n|---|---|\n"
+    for name, write in WRAPPERS.items():
+        sample = repr(write(["LINE"]).rstrip("\n"))[1:-1].replace("|", "\\|")
+        text += f"| {name} | `{sample}` |\n"
     return text
 
 
@@ -307,6 +349,8 @@ def make_pages() -> dict[str, str]:
         "rules/README.md": make_rule_index(),
         "precision.md": make_precision_page(),
         "proxies.md": make_proxies_page(),
+        "protocols.md": make_protocols_page(),
+        "log-forms.md": make_log_forms_page(),
     }
     pages |= {f"rules/{rule.code}.md": make_rule_page(rule) for rule in RULES}
     return pages | make_man_pages()

@@ -32,6 +32,20 @@ _YAML: Final = re.compile(r"---|[\[{]|[\w.\"'-]+:(?:\s|$)")
 _TOML: Final = re.compile(r"\[{1,2}[A-Za-z_][\w.\"-]*\]{1,2}\s*(?:#.*)?")
 
 
+CONFIGURATIONS: Final = {
+    ProxyKind.NGINX: "nginx.conf with its includes, what `nginx -T` prints (also OpenResty's)",
+    ProxyKind.APISIX: "config.yaml, objects of the Admin API or of apisix.yaml",
+    ProxyKind.INGRESS_NGINX: "its ConfigMap",
+    ProxyKind.KONG: "kong.conf, a declarative configuration",
+    ProxyKind.HAPROXY: "haproxy.cfg",
+    ProxyKind.APACHE: "a file with ProxyPass or BalancerMember",
+    ProxyKind.ENVOY: "bootstrap, discovery resources, `/config_dump`, istioctl's JSON",
+    ProxyKind.TRAEFIK: "static and dynamic files (YAML, TOML), objects of Kubernetes",
+    ProxyKind.CADDY: "a Caddyfile, Caddy's JSON",
+}
+"""What is read of which proxy, for the documentation."""
+
+
 def read_proxy_conf(path: str | Path, *, version: str = "") -> ProxySettings:
     """Read the configuration of nginx, APISIX, ingress-nginx, Kong, HAProxy, Apache httpd, Envoy, Traefik or Caddy.
 
