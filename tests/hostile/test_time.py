@@ -200,6 +200,32 @@ CONFIGURATIONS = {
     "heads of a dump": lambda n: "# configuration file /a:" + ": " * n * 10 + "x\n",
     "brackets of YAML": lambda n: "a: " + "[" * n,
     "lines of brackets of YAML": lambda n: "a:\n" + "  - [[[[[]]]]]\n" * (n // 8),
+    "proxies of a Caddyfile": lambda n: "a {\n" + "reverse_proxy b:1-65535\n" * (n // 8) + "}\n",
+    "blocks of a Caddyfile": lambda n: "reverse_proxy b:1\n" + "a {\n" * n,
+    "snippets of a Caddyfile": lambda n: (
+        "reverse_proxy b:1\n" + "".join(f"(s{i}) {{\nimport s{i + 1}\nimport s{i + 1}\n}}\n" for i in range(n // 8))
+    ),
+    "clusters of Envoy": lambda n: "static_resources: {clusters: [" + "{name: a, type: EDS}, " * (n // 8) + "]}",
+    "routes of Envoy": lambda n: (
+        "static_resources:\n  virtual_hosts:\n  - routes:\n"
+        + "".join(f"    - route: {{cluster: a, timeout: {i}s}}\n" for i in range(n // 16))
+        + "  clusters:\n  - name: a\n    load_assignment:\n"
+        + "    - socket_address: {address: a, port_value: 1}\n" * (n // 16)
+    ),
+    "aliases of Envoy": lambda n: (
+        "static_resources:\n  a0: &a0 {b: c}\n"
+        + "".join(f"  a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, n // 8))
+    ),
+    "transports of Traefik": lambda n: (
+        "http:\n  services:\n"
+        + "".join(
+            f"    s{i}: {{loadBalancer: {{serversTransport: t-{i}, servers: [{{url: 'http://a'}}]}}}}\n"
+            for i in range(n // 16)
+        )
+        + "  serversTransports:\n"
+        + "".join(f"    x-t{i}: {{}}\n" for i in range(n // 16))
+    ),
+    "tables of TOML": lambda n: "[http.services.a.loadBalancer]\n" + "[[http.services.b]]\nurl = 1\n" * n,
     "entries of YAML": lambda n: "services:\n" + "  - name: a\n" * (n // 8),
 }
 

@@ -71,15 +71,16 @@ def read_caddy(text: str, path: str) -> ProxySettings:
         With its servers (`OwnServer`).
     """
     notes: list[ConfNote] = []
-    servers: list[OwnServer] = []
     lines = list(every(read_caddyfile(text, path)))
-    rewrites = any(directive.words[0] in _REWRITES for _, directive in lines if directive.words)
-    for around, directive in lines:
-        name = directive.words[0] if directive.words else ""
-        if name == "import":
-            notes.append(ConfNote(directive.source, "import of a file was not followed: give the file with upstreams"))
-        elif name in {"reverse_proxy", "php_fastcgi"}:
-            servers += _of_directive(around, directive, notes, rewrites=rewrites)
+    rewrites = any(directive.name in _REWRITES for _, directive in lines)
+    not_followed = "import of a file was not followed: give the file with upstreams"
+    notes += (ConfNote(directive.source, not_followed) for _, directive in lines if directive.name == "import")
+    servers = (
+        server
+        for around, directive in lines
+        if directive.name in {"reverse_proxy", "php_fastcgi"}
+        for server in _of_directive(around, directive, notes, rewrites=rewrites)
+    )
     return own_settings(ProxyKind.CADDY, path, servers, notes, _MISSING)
 
 
@@ -100,23 +101,25 @@ def read_caddy_json(documents: tuple[Node, ...], path: str, notes: list[ConfNote
     ProxySettings
         With its servers (`OwnServer`).
     """
-    servers: list[OwnServer] = []
     handlers = [node for document in documents for _, node in document.below() if node.get("handler") is not None]
     rewrites = any(_text(node, "handler") == "rewrite" or node.get("rewrite") is not None for node in handlers)
-    for node in handlers:
-        if _text(node, "handler") != "reverse_proxy":
-            continue
-        held = {name: found for name, keys in _IN_JSON.items() if (found := written(node.get(*keys))) is not None}
-        held |= {name: _with_unit(found) for name, found in held.items() if name in _TIMES}
-        enabled = written(node.get("transport", "keep_alive", "enabled"))
-        if enabled is not None and enabled.value == "false":
-            held["keepalive"] = Setting("off", enabled.source)
-        protocol = _text(node, "transport", "protocol")
-        way = _way(held, notes, protocol=protocol, rewrites=rewrites)
-        listed = node.get("upstreams")
-        for upstream in listed.elements() if listed is not None else ():
-            servers += _servers(protocol or "reverse_proxy", _text(upstream, "dial"), way, upstream.source, notes)
+    servers = (server for node in handlers for server in _of_handler(node, notes, rewrites=rewrites))
     return own_settings(ProxyKind.CADDY, path, servers, notes, _MISSING)
+
+
+def _of_handler(node: Node, notes: list[ConfNote], *, rewrites: bool) -> Iterator[OwnServer]:
+    if _text(node, "handler") != "reverse_proxy":
+        return
+    held = {name: found for name, keys in _IN_JSON.items() if (found := written(node.get(*keys))) is not None}
+    held |= {name: _with_unit(found) for name, found in held.items() if name in _TIMES}
+    enabled = written(node.get("transport", "keep_alive", "enabled"))
+    if enabled is not None and enabled.value == "false":
+        held["keepalive"] = Setting("off", enabled.source)
+    protocol = _text(node, "transport", "protocol")
+    way = _way(held, notes, protocol=protocol, rewrites=rewrites)
+    listed = node.get("upstreams")
+    for upstream in listed.elements() if listed is not None else ():
+        yield from _servers(protocol or "reverse_proxy", _text(upstream, "dial"), way, upstream.source, notes)
 
 
 def _with_unit(held: Setting[str]) -> Setting[str]:
@@ -134,13 +137,13 @@ def _of_directive(
     around: Sequence[CaddyLine], directive: CaddyLine, notes: list[ConfNote], *, rewrites: bool
 ) -> Iterator[OwnServer]:
     words = directive.words[1:]
-    matcher = words[0] if words and (words[0][0] in "/@" or words[0] == "*") else ""
+    matcher = words[0] if words and (words[0].startswith(("/", "@")) or words[0] == "*") else ""
     addresses = [(word, directive.source) for word in (words[1:] if matcher else words)]
     held: dict[str, Setting[str]] = {}
-    is_fastcgi = directive.words[0] == "php_fastcgi"
+    is_fastcgi = directive.name == "php_fastcgi"
     protocol = "fastcgi" if is_fastcgi else ""
     for inner in directive.inner:
-        name, values = inner.words[0], inner.words[1:]
+        name, values = inner.name, inner.words[1:]
         if name == "to":
             addresses += ((word, inner.source) for word in values)
         elif name in _KEPT and values:
@@ -150,8 +153,8 @@ def _of_directive(
         elif name == "transport" and values:
             protocol = values[0]
             for line in inner.inner:
-                if line.words[0] in _OF_TRANSPORT and len(line.words) > 1:
-                    held[line.words[0]] = Setting(line.words[1], line.source)
+                if line.name in _OF_TRANSPORT and len(line.words) > 1:
+                    held[line.name] = Setting(line.words[1], line.source)
         elif is_fastcgi and name in _OF_TRANSPORT and values:
             held[name] = Setting(values[0], inner.source)
     way = _way(held, notes, protocol=protocol, rewrites=rewrites)

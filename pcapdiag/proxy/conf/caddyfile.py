@@ -27,6 +27,11 @@ class CaddyLine:
     source: str
     inner: list[CaddyLine] = field(default_factory=list)
 
+    @property
+    def name(self) -> str:
+        """Its first word; empty for a block without one."""
+        return self.words[0] if self.words else ""
+
 
 def is_caddyfile(text: str) -> bool:
     """Whether a text passes requests on as a Caddyfile does, and no line ends as nginx's do."""
@@ -90,18 +95,18 @@ def _words(line: str) -> Iterator[str]:
 
 
 def _unfolded(
-    directives: list[CaddyLine], snippets: Mapping[str, CaddyLine], left: list[int], depth: int
+    directives: list[CaddyLine], snippets: Mapping[str, CaddyLine], left: list[int], depth: int, *, is_own: bool = True
 ) -> list[CaddyLine]:
-    """Return directives with the lines of a snippet where it is imported; nothing more once too much came of it."""
+    """Return directives with the lines of a snippet where it is imported; no more of these once too many came of it."""
     made: list[CaddyLine] = []
     for directive in directives:
-        left[0] -= 1
-        if left[0] < 0 or depth > _MOST_DEPTH:
+        left[0] -= not is_own
+        if (left[0] < 0 and not is_own) or depth > 2 * _MOST_DEPTH:
             break
-        name = directive.words[1] if len(directive.words) > 1 and directive.words[0] == "import" else ""
+        name = directive.words[1] if len(directive.words) > 1 and directive.name == "import" else ""
         if name in snippets:
-            made += _unfolded(snippets[name].inner, snippets, left, depth + 1)
+            made += _unfolded(snippets[name].inner, snippets, left, depth + 1, is_own=False)
         else:
-            inner = _unfolded(directive.inner, snippets, left, depth + 1) if directive.inner else []
+            inner = _unfolded(directive.inner, snippets, left, depth + 1, is_own=is_own) if directive.inner else []
             made.append(CaddyLine(directive.words, directive.source, inner))
     return made

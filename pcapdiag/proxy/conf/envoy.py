@@ -19,7 +19,7 @@ from pcapdiag.proxy.conf.values import go_time_ns
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pcapdiag.proxy.conf.settings import OwnServer, ProxySettings
+    from pcapdiag.proxy.conf.settings import ProxySettings
     from pcapdiag.proxy.conf.tree import Node
 
 _ROOTS: Final = ("static_resources", "dynamic_resources", "staticResources", "dynamicResources")
@@ -91,14 +91,18 @@ def read_envoy(documents: tuple[Node, ...], path: str, notes: list[ConfNote]) ->
     found = _EnvoyParts()
     for document in documents:
         _gather(document, found)
-    servers: list[OwnServer] = []
-    without = 0
-    for name, cluster in found.clusters.items():
-        ends = [end for holder in found.endpoints.get(name, ()) for end in _addresses(holder)]
-        without += not ends
-        for way in _ways(cluster, found.routes.get(name, []), found.streams, notes):
-            servers += [own_server(name, address, -1, way, source) for address, source in ends]
-    if without and servers:
+    ends = {
+        name: [end for holder in found.endpoints.get(name, ()) for end in _addresses(holder)] for name in found.clusters
+    }
+    servers = (
+        own_server(name, address, -1, way, source)
+        for name, cluster in found.clusters.items()
+        if ends[name]
+        for way in _ways(cluster, found.routes.get(name, []), found.streams, notes)
+        for address, source in ends[name]
+    )
+    without = sum(not of_cluster for of_cluster in ends.values())
+    if 0 < without < len(ends):
         notes.append(ConfNote(path, f"{without:,} clusters have no endpoints in it: they are discovered elsewhere"))
     missing = "no endpoint of a cluster is in it (/config_dump?include_eds has those that are discovered)"
     return own_settings(ProxyKind.ENVOY, path, servers, notes, missing)

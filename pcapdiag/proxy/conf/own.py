@@ -6,6 +6,7 @@ Knows how a setting stands under its name in the proxy's words, read or assumed;
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.units import format_endpoint
@@ -13,7 +14,7 @@ from pcapdiag.proxy.conf.settings import ConfNote, OwnServer, ProxySettings, Set
 from pcapdiag.proxy.conf.values import endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
 
     from pcapdiag.proxy.conf.settings import ProxyKind
     from pcapdiag.proxy.conf.tree import Node
@@ -108,13 +109,14 @@ def own_server(block: str, address: str, default_port: int, way: Way, source: st
 
 
 def own_settings(
-    kind: ProxyKind, path: str, servers: Sequence[OwnServer], notes: list[ConfNote], missing: str
+    kind: ProxyKind, path: str, servers: Iterable[OwnServer], notes: list[ConfNote], missing: str
 ) -> ProxySettings:
-    """Return the settings of such a proxy; `missing` is noted where it has no server."""
-    if len(servers) > _MOST_SERVERS:
+    """Return the settings of such a proxy, with as many servers as anybody has; `missing` is noted if it has none."""
+    own = tuple(islice(servers, _MOST_SERVERS + 1))
+    if len(own) > _MOST_SERVERS:
         notes.append(ConfNote(path, f"more than {_MOST_SERVERS:,} servers: the others are left out"))
-    if not servers:
+        own = own[:_MOST_SERVERS]
+    if not own:
         notes.append(ConfNote(path, missing))
     workers = Setting("", assumed=True)
-    own = tuple(servers[:_MOST_SERVERS])
     return ProxySettings(kind, "", path, (), (), (), (), (), workers, tuple(notes), own=own)

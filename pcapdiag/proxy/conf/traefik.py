@@ -19,7 +19,7 @@ from pcapdiag.proxy.conf.values import go_time_ns
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pcapdiag.proxy.conf.settings import OwnServer, ProxySettings
+    from pcapdiag.proxy.conf.settings import ProxySettings
     from pcapdiag.proxy.conf.tree import Node
 
 _DYNAMIC: Final = ("services", "routers", "middlewares", "serversTransports")
@@ -28,6 +28,7 @@ _KINDS: Final = frozenset({"IngressRoute", "ServersTransport", "Middleware", "Tr
 _URL: Final = re.compile(r"(?P<scheme>https?|h2c|wss?)://(?P<authority>[^/?#\s]{1,300})", re.IGNORECASE)
 _PORTS: Final = {"http": 80, "h2c": 80, "ws": 80, "https": 443, "wss": 443}
 _DEFAULT: Final = "the default of Traefik"
+_MOST_PARTS: Final = 20
 _REWRITES: Final = frozenset({"stripPrefix", "stripPrefixRegex", "addPrefix", "replacePath", "replacePathRegex"})
 
 
@@ -70,12 +71,11 @@ def read_traefik(documents: tuple[Node, ...], path: str, notes: list[ConfNote]) 
     found = _TraefikParts()
     for document in documents:
         _gather(document, found)
-    servers: list[OwnServer] = []
-    ways: dict[str, Way] = {}
-    for service, address, default_port, transport, source in found.servers:
-        if transport not in ways:
-            ways[transport] = _way(found, transport, notes)
-        servers.append(own_server(service, address, default_port, ways[transport], source))
+    ways = {transport: _way(found, transport, notes) for transport in dict.fromkeys(t for *_, t, _ in found.servers)}
+    servers = (
+        own_server(service, address, default_port, ways[transport], source)
+        for service, address, default_port, transport, source in found.servers
+    )
     missing = "no server is in it: the services stand in the dynamic configuration (file provider)"
     return own_settings(ProxyKind.TRAEFIK, path, servers, notes, missing)
 
@@ -135,13 +135,14 @@ def _services(spec: Node) -> Iterator[tuple[str, str, int, str, str]]:
         name, port = _text(node.get("name")), _text(node.get("port"))
         if key == "services" and name and port:
             number = int(port) if port.isascii() and port.isdecimal() and len(port) < 6 else -1
-            yield name, name, number, _text(node.get("serversTransport")).rpartition("-")[2], node.source
+            yield name, name, number, _text(node.get("serversTransport")).partition("@")[0], node.source
 
 
 def _way(found: _TraefikParts, transport: str, notes: list[ConfNote]) -> Way:
-    own = found.transports.get(transport) if transport else None
-    if transport and own is None:
-        own = next((node for name, node in found.transports.items() if name.endswith(f"-{transport}")), None)
+    parts = transport.split("-", _MOST_PARTS)
+    # A reference may begin with the namespace of what it means.
+    named = ("-".join(parts[n:]) for n in range(len(parts)))
+    own = next((found.transports[name] for name in named if name in found.transports), None) if transport else None
     # Where a service names a transport of its own, that of the static configuration does not hold.
     node = own if transport else found.general
     times = node.get("forwardingTimeouts") if node is not None else None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -167,7 +168,9 @@ def _toml_lines(text: str) -> dict[tuple[str, ...], list[int]]:
 def _as_yaml(value: object, path: tuple[str, ...], lines: dict[tuple[str, ...], list[int]], at: int) -> yaml.Node:
     """Return a value of TOML as the parser of YAML would have it; `at` is the line of what it stands in."""
     # Of what is given several times, as elements of a list are, the first that is not before what it stands in.
-    at = next((line for line in lines.get(path, ()) if line >= at), at)
+    own = lines.get(path, [])
+    n_before = bisect_left(own, at)
+    at = own[n_before] if n_before < len(own) else at
     mark = yaml.Mark("", 0, at, 0, None, 0)
     if isinstance(value, dict):
         pairs = [

@@ -120,3 +120,9 @@ def test_a_range_of_ports_is_as_many_servers(tmp_path):
     settings = read(tmp_path, "a {\n reverse_proxy 10.0.0.1:8001-8003\n reverse_proxy b:1-65535\n}\n")
     assert [server.port for server in settings.own][:3] == [8001, 8002, 8003]
     assert len(settings.own) == 1003
+
+
+def test_a_block_without_a_name_is_passed_over(tmp_path):
+    text = "a {\n reverse_proxy b:1 {\n  {\n  }\n  transport http {\n   {\n   }\n   keepalive 5s\n  }\n }\n}\n"
+    (server,) = read(tmp_path, text).own
+    assert server.pool_limit_ns.value == 5 * S

