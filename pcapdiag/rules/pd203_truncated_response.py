@@ -100,11 +100,12 @@ class TruncatedResponse(CauseRule):
         for loss, claim in pairs:
             by[claim.closing.kind_name if claim.closing is not None else "FIN"] += loss.stands_for
         by_rst, by_stream = by["RST"], by["RST_STREAM"]
-        streams = f", {by_stream} by RST_STREAM" if by_stream else ""
+        counts = {"RST": by_rst, "FIN": group.n_losses - by_rst - by_stream, "RST_STREAM": by_stream}
+        ways = [f"{n:,} by {kind}" for kind, n in counts.items() if n]
+        how = f"by {next(kind for kind, n in counts.items() if n)}" if len(ways) == 1 else ", ".join(ways)
         return GroupText(
             message=(
-                f"{group.subject} cut off {count_of(group.n_losses, 'response')} ({by_rst} by RST,"
-                f" {group.n_losses - by_rst - by_stream} by FIN{streams}) before {_end_of(group)}."
+                f"{group.subject} cut off {count_of(group.n_losses, 'response')} ({how}) before {_end_of(group)}."
             ),
             refuted_by="The missing bytes in a capture without drops, or in the client's own log.",
             remedy=_remedy(analysis, group.subject),

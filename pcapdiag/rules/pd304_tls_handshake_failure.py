@@ -38,6 +38,7 @@ _CERTIFICATE = frozenset(
 _PARAMETERS = frozenset({"handshake_failure", "insufficient_security", "illegal_parameter", "decode_error"})
 _MOST_NAMES = 3
 _TLS_12 = 0x0303
+_CLOSED_BEFORE = "upstream-closed-before-the-hello"
 _REQUEST_TO_TLS = "plain-request"
 
 
@@ -66,7 +67,8 @@ class TlsHandshakeFailure(CauseRule):
     ----------------
     An alert in clear is what a side said, not why: a server may say handshake_failure of anything. What TLS 1.3
     encrypts cannot be read: an upstream that ends just then for another reason says close_notify, which is as long as
-    any other alert. A check of the certificate that only reads it and goes away looks like a proxy that closes
+    any other alert. An upstream that closes before the hello has reached it refuses nothing in it, and is told so. A
+    check of the certificate that only reads it and goes away looks like a proxy that closes
     inside the handshake. That the proxy refuses a certificate after a handshake that was whole (nginx does so with
     `proxy_ssl_verify`) cannot be told from an orderly end without the error log.
 
@@ -107,10 +109,8 @@ class TlsHandshakeFailure(CauseRule):
                 confidence = Confidence.POSSIBLE
             if handshake.named_alert >= 0:
                 confidence = certainty(analysis, loss, Confidence.CONFIRMED)
-            yield (
-                loss,
-                Claim(confidence, _group_of(handshake), closing, frames=tuple(_frames(loss.connection, handshake))),
-            )
+            group = _CLOSED_BEFORE if _is_before_hello(loss) else _group_of(handshake)
+            yield loss, Claim(confidence, group, closing, frames=tuple(_frames(loss.connection, handshake)))
 
     def describe(self, analysis: Analysis, group: Group) -> GroupText:
         """Return the words of a finding."""
@@ -118,6 +118,8 @@ class TlsHandshakeFailure(CauseRule):
         handshake = group.losses[0].handshake
         if handshake is None or handshake.end is HandshakeEnd.PLAIN_REQUEST:
             return _describe_request(group, handshake, tls_words(analysis))
+        if _is_before_hello(group.losses[0]):
+            return _describe_closed_before(group)
         severity = None
         if _is_by_choice(handshake):
             # Checks of a certificate and clients that go away do the same; an entry tells of a request.
@@ -140,6 +142,32 @@ def _is_request_to_tls(analysis: Analysis, loss: Loss) -> bool:
         return False
     is_closed = Key.RESP_RST in loss.keys or Key.RESP_FIN in loss.keys
     return is_closed and not loss.is_reused and str(loss.connection.resp) in analysis.tls.speaks_only_tls
+
+
+def _is_before_hello(loss: Loss) -> bool:
+    """Tell whether the upstream's FIN acknowledges nothing of the client hello: it had not reached it."""
+    handshake = loss.handshake
+    fin = loss.keys.get(Key.RESP_FIN)
+    if handshake is None or handshake.hello_aside is None or fin is None or handshake.by is not Direction.RESP:
+        return False
+    return handshake.end is HandshakeEnd.CLOSED and fin.ack == handshake.hello_aside.seq
+
+
+def _describe_closed_before(group: Group) -> GroupText:
+    n = group.n_losses
+    connections = "the connection" if n == 1 else "the connections"
+    return GroupText(
+        message=(
+            f"{count_of(n, 'TLS handshake')} with {group.subject} could not begin: it closed {connections} (FIN) before"
+            f" the client hello had reached it: the FIN acknowledges none of it."
+        ),
+        refuted_by="A FIN that acknowledges the client hello.",
+        remedy=(
+            "The upstream closed of itself, so that no name, version or certificate plays a part: a limit on"
+            " connections, a timeout for the first bytes, or a stop or reload does so, and its log knows which. A new"
+            " connection may be tried at once: nothing of a request was sent."
+        ),
+    )
 
 
 def _is_by_choice(handshake: TlsHandshake) -> bool:

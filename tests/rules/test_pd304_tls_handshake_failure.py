@@ -90,6 +90,19 @@ def test_plain_text_after_a_hello_wants_plain_http(report_of):
     assert "`http` in place of `https` in `proxy_pass`" in finding["remedy"]
 
 
+def test_an_upstream_that_closed_before_the_hello_reached_it_refused_nothing_in_it(report_of):
+    finding = only(report_of(OPEN + "+0.01 < F.\n" + HELLO + "+0.01 < R\n"))
+    assert "before the client hello had reached it" in finding["message"]
+    assert "no name, version or certificate" in finding["remedy"]
+    assert "-servername" not in finding["remedy"]
+
+
+def test_one_that_closes_when_it_has_the_hello_may_miss_something_in_it(report_of):
+    finding = only(report_of(OPEN + HELLO + "+0.01 < .\n+0.01 < F.\n+0 > F.\n"))
+    assert "inside the handshake" in finding["message"]
+    assert "-servername" in finding["remedy"]
+
+
 def test_a_proxy_that_closes_without_an_alert_may_have_had_a_client_that_left(report_of):
     script = OPEN + HELLO + FLIGHT + "+0.5 > F.\n"
     (finding,) = report_of(script)["findings"]
