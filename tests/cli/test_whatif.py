@@ -98,7 +98,8 @@ def test_without_anything_to_replay_that_is_said(invoke):
     ("text", "words"),
     [
         ("", "nothing in it passes requests on to a server"),
-        ("example.test {\n  reverse_proxy 10.1.1.1:80\n}\n", "or, if the proxy is nginx, none"),
+        ("example.test {\n  file_server\n}\n", "or, if the proxy is nginx, none"),
+        ("example.test {\n  reverse_proxy 10.1.1.1:80\n}\n", "of Caddy there is no model"),
         (
             "upstream be { server 10.9.9.9:80; }",
             "none of the upstreams of the capture is a server in it; there are 10.1.1.1:80",

@@ -127,7 +127,9 @@ def find_overlaps(paths: Sequence[str]) -> tuple[dict[str, Overlap], dict[str, s
     LogError
         One cannot be opened.
     """
-    begun = {path: head for path in paths if (head := _first_lines(path))} if len(paths) > 1 else {}
+    if len(paths) < 2:
+        return {}, {}
+    begun = {path: head for path in paths if (head := _first_lines(path))}
     found: dict[str, Overlap] = {}
     pieces: dict[str, str] = {}
     for path in paths:
@@ -144,22 +146,27 @@ def find_overlaps(paths: Sequence[str]) -> tuple[dict[str, Overlap], dict[str, s
     return {path: overlap for path, overlap in found.items() if path not in pieces}, pieces
 
 
-def _first_lines(path: str) -> list[str]:
-    """Return the lines with which a log begins, up to the first that makes their row one of its own; none without."""
-    head: list[str] = []
+def _first_lines(path: str) -> list[int]:
+    """Return the lines with which a log begins, up to the first that makes their row one of its own; none without.
+
+    Each as its hash: lines may be long, and `_goes_on` holds them against each other themselves.
+    """
+    head: list[int] = []
     for line in islice(_lines(path), _MOST_ALIKE):
-        head.append(line)
-        if line != head[0] or _TELLS.search(line):
+        head.append(hash(line))
+        if head[-1] != head[0] or _TELLS.search(line):
             return head
     return []
 
 
-def _places(path: str, begun: dict[str, list[str]]) -> Iterator[tuple[int, str]]:
-    """Yield where the first lines of other logs stand in this one: number of the line, and the other."""
+def _places(path: str, begun: dict[str, list[int]]) -> Iterator[tuple[int, str]]:
+    """Yield where the first lines of other logs may stand in this one: number of the line, and the other."""
     wanted = {head[-1] for other, head in begun.items() if other != path}
-    recent: list[str] = []
-    keep = max((len(head) for head in begun.values()), default=0)
-    for number, line in enumerate(_lines(path), 1):
+    if not wanted:
+        return
+    recent: list[int] = []
+    keep = max(len(head) for head in begun.values())
+    for number, line in enumerate(map(hash, _lines(path)), 1):
         recent.append(line)
         if len(recent) > 2 * keep:
             del recent[:-keep]

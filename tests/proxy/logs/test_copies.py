@@ -1,6 +1,7 @@
 """Logs that were given twice are told by their first lines."""
 
 import gzip
+import tracemalloc
 
 import pytest
 
@@ -64,3 +65,19 @@ def test_lines_alike_of_two_logs_are_two_events(written):
 def test_one_line_alone_must_name_its_connection(written, line, is_one):
     older, newer = written("a.1", ["first\n", f"{line}\n"]), written("a", [f"{line}\n", "last\n"])
     assert find_overlaps([older, newer]) == (({older: (2, newer)} if is_one else {}), {})
+
+
+def test_long_lines_are_not_held(tmp_path):
+    paths = []
+    for name in "ab":
+        path = tmp_path / f"{name}.log"
+        path.write_text("".join(f"{name}{n}{'x' * 100_000}\n" for n in range(40)))
+        paths.append(str(path))
+    tracemalloc.start()
+    try:
+        assert find_overlaps(paths) == ({}, {})
+        assert find_overlaps(paths[:1]) == ({}, {})
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 2_000_000
