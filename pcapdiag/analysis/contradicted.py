@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 
 _LATE_NS = NS_PER_S
 """[ns] How late a timer may be that a busy event loop looks at."""
+_POOL_NAMES = frozenset(
+    {
+        *("keepalive", "common_http_protocol_options.idle_timeout", "tcp_proxy idle_timeout"),
+        "forwardingTimeouts.idleConnTimeout",
+    }
+)
+_WAIT_NAMES = frozenset({"timeout", "route timeout"})
+"""Names under which proxies that are not of nginx's kin have limits with a default: of idle connections, of answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +92,17 @@ def _seen(analysis: Analysis) -> dict[str, ShownByConnections]:
     for chunk in analysis.exchanges.chunks():
         answered = np.flatnonzero(chunk["outcome"] == Outcome.ANSWERED)
         np.maximum.at(waits, chunk["conn"][answered], chunk["first_byte_ns"][answered])
-    wait: dict[str, int] = {}
-    requests: dict[str, int] = {}
-    for conn in np.flatnonzero((analysis.legs == Leg.UPSTREAM) & (rows["n_exchanges"] > 0)).tolist():
-        row = rows[conn]
-        peer = format_endpoint(int(row["resp_hi"]), int(row["resp_lo"]), int(row["resp_port"]))
-        wait[peer] = max(wait.get(peer, -1), int(waits[conn]))
-        requests[peer] = max(requests.get(peer, -1), int(row["n_exchanges"]))
-    peers = {str(u.endpoint): u.longest_gap_ns for u in analysis.upstreams}
-    return {peer: ShownByConnections(gap, wait.get(peer, -1), requests.get(peer, -1)) for peer, gap in peers.items()}
+    used = np.flatnonzero((analysis.legs == Leg.UPSTREAM) & (rows["n_exchanges"] > 0))
+    ends = np.stack([rows[name][used] for name in ("resp_hi", "resp_lo", "resp_port")]).astype(np.uint64)
+    order = np.lexsort(ends[::-1])
+    used, ends = used[order], ends[:, order]
+    first = np.flatnonzero(np.append(True, (ends[:, 1:] != ends[:, :-1]).any(axis=0))) if len(used) else used
+    longest = np.maximum.reduceat(waits[used], first).tolist() if len(used) else []
+    most = np.maximum.reduceat(rows["n_exchanges"][used], first).tolist() if len(used) else []
+    known = zip(ends[:, first].T.tolist(), longest, most, strict=True)
+    by_peer = {format_endpoint(*end): (wait, requests) for end, wait, requests in known}
+    gaps = {str(u.endpoint): u.longest_gap_ns for u in analysis.upstreams}
+    return {peer: ShownByConnections(gap, *by_peer.get(peer, (-1, -1))) for peer, gap in gaps.items()}
 
 
 def _block(block: UpstreamBlock, seen: Iterable[ShownByConnections]) -> UpstreamBlock:
@@ -102,7 +112,7 @@ def _block(block: UpstreamBlock, seen: Iterable[ShownByConnections]) -> Upstream
         return block
     return replace(
         block,
-        keepalive_timeout_ns=_time(block.keepalive_timeout_ns, gap, "a connection was used after it had idled for"),
+        keepalive_timeout_ns=_idle(block.keepalive_timeout_ns, gap),
         keepalive_requests=_unless(
             block.keepalive_requests,
             is_beyond=requests > block.keepalive_requests.value,
@@ -118,11 +128,22 @@ def _place(place: Location, seen: Iterable[ShownByConnections]) -> Location:
 
 
 def _server(server: OwnServer, seen: ShownByConnections) -> OwnServer:
+    pool = _idle(server.pool_limit_ns, seen.gap_ns) if server.reuse.value else server.pool_limit_ns
     read = _wait(server.read_timeout_ns, seen.wait_ns)
-    if read is server.read_timeout_ns:
-        return server
-    shown = ((name, replace(held, why=read.why) if name == "timeout" else held) for name, held in server.settings)
-    return replace(server, read_timeout_ns=read, settings=tuple(shown))
+    doubted = {name: limit for names, limit in ((_POOL_NAMES, pool), (_WAIT_NAMES, read)) for name in names}
+    shown = tuple((name, _shown(held, doubted.get(name))) for name, held in server.settings)
+    return replace(server, pool_limit_ns=pool, read_timeout_ns=read, settings=shown)
+
+
+def _shown(held: Setting[str], limit: Setting[int] | None) -> Setting[str]:
+    """Return how a default is shown that may not hold."""
+    if limit is None or not limit.is_contradicted or not held.assumed:
+        return held
+    return Setting("not known", assumed=True, why=limit.why, is_contradicted=True)
+
+
+def _idle(held: Setting[int], gap_ns: int) -> Setting[int]:
+    return _time(held, gap_ns, "a connection was used after it had idled for")
 
 
 def _wait(held: Setting[int], wait_ns: int) -> Setting[int]:

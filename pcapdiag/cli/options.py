@@ -107,7 +107,8 @@ def log_options(*, followed: bool = False) -> Callable[[F], F]:
         ),
         option(
             "--proxy-conf",
-            help="Configuration of the proxy: nginx.conf, nginx -T, APISIX, ingress-nginx, Kong, HAProxy or Apache.",
+            help="Configuration of the proxy: nginx.conf, nginx -T, APISIX, ingress-nginx, Kong, HAProxy, Apache,"
+            " Envoy, Traefik or Caddy.",
             default="",
             **_FILE,
         ),

@@ -160,7 +160,7 @@ def _line_of(analysis: Analysis, peer: str, name: str) -> str:
         return ""
     server = servers[0]
     held = dict(server.settings).get(name)
-    if held is None:
+    if held is None or held.is_contradicted:
         return f" ({server.source})"
     where = f", {held.source or held.why}" if held.source != server.source else ""
     return f" ({server.source}, now {name} {held.value}{where})"

@@ -342,7 +342,8 @@ def _limits_of_pool(analysis: Analysis, upstream: Upstream) -> list[Setting[int]
     blocks = analysis.blocks_by_endpoint.get(upstream.endpoint, ())
     held = [block.keepalive_timeout_ns for block in blocks if block.keepalive.value]
     if analysis.settings is not None and is_pool_exact(analysis):
-        held += [server.pool_limit_ns for server in analysis.settings.servers_of(str(upstream.endpoint))]
+        servers = analysis.settings.servers_of(str(upstream.endpoint))
+        held += [server.pool_limit_ns for server in servers if server.reuse.value]
     return held
 
 

@@ -101,8 +101,8 @@ class TruncatedResponse(CauseRule):
             by[claim.closing.kind_name if claim.closing is not None else "FIN"] += loss.stands_for
         by_rst, by_stream = by["RST"], by["RST_STREAM"]
         counts = {"RST": by_rst, "FIN": group.n_losses - by_rst - by_stream, "RST_STREAM": by_stream}
-        ways = [f"{n:,} by {kind}" for kind, n in counts.items() if n]
-        how = f"by {next(kind for kind, n in counts.items() if n)}" if len(ways) == 1 else ", ".join(ways)
+        ways = {kind: n for kind, n in counts.items() if n}
+        how = f"by {next(iter(ways))}" if len(ways) == 1 else ", ".join(f"{n:,} by {kind}" for kind, n in ways.items())
         return GroupText(
             message=(
                 f"{group.subject} cut off {count_of(group.n_losses, 'response')} ({how}) before {_end_of(group)}."

@@ -67,8 +67,8 @@ class TlsHandshakeFailure(CauseRule):
     ----------------
     An alert in clear is what a side said, not why: a server may say handshake_failure of anything. What TLS 1.3
     encrypts cannot be read: an upstream that ends just then for another reason says close_notify, which is as long as
-    any other alert. An upstream that closes before the hello has reached it refuses nothing in it, and is told so. A
-    check of the certificate that only reads it and goes away looks like a proxy that closes
+    any other alert. An upstream that closes before the hello has reached it refuses nothing in it: that is
+    told in words of its own. A check of the certificate that only reads it and goes away looks like a proxy that closes
     inside the handshake. That the proxy refuses a certificate after a handshake that was whole (nginx does so with
     `proxy_ssl_verify`) cannot be told from an orderly end without the error log.
 
@@ -158,8 +158,8 @@ def _describe_closed_before(group: Group) -> GroupText:
     connections = "the connection" if n == 1 else "the connections"
     return GroupText(
         message=(
-            f"{count_of(n, 'TLS handshake')} with {group.subject} could not begin: it closed {connections} (FIN) before"
-            f" the client hello had reached it: the FIN acknowledges none of it."
+            f"{count_of(n, 'TLS handshake')} with {group.subject} could not begin: it closed {connections} before the"
+            " client hello had reached it (its FIN acknowledges nothing of that)."
         ),
         refuted_by="A FIN that acknowledges the client hello.",
         remedy=(

@@ -77,3 +77,52 @@ def test_the_remedy_says_what_was_measured(settings_of):
     assert "the default holds" not in found.remedy
     assert "add keepalive_timeout 65s;" in found.remedy
     assert "is 60s, but a connection was used after it had idled for 70 s" in found.remedy
+
+
+CADDY = "a {{\n reverse_proxy 192.0.2.80:80 {{\n  transport http {{\n   {}\n  }}\n }}\n}}\n"
+ENVOY = """static_resources:
+  routes: {virtual_hosts: [{routes: [{route: {cluster: be}}]}]}
+  clusters:
+  - name: be
+    load_assignment:
+      endpoints:
+      - lb_endpoints: [{endpoint: {address: {socket_address: {address: 192.0.2.80, port_value: 80}}}}]
+"""
+
+
+@pytest.fixture
+def rows_of(tmp_path):
+    """Return a function from a script and a configuration of another proxy to its settings, as they are shown."""
+
+    def run(script, conf):
+        (tmp_path / "a.pcap").write_bytes(write_capture(parse(script), container="pcap-ns", resp="192.0.2.80"))
+        (tmp_path / "proxy.conf").write_text(conf)
+        result = pcapdiag.analyze(tmp_path / "a.pcap", proxy_conf=tmp_path / "proxy.conf")
+        (server,) = result.captured.analysis.settings.own
+        return server, {name: (held.value, held.why) for name, held in server.settings}
+
+    return run
+
+
+@pytest.mark.parametrize(("gap_s", "is_known"), [(119, True), (130, False)])
+def test_the_pool_of_another_proxy_is_held_against_the_capture_too(rows_of, gap_s, is_known):
+    server, shown = rows_of(used_after(gap_s), CADDY.format(""))
+    assert server.pool_limit_ns.is_contradicted != is_known
+    value, why = shown["keepalive"]
+    assert (value == "2m") == is_known
+    if not is_known:
+        assert (value, why) == ("not known", server.pool_limit_ns.why)
+        assert why == "the default of Caddy is 120s, but a connection was used after it had idled for 130 s"
+    assert rows_of(used_after(gap_s), CADDY.format("keepalive 2m"))[1]["keepalive"] == ("2m", "")
+
+
+@pytest.mark.parametrize(("wait_s", "value"), [(14, "15s"), (20, "not known")])
+def test_so_is_the_wait_of_a_route_of_envoy(rows_of, wait_s, value):
+    server, shown = rows_of(f"{OPENED}+0.01 {ASKED}+{wait_s} {ANSWER}", ENVOY)
+    assert shown["route timeout"][0] == value
+    assert server.read_timeout_ns.is_contradicted == (value == "not known")
+
+
+def test_a_pool_that_is_off_is_contradicted_by_nothing(rows_of):
+    server, shown = rows_of(used_after(130), CADDY.format("keepalive off"))
+    assert (server.pool_limit_ns.value, shown["keepalive"][0]) == (0, "off")

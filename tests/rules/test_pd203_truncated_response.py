@@ -22,6 +22,14 @@ def test_a_response_that_the_upstream_cut_is_truncated():
     assert "1 response (by FIN)" in finding.message
 
 
+def test_ways_in_which_responses_were_cut_are_counted_where_there_are_several():
+    scene = Scene()
+    by_fin = scene.lost(acknowledged(160), fin(500, ack=END), truncated=True)
+    by_rst = replace(scene.lost(acknowledged(160), rst(500, ack=END), truncated=True), depth=1)
+    finding = only(diagnose(scene.analysis(truncated=[by_fin, by_rst])), "PD203")
+    assert "2 responses (1 by RST, 1 by FIN)" in finding.message
+
+
 def test_a_response_that_broke_off_inside_its_head_had_announced_no_end():
     scene = Scene()
     loss = scene.lost(acknowledged(160), fin(500, ack=END), truncated=True)

@@ -72,7 +72,8 @@ def read_caddy(text: str, path: str) -> ProxySettings:
     """
     notes: list[ConfNote] = []
     lines = list(every(read_caddyfile(text, path)))
-    rewrites = any(directive.name in _REWRITES for _, directive in lines)
+    # Within a named matcher, as `method` may stand there, nothing is rewritten.
+    rewrites = any(d.name in _REWRITES and not any(o.name.startswith("@") for o in around) for around, d in lines)
     not_followed = "import of a file was not followed: give the file with upstreams"
     notes += (ConfNote(directive.source, not_followed) for _, directive in lines if directive.name == "import")
     servers = (
@@ -158,7 +159,8 @@ def _of_directive(
         elif is_fastcgi and name in _OF_TRANSPORT and values:
             held[name] = Setting(values[0], inner.source)
     way = _way(held, notes, protocol=protocol, rewrites=rewrites)
-    places = [_SCHEME.sub("", word) for n, d in enumerate(around) for word in (d.words[1:2] if n else d.words[:1])]
+    named = [word for n, d in enumerate(around) for word in (d.words[1:2] if n else d.words[:1])]
+    places = [_SCHEME.sub("", word).rstrip(",") for word in named]
     block = " ".join([*places, matcher]).strip()
     for address, source in addresses:
         yield from _servers(block or "reverse_proxy", address, way, source, notes)

@@ -11,10 +11,10 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pcapdiag.base.units import NS_PER_S
+from pcapdiag.base.units import NS_PER_S, count_of
 from pcapdiag.proxy.conf.own import OwnWords, Way, assumed_ns, own_server, own_settings, written
 from pcapdiag.proxy.conf.settings import ConfNote, ProxyKind, Setting
-from pcapdiag.proxy.conf.values import go_time_ns
+from pcapdiag.proxy.conf.values import go_limit_ns, go_time_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,14 +61,13 @@ def is_envoy(document: Node) -> bool:
     """Whether this is a configuration of Envoy, or a part of one."""
     if any(document.get(root) is not None for root in _ROOTS):
         return True
-    listed = [document.get("configs"), document.get("resources"), document]
+    listed = [document.get("configs"), document.get("resources")]
     for item in (item for node in listed if node is not None for item in node.elements()):
         kind = item.get("@type")
         if kind is not None and "/envoy." in kind.text:
             return True
-        if _is_cluster(item):
-            return True
-    return False
+    # istioctl prints clusters as a bare list; a name and a type alone are in many.
+    return any(_is_cluster(item) and _get(item, "connect_timeout") is not None for item in document.elements())
 
 
 def read_envoy(documents: tuple[Node, ...], path: str, notes: list[ConfNote]) -> ProxySettings:
@@ -103,7 +102,9 @@ def read_envoy(documents: tuple[Node, ...], path: str, notes: list[ConfNote]) ->
     )
     without = sum(not of_cluster for of_cluster in ends.values())
     if 0 < without < len(ends):
-        notes.append(ConfNote(path, f"{without:,} clusters have no endpoints in it: they are discovered elsewhere"))
+        notes.append(
+            ConfNote(path, f"{count_of(without, 'cluster')} without endpoints in it: they are discovered elsewhere")
+        )
     missing = "no endpoint of a cluster is in it (/config_dump?include_eds has those that are discovered)"
     return own_settings(ProxyKind.ENVOY, path, servers, notes, missing)
 
@@ -208,7 +209,7 @@ def _way(cluster: Node, route: _EnvoyRoute | None, notes: list[ConfNote], *, rew
     common = _get(options, "common_http_protocol_options") or _get(cluster, "common_http_protocol_options")
     an_hour = assumed_ns(3600 * NS_PER_S, _DEFAULT)
     limit = shown.time(
-        "common_http_protocol_options.idle_timeout", written(_get(common, "idle_timeout")), _or_none, an_hour, "1h"
+        "common_http_protocol_options.idle_timeout", written(_get(common, "idle_timeout")), go_limit_ns, an_hour, "1h"
     )
     shown.text("max_connection_duration", written(_get(common, "max_connection_duration")))
     most = written(_get(common, "max_requests_per_connection") or _get(cluster, "max_requests_per_connection"))
@@ -217,7 +218,7 @@ def _way(cluster: Node, route: _EnvoyRoute | None, notes: list[ConfNote], *, rew
     waits = shown.time(
         "route timeout",
         route.timeout if route is not None else None,
-        _or_none,
+        go_limit_ns,
         assumed_ns(15 * NS_PER_S, _DEFAULT),
         "15s" if route is not None else "",
     )
@@ -245,7 +246,7 @@ def _way(cluster: Node, route: _EnvoyRoute | None, notes: list[ConfNote], *, rew
 def _stream_way(cluster: Node, idle: Setting[str] | None, notes: list[ConfNote]) -> Way:
     """Return how the filter tcp_proxy hands bytes on: each connection to a server is one client's own."""
     shown = OwnWords(notes)
-    limit = shown.time("tcp_proxy idle_timeout", idle, _or_none, assumed_ns(3600 * NS_PER_S, _DEFAULT), "1h")
+    limit = shown.time("tcp_proxy idle_timeout", idle, go_limit_ns, assumed_ns(3600 * NS_PER_S, _DEFAULT), "1h")
     return Way(
         reuse=Setting(value=True, assumed=True, why="tcp_proxy hands on what its client sends"),
         pool_limit_ns=limit,
@@ -260,8 +261,3 @@ def _stream_way(cluster: Node, idle: Setting[str] | None, notes: list[ConfNote])
 def _connect_timeout(shown: OwnWords, cluster: Node) -> Setting[int]:
     five_s = assumed_ns(5 * NS_PER_S, _DEFAULT)
     return shown.time("connect_timeout", written(_get(cluster, "connect_timeout")), go_time_ns, five_s, "5s")
-
-
-def _or_none(text: str) -> int:
-    """Return a time [ns] of which Envoy takes 0 for no limit."""
-    return go_time_ns(text) or -1

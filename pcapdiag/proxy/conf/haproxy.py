@@ -12,7 +12,8 @@ from itertools import pairwise
 from typing import Final
 
 from pcapdiag.base.units import NS_PER_MS, NS_PER_S, format_endpoint
-from pcapdiag.proxy.conf.settings import ConfNote, OwnServer, ProxyKind, ProxySettings, Setting
+from pcapdiag.proxy.conf.own import own_settings
+from pcapdiag.proxy.conf.settings import OwnServer, ProxyKind, ProxySettings, Setting
 from pcapdiag.proxy.conf.values import endpoint, unit_time_ns
 
 _PROXIES: Final = frozenset({"defaults", "frontend", "backend", "listen"})
@@ -52,7 +53,6 @@ _OF_SERVER: Final = frozenset({"pool-purge-delay", "pool-max-conn", "max-reuse"}
 _NO_ARGUMENT: Final = frozenset(
     {"option redispatch", "option srvtcpka", "option httpclose", "option http-server-close"}
 )
-_MOST_SERVERS: Final = 10_000
 
 
 @dataclass(slots=True)
@@ -82,18 +82,13 @@ def read_haproxy(text: str, path: str) -> ProxySettings:
         With its servers (`OwnServer`), and no blocks.
     """
     sections, rewrites = _sections(text, path)
-    notes: list[ConfNote] = []
-    own: list[OwnServer] = []
-    for section in sections:
-        if section.kind in _WITH_SERVERS:
-            own += (_server(section, *server, rewrites=rewrites) for server in section.servers)
-    if len(own) > _MOST_SERVERS:
-        notes.append(ConfNote(path, f"more than {_MOST_SERVERS:,} servers: the others are left out"))
-        del own[_MOST_SERVERS:]
-    if not own:
-        notes.append(ConfNote(path, "a configuration of HAProxy without any server line"))
-    unlimited = Setting("", assumed=True)
-    return ProxySettings(ProxyKind.HAPROXY, "", path, (), (), (), (), (), unlimited, tuple(notes), own=tuple(own))
+    servers = (
+        _server(section, *server, rewrites=rewrites)
+        for section in sections
+        if section.kind in _WITH_SERVERS
+        for server in section.servers
+    )
+    return own_settings(ProxyKind.HAPROXY, path, servers, [], "a configuration of HAProxy without any server line")
 
 
 def _sections(text: str, path: str) -> tuple[list[_Section], bool]:

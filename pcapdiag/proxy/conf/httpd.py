@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from pcapdiag.base.units import NS_PER_MS, NS_PER_S, format_endpoint
+from pcapdiag.proxy.conf.own import own_settings
 from pcapdiag.proxy.conf.settings import ConfNote, OwnServer, ProxyKind, ProxySettings, Setting
 from pcapdiag.proxy.conf.values import endpoint, unit_time_ns
 
@@ -48,7 +49,6 @@ _SHOWN: Final = (
 """Parameters of a line that decide about connections, in the order of a report."""
 _ENVIRONMENT: Final = ("proxy-nokeepalive", "proxy-initial-not-pooled")
 _WHERE: Final = frozenset({"location", "locationmatch", "proxy", "proxymatch"})
-_MOST_SERVERS: Final = 10_000
 
 
 @dataclass(slots=True)
@@ -91,11 +91,9 @@ def read_httpd(text: str, path: str) -> ProxySettings:
     for words, source in _lines(text, path):
         _take(read, inside, words, source)
     members = [place for place in read.places if not place.url.lower().startswith("balancer:")]
-    own = [server for place in members[:_MOST_SERVERS] if (server := _server(read, place)) is not None]
-    if not own:
-        read.notes.append(ConfNote(path, "a configuration of Apache httpd without an upstream that could be read"))
-    workers = Setting("", assumed=True)
-    return ProxySettings(ProxyKind.APACHE, "", path, (), (), (), (), (), workers, tuple(read.notes), own=tuple(own))
+    servers = (server for place in members if (server := _server(read, place)) is not None)
+    missing = "a configuration of Apache httpd without an upstream that could be read"
+    return own_settings(ProxyKind.APACHE, path, servers, read.notes, missing)
 
 
 def _lines(text: str, path: str) -> Iterator[tuple[list[str], str]]:

@@ -1,7 +1,7 @@
 """What a proxy's configuration says, as plain data: each value with where it was read, or why it was assumed.
 
 Knows nothing of files and syntaxes: `nginx.py`, `apisix.py`, `ingress.py` and `kong.py` fill these, in nginx's words;
-`haproxy.py` and `httpd.py` fill `OwnServer`, in their own.
+`haproxy.py`, `httpd.py`, `envoy.py`, `traefik.py` and `caddy.py` fill `OwnServer`, in their own.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from pcapdiag.base.units import NS_PER_S
 from pcapdiag.proxy.conf.own import OwnWords, Way, assumed_ns, own_server, own_settings, written
 from pcapdiag.proxy.conf.settings import ConfNote, ProxyKind, Setting
-from pcapdiag.proxy.conf.values import go_time_ns
+from pcapdiag.proxy.conf.values import go_limit_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,13 +146,14 @@ def _way(found: _TraefikParts, transport: str, notes: list[ConfNote]) -> Way:
     # Where a service names a transport of its own, that of the static configuration does not hold.
     node = own if transport else found.general
     times = node.get("forwardingTimeouts") if node is not None else None
+    # Its name may tell whose it is, and the report says this sentence as it is.
     is_unknown = bool(transport) and own is None
-    why = f"the default of Traefik: serversTransport {transport} is not in the file" if is_unknown else _DEFAULT
+    why = "the default of Traefik: the serversTransport of this service is not in the file" if is_unknown else _DEFAULT
     shown = OwnWords(notes)
     limit = shown.time(
         "forwardingTimeouts.idleConnTimeout",
         _written(times, "idleConnTimeout"),
-        _or_none,
+        go_limit_ns,
         assumed_ns(90 * NS_PER_S, why),
         "90s",
     )
@@ -161,14 +162,14 @@ def _way(found: _TraefikParts, transport: str, notes: list[ConfNote]) -> Way:
     connect = shown.time(
         "forwardingTimeouts.dialTimeout",
         _written(times, "dialTimeout"),
-        _or_none,
+        go_limit_ns,
         assumed_ns(30 * NS_PER_S, why),
         "30s",
     )
     waits = shown.time(
         "forwardingTimeouts.responseHeaderTimeout",
         _written(times, "responseHeaderTimeout"),
-        _or_none,
+        go_limit_ns,
         assumed_ns(-1, "Traefik has no default"),
         "no limit",
     )
@@ -191,8 +192,3 @@ def _written(times: Node | None, name: str) -> Setting[str] | None:
     """Return a time as written; seconds, for which a bare number stands, get their unit."""
     held = written(times.get(name)) if times is not None else None
     return Setting(f"{held.value}s", held.source) if held is not None and held.value.isdecimal() else held
-
-
-def _or_none(text: str) -> int:
-    """Return a time [ns] of which Traefik takes 0 for no limit."""
-    return go_time_ns(text) or -1

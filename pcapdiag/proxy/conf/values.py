@@ -102,6 +102,27 @@ def go_time_ns(text: str) -> int:
     return value
 
 
+def go_limit_ns(text: str) -> int:
+    """Return a time [ns] as `go_time_ns` reads it where 0 is no limit: -1.
+
+    Parameters
+    ----------
+    text : str
+        As written.
+
+    Returns
+    -------
+    int
+        [ns] The time; -1 for no limit.
+
+    Raises
+    ------
+    ValueError
+        If it is no time.
+    """
+    return go_time_ns(text) or -1
+
+
 def size_bytes(text: str) -> int:
     """Return a size [bytes] as nginx writes it: ``8k``, ``1m``.
 

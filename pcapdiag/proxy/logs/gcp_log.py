@@ -161,7 +161,7 @@ def _span_ns(text: str) -> int:
 
 GCP_LOG: Final = ForeignFormat(
     proxy="GCP load balancer",
-    log="Cloud Logging entries of Application Load Balancers, an object on each line",
+    log="Cloud Logging entries of Application Load Balancers, an object on each line or spread over lines",
     is_record=_is_record,
     read=_read,
     kinds=KINDS,

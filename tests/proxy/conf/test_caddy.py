@@ -103,6 +103,13 @@ def test_what_caddy_makes_of_the_file_says_the_same(tmp_path):
     assert sorted(map(facts, theirs.own), key=str) == sorted(map(facts, ours.own), key=str)
 
 
+def test_a_method_that_is_matched_rewrites_nothing_and_several_addresses_are_one_site(tmp_path):
+    text = "a.test, b.test {{\n{}\n reverse_proxy @read b:1\n}}\n"
+    (matched,) = read(tmp_path, text.format(" @read {\n  method GET\n }")).own
+    assert (matched.rewrites, matched.block) == (False, "a.test @read")
+    assert read(tmp_path, text.format(" method POST")).own[0].rewrites
+
+
 @pytest.mark.parametrize(
     ("text", "note"),
     [

@@ -125,7 +125,7 @@ def test_a_cluster_has_its_endpoints_and_what_its_routes_say(tmp_path, form):
     (bytes_,) = settings.servers_of("10.0.0.2:5432")
     assert (bytes_.pool_limit_ns.value, bytes_.read_timeout_ns.value) == (600 * S, -1)
     assert [note.text for note in settings.notes] == [
-        "1 clusters have no endpoints in it: they are discovered elsewhere"
+        "1 cluster without endpoints in it: they are discovered elsewhere"
     ]
 
 
@@ -162,7 +162,9 @@ def test_what_istioctl_prints_is_a_list_of_clusters(tmp_path):
     assert "include_eds" in settings.notes[0].text
 
 
-@pytest.mark.parametrize("text", ["a: 1", "upstreams: [{nodes: {'a:1': 1}}]", "[]", "- name: x", "apps: {http: {}}"])
+@pytest.mark.parametrize(
+    "text", ["a: 1", "upstreams: [{nodes: {'a:1': 1}}]", "[]", "- name: x", "- {name: x, type: y}", "apps: {http: {}}"]
+)
 def test_what_is_not_envoys_is_told_from_it(text):
     documents, _ = read_tree(text, "x.yaml")
     assert not any(map(is_envoy, documents))
